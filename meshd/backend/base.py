@@ -1,0 +1,60 @@
+"""The only door to the kernel. A backend does as told and says what is; it decides nothing.
+
+Every method is blocking, bounded in time, and raises BackendError naming the thing, the
+value seen and the value expected. The conformance suite in tests/backend runs against
+every implementation, the memory one included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from meshd.model.device import ObservedState, PeerUpdate
+from meshd.model.keys import PrivateKey
+from meshd.model.network import IPInterface, IPNetwork, Route
+
+
+class Backend(Protocol):
+    @property
+    def name(self) -> str:
+        """linux, userspace, freebsd or memory."""
+
+    def observe(self, interface: str) -> ObservedState:
+        """Everything the planner needs, in one look; a missing interface is a value, not an error."""
+
+    def create_interface(self, interface: str) -> None:
+        """Create the interface, or adopt one of that name if it is WireGuard already."""
+
+    def destroy_interface(self, interface: str) -> None:
+        """Remove it; a missing one is no error. Never called on a live mesh's interface."""
+
+    def set_private_key(self, interface: str, key: PrivateKey) -> None: ...
+
+    def set_listen_port(self, interface: str, port: int) -> None: ...
+
+    def set_peers(self, interface: str, updates: Sequence[PeerUpdate]) -> None:
+        """Apply the updates in order, as few messages as possible; no other peer is disturbed.
+
+        A peer that is not there is created. Removing an allowed IP never takes the peer's
+        other allowed IPs away, not for a moment.
+        """
+
+    def set_mtu(self, interface: str, mtu_bytes: int) -> None: ...
+
+    def set_up(self, interface: str) -> None: ...
+
+    def add_address(self, interface: str, address: IPInterface) -> None:
+        """Already there: no error."""
+
+    def remove_address(self, interface: str, address: IPInterface) -> None:
+        """Already gone: no error."""
+
+    def set_routes(self, interface: str, routes: Sequence[Route]) -> None:
+        """Add our routes, or replace ours of the same destination atomically. A foreign
+        route to the same destination is a BackendError, and it stays."""
+
+    def remove_routes(self, interface: str, destinations: Sequence[IPNetwork]) -> None:
+        """Remove our routes only; already gone: no error."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,49 @@
+"""Every exception that the project raises on purpose.
+
+A message names the thing, the value seen and the value expected. Foreign exceptions
+stop at the module that calls the foreign library and become one of these.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MeshError(Exception):
+    """Base of every error of the project; ``exit_code`` is what a command ends with."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(MeshError):
+    """Settings or arguments are wrong; on reload the old settings stay in force."""
+
+    exit_code = 2
+
+
+class RegistryError(MeshError):
+    """Bytes that are not to be trusted; the last trusted view stays in force."""
+
+
+class TrustStateError(RegistryError):
+    """The local trust state is unreadable: fatal, never replaced by an empty one."""
+
+
+class StoreError(MeshError):
+    """Objects cannot be moved; the last view stays and the shell retries."""
+
+
+class UnsafePlanError(MeshError):
+    """The plan would change too much; it is held until an operator confirms it."""
+
+    exit_code = 4
+
+
+class BackendError(MeshError):
+    """The kernel or a tool refused; the caller observes and plans again."""
+
+
+class ControlError(MeshError):
+    """The daemon does not answer on its control socket."""
+
+    exit_code = 3

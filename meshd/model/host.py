@@ -1,0 +1,101 @@
+"""A member of the mesh as the registry describes it, and the registry's outcome as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshd.model.condition import Condition
+from meshd.model.keys import PublicKey
+from meshd.model.network import Endpoint, IPAddress, IPNetwork
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Which signed statement put something here: admin ``kid``, its log's ``seq``, unix seconds."""
+
+    kid: str
+    seq: int
+    statement: str
+    signed_at: int
+
+    def __str__(self) -> str:
+        return f"admin {self.kid[:8]} statement {self.seq}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostKeys:
+    """What the host says of itself in its newest verified record."""
+
+    version: int
+    public_key: PublicKey
+    next_public_key: PublicKey | None
+    listen_port: int
+    endpoints: tuple[Endpoint, ...]
+    announced: frozenset[IPNetwork]
+    behind_nat: bool
+    software: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A member: granted by administrators, described by itself (``record`` None: not yet).
+
+    ``networks`` is what is granted *and* announced; only that is routed. The first address
+    is the one people use; ``link_address`` (IPv6, derived from the hid) is never detoured.
+    """
+
+    hid: str
+    name: str
+    gen: int
+    identity_key: bytes
+    addresses: tuple[IPAddress, ...]
+    granted_networks: frozenset[IPNetwork]
+    networks: frozenset[IPNetwork]
+    region: str
+    roles: frozenset[str]
+    tags: frozenset[str]
+    expires_at: int | None
+    provenance: Provenance
+    record: HostKeys | None
+
+    @property
+    def link_address(self) -> IPAddress:
+        """The derived IPv6 address, or the first address of a mesh without an IPv6 range."""
+        for address in self.addresses:
+            if address.version == 6:
+                return address
+        return self.addresses[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revocation:
+    hid: str
+    name: str
+    why: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """What the signed registry says, reduced: the one input of the data plane.
+
+    ``generation`` counts the verified statements and root documents held: it never falls
+    on one machine unless its cache was lost. ``unplaced`` are granted hosts that collide with
+    an incumbent and are configured nowhere.
+    """
+
+    mesh_id: str
+    mesh_name: str
+    generation: int
+    root_version: int
+    mesh_ranges: tuple[IPNetwork, ...]
+    store_urls: tuple[str, ...]
+    hosts: Mapping[str, Host]
+    revoked: Mapping[str, Revocation] = field(default_factory=dict)
+    unplaced: Mapping[str, str] = field(default_factory=dict)
+    newest_signed_at: int = 0
+    conditions: tuple[Condition, ...] = ()
+    conflicts: int = 0
+    forks: int = 0
+    gaps: int = 0

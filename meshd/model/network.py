@@ -1,0 +1,107 @@
+"""Addresses, networks, endpoints and routes as values, parsed once at the edge."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import Self
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+IPInterface = IPv4Interface | IPv6Interface
+
+
+def parse_address(text: str) -> IPAddress:
+    """Parse an IPv4 or IPv6 address without a scope; ValueError names the text."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError(f"address {text!r}: expected an IPv4 or IPv6 address") from None
+    if isinstance(address, IPv6Address) and address.scope_id is not None:
+        raise ValueError(f"address {text!r}: a scope (%...) is not allowed here")
+    return address
+
+
+def parse_network(text: str) -> IPNetwork:
+    """Parse a CIDR prefix whose host bits are zero; ValueError names the text."""
+    if "/" not in text:
+        raise ValueError(f"network {text!r}: expected a prefix length, as in 10.17.2.0/24")
+    try:
+        return ipaddress.ip_network(text, strict=True)
+    except ValueError:
+        pass
+    try:
+        loose = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"network {text!r}: expected CIDR, as in 10.17.2.0/24") from None
+    raise ValueError(f"network {text!r}: host bits are set, did you mean {loose}?")
+
+
+def host_network(address: IPAddress) -> IPNetwork:
+    """The /32 or /128 that holds just this address."""
+    return ipaddress.ip_network(address)
+
+
+def network_key(network: IPNetwork) -> tuple[int, int, int]:
+    """A total order over both families: family, address, length."""
+    return network.version, int(network.network_address), network.prefixlen
+
+
+def overlaps(a: IPNetwork, b: IPNetwork) -> bool:
+    return a.version == b.version and a.overlaps(b)
+
+
+def contains(outer: IPNetwork, inner: IPNetwork) -> bool:
+    return outer.version == inner.version and inner.subnet_of(outer)  # type: ignore[arg-type]
+
+
+def contained_in_any(inner: IPNetwork, outers: Iterable[IPNetwork]) -> bool:
+    return any(contains(outer, inner) for outer in outers)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An underlay UDP address, numeric: names are resolved by the daemon, never by wg(8)."""
+
+    address: IPAddress
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse ``192.0.2.1:51820`` or ``[2001:db8::1]:51820``; ValueError names the text."""
+        host, separator, port_text = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            separator = ""
+        if not separator or not port_text.isascii() or not port_text.isdigit():
+            raise ValueError(f"endpoint {text!r}: expected ADDRESS:PORT or [ADDRESS]:PORT")
+        port = int(port_text)
+        if not 0 < port < 65536:
+            raise ValueError(f"endpoint {text!r}: port {port} seen, 1 to 65535 expected")
+        return cls(parse_address(host), port)
+
+    def __str__(self) -> str:
+        if self.address.version == 6:
+            return f"[{self.address}]:{self.port}"
+        return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route through a WireGuard interface; ``mtu_bytes`` None leaves the interface's."""
+
+    destination: IPNetwork
+    interface: str
+    mtu_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignRoute:
+    """A route that somebody else put there and that is never touched."""
+
+    destination: IPNetwork
+    interface: str | None
+    description: str

@@ -1,0 +1,60 @@
+"""The control socket's words: one JSON line asks, one JSON line answers.
+
+The socket is a unix stream socket in the run directory, mode 0600. A request is
+``{"verb": "status"}`` with the fields of ControlRequest; the answer is a ControlAnswer whose
+``result`` is the verb's document. One connection may ask many times, one at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+SOCKET_NAME: Final = "control.sock"
+MAX_LINE_BYTES: Final = 16 * 1024 * 1024
+
+Verb = Literal["status", "plan", "apply", "poll", "reload"]
+
+
+class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``force``: for ``apply``, go ahead with a plan that is held as unsafe."""
+
+    verb: Verb
+    force: bool = False
+
+
+class ChangeDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """One change of a plan: ``kind`` is the type's name, ``summary`` what, ``reason`` why."""
+
+    kind: str
+    summary: str
+    reason: str
+
+
+class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of ``plan``. ``held_because`` is set when the plan is refused without ``force``."""
+
+    digest: str
+    interface: str
+    changes: tuple[ChangeDocument, ...]
+    counts: dict[str, int]
+    held_because: str | None = None
+
+
+class ApplyDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of ``apply``: what is now true. ``outcome`` as in PlanStatus."""
+
+    outcome: str
+    plan: PlanDocument
+    done: int
+    failed: tuple[str, ...] = ()
+    not_attempted: int = 0
+
+
+class ControlAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """``error`` None: done. ``exit_code`` is what wgctl ends with."""
+
+    error: str | None = None
+    exit_code: int = 0
+    result: msgspec.Raw = msgspec.Raw(b"null")

@@ -1,0 +1,126 @@
+"""Everything the daemon knows, as one document.
+
+Metrics, ``wgctl status`` and the control socket render this one value, so they cannot
+disagree. Times are unix seconds, durations seconds; ``None`` means "not known yet".
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+STATUS_FORMAT: Final = "wg-meshd-status/1"
+
+
+class ConditionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    code: str
+    severity: str
+    subject: str
+    text: str
+    since: float
+
+
+class PathStatus(msgspec.Struct, frozen=True, kw_only=True):
+    via: str = "direct"
+    up: bool = False
+    srtt_seconds: float | None = None
+    rttvar_seconds: float | None = None
+    jitter_seconds: float | None = None
+    minimum_rtt_seconds: float | None = None
+    loss_ratio: float = 0.0
+    sent: int = 0
+    received: int = 0
+    last_reply_at: float | None = None
+
+
+class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One other host of the mesh. ``configured``: the kernel has it as a peer."""
+
+    hid: str
+    name: str
+    region: str
+    roles: tuple[str, ...]
+    addresses: tuple[str, ...]
+    networks: tuple[str, ...]
+    public_key: str | None
+    endpoint: str | None
+    configured: bool
+    latest_handshake_at: float | None
+    receive_bytes: int
+    transmit_bytes: int
+    mtu_bytes: int | None
+    granted_by: str
+    record_version: int | None
+    path: PathStatus
+
+
+class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
+    hid: str
+    name: str | None
+    region: str
+    addresses: tuple[str, ...]
+    networks: tuple[str, ...]
+    public_key: str | None
+    interface: str
+    listen_port: int
+    mtu_bytes: int | None
+    backend: str
+    interface_up: bool
+    key_created_at: float | None
+
+
+class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
+    url: str
+    up: bool | None
+    last_success_at: float | None
+    error: str | None = None
+
+
+class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``verified_at``: when a store last answered a complete poll; its age is the registry's age."""
+
+    mesh_id: str
+    mesh_name: str
+    generation: int
+    applied_generation: int
+    root_version: int
+    hosts: int
+    conflicts: int
+    forks: int
+    gaps: int
+    verified_at: float | None
+    stores: tuple[StoreStatus, ...]
+
+
+class PlanStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The last reconcile. ``outcome``: unchanged, applied, partial, held or failed."""
+
+    outcome: str
+    at: float
+    duration_seconds: float
+    changes: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    held_because: str | None = None
+
+
+class ReconcileCounters(msgspec.Struct, frozen=True, kw_only=True):
+    """Since the daemon started. ``outcomes`` by PlanStatus.outcome, ``changes`` by kind of change."""
+
+    outcomes: dict[str, int] = {}
+    changes: dict[str, int] = {}
+    duration_seconds_sum: float = 0.0
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    format: str = STATUS_FORMAT
+    at: float
+    version: str
+    started_at: float
+    host: SelfStatus
+    registry: RegistryStatus
+    peers: tuple[PeerStatus, ...]
+    conditions: tuple[ConditionStatus, ...]
+    last_plan: PlanStatus | None
+    counters: ReconcileCounters
+    metrics_urls: tuple[str, ...] = ()

@@ -1,0 +1,223 @@
+"""meshd.toml -> one frozen Settings. Unknown keys, wrong types and bad values are errors.
+
+Every error names the file, the key, the value seen and the value expected. Nothing here
+is secret: keys and store credentials live in their own 0600 files.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from meshd.errors import ConfigError
+from meshd.model.network import Endpoint, IPNetwork, parse_network
+
+FREEBSD: Final = sys.platform.startswith("freebsd")
+DEFAULT_CONFIG_PATH: Final = Path(
+    "/usr/local/etc/meshd/meshd.toml" if FREEBSD else "/etc/meshd/meshd.toml"
+)
+DEFAULT_STATE_DIR: Final = "/var/db/meshd" if FREEBSD else "/var/lib/meshd"
+DEFAULT_RUN_DIR: Final = "/var/run/meshd" if FREEBSD else "/run/meshd"
+DEFAULT_METRICS_PORT: Final = 9891
+MAX_INTERFACE_NAME: Final = 15
+
+T = TypeVar("T")
+
+BackendName = Literal["auto", "linux", "userspace", "freebsd"]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class HostSettings(_Table, frozen=True, kw_only=True):
+    """What this host says of itself in its record. ``endpoints``: ADDRESS:PORT, the underlay."""
+
+    endpoints: tuple[str, ...] = ()
+    behind_nat: bool = False
+
+
+class WireguardSettings(_Table, frozen=True, kw_only=True):
+    """``boot_file``: wg-quick's form of the running mesh, kept 0600; empty: not written."""
+
+    interface: str = "wg0"
+    listen_port: int = 51820
+    mtu_bytes: int = 1420
+    backend: BackendName = "auto"
+    userspace_program: str = ""
+    boot_file: str = ""
+    persistent_keepalive_seconds: int = 25
+
+
+class RegistrySettings(_Table, frozen=True, kw_only=True):
+    """``stores`` empty: those of the signed root. ``poll_seconds`` 0: by the number of hosts."""
+
+    stores: tuple[str, ...] = ()
+    poll_seconds: float = 0.0
+    stale_after_seconds: float = 900.0
+
+
+class JailSettings(_Table, frozen=True, kw_only=True):
+    """The jail networks that this host announces, each within its grant."""
+
+    networks: tuple[str, ...] = ()
+
+
+class ProbeSettings(_Table, frozen=True, kw_only=True):
+    """``interval_seconds`` 0: a second per hundred peers, 1 to 10. ``window``: probes kept for loss."""
+
+    interval_seconds: float = 0.0
+    window: int = 60
+
+
+class MetricsSettings(_Table, frozen=True, kw_only=True):
+    """``listen``: ADDRESS:PORT each; the address ``mesh`` stands for the host's first mesh address."""
+
+    listen: tuple[str, ...] = (f"mesh:{DEFAULT_METRICS_PORT}",)
+
+
+class SafetySettings(_Table, frozen=True, kw_only=True):
+    """A plan that removes more than max(1, this share) of the peers unexplained is held."""
+
+    max_removed_share: float = 0.2
+
+
+class LogSettings(_Table, frozen=True, kw_only=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class _File(_Table, frozen=True, kw_only=True):
+    state_dir: str = DEFAULT_STATE_DIR
+    run_dir: str = DEFAULT_RUN_DIR
+    host: HostSettings = HostSettings()
+    wireguard: WireguardSettings = WireguardSettings()
+    registry: RegistrySettings = RegistrySettings()
+    jails: JailSettings = JailSettings()
+    probe: ProbeSettings = ProbeSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    safety: SafetySettings = SafetySettings()
+    log: LogSettings = LogSettings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The checked settings of one daemon, with addresses and paths as values."""
+
+    state_dir: Path
+    run_dir: Path
+    host: HostSettings
+    wireguard: WireguardSettings
+    registry: RegistrySettings
+    probe: ProbeSettings
+    metrics: MetricsSettings
+    safety: SafetySettings
+    log: LogSettings
+    endpoints: tuple[Endpoint, ...]
+    jail_networks: frozenset[IPNetwork]
+
+
+def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
+    """Check a decoded TOML document. ConfigError names ``source``, the key, seen and expected."""
+    try:
+        file = msgspec.convert(document, _File, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    _check_ranges(file, source)
+    return Settings(
+        state_dir=_absolute(file.state_dir, f"{source}: state_dir"),
+        run_dir=_absolute(file.run_dir, f"{source}: run_dir"),
+        host=file.host,
+        wireguard=file.wireguard,
+        registry=file.registry,
+        probe=file.probe,
+        metrics=file.metrics,
+        safety=file.safety,
+        log=file.log,
+        endpoints=tuple(
+            _each(Endpoint.parse, text, f"{source}: host.endpoints") for text in file.host.endpoints
+        ),
+        jail_networks=frozenset(
+            _each(parse_network, text, f"{source}: jails.networks") for text in file.jails.networks
+        ),
+    )
+
+
+def read_settings(path: Path) -> Settings:
+    """Read and check the settings file. A missing file is a ConfigError, never defaults."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        document = tomllib.loads(text.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    return parse_settings(document, source=str(path))
+
+
+def parse_listen(text: str, where: str) -> tuple[str, int]:
+    """``ADDRESS:PORT`` with the word ``mesh`` allowed as address -> (address text, port)."""
+    host, _, port = text.rpartition(":")
+    if host == "mesh" and port.isascii() and port.isdigit() and 0 < int(port) < 65536:
+        return host, int(port)
+    try:
+        endpoint = Endpoint.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error} (or mesh:PORT)") from None
+    return str(endpoint.address), endpoint.port
+
+
+def _each(parse: Callable[[str], T], text: str, where: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _absolute(text: str, where: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ConfigError(f"{where}: {text!r} seen, an absolute path expected")
+    return path
+
+
+def _check_ranges(file: _File, source: str) -> None:
+    def expect(ok: bool, key: str, seen: object, expected: str) -> None:
+        if not ok:
+            raise ConfigError(f"{source}: {key}: {seen!r} seen, {expected} expected")
+
+    wireguard = file.wireguard
+    name = wireguard.interface
+    expect(
+        0 < len(name) <= MAX_INTERFACE_NAME and name.isascii() and name.isalnum(),
+        "wireguard.interface", name, f"1 to {MAX_INTERFACE_NAME} ASCII letters and digits",
+    )
+    expect(0 < wireguard.listen_port < 65536, "wireguard.listen_port", wireguard.listen_port, "1 to 65535")
+    expect(1280 <= wireguard.mtu_bytes <= 65455, "wireguard.mtu_bytes", wireguard.mtu_bytes, "1280 to 65455")
+    expect(
+        0 < wireguard.persistent_keepalive_seconds < 65536, "wireguard.persistent_keepalive_seconds",
+        wireguard.persistent_keepalive_seconds, "1 to 65535",
+    )
+    expect(
+        wireguard.boot_file == "" or Path(wireguard.boot_file).is_absolute(),
+        "wireguard.boot_file", wireguard.boot_file, "an absolute path or nothing",
+    )
+    poll = file.registry.poll_seconds
+    expect(poll == 0 or 0.05 <= poll <= 3600, "registry.poll_seconds", poll, "0 (automatic) or 0.05 to 3600")
+    expect(file.registry.stale_after_seconds > 0, "registry.stale_after_seconds",
+           file.registry.stale_after_seconds, "more than 0")
+    interval = file.probe.interval_seconds
+    expect(interval == 0 or 0.1 <= interval <= 300, "probe.interval_seconds", interval,
+           "0 (automatic) or 0.1 to 300")
+    expect(2 <= file.probe.window <= 10000, "probe.window", file.probe.window, "2 to 10000")
+    share = file.safety.max_removed_share
+    expect(0 <= share <= 1, "safety.max_removed_share", share, "0 to 1")
+    for text in file.metrics.listen:
+        parse_listen(text, f"{source}: metrics.listen")
