@@ -70,10 +70,14 @@ class Host:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revocation:
+    """A signed end of a membership. ``addresses``: those of its last grant, so that the
+    peers that are left of it can be told apart from peers that vanished without a word."""
+
     hid: str
     name: str
     why: str
     provenance: Provenance
+    addresses: tuple[IPAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,120 @@
+"""Carry out a plan on a backend, and report what is then true.
+
+The one place where a Change meets a Backend. Neighbouring changes of one sort go to the
+kernel together. The first refusal ends the run: what follows may depend on it, and the next
+plan, made from what the kernel says then, starts where this one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from meshd.backend.base import Backend
+from meshd.errors import BackendError
+from meshd.model.device import ObservedState
+from meshd.plan.changes import (
+    AddAddress,
+    AddRoute,
+    Change,
+    CreateInterface,
+    PeerChange,
+    RemoveAddress,
+    RemoveRoute,
+    SetListenPort,
+    SetMtu,
+    SetPrivateKey,
+    SetRoute,
+    SetUp,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyReport:
+    """``done``: accepted by the kernel; ``failed``: the batch it refused, ``error`` why, of which
+    a part may have taken effect; ``not_attempted``: what came after. ``observed``: the truth now,
+    None when the kernel could not even be asked."""
+
+    done: tuple[Change, ...]
+    failed: tuple[Change, ...]
+    not_attempted: tuple[Change, ...]
+    error: str | None
+    observed: ObservedState | None
+
+
+def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -> ApplyReport:
+    """Apply in order, then observe again. Never raises BackendError: the report says it."""
+    done: list[Change] = []
+    failed: tuple[Change, ...] = ()
+    error: str | None = None
+    for batch in _batches(changes):
+        try:
+            _apply_batch(backend, interface, batch)
+        except BackendError as refusal:
+            failed, error = batch, str(refusal)
+            break
+        done.extend(batch)
+    observed = None
+    try:
+        observed = backend.observe(interface)
+    except BackendError as refusal:
+        error = f"{error}; and then {refusal}" if error else str(refusal)
+    return ApplyReport(
+        done=tuple(done),
+        failed=failed,
+        not_attempted=tuple(changes[len(done) + len(failed) :]),
+        error=error,
+        observed=observed,
+    )
+
+
+def _sort_of(change: Change) -> str:
+    if isinstance(change, PeerChange):
+        return "peers"
+    if isinstance(change, AddRoute | SetRoute):
+        return "routes"
+    return change.kind
+
+
+def _batches(changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
+    for sort, group in groupby(changes, key=_sort_of):
+        if sort in ("peers", "routes", RemoveRoute.__name__):
+            yield tuple(group)
+        else:
+            for change in group:
+                yield (change,)
+
+
+def _apply_batch(backend: Backend, name: str, batch: tuple[Change, ...]) -> None:
+    peers = [change.update() for change in batch if isinstance(change, PeerChange)]
+    routes = [change.new for change in batch if isinstance(change, AddRoute | SetRoute)]
+    gone = [change.old.destination for change in batch if isinstance(change, RemoveRoute)]
+    if peers:
+        backend.set_peers(name, peers)
+    elif routes:
+        backend.set_routes(name, routes)
+    elif gone:
+        backend.remove_routes(name, gone)
+    else:
+        _apply_single(backend, name, batch[0])
+
+
+def _apply_single(backend: Backend, name: str, change: Change) -> None:
+    match change:
+        case CreateInterface():
+            backend.create_interface(name)
+        case SetPrivateKey(private_key=key):
+            backend.set_private_key(name, key)
+        case SetListenPort(new=port):
+            backend.set_listen_port(name, port)
+        case SetMtu(new=mtu_bytes):
+            backend.set_mtu(name, mtu_bytes)
+        case SetUp():
+            backend.set_up(name)
+        case AddAddress(new=address):
+            backend.add_address(name, address)
+        case RemoveAddress(old=address):
+            backend.remove_address(name, address)
+        case _:
+            raise TypeError(f"{change.kind}: no backend call known for this change")

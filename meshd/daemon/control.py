@@ -1,0 +1,95 @@
+"""The control socket: one JSON line asks, one JSON line answers (meshd.observe.protocol).
+
+Mode 0600 in a directory of the daemon's: who may connect may already do everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from meshd.errors import ConfigError, ControlError, MeshError
+from meshd.observe.protocol import MAX_LINE_BYTES, ControlAnswer, ControlRequest
+
+Handler = Callable[[ControlRequest], Awaitable[tuple[Any, int]]]
+"""Answers a request with a document and the exit code that wgctl ends with."""
+
+IDLE_SECONDS: Final = 60.0
+MAX_REQUEST_BYTES: Final = 65536
+
+
+class ControlServer:
+    """Serves one unix socket until closed; requests of one connection go one after another."""
+
+    def __init__(self, path: Path, handler: Handler) -> None:
+        self._path = path
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Bind. ControlError when another daemon answers there, ConfigError when it cannot be made."""
+        try:
+            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if await _answers(self._path):
+                raise ControlError(f"{self._path}: another meshd answers here already")
+            self._path.unlink(missing_ok=True)
+            old_mask = os.umask(0o177)
+            try:
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                listener.bind(str(self._path))
+            finally:
+                os.umask(old_mask)
+            self._server = await asyncio.start_unix_server(
+                self._serve, sock=listener, limit=MAX_REQUEST_BYTES
+            )
+        except OSError as error:
+            raise ConfigError(f"control socket {self._path}: {error.strerror or error}") from None
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await asyncio.wait_for(reader.readline(), IDLE_SECONDS):
+                writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
+                await asyncio.wait_for(writer.drain(), IDLE_SECONDS)
+        except (TimeoutError, ConnectionError, ValueError):
+            pass  # gone, idle, or a line past the limit: nothing is owed to it
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes) -> ControlAnswer:
+        try:
+            request = msgspec.json.decode(line, type=ControlRequest)
+        except msgspec.DecodeError as error:
+            return ControlAnswer(error=f"request not understood: {error}", exit_code=2)
+        try:
+            result, exit_code = await self._handler(request)
+        except MeshError as error:
+            return ControlAnswer(error=str(error), exit_code=error.exit_code)
+        body = msgspec.json.encode(result)
+        if len(body) > MAX_LINE_BYTES:
+            return ControlAnswer(error=f"answer of {len(body)} bytes is over the limit", exit_code=1)
+        return ControlAnswer(exit_code=exit_code, result=msgspec.Raw(body))
+
+
+async def _answers(path: Path) -> bool:
+    """True when a live daemon listens at ``path``; a socket file that a dead one left is no answer."""
+    if not path.exists():
+        return False
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(path)), 1.0)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

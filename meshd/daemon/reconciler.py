@@ -1,0 +1,255 @@
+"""One turn of the data plane: observe, build what is desired, plan, apply, observe again.
+
+Blocking and single-threaded: the daemon calls it from its one kernel thread, ``meshd
+bring-up`` directly.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshd.apply import apply_changes
+from meshd.backend.base import Backend
+from meshd.daemon.state import AppliedNote, HostState
+from meshd.errors import BackendError, StoreError
+from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
+from meshd.mesh.view import MeshView, build_view
+from meshd.model.condition import Condition, Severity
+from meshd.model.device import ObservedState
+from meshd.model.host import Membership
+from meshd.model.keys import PublicKey
+from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
+from meshd.observe.status import PlanStatus
+from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
+from meshd.plan.plan import Plan, build_plan
+from meshd.plan.render import render_wg_quick
+from meshd.plan.safety import SafetyLimits
+from meshd.store.atomic import write_file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What one turn found and did. ``moved``: peers must hear from us at once, because the
+    interface or its port is new and they would go on sending to the old place."""
+
+    outcome: str
+    at: float
+    duration_seconds: float
+    view: MeshView
+    plan: Plan | None
+    observed: ObservedState | None
+    done: int = 0
+    failed: tuple[str, ...] = ()
+    not_attempted: int = 0
+    moved: bool = False
+    conditions: tuple[Condition, ...] = ()
+
+    def plan_status(self) -> PlanStatus:
+        plan = self.plan
+        return PlanStatus(
+            outcome=self.outcome,
+            at=self.at,
+            duration_seconds=self.duration_seconds,
+            changes=tuple(change.summary() for change in plan.changes) if plan else (),
+            failed=self.failed,
+            held_because="; ".join(plan.objections) if plan and self.outcome == "held" else None,
+        )
+
+    def apply_document(self, interface: str) -> ApplyDocument:
+        return ApplyDocument(
+            outcome=self.outcome,
+            plan=plan_document(self.plan, interface),
+            done=self.done,
+            failed=self.failed,
+            not_attempted=self.not_attempted,
+        )
+
+
+def plan_document(plan: Plan | None, interface: str) -> PlanDocument:
+    """The plan as the control socket and ``--json`` show it; no secret is in it."""
+    if plan is None:
+        return PlanDocument(digest="", interface=interface, changes=(), counts={})
+    return PlanDocument(
+        digest=plan.digest,
+        interface=plan.interface,
+        changes=tuple(
+            ChangeDocument(kind=change.kind, summary=change.summary(), reason=change.reason)
+            for change in plan.changes
+        ),
+        counts=dict(plan.counts),
+        held_because="; ".join(plan.objections) or None,
+    )
+
+
+class Reconciler:
+    """Owns the backend's calls and the files that follow from an applied plan."""
+
+    def __init__(
+        self,
+        *,
+        backend: Backend,
+        state: HostState,
+        hid: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._backend = backend
+        self._state = state
+        self._hid = hid
+        self._clock = clock
+        self._builder = DesiredBuilder()
+        self._applied = state.read_applied()
+        self._boot_text: str | None = None
+
+    @property
+    def applied_generation(self) -> int:
+        return self._applied.generation
+
+    def observe(self, interface: str) -> ObservedState:
+        return self._backend.observe(interface)
+
+    def plan(self, membership: Membership, local: LocalDevice, max_removed_share: float) -> Plan | None:
+        """The plan that a turn would carry out now; None: no grant for this host, so none."""
+        view = build_view(membership, self._hid)
+        if _not_a_member(view):
+            return None
+        return self._plan(view, local, max_removed_share)[0]
+
+    def turn(
+        self,
+        membership: Membership,
+        local: LocalDevice,
+        *,
+        max_removed_share: float,
+        boot_file: Path | None,
+        force: bool = False,
+    ) -> Turn:
+        """Make the kernel agree with ``membership``; every failure is in the answer."""
+        started = time.monotonic()
+        now = self._clock()
+        view = build_view(membership, self._hid)
+
+        def end(outcome: str, **parts: object) -> Turn:
+            return Turn(
+                outcome=outcome, at=now, duration_seconds=time.monotonic() - started, view=view,
+                **{"plan": None, "observed": None, **parts},  # type: ignore[arg-type]
+            )
+
+        try:
+            if _not_a_member(view):
+                observed = self._backend.observe(local.interface)
+                return end("unchanged", observed=observed, conditions=(_not_granted(view, self._hid),))
+            plan, observed, desired = self._plan(view, local, max_removed_share)
+        except BackendError as error:
+            return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
+        conditions = list(plan.conflicts)
+        if view.own_revocation is not None:
+            conditions.append(_revoked(view))
+        if plan.objections and not force:
+            conditions.append(_held(plan))
+            return end("held", plan=plan, observed=observed, conditions=tuple(conditions))
+        if not plan:
+            conditions += self._record(membership, desired, boot_file)
+            return end("unchanged", plan=plan, observed=observed, conditions=tuple(conditions))
+        report = apply_changes(self._backend, local.interface, plan.changes)
+        if report.error is None:
+            conditions += self._record(membership, desired, boot_file)
+            outcome = "applied"
+        else:
+            conditions.append(_apply_failed(report.error))
+            outcome = "partial" if report.done else "failed"
+        return end(
+            outcome,
+            plan=plan,
+            observed=report.observed,
+            done=len(report.done),
+            failed=(report.error,) if report.error else (),
+            not_attempted=len(report.not_attempted),
+            moved=any(isinstance(change, CreateInterface | SetListenPort | SetUp) for change in report.done),
+            conditions=tuple(conditions),
+        )
+
+    def _plan(
+        self, view: MeshView, local: LocalDevice, max_removed_share: float
+    ) -> tuple[Plan, ObservedState, DesiredState]:
+        observed = self._backend.observe(local.interface)
+        desired = self._builder.build(view, local, observed, now=self._clock())
+        limits = SafetyLimits(
+            max_removed_share=max_removed_share,
+            view_generation=view.membership.generation,
+            applied_generation=self._applied.generation,
+            admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
+        )
+        return build_plan(observed, desired, limits), observed, desired
+
+    def _record(
+        self, membership: Membership, desired: DesiredState, boot_file: Path | None
+    ) -> list[Condition]:
+        """Note what is now true on disk. A disk that refuses costs a condition, not the mesh."""
+        admins = tuple(sorted(str(key) for key, peer in desired.peers.items() if peer.is_admin))
+        note = AppliedNote(generation=membership.generation, admin_keys=admins)
+        try:
+            if note != self._applied:
+                self._state.write_applied(note)
+                self._applied = note
+            if boot_file is not None:
+                self._write_boot_file(boot_file, render_wg_quick(desired))
+        except StoreError as error:
+            return [disk_failed(str(error))]
+        return []
+
+    def _write_boot_file(self, path: Path, text: str) -> None:
+        if text == self._boot_text:
+            return
+        write_file(path, text.encode())
+        self._boot_text = text
+
+
+def disk_failed(text: str) -> Condition:
+    return Condition(
+        code="disk_failed",
+        severity=Severity.CRITICAL,
+        text=f"{text}; the mesh stays as it is, but a reboot would start from older files",
+    )
+
+
+def _not_a_member(view: MeshView) -> bool:
+    return view.own is None and view.own_revocation is None
+
+
+def _not_granted(view: MeshView, hid: str) -> Condition:
+    why = view.membership.unplaced.get(hid)
+    detail = f"its grant collides: {why}" if why else "no verified grant names it"
+    return Condition(
+        code="not_granted",
+        severity=Severity.CRITICAL,
+        text=f"this host ({hid[:8]}) is not a member of {view.membership.mesh_name}: {detail}; "
+        "nothing was changed",
+    )
+
+
+def _revoked(view: MeshView) -> Condition:
+    revocation = view.own_revocation
+    assert revocation is not None
+    return Condition(
+        code="self_revoked",
+        severity=Severity.CRITICAL,
+        text=f"this host was revoked by {revocation.provenance}: {revocation.why or 'no reason given'}",
+    )
+
+
+def _held(plan: Plan) -> Condition:
+    return Condition(
+        code="plan_held",
+        severity=Severity.CRITICAL,
+        text=f"a plan of {len(plan.changes)} changes is held: {'; '.join(plan.objections)}; "
+        "look with wgctl plan, go ahead with wgctl apply --force",
+    )
+
+
+def _apply_failed(error: str) -> Condition:
+    return Condition(
+        code="apply_failed", severity=Severity.CRITICAL, text=f"{error}; meshd observes and tries again"
+    )

@@ -1,0 +1,141 @@
+"""The host's own files: identity, WireGuard key, verified registry, and what was applied last.
+
+    identity.key      Ed25519 seed, hex, 0600: signs this host's record; never leaves the host
+    wireguard.key     the interface's private key, base64 as wg(8) writes it, 0600
+    registry/         the verified cache (meshd.registry.cache)
+    applied.json      the registry generation and administrators' keys of the last applied plan
+    s3.json           the store's credentials, 0600, when the join bundle held some
+
+Anything that is there but unreadable is an error: never taken for absent, never made anew.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from meshd.errors import ConfigError, TrustStateError
+from meshd.model.keys import PrivateKey
+from meshd.registry.cache import RegistryCache
+from meshd.registry.signing import SigningKey
+from meshd.store.atomic import write_file
+
+IDENTITY_FILE: Final = "identity.key"
+WIREGUARD_FILE: Final = "wireguard.key"
+APPLIED_FILE: Final = "applied.json"
+CREDENTIALS_FILE: Final = "s3.json"
+REGISTRY_DIRECTORY: Final = "registry"
+MAX_KEY_FILE_BYTES: Final = 4096
+
+
+class AppliedNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the last carried-out plan was made from."""
+
+    generation: int = 0
+    admin_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """The state directory of one meshd."""
+
+    directory: Path
+
+    @property
+    def cache(self) -> RegistryCache:
+        return RegistryCache(self.directory / REGISTRY_DIRECTORY)
+
+    @property
+    def joined(self) -> bool:
+        return (self.directory / REGISTRY_DIRECTORY).exists()
+
+    @property
+    def enrolled(self) -> bool:
+        return (self.directory / IDENTITY_FILE).exists()
+
+    @property
+    def credentials_path(self) -> Path:
+        return self.directory / CREDENTIALS_FILE
+
+    def create(self) -> None:
+        """Make the directory, 0700. ConfigError when it cannot be."""
+        try:
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"state_dir {self.directory}: cannot be made: {error.strerror}") from None
+
+    def read_identity(self) -> SigningKey:
+        """The identity key; ConfigError when this host was never enrolled."""
+        path = self.directory / IDENTITY_FILE
+        if not path.exists():
+            raise ConfigError(f"{path}: there is no identity yet; run: meshd enroll --name NAME")
+        try:
+            return SigningKey.from_seed(bytes.fromhex(_read_secret(path)))
+        except ValueError:
+            raise TrustStateError(f"{path}: not an identity key (64 hex digits expected)") from None
+
+    def create_identity(self) -> SigningKey:
+        """The identity key, made now if there is none."""
+        if self.enrolled:
+            return self.read_identity()
+        key = SigningKey.generate()
+        write_file(self.directory / IDENTITY_FILE, key.seed().hex().encode() + b"\n")
+        return key
+
+    def read_wireguard_key(self) -> tuple[PrivateKey, float]:
+        """The key and when it was made (unix seconds)."""
+        path = self.directory / WIREGUARD_FILE
+        if not path.exists():
+            raise ConfigError(f"{path}: there is no WireGuard key yet; run: meshd enroll --name NAME")
+        try:
+            return PrivateKey.parse(_read_secret(path)), path.stat().st_mtime
+        except ValueError as error:
+            raise TrustStateError(f"{path}: {error}") from None
+
+    def create_wireguard_key(self) -> PrivateKey:
+        """The WireGuard key, made now if there is none."""
+        if (self.directory / WIREGUARD_FILE).exists():
+            return self.read_wireguard_key()[0]
+        key = PrivateKey.generate()
+        write_file(self.directory / WIREGUARD_FILE, key.reveal_text().encode() + b"\n")
+        return key
+
+    def read_applied(self) -> AppliedNote:
+        """The note of the last applied plan; an empty one before the first."""
+        path = self.directory / APPLIED_FILE
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=AppliedNote)
+        except FileNotFoundError:
+            return AppliedNote()
+        except (OSError, msgspec.DecodeError) as error:
+            raise TrustStateError(
+                f"{path}: cannot be read: {error}; if the mesh is as it should be, "
+                f"remove the file and restart meshd"
+            ) from None
+
+    def write_applied(self, note: AppliedNote) -> None:
+        """StoreError when the disk refuses; the old note then stays."""
+        write_file(self.directory / APPLIED_FILE, msgspec.json.encode(note))
+
+    def write_credentials(self, access_key: str, secret_key: str) -> None:
+        document = {"access_key": access_key, "secret_key": secret_key}
+        write_file(self.credentials_path, msgspec.json.encode(document))
+
+
+def _read_secret(path: Path) -> str:
+    """The text of a key file. ConfigError when others may read it."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & 0o077:
+                raise ConfigError(f"{path}: mode {mode:04o} seen, 0600 expected: others may read the key")
+            return file.read(MAX_KEY_FILE_BYTES).decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise TrustStateError(f"{path}: not a key file") from None
+    except OSError as error:
+        raise TrustStateError(f"{path}: cannot be read: {error.strerror}") from None
+

@@ -1,0 +1,33 @@
+"""The registry's outcome as one host sees it: itself, and everybody else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshd.model.host import Host, Membership, Revocation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshView:
+    """``own`` None: no effective grant for this host. ``peers`` have a record, ``waiting`` not yet."""
+
+    membership: Membership
+    own: Host | None
+    own_revocation: Revocation | None
+    peers: tuple[Host, ...]
+    waiting: tuple[Host, ...]
+
+
+def build_view(membership: Membership, hid: str) -> MeshView:
+    """Split the membership around the host ``hid``; order is by name, then hid."""
+    others = sorted(
+        (host for host in membership.hosts.values() if host.hid != hid),
+        key=lambda host: (host.name, host.hid),
+    )
+    return MeshView(
+        membership=membership,
+        own=membership.hosts.get(hid),
+        own_revocation=membership.revoked.get(hid),
+        peers=tuple(host for host in others if host.record is not None),
+        waiting=tuple(host for host in others if host.record is None),
+    )

@@ -1,0 +1,184 @@
+"""Observed and desired -> the ordered changes between them.
+
+The order is data and has reasons:
+1. The interface, its key, port, addresses, MTU, then up: routes need an interface that is up
+   and an address to take their source from.
+2. Routes that go, before the peer behind them: a packet without route is refused at once, one
+   for a prefix without peer vanishes.
+3. Allowed IPs that a staying peer gives up, before another peer receives them: a prefix has one
+   owner, and taking it from the giver later would take it from the receiver.
+4. New peers and changed ones, before the peers that go: a key that replaces another takes its
+   prefixes over in one step, and removing the old peer then removes nothing else.
+5. New routes, when a peer stands behind them.
+6. Peers and addresses that go.
+Stopping after any of these steps leaves a state from which the next plan converges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from meshd.mesh.desired import DesiredPeer, DesiredState
+from meshd.model.condition import Condition, Severity
+from meshd.model.device import Device, ObservedState, PeerConfig
+from meshd.model.keys import PublicKey
+from meshd.model.network import network_key
+from meshd.plan.changes import (
+    AddAddress,
+    AddPeer,
+    AddRoute,
+    Change,
+    CreateInterface,
+    RemoveAddress,
+    RemovePeer,
+    RemoveRoute,
+    SetListenPort,
+    SetMtu,
+    SetPeer,
+    SetPrivateKey,
+    SetRoute,
+    SetUp,
+)
+
+
+def diff_state(observed: ObservedState, desired: DesiredState) -> tuple[Change, ...]:
+    """The changes that turn ``observed`` into ``desired``; empty when nothing differs."""
+    if observed.interface != desired.interface:
+        raise ValueError(f"observed {observed.interface}, desired {desired.interface}: expected the same")
+    return (
+        *_device(observed, desired),
+        *_routes_that_go(observed, desired),
+        *_peers(observed, desired),
+        *_routes_that_come(observed, desired),
+        *_peers_that_go(observed, desired),
+        *_addresses_that_go(observed, desired),
+    )
+
+
+def find_route_conflicts(observed: ObservedState, desired: DesiredState) -> tuple[Condition, ...]:
+    """Foreign routes that stand where one of ours belongs: reported, never touched.
+
+    One that already leads into our interface does the same work and is no conflict.
+    """
+    found = []
+    for destination, route in observed.foreign_routes.items():
+        if destination in desired.routes and route.interface != desired.interface:
+            label = desired.route_labels.get(destination, "?")
+            found.append(
+                Condition(
+                    code="route_conflict",
+                    severity=Severity.WARNING,
+                    subject=str(destination),
+                    text=f"route {destination} ({route.description}) is not meshd's, so traffic to "
+                    f"{label} does not go through {desired.interface}; remove it or narrow the grant",
+                )
+            )
+    return tuple(found)
+
+
+def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
+    name, device = desired.interface, observed.device
+    if device is None:
+        yield CreateInterface(interface=name, reason=f"interface {name} does not exist")
+    if device is None or device.public_key != desired.public_key:
+        yield SetPrivateKey(
+            interface=name,
+            reason="the interface has no key" if device is None else "the key is not this host's",
+            old=device.public_key if device else None,
+            new=desired.public_key,
+            private_key=desired.private_key,
+        )
+    if device is None or device.listen_port != desired.listen_port:
+        yield SetListenPort(
+            interface=name,
+            reason="wireguard.listen_port in the settings",
+            old=device.listen_port if device else 0,
+            new=desired.listen_port,
+        )
+    for address in sorted(desired.addresses - observed.addresses, key=lambda a: network_key(a.network)):
+        yield AddAddress(interface=name, reason="granted to this host", new=address)
+    if observed.mtu_bytes != desired.mtu_bytes:
+        yield SetMtu(
+            interface=name,
+            reason="wireguard.mtu_bytes in the settings",
+            old=observed.mtu_bytes,
+            new=desired.mtu_bytes,
+        )
+    if not observed.up:
+        yield SetUp(interface=name, reason="the interface is down")
+
+
+def _routes_that_go(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
+    for route in sorted(observed.routes, key=lambda route: network_key(route.destination)):
+        if route.destination not in desired.routes:
+            yield RemoveRoute(
+                interface=desired.interface, reason="no host announces it within its grant", old=route
+            )
+
+
+def _peers(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
+    present = _configs(observed.device)
+    changed = [
+        (present[key], peer)
+        for key, peer in desired.peers.items()
+        if key in present and present[key] is not peer.config and present[key] != peer.config
+    ]
+    for old, peer in changed:
+        kept = old.allowed_ips & peer.config.allowed_ips
+        if kept != old.allowed_ips:
+            yield _set_peer(desired, peer, old, replace(old, allowed_ips=kept))
+    for old, peer in changed:
+        reduced = replace(old, allowed_ips=old.allowed_ips & peer.config.allowed_ips)
+        new = peer.config
+        if new.endpoint is None and old.endpoint is not None:
+            new = replace(new, endpoint=old.endpoint)  # WireGuard cannot forget an endpoint
+        if reduced != new:
+            yield _set_peer(desired, peer, reduced, new)
+    for key, peer in desired.peers.items():
+        if key not in present:
+            yield AddPeer(
+                interface=desired.interface, reason=peer.reason, label=peer.label, new=peer.config
+            )
+
+
+def _set_peer(desired: DesiredState, peer: DesiredPeer, old: PeerConfig, new: PeerConfig) -> SetPeer:
+    return SetPeer(interface=desired.interface, reason=peer.reason, label=peer.label, old=old, new=new)
+
+
+def _routes_that_come(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
+    present = {route.destination: route for route in observed.routes}
+    for destination in sorted(desired.routes, key=network_key):
+        route, old = desired.routes[destination], present.get(destination)
+        reason = f"belongs to {desired.route_labels.get(destination, '?')}"
+        if old is None:
+            if destination not in observed.foreign_routes:
+                yield AddRoute(interface=desired.interface, reason=reason, new=route)
+        elif old != route:
+            yield SetRoute(interface=desired.interface, reason=reason, old=old, new=route)
+
+
+def _peers_that_go(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
+    for key, config in _configs(observed.device).items():
+        if key not in desired.peers:
+            yield RemovePeer(
+                interface=desired.interface,
+                reason=desired.explained.get(key, "no verified host record has this key"),
+                label=_key_label(key),
+                old=config,
+            )
+
+
+def _addresses_that_go(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
+    for address in sorted(observed.addresses - desired.addresses, key=lambda a: network_key(a.network)):
+        if address.is_link_local:
+            continue  # the kernel's own (fe80::/10); it comes and goes with the interface
+        yield RemoveAddress(interface=desired.interface, reason="not granted to this host", old=address)
+
+
+def _configs(device: Device | None) -> dict[PublicKey, PeerConfig]:
+    return {key: peer.config for key, peer in device.peers.items()} if device else {}
+
+
+def _key_label(key: PublicKey) -> str:
+    return f"{str(key)[:8]}..."

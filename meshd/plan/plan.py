@@ -1,0 +1,49 @@
+"""A plan: ordered, countable, printable, comparable by digest, and refusable."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meshd.mesh.desired import DesiredState
+from meshd.model.condition import Condition
+from meshd.model.device import ObservedState
+from meshd.plan.changes import Change
+from meshd.plan.diff import diff_state, find_route_conflicts
+from meshd.plan.safety import SafetyLimits, check_safety
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """``objections``: why it may not be applied without an operator's word; empty: safe."""
+
+    interface: str
+    changes: tuple[Change, ...]
+    objections: tuple[str, ...]
+    conflicts: tuple[Condition, ...]
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        return dict(Counter(change.kind for change in self.changes))
+
+    @property
+    def digest(self) -> str:
+        """Names the plan's changes, so that a confirmed plan is the one that was shown."""
+        text = "\n".join(f"{change.kind} {change.summary()}" for change in self.changes)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+
+def build_plan(observed: ObservedState, desired: DesiredState, limits: SafetyLimits) -> Plan:
+    """Diff, find what stands in the way, and weigh the danger."""
+    changes = diff_state(observed, desired)
+    return Plan(
+        interface=desired.interface,
+        changes=changes,
+        objections=check_safety(changes, observed, desired, limits),
+        conflicts=find_route_conflicts(observed, desired),
+    )

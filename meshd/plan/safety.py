@@ -1,0 +1,65 @@
+"""What a plan may not do on its own authority.
+
+A signed statement that explains a removal makes it safe; a registry that suddenly lists
+nobody, or a fault in this program, does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from meshd.mesh.desired import DesiredState
+from meshd.model.device import ObservedState
+from meshd.model.keys import PublicKey
+from meshd.plan.changes import Change, RemovePeer, SetPrivateKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafetyLimits:
+    """``max_removed_share`` of the present peers may go unexplained, and always one.
+
+    ``view_generation`` is the registry's, ``applied_generation`` that of the last plan that
+    this host carried out; an older view was lost or rolled back on this machine.
+    ``admin_keys``: the peers that were administrators' hosts when that plan was carried out.
+    """
+
+    max_removed_share: float
+    view_generation: int
+    applied_generation: int
+    admin_keys: frozenset[PublicKey] = frozenset()
+
+
+def check_safety(
+    changes: Sequence[Change], observed: ObservedState, desired: DesiredState, limits: SafetyLimits
+) -> tuple[str, ...]:
+    """The objections to these changes, each a line for people; empty: safe to apply."""
+    if not changes:
+        return ()
+    objections = []
+    present = observed.device.peers if observed.device else {}
+    removed = [change for change in changes if isinstance(change, RemovePeer)]
+    unexplained = [change for change in removed if change.public_key not in desired.explained]
+    allowed = max(1, int(limits.max_removed_share * len(present)))
+    if len(unexplained) > allowed:
+        objections.append(
+            f"{len(unexplained)} of {len(present)} peers would be removed without a signed revoke, "
+            f"at most {allowed} expected: {', '.join(change.label for change in unexplained[:5])}"
+        )
+    admins_leave = [change.label for change in unexplained if change.public_key in limits.admin_keys]
+    if admins_leave and not any(peer.is_admin for peer in desired.peers.values()):
+        objections.append(
+            f"the last path to an administrator's host ({', '.join(admins_leave)}) would be removed"
+        )
+    if limits.view_generation < limits.applied_generation:
+        objections.append(
+            f"the registry held here is older (generation {limits.view_generation}) than the one already "
+            f"applied (generation {limits.applied_generation}): its cache was lost or put back"
+        )
+    for change in changes:
+        if isinstance(change, SetPrivateKey) and change.old is not None and present:
+            objections.append(
+                f"the key of {change.interface} would be replaced in place ({change.old} by {change.new}), "
+                f"which ends the sessions with all {len(present)} peers"
+            )
+    return tuple(objections)
