@@ -1,0 +1,144 @@
+"""From the registry's view to peers and routes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from meshd.mesh.desired import DesiredBuilder, LocalDevice
+from meshd.mesh.endpoints import choose_endpoint
+from meshd.mesh.view import build_view
+from meshd.model.device import Device, ObservedState, Peer, PeerConfig, PeerStats
+from meshd.model.host import Host, HostKeys, Membership, Provenance, Revocation
+from meshd.model.keys import PrivateKey, PublicKey
+from meshd.model.network import Endpoint
+
+NOW = 1_800_000_000.0
+BY = Provenance(kid="a1b2c3d4" * 4, seq=7, statement="00" * 32, signed_at=int(NOW) - 60)
+LOCAL = LocalDevice(
+    interface="wg0", private_key=PrivateKey(bytes([9]) * 32), listen_port=51820, mtu_bytes=1420,
+    behind_nat=False, persistent_keepalive_seconds=25,
+)
+
+
+def host(number: int, **changes: object) -> Host:
+    record = HostKeys(
+        version=number, public_key=PublicKey(bytes([number]) * 32), next_public_key=None,
+        listen_port=51820, endpoints=(Endpoint.parse(f"198.18.0.{number}:51820"),),
+        announced=frozenset({ip_network(f"10.17.{number}.0/24")}), behind_nat=False, software="test",
+    )
+    whole = Host(
+        hid=f"{number:032x}", name=f"host{number}", gen=1, identity_key=bytes(32),
+        addresses=(ip_address(f"10.99.0.{number}"), ip_address(f"fd99::{number}")),
+        granted_networks=frozenset({ip_network(f"10.17.{number}.0/24")}),
+        networks=frozenset({ip_network(f"10.17.{number}.0/24")}),
+        region="eu", roles=frozenset(), tags=frozenset(), expires_at=None, provenance=BY, record=record,
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def membership(*hosts: Host, **changes: object) -> Membership:
+    whole = Membership(
+        mesh_id="m" * 32, mesh_name="test", generation=3, root_version=1,
+        mesh_ranges=(ip_network("10.99.0.0/16"),), store_urls=(), hosts={h.hid: h for h in hosts},
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def observed(*peers: PeerConfig, handshake_at: float = 0.0) -> ObservedState:
+    device = Device(
+        name="wg0", implementation="memory", public_key=None, listen_port=51820,
+        peers={
+            p.public_key: Peer(config=p, stats=PeerStats(latest_handshake_at=handshake_at)) for p in peers
+        },
+    )
+    return ObservedState(interface="wg0", device=device)
+
+
+def test_every_other_host_is_a_peer_with_its_addresses_and_networks_and_a_route_each() -> None:
+    view = build_view(membership(host(1), host(2), host(3)), host(1).hid)
+    desired = DesiredBuilder().build(view, LOCAL, observed(), now=NOW)
+    assert {peer.label for peer in desired.peers.values()} == {"host2", "host3"}
+    peer = desired.peers[PublicKey(bytes([2]) * 32)]
+    expected = {ip_network("10.99.0.2/32"), ip_network("fd99::2/128"), ip_network("10.17.2.0/24")}
+    assert peer.config.allowed_ips == expected
+    assert expected <= set(desired.routes)
+    assert "admin a1b2c3d4 statement 7" in peer.reason
+    assert {str(address) for address in desired.addresses} == {"10.99.0.1/32", "fd99::1/128"}
+
+
+def test_no_route_of_ours_covers_our_own_jail_network_or_address() -> None:
+    view = build_view(membership(host(1), host(2)), host(1).hid)
+    desired = DesiredBuilder().build(view, LOCAL, observed(), now=NOW)
+    own = [ip_network("10.17.1.0/24"), ip_network("10.99.0.1/32")]
+    assert not [r for r in desired.routes for o in own if r.version == o.version and r.overlaps(o)]
+
+
+def test_a_granted_host_without_record_is_no_peer_yet() -> None:
+    view = build_view(membership(host(1), host(2, record=None)), host(1).hid)
+    assert [waiting.name for waiting in view.waiting] == ["host2"]
+    assert not DesiredBuilder().build(view, LOCAL, observed(), now=NOW).peers
+
+
+def test_keepalive_only_from_behind_nat() -> None:
+    view = build_view(membership(host(1), host(2)), host(1).hid)
+    nat = replace(LOCAL, behind_nat=True)
+    (here,) = DesiredBuilder().build(view, LOCAL, observed(), now=NOW).peers.values()
+    (behind,) = DesiredBuilder().build(view, nat, observed(), now=NOW).peers.values()
+    assert here.config.persistent_keepalive_seconds == 0
+    assert behind.config.persistent_keepalive_seconds == 25
+
+
+def test_a_live_roamed_endpoint_outranks_the_registry_and_a_dead_one_does_not() -> None:
+    roamed = Endpoint.parse("198.18.99.99:40000")
+    config = PeerConfig(public_key=PublicKey(bytes([2]) * 32), allowed_ips=frozenset(), endpoint=roamed)
+    view = build_view(membership(host(1), host(2)), host(1).hid)
+    live = DesiredBuilder().build(view, LOCAL, observed(config, handshake_at=NOW - 100), now=NOW)
+    dead = DesiredBuilder().build(view, LOCAL, observed(config, handshake_at=NOW - 200), now=NOW)
+    assert next(iter(live.peers.values())).config.endpoint == roamed
+    assert next(iter(dead.peers.values())).config.endpoint == Endpoint.parse("198.18.0.2:51820")
+
+
+def test_several_endpoints_of_a_silent_peer_are_each_tried() -> None:
+    record = host(2).record
+    assert record is not None
+    places = tuple(Endpoint.parse(f"198.18.0.{n}:51820") for n in (2, 3, 4))
+    tried = {choose_endpoint(replace(record, endpoints=places), None, NOW + step) for step in range(60)}
+    assert tried == set(places)
+
+
+@pytest.mark.parametrize("how", ["revoked", "rekeyed"])
+def test_a_removal_is_explained_by_a_revoke_or_a_newer_key(how: str) -> None:
+    old = PeerConfig(
+        public_key=PublicKey(bytes([99]) * 32), allowed_ips=frozenset({ip_network("10.99.0.2/32")})
+    )
+    if how == "revoked":
+        gone = Revocation(
+            hid=host(2).hid, name="host2", why="sold", provenance=BY, addresses=(ip_address("10.99.0.2"),)
+        )
+        state = membership(host(1), host(3), revoked={gone.hid: gone})
+    else:
+        state = membership(host(1), host(2), host(3))
+    desired = DesiredBuilder().build(build_view(state, host(1).hid), LOCAL, observed(old), now=NOW)
+    assert ("sold" if how == "revoked" else "another key") in desired.explained[old.public_key]
+
+
+def test_a_removal_that_no_signature_explains_stays_unexplained() -> None:
+    old = PeerConfig(
+        public_key=PublicKey(bytes([99]) * 32), allowed_ips=frozenset({ip_network("10.99.0.4/32")})
+    )
+    state = membership(host(1), host(2))
+    desired = DesiredBuilder().build(build_view(state, host(1).hid), LOCAL, observed(old), now=NOW)
+    assert not desired.explained
+
+
+def test_the_builder_remembers_without_changing_the_answer() -> None:
+    builder = DesiredBuilder()
+    first = membership(host(1), host(2), host(3))
+    second = membership(*[first.hosts[h] for h in (host(1).hid, host(3).hid)], host(2, name="renamed"))
+    for state in (first, second, first):
+        view = build_view(state, host(1).hid)
+        fresh = DesiredBuilder().build(view, LOCAL, observed(), now=NOW)
+        assert builder.build(view, LOCAL, observed(), now=NOW) == fresh

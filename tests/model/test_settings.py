@@ -1,0 +1,62 @@
+"""One bad settings file an error; every error says where, what was seen and what was expected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from meshd.errors import ConfigError
+from meshd.settings import parse_listen, read_settings
+
+BAD = {
+    "unknown table": ("[wiregaurd]\n", "wiregaurd"),
+    "unknown key": ("[wireguard]\nport = 1\n", "port"),
+    "wrong type": ("[wireguard]\nlisten_port = '51820'\n", "listen_port"),
+    "port out of range": ("[wireguard]\nlisten_port = 70000\n", "70000"),
+    "interface with a slash": ("[wireguard]\ninterface = '../x'\n", "../x"),
+    "interface too long": ("[wireguard]\ninterface = 'abcdefghijklmnop'\n", "abcdefghijklmnop"),
+    "mtu too small": ("[wireguard]\nmtu_bytes = 500\n", "1280"),
+    "unknown backend": ("[wireguard]\nbackend = 'magic'\n", "magic"),
+    "relative boot file": ("[wireguard]\nboot_file = 'wg0.conf'\n", "absolute"),
+    "relative state_dir": ("state_dir = 'db'\n", "absolute"),
+    "endpoint that is a name": ("[host]\nendpoints = ['host.example:51820']\n", "host.example"),
+    "network with host bits": ("[jails]\nnetworks = ['10.17.2.1/24']\n", "10.17.2.0/24"),
+    "poll too fast": ("[registry]\npoll_seconds = 0.001\n", "0.001"),
+    "negative interval": ("[probe]\ninterval_seconds = -1.0\n", "-1.0"),
+    "window of one": ("[probe]\nwindow = 1\n", "2 to 10000"),
+    "share over one": ("[safety]\nmax_removed_share = 1.5\n", "0 to 1"),
+    "listen without port": ("[metrics]\nlisten = ['mesh']\n", "metrics.listen"),
+    "log level": ("[log]\nlevel = 'loud'\n", "loud"),
+    "not TOML": ("[host\n", "not TOML"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_refused_and_the_fault_named(name: str, tmp_path: Path) -> None:
+    text, expected = BAD[name]
+    path = tmp_path / "meshd.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_settings(path)
+    assert str(path) in str(caught.value) and expected in str(caught.value)
+
+
+def test_a_missing_file_is_an_error_and_not_the_defaults(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_settings(tmp_path / "meshd.toml")
+
+
+def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "meshd.toml"
+    path.write_text("")
+    settings = read_settings(path)
+    assert settings.wireguard.interface == "wg0" and settings.wireguard.listen_port == 51820
+    assert settings.endpoints == () and settings.jail_networks == frozenset()
+
+
+def test_listen_addresses() -> None:
+    assert parse_listen("mesh:9891", "x") == ("mesh", 9891)
+    assert parse_listen("[::1]:9891", "x") == ("::1", 9891)
+    with pytest.raises(ConfigError):
+        parse_listen("mesh:0", "x")
