@@ -85,8 +85,6 @@ class ControlServer:
 
 async def _answers(path: Path) -> bool:
     """True when a live daemon listens at ``path``; a socket file that a dead one left is no answer."""
-    if not path.exists():
-        return False
     try:
         _, writer = await asyncio.wait_for(asyncio.open_unix_connection(str(path)), 1.0)
     except (OSError, TimeoutError):

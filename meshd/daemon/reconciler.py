@@ -13,6 +13,7 @@ from pathlib import Path
 
 from meshd.apply import apply_changes
 from meshd.backend.base import Backend
+from meshd.daemon.follower import disk_failed
 from meshd.daemon.state import AppliedNote, HostState
 from meshd.errors import BackendError, StoreError
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
@@ -205,14 +206,6 @@ class Reconciler:
             return
         write_file(path, text.encode())
         self._boot_text = text
-
-
-def disk_failed(text: str) -> Condition:
-    return Condition(
-        code="disk_failed",
-        severity=Severity.CRITICAL,
-        text=f"{text}; the mesh stays as it is, but a reboot would start from older files",
-    )
 
 
 def _not_a_member(view: MeshView) -> bool:

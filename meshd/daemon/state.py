@@ -46,12 +46,9 @@ class HostState:
     directory: Path
 
     @property
-    def cache(self) -> RegistryCache:
-        return RegistryCache(self.directory / REGISTRY_DIRECTORY)
-
-    @property
     def joined(self) -> bool:
-        return (self.directory / REGISTRY_DIRECTORY).exists()
+        """True when there is trust state, readable or not."""
+        return self.open_cache().exists()
 
     @property
     def enrolled(self) -> bool:
@@ -60,6 +57,10 @@ class HostState:
     @property
     def credentials_path(self) -> Path:
         return self.directory / CREDENTIALS_FILE
+
+    def open_cache(self) -> RegistryCache:
+        """The verified registry's files; one object a process, it remembers what it wrote."""
+        return RegistryCache(self.directory / REGISTRY_DIRECTORY)
 
     def create(self) -> None:
         """Make the directory, 0700. ConfigError when it cannot be."""

@@ -1,0 +1,31 @@
+"""Run every benchmark and print its figures: ``make bench``, or ``bench/run.py NAME...``.
+
+A figure stands beside a limit or a peer measured in the same run, because the machine's speed
+drifts: quote the ratios. Nothing here passes or fails.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from typing import Final
+
+BENCHMARKS: Final = ("registry", "daemon")
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown:
+        print(f"bench: {unknown[0]!r} seen, one of {', '.join(BENCHMARKS)} expected", file=sys.stderr)
+        return 2
+    for name in names or BENCHMARKS:
+        run: Callable[[], None] = importlib.import_module(f"bench.bench_{name}").run
+        print(f"== {name}", flush=True)
+        run()
+        print(flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

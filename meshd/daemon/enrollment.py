@@ -1,0 +1,88 @@
+"""How a host gets into the mesh: it asks with its own keys, and joins with a verified bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from meshd.daemon.state import HostState
+from meshd.errors import ConfigError
+from meshd.registry.bundle import build_request, open_bundle
+from meshd.registry.record import ENROLLMENT_VERSION, build_record
+from meshd.registry.signing import render_fingerprint
+from meshd.settings import Settings
+from meshd.version import read_version
+
+MAX_BUNDLE_FILE_BYTES: Final = 96 * 1024 * 1024
+
+
+def build_enrollment(settings: Settings, name: str) -> tuple[str, str]:
+    """Make the host's keys if there are none; -> (the request's text, the identity's fingerprint).
+
+    Asking again gives the same keys. RegistryError when the name is no DNS label.
+    """
+    state = HostState(settings.state_dir)
+    state.create()
+    identity = state.create_identity()
+    key = state.create_wireguard_key()
+    record = build_record(
+        mesh="",
+        hid=identity.kid,
+        gen=1,
+        version=ENROLLMENT_VERSION,
+        public_key=key.public(),
+        listen_port=settings.wireguard.listen_port,
+        endpoints=settings.endpoints,
+        networks=settings.jail_networks,
+        behind_nat=settings.host.behind_nat,
+        software=f"meshd/{read_version()}",
+    )
+    return build_request(name, identity, record), render_fingerprint(identity.kid)
+
+
+def read_bundle(path: Path) -> str:
+    """The text of a bundle file. ConfigError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BUNDLE_FILE_BYTES).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as a join bundle: {error}") from None
+
+
+def join_mesh(settings: Settings, text: str, expected_fingerprint: str | None, *, now: float) -> str:
+    """Verify a bundle and keep what it says; -> one line for people. ``now``: unix seconds.
+
+    A host that is in this mesh already adds what is new in the bundle and loses nothing.
+    RegistryError when the bundle does not verify, ConfigError when it is another host's or
+    this host is in another mesh.
+    """
+    state = HostState(settings.state_dir)
+    identity = state.read_identity()
+    state.read_wireguard_key()
+    ledger, bundle = open_bundle(text, now, expected_fingerprint)
+    if bundle.hid != identity.kid:
+        raise ConfigError(
+            f"join bundle: made for host {render_fingerprint(bundle.hid)}, "
+            f"this host is {render_fingerprint(identity.kid)}"
+        )
+    cache = state.open_cache()
+    if cache.exists():
+        held = cache.load()
+        if held.mesh_id != ledger.mesh_id:
+            raise ConfigError(
+                f"{state.directory}: in mesh {held.mesh_id} already, the bundle is of {ledger.mesh_id}; "
+                "a host is in one mesh: use another state_dir for a second one"
+            )
+        for key, body in ledger.objects():
+            held.offer(key, body, now=now)
+        cache.save(held)
+    else:
+        cache.create(ledger)
+    if bundle.s3 is not None:
+        state.write_credentials(bundle.s3.access_key, bundle.s3.secret_key)
+    host = ledger.membership(now).hosts.get(bundle.hid)
+    name = host.name if host else bundle.hid
+    return (
+        f"joined {ledger.chain.root.mesh_name} as {name}, "
+        f"root fingerprint {render_fingerprint(ledger.chain.fingerprint)}; now start meshd"
+    )

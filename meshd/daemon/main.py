@@ -1,0 +1,161 @@
+"""The ``meshd`` command: wiring and signals. Everything else receives its parts."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from meshd.daemon.state import HostState
+from meshd.errors import ConfigError, MeshError
+from meshd.settings import DEFAULT_CONFIG_PATH, Settings, read_settings
+
+
+class _MeshGroup(click.Group):
+    """Every expected error is one line on stderr and its own exit code."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        if not kwargs.get("standalone_mode", True):
+            return super().main(*args, **kwargs)
+        try:
+            result = super().main(*args, **{**kwargs, "standalone_mode": False})
+        except MeshError as error:
+            _fail(str(error), error.exit_code)
+        except click.ClickException as error:
+            _fail(error.format_message(), error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            _fail("interrupted", 130)
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    click.echo(f"meshd: error: {' '.join(message.split())}", err=True)
+    sys.exit(exit_code)
+
+
+@click.group(cls=_MeshGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG_PATH,
+    show_default=True,
+    help="The settings file.",
+)
+@click.pass_context
+def main(context: click.Context, config: Path) -> None:
+    """Keep this host in its WireGuard mesh."""
+    context.obj = config
+
+
+@main.command()
+@click.pass_obj
+def run(config: Path) -> int:
+    """Run the daemon in the foreground until SIGTERM; the mesh stays up after it."""
+    settings = read_settings(config)
+    return asyncio.run(_serve(config, settings))
+
+
+@main.command("bring-up")
+@click.pass_obj
+def bring_up(config: Path) -> int:
+    """Configure the mesh once from the verified cache, without the network, and exit."""
+    from meshd.daemon.service import boot_file, local_device
+    from meshd.daemon.wiring import open_reconciler
+
+    settings = read_settings(config)
+    state = HostState(settings.state_dir)
+    parts = open_reconciler(settings, state, time.time)
+    try:
+        turn = parts.reconciler.turn(
+            parts.ledger.membership(time.time()),
+            local_device(settings, parts.key.private_key),
+            max_removed_share=settings.safety.max_removed_share,
+            boot_file=boot_file(settings),
+        )
+    finally:
+        parts.backend.close()
+    for condition in (*parts.conditions, *turn.conditions):
+        click.echo(f"meshd: {condition.severity}: {condition.code}: {condition.text}", err=True)
+    peers = len(turn.observed.device.peers) if turn.observed and turn.observed.device else 0
+    click.echo(f"{settings.wireguard.interface}: {turn.outcome}, {turn.done} changes, {peers} peers")
+    return {"applied": 0, "unchanged": 0, "held": 4}.get(turn.outcome, 1)
+
+
+@main.command("check-config")
+@click.pass_obj
+def check_config(config: Path) -> None:
+    """Read the settings and the host's own files; say what is wrong; change nothing."""
+    settings = read_settings(config)
+    state = HostState(settings.state_dir)
+    if state.enrolled:
+        state.read_identity()
+        state.read_wireguard_key()
+    click.echo(f"{config}: ok")
+    if not state.joined:
+        click.echo("this host has not joined a mesh yet: meshd enroll, then meshd join", err=True)
+
+
+@main.command()
+@click.option("--name", required=True, help="The name the host asks for: a DNS label.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the request here instead of to stdout.")
+@click.pass_obj
+def enroll(config: Path, name: str, out: Path | None) -> None:
+    """Make this host's keys, once, and print its request for a place in the mesh.
+
+    The request is signed by the host and holds no secret. Hand it to wgctl add-host.
+    """
+    from meshd.daemon.enrollment import build_enrollment
+
+    request, fingerprint = build_enrollment(read_settings(config), name)
+    if out is None:
+        click.echo(request)
+    else:
+        try:
+            out.write_text(request + "\n")
+        except OSError as error:
+            raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None
+    click.echo(f"identity fingerprint of {name}: {fingerprint}", err=True)
+
+
+@main.command()
+@click.argument("bundle", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--fingerprint", help="Refuse the bundle unless its root has this fingerprint.")
+@click.pass_obj
+def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
+    """Verify a join bundle from wgctl add-host and keep what it says; - reads stdin."""
+    from meshd.daemon.enrollment import join_mesh, read_bundle
+
+    settings = read_settings(config)
+    text = sys.stdin.read() if str(bundle) == "-" else read_bundle(bundle)
+    click.echo(join_mesh(settings, text, fingerprint, now=time.time()))
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    from meshd.version import read_version
+
+    click.echo(read_version())
+
+
+async def _serve(config: Path, settings: Settings) -> int:
+    from meshd.daemon.wiring import build_daemon
+    from meshd.observe.logs import set_up_logging
+
+    set_up_logging(settings.log.level, settings.log.format)
+    daemon = build_daemon(settings, lambda: read_settings(config), time.time)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    loop.add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
+    await daemon.run()
+    return 0
+
+
+if __name__ == "__main__":
+    main()

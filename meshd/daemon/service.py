@@ -1,0 +1,437 @@
+"""The running daemon: one asyncio loop, one thread for the kernel, one for the stores.
+
+The order at start is the promise: cache, verify, reduce, configure WireGuard, and only then
+the network, because the store may be reachable through the mesh alone. Ending the daemon
+ends nothing else: interface, peers and routes stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from meshd.backend.base import Backend
+from meshd.daemon.control import ControlServer
+from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
+from meshd.daemon.reconciler import Reconciler, Turn, plan_document
+from meshd.errors import BackendError, ConfigError, MeshError
+from meshd.mesh.desired import LocalDevice
+from meshd.model.condition import Condition, Severity
+from meshd.model.device import ObservedState
+from meshd.model.keys import PrivateKey
+from meshd.observe.health import ConditionTracker
+from meshd.observe.logs import event
+from meshd.observe.metrics import MetricsServer
+from meshd.observe.protocol import SOCKET_NAME, ControlRequest
+from meshd.observe.snapshot import Facts, build_status
+from meshd.observe.status import ReconcileCounters, Status
+from meshd.probe.base import Prober, ProbeTarget
+from meshd.settings import Settings, parse_listen
+from meshd.version import read_version
+
+RECONCILE_SECONDS: Final = 10.0
+"""How often the kernel is compared with the registry when nothing asks for it sooner."""
+FRESH_SECONDS: Final = 1.0
+"""An observation younger than this answers a status request without asking the kernel again."""
+STATUS_TIMEOUT_SECONDS: Final = 5.0
+"""How long a scrape waits for the loop."""
+PROBE_GRACE: Final = 5
+"""Probes that a new peer may leave unanswered before that is worth a condition."""
+
+log = logging.getLogger("meshd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalKey:
+    private_key: PrivateKey
+    created_at: float
+
+
+def local_device(settings: Settings, key: PrivateKey) -> LocalDevice:
+    return LocalDevice(
+        interface=settings.wireguard.interface,
+        private_key=key,
+        listen_port=settings.wireguard.listen_port,
+        mtu_bytes=settings.wireguard.mtu_bytes,
+        behind_nat=settings.host.behind_nat,
+        persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
+    )
+
+
+def own_description(settings: Settings, key: PrivateKey) -> OwnDescription:
+    return OwnDescription(
+        public_key=key.public(),
+        listen_port=settings.wireguard.listen_port,
+        endpoints=settings.endpoints,
+        announced=settings.jail_networks,
+        behind_nat=settings.host.behind_nat,
+        software=f"meshd/{read_version()}",
+    )
+
+
+def boot_file(settings: Settings) -> Path | None:
+    return Path(settings.wireguard.boot_file) if settings.wireguard.boot_file else None
+
+
+class Daemon:
+    """Receives its parts, wires them, and runs until ``stop``."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        read_settings: Callable[[], Settings],
+        key: LocalKey,
+        hid: str,
+        backend: Backend,
+        reconciler: Reconciler,
+        follower: RegistryFollower,
+        prober: Prober,
+        clock: Callable[[], float],
+        conditions: tuple[Condition, ...] = (),
+    ) -> None:
+        self._settings = settings
+        self._read_settings = read_settings
+        self._key = key
+        self._hid = hid
+        self._backend = backend
+        self._reconciler = reconciler
+        self._follower = follower
+        self._prober = prober
+        self._clock = clock
+        self._kernel = ThreadPoolExecutor(1, "kernel")
+        self._stores = ThreadPoolExecutor(1, "stores")
+        self._kernel_lock = asyncio.Lock()
+        self._wake_registry = asyncio.Event()
+        self._wake_kernel = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._tracker = ConditionTracker()
+        self._conditions: dict[str, tuple[Condition, ...]] = {"start": conditions}
+        self._counters = ReconcileCounters()
+        self._metrics: MetricsServer | None = None
+        self._metrics_wanted: tuple[tuple[str, int], ...] = ()
+        self._started_at = clock()
+        self._membership = follower.membership()
+        self._followed: FollowReport | None = None
+        self._turn: Turn | None = None
+        self._observed: tuple[float, ObservedState] | None = None
+
+    # --- life
+
+    async def run(self) -> None:
+        """Serve until ``stop``; ConfigError or ControlError when it cannot start at all."""
+        control = ControlServer(self._settings.run_dir / SOCKET_NAME, self._handle)
+        await control.start()
+        try:
+            await self._describe()
+            await self._reconcile()
+            await self._start_prober()
+            tasks = [asyncio.create_task(self._follow_loop()), asyncio.create_task(self._kernel_loop())]
+            stopping = asyncio.create_task(self._stopping.wait())
+            event(log, logging.INFO, "started", hid=self._hid[:8], version=read_version())
+            finished, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+            for task in (*tasks, stopping):
+                task.cancel()
+            for task in finished - {stopping}:
+                task.result()  # a loop never ends by itself: this raises what ended it
+        finally:
+            await control.close()
+            await self._prober.stop()
+            await asyncio.to_thread(self._close_metrics)
+            self._kernel.shutdown(wait=False, cancel_futures=True)
+            self._stores.shutdown(wait=False, cancel_futures=True)
+            event(log, logging.INFO, "stopped", mesh="left up")
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def reload_quietly(self) -> None:
+        """``reload`` for a signal handler: the condition says what is wrong."""
+        with contextlib.suppress(ConfigError):
+            self.reload()
+
+    def reload(self) -> None:
+        """Read the settings again; wrong ones change nothing, open a condition and raise."""
+        try:
+            fresh = self._read_settings()
+            _refuse_restart_only(self._settings, fresh)
+        except ConfigError as error:
+            self._raise("settings", Condition(
+                code="settings_refused", severity=Severity.WARNING,
+                text=f"{error}; the settings from before stay in force",
+            ))
+            raise
+        self._raise("settings")
+        self._settings = fresh
+        event(log, logging.INFO, "reloaded")
+        self._wake_registry.set()
+        self._wake_kernel.set()
+
+    # --- loops
+
+    async def _follow_loop(self) -> None:
+        while True:
+            self._wake_registry.clear()
+            await self._follow()
+            await _wait(self._wake_registry, self._poll_seconds())
+
+    async def _kernel_loop(self) -> None:
+        while True:
+            self._wake_kernel.clear()
+            await self._reconcile()
+            await _wait(self._wake_kernel, RECONCILE_SECONDS)
+
+    def _poll_seconds(self) -> float:
+        seconds = self._settings.registry.poll_seconds
+        seconds = seconds or self._follower.poll_seconds(len(self._membership.hosts))
+        return seconds * random.uniform(0.7, 1.3)
+
+    # --- registry
+
+    async def _describe(self) -> None:
+        await self._in(self._stores, self._follower.describe, self._own_description())
+        self._take(await self._in(self._stores, self._follower.membership))
+
+    def _own_description(self) -> OwnDescription:
+        return own_description(self._settings, self._key.private_key)
+
+    async def _follow(self) -> None:
+        report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
+        if report.new_objects:
+            event(log, logging.INFO, "registry_changed", objects=report.new_objects,
+                  generation=report.membership.generation)
+        self._followed = report
+        self._raise("registry", *report.conditions)
+        self._take(report.membership)
+
+    def _take(self, membership: Any) -> None:
+        if membership is not self._membership:
+            self._membership = membership
+            self._wake_kernel.set()
+
+    # --- kernel
+
+    async def _reconcile(self, *, force: bool = False) -> Turn:
+        settings = self._settings
+        async with self._kernel_lock:
+            turn: Turn = await self._in(
+                self._kernel,
+                lambda: self._reconciler.turn(
+                    self._membership,
+                    local_device(settings, self._key.private_key),
+                    max_removed_share=settings.safety.max_removed_share,
+                    boot_file=boot_file(settings),
+                    force=force,
+                ),
+            )
+        self._note(turn)
+        self._aim_prober(turn)
+        await self._serve_metrics(turn)
+        self._watch_paths(turn)
+        return turn
+
+    def _note(self, turn: Turn) -> None:
+        self._turn = turn
+        if turn.observed is not None:
+            self._observed = (turn.at, turn.observed)
+        counters, outcomes = self._counters, dict(self._counters.outcomes)
+        outcomes[turn.outcome] = outcomes.get(turn.outcome, 0) + 1
+        changes = dict(counters.changes)
+        if turn.plan is not None and turn.done:
+            for change in turn.plan.changes[: turn.done]:
+                changes[change.kind] = changes.get(change.kind, 0) + 1
+        self._counters = ReconcileCounters(
+            outcomes=outcomes,
+            changes=changes,
+            duration_seconds_sum=counters.duration_seconds_sum + turn.duration_seconds,
+        )
+        self._raise("kernel", *turn.conditions)
+        if turn.outcome == "unchanged":
+            event(log, logging.DEBUG, "unchanged", seconds=round(turn.duration_seconds, 4))
+        elif turn.plan is not None and turn.outcome != "held":
+            reasons = sorted({change.reason for change in turn.plan.changes})
+            event(
+                log, logging.INFO, "reconciled", outcome=turn.outcome, done=turn.done,
+                failed=len(turn.failed), not_attempted=turn.not_attempted,
+                generation=turn.view.membership.generation, seconds=round(turn.duration_seconds, 4),
+                reasons="; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else ""),
+            )
+
+    # --- probing
+
+    async def _start_prober(self) -> None:
+        try:
+            await self._prober.start()
+        except BackendError as error:
+            self._raise("prober", Condition(
+                code="probe_failed", severity=Severity.WARNING, text=f"{error}; paths are not measured",
+            ))
+
+    def _aim_prober(self, turn: Turn) -> None:
+        device = turn.observed.device if turn.observed else None
+        configured = device.peers if device else {}
+        self._prober.set_targets(tuple(
+            ProbeTarget(hid=host.hid, address=host.link_address)
+            for host in turn.view.peers
+            if host.record is not None and host.record.public_key in configured
+        ))
+        if turn.moved:
+            self._prober.nudge()
+
+    def _watch_paths(self, turn: Turn) -> None:
+        paths = self._prober.snapshot(self._clock())
+        silent = []
+        for host in turn.view.peers:
+            stats = paths.get(host.hid)
+            if stats is not None and not stats.up and stats.sent >= PROBE_GRACE:
+                silent.append(Condition(
+                    code="peer_unreachable", severity=Severity.WARNING, subject=host.name,
+                    text=f"{host.name} ({host.link_address}) answers no probe: "
+                    f"{stats.received} of the last {stats.sent} answered",
+                ))
+        self._raise("paths", *silent)
+
+    # --- what others see
+
+    async def status(self) -> Status:
+        """Everything known now; counters no older than a second."""
+        now = self._clock()
+        if self._observed is None or now - self._observed[0] > FRESH_SECONDS:
+            async with self._kernel_lock:
+                with contextlib.suppress(BackendError):  # the last turn's condition says it already
+                    observe, name = self._reconciler.observe, self._settings.wireguard.interface
+                    self._observed = (now, await self._in(self._kernel, observe, name))
+        followed, turn = self._followed, self._turn
+        assert turn is not None
+        observed = self._observed[1] if self._observed else ObservedState(
+            interface=self._settings.wireguard.interface
+        )
+        return build_status(Facts(
+            at=now,
+            version=read_version(),
+            started_at=self._started_at,
+            hid=self._hid,
+            view=turn.view,
+            observed=observed,
+            backend=self._backend.name,
+            key_created_at=self._key.created_at,
+            paths=self._prober.snapshot(now),
+            stores=followed.stores if followed else self._follower.store_status(),
+            verified_at=followed.verified_at if followed else None,
+            applied_generation=self._reconciler.applied_generation,
+            conditions=self._tracker.statuses(),
+            last_plan=turn.plan_status(),
+            counters=self._counters,
+            metrics_urls=self._metrics.urls if self._metrics else (),
+        ))
+
+    async def _handle(self, request: ControlRequest) -> tuple[Any, int]:
+        match request.verb:
+            case "status":
+                return await self.status(), 0
+            case "plan":
+                return await self._plan()
+            case "apply":
+                await self._follow()
+                turn = await self._reconcile(force=request.force)
+                document = turn.apply_document(self._settings.wireguard.interface)
+                return document, {"held": 4, "failed": 1, "partial": 1}.get(turn.outcome, 0)
+            case "poll":
+                await self._follow()
+                return {"generation": self._membership.generation}, 0
+            case "reload":
+                self.reload()
+                return {}, 0
+
+    async def _plan(self) -> tuple[Any, int]:
+        settings = self._settings
+        async with self._kernel_lock:
+            plan = await self._in(
+                self._kernel,
+                self._reconciler.plan,
+                self._membership,
+                local_device(settings, self._key.private_key),
+                settings.safety.max_removed_share,
+            )
+        document = plan_document(plan, settings.wireguard.interface)
+        if document.held_because:
+            return document, 4
+        return document, 5 if document.changes else 0
+
+    async def _serve_metrics(self, turn: Turn) -> None:
+        wanted = self._metrics_addresses(turn)
+        if wanted == self._metrics_wanted and (self._metrics is not None or not wanted):
+            return
+        await asyncio.to_thread(self._close_metrics)
+        self._metrics_wanted = wanted
+        loop = asyncio.get_running_loop()
+
+        def current() -> Status:
+            return asyncio.run_coroutine_threadsafe(self.status(), loop).result(STATUS_TIMEOUT_SECONDS)
+
+        try:
+            server = MetricsServer(current, wanted)
+            server.start()
+        except MeshError as error:
+            self._raise("metrics", Condition(
+                code="no_metrics", severity=Severity.WARNING, text=f"{error}; meshd tries again",
+            ))
+            return
+        self._metrics = server
+        self._raise("metrics")
+
+    def _metrics_addresses(self, turn: Turn) -> tuple[tuple[str, int], ...]:
+        own = turn.view.own
+        listens = (parse_listen(text, "metrics.listen") for text in self._settings.metrics.listen)
+        return tuple(
+            (str(own.addresses[0]) if host == "mesh" and own else host, port)
+            for host, port in listens
+            if host != "mesh" or own is not None
+        )
+
+    def _close_metrics(self) -> None:
+        if self._metrics is not None:
+            self._metrics.close()
+            self._metrics = None
+
+    def _raise(self, source: str, *conditions: Condition) -> None:
+        """Replace what ``source`` says is wrong; log what opened and what closed."""
+        self._conditions[source] = conditions
+        everything = [condition for said in self._conditions.values() for condition in said]
+        opened, closed = self._tracker.update(everything, self._clock())
+        for condition in opened:
+            event(log, logging.WARNING, "condition_opened", code=condition.code,
+                  subject=condition.subject, text=condition.text)
+        for condition in closed:
+            event(log, logging.INFO, "condition_closed", code=condition.code, subject=condition.subject)
+
+    async def _in(self, pool: ThreadPoolExecutor, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(pool, lambda: call(*arguments))
+
+
+async def _wait(wake: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(wake.wait(), seconds)
+
+
+def _refuse_restart_only(old: Settings, new: Settings) -> None:
+    """Some settings name things that live as long as the process does."""
+    for key, before, after in (
+        ("state_dir", old.state_dir, new.state_dir),
+        ("run_dir", old.run_dir, new.run_dir),
+        ("wireguard.interface", old.wireguard.interface, new.wireguard.interface),
+        ("wireguard.backend", old.wireguard.backend, new.wireguard.backend),
+        ("registry.stores", old.registry.stores, new.registry.stores),
+        ("probe", old.probe, new.probe),
+    ):
+        if before != after:
+            raise ConfigError(f"{key}: {before} before, {after} now: restart meshd for this one")
+
+

@@ -1,0 +1,111 @@
+"""Puts the daemon's parts together from settings and the host's own files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshd.backend.base import Backend
+from meshd.backend.select import open_backend
+from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.reconciler import Reconciler
+from meshd.daemon.service import Daemon, LocalKey
+from meshd.daemon.state import HostState
+from meshd.errors import ConfigError
+from meshd.model.condition import Condition, Severity
+from meshd.probe.transport import IcmpProber
+from meshd.registry.cache import RegistryCache
+from meshd.registry.ledger import Ledger
+from meshd.registry.signing import SigningKey
+from meshd.settings import Settings
+from meshd.store.base import ObjectStore
+from meshd.store.credentials import S3Credentials, read_credentials
+from meshd.store.select import open_store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What ``run`` and ``bring-up`` share. ``conditions``: what the cache lost, if anything."""
+
+    state: HostState
+    identity: SigningKey
+    key: LocalKey
+    cache: RegistryCache
+    ledger: Ledger
+    backend: Backend
+    reconciler: Reconciler
+    conditions: tuple[Condition, ...]
+
+
+def open_reconciler(settings: Settings, state: HostState, clock: Callable[[], float]) -> Parts:
+    """Read the host's files and open the kernel. ConfigError before ``enroll`` and ``join``,
+    TrustStateError when the trust state is damaged, BackendError without WireGuard or root."""
+    identity = state.read_identity()
+    private_key, created_at = state.read_wireguard_key()
+    if not state.joined:
+        raise ConfigError(f"{state.directory}: this host has not joined a mesh; run: meshd join BUNDLE")
+    cache = state.open_cache()
+    ledger = cache.load()
+    backend = open_backend(
+        settings.wireguard.backend, userspace_program=settings.wireguard.userspace_program
+    )
+    return Parts(
+        state=state,
+        identity=identity,
+        key=LocalKey(private_key=private_key, created_at=created_at),
+        cache=cache,
+        ledger=ledger,
+        backend=backend,
+        reconciler=Reconciler(backend=backend, state=state, hid=identity.kid, clock=clock),
+        conditions=_cache_conditions(cache),
+    )
+
+
+def build_daemon(
+    settings: Settings, read_settings: Callable[[], Settings], clock: Callable[[], float]
+) -> Daemon:
+    """The daemon, ready to run; errors as ``open_reconciler``, and for store URLs."""
+    parts = open_reconciler(settings, HostState(settings.state_dir), clock)
+    follower = RegistryFollower(
+        ledger=parts.ledger,
+        cache=parts.cache,
+        identity=parts.identity,
+        hid=parts.identity.kid,
+        stores=_open_stores(settings, parts),
+        clock=clock,
+        stale_after_seconds=settings.registry.stale_after_seconds,
+    )
+    return Daemon(
+        settings=settings,
+        read_settings=read_settings,
+        key=parts.key,
+        hid=parts.identity.kid,
+        backend=parts.backend,
+        reconciler=parts.reconciler,
+        follower=follower,
+        prober=IcmpProber(settings.probe.interval_seconds, settings.probe.window),
+        clock=clock,
+        conditions=parts.conditions,
+    )
+
+
+def _open_stores(settings: Settings, parts: Parts) -> list[ObjectStore]:
+    urls = settings.registry.stores or parts.ledger.membership(0).store_urls
+    if not urls:
+        raise ConfigError("registry.stores: neither the settings nor the signed root name a store")
+    credentials: S3Credentials | None = None
+    if parts.state.credentials_path.exists():
+        credentials = read_credentials(parts.state.credentials_path)
+    return [open_store(url, credentials) for url in urls]
+
+
+def _cache_conditions(cache: RegistryCache) -> tuple[Condition, ...]:
+    return tuple(
+        Condition(
+            code="registry_object_refused",
+            severity=Severity.WARNING,
+            subject="cache",
+            text=f"the registry cache lost something: {reason}; the store gives it again",
+        )
+        for reason in cache.report.reasons[:1]
+    )

@@ -1,0 +1,337 @@
+"""The daemon as its operator and its attackers meet it, on a kernel and a store in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from daemon_rig import Rig, build_rig, running, settings_for
+from meshes import NOW, SignedMesh
+
+from meshd.backend.memory import MemoryBackend
+from meshd.errors import ConfigError, ControlError
+from meshd.model.device import ObservedState
+from meshd.store.memory import MemoryStore
+
+
+@pytest.fixture
+def mesh() -> SignedMesh:
+    mesh = SignedMesh.create()
+    for number, name in enumerate(("tesla", "newton", "bohr"), 1):
+        mesh.add(name, jails=(f"10.17.{number}.0/24",))
+    return mesh
+
+
+def full_store(mesh: SignedMesh) -> MemoryStore:
+    store = MemoryStore()
+    mesh.publish(store)
+    return store
+
+
+def peers_of(observed: ObservedState) -> set[str]:
+    assert observed.device is not None
+    return {str(key) for key in observed.device.peers}
+
+
+def keys_of(mesh: SignedMesh, *names: str) -> set[str]:
+    return {str(mesh.hosts[name].wireguard.public()) for name in names}
+
+
+def test_it_configures_the_mesh_from_its_cache_while_the_store_is_down(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    store = MemoryStore()
+    store.faults.unreachable = True
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr")
+            assert await rig.codes() == {"store_down"}
+            rig.clock.now += 10_000
+            assert (await rig.apply()).outcome == "unchanged"
+            assert await rig.codes() == {"store_down", "registry_stale"}
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr")
+
+    asyncio.run(scenario())
+
+
+def test_a_new_host_in_the_store_becomes_a_peer_and_a_revoked_one_goes(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    store = full_store(mesh)
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            mesh.add("curie", jails=("10.17.4.0/24",))
+            mesh.publish(store)
+            applied = await rig.apply()
+            assert applied.outcome == "applied"
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr", "curie")
+            assert ip_network("10.17.4.0/24") in {route.destination for route in rig.kernel().routes}
+            mesh.revoke("newton", "sold")
+            mesh.publish(store)
+            removal = next(c for c in (await rig.apply()).plan.changes if c.kind == "RemovePeer")
+            assert "revoked" in removal.reason and "sold" in removal.reason
+            assert peers_of(rig.kernel()) == keys_of(mesh, "bohr", "curie")
+            assert not await rig.codes()
+
+    asyncio.run(scenario())
+
+
+Attack = Callable[[SignedMesh, MemoryStore], None]
+
+
+def changed_byte(mesh: SignedMesh, store: MemoryStore) -> None:
+    host = mesh.hosts["newton"]
+    body = bytearray(host.body(version=int(NOW * 1000)))
+    body[len(body) // 2] ^= 1
+    plant(mesh, store, host.key, bytes(body))
+
+
+def signed_by_another_host(mesh: SignedMesh, store: MemoryStore) -> None:
+    host = replace(mesh.hosts["newton"], identity=mesh.hosts["bohr"].identity)
+    plant(mesh, store, mesh.hosts["newton"].key, host.body(version=int(NOW * 1000)))
+
+
+def older_root(mesh: SignedMesh, store: MemoryStore) -> None:
+    other = SignedMesh.create()
+    for key, body in other.mesh.objects:
+        plant(mesh, store, key, body)
+
+
+def forged_grant(mesh: SignedMesh, store: MemoryStore) -> None:
+    other = SignedMesh.create()
+    intruder = other.add("intruder")
+    key = next(key for key in other.objects if key.startswith("log/"))
+    admin = mesh.mesh.admin_key.kid
+    digest = key.rpartition("-")[2]
+    plant(mesh, store, f"log/{admin}/{len(mesh.hosts) + 1:010d}-{digest}", other.objects[key])
+    plant(mesh, store, intruder.key, other.objects[intruder.key])
+
+
+def plant(mesh: SignedMesh, store: MemoryStore, key: str, body: bytes) -> None:
+    store.put(f"v1/{mesh.ledger.mesh_id}/{key}", body)
+
+
+@pytest.mark.parametrize("attack", [changed_byte, signed_by_another_host, older_root, forged_grant])
+def test_what_does_not_verify_is_refused_and_said_and_the_mesh_stays(
+    tmp_path: Path, mesh: SignedMesh, attack: Attack
+) -> None:
+    store = full_store(mesh)
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            before = rig.kernel()
+            attack(mesh, store)
+            assert (await rig.apply()).outcome == "unchanged"
+            assert rig.kernel() == before
+            assert await rig.codes() == {"registry_object_refused"}
+
+    asyncio.run(scenario())
+
+
+def test_a_network_that_was_not_granted_is_not_routed_and_is_said(tmp_path: Path, mesh: SignedMesh) -> None:
+    store = full_store(mesh)
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            before = rig.kernel()
+            greedy = mesh.hosts["newton"].body(
+                version=int(NOW * 1000), networks=("10.17.2.0/24", "10.17.99.0/24")
+            )
+            plant(mesh, store, mesh.hosts["newton"].key, greedy)
+            assert (await rig.apply()).outcome == "unchanged"
+            assert rig.kernel() == before
+            assert await rig.codes() == {"network_not_granted"}
+
+    asyncio.run(scenario())
+
+
+def test_our_own_record_is_put_back_when_somebody_takes_it_away(tmp_path: Path, mesh: SignedMesh) -> None:
+    store = full_store(mesh)
+    host = mesh.hosts["tesla"]
+    rig = build_rig(tmp_path, mesh, host, stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            key = f"v1/{mesh.ledger.mesh_id}/{host.key}"
+            published = store.get(key)
+            assert published is not None
+            store.delete(key)
+            await rig.apply()
+            restored = store.get(key)
+            assert restored is not None and restored.body == published.body
+
+    asyncio.run(scenario())
+
+
+def test_a_registry_that_lost_everybody_is_held_until_forced(tmp_path: Path, mesh: SignedMesh) -> None:
+    backend = MemoryBackend()
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], backend=backend)
+
+    async def first() -> None:
+        async with running(rig):
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr")
+
+    asyncio.run(first())
+    alone = SignedMesh.create()
+    alone_host = alone.add("tesla")
+    alone.hosts["tesla"] = replace(alone_host, wireguard=mesh.hosts["tesla"].wireguard)
+    alone.offer(alone_host.key, alone.hosts["tesla"].body(
+        version=int(NOW * 1000), wireguard=str(mesh.hosts["tesla"].wireguard.public())
+    ))
+    other = build_rig(tmp_path / "lost", alone, alone.hosts["tesla"], backend=backend)
+
+    async def second() -> None:
+        async with running(other):
+            assert peers_of(other.kernel()) == keys_of(mesh, "newton", "bohr")
+            held = await other.ask("plan")
+            assert held.exit_code == 4
+            assert "without a signed revoke" in ((await other.plan()).held_because or "")
+            assert "plan_held" in await other.codes()
+            assert (await other.ask("apply")).exit_code == 4
+            assert (await other.apply(force=True)).outcome == "applied"
+            assert peers_of(other.kernel()) == set()
+            assert "plan_held" not in await other.codes()
+
+    asyncio.run(second())
+
+
+def test_an_interface_that_a_third_party_destroyed_is_made_again_and_peers_hear_from_us(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"])
+
+    async def scenario() -> None:
+        async with running(rig):
+            nudges = rig.prober.nudges
+            rig.backend.third_party_destroys("wg0")
+            assert (await rig.apply()).outcome == "applied"
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr")
+            assert rig.prober.nudges > nudges
+
+    asyncio.run(scenario())
+
+
+def test_a_restart_changes_nothing_in_the_kernel(tmp_path: Path, mesh: SignedMesh) -> None:
+    backend = MemoryBackend()
+    store = full_store(mesh)
+
+    async def once(rig: Rig) -> str:
+        async with running(rig):
+            status = await rig.status()
+            return status.last_plan.outcome if status.last_plan else "none"
+
+    asyncio.run(once(build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,), backend=backend)))
+    before = backend.observe("wg0")
+    again = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,), backend=backend)
+    assert asyncio.run(once(again)) == "unchanged"
+    assert backend.observe("wg0") == before
+
+
+def test_a_host_without_a_grant_changes_nothing_and_says_so(tmp_path: Path, mesh: SignedMesh) -> None:
+    stranger = SignedMesh.create().add("stranger")
+    rig = build_rig(tmp_path, mesh, stranger)
+
+    async def scenario() -> None:
+        async with running(rig):
+            assert rig.kernel().device is None
+            assert "not_granted" in await rig.codes()
+
+    asyncio.run(scenario())
+
+
+def test_bad_settings_on_reload_leave_the_old_ones_in_force(tmp_path: Path, mesh: SignedMesh) -> None:
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"])
+
+    async def scenario() -> None:
+        async with running(rig):
+            rig.reload_with = ConfigError("meshd.toml: wireguard.mtu_bytes: 5 seen")
+            refused = await rig.ask("reload")
+            assert refused.exit_code == 2 and refused.error and "mtu_bytes" in refused.error
+            assert "settings_refused" in await rig.codes()
+            rig.reload_with = settings_for(tmp_path, wireguard={"mtu_bytes": 1380})
+            assert (await rig.ask("reload")).exit_code == 0
+            await rig.apply()
+            assert rig.kernel().mtu_bytes == 1380
+            assert "settings_refused" not in await rig.codes()
+            rig.reload_with = settings_for(tmp_path, state_dir="/elsewhere")
+            assert "restart" in str((await rig.ask("reload")).error)
+
+    asyncio.run(scenario())
+
+
+def test_a_new_endpoint_in_the_settings_is_published_in_a_newer_record(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    store = full_store(mesh)
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            rig.reload_with = settings_for(tmp_path, host={"endpoints": ["198.18.7.7:51820"]})
+            await rig.ask("reload")
+            await rig.apply()
+
+    asyncio.run(scenario())
+    reader = build_rig(tmp_path / "bohr", mesh, mesh.hosts["bohr"], stores=(store,))
+
+    async def seen() -> None:
+        async with running(reader):
+            device = reader.kernel().device
+            assert device is not None
+            peer = device.peers[mesh.hosts["tesla"].wireguard.public()]
+            assert str(peer.config.endpoint) == "198.18.7.7:51820"
+
+    asyncio.run(seen())
+
+
+@pytest.mark.parametrize(
+    "line", [b"\n", b"{}\n", b"[1]\n", b'{"verb":"dance"}\n', b'{"verb":"status","x":1}\n', b"\xff\xfe\n"]
+)
+def test_a_request_that_makes_no_sense_is_answered_with_an_error(
+    tmp_path: Path, mesh: SignedMesh, line: bytes
+) -> None:
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"])
+
+    async def scenario() -> None:
+        async with running(rig):
+            assert b"not understood" in await rig.raw(line)
+            assert (await rig.ask("status")).error is None
+
+    asyncio.run(scenario())
+
+
+def test_a_second_daemon_on_the_same_socket_is_refused(tmp_path: Path, mesh: SignedMesh) -> None:
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"])
+    second = build_rig(tmp_path, mesh, mesh.hosts["tesla"])
+
+    async def scenario() -> None:
+        async with running(rig):
+            with pytest.raises(ControlError, match="another meshd"):
+                await second.daemon.run()
+            assert (await rig.ask("status")).error is None
+
+    asyncio.run(scenario())
+
+
+def test_the_status_holds_no_secret(tmp_path: Path, mesh: SignedMesh) -> None:
+    host = mesh.hosts["tesla"]
+    rig = build_rig(tmp_path, mesh, host)
+
+    async def scenario() -> None:
+        async with running(rig):
+            for verb in ("status", "plan", "apply"):
+                answer = await rig.raw(b'{"verb":"%s"}\n' % verb.encode())
+                assert host.wireguard.reveal_text().encode() not in answer
+                assert host.identity.seed().hex().encode() not in answer
+
+    asyncio.run(scenario())

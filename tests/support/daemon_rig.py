@@ -1,0 +1,169 @@
+"""One real daemon on a kernel and a store in memory, asked through its real control socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from meshes import NOW, SignedHost, SignedMesh
+from quiet_prober import QuietProber
+
+from meshd.backend.memory import MemoryBackend
+from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.reconciler import Reconciler
+from meshd.daemon.service import Daemon, LocalKey
+from meshd.daemon.state import HostState
+from meshd.errors import ConfigError
+from meshd.model.device import ObservedState
+from meshd.observe.protocol import ApplyDocument, ControlAnswer, PlanDocument
+from meshd.observe.status import Status
+from meshd.registry.ledger import Ledger
+from meshd.settings import Settings, parse_settings
+from meshd.store.base import ObjectStore
+from meshd.store.memory import MemoryStore
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass(slots=True)
+class Rig:
+    """``settings_text``: what a reload reads; a ConfigError instance is raised instead."""
+
+    daemon: Daemon
+    backend: MemoryBackend
+    prober: QuietProber
+    clock: Clock
+    socket: Path
+    state: HostState
+    reload_with: Settings | ConfigError
+
+    async def ask(self, verb: str, *, force: bool = False) -> ControlAnswer:
+        line = msgspec.json.encode({"verb": verb, "force": force}) + b"\n"
+        return msgspec.json.decode(await self.raw(line), type=ControlAnswer)
+
+    async def raw(self, line: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=1 << 24)
+        writer.write(line)
+        answer = await asyncio.wait_for(reader.readline(), 20)
+        writer.close()
+        return answer
+
+    async def apply(self, *, force: bool = False) -> ApplyDocument:
+        return msgspec.json.decode((await self.ask("apply", force=force)).result, type=ApplyDocument)
+
+    async def plan(self) -> PlanDocument:
+        return msgspec.json.decode((await self.ask("plan")).result, type=PlanDocument)
+
+    async def status(self) -> Status:
+        return msgspec.json.decode((await self.ask("status")).result, type=Status)
+
+    async def codes(self) -> set[str]:
+        return {condition.code for condition in (await self.status()).conditions}
+
+    def kernel(self) -> ObservedState:
+        return self.backend.observe("wg0")
+
+
+def settings_for(directory: Path, **tables: Any) -> Settings:
+    document = {
+        "state_dir": str(directory / "state"),
+        "run_dir": str(directory / "run"),
+        "host": {"endpoints": ["198.18.0.1:51820"]},
+        "registry": {"poll_seconds": 3600},
+        "metrics": {"listen": []},
+        **tables,
+    }
+    return parse_settings(document, source="test")
+
+
+def copy_ledger(mesh: SignedMesh) -> Ledger:
+    ledger = Ledger(mesh.mesh.chain)
+    for key, body in mesh.objects.items():
+        ledger.offer(key, body, now=NOW)
+    return ledger
+
+
+def build_rig(
+    directory: Path,
+    mesh: SignedMesh,
+    host: SignedHost,
+    *,
+    stores: tuple[ObjectStore, ...] | None = None,
+    settings: Settings | None = None,
+    backend: MemoryBackend | None = None,
+) -> Rig:
+    """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet."""
+    settings = settings or settings_for(directory)
+    state = HostState(settings.state_dir)
+    if not state.joined:
+        state.create()
+        (settings.state_dir / "identity.key").write_text(host.identity.seed().hex())
+        (settings.state_dir / "wireguard.key").write_text(host.wireguard.reveal_text())
+        for path in settings.state_dir.glob("*.key"):
+            path.chmod(0o600)
+        state.open_cache().create(copy_ledger(mesh))
+    cache, clock, prober = state.open_cache(), Clock(), QuietProber()
+    backend = backend or MemoryBackend()
+    ledger = cache.load()
+    follower = RegistryFollower(
+        ledger=ledger,
+        cache=cache,
+        identity=state.read_identity(),
+        hid=host.hid,
+        stores=stores if stores is not None else (MemoryStore(),),
+        clock=clock,
+        stale_after_seconds=settings.registry.stale_after_seconds,
+    )
+
+    def read() -> Settings:
+        if isinstance(rig.reload_with, ConfigError):
+            raise rig.reload_with
+        return rig.reload_with
+
+    key, created_at = state.read_wireguard_key()
+    daemon = Daemon(
+        settings=settings,
+        read_settings=read,
+        key=LocalKey(private_key=key, created_at=created_at),
+        hid=host.hid,
+        backend=backend,
+        reconciler=Reconciler(backend=backend, state=state, hid=host.hid, clock=clock),
+        follower=follower,
+        prober=prober,
+        clock=clock,
+    )
+    rig = Rig(
+        daemon=daemon, backend=backend, prober=prober, clock=clock,
+        socket=settings.run_dir / "control.sock", state=state, reload_with=settings,
+    )
+    return rig
+
+
+@contextlib.asynccontextmanager
+async def running(rig: Rig) -> AsyncIterator[Rig]:
+    task = asyncio.create_task(rig.daemon.run())
+    try:
+        await _until(rig.socket.exists, task)
+        await rig.ask("apply")  # answered after the first turn, whatever that did
+        yield rig
+    finally:
+        rig.daemon.stop()
+        await asyncio.wait_for(task, 20)
+
+
+async def _until(condition: Callable[[], bool], task: asyncio.Task[None]) -> None:
+    while not condition():
+        if task.done():
+            task.result()
+        await asyncio.sleep(0.005)

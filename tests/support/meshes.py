@@ -1,0 +1,109 @@
+"""A signed mesh for tests: administrators, hosts and their objects, made by the real signer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any
+
+from meshd.model.keys import PrivateKey
+from meshd.model.network import Endpoint, parse_network
+from meshd.registry.layout import host_key
+from meshd.registry.ledger import Ledger
+from meshd.registry.record import HostRecord, build_record, sign_record
+from meshd.registry.signer import LogSigner, NewMesh, create_mesh
+from meshd.registry.signing import SigningKey
+from meshd.registry.sync import publish
+from meshd.store.base import ObjectStore
+
+NOW = 1_800_000_000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedHost:
+    name: str
+    identity: SigningKey
+    wireguard: PrivateKey
+    record: HostRecord
+
+    @property
+    def hid(self) -> str:
+        return self.identity.kid
+
+    @property
+    def key(self) -> str:
+        return host_key(self.hid)
+
+    def body(self, **changes: Any) -> bytes:
+        """The host's record as bytes, signed by itself, with fields changed before signing."""
+        return sign_record(_changed(self.record, changes), self.identity)
+
+
+@dataclass(slots=True)
+class SignedMesh:
+    """``objects`` holds everything that a complete store would."""
+
+    mesh: NewMesh
+    ledger: Ledger
+    signer: LogSigner
+    objects: dict[str, bytes] = field(default_factory=dict)
+    hosts: dict[str, SignedHost] = field(default_factory=dict)
+
+    @classmethod
+    def create(cls, *, stores: tuple[str, ...] = ("file:///nowhere/registry",)) -> SignedMesh:
+        mesh = create_mesh(
+            name="test",
+            overlay=[ip_network("10.99.0.0/16"), ip_network("fd12:3456:789a::/48")],
+            jail=[ip_network("10.17.0.0/16")],
+            stores=stores,
+            now=NOW - 3600,
+        )
+        ledger = Ledger(mesh.chain)
+        return cls(
+            mesh=mesh,
+            ledger=ledger,
+            signer=LogSigner(ledger, mesh.admin_key),
+            objects=dict(mesh.objects),
+        )
+
+    def add(self, name: str, *, jails: tuple[str, ...] = (), roles: tuple[str, ...] = ()) -> SignedHost:
+        """Grant a new host and publish its record."""
+        number = len(self.hosts) + 1
+        identity, wireguard = SigningKey.generate(), PrivateKey.generate()
+        networks = [parse_network(text) for text in jails]
+        record = build_record(
+            mesh=self.ledger.mesh_id,
+            hid=identity.kid,
+            gen=1,
+            version=int(NOW * 1000) - 1000 + number,
+            public_key=wireguard.public(),
+            listen_port=51820,
+            endpoints=[Endpoint.parse(f"198.18.0.{number}:51820")],
+            networks=networks,
+        )
+        host = SignedHost(name=name, identity=identity, wireguard=wireguard, record=record)
+        key, body = self.signer.grant(
+            now=NOW - 60, hid=host.hid, identity=identity.public, name=name, networks=networks, roles=roles
+        )
+        self.hosts[name] = host
+        self.objects[key] = body
+        self.offer(host.key, host.body())
+        return host
+
+    def revoke(self, name: str, why: str = "") -> None:
+        key, body = self.signer.revoke(self.hosts[name].hid, why, now=NOW - 30)
+        self.objects[key] = body
+
+    def offer(self, key: str, body: bytes) -> None:
+        assert self.ledger.offer(key, body, now=NOW).outcome == "new"
+        self.objects[key] = body
+
+    def publish(self, store: ObjectStore) -> None:
+        publish(store, list(self.objects.items()), mesh_id=self.ledger.mesh_id)
+
+
+def _changed(record: HostRecord, changes: dict[str, Any]) -> HostRecord:
+    fields = {name: getattr(record, name) for name in record.__struct_fields__}
+    return HostRecord(**{**fields, **changes})
+
+

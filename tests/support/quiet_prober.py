@@ -1,0 +1,30 @@
+"""A Prober that measures nothing and remembers what it was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from meshd.model.path import PathStats
+from meshd.probe.base import ProbeTarget
+
+
+class QuietProber:
+    def __init__(self) -> None:
+        self.targets: tuple[ProbeTarget, ...] = ()
+        self.nudges = 0
+        self.stats: dict[str, PathStats] = {}
+
+    async def start(self) -> None:
+        pass
+
+    def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
+        self.targets = targets
+
+    def nudge(self) -> None:
+        self.nudges += 1
+
+    def snapshot(self, now: float) -> Mapping[str, PathStats]:
+        return {target.hid: self.stats.get(target.hid, PathStats()) for target in self.targets}
+
+    async def stop(self) -> None:
+        pass
