@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from meshd.mesh.endpoints import choose_endpoint
@@ -40,7 +40,8 @@ class DesiredPeer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
-    """``explained`` names, by public key, the peers whose removal a signed statement explains."""
+    """``route_labels``: for every destination of a route the host behind it. ``explained`` names,
+    by public key, the peers whose removal a signed statement explains."""
 
     interface: str
     private_key: PrivateKey
@@ -49,7 +50,7 @@ class DesiredState:
     mtu_bytes: int
     addresses: frozenset[IPInterface]
     peers: Mapping[PublicKey, DesiredPeer]
-    routes: Mapping[IPNetwork, Route]
+    routes: frozenset[Route]
     route_labels: Mapping[IPNetwork, str] = field(default_factory=dict)
     explained: Mapping[PublicKey, str] = field(default_factory=dict)
 
@@ -57,6 +58,15 @@ class DesiredState:
 def allowed_ips(host: Host) -> frozenset[IPNetwork]:
     """Everything that may come from and go to this host: its addresses and announced networks."""
     return frozenset(host_network(address) for address in host.addresses) | host.networks
+
+
+@dataclass(slots=True)
+class _Part:
+    """One host, turned into a peer and routes once; ``peer`` is the newest form of it."""
+
+    host: Host
+    peer: DesiredPeer
+    routes: tuple[Route, ...]
 
 
 class DesiredBuilder:
@@ -67,7 +77,10 @@ class DesiredBuilder:
     """
 
     def __init__(self) -> None:
-        self._parts: dict[str, tuple[Host, LocalDevice, PeerConfig, str, tuple[Route, ...]]] = {}
+        self._local: LocalDevice | None = None
+        self._parts: dict[str, _Part] = {}
+        self._routes: set[Route] = set()
+        self._labels: dict[IPNetwork, str] = {}
 
     def build(
         self, view: MeshView, local: LocalDevice, observed: ObservedState, *, now: float
@@ -77,22 +90,14 @@ class DesiredBuilder:
         Without an own grant there are no peers: the caller decides whether that may be applied.
         """
         present: Mapping[PublicKey, Peer] = observed.device.peers if observed.device else {}
+        self._learn(view.peers if view.own else (), local)
         peers: dict[PublicKey, DesiredPeer] = {}
-        routes: dict[IPNetwork, Route] = {}
-        labels: dict[IPNetwork, str] = {}
-        for host in view.peers if view.own else ():
-            config, reason, host_routes = self._part(host, local)
-            config = _with_endpoint(host, config, present.get(config.public_key), now)
-            peers[config.public_key] = DesiredPeer(
-                config=config,
-                hid=host.hid,
-                label=host.name,
-                reason=reason,
-                is_admin=ADMIN_ROLE in host.roles,
-            )
-            for route in host_routes:
-                routes[route.destination] = route
-                labels[route.destination] = host.name
+        for part in self._parts.values():
+            key = part.peer.config.public_key
+            config = _current_config(part, present.get(key), now)
+            if config is not part.peer.config:
+                part.peer = replace(part.peer, config=config)
+            peers[key] = part.peer
         return DesiredState(
             interface=local.interface,
             private_key=local.private_key,
@@ -101,45 +106,73 @@ class DesiredBuilder:
             mtu_bytes=local.mtu_bytes,
             addresses=_interface_addresses(view.own),
             peers=peers,
-            routes=routes,
-            route_labels=labels,
+            routes=frozenset(self._routes),
+            route_labels=dict(self._labels),
             explained=_explain_removals(view, peers, present),
         )
 
-    def _part(self, host: Host, local: LocalDevice) -> tuple[PeerConfig, str, tuple[Route, ...]]:
-        known = self._parts.get(host.hid)
-        if known is not None and known[0] is host and known[1] == local:
-            return known[2], known[3], known[4]
-        assert host.record is not None
-        networks = allowed_ips(host)
-        config = PeerConfig(
-            public_key=host.record.public_key,
-            allowed_ips=networks,
-            persistent_keepalive_seconds=local.persistent_keepalive_seconds if local.behind_nat else 0,
-        )
-        reason = f"{host.name} granted by {host.provenance}, record version {host.record.version}"
-        routes = tuple(Route(destination=network, interface=local.interface) for network in networks)
-        self._parts[host.hid] = (host, local, config, reason, routes)
-        return config, reason, routes
+    def _learn(self, hosts: Iterable[Host], local: LocalDevice) -> None:
+        if local != self._local:
+            self._local, self._parts = local, {}
+            self._routes, self._labels = set(), {}
+        known, self._parts = self._parts, {}
+        changed = []
+        for host in hosts:
+            part = known.pop(host.hid, None)
+            if part is None or part.host is not host:
+                if part is not None:
+                    self._forget(part)
+                changed.append(host)
+                part = _build_part(host, local)
+            self._parts[host.hid] = part
+        for part in known.values():
+            self._forget(part)
+        for host in changed:  # last, as a prefix may have moved from one host to another
+            for route in self._parts[host.hid].routes:
+                self._routes.add(route)
+                self._labels[route.destination] = host.name
+
+    def _forget(self, part: _Part) -> None:
+        for route in part.routes:
+            self._routes.discard(route)
+            self._labels.pop(route.destination, None)
 
 
-def _with_endpoint(host: Host, config: PeerConfig, observed: Peer | None, now: float) -> PeerConfig:
+def _build_part(host: Host, local: LocalDevice) -> _Part:
     assert host.record is not None
-    endpoint = choose_endpoint(host.record, observed, now)
-    if observed is not None and observed.config.endpoint == endpoint:
+    networks = allowed_ips(host)
+    config = PeerConfig(
+        public_key=host.record.public_key,
+        allowed_ips=networks,
+        persistent_keepalive_seconds=local.persistent_keepalive_seconds if local.behind_nat else 0,
+    )
+    peer = DesiredPeer(
+        config=config,
+        hid=host.hid,
+        label=host.name,
+        reason=f"{host.name} granted by {host.provenance}, record version {host.record.version}",
+        is_admin=ADMIN_ROLE in host.roles,
+    )
+    routes = tuple(Route(destination=network, interface=local.interface) for network in networks)
+    return _Part(host=host, peer=peer, routes=routes)
+
+
+def _current_config(part: _Part, observed: Peer | None, now: float) -> PeerConfig:
+    """The peer's configuration with the endpoint it should have now; the kernel's own value
+    when that says the same, so that the planner sees at a glance that nothing differs."""
+    record, config = part.host.record, part.peer.config
+    assert record is not None
+    endpoint = choose_endpoint(record, observed, now)
+    if observed is not None:
         current = observed.config
         if (
-            current.allowed_ips == config.allowed_ips
+            current.endpoint == endpoint
             and current.persistent_keepalive_seconds == config.persistent_keepalive_seconds
             and current.preshared_key is None
+            and current.allowed_ips == config.allowed_ips
         ):
             return current
-    return PeerConfig(
-        public_key=config.public_key,
-        allowed_ips=config.allowed_ips,
-        endpoint=endpoint,
-        persistent_keepalive_seconds=config.persistent_keepalive_seconds,
-    )
+    return config if config.endpoint == endpoint else replace(config, endpoint=endpoint)
 
 
 def _interface_addresses(own: Host | None) -> frozenset[IPInterface]:

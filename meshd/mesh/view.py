@@ -19,15 +19,12 @@ class MeshView:
 
 
 def build_view(membership: Membership, hid: str) -> MeshView:
-    """Split the membership around the host ``hid``; order is by name, then hid."""
-    others = sorted(
-        (host for host in membership.hosts.values() if host.hid != hid),
-        key=lambda host: (host.name, host.hid),
-    )
+    """Split the membership around the host ``hid``, in the membership's order."""
+    others = [host for host in membership.hosts.values() if host.hid != hid]
     return MeshView(
         membership=membership,
         own=membership.hosts.get(hid),
         own_revocation=membership.revoked.get(hid),
-        peers=tuple(host for host in others if host.record is not None),
-        waiting=tuple(host for host in others if host.record is None),
+        peers=tuple([host for host in others if host.record is not None]),
+        waiting=tuple([host for host in others if host.record is None]),
     )

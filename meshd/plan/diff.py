@@ -16,14 +16,14 @@ Stopping after any of these steps leaves a state from which the next plan conver
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from meshd.mesh.desired import DesiredPeer, DesiredState
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import Device, ObservedState, PeerConfig
 from meshd.model.keys import PublicKey
-from meshd.model.network import network_key
+from meshd.model.network import Route, network_key
 from meshd.plan.changes import (
     AddAddress,
     AddPeer,
@@ -63,8 +63,8 @@ def find_route_conflicts(observed: ObservedState, desired: DesiredState) -> tupl
     """
     found = []
     for destination, route in observed.foreign_routes.items():
-        if destination in desired.routes and route.interface != desired.interface:
-            label = desired.route_labels.get(destination, "?")
+        label = desired.route_labels.get(destination)
+        if label is not None and route.interface != desired.interface:
             found.append(
                 Condition(
                     code="route_conflict",
@@ -110,11 +110,12 @@ def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
 
 
 def _routes_that_go(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
-    for route in sorted(observed.routes, key=lambda route: network_key(route.destination)):
-        if route.destination not in desired.routes:
-            yield RemoveRoute(
-                interface=desired.interface, reason="no host announces it within its grant", old=route
-            )
+    for route in _by_destination(observed.routes - desired.routes):
+        if route.destination in desired.route_labels:
+            continue
+        yield RemoveRoute(
+            interface=desired.interface, reason="no host announces it within its grant", old=route
+        )
 
 
 def _peers(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
@@ -147,15 +148,18 @@ def _set_peer(desired: DesiredState, peer: DesiredPeer, old: PeerConfig, new: Pe
 
 
 def _routes_that_come(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
-    present = {route.destination: route for route in observed.routes}
-    for destination in sorted(desired.routes, key=network_key):
-        route, old = desired.routes[destination], present.get(destination)
-        reason = f"belongs to {desired.route_labels.get(destination, '?')}"
-        if old is None:
-            if destination not in observed.foreign_routes:
-                yield AddRoute(interface=desired.interface, reason=reason, new=route)
-        elif old != route:
+    replaced = {route.destination: route for route in observed.routes - desired.routes}
+    for route in _by_destination(desired.routes - observed.routes):
+        old = replaced.get(route.destination)
+        reason = f"belongs to {desired.route_labels[route.destination]}"
+        if old is not None:
             yield SetRoute(interface=desired.interface, reason=reason, old=old, new=route)
+        elif route.destination not in observed.foreign_routes:
+            yield AddRoute(interface=desired.interface, reason=reason, new=route)
+
+
+def _by_destination(routes: Iterable[Route]) -> list[Route]:
+    return sorted(routes, key=lambda route: network_key(route.destination))
 
 
 def _peers_that_go(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:

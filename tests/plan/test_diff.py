@@ -31,7 +31,7 @@ def assert_holds(observed: ObservedState, desired: DesiredState) -> None:
     assert observed.addresses == desired.addresses
     assert observed.device.public_key == desired.public_key
     assert observed.device.listen_port == desired.listen_port
-    assert {route.destination for route in observed.routes} == set(desired.routes)
+    assert observed.routes == desired.routes
     assert set(observed.device.peers) == set(desired.peers)
     for key, peer in desired.peers.items():
         present = observed.device.peers[key].config
@@ -141,7 +141,8 @@ def _state(networks: Mapping[PublicKey, Sequence[IPNetwork]]) -> DesiredState:
         mtu_bytes=1420,
         addresses=frozenset(),
         peers=peers,
-        routes={n: Route(destination=n, interface="wg0") for owned in networks.values() for n in owned},
+        routes=frozenset(Route(destination=n, interface="wg0") for owned in networks.values() for n in owned),
+        route_labels={n: "host" for owned in networks.values() for n in owned},
     )
 
 

@@ -34,7 +34,7 @@ def mesh_of(*numbers: int, admins: tuple[int, ...] = ()) -> DesiredState:
     }
     return DesiredState(
         interface="wg0", private_key=OWN, public_key=OWN.public(), listen_port=51820, mtu_bytes=1420,
-        addresses=frozenset(), peers=peers, routes={},
+        addresses=frozenset(), peers=peers, routes=frozenset(),
     )
 
 

@@ -48,5 +48,6 @@ def desired_states(draw: st.DrawFn, *, presharing: bool = False) -> DesiredState
         mtu_bytes=draw(st.sampled_from([1420, 1380])),
         addresses=frozenset({ipaddress.ip_interface("10.99.0.77/32")}),
         peers=peers,
-        routes={network: Route(destination=network, interface="wg0") for network in routed},
+        routes=frozenset(Route(destination=network, interface="wg0") for network in routed),
+        route_labels={network: "host" for network in routed},
     )
