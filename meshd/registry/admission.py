@@ -1,0 +1,35 @@
+"""What becomes of an offered object, as values and as the exceptions that lead to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from meshd.errors import RegistryError
+
+Outcome = Literal["new", "known", "refused", "pending"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """``reason`` is for people, and empty when all is well."""
+
+    outcome: Outcome
+    key: str
+    reason: str = ""
+
+
+class PendingError(RegistryError):
+    """Cannot be judged yet; the text says what is awaited."""
+
+
+class StaleError(RegistryError):
+    """Genuine, but older than what is held: any store or host may show that now and then."""
+
+
+class FutureError(RegistryError):
+    """Genuine, but of a ``version`` that no clock near ours gives; one of the two is wrong."""
+
+    def __init__(self, message: str, version: int) -> None:
+        super().__init__(message)
+        self.version = version

@@ -1,0 +1,137 @@
+"""Member reduction + host records -> Membership. Pure; unchanged hosts keep their identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from meshd.model.condition import Condition, Severity
+from meshd.model.host import Host, Membership
+from meshd.model.keys import PublicKey
+from meshd.model.network import contained_in_any, network_key
+from meshd.registry.record import CheckedRecord
+from meshd.registry.reducer import MemberReduction
+
+NETWORK_NOT_GRANTED: Final = "network_not_granted"
+WIREGUARD_KEY_CONFLICT: Final = "wireguard_key_conflict"
+GRANT_EXPIRED: Final = "grant_expired"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attached:
+    base: Host
+    record: CheckedRecord | None
+    host: Host
+    conditions: tuple[Condition, ...]
+
+
+@dataclass(slots=True)
+class Attachments:
+    """What the last call made of each host, so that one changed record costs one host."""
+
+    by_hid: dict[str, _Attached] = field(default_factory=dict)
+
+
+def attach_records(
+    reduction: MemberReduction,
+    records: Mapping[str, CheckedRecord],
+    *,
+    now: float,
+    more_conditions: Iterable[Condition] = (),
+    memory: Attachments | None = None,
+) -> Membership:
+    """Give each placed host its record; ``records`` are verified under the effective grants.
+
+    ``now`` (unix seconds) decides on expired grants alone. They keep their ranges, so that a
+    grant renewed late finds them free.
+    """
+    memory = memory if memory is not None else Attachments()
+    hosts: dict[str, Host] = {}
+    unplaced = dict(reduction.unplaced)
+    conditions = list(reduction.conditions)
+    owners: dict[PublicKey, Host] = {}
+    attached: dict[str, _Attached] = {}
+    for hid, base in reduction.placed.items():
+        if base.expires_at is not None and now >= base.expires_at:
+            unplaced[hid] = f"its grant ended at {base.expires_at}"
+            conditions.append(_expired(base))
+            continue
+        record = records.get(hid)
+        if record is not None:
+            owner = owners.setdefault(record.keys.public_key, base)
+            if owner is not base:
+                conditions.append(_key_conflict(base, owner))
+                record = None
+        known = memory.by_hid.get(hid)
+        if known is None or known.base is not base or known.record is not record:
+            known = _attach(base, record)
+        attached[hid] = known
+        hosts[hid] = known.host
+        conditions.extend(known.conditions)
+    memory.by_hid = attached
+    root = reduction.chain.current
+    return Membership(
+        mesh_id=root.root.mesh,
+        mesh_name=root.root.mesh_name,
+        generation=reduction.generation,
+        root_version=root.root.version,
+        mesh_ranges=(*root.overlay, *root.jail),
+        store_urls=root.root.stores,
+        hosts=hosts,
+        revoked=reduction.revoked,
+        unplaced=unplaced,
+        newest_signed_at=reduction.newest_signed_at,
+        conditions=_once_each((*conditions, *more_conditions)),
+        conflicts=reduction.conflicts,
+        forks=reduction.forks,
+        gaps=reduction.gaps,
+    )
+
+
+def _attach(base: Host, record: CheckedRecord | None) -> _Attached:
+    if record is None:
+        return _Attached(base=base, record=None, host=base, conditions=())
+    announced = record.keys.announced
+    networks = frozenset(
+        network for network in announced if contained_in_any(network, base.granted_networks)
+    )
+    host = replace(base, networks=networks, record=record.keys)
+    excess = sorted(announced - networks, key=network_key)
+    if not excess:
+        return _Attached(base=base, record=record, host=host, conditions=())
+    condition = Condition(
+        code=NETWORK_NOT_GRANTED,
+        severity=Severity.WARNING,
+        subject=base.name,
+        text=f"{base.name} announces {', '.join(map(str, excess))} without a grant: not routed; "
+        "grant it, or take it out of that host's settings",
+    )
+    return _Attached(base=base, record=record, host=host, conditions=(condition,))
+
+
+def _key_conflict(base: Host, owner: Host) -> Condition:
+    # A public key needs no proof of possession, and WireGuard holds one peer a key: the host
+    # that was granted first keeps it, or any member could take another one's traffic away.
+    return Condition(
+        code=WIREGUARD_KEY_CONFLICT,
+        severity=Severity.CRITICAL,
+        subject=base.name,
+        text=f"{base.name} announces the WireGuard key of {owner.name}: its record is not used; "
+        "rotate the key of the honest one, revoke the other",
+    )
+
+
+def _expired(base: Host) -> Condition:
+    return Condition(
+        code=GRANT_EXPIRED,
+        severity=Severity.WARNING,
+        subject=base.name,
+        text=f"the grant of {base.name} ended at {base.expires_at} (unix seconds): it is configured nowhere; "
+        "grant it anew to bring it back",
+    )
+
+
+def _once_each(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
+    """The first condition of each identity: readers key on it."""
+    return tuple({condition.identity: condition for condition in reversed([*conditions])}.values())[::-1]

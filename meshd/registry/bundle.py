@@ -1,0 +1,203 @@
+"""What travels by hand: a host's enrollment request, and the join bundle it gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import msgspec
+
+from meshd.errors import RegistryError
+from meshd.model.keys import HIDDEN
+from meshd.registry.canonical import convert, decode_as, decode_base64, decode_json, encode, encode_base64
+from meshd.registry.document import PUBLIC_KEY_BYTES
+from meshd.registry.envelope import (
+    ENROLLMENT_TYPE,
+    MAX_ROOT_ENVELOPE_BYTES,
+    expect_type,
+    key_id,
+    parse_envelope,
+    render_envelope,
+    verify_signature,
+)
+from meshd.registry.layout import ROOT_PREFIX
+from meshd.registry.ledger import MAX_TOTAL_BYTES, Ledger
+from meshd.registry.record import ENROLLMENT_VERSION, CheckedRecord, HostRecord, parse_record, sign_record
+from meshd.registry.root import chain_from_envelopes
+from meshd.registry.signing import SigningKey
+from meshd.registry.statement import HOST_NAME
+
+REQUEST_FORMAT: Final = "wg-meshd-enrollment/1"
+BUNDLE_FORMAT: Final = "wg-meshd-bundle/1"
+MAX_REQUEST_BYTES: Final = 8192
+MAX_BUNDLE_BYTES: Final = 2 * MAX_TOTAL_BYTES
+
+
+class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    format: Literal["wg-meshd-enrollment/1"]
+    name: str
+    identity: str
+    record: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrollmentRequest:
+    """A verified request. ``record_body`` is published as it is, once the host is granted."""
+
+    name: str
+    hid: str
+    identity: bytes
+    record: CheckedRecord
+    record_body: bytes
+
+
+def build_request(name: str, identity: SigningKey, record: HostRecord) -> str:
+    """The self-signed request of a host; ``record`` is of version 0 and names no mesh."""
+    _check_enrollment(name, record, identity.public)
+    request = _Request(
+        format=REQUEST_FORMAT,
+        name=name,
+        identity=encode_base64(identity.public),
+        record=encode_base64(sign_record(record, identity)),
+    )
+    return render_envelope(identity.sign(encode(request), ENROLLMENT_TYPE)).decode()
+
+
+def parse_request(text: str) -> EnrollmentRequest:
+    """Check a request and both its signatures; white space around it does not matter.
+
+    It proves that whoever made it holds the identity key, not that this is the right host:
+    compare ``hid`` with what the host shows.
+    """
+    envelope = parse_envelope(_encode_text(text, "enrollment request"), MAX_REQUEST_BYTES)
+    expect_type(envelope, ENROLLMENT_TYPE)
+    request = decode_as(envelope.payload, _Request, "enrollment request")
+    identity = decode_base64(request.identity, "enrollment request: identity", size=PUBLIC_KEY_BYTES)
+    body = decode_base64(request.record, "enrollment request: record")
+    checked, record_envelope = parse_record(body, "")
+    _check_enrollment(request.name, checked.record, identity)
+    if not (verify_signature(envelope, identity) and verify_signature(record_envelope, identity)):
+        raise RegistryError("enrollment request: not signed by the identity key that it names")
+    return EnrollmentRequest(
+        name=request.name, hid=key_id(identity), identity=identity, record=checked, record_body=body
+    )
+
+
+class S3Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The host's own key to the store. It never renders."""
+
+    access_key: str
+    secret_key: str
+
+    def __repr__(self) -> str:
+        return f"S3Credentials{HIDDEN}"
+
+
+class JoinBundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything a newborn needs. ``roots``: envelopes, oldest first. ``objects``: keys and bodies.
+
+    ``heads``: the newest (seq, hash) of each log when the bundle was made. ``fingerprint``: of
+    the newest root. The text of a bundle is as secret as the credentials in it.
+    """
+
+    format: Literal["wg-meshd-bundle/1"]
+    mesh: str
+    hid: str
+    fingerprint: str
+    roots: tuple[str, ...]
+    heads: dict[str, tuple[int, str]]
+    objects: tuple[tuple[str, str], ...]
+    stores: tuple[str, ...]
+    s3: S3Credentials | None = None
+
+
+def build_bundle(ledger: Ledger, hid: str, *, s3: S3Credentials | None = None) -> JoinBundle:
+    """The bundle for one granted host; RegistryError when it has no grant."""
+    _check_member(ledger, hid)
+    objects = [(key, body.decode()) for key, body in ledger.objects() if not key.startswith(ROOT_PREFIX)]
+    return JoinBundle(
+        format=BUNDLE_FORMAT,
+        mesh=ledger.mesh_id,
+        hid=hid,
+        fingerprint=ledger.chain.fingerprint,
+        roots=tuple(render_envelope(envelope).decode() for envelope in ledger.chain.envelopes),
+        heads=dict(ledger.heads()),
+        objects=tuple(objects),
+        stores=ledger.chain.root.stores,
+        s3=s3,
+    )
+
+
+def render_bundle(bundle: JoinBundle) -> str:
+    return msgspec.json.encode(bundle).decode()
+
+
+def parse_bundle(text: str) -> JoinBundle:
+    """The form of a bundle; open_bundle verifies what it says."""
+    body = _encode_text(text, "join bundle")
+    if len(body) > MAX_BUNDLE_BYTES:
+        raise RegistryError(f"join bundle: {len(body)} bytes seen, at most {MAX_BUNDLE_BYTES} expected")
+    return convert(decode_json(body, "join bundle"), JoinBundle, "join bundle")
+
+
+def open_bundle(
+    text: str, now: float, expected_fingerprint: str | None = None
+) -> tuple[Ledger, JoinBundle]:
+    """Verify a bundle into a ledger. ``now``: unix seconds.
+
+    ``expected_fingerprint``: what the operator read off the admin's screen, whole or its
+    first 80 bits. RegistryError when any root or statement does not verify, a head is
+    missing, or the host has no grant. Host records that a wrong clock makes look like
+    tomorrow's are left out: the registry gives them again once the clock is right.
+    """
+    bundle = parse_bundle(text)
+    envelopes = [parse_envelope(root.encode(), MAX_ROOT_ENVELOPE_BYTES) for root in bundle.roots]
+    chain = chain_from_envelopes(envelopes, expected_fingerprint)
+    if (bundle.mesh, bundle.fingerprint) != (chain.mesh_id, chain.fingerprint):
+        raise RegistryError(
+            f"join bundle: mesh {bundle.mesh[:40]!r}, root {bundle.fingerprint[:24]!r} seen, "
+            f"{chain.mesh_id}, {chain.fingerprint[:24]} expected"
+        )
+    ledger = Ledger(chain)
+    for key, body in sorted(bundle.objects, key=lambda item: item[0].startswith("host/")):
+        admission = ledger.offer(key, body.encode(), now=now)
+        if admission.outcome in ("refused", "pending") and not key.startswith("host/"):
+            raise RegistryError(f"join bundle: {key[:120]}: {admission.reason}")
+    _check_heads(ledger, bundle)
+    _check_member(ledger, bundle.hid)
+    return ledger, bundle
+
+
+def _check_heads(ledger: Ledger, bundle: JoinBundle) -> None:
+    heads = ledger.heads()
+    for kid, head in bundle.heads.items():
+        if heads.get(kid) != head:
+            held = heads[kid][0] if kid in heads else 0
+            raise RegistryError(
+                f"join bundle: log of {kid[:40]}: {held} statements seen, {head[0]} expected: "
+                "the bundle is incomplete, ask for a new one"
+            )
+
+
+def _check_member(ledger: Ledger, hid: str) -> None:
+    reduction = ledger.reduction()
+    if hid in reduction.revoked:
+        raise RegistryError(f"host {hid[:40]}: revoked by {reduction.revoked[hid].provenance}")
+    if hid not in reduction.effective:
+        raise RegistryError(f"host {hid[:40]}: no grant in mesh {ledger.chain.root.mesh_name}")
+
+
+def _check_enrollment(name: str, record: HostRecord, identity: bytes) -> None:
+    if HOST_NAME.fullmatch(name) is None:
+        raise RegistryError(f"enrollment request: name {name[:80]!r} seen, a lower-case DNS label expected")
+    if record.version != ENROLLMENT_VERSION:
+        raise RegistryError(f"enrollment request: record version {record.version} seen, 0 expected")
+    if record.hid != key_id(identity) or record.gen != 1:
+        raise RegistryError(f"enrollment request: host {record.hid[:40]} seen, {key_id(identity)} expected")
+
+
+def _encode_text(text: str, what: str) -> bytes:
+    try:
+        return text.strip().encode()
+    except UnicodeEncodeError:
+        raise RegistryError(f"{what}: not text that UTF-8 can hold") from None

@@ -1,0 +1,273 @@
+"""The root document: who may say what about the mesh, checked as far as one document can be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv6Network
+from typing import Final, Literal
+
+import msgspec
+
+from meshd.errors import RegistryError
+from meshd.model.network import IPNetwork, contained_in_any, overlaps, parse_network
+from meshd.registry.canonical import decode_as, decode_base64
+from meshd.registry.envelope import (
+    KID_HEX_DIGITS,
+    MAX_ROOT_BYTES,
+    MAX_SIGNATURES,
+    ROOT_TYPE,
+    Envelope,
+    expect_type,
+    is_hex,
+    key_id,
+    payload_hash,
+    verify_signature,
+)
+from meshd.registry.ranges import Span, network_span
+
+ROOT_FORMAT: Final = "wg-meshd-root/1"
+MAX_ROOT_VERSION: Final = 999_999
+MAX_HOSTS: Final = 10_000
+MAX_KEYS: Final = 128
+MAX_STORES: Final = 16
+MAX_STORE_URL_CHARACTERS: Final = 512
+MAX_LINK_PREFIX: Final = 96
+"""An IPv6 range leaves at least 32 bits for what is derived from the hid."""
+PUBLIC_KEY_BYTES: Final = 32
+HASH_HEX_DIGITS: Final = 64
+
+Role = Literal["root", "admin"]
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
+_NAME_FORM: Final = "1 to 63 letters, digits, . _ @ -"
+
+
+class RootKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``key``: base64 of the Ed25519 public key. ``pools``: the ranges that it may grant alone."""
+
+    key: str
+    roles: tuple[Role, ...]
+    name: str
+    pools: tuple[str, ...]
+
+
+class RetiredKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A former admin: of its log just the statements up to ``cut`` (seq, hash) count; seq 0: none."""
+
+    key: str
+    name: str
+    pools: tuple[str, ...]
+    cut: tuple[int, str]
+
+
+class Thresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    root: int
+    admin: int
+
+
+class Ranges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``overlay`` holds the hosts' own addresses, ``jail`` the networks behind them; disjoint."""
+
+    overlay: tuple[str, ...]
+    jail: tuple[str, ...]
+
+
+class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The payload. ``prev``: hash of the previous payload, empty in version 1.
+
+    ``created_at``: unix seconds. ``stores``: URLs without credentials.
+    """
+
+    format: Literal["wg-meshd-root/1"]
+    mesh: str
+    mesh_name: str
+    version: int
+    prev: str
+    keys: dict[str, RootKey]
+    retired: dict[str, RetiredKey]
+    thresholds: Thresholds
+    ranges: Ranges
+    max_hosts: int
+    stores: tuple[str, ...]
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedRoot:
+    """A root with its texts parsed. ``public_keys`` and ``pools`` include retired admins.
+
+    ``overlay_spans`` and ``jail_spans``: the pools of each key by what they may be used for.
+    """
+
+    root: Root
+    hash: str
+    envelope: Envelope
+    overlay: tuple[IPNetwork, ...]
+    jail: tuple[IPNetwork, ...]
+    public_keys: Mapping[str, bytes]
+    pools: Mapping[str, tuple[IPNetwork, ...]]
+    overlay_spans: Mapping[str, tuple[Span, ...]]
+    jail_spans: Mapping[str, tuple[Span, ...]]
+
+    @property
+    def link_ranges(self) -> tuple[IPv6Network, ...]:
+        return tuple(network for network in self.overlay if isinstance(network, IPv6Network))
+
+    def is_admin(self, kid: str) -> bool:
+        """True for keys that may sign statements today."""
+        return "admin" in self.roles(kid)
+
+    def roles(self, kid: str) -> tuple[Role, ...]:
+        """What the key may do today; nothing for an unknown or retired one."""
+        key = self.root.keys.get(kid)
+        return key.roles if key is not None else ()
+
+    def admin_key(self, kid: str) -> bytes | None:
+        """The key that verifies the log ``kid``, of today's and retired admins; None: no such log."""
+        if self.is_admin(kid) or kid in self.root.retired:
+            return self.public_keys[kid]
+        return None
+
+    @property
+    def logs(self) -> frozenset[str]:
+        """Every kid whose log may hold statements that count."""
+        admins = {kid for kid in self.root.keys if self.is_admin(kid)}
+        return frozenset(admins | self.root.retired.keys())
+
+    def is_signed(self, envelope: Envelope) -> bool:
+        """True when enough of this root's root keys signed the envelope."""
+        signers = sum(
+            1
+            for kid, key in self.root.keys.items()
+            if "root" in key.roles and verify_signature(envelope, self.public_keys[kid])
+        )
+        return signers >= self.root.thresholds.root
+
+
+def parse_root(envelope: Envelope) -> TrustedRoot:
+    """A root document that is right in itself; whether to trust it is the chain's decision."""
+    expect_type(envelope, ROOT_TYPE)
+    return parse_root_payload(envelope.payload, envelope)
+
+
+def parse_root_payload(payload: bytes, envelope: Envelope | None = None) -> TrustedRoot:
+    """As parse_root, for a payload whose signatures travel apart."""
+    if len(payload) > MAX_ROOT_BYTES:
+        raise RegistryError(f"root: {len(payload)} bytes seen, at most {MAX_ROOT_BYTES} expected")
+    root = decode_as(payload, Root, "root")
+    what = f"root {root.version}"
+    _check_numbers(root, what)
+    overlay, jail = _networks(root.ranges.overlay, what), _networks(root.ranges.jail, what)
+    _check_disjoint([("range", network) for network in (*overlay, *jail)], what, same_owner=False)
+    for network in overlay:
+        if network.version == 6 and network.prefixlen > MAX_LINK_PREFIX:
+            raise RegistryError(f"{what}: overlay range {network}: at most /{MAX_LINK_PREFIX} expected")
+    if not overlay:
+        raise RegistryError(f"{what}: no overlay range")
+    pools = _pools(root, (*overlay, *jail), what)
+    return TrustedRoot(
+        root=root,
+        hash=payload_hash(payload),
+        envelope=envelope or Envelope(payload=payload, payload_type=ROOT_TYPE, signatures=()),
+        overlay=overlay,
+        jail=jail,
+        public_keys=_public_keys(root, what),
+        pools=pools,
+        overlay_spans=_spans_within(pools, overlay),
+        jail_spans=_spans_within(pools, jail),
+    )
+
+
+def _check_numbers(root: Root, what: str) -> None:
+    def expect(ok: bool, name: str, seen: object, expected: str) -> None:
+        if not ok:
+            raise RegistryError(f"{what}: {name}: {str(seen)[:80]!r} seen, {expected} expected")
+
+    roots = sum(1 for key in root.keys.values() if "root" in key.roles)
+    admins = sum(1 for key in root.keys.values() if "admin" in key.roles)
+    expect(is_hex(root.mesh, KID_HEX_DIGITS), "mesh", root.mesh, "32 lower-case hex digits")
+    expect(_NAME.fullmatch(root.mesh_name) is not None, "mesh_name", root.mesh_name, _NAME_FORM)
+    expect(1 <= root.version <= MAX_ROOT_VERSION, "version", root.version, f"1 to {MAX_ROOT_VERSION}")
+    expect(
+        root.prev == "" if root.version == 1 else is_hex(root.prev, HASH_HEX_DIGITS),
+        "prev", root.prev, "the previous root's hash, nothing in root 1",
+    )
+    expect(1 <= root.max_hosts <= MAX_HOSTS, "max_hosts", root.max_hosts, f"1 to {MAX_HOSTS}")
+    expect(len(root.keys) + len(root.retired) <= MAX_KEYS, "keys", len(root.keys), f"at most {MAX_KEYS}")
+    expect(
+        1 <= root.thresholds.root <= min(roots, MAX_SIGNATURES // 2), "thresholds.root", root.thresholds.root,
+        f"1 to {min(roots, MAX_SIGNATURES // 2)}, as there are {roots} root keys",
+    )
+    expect(
+        1 <= root.thresholds.admin <= max(admins, 1), "thresholds.admin", root.thresholds.admin,
+        f"1 to {max(admins, 1)}, as there are {admins} admin keys",
+    )
+    expect(len(root.stores) <= MAX_STORES, "stores", len(root.stores), f"at most {MAX_STORES}")
+    for url in root.stores:
+        expect(
+            "://" in url and "@" not in url and len(url) <= MAX_STORE_URL_CHARACTERS,
+            "stores", url, "a URL without credentials",
+        )
+    for kid in root.keys.keys() & root.retired.keys():
+        expect(False, "retired", kid, "a key that is not also in use")
+
+
+def _entries(root: Root) -> list[tuple[str, RootKey | RetiredKey]]:
+    return [*root.keys.items(), *root.retired.items()]
+
+
+def _public_keys(root: Root, what: str) -> dict[str, bytes]:
+    keys: dict[str, bytes] = {}
+    for kid, entry in _entries(root):
+        raw = decode_base64(entry.key, f"{what}: key {kid}", size=PUBLIC_KEY_BYTES)
+        if key_id(raw) != kid:
+            raise RegistryError(f"{what}: key id {kid[:40]!r} seen, {key_id(raw)} expected")
+        if _NAME.fullmatch(entry.name) is None:
+            raise RegistryError(f"{what}: key name {entry.name[:80]!r} seen, {_NAME_FORM} expected")
+        keys[kid] = raw
+    for kid, retired in root.retired.items():
+        seq, cut = retired.cut
+        if not (is_hex(cut, HASH_HEX_DIGITS) if seq else cut == ""):
+            raise RegistryError(f"{what}: cut of {kid}: seq and hash, or 0 and nothing, expected")
+    for kid, key in root.keys.items():
+        if not key.roles or len(set(key.roles)) != len(key.roles):
+            raise RegistryError(f"{what}: key {kid}: each role once, and at least one, expected")
+    return keys
+
+
+def _pools(root: Root, ranges: tuple[IPNetwork, ...], what: str) -> dict[str, tuple[IPNetwork, ...]]:
+    """The pools of all keys; those in use are disjoint, retired ones may live on in a successor's."""
+    pools = {
+        kid: _networks(entry.pools, what) for kid, entry in _entries(root)
+    }
+    for kid, networks in pools.items():
+        for network in networks:
+            if not contained_in_any(network, ranges):
+                raise RegistryError(f"{what}: pool {network} of {kid} is outside the ranges of the mesh")
+    in_use = [(kid, network) for kid in root.keys for network in pools[kid]]
+    _check_disjoint(in_use, what, same_owner=True)
+    return pools
+
+
+def _spans_within(
+    pools: Mapping[str, tuple[IPNetwork, ...]], ranges: tuple[IPNetwork, ...]
+) -> dict[str, tuple[Span, ...]]:
+    return {
+        kid: tuple(network_span(network) for network in networks if contained_in_any(network, ranges))
+        for kid, networks in pools.items()
+    }
+
+
+def _check_disjoint(owned: list[tuple[str, IPNetwork]], what: str, *, same_owner: bool) -> None:
+    for index, (owner, network) in enumerate(owned):
+        for other_owner, other in owned[index + 1 :]:
+            if overlaps(network, other) and not (same_owner and owner == other_owner):
+                raise RegistryError(f"{what}: {network} ({owner}) overlaps {other} ({other_owner})")
+
+
+def _networks(texts: Iterable[str], what: str) -> tuple[IPNetwork, ...]:
+    try:
+        return tuple(parse_network(text) for text in texts)
+    except ValueError as error:
+        raise RegistryError(f"{what}: {error}") from None

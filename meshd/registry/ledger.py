@@ -1,0 +1,365 @@
+"""The union of everything that this machine has verified: the shell's one handle. No I/O.
+
+Objects come in any order from anybody. What verifies is kept for good, what does not is
+refused with a reason and changes nothing, and what cannot be judged yet waits in bounded
+memory until the statement or root arrives that lets it be judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from meshd.errors import RegistryError
+from meshd.model.condition import Condition, Severity
+from meshd.model.host import Membership
+from meshd.registry.admission import Admission as Admission
+from meshd.registry.admission import FutureError, PendingError, StaleError
+from meshd.registry.assembly import RootAssembly
+from meshd.registry.attach import Attachments, attach_records
+from meshd.registry.envelope import (
+    Envelope,
+    is_signature,
+    parse_envelope,
+    payload_hash,
+    verify_signature,
+)
+from meshd.registry.layout import (
+    HOST_PREFIX,
+    LOG_PREFIX,
+    ROOT_PREFIX,
+    HostKeyName,
+    LogKeyName,
+    RootKeyName,
+    host_key,
+    parse_object_key,
+)
+from meshd.registry.record import CheckedRecord, is_future
+from meshd.registry.reducer import MemberReduction, reduce_members
+from meshd.registry.root import (
+    RootChain,
+    parse_root_payload,
+    parse_root_signature,
+    root_objects,
+)
+from meshd.registry.shelf import Identity, RecordShelf
+from meshd.registry.statement import Grant, LogEntry, parse_statement
+
+MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024
+MAX_LOG_BYTES: Final = 12 * 1024 * 1024
+"""Of one admin, so that a single stolen key cannot fill the whole."""
+MAX_PENDING_OBJECTS: Final = 2_048
+MAX_PENDING_BODIES: Final = 4
+MAX_REFUSALS: Final = 256
+
+REGISTRY_OBJECT_REFUSED: Final = "registry_object_refused"
+_FULL: Final = f"registry: over {MAX_TOTAL_BYTES} bytes in all"
+
+class Ledger:
+    """Verified objects of one mesh, and the membership that follows from them."""
+
+    def __init__(self, chain: RootChain) -> None:
+        self._chain = chain
+        self._bodies: dict[str, bytes] = {}
+        self._total_bytes = 0
+        self._entries: dict[str, LogEntry] = {}
+        self._log_bytes: dict[str, int] = {}
+        self._shelf = RecordShelf(chain.mesh_id, self._identity_in_force)
+        self._pending: dict[str, list[bytes]] = {}
+        self._future: dict[str, tuple[int, bytes]] = {}
+        self._assembly = RootAssembly()
+        self._refusals: dict[str, str] = {}
+        self._reduction: MemberReduction | None = None
+        self._members_changed = True
+        self._attachments = Attachments()
+        self._membership: Membership | None = None
+        self._membership_valid: tuple[float, float] = (0.0, 0.0)
+        self._keep_roots()
+
+    @property
+    def mesh_id(self) -> str:
+        return self._chain.mesh_id
+
+    @property
+    def chain(self) -> RootChain:
+        return self._chain
+
+    @property
+    def generation(self) -> int:
+        """Verified statements and root documents held."""
+        return len(self._entries) + len(self._chain.roots)
+
+    def offer(self, key: str, body: bytes, *, now: float) -> Admission:
+        """Judge one object; ``key`` is relative to ``v1/<mesh id>/``, ``now`` in unix seconds.
+
+        Never raises, whatever the bytes are. Nothing changes unless the outcome is "new"
+        ("pending" waits in bounded memory). ``now`` only refuses host records from the
+        future: what was verified before may be offered with ``math.inf``.
+        """
+        if self._bodies.get(key) == body:
+            self.close_refusal(key)
+            return Admission(outcome="known", key=key)
+        try:
+            is_new = self._admit(key, body, now)
+        except PendingError as pending:
+            return Admission(outcome="pending", key=key, reason=str(pending))
+        except StaleError as stale:
+            return Admission(outcome="refused", key=key, reason=str(stale))
+        except RegistryError as error:
+            self._refuse(key, str(error))
+            return Admission(outcome="refused", key=key, reason=str(error))
+        self.close_refusal(key)
+        if not is_new:
+            return Admission(outcome="known", key=key)
+        self._membership = None
+        return Admission(outcome="new", key=key)
+
+    def objects(self) -> Iterator[tuple[str, bytes]]:
+        """Every accepted object, byte for byte: roots, then logs, then host records."""
+        for key in sorted(self._bodies, key=lambda key: (not key.startswith(ROOT_PREFIX), key)):
+            yield key, self._bodies[key]
+        for hid in sorted(self._shelf.hids()):
+            body = self.record_bytes(hid)
+            if body is not None:
+                yield host_key(hid), body
+
+    def body(self, key: str) -> bytes | None:
+        """The accepted bytes under a key."""
+        if key.startswith(HOST_PREFIX):
+            return self.record_bytes(key.removeprefix(HOST_PREFIX).removesuffix(".json"))
+        return self._bodies.get(key)
+
+    def record_bytes(self, hid: str) -> bytes | None:
+        """The host record in force, as its host signed it; without an effective grant the newest."""
+        held = self._shelf.best(hid)
+        return held.body if held is not None else None
+
+    def heads(self) -> Mapping[str, tuple[int, str]]:
+        """The newest (seq, hash) of each admin's unbroken log."""
+        return {
+            kid: (log.head.statement.seq, log.head.hash)
+            for kid, log in self.reduction().logs.items()
+            if log.head is not None
+        }
+
+    def own_log(self, kid: str) -> tuple[LogEntry, ...]:
+        """The statements of one admin that count, in order of seq."""
+        log = self.reduction().logs.get(kid)
+        return log.chain if log is not None else ()
+
+    def entries(self) -> tuple[LogEntry, ...]:
+        """Every verified statement held, in the order of Lamport number and hash."""
+        return tuple(sorted(self._entries.values(), key=lambda entry: entry.order))
+
+    def reduction(self) -> MemberReduction:
+        """What the statements say, without host records."""
+        if self._members_changed or self._reduction is None:
+            self._reduction = reduce_members(self._chain, self._entries.values(), self._reduction)
+            self._members_changed = False
+            self._membership = None
+        return self._reduction
+
+    def membership(self, now: float) -> Membership:
+        """The reduced registry at ``now`` (unix seconds). The same value until something changes."""
+        self._retry_future(now)
+        reduction = self.reduction()
+        first, last = self._membership_valid
+        if self._membership is None or not first <= now < last:
+            self._membership = attach_records(
+                reduction,
+                self._effective_records(reduction),
+                now=now,
+                more_conditions=self.refusals(),
+                memory=self._attachments,
+            )
+            self._membership_valid = _validity(reduction, now)
+        return self._membership
+
+    def refusals(self) -> tuple[Condition, ...]:
+        """One condition for each key whose last body was refused; it closes when the key verifies."""
+        return tuple(
+            Condition(
+                code=REGISTRY_OBJECT_REFUSED,
+                severity=Severity.WARNING,
+                subject=key,
+                text=f"{key}: {reason}: what was held before stays in force; find out who wrote it",
+            )
+            for key, reason in self._refusals.items()
+        )
+
+    def _admit(self, key: str, body: bytes, now: float) -> bool:
+        name = parse_object_key(key)
+        if isinstance(name, LogKeyName):
+            return self._admit_statement(key, name, body, now)
+        if isinstance(name, HostKeyName):
+            return self._admit_record(key, name, body, now)
+        return self._admit_root(key, name, body, now)
+
+    def _admit_statement(self, key: str, name: LogKeyName, body: bytes, now: float) -> bool:
+        envelope = parse_envelope(body)
+        if payload_hash(envelope.payload) != name.hash:
+            raise RegistryError("statement: another payload than the key's hash says")
+        entry = parse_statement(envelope, self.mesh_id)
+        statement = entry.statement
+        if (statement.by, statement.seq) != (name.kid, name.seq):
+            raise RegistryError(f"statement: {statement.by} {statement.seq} seen, as the key says otherwise")
+        public = self._chain.current.admin_key(name.kid)
+        if public is None:
+            self._wait(key, body)
+            raise PendingError(f"no admin key {name.kid} in root {self._chain.version}")
+        _check_sole_signature(envelope, public, f"statement {name.seq} of {name.kid[:8]}")
+        if entry.hash in self._entries:
+            return False
+        log_bytes = self._log_bytes.get(name.kid, 0) + len(body)
+        if log_bytes > MAX_LOG_BYTES:
+            raise RegistryError(f"log of {name.kid[:8]}: over {MAX_LOG_BYTES} bytes")
+        if self._total_bytes + len(body) > MAX_TOTAL_BYTES:
+            raise RegistryError(_FULL)
+        self._total_bytes += len(body)
+        self._log_bytes[name.kid] = log_bytes
+        self._bodies[key] = body
+        self._entries[entry.hash] = entry
+        self._members_changed = True
+        if isinstance(entry.body, Grant) and entry.ranges is not None:
+            self._shelf.learn_identity(entry.body.hid, (entry.body.gen, entry.ranges.identity))
+            self._retry([host_key(entry.body.hid)], now)
+        return True
+
+    def _admit_record(self, key: str, name: HostKeyName, body: bytes, now: float) -> bool:
+        if self._total_bytes + len(body) > MAX_TOTAL_BYTES:
+            raise RegistryError(_FULL)
+        try:
+            more_bytes = self._shelf.admit(name.hid, body, now)
+        except PendingError:
+            self._wait(key, body)
+            raise
+        except FutureError as future:
+            self._future[key] = (future.version, body)
+            _trim(self._future, MAX_PENDING_OBJECTS)
+            raise
+        self._future.pop(key, None)
+        self._total_bytes += more_bytes or 0
+        return more_bytes is not None
+
+    def _admit_root(self, key: str, name: RootKeyName, body: bytes, now: float) -> bool:
+        what = f"root {name.version} ({name.hash[:12]})"
+        if name.version < self._chain.roots[0].root.version:
+            raise StaleError(f"{what}: older than the oldest trusted root")
+        if self._chain.holds(name.version, name.hash):
+            self._check_known_root(name, body, what)
+            return False
+        if name.version <= self._chain.version:
+            raise RegistryError(
+                f"{what}: not the root {name.version} that is trusted "
+                f"({self._chain.at(name.version).hash[:12]})"
+            )
+        if name.kid:
+            self._assembly.add_signature(name.version, name.hash, parse_root_signature(name.kid, body))
+        else:
+            self._add_root_payload(name, body, what)
+        chain = self._assembly.advance(self._chain)
+        if chain is self._chain:
+            raise PendingError(f"{what}: waits for its signatures, its payload or the root before it")
+        self._chain = chain
+        self._members_changed = True
+        self._keep_roots()
+        self._retry([key for key in self._pending if key.startswith(LOG_PREFIX)], now)
+        return True
+
+    def _add_root_payload(self, name: RootKeyName, body: bytes, what: str) -> None:
+        root = parse_root_payload(body)
+        if (root.root.version, root.hash) != (name.version, name.hash):
+            raise RegistryError(f"{what}: version {root.root.version} ({root.hash[:12]}) seen inside")
+        if name.version == self._chain.version + 1:
+            self._chain.check_successor(root)
+        self._assembly.add_payload(root)
+
+    def _check_known_root(self, name: RootKeyName, body: bytes, what: str) -> None:
+        """A piece of a trusted root: its payload unchanged, or a good signature of a further signer."""
+        root = self._chain.at(name.version)
+        if not name.kid:
+            if body != root.envelope.payload:
+                raise RegistryError(f"{what}: changed bytes")
+            return
+        signature = parse_root_signature(name.kid, body)
+        previous = self._chain.at(name.version - 1)
+        public = root.public_keys.get(name.kid) or previous.public_keys.get(name.kid)
+        envelope = root.envelope
+        if public is None or not is_signature(
+            signature.sig, envelope.payload_type, envelope.payload, public
+        ):
+            raise RegistryError(f"{what}: signature of {name.kid} does not verify")
+
+    def _keep_roots(self) -> None:
+        for envelope in self._chain.envelopes:
+            for key, body in root_objects(envelope):
+                if key not in self._bodies:
+                    self._total_bytes += len(body)
+                    self._bodies[key] = body
+
+    def _wait(self, key: str, body: bytes) -> None:
+        """Keep what cannot be judged yet; a few bodies a key, as junk must not push the real one out."""
+        bodies = self._pending.pop(key, [])
+        if body not in bodies:
+            bodies = [*bodies, body][-MAX_PENDING_BODIES:]
+        self._pending[key] = bodies
+        _trim(self._pending, MAX_PENDING_OBJECTS)
+
+    def _retry(self, keys: Iterable[str], now: float) -> None:
+        for key in keys:
+            for body in self._pending.pop(key, ()):
+                self.offer(key, body, now=now)
+
+    def _retry_future(self, now: float) -> None:
+        for key, (version, body) in list(self._future.items()):
+            if not is_future(version, now):
+                del self._future[key]
+                self.offer(key, body, now=now)
+
+    def _effective_records(self, reduction: MemberReduction) -> dict[str, CheckedRecord]:
+        records: dict[str, CheckedRecord] = {}
+        for hid, found in reduction.effective.items():
+            held = self._shelf.held(hid, (found.grant.gen, found.ranges.identity))
+            if held is not None:
+                records[hid] = held.checked
+        return records
+
+    def _identity_in_force(self, hid: str) -> Identity | None:
+        found = self.reduction().effective.get(hid)
+        return (found.grant.gen, found.ranges.identity) if found is not None else None
+
+    def _refuse(self, key: str, reason: str) -> None:
+        try:
+            parse_object_key(key)
+        except RegistryError:
+            # A name that no object of ours has: nothing could ever close the condition again.
+            return
+        if self._refusals.get(key) != reason:
+            self._refusals[key] = reason
+            _trim(self._refusals, MAX_REFUSALS)
+            self._membership = None
+
+    def close_refusal(self, key: str) -> None:
+        """Forget that the body under a key was refused: it verifies now, or the object is gone."""
+        if self._refusals.pop(key, None) is not None:
+            self._membership = None
+
+
+def _check_sole_signature(envelope: Envelope, public: bytes, what: str) -> None:
+    """One signature, by this key. Further ones would say nothing and make a second spelling."""
+    if len(envelope.signatures) != 1 or not verify_signature(envelope, public):
+        raise RegistryError(f"{what}: not signed by that admin's key alone")
+
+
+def _trim(waiting: dict[str, Any], limit: int) -> None:
+    """Drop the oldest entries: what is lost is offered again by the next poll."""
+    while len(waiting) > limit:
+        del waiting[next(iter(waiting))]
+
+
+def _validity(reduction: MemberReduction, now: float) -> tuple[float, float]:
+    """The span around ``now`` in which no grant starts or ends by its expiry."""
+    ends = [host.expires_at for host in reduction.placed.values() if host.expires_at is not None]
+    first = max((end for end in ends if end <= now), default=-math.inf)
+    return first, min((end for end in ends if end > now), default=math.inf)

@@ -1,0 +1,78 @@
+"""Addresses and networks as integer spans, and which host has which.
+
+The reducer compares every range with its pool and its neighbours at each change of the
+registry; on integers that costs a tenth of what it does on ``ipaddress`` objects.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from bisect import bisect_right, insort
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Final
+
+from meshd.model.network import IPAddress, IPNetwork
+
+Span = tuple[int, int, int]
+"""Family (4 or 6), first address, last address."""
+
+_BITS: Final = {4: 32, 6: 128}
+
+
+def address_span(address: IPAddress) -> Span:
+    number = int(address)
+    return address.version, number, number
+
+
+def network_span(network: IPNetwork) -> Span:
+    first = int(network.network_address)
+    return network.version, first, first + (1 << (network.max_prefixlen - network.prefixlen)) - 1
+
+
+def render_span(span: Span) -> str:
+    """The CIDR text of a span that came from an address or a network."""
+    version, first, last = span
+    address = ipaddress.IPv4Address(first) if version == 4 else ipaddress.IPv6Address(first)
+    return f"{address}/{_BITS[version] - (last - first).bit_length()}"
+
+
+def is_within(span: Span, outers: Iterable[Span]) -> bool:
+    """True when one of ``outers`` holds the whole span."""
+    version, first, last = span
+    return any(outer[0] == version and outer[1] <= first and last <= outer[2] for outer in outers)
+
+
+def find_self_overlap(spans: Iterable[Span]) -> tuple[Span, Span] | None:
+    """Two of the spans that share an address."""
+    ordered = sorted(spans)
+    for span, following in pairwise(ordered):
+        if span[0] == following[0] and following[1] <= span[2]:
+            return span, following
+    return None
+
+
+class RangeTable:
+    """Disjoint spans of both families, each with an owner."""
+
+    def __init__(self) -> None:
+        self._firsts: dict[int, list[int]] = {version: [] for version in _BITS}
+        self._spans: dict[tuple[int, int], tuple[int, str]] = {}
+
+    def find_overlap(self, span: Span) -> tuple[Span, str] | None:
+        """A span of the table that shares an address with this one, and its owner."""
+        version, first, last = span
+        firsts = self._firsts[version]
+        # The last span that begins inside or before this one: any earlier one ends before that.
+        index = bisect_right(firsts, last)
+        if index == 0:
+            return None
+        start = firsts[index - 1]
+        end, owner = self._spans[version, start]
+        return ((version, start, end), owner) if end >= first else None
+
+    def add(self, spans: Iterable[Span], owner: str) -> None:
+        """Spans that overlap nothing in the table."""
+        for version, first, last in spans:
+            insort(self._firsts[version], first)
+            self._spans[version, first] = (last, owner)

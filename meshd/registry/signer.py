@@ -1,0 +1,305 @@
+"""The admin's side: making a mesh and signing statements. Pure; publishing is the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nacl.utils import random as random_bytes
+
+from meshd.errors import RegistryError
+from meshd.model.network import IPAddress, IPNetwork, contained_in_any, network_key
+from meshd.registry.allocation import allocate_address, derive_link_address
+from meshd.registry.canonical import encode, encode_base64
+from meshd.registry.document import ROOT_FORMAT, Role
+from meshd.registry.envelope import (
+    MAX_ENVELOPE_BYTES,
+    ROOT_TYPE,
+    STATEMENT_TYPE,
+    payload_hash,
+    render_envelope,
+)
+from meshd.registry.layout import log_key
+from meshd.registry.ledger import Ledger
+from meshd.registry.logs import AdminLog
+from meshd.registry.ranges import RangeTable, render_span
+from meshd.registry.reducer import MemberReduction, covers
+from meshd.registry.root import Ranges, Root, RootChain, RootKey, Thresholds, root_objects
+from meshd.registry.signing import SigningKey
+from meshd.registry.statement import (
+    MAX_LAMPORT,
+    Body,
+    Endorse,
+    Grant,
+    GrantRanges,
+    Revoke,
+    Statement,
+    check_body,
+    encode_statement,
+)
+
+MESH_ID_BYTES: Final = 16
+DEFAULT_MAX_HOSTS: Final = 1000
+MAX_SEEN: Final = 8
+"""How many other logs one statement vouches for: what is left out comes with the next one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMesh:
+    """``recovery_key`` belongs on paper, the others into files of mode 0600.
+
+    ``root_key`` signs root documents; it is the admin key when none of its own was given.
+    """
+
+    chain: RootChain
+    admin_key: SigningKey
+    root_key: SigningKey
+    recovery_key: SigningKey
+
+    @property
+    def objects(self) -> list[tuple[str, bytes]]:
+        """The first root as store objects."""
+        return root_objects(self.chain.current.envelope)
+
+
+def create_mesh(
+    *,
+    name: str,
+    overlay: Sequence[IPNetwork],
+    now: float,
+    jail: Sequence[IPNetwork] = (),
+    stores: Sequence[str] = (),
+    pools: Sequence[IPNetwork] | None = None,
+    max_hosts: int = DEFAULT_MAX_HOSTS,
+    admin_name: str = "admin",
+    admin_key: SigningKey | None = None,
+    root_key: SigningKey | None = None,
+    recovery_key: SigningKey | None = None,
+    mesh_id: str | None = None,
+) -> NewMesh:
+    """Make and sign root 1 for a lone administrator; keys and mesh id that are not given are random.
+
+    ``pools``: what this admin may grant; None: every range but IPv6 overlays, whose addresses
+    derive from the hid. RegistryError names what is wrong with the ranges.
+    """
+    admin_key = admin_key or SigningKey.generate()
+    recovery_key = recovery_key or SigningKey.generate()
+    if pools is None:
+        pools = [*(network for network in overlay if network.version == 4), *jail]
+    keys = {
+        admin_key.kid: build_root_key(
+            admin_key.public, ("admin",) if root_key else ("root", "admin"), admin_name, pools
+        ),
+        recovery_key.kid: build_root_key(recovery_key.public, ("root",), "recovery", ()),
+    }
+    if root_key is not None:
+        keys[root_key.kid] = build_root_key(root_key.public, ("root",), f"{admin_name}-root", ())
+    root = Root(
+        format=ROOT_FORMAT,
+        mesh=mesh_id or random_bytes(MESH_ID_BYTES).hex(),
+        mesh_name=name,
+        version=1,
+        prev="",
+        keys=keys,
+        retired={},
+        thresholds=Thresholds(root=1, admin=1),
+        ranges=Ranges(overlay=_texts(overlay), jail=_texts(jail)),
+        max_hosts=max_hosts,
+        stores=tuple(stores),
+        created_at=int(now),
+    )
+    # Both sign the first root: that proves once that the paper holds the key the root names.
+    root_key = root_key or admin_key
+    envelope = recovery_key.cosign(root_key.sign(encode(root), ROOT_TYPE))
+    return NewMesh(
+        chain=RootChain.start(envelope), admin_key=admin_key, root_key=root_key, recovery_key=recovery_key
+    )
+
+
+def build_root_key(
+    public: bytes, roles: tuple[Role, ...], name: str, pools: Iterable[IPNetwork]
+) -> RootKey:
+    """A key as a root document names it."""
+    return RootKey(key=encode_base64(public), roles=roles, name=name, pools=_texts(pools))
+
+
+class LogSigner:
+    """Appends to one admin's log. Every statement also goes into the ledger it was made from."""
+
+    def __init__(self, ledger: Ledger, key: SigningKey) -> None:
+        self._ledger = ledger
+        self._key = key
+
+    def grant(
+        self,
+        *,
+        now: float,
+        hid: str,
+        identity: bytes,
+        name: str,
+        addresses: Sequence[IPAddress] | None = None,
+        networks: Iterable[IPNetwork] = (),
+        region: str = "",
+        roles: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        expires_at: int | None = None,
+        gen: int = 1,
+    ) -> tuple[str, bytes]:
+        """Sign a grant -> (object key, body). ``now``, ``expires_at``: unix seconds.
+
+        ``addresses`` None: those the host has, else the lowest free IPv4 address of this
+        admin's pools and the derived IPv6 one. RegistryError, and nothing is signed, for
+        ranges outside the pools or of another host, a name in use, or a revoked host.
+        """
+        reduction = self._checked_reduction()
+        chosen = addresses if addresses is not None else self._choose_addresses(reduction, hid)
+        body = Grant(
+            hid=hid,
+            name=name,
+            gen=gen,
+            identity=encode_base64(identity),
+            addresses=tuple(str(address) for address in chosen),
+            networks=_texts(sorted(set(networks), key=network_key)),
+            region=region,
+            roles=tuple(sorted(set(roles))),
+            tags=tuple(sorted(set(tags))),
+            expires=expires_at or 0,
+        )
+        ranges = check_body(body)
+        assert ranges is not None
+        self._check_grant(reduction, body, ranges)
+        return self._append(body, now)
+
+    def revoke(self, hid: str, why: str, *, now: float) -> tuple[str, bytes]:
+        """Sign the end of a membership, for good. RegistryError for an unknown or revoked host."""
+        reduction = self._checked_reduction()
+        if hid in reduction.revoked:
+            raise RegistryError(f"host {hid}: already revoked by {reduction.revoked[hid].provenance}")
+        if hid not in reduction.effective:
+            raise RegistryError(f"host {hid}: not granted by any statement held")
+        return self.append(Revoke(hid=hid, why=why), now=now)
+
+    def endorse(self, statement_hash: str, *, now: float) -> tuple[str, bytes]:
+        """Sign agreement with another admin's statement."""
+        if all(entry.hash != statement_hash for entry in self._ledger.entries()):
+            raise RegistryError(f"statement {statement_hash[:80]!r}: not held, so it cannot be endorsed")
+        return self.append(Endorse(hash=statement_hash), now=now)
+
+    def append(self, body: Body, *, now: float) -> tuple[str, bytes]:
+        """Sign any other body after the checks on its form; RegistryError says what is wrong."""
+        check_body(body)
+        self._checked_reduction()
+        return self._append(body, now)
+
+    def _checked_reduction(self) -> MemberReduction:
+        """RegistryError unless this key may sign and its whole log is held.
+
+        A log that goes on where we do not know it was continued by a copy of this key or
+        before a backup was restored: another statement here would fork it.
+        """
+        root, kid = self._ledger.chain.current, self._key.kid
+        if not root.is_admin(kid):
+            raise RegistryError(
+                f"key {kid}: not an admin key of mesh {root.root.mesh_name} (root {root.root.version})"
+            )
+        reduction = self._ledger.reduction()
+        log = reduction.logs[kid]
+        if log.missing is not None:
+            raise RegistryError(
+                f"own log: {log.missing} is missing here (up to {log.newest_known_seq} exists): fetch it; "
+                "if it cannot be found, continue with another admin key"
+            )
+        return reduction
+
+    def _choose_addresses(self, reduction: MemberReduction, hid: str) -> tuple[IPAddress, ...]:
+        known = reduction.effective.get(hid)
+        if known is not None:
+            return known.ranges.addresses
+        root = self._ledger.chain.current
+        derived = tuple(derive_link_address(network, hid) for network in root.link_ranges)
+        if all(network.version == 6 for network in root.overlay):
+            return derived
+        pools = [
+            pool for pool in root.pools[self._key.kid] if contained_in_any(pool, root.overlay)
+        ]
+        return (allocate_address(pools, reduction.used_addresses), *derived)
+
+    def _check_grant(self, reduction: MemberReduction, body: Grant, ranges: GrantRanges) -> None:
+        if body.hid in reduction.revoked:
+            raise RegistryError(
+                f"{body.name}: host {body.hid} was revoked for good by "
+                f"{reduction.revoked[body.hid].provenance}: enroll it with a new identity"
+            )
+        before = reduction.effective.get(body.hid)
+        if before is not None and body.gen < before.grant.gen:
+            raise RegistryError(f"{body.name}: gen {body.gen} seen, at least {before.grant.gen} expected")
+        root = self._ledger.chain.current
+        outside = covers(root, self._key.kid, body.hid, ranges, before.ranges if before else None)
+        if outside is not None:
+            pools = ", ".join(map(str, root.pools[self._key.kid])) or "(none)"
+            raise RegistryError(f"{body.name}: {outside} is outside the pools of this admin key: {pools}")
+        _check_free(reduction, body, ranges)
+
+    def _append(self, body: Body, now: float) -> tuple[str, bytes]:
+        reduction = self._ledger.reduction()
+        kid = self._key.kid
+        head = reduction.logs[kid].head
+        lamports = [entry.statement.lamport for log in reduction.logs.values() for entry in log.counted]
+        statement = Statement(
+            mesh=self._ledger.mesh_id,
+            by=kid,
+            seq=head.statement.seq + 1 if head else 1,
+            prev=head.hash if head else "",
+            lamport=min(max(lamports, default=0) + 1, MAX_LAMPORT),
+            seen=_newly_seen(reduction.logs, kid),
+            root=self._ledger.chain.version,
+            at=int(now),
+            body=None,
+        )
+        payload = encode_statement(statement, body)
+        signed = render_envelope(self._key.sign(payload, STATEMENT_TYPE))
+        if len(signed) > MAX_ENVELOPE_BYTES:
+            raise RegistryError(
+                f"statement: {len(signed)} bytes seen, at most {MAX_ENVELOPE_BYTES} expected: "
+                "name fewer networks, roles or tags"
+            )
+        key = log_key(kid, statement.seq, payload_hash(payload))
+        admission = self._ledger.offer(key, signed, now=now)
+        if admission.outcome != "new":
+            raise RegistryError(f"own statement {statement.seq}: {admission.outcome}: {admission.reason}")
+        return key, signed
+
+
+def _check_free(reduction: MemberReduction, body: Grant, ranges: GrantRanges) -> None:
+    """RegistryError when another granted host, configured or not, has the name or a range."""
+    table = RangeTable()
+    table.add(ranges.spans, body.hid)
+    for hid, other in reduction.effective.items():
+        if hid == body.hid:
+            continue
+        if other.grant.name == body.name:
+            raise RegistryError(f"{body.name}: the name belongs to host {hid} ({other.entry.provenance})")
+        for span in other.ranges.spans:
+            overlap = table.find_overlap(span)
+            if overlap is not None:
+                wanted, taken = render_span(overlap[0]), render_span(span)
+                raise RegistryError(f"{body.name}: {wanted} overlaps {taken} of {other.grant.name}")
+
+
+def _newly_seen(logs: Mapping[str, AdminLog], kid: str) -> dict[str, tuple[int, str]]:
+    """The heads of other logs that this log has not named yet, so that statements stay small."""
+    named = {
+        (other, *head) for entry in logs[kid].chain for other, head in entry.statement.seen.items()
+    }
+    heads = {
+        other: (log.head.statement.seq, log.head.hash)
+        for other, log in logs.items()
+        if other != kid and log.head is not None
+    }
+    fresh = sorted(other for other, head in heads.items() if (other, *head) not in named)
+    return {other: heads[other] for other in fresh[:MAX_SEEN]}
+
+
+def _texts(networks: Iterable[IPNetwork]) -> tuple[str, ...]:
+    return tuple(str(network) for network in networks)

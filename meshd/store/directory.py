@@ -1,0 +1,256 @@
+"""Objects as files of one directory tree: the embedded default, and what folder syncing tools copy.
+
+The tree may be writable by others, so nothing in it is trusted: symbolic links are never
+followed, only regular files count, and sizes are bounded. ETags are the MD5 of the body, as
+Garage's are; they are remembered by (inode, size, mtime, ctime), so that listing an unchanged tree
+costs one stat a file. MD5 is a hint about change here, never evidence.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from meshd.errors import StoreError
+from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, StoredObject
+from meshd.store.key import check_body, check_key, check_prefix, is_key_part
+
+MAX_LISTED: Final = 100_000
+MAX_DEPTH: Final = 8
+
+_TEMPORARY_PREFIX: Final = ".put-"
+_ABANDONED_AFTER_SECONDS: Final = 3600.0
+# A file written twice within one tick of the file system's clock can look the same to stat;
+# an ETag computed this soon after the last write is not remembered.
+_RACY_SECONDS: Final = 2.0
+_NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+# What O_NOFOLLOW answers on Linux and on FreeBSD.
+_SYMBOLIC_LINK: Final = frozenset({errno.ELOOP, errno.EMLINK})
+_OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK: a FIFO left in the tree must not hang the reader.
+_OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_Signature = tuple[int, int, int, int]
+_Infos = list[ObjectInfo]
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
+class DirectoryStore:
+    """A store at ``file:///path``. The directory is made by the first put if its parent exists.
+
+    A directory that is missing is a StoreError on reading, not an empty store: it may be a
+    file system that is not mounted.
+    """
+
+    parallel_requests = 1
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._url = f"file://{path}"
+        self._etags: dict[str, tuple[_Signature, str]] = {}
+        self._swept: set[str] = set()
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def get(self, key: str) -> StoredObject | None:
+        check_key(key, self._url)
+        *parents, name = key.split("/")
+        try:
+            with self._open_directory(parents) as directory:
+                body = self._read(directory, name, key)
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                self._require_root()
+                return None
+            raise self._failure(key, "cannot be read", error) from None
+        return StoredObject(key=key, etag=_md5(body), body=body)
+
+    def put(self, key: str, body: bytes) -> None:
+        check_key(key, self._url)
+        check_body(key, body, self._url)
+        *parents, name = key.split("/")
+        try:
+            with self._open_directory(parents, create=True) as directory:
+                self._sweep(directory, "/".join(parents))
+                _write_whole(directory, name, body)
+        except OSError as error:
+            raise self._failure(key, "cannot be written", error) from None
+
+    def delete(self, key: str) -> None:
+        check_key(key, self._url)
+        *parents, name = key.split("/")
+        try:
+            with self._open_directory(parents) as directory:
+                os.unlink(name, dir_fd=directory)
+                os.fsync(directory)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise self._failure(key, "cannot be deleted", error) from None
+            self._require_root()
+        self._etags.pop(key, None)
+
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
+        check_prefix(prefix, self._url)
+        *parents, _ = prefix.split("/")
+        infos: _Infos = []
+        try:
+            with self._open_directory(parents) as directory:
+                base = "/".join([*parents, ""]) if parents else ""
+                self._walk(directory, base, prefix, start_after, infos)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise self._failure(prefix, "cannot be listed", error) from None
+            self._require_root()
+        infos.sort(key=lambda info: info.key)
+        return iter(infos)
+
+    def close(self) -> None:
+        self._etags.clear()
+
+    @contextmanager
+    def _open_directory(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
+        """A descriptor of a directory in the tree; no step of the way is a symbolic link."""
+        if create:
+            with suppress(FileExistsError):
+                self._path.mkdir()
+        directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in parts:
+                if create:
+                    with suppress(FileExistsError):
+                        os.mkdir(part, dir_fd=directory)
+                        os.fsync(directory)
+                below = os.open(part, _OPEN_DIRECTORY, dir_fd=directory)
+                os.close(directory)
+                directory = below
+            yield directory
+        finally:
+            os.close(directory)
+
+    def _walk(
+        self, directory: int, base: str, prefix: str, start_after: str, infos: _Infos
+    ) -> None:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                key = base + entry.name
+                if not is_key_part(entry.name):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    if not _may_hold(key + "/", prefix, start_after) or key.count("/") >= MAX_DEPTH:
+                        continue
+                    try:
+                        below = os.open(entry.name, _OPEN_DIRECTORY, dir_fd=directory)
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue
+                    try:
+                        self._walk(below, key + "/", prefix, start_after, infos)
+                    finally:
+                        os.close(below)
+                elif key.startswith(prefix) and key > start_after:
+                    info = self._describe(directory, entry.name, key)
+                    if info is not None:
+                        infos.append(info)
+                if len(infos) > MAX_LISTED:
+                    raise StoreError(f"{self._url}/{prefix}: more than {MAX_LISTED} objects")
+
+    def _describe(self, directory: int, name: str, key: str) -> ObjectInfo | None:
+        try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                return None
+            etag = self._etag(directory, name, key, status)
+        except FileNotFoundError:
+            return None
+        return ObjectInfo(key=key, etag=etag, size_bytes=status.st_size)
+
+    def _etag(self, directory: int, name: str, key: str, status: os.stat_result) -> str:
+        signature = _signature(status)
+        known = self._etags.get(key)
+        if known is not None and known[0] == signature:
+            return known[1]
+        try:
+            etag = _md5(self._read(directory, name, key))
+        except (PermissionError, StoreError):
+            # One unreadable or oversized file must not take the listing away from the others.
+            return "-".join(f"{number:x}" for number in signature)
+        if time.time() - status.st_mtime > _RACY_SECONDS and len(self._etags) < MAX_LISTED:
+            self._etags[key] = (signature, etag)
+        return etag
+
+    def _read(self, directory: int, name: str, key: str) -> bytes:
+        descriptor = os.open(name, _OPEN_FILE, dir_fd=directory)
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise FileNotFoundError(errno.ENOENT, "not a regular file")
+            body = bytearray()
+            while chunk := file.read(MAX_OBJECT_BYTES + 1 - len(body)):
+                body += chunk
+        if len(body) > MAX_OBJECT_BYTES:
+            raise StoreError(f"{self._url}/{key}: over {MAX_OBJECT_BYTES} bytes seen, an object is smaller")
+        return bytes(body)
+
+    def _require_root(self) -> None:
+        if not self._path.is_dir():
+            raise StoreError(f"{self._url}: no such directory; is its file system mounted?")
+
+    def _sweep(self, directory: int, where: str) -> None:
+        """Remove what a writer that was killed left behind, once a directory and process."""
+        if where in self._swept:
+            return
+        self._swept.add(where)
+        oldest_kept_at = time.time() - _ABANDONED_AFTER_SECONDS
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if not entry.name.startswith(_TEMPORARY_PREFIX):
+                    continue
+                with suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_mtime < oldest_kept_at:
+                        os.unlink(entry.name, dir_fd=directory)
+
+    def _failure(self, key: str, what: str, error: OSError) -> StoreError:
+        reason = error.strerror or type(error).__name__
+        if error.errno in _SYMBOLIC_LINK:
+            reason = "a symbolic link, which is not followed"
+        return StoreError(f"{self._path / key}: {what}: {reason}")
+
+
+def _may_hold(directory_key: str, prefix: str, start_after: str) -> bool:
+    """Whether a directory can contain keys that are listed, so that others are not even opened."""
+    if not (directory_key.startswith(prefix) or prefix.startswith(directory_key)):
+        return False
+    return directory_key >= start_after[: len(directory_key)]
+
+
+def _write_whole(directory: int, name: str, body: bytes) -> None:
+    """Readers see the old body or the new one, also after a power failure at any moment."""
+    temporary = f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o666, dir_fd=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary, dir_fd=directory)
+        raise
+    os.fsync(directory)

@@ -1,0 +1,166 @@
+"""Objects in a bucket of an S3 server, Garage first of all (path-style, region ``garage``).
+
+The server is not trusted: answers are bounded in bytes, pages and time, and a listing that
+does not move forward ends in an error instead of a loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from meshd.errors import ConfigError, StoreError
+from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, StoredObject
+from meshd.store.credentials import S3Credentials
+from meshd.store.key import check_body, check_key, check_prefix, is_key
+from meshd.store.s3_answers import parse_error, parse_listing
+
+if TYPE_CHECKING:
+    from meshd.store.s3_transport import Answer, SignedTransport, Timeouts
+
+DEFAULT_REGION: Final = "garage"
+PARALLEL_REQUESTS: Final = 6
+MAX_PAGES: Final = 100
+MAX_PAGE_BYTES: Final = 2_000_000
+_PAGE_KEYS: Final = 1000
+_MAX_ERROR_BYTES: Final = 65_536
+_NO_QUERY: Final[Mapping[str, str]] = {}
+
+_HINTS: Final[Mapping[str, str]] = {
+    "AuthorizationHeaderMalformed": "check the region in the store URL (Garage's is usually region=garage)",
+    "InvalidAccessKeyId": "check the access key id",
+    "AccessDenied": "check the access key and what it may do on this bucket; a new key can take a moment",
+    "SignatureDoesNotMatch": "check the secret key",
+    "NoSuchBucket": "check the bucket's name in the store URL",
+    "ServiceUnavailable": "the store has lost its quorum or is starting; nothing to do here",
+    "RequestTimeTooSkewed": "check this host's clock",
+}
+_STATUS_HINTS: Final[Mapping[int, str]] = {
+    301: "check scheme, host and port of the store URL",
+    400: "check the region in the store URL and this host's clock",
+    403: "check the access key, the secret key and what the key may do on this bucket",
+    404: "check host, port and bucket of the store URL",
+    503: "the store is not available; nothing to do here",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Location:
+    """Where a bucket is: what a URL ``s3+https://host:port/bucket?region=garage`` says."""
+
+    secure: bool
+    host: str
+    port: int
+    bucket: str
+    region: str = DEFAULT_REGION
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"s3+http{'s' if self.secure else ''}://{host}:{self.port}/{self.bucket}"
+
+
+class S3Store:
+    """One bucket. Up to ``parallel_requests`` threads may use it at once."""
+
+    parallel_requests = PARALLEL_REQUESTS
+
+    def __init__(
+        self, location: S3Location, credentials: S3Credentials, *, timeouts: Timeouts | None = None
+    ) -> None:
+        self._url = str(location)
+        self._bucket = location.bucket
+        self._transport = _open_transport(location, credentials, timeouts)
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def get(self, key: str) -> StoredObject | None:
+        check_key(key, self._url)
+        answer = self._request("GET", key, max_bytes=MAX_OBJECT_BYTES)
+        if answer.status == 200:
+            etag = answer.headers.get("etag", "").strip('"')
+            return StoredObject(key=key, etag=etag, body=answer.body)
+        if _is_missing_key(answer):
+            return None
+        raise self._refusal("GET", key, answer)
+
+    def put(self, key: str, body: bytes) -> None:
+        check_key(key, self._url)
+        check_body(key, body, self._url)
+        answer = self._request("PUT", key, body=body, max_bytes=_MAX_ERROR_BYTES)
+        if answer.status not in (200, 201, 204):
+            raise self._refusal("PUT", key, answer)
+
+    def delete(self, key: str) -> None:
+        check_key(key, self._url)
+        answer = self._request("DELETE", key, max_bytes=_MAX_ERROR_BYTES)
+        if answer.status not in (200, 204) and not _is_missing_key(answer):
+            raise self._refusal("DELETE", key, answer)
+
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
+        check_prefix(prefix, self._url)
+        return self._pages(prefix, start_after)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _pages(self, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+        query = {"list-type": "2", "max-keys": str(_PAGE_KEYS), "prefix": prefix}
+        if start_after:
+            query["start-after"] = start_after
+        newest = start_after
+        for _ in range(MAX_PAGES):
+            answer = self._request("GET", "", query=query, max_bytes=MAX_PAGE_BYTES)
+            if answer.status != 200:
+                raise self._refusal("LIST", prefix, answer)
+            page = parse_listing(answer.body)
+            before = newest
+            for info in page.objects:
+                if info.key <= newest or not info.key.startswith(prefix):
+                    raise StoreError(
+                        f"LIST {self._url}/{prefix}: {info.key[:80]!r} seen after {newest[:80]!r}"
+                    )
+                newest = info.key
+                if is_key(info.key):
+                    yield info
+            if page.continuation_token is None:
+                return
+            if newest == before:
+                raise StoreError(f"LIST {self._url}/{prefix}: a page without objects promises more")
+            query["continuation-token"] = page.continuation_token
+        raise StoreError(f"LIST {self._url}/{prefix}: more than {MAX_PAGES} pages")
+
+    def _request(
+        self, method: str, key: str, *, max_bytes: int, body: bytes = b"",
+        query: Mapping[str, str] = _NO_QUERY,
+    ) -> Answer:
+        path = f"/{self._bucket}/{key}" if key else f"/{self._bucket}"
+        return self._transport.request(method, path, query=query, body=body, max_bytes=max_bytes)
+
+    def _refusal(self, method: str, key: str, answer: Answer) -> StoreError:
+        code, message = parse_error(answer.body)
+        hint = _HINTS.get(code) or _STATUS_HINTS.get(answer.status, "see the store's log")
+        said = " ".join(part for part in (code, f"({message})" if message else "") if part)
+        return StoreError(f"{method} {self._url}/{key}: {answer.status} {said or 'without a reason'}; {hint}")
+
+
+def _is_missing_key(answer: Answer) -> bool:
+    return answer.status == 404 and parse_error(answer.body)[0] == "NoSuchKey"
+
+
+def _open_transport(
+    location: S3Location, credentials: S3Credentials, timeouts: Timeouts | None
+) -> SignedTransport:
+    try:
+        from meshd.store.s3_transport import SignedTransport, Timeouts
+    except ImportError as error:
+        raise ConfigError(
+            f"{location}: S3 stores need the Python packages botocore and urllib3: {error}"
+        ) from None
+    return SignedTransport(
+        secure=location.secure, host=location.host, port=location.port, region=location.region,
+        access_key=credentials.access_key, secret_key=credentials.secret_key,
+        connections=PARALLEL_REQUESTS, timeouts=timeouts or Timeouts(),
+    )

@@ -1,0 +1,538 @@
+"""One test for each attack on the registry that needs neither a store nor a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+
+import fakemesh as fm
+import msgspec
+import pytest
+
+from meshd.errors import RegistryError
+from meshd.registry import ledger as ledger_module
+from meshd.registry.canonical import encode_base64
+from meshd.registry.envelope import (
+    ENROLLMENT_TYPE,
+    HOST_RECORD_TYPE,
+    ROOT_TYPE,
+    STATEMENT_TYPE,
+    payload_hash,
+    render_envelope,
+)
+from meshd.registry.layout import host_key, log_key
+from meshd.registry.ledger import Ledger
+from meshd.registry.root import RootChain, root_objects
+from meshd.registry.signer import LogSigner
+from meshd.registry.statement import MAX_LAMPORT, Grant, Revoke
+
+ADMIN = fm.key("admin0")
+OTHER = fm.key("admin1")
+
+
+def make_grant(name: str, address: str, *networks: str, gen: int = 1, identity: bytes | None = None) -> Grant:
+    host = fm.key(name)
+    return Grant(
+        hid=host.kid, name=name, gen=gen, identity=encode_base64(identity or host.public),
+        addresses=(address,), networks=networks, region="", roles=(), tags=(), expires=0,
+    )
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger(fm.make_chain(2))
+
+
+def test_forged_grant(ledger: Ledger) -> None:
+    stranger = fm.key("stranger")
+    body = make_grant("mallory", "10.77.0.9")
+    own_name = fm.forge_statement(stranger, body)
+    admins_name = fm.forge_statement(stranger, body, by=ADMIN.kid)
+    assert ledger.offer(*own_name, now=fm.NOW).outcome == "pending"
+    assert ledger.offer(*admins_name, now=fm.NOW).outcome == "refused"
+    membership = ledger.membership(fm.NOW)
+    assert (membership.hosts, membership.generation) == ({}, 1)
+
+
+def test_root_only_key_does_not_grant(ledger: Ledger) -> None:
+    forged = fm.forge_statement(fm.key("recovery"), make_grant("mallory", "10.77.0.9"))
+    assert ledger.offer(*forged, now=fm.NOW).outcome == "pending"
+    assert fm.names(ledger) == set()
+
+
+def test_host_announcing_more_than_granted(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla", networks=["10.128.1.0/24"])
+    announced = ["10.128.1.0/25", "10.128.0.0/16", "0.0.0.0/0", "10.128.2.0/24"]
+    ledger.offer(*fm.record("tesla", networks=announced), now=fm.NOW)
+    membership = ledger.membership(fm.NOW)
+    tesla = membership.hosts[fm.key("tesla").kid]
+    assert tesla.networks == {fm.network("10.128.1.0/25")}
+    assert tesla.record is not None
+    (condition,) = [item for item in membership.conditions if item.code == "network_not_granted"]
+    assert condition.subject == "tesla" and "10.128.2.0/24" in condition.text
+
+
+def test_rollback_of_a_record(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    old, new = fm.record("tesla", version=5), fm.record("tesla", version=6)
+    assert [item.outcome for item in fm.fill(ledger, [old, new])] == ["new", "new"]
+    before = ledger.membership(fm.NOW)
+    assert ledger.offer(*old, now=fm.NOW).outcome == "refused"
+    assert ledger.membership(fm.NOW) is before
+    assert ledger.record_bytes(fm.key("tesla").kid) == new[1]
+
+
+def test_rollback_of_a_log_by_a_shorter_one_changes_nothing(ledger: Ledger) -> None:
+    first = fm.grant(ledger, ADMIN, "tesla")
+    LogSigner(ledger, ADMIN).revoke(fm.key("tesla").kid, "sold", now=fm.NOW)
+    assert ledger.offer(*first, now=fm.NOW).outcome == "known"
+    assert fm.names(ledger) == set()
+
+
+def test_rollback_of_the_root(ledger: Ledger) -> None:
+    chain = ledger.chain
+    second = fm.sign_root(fm.next_root(chain, max_hosts=5), ADMIN)
+    assert fm.offer_root(ledger, second)[-1].outcome == "new"
+    assert {item.outcome for item in fm.offer_root(ledger, chain.current.envelope)} == {"known"}
+    assert ledger.chain.version == 2
+    with pytest.raises(RegistryError, match="already trusted"):
+        ledger.chain.advance(chain.current.envelope)
+    with pytest.raises(RegistryError, match="older than the trusted root"):
+        older = msgspec.structs.replace(chain.root, max_hosts=7)
+        ledger.chain.advance(fm.sign_root(older, ADMIN))
+
+
+def test_another_root_of_the_trusted_version(ledger: Ledger) -> None:
+    twin = fm.sign_root(msgspec.structs.replace(ledger.chain.root, max_hosts=5), ADMIN)
+    assert {item.outcome for item in fm.offer_root(ledger, twin)} == {"refused"}
+    assert ledger.chain.root.max_hosts != 5
+    with pytest.raises(RegistryError, match="two roots were signed"):
+        ledger.chain.advance(twin)
+
+
+def test_withheld_revoke_shows_in_what_another_admin_has_seen(ledger: Ledger) -> None:
+    granted = fm.grant(ledger, ADMIN, "tesla")
+    LogSigner(ledger, ADMIN).revoke(fm.key("tesla").kid, "stolen", now=fm.NOW)
+    seen_by_other = fm.grant(ledger, OTHER, "newton")
+    victim = Ledger(ledger.chain)
+    fm.fill(victim, [granted, seen_by_other])
+    assert fm.names(victim) == {"tesla", "newton"}
+    assert "registry_gap" in fm.codes(victim) and victim.membership(fm.NOW).gaps == 1
+
+
+def test_withheld_statement_does_not_hold_a_later_revoke_back(ledger: Ledger) -> None:
+    first = fm.grant(ledger, ADMIN, "tesla")
+    fm.grant(ledger, ADMIN, "newton")
+    revoke = LogSigner(ledger, ADMIN).revoke(fm.key("tesla").kid, "stolen", now=fm.NOW)
+    victim = Ledger(ledger.chain)
+    fm.fill(victim, [first, revoke])
+    assert fm.names(victim) == set() and "registry_gap" in fm.codes(victim)
+
+
+def test_withheld_root(ledger: Ledger) -> None:
+    assert fm.offer_root(ledger, fm.sign_root(fm.next_root(ledger.chain), ADMIN))[-1].outcome == "new"
+    granted = fm.grant(ledger, ADMIN, "tesla")
+    victim = Ledger(fm.make_chain(2))
+    victim.offer(*granted, now=fm.NOW)
+    assert fm.names(victim) == {"tesla"} and "registry_gap" in fm.codes(victim)
+
+
+def test_mix_and_match_under_other_keys(ledger: Ledger) -> None:
+    first, second = fm.grant(ledger, ADMIN, "tesla"), fm.grant(ledger, ADMIN, "newton")
+    record = fm.record("tesla")
+    fresh = Ledger(ledger.chain)
+    digest = fm.hash_of(first)
+    mixed = [
+        (first[0], second[1]),
+        (log_key(OTHER.kid, 1, digest), first[1]),
+        (log_key(ADMIN.kid, 2, digest), first[1]),
+        (host_key(fm.key("newton").kid), record[1]),
+        (host_key(fm.key("tesla").kid), first[1]),
+        (first[0], record[1]),
+    ]
+    assert {item.outcome for item in fm.fill(fresh, mixed)} == {"refused"}
+    assert fresh.generation == 1
+
+
+def test_statement_under_the_name_of_its_twin(ledger: Ledger) -> None:
+    one = fm.forge_statement(ADMIN, make_grant("tesla", "10.77.0.9"))
+    twin = fm.forge_statement(ADMIN, make_grant("newton", "10.77.0.10"))
+    assert ledger.offer(one[0], twin[1], now=fm.NOW).outcome == "refused"
+    assert ledger.offer(*one, now=fm.NOW).outcome == "new"
+
+
+def test_fast_forward_of_a_record_version(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    honest = fm.record("tesla", version=int(fm.NOW * 1000))
+    ledger.offer(*honest, now=fm.NOW)
+    for version in (2**53 - 1, int((fm.NOW + 86401) * 1000)):
+        assert ledger.offer(*fm.record("tesla", version=version), now=fm.NOW).outcome == "refused"
+    assert ledger.record_bytes(fm.key("tesla").kid) == honest[1]
+
+
+def test_fast_forward_of_a_lamport_number_blocks_nobody(ledger: Ledger) -> None:
+    jump = fm.forge_statement(OTHER, make_grant("mallory", "10.77.16.9"), lamport=MAX_LAMPORT)
+    assert ledger.offer(*jump, now=fm.NOW).outcome == "new"
+    fm.grant(ledger, ADMIN, "tesla")
+    LogSigner(ledger, ADMIN).revoke(fm.key("mallory").kid, "mad clock", now=fm.NOW)
+    assert fm.names(ledger) == {"tesla"}
+
+
+def test_endless_data_per_object(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    name, body = fm.record("tesla")
+    padded = json.dumps({**json.loads(body), "signatures": json.loads(body)["signatures"] * 9}).encode()
+    for junk in (b"[" * 60_000, b"{" + b'"a":{' * 5_000, b"x" * 70_000, body + b" " * 3_000, padded):
+        assert ledger.offer(name, junk, now=fm.NOW).outcome == "refused"
+    assert ledger.record_bytes(fm.key("tesla").kid) is None
+
+
+def test_endless_data_in_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "MAX_TOTAL_BYTES", 4_000)
+    fm.grant(ledger, ADMIN, "tesla")
+    with pytest.raises(RegistryError, match="bytes in all"):
+        for index in range(10):
+            fm.grant(ledger, ADMIN, f"host{index}")
+    assert "tesla" in fm.names(ledger)
+
+
+def test_endless_data_of_one_stolen_key(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger_module, "MAX_LOG_BYTES", 2_000)
+    with pytest.raises(RegistryError, match="log of"):
+        for index in range(10):
+            fm.grant(ledger, OTHER, f"host{index}")
+    fm.grant(ledger, ADMIN, "tesla")
+    assert "tesla" in fm.names(ledger)
+
+
+def test_endless_strange_keys_and_pending_objects_are_bounded(ledger: Ledger) -> None:
+    size = len(list(ledger.objects()))
+    for index in range(600):
+        ledger.offer(f"log/{index:032x}/{1:010d}-{index:064x}.json", b"{}", now=fm.NOW)
+        ledger.offer(f"junk-{index}", b"{}", now=fm.NOW)
+    assert len(ledger.refusals()) <= 256
+    assert len(list(ledger.objects())) == size
+
+
+def test_copied_admin_key_forks_its_log_and_loses_no_host(ledger: Ledger) -> None:
+    copy = Ledger(ledger.chain)
+    shared = fm.grant(ledger, ADMIN, "tesla")
+    copy.offer(*shared, now=fm.NOW)
+    ours = fm.grant(ledger, ADMIN, "newton")
+    theirs = fm.grant(copy, ADMIN, "bohr", addresses=[fm.network("10.77.9.9/32").network_address])
+    fm.fill(ledger, [theirs])
+    fm.fill(copy, [ours])
+    assert fm.names(ledger) == fm.names(copy) == {"tesla", "newton", "bohr"}
+    assert "registry_fork" in fm.codes(ledger) and ledger.membership(fm.NOW).forks == 1
+
+
+def test_signer_stops_when_its_log_goes_on_elsewhere(ledger: Ledger) -> None:
+    restored = Ledger(ledger.chain)
+    fm.fill(restored, [fm.grant(ledger, ADMIN, "tesla")])
+    later = fm.grant(ledger, ADMIN, "newton")
+    witness = fm.grant(ledger, OTHER, "bohr")
+    fm.fill(restored, [witness])
+    with pytest.raises(RegistryError, match="own log"):
+        fm.grant(restored, ADMIN, "curie")
+    fm.fill(restored, [later])
+    fm.grant(restored, ADMIN, "curie")
+    assert restored.membership(fm.NOW).forks == 0
+
+
+def test_stolen_admin_key_then_cut(ledger: Ledger) -> None:
+    good = fm.grant(ledger, OTHER, "tesla")
+    revoked_by_thief = LogSigner(ledger, OTHER).revoke(fm.key("tesla").kid, "evil", now=fm.NOW)
+    fm.grant(ledger, OTHER, "mallory")
+    assert fm.names(ledger) == {"mallory"}
+    cut = fm.retire(ledger.chain, OTHER.kid, (1, fm.hash_of(good)))
+    assert fm.offer_root(ledger, fm.sign_root(cut, ADMIN))[-1].outcome == "new"
+    assert fm.names(ledger) == {"tesla"}
+    after = fm.forge_statement(
+        OTHER, make_grant("eve", "10.77.16.99"), seq=2, prev=fm.hash_of(good), lamport=2, root=2
+    )
+    ledger.offer(*after, now=fm.NOW)
+    assert fm.names(ledger) == {"tesla"} and "registry_fork" not in fm.codes(ledger)
+    assert ledger.heads()[OTHER.kid] == (1, fm.hash_of(good)) != (2, fm.hash_of(revoked_by_thief))
+    with pytest.raises(RegistryError, match="not an admin key"):
+        fm.grant(ledger, OTHER, "eve")
+
+
+def test_cut_whose_statement_is_withheld_takes_no_host_away(ledger: Ledger) -> None:
+    first = fm.grant(ledger, OTHER, "tesla")
+    last = fm.grant(ledger, OTHER, "newton")
+    root = fm.retire(ledger.chain, OTHER.kid, (2, fm.hash_of(last)))
+    victim = Ledger(ledger.chain)
+    victim.offer(*first, now=fm.NOW)
+    fm.offer_root(victim, fm.sign_root(root, ADMIN))
+    assert fm.names(victim) == {"tesla"} and "registry_gap" in fm.codes(victim)
+    victim.offer(*last, now=fm.NOW)
+    assert fm.names(victim) == {"tesla", "newton"} and "registry_gap" not in fm.codes(victim)
+
+
+def test_withheld_cut_lets_nothing_above_it_count(ledger: Ledger) -> None:
+    fm.grant(ledger, OTHER, "tesla")
+    last = fm.grant(ledger, OTHER, "newton")
+    thief = fm.grant(ledger, OTHER, "mallory")
+    revoke = LogSigner(ledger, OTHER).revoke(fm.key("tesla").kid, "evil", now=fm.NOW)
+    root = fm.retire(ledger.chain, OTHER.kid, (2, fm.hash_of(last)))
+    victim = Ledger(ledger.chain)
+    fm.fill(victim, [item for item in ledger.objects() if item[0] not in (last[0], revoke[0])])
+    fm.offer_root(victim, fm.sign_root(root, ADMIN))
+    victim.offer(*revoke, now=fm.NOW)
+    assert victim.body(thief[0]) is not None
+    assert fm.names(victim) == {"tesla"}
+    twin = fm.forge_statement(
+        OTHER, make_grant("eve", "10.77.16.99"), seq=2, prev=ledger.own_log(OTHER.kid)[0].hash, lamport=2
+    )
+    victim.offer(*twin, now=fm.NOW)
+    assert fm.names(victim) == {"tesla"}
+
+
+def test_admin_key_may_not_vanish_without_a_cut(ledger: Ledger) -> None:
+    fm.grant(ledger, OTHER, "tesla")
+    keys = {kid: value for kid, value in ledger.chain.root.keys.items() if kid != OTHER.kid}
+    dropped = fm.sign_root(fm.next_root(ledger.chain, keys=keys), ADMIN)
+    assert "refused" in {item.outcome for item in fm.offer_root(ledger, dropped)}
+    assert fm.names(ledger) == {"tesla"}
+
+
+def test_grant_outside_the_signers_pool(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    for body in (make_grant("mallory", "10.77.0.9"), make_grant("mallory", "10.77.16.9", "10.128.9.0/24")):
+        victim = Ledger(ledger.chain)
+        victim.offer(*fm.forge_statement(OTHER, body), now=fm.NOW)
+        assert fm.names(victim) == set() and "grant_outside_pool" in fm.codes(victim)
+
+
+def test_address_grabbed_from_an_incumbent(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla", networks=["10.128.1.0/24"])
+    head = ledger.own_log(ADMIN.kid)[-1]
+    grab = make_grant("mallory", "10.77.0.77", "10.128.1.128/25")
+    ledger.offer(*fm.forge_statement(ADMIN, grab, seq=2, prev=head.hash, lamport=2), now=fm.NOW)
+    membership = ledger.membership(fm.NOW)
+    assert fm.names(ledger) == {"tesla"}
+    assert "tesla" in membership.unplaced[fm.key("mallory").kid] and membership.conflicts == 1
+
+
+def test_fewer_than_threshold_root_keys() -> None:
+    chain = fm.make_chain(2)
+    thresholds = msgspec.structs.replace(chain.root.thresholds, root=2)
+    two = fm.next_root(chain, thresholds=thresholds)
+    with pytest.raises(RegistryError, match="too few good signatures"):
+        chain.advance(fm.sign_root(two, ADMIN))
+    chain = chain.advance(fm.sign_root(two, ADMIN, fm.key("recovery")))
+    third = fm.next_root(chain, max_hosts=9)
+    for signers in ([ADMIN], [fm.key("recovery")], [ADMIN, OTHER], [fm.key("stranger"), ADMIN]):
+        with pytest.raises(RegistryError, match="too few good signatures"):
+            chain.advance(fm.sign_root(third, *signers))
+    ledger = Ledger(chain)
+    assert [item.outcome for item in fm.offer_root(ledger, fm.sign_root(third, ADMIN))] == ["pending"] * 2
+    assert ledger.chain.version == 2
+    added = root_objects(fm.sign_root(third, fm.key("recovery")))
+    assert ledger.offer(*added[1], now=fm.NOW).outcome == "new"
+    assert ledger.chain.version == 3
+
+
+def test_new_root_key_cannot_vote_itself_in() -> None:
+    chain = fm.make_chain()
+    stranger = fm.key("stranger")
+    keys = dict(chain.root.keys)
+    keys[stranger.kid] = msgspec.structs.replace(
+        keys[ADMIN.kid], key=encode_base64(stranger.public), name="stranger", pools=()
+    )
+    with pytest.raises(RegistryError, match="too few good signatures"):
+        chain.advance(fm.sign_root(fm.next_root(chain, keys=keys), stranger))
+
+
+def test_stolen_host_key_signs_for_no_other_host(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    fm.grant(ledger, ADMIN, "newton")
+    forged = fm.record("tesla", version=9, signer=fm.key("newton"))
+    assert ledger.offer(*forged, now=fm.NOW).outcome == "refused"
+    assert ledger.record_bytes(fm.key("tesla").kid) is None
+
+
+def test_stolen_host_key_is_worthless_after_a_grant_of_the_next_generation(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    ledger.offer(*fm.record("tesla", version=5), now=fm.NOW)
+    fresh = fm.key("tesla's second identity")
+    hid = fm.key("tesla").kid
+    fm.grant(ledger, ADMIN, "tesla", gen=2, identity=fresh.public)
+    assert ledger.membership(fm.NOW).hosts[hid].record is None
+    honest = fm.record("tesla", version=6, gen=2, signer=fresh)
+    assert ledger.offer(*honest, now=fm.NOW).outcome == "new"
+    fm.fill(ledger, [fm.record("tesla", version=99), fm.record("tesla", version=99, gen=2)])
+    held = ledger.membership(fm.NOW).hosts[hid].record
+    assert held is not None and held.version == 6
+    assert ledger.record_bytes(hid) == honest[1]
+
+
+def test_stale_regrant_does_not_bring_a_replaced_identity_back(ledger: Ledger) -> None:
+    first = fm.grant(ledger, ADMIN, "tesla")
+    stale = Ledger(ledger.chain)
+    stale.offer(*first, now=fm.NOW)
+    fm.grant(ledger, ADMIN, "tesla", gen=2, identity=fm.key("second").public)
+    for _ in range(3):
+        ledger.offer(*fm.grant(stale, OTHER, "tesla", region="eu"), now=fm.NOW)
+    assert ledger.membership(fm.NOW).hosts[fm.key("tesla").kid].identity_key == fm.key("second").public
+
+
+def test_wireguard_key_of_another_host(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    fm.grant(ledger, ADMIN, "newton")
+    ledger.offer(*fm.record("tesla"), now=fm.NOW)
+    tesla = ledger.membership(fm.NOW).hosts[fm.key("tesla").kid].record
+    assert tesla is not None
+    ledger.offer(*fm.record("newton", public_key=tesla.public_key), now=fm.NOW)
+    membership = ledger.membership(fm.NOW)
+    assert membership.hosts[fm.key("tesla").kid].record == tesla
+    assert membership.hosts[fm.key("newton").kid].record is None
+    assert "wireguard_key_conflict" in fm.codes(ledger)
+
+
+def test_cross_kind_replay(ledger: Ledger) -> None:
+    body = make_grant("tesla", "10.77.0.9")
+    for wrong in (HOST_RECORD_TYPE, ROOT_TYPE):
+        forged = fm.forge_statement(ADMIN, body, payload_type=wrong)
+        assert ledger.offer(*forged, now=fm.NOW).outcome == "refused"
+    name, signed = fm.forge_statement(ADMIN, body, payload_type=HOST_RECORD_TYPE)
+    relabelled = signed.replace(HOST_RECORD_TYPE.encode(), b"application/vnd.wg-meshd.statement.v1+json")
+    assert ledger.offer(name, relabelled, now=fm.NOW).outcome == "refused"
+    assert fm.names(ledger) == set()
+
+
+def test_host_record_signed_as_another_kind(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    name, body = fm.record("tesla")
+    payload = base64.b64decode(json.loads(body)["payload"])
+    for kind in (STATEMENT_TYPE, ENROLLMENT_TYPE):
+        signed = render_envelope(fm.key("tesla").sign(payload, kind))
+        assert ledger.offer(name, signed, now=fm.NOW).outcome == "refused"
+
+
+def test_cross_mesh_replay() -> None:
+    elsewhere = Ledger(fm.make_chain(mesh="cd" * 16))
+    granted = fm.grant(elsewhere, ADMIN, "tesla")
+    foreign_record = fm.record("tesla", mesh="cd" * 16)
+    here = Ledger(fm.make_chain())
+    assert here.offer(*granted, now=fm.NOW).outcome == "refused"
+    fm.grant(here, ADMIN, "tesla")
+    assert here.offer(*foreign_record, now=fm.NOW).outcome == "refused"
+    foreign_root = fm.next_root(here.chain, mesh="cd" * 16)
+    with pytest.raises(RegistryError, match="mesh"):
+        here.chain.advance(fm.sign_root(foreign_root, ADMIN))
+
+
+def test_duplicate_json_keys(ledger: Ledger) -> None:
+    name, body = fm.forge_statement(ADMIN, make_grant("tesla", "10.77.0.9"))
+    payload = base64.b64decode(json.loads(body)["payload"])
+    doubled = payload.replace(b'"seq":1', b'"seq":1,"seq":1')
+    signed = ADMIN.sign(doubled, "application/vnd.wg-meshd.statement.v1+json")
+    digest = payload_hash(doubled)
+    refused = ledger.offer(log_key(ADMIN.kid, 1, digest), render_envelope(signed), now=fm.NOW)
+    assert refused.outcome == "refused" and "canonical" in refused.reason
+    envelope_twice = body.replace(b'{"payload":', b'{"payload":"","payload":', 1)
+    assert ledger.offer(name, envelope_twice, now=fm.NOW).outcome == "refused"
+
+
+def test_clock_a_year_behind_keeps_peers_and_heals(ledger: Ledger) -> None:
+    granted = fm.grant(ledger, ADMIN, "tesla")
+    signed = fm.record("tesla", version=int(fm.NOW * 1000))
+    year = 365 * 86400.0
+    newborn = Ledger(ledger.chain)
+    outcomes = fm.fill(newborn, [granted, signed], now=fm.NOW - year)
+    assert [item.outcome for item in outcomes] == ["new", "refused"] and "clock" in outcomes[1].reason
+    assert fm.names(newborn, fm.NOW - year) == {"tesla"}
+    tesla = fm.key("tesla").kid
+    assert newborn.membership(fm.NOW - year).hosts[tesla].record is None
+    assert newborn.membership(fm.NOW).hosts[tesla].record is not None
+    assert newborn.refusals() == ()
+    from_cache = Ledger(ledger.chain)
+    assert [item.outcome for item in fm.fill(from_cache, [granted, signed], now=math.inf)] == ["new", "new"]
+
+
+def test_clock_a_year_ahead_takes_what_honest_hosts_say(ledger: Ledger) -> None:
+    later = fm.NOW + 365 * 86400.0
+    granted = fm.grant(ledger, ADMIN, "tesla")
+    newborn = Ledger(ledger.chain)
+    fm.fill(newborn, [granted, fm.record("tesla", version=int(fm.NOW * 1000))], now=later)
+    assert newborn.membership(later).hosts[fm.key("tesla").kid].record is not None
+
+
+def test_split_view_shows_in_the_heads(ledger: Ledger) -> None:
+    first = fm.grant(ledger, ADMIN, "tesla")
+    left, right = Ledger(ledger.chain), Ledger(ledger.chain)
+    second = fm.grant(ledger, ADMIN, "newton")
+    fm.fill(left, [first, second])
+    fm.fill(right, [first])
+    assert left.heads() != right.heads()
+    fm.fill(right, list(left.objects()))
+    assert left.heads() == right.heads()
+
+
+@pytest.mark.parametrize("position", range(0, 700, 41))
+def test_a_changed_byte(position: int) -> None:
+    ledger = Ledger(fm.make_chain())
+    other = Ledger(ledger.chain)
+    granted = fm.grant(other, ADMIN, "tesla")
+    assert ledger.offer(*fm.flip(granted, position), now=fm.NOW).outcome == "refused"
+    assert [item.code for item in ledger.refusals()] == ["registry_object_refused"]
+    assert ledger.offer(*granted, now=fm.NOW).outcome == "new"
+    assert ledger.refusals() == ()
+    signed = fm.record("tesla")
+    assert ledger.offer(*fm.flip(signed, position), now=fm.NOW).outcome == "refused"
+    assert ledger.offer(*signed, now=fm.NOW).outcome == "new"
+
+
+def test_trust_on_a_wrong_fingerprint() -> None:
+    chain = fm.make_chain()
+    with pytest.raises(RegistryError, match="fingerprint"):
+        RootChain.start(chain.current.envelope, "0" * 64)
+    with pytest.raises(RegistryError, match="fingerprint"):
+        RootChain.start(chain.current.envelope, chain.fingerprint[:12])
+
+
+def test_revoke_is_final_for_a_hid(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    LogSigner(ledger, OTHER).revoke(fm.key("tesla").kid, "lost", now=fm.NOW)
+    with pytest.raises(RegistryError, match="revoked for good"):
+        fm.grant(ledger, ADMIN, "tesla")
+    head = ledger.own_log(ADMIN.kid)[-1]
+    again = fm.forge_statement(
+        ADMIN, make_grant("tesla", "10.77.0.1"), seq=2, prev=head.hash, lamport=MAX_LAMPORT
+    )
+    ledger.offer(*again, now=fm.NOW)
+    assert fm.names(ledger) == set()
+    revocation = ledger.membership(fm.NOW).revoked[fm.key("tesla").kid]
+    assert (revocation.name, revocation.why, revocation.provenance.kid) == ("tesla", "lost", OTHER.kid)
+    assert revocation.addresses != ()
+
+
+def test_of_two_revokes_the_first_is_named(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    hid = fm.key("tesla").kid
+    for why, lamports in (("first", (5, 9)), ("second", (9, 5))):
+        copy = Ledger(ledger.chain)
+        fm.fill(copy, list(ledger.objects()))
+        head = ledger.own_log(ADMIN.kid)[-1].hash
+        ours = fm.forge_statement(ADMIN, Revoke(hid=hid, why="first"), seq=2, prev=head, lamport=lamports[0])
+        theirs = fm.forge_statement(OTHER, Revoke(hid=hid, why="second"), lamport=lamports[1])
+        fm.fill(copy, [ours, theirs])
+        assert copy.membership(fm.NOW).revoked[hid].why == why
+
+
+def test_name_of_an_incumbent(ledger: Ledger) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    impostor = msgspec.structs.replace(make_grant("mallory", "10.77.16.9"), name="tesla")
+    ledger.offer(*fm.forge_statement(OTHER, impostor, lamport=9), now=fm.NOW)
+    membership = ledger.membership(fm.NOW)
+    assert set(membership.hosts) == {fm.key("tesla").kid}
+    assert "registry_conflict" in fm.codes(ledger)
+
+
+def test_revoke_that_comes_first_is_as_final(ledger: Ledger) -> None:
+    early = fm.forge_statement(OTHER, Revoke(hid=fm.key("tesla").kid, why="never"))
+    ledger.offer(*early, now=fm.NOW)
+    ledger.offer(*fm.forge_statement(ADMIN, make_grant("tesla", "10.77.0.1")), now=fm.NOW)
+    assert fm.names(ledger) == set()
