@@ -1,0 +1,230 @@
+"""Our routes in Linux's main table, and everybody else's, by rtnetlink(7).
+
+Ours carry the routing protocol number 77, which iproute2's rt_protos leaves free. A route
+without that number is somebody else's and is never touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from meshd.backend import netlink_socket
+from meshd.backend.netlink_attributes import UINT32, network, unpack, walk
+from meshd.backend.netlink_socket import (
+    ACK,
+    CREATE,
+    DUMP,
+    EXCLUSIVE,
+    REPLACE,
+    REQUEST,
+    KernelRefusal,
+    NetlinkSocket,
+)
+from meshd.errors import BackendError
+from meshd.model.network import ForeignRoute, IPNetwork, Route
+
+ROUTE_PROTOCOL: Final = 77
+
+_RTM_NEWROUTE, _RTM_DELROUTE, _RTM_GETROUTE = 24, 25, 26
+
+_MAIN_TABLE: Final = 254
+_SCOPE_LINK, _SCOPE_NOWHERE = 253, 255
+_UNICAST: Final = 1
+_LISTED_TYPES: Final[Mapping[int, str]] = {
+    1: "route", 6: "blackhole route", 7: "unreachable route", 8: "prohibit route", 9: "throw route",
+}
+_CLONED: Final = 0x200
+_RTA_DST, _RTA_OIF, _RTA_METRICS, _RTA_TABLE = 1, 4, 8, 15
+_RTAX_MTU: Final = 2
+_ROUTE_HEADER: Final = struct.Struct("=16xBBBBBBBBI")
+_FAMILIES: Final[Mapping[int, socket.AddressFamily]] = {4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRoute:
+    """A route of the main table as the kernel has it; ``interface_index`` 0: more than one, or none."""
+
+    destination: IPNetwork
+    protocol: int
+    kind: int
+    interface_index: int
+    mtu_bytes: int | None
+
+    @property
+    def ours(self) -> bool:
+        return self.protocol == ROUTE_PROTOCOL
+
+
+class RouteTable:
+    """Reads or changes the kernel at every call; nothing is remembered between calls."""
+
+    def __init__(self, connection: NetlinkSocket) -> None:
+        self._messages = netlink_socket.load()
+        self._socket = connection
+
+    def read(self, versions: Iterable[int] = (4, 6)) -> list[TableRoute]:
+        """The main table without local, broadcast, anycast and multicast routes."""
+        found: list[TableRoute] = []
+        for version in versions:
+            found.extend(self._family_routes(_FAMILIES[version]))
+        return found
+
+    def set(self, name: str, index: int, routes: Sequence[Route]) -> None:
+        """Add our routes or replace ours; BackendError before any change if one is foreign.
+
+        A new route is added exclusively, so a route that somebody else adds in between is
+        refused by the kernel and never overwritten.
+        """
+        wanted = {route.destination: route for route in routes}
+        present = self._present(wanted)
+        messages, sent = [], []
+        for destination, route in wanted.items():
+            before = present.get(destination)
+            if before is None or (before.interface_index, before.mtu_bytes) != (index, route.mtu_bytes):
+                how = CREATE | (EXCLUSIVE if before is None else REPLACE)
+                messages.append(self._route_message(_RTM_NEWROUTE, how, route, index))
+                sent.append(destination)
+        self._check_routes(name, sent, self._socket.transact(messages))
+
+    def remove(self, name: str, index: int, destinations: Sequence[IPNetwork]) -> None:
+        """Remove ours through the interface; those that are gone already are no error."""
+        routes = [Route(destination=destination, interface=name) for destination in destinations]
+        messages = [self._route_message(_RTM_DELROUTE, 0, route, index) for route in routes]
+        for route, (number, text) in zip(routes, self._socket.transact(messages), strict=True):
+            if number not in (0, errno.ESRCH, errno.ENOENT, errno.ENODEV):
+                raise KernelRefusal(f"remove route {route.destination} through {name}", number, text)
+
+    def _route_message(self, kind: int, flags: int, route: Route, index: int) -> Any:
+        attributes: list[Any] = [("RTA_OIF", index), ("RTA_TABLE", _MAIN_TABLE)]
+        if route.destination.prefixlen:
+            attributes.append(("RTA_DST", str(route.destination.network_address)))
+        if route.mtu_bytes is not None:
+            attributes.append(("RTA_METRICS", {"attrs": [("RTAX_MTU", route.mtu_bytes)]}))
+        adding = kind == _RTM_NEWROUTE
+        return self._messages.new(
+            self._messages.rtmsg,
+            kind,
+            REQUEST | ACK | flags,
+            attributes,
+            family=_FAMILIES[route.destination.version],
+            dst_len=route.destination.prefixlen,
+            table=_MAIN_TABLE,
+            proto=ROUTE_PROTOCOL,
+            scope=_SCOPE_LINK if adding else _SCOPE_NOWHERE,
+            type=_UNICAST if adding else 0,
+        )
+
+    def _present(self, wanted: Mapping[IPNetwork, Route]) -> dict[IPNetwork, TableRoute]:
+        """Our routes to these destinations; BackendError names the first foreign one."""
+        versions = sorted({destination.version for destination in wanted})
+        present: dict[IPNetwork, TableRoute] = {}
+        for route in self.read(versions):
+            if route.destination in wanted:
+                if not route.ours:
+                    raise _conflict(route)
+                present[route.destination] = route
+        return present
+
+    def _check_routes(
+        self, name: str, destinations: Sequence[IPNetwork], answers: Sequence[netlink_socket.Kernel]
+    ) -> None:
+        for destination, (number, text) in zip(destinations, answers, strict=True):
+            if number == errno.EEXIST:
+                for route in self.read((destination.version,)):
+                    if route.destination == destination and not route.ours:
+                        raise _conflict(route)
+            if number:
+                raise KernelRefusal(f"route {destination} through {name}", number, text)
+
+    def _family_routes(self, family: int) -> list[TableRoute]:
+        attributes = [("RTA_TABLE", _MAIN_TABLE)]
+        message = self._messages.new(
+            self._messages.rtmsg, _RTM_GETROUTE, REQUEST | DUMP, attributes, family=family, table=_MAIN_TABLE
+        )
+        try:
+            bodies = self._socket.dump(message)
+        except KernelRefusal as refusal:
+            if refusal.number == errno.ENOENT:  # no route has been added to that table yet
+                return []
+            raise
+        found = (_parse_route(body) for body in bodies)
+        return [route for route in found if route is not None]
+
+
+def split_routes(
+    name: str, index: int | None, routes: Iterable[TableRoute]
+) -> tuple[frozenset[Route], dict[IPNetwork, ForeignRoute]]:
+    """Ours through the interface, and all others by destination, as ObservedState holds them."""
+    ours: set[Route] = set()
+    foreign: dict[IPNetwork, ForeignRoute] = {}
+    names: dict[int, str | None] = {}
+    for route in routes:
+        through = route.interface_index
+        if route.ours and index is not None and through == index:
+            ours.add(Route(destination=route.destination, interface=name, mtu_bytes=route.mtu_bytes))
+            continue
+        if through not in names:
+            names[through] = _interface_name(through)
+        foreign[route.destination] = ForeignRoute(
+            destination=route.destination,
+            interface=names[through],
+            description=_describe(route, names[through]),
+        )
+    return frozenset(ours), foreign
+
+
+def _parse_route(body: bytes) -> TableRoute | None:
+    family, length, _, _, table, protocol, _, kind, flags = _ROUTE_HEADER.unpack_from(body)
+    if kind not in _LISTED_TYPES or flags & _CLONED:
+        return None
+    address = bytes(4 if family == socket.AF_INET else 16)
+    index, mtu_bytes = 0, None
+    for attribute, start, end in walk(body, _ROUTE_HEADER.size, len(body)):
+        if attribute == _RTA_DST:
+            address = body[start:end]
+        elif attribute == _RTA_OIF:
+            (index,) = unpack(UINT32, body, start, end)
+        elif attribute == _RTA_TABLE:
+            (table,) = unpack(UINT32, body, start, end)
+        elif attribute == _RTA_METRICS:
+            mtu_bytes = _parse_mtu(body, start, end)
+    if table != _MAIN_TABLE:
+        return None
+    return TableRoute(
+        destination=network(address, length),
+        protocol=protocol,
+        kind=kind,
+        interface_index=index,
+        mtu_bytes=mtu_bytes,
+    )
+
+
+def _parse_mtu(body: bytes, offset: int, end: int) -> int | None:
+    for metric, start, stop in walk(body, offset, end):
+        if metric == _RTAX_MTU:
+            return unpack(UINT32, body, start, stop)[0]
+    return None
+
+
+def _interface_name(index: int) -> str | None:
+    try:
+        return socket.if_indextoname(index) if index else None
+    except OSError:
+        return None
+
+
+def _describe(route: TableRoute, interface: str | None) -> str:
+    protocols: Any = netlink_socket.load().rt_proto
+    protocol = "meshd" if route.ours else protocols.get(route.protocol, str(route.protocol))
+    through = f" through {interface}" if interface else ""
+    return f"{_LISTED_TYPES[route.kind]} of protocol {protocol}{through}"
+
+
+def _conflict(route: TableRoute) -> BackendError:
+    seen = _describe(route, _interface_name(route.interface_index))
+    return BackendError(f"route {route.destination}: {seen} seen, no foreign route expected")

@@ -1,0 +1,105 @@
+"""Our routes beside everybody else's, in the kernel's own table."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+import pytest
+
+from meshd.backend.netlink import Rtnetlink
+from meshd.backend.netlink_routes import RouteTable, split_routes
+from meshd.errors import BackendError
+from meshd.model.network import ForeignRoute, IPNetwork, Route
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("network_namespace")]
+
+NAME = "mbrbridge"
+PREFIXES: list[IPNetwork] = [ip_network("10.7.1.0/24"), ip_network("fd07:1::/64")]
+
+
+@pytest.fixture
+def links() -> Iterator[Rtnetlink]:
+    made = Rtnetlink()
+    assert made.create_link(NAME, "bridge")
+    made.set_up(NAME)
+    yield made
+    made.close()
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
+
+
+def seen(links: Rtnetlink) -> tuple[frozenset[Route], dict[IPNetwork, ForeignRoute]]:
+    link = links.link(NAME)
+    assert link is not None
+    return split_routes(NAME, link.index, links.routes())
+
+
+def through(destination: IPNetwork) -> Route:
+    return Route(destination=destination, interface=NAME)
+
+
+@pytest.mark.parametrize("destination", PREFIXES, ids=str)
+def test_a_foreign_route_of_another_metric_is_in_the_way(links: Rtnetlink, destination: IPNetwork) -> None:
+    ip("route", "add", str(destination), "dev", NAME, "metric", "50", "proto", "static")
+    with pytest.raises(BackendError, match=f"static through {NAME}"):
+        links.set_routes(NAME, [through(destination)])
+    ours, foreign = seen(links)
+    assert not ours
+    assert foreign[destination] == ForeignRoute(
+        destination=destination, interface=NAME, description=f"route of protocol static through {NAME}"
+    )
+
+
+def test_a_foreign_route_that_comes_after_the_look_is_not_overwritten(
+    links: Rtnetlink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ip("route", "add", "10.7.1.0/24", "dev", NAME, "proto", "static")
+    read, looks = RouteTable.read, iter([True])
+
+    def too_early(self: RouteTable, versions: tuple[int, ...] = (4, 6)) -> object:
+        return [] if next(looks, False) else read(self, versions)
+
+    monkeypatch.setattr(RouteTable, "read", too_early)
+    with pytest.raises(BackendError, match="protocol static"):
+        links.set_routes(NAME, [through(ip_network("10.7.1.0/24"))])
+    ours, foreign = seen(links)
+    assert not ours
+    assert "static" in foreign[ip_network("10.7.1.0/24")].description
+
+
+def test_default_routes_are_listed_and_other_tables_are_not(links: Rtnetlink) -> None:
+    ip("route", "add", "default", "dev", NAME)
+    ip("-6", "route", "add", "unreachable", "default")
+    ip("route", "add", "10.9.0.0/24", "dev", NAME, "table", "77")
+    ip("address", "add", "10.8.0.1/24", "dev", NAME)
+    _, foreign = seen(links)
+    assert {n for n in foreign if n.version == 4} == {ip_network("0.0.0.0/0"), ip_network("10.8.0.0/24")}
+    assert foreign[ip_network("::/0")].description.startswith("unreachable route")
+
+
+def test_removing_spares_a_foreign_route_beside_ours(links: Rtnetlink) -> None:
+    for destination in PREFIXES:
+        links.set_routes(NAME, [through(destination)])
+        ip("route", "add", str(destination), "dev", NAME, "metric", "9999", "proto", "static")
+    links.remove_routes(NAME, PREFIXES)
+    links.remove_routes(NAME, PREFIXES)
+    ours, foreign = seen(links)
+    assert not ours
+    assert foreign.keys() >= set(PREFIXES)
+
+
+def test_a_namespace_without_any_route_is_an_empty_table(links: Rtnetlink) -> None:
+    links.delete_link(NAME)
+    assert [route for route in links.routes() if route.destination.version == 4] == []
+
+
+def test_a_refusal_carries_the_errno_and_what_was_asked(links: Rtnetlink) -> None:
+    with pytest.raises(BackendError, match=rf"set MTU of interface {NAME} to 70000000: E[A-Z]+"):
+        links.set_mtu(NAME, 70_000_000)
+    with pytest.raises(BackendError, match=r"create interface mbrx of kind nonsense: .*Unknown device type"):
+        links.create_link("mbrx", "nonsense")
+    assert links.link("mbrx") is None
