@@ -1,0 +1,40 @@
+"""Every condition code there is. docs/conditions.md has the same list with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from meshd.model.condition import Severity
+
+CODES: Final[Mapping[str, Severity]] = {
+    # the registry
+    "store_down": Severity.WARNING,
+    "registry_stale": Severity.WARNING,
+    "registry_object_refused": Severity.WARNING,
+    "registry_fork": Severity.CRITICAL,
+    "registry_gap": Severity.WARNING,
+    "registry_conflict": Severity.WARNING,
+    "registry_unknown_kind": Severity.INFO,
+    "network_not_granted": Severity.WARNING,
+    "grant_outside_pool": Severity.WARNING,
+    "grant_not_endorsed": Severity.INFO,
+    "grant_expired": Severity.WARNING,
+    "mesh_full": Severity.WARNING,
+    "record_refused": Severity.WARNING,
+    "wireguard_key_conflict": Severity.CRITICAL,
+    # this host
+    "not_granted": Severity.CRITICAL,
+    "self_revoked": Severity.CRITICAL,
+    "own_record_missing": Severity.WARNING,
+    "plan_held": Severity.CRITICAL,
+    "apply_failed": Severity.CRITICAL,
+    "route_conflict": Severity.WARNING,
+    "forwarding_off": Severity.WARNING,
+    "disk_failed": Severity.CRITICAL,
+    "settings_refused": Severity.WARNING,
+    # measuring and showing
+    "peer_unreachable": Severity.WARNING,
+    "probe_failed": Severity.WARNING,
+    "no_metrics": Severity.WARNING,
+}

@@ -1,0 +1,93 @@
+"""One line an event on standard error: ``2026-11-23T06:41:00Z INFO reconciled done=3``, or JSON.
+
+An event has a name (docs/logging.md lists them all) and fields. Values that hold spaces,
+quotes, ``=`` or control characters are quoted as JSON strings, so that no value can forge a line or
+a field. Secret types render as ``(hidden)`` by themselves; nothing else secret is ever passed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from typing import Final, Literal, TextIO
+
+LOG_ROOTS: Final = ("meshd", "wgctl")
+
+_FIELDS: Final = "event_fields"
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
+_HANDLER_NAME: Final = "meshd-events"
+
+
+def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
+    """Log one event; ``fields`` in the order given. Costs nothing below the logger's level."""
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", name, extra={_FIELDS: fields})
+
+
+def set_up_logging(
+    level: Literal["debug", "info", "warning", "error"],
+    form: Literal["text", "json"],
+    stream: TextIO | None = None,
+) -> None:
+    """Send our events, and other libraries' warnings, to ``stream`` (standard error).
+
+    Calling it again changes level, form and stream.
+    """
+    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    handler.set_name(_HANDLER_NAME)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if old.get_name() == _HANDLER_NAME]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    for name in LOG_ROOTS:
+        logging.getLogger(name).setLevel(level.upper())
+
+
+class TextFormatter(logging.Formatter):
+    """``TIME LEVEL EVENT key=value ...``, time in UTC by the second."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        name, fields = _event_of(self, record)
+        words = [_instant(record), record.levelname, name]
+        words += [f"{key}={_quoted(value)}" for key, value in fields.items()]
+        return " ".join(words)
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line: time, level, event, logger, then the fields, numbers as numbers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        name, fields = _event_of(self, record)
+        head = {"time": _instant(record), "level": record.levelname, "event": name, "logger": record.name}
+        taken = {f"field_{key}" if key in head else key: value for key, value in fields.items()}
+        return json.dumps({**head, **taken}, default=str, ensure_ascii=False)
+
+
+def _event_of(formatter: logging.Formatter, record: logging.LogRecord) -> tuple[str, dict[str, object]]:
+    """A record of another library becomes the event ``message`` with its text as a field."""
+    fields = getattr(record, _FIELDS, None)
+    if isinstance(fields, dict):
+        name, found = record.getMessage(), dict(fields)
+    else:
+        name, found = "message", {"logger": record.name, "text": record.getMessage()}
+    if record.exc_info:
+        found["traceback"] = formatter.formatException(record.exc_info)
+    return name, found
+
+
+def _instant(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "-"
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

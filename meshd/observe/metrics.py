@@ -1,0 +1,203 @@
+"""The newest Status as Prometheus metrics, and the listeners that serve them.
+
+The families are tables: name, kind, labels, help. docs/metrics.md lists the same ones.
+All series of a peer exist as long as the peer does: NaN says "not known yet", 0 as a
+timestamp "never".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from meshd.observe.codes import CODES
+from meshd.observe.listener import MetricsListener
+from meshd.observe.status import PeerStatus, Status
+
+OUTCOMES: Final = ("unchanged", "applied", "partial", "held", "failed")
+
+Labels: TypeAlias = Sequence[str]
+Sample: TypeAlias = tuple[Labels, float]
+
+
+class Family(NamedTuple):
+    """``samples``: label values and value of each series. Ages are as of ``Status.at``."""
+
+    name: str
+    labels: Labels
+    help: str
+    samples: Callable[[Status], Iterable[Sample]]
+
+    @property
+    def kind(self) -> str:
+        return "counter" if self.name.endswith("_total") else "gauge"
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _one(value: Callable[[Status], float | None]) -> Callable[[Status], Iterable[Sample]]:
+    return lambda status: [((), _number(value(status)))]
+
+
+def _peer(name: str, text: str, value: Callable[[PeerStatus], float | None]) -> Family:
+    def samples(status: Status) -> Iterable[Sample]:
+        return [((peer.name,), _number(value(peer))) for peer in status.peers]
+
+    return Family(name, ("peer",), text, samples)
+
+
+PEER_FAMILIES: Final = (
+    Family(
+        "meshd_peer_info", ("peer", "public_key", "endpoint", "region"),
+        "Always 1; the labels describe the peer.",
+        lambda status: [
+            ((peer.name, peer.public_key or "", peer.endpoint or "", peer.region), 1) for peer in status.peers
+        ],
+    ),
+    Family(
+        "meshd_peer_path", ("peer", "via"), "Always 1; via is direct or the host that traffic goes through.",
+        lambda status: [((peer.name, peer.path.via), 1) for peer in status.peers],
+    ),
+    _peer("meshd_peer_configured", "1: the kernel has it as a peer.", lambda peer: peer.configured),
+    _peer("meshd_peer_up", "1: it answers probes.", lambda peer: peer.path.up),
+    _peer("meshd_peer_rtt_seconds", "Smoothed round-trip time (RFC 6298).",
+          lambda peer: peer.path.srtt_seconds),
+    _peer("meshd_peer_rtt_variation_seconds", "Smoothed deviation of the round-trip time (RFC 6298).",
+          lambda peer: peer.path.rttvar_seconds),
+    _peer("meshd_peer_rtt_minimum_seconds", "Least round-trip time in the probe window.",
+          lambda peer: peer.path.minimum_rtt_seconds),
+    _peer("meshd_peer_jitter_seconds", "Jitter between consecutive probes (RFC 3550).",
+          lambda peer: peer.path.jitter_seconds),
+    _peer("meshd_peer_loss_ratio", "Lost probes over all in the probe window, 0 to 1.",
+          lambda peer: peer.path.loss_ratio),
+    _peer("meshd_peer_probes_sent_total", "Probes sent.", lambda peer: peer.path.sent),
+    _peer("meshd_peer_probes_received_total", "Probes answered in time.", lambda peer: peer.path.received),
+    _peer("meshd_peer_last_reply_timestamp_seconds", "Unix time of the newest answer; 0: never.",
+          lambda peer: peer.path.last_reply_at or 0),
+    _peer("meshd_peer_last_handshake_timestamp_seconds", "Unix time of the newest handshake; 0: never.",
+          lambda peer: peer.latest_handshake_at or 0),
+    _peer("meshd_peer_receive_bytes_total", "Bytes received from the peer.", lambda peer: peer.receive_bytes),
+    _peer("meshd_peer_transmit_bytes_total", "Bytes sent to the peer.", lambda peer: peer.transmit_bytes),
+    _peer("meshd_peer_mtu_bytes", "MTU of the routes to the peer.", lambda peer: peer.mtu_bytes),
+)
+
+REGISTRY_FAMILIES: Final = (
+    Family("meshd_registry_age_seconds", (), "Time since a store last answered a complete poll.",
+           _one(lambda status: None if status.registry.verified_at is None
+                else max(0.0, status.at - status.registry.verified_at))),
+    Family("meshd_registry_version", (), "Generation of the verified registry.",
+           _one(lambda status: status.registry.generation)),
+    Family("meshd_registry_applied_version", (), "Generation that the kernel was last brought to.",
+           _one(lambda status: status.registry.applied_generation)),
+    Family("meshd_registry_root_version", (), "Version of the trusted root.",
+           _one(lambda status: status.registry.root_version)),
+    Family("meshd_registry_hosts", (), "Hosts of the mesh, this one included.",
+           _one(lambda status: status.registry.hosts)),
+    Family("meshd_registry_conflicts", (), "Grants that collide with an older one and count nowhere.",
+           _one(lambda status: status.registry.conflicts)),
+    Family("meshd_registry_forks", (), "Administrators whose key signed two histories.",
+           _one(lambda status: status.registry.forks)),
+    Family("meshd_registry_gaps", (), "Administrators of whose log a part is withheld.",
+           _one(lambda status: status.registry.gaps)),
+    Family("meshd_registry_store_up", ("endpoint",), "1: the store answered the newest poll; NaN: not asked.",
+           lambda status: [((store.url,), _number(store.up)) for store in status.registry.stores]),
+    Family("meshd_registry_store_last_success_timestamp_seconds", ("endpoint",),
+           "Unix time of the store's newest complete answer; 0: never.",
+           lambda status: [
+               ((store.url,), store.last_success_at or 0) for store in status.registry.stores
+           ]),
+)
+
+HOST_FAMILIES: Final = (
+    Family("meshd_build_info", ("version", "backend"), "Always 1; the labels describe the program.",
+           lambda status: [((status.version, status.host.backend), 1)]),
+    Family("meshd_host_info", ("host", "hid", "mesh", "region"), "Always 1; the labels describe this host.",
+           lambda status: [
+               ((status.host.name or "", status.host.hid, status.registry.mesh_name, status.host.region), 1)
+           ]),
+    Family("meshd_start_timestamp_seconds", (), "Unix time the daemon started.",
+           _one(lambda status: status.started_at)),
+    Family("meshd_status_timestamp_seconds", (), "Unix time of the figures shown here.",
+           _one(lambda status: status.at)),
+    Family("meshd_interface_up", (), "1: the WireGuard interface is up.",
+           _one(lambda status: status.host.interface_up)),
+    Family("meshd_key_age_seconds", (), "Age of the host's WireGuard key.",
+           _one(lambda status: None if status.host.key_created_at is None
+                else max(0.0, status.at - status.host.key_created_at))),
+    Family("meshd_reconciles_total", ("outcome",), "Reconciles by outcome.",
+           lambda status: [
+               ((outcome,), status.counters.outcomes.get(outcome, 0))
+               for outcome in dict.fromkeys((*OUTCOMES, *status.counters.outcomes))
+           ]),
+    Family("meshd_plan_changes_total", ("kind",), "Changes applied, by kind.",
+           lambda status: [((kind,), count) for kind, count in sorted(status.counters.changes.items())]),
+    Family("meshd_condition", ("code",), "Open conditions of the code; 0: none.",
+           lambda status: _count_conditions(status)),
+)
+
+RECONCILE_DURATION: Final = "meshd_reconcile_duration_seconds"
+RECONCILE_DURATION_HELP: Final = "Time spent reconciling."
+
+FAMILIES: Final = (*PEER_FAMILIES, *REGISTRY_FAMILIES, *HOST_FAMILIES)
+
+
+def _count_conditions(status: Status) -> Iterable[Sample]:
+    counts = dict.fromkeys(CODES, 0)
+    for condition in status.conditions:
+        counts[condition.code] = counts.get(condition.code, 0) + 1
+    return [((code,), count) for code, count in counts.items()]
+
+
+def build_families(status: Status) -> Iterator[Metric]:
+    """Every family with the series that ``status`` has."""
+    for family in FAMILIES:
+        kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+        metric = kind(family.name, family.help, labels=family.labels)
+        for labels, value in family.samples(status):
+            metric.add_metric(labels, value)
+        yield metric
+    duration = SummaryMetricFamily(RECONCILE_DURATION, RECONCILE_DURATION_HELP, labels=())
+    duration.add_metric((), sum(status.counters.outcomes.values()), status.counters.duration_seconds_sum)
+    yield duration
+
+
+class StatusCollector(Collector):
+    """``current`` gives the newest Status; it is called from the serving threads, once a scrape."""
+
+    def __init__(self, current: Callable[[], Status]) -> None:
+        self._current = current
+
+    def collect(self) -> Iterator[Metric]:
+        return build_families(self._current())
+
+
+class MetricsServer:
+    """Serves the metrics on every (address, port) of ``listen``; port 0: any free one.
+
+    ``current`` is called from the serving threads; when it raises, the scrape is answered with
+    503. ``start`` raises BackendError naming what cannot be listened on, with nothing left open.
+    """
+
+    def __init__(self, current: Callable[[], Status], listen: Iterable[tuple[str, int]]) -> None:
+        registry = CollectorRegistry()
+        registry.register(StatusCollector(current))
+        ProcessCollector(registry=registry)
+        self._listener = MetricsListener(registry, tuple(listen))
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return self._listener.urls
+
+    def start(self) -> None:
+        self._listener.start()
+
+    def close(self) -> None:
+        """Stop listening; a scrape under way is finished by its own thread."""
+        self._listener.close()

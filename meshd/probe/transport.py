@@ -1,0 +1,216 @@
+"""The Prober that sends ICMP echoes: the engine, two raw sockets and one timer.
+
+Where the kernel stamps arrivals, nobody waits for the sockets to become readable: they are
+emptied whenever the timer goes off, which it does soon after every probe anyway. A reply
+then costs no wake-up of its own, and its time is none the worse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from meshd.errors import BackendError
+from meshd.model.path import PathStats
+from meshd.probe.base import ProbeTarget
+from meshd.probe.engine import Probe, ProbeEngine, UpChange
+from meshd.probe.icmp import (
+    build_echo_request_v4,
+    build_echo_request_v6,
+    parse_echo_reply_v4,
+    parse_echo_reply_v6,
+)
+from meshd.probe.rawsocket import Packet, RawIcmpSocket
+
+TOKEN_BYTES: Final = 16
+DEFAULT_WINDOW: Final = 60
+
+_WIREGUARD_REASONS: Final = {
+    getattr(errno, "ENOKEY", None): "no peer of the interface has this address",
+    errno.EDESTADDRREQ: "the peer has no known endpoint",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """``token``: random bytes that only this target gets to see, so nobody answers for it."""
+
+    hid: str
+    version: int
+    address: str
+    token: bytes
+
+
+class IcmpProber:
+    """``interval_seconds`` 0: by the number of targets. ``window``: probes kept for loss.
+
+    ``clock`` gives monotonic seconds, as the event loop's and the kernel's stamps do.
+    ``on_change`` is called on the event loop with a hid when its path comes up (True) or is
+    found dead (False). Every target has an address of its own.
+    """
+
+    def __init__(
+        self,
+        interval_seconds: float = 0.0,
+        window: int = DEFAULT_WINDOW,
+        clock: Callable[[], float] = time.monotonic,
+        on_change: Callable[[str, bool], None] | None = None,
+    ) -> None:
+        self._engine = ProbeEngine(interval_seconds=interval_seconds, window=window)
+        self._clock = clock
+        self._on_change = on_change
+        self._identifier = secrets.randbits(16)
+        self._wanted: tuple[ProbeTarget, ...] = ()
+        self._targets: dict[str, _Target] = {}
+        self._by_address: dict[str, _Target] = {}
+        self._versions: set[int] = set()
+        self._sockets: dict[int, RawIcmpSocket] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+
+    async def start(self) -> None:
+        """Open the sockets. Raises BackendError when neither family can be had."""
+        self._loop = asyncio.get_running_loop()
+        failures = []
+        for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+            try:
+                self._sockets[version] = RawIcmpSocket(family)
+            except BackendError as error:
+                failures.append(str(error))
+        if not self._sockets:
+            raise BackendError("; ".join(failures))
+        for raw in self._sockets.values():
+            if not raw.stamped:
+                self._loop.add_reader(raw.fileno(), self._wake)
+        self.nudge()
+
+    def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
+        """Measure exactly these; statistics of targets that stay are kept, new ones are probed
+        at once. A target whose address changed is a new one."""
+        if targets == self._wanted:
+            return
+        self._wanted = targets
+        known = self._targets
+        self._targets = {
+            target.hid: old
+            if (old := known.get(target.hid)) is not None and old.address == _canonical(target)
+            else _Target(
+                hid=target.hid, version=target.address.version, address=_canonical(target),
+                token=secrets.token_bytes(TOKEN_BYTES),
+            )
+            for target in targets
+        }
+        self._by_address = {target.address: target for target in self._targets.values()}
+        self._versions = {target.version for target in self._targets.values()}
+        now = self._clock()
+        moved = {hid for hid, old in known.items() if self._targets.get(hid) is not old}
+        if moved:
+            self._engine.set_targets((hid for hid in self._targets if hid not in moved), now)
+        self._engine.set_targets(self._targets, now)
+        self._arm()
+
+    def nudge(self) -> None:
+        """Probe every target now, spread over a moment."""
+        self._engine.nudge(self._clock())
+        self._arm()
+
+    def snapshot(self, now: float) -> Mapping[str, PathStats]:
+        """Statistics by hid; ``now``: unix seconds."""
+        self._read_replies()
+        return self._engine.snapshot(self._clock(), now)
+
+    def refusals(self) -> Mapping[str, str]:
+        """By hid, why the system would not send the newest probe; empty when all is well."""
+        return self._engine.refusals()
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for raw in self._sockets.values():
+            if self._loop is not None and not raw.stamped:
+                self._loop.remove_reader(raw.fileno())
+            raw.close()
+        self._sockets.clear()
+
+    def _wake(self) -> None:
+        self._timer = None
+        # Replies first: after a pause of this process an answer may lie there that is not late.
+        self._read_replies()
+        probes, changes = self._engine.due(self._clock())
+        for probe in probes:
+            self._send(probe)
+        self._tell(changes)
+        self._arm()
+
+    def _arm(self) -> None:
+        wake_at = self._engine.wake_at
+        if self._loop is None or not self._sockets or wake_at is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= wake_at:
+                return
+            self._timer.cancel()
+        self._timer_at = wake_at
+        self._timer = self._loop.call_later(max(0.0, wake_at - self._clock()), self._wake)
+
+    def _send(self, probe: Probe) -> None:
+        target = self._targets[probe.hid]
+        raw = self._sockets.get(target.version)
+        if raw is None:
+            self._engine.refused(probe, self._clock(), f"no IPv{target.version} on this system")
+            return
+        build = build_echo_request_v4 if target.version == 4 else build_echo_request_v6
+        packet = build(self._identifier, probe.sequence, target.token)
+        sent_at = self._clock()
+        try:
+            raw.send(packet, target.address)
+        except OSError as error:
+            self._engine.refused(probe, sent_at, _reason(error))
+        else:
+            self._engine.sent(probe, sent_at)
+
+    def _read_replies(self) -> None:
+        for version, raw in self._sockets.items():
+            if version in self._versions:
+                for packet in raw.drain():
+                    self._accept(version, packet)
+
+    def _accept(self, version: int, packet: Packet) -> None:
+        """Count it if type, identifier, sequence, source address and token are all ours."""
+        target = self._by_address.get(packet.source)
+        if target is None or target.version != version:
+            return
+        reply = parse_echo_reply_v4(packet.body) if version == 4 else parse_echo_reply_v6(packet.body)
+        if reply is None or reply.identifier != self._identifier or reply.payload != target.token:
+            return
+        change = self._engine.received(target.hid, reply.sequence, packet.received_at, timed=packet.timed)
+        if change is not None:
+            self._tell([change])
+
+    def _tell(self, changes: Iterable[UpChange]) -> None:
+        if self._on_change is not None:
+            for hid, up in changes:
+                self._on_change(hid, up)
+
+
+def _canonical(target: ProbeTarget) -> str:
+    """The address as the socket module writes a packet's source."""
+    family = socket.AF_INET if target.address.version == 4 else socket.AF_INET6
+    return socket.inet_ntop(family, target.address.packed)
+
+
+def _reason(error: OSError) -> str:
+    """FreeBSD says ENETUNREACH where Linux says ENOKEY and EHOSTUNREACH where Linux says EDESTADDRREQ,
+    but for other things too; so only Linux's are explained."""
+    text = error.strerror or os.strerror(error.errno or 0)
+    hint = _WIREGUARD_REASONS.get(error.errno)
+    return f"{text} ({hint})" if hint else text
