@@ -1,0 +1,244 @@
+"""Whole hosts in a lab, run as an operator runs them: by ``wgctl`` and ``meshd`` and their files.
+
+Nothing here reaches into the daemon: it writes settings files, runs the two commands, starts
+``meshd run`` as a process inside the host, and reads the status document from its socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Final
+
+import tomli_w
+
+from meshd.errors import BackendError, ControlError
+from meshd.lab.base import Lab, LabHost
+from meshd.lab.commands import CommandServer
+from meshd.lab.control import fetch_status
+from meshd.lab.geography import NamedSite, delay_seconds
+from meshd.model.network import Endpoint, IPAddress, parse_address
+from meshd.observe.protocol import SOCKET_NAME
+from meshd.observe.status import Status
+from meshd.settings import DEFAULT_METRICS_PORT
+
+INTERFACE: Final = "wg0"
+LISTEN_PORT: Final = 51820
+POLL_SECONDS: Final = 0.3
+JAIL_NETWORKS: Final = tuple(IPv4Network("10.17.0.0/16").subnets(new_prefix=24))[1:]
+MESH_RANGE: Final = "10.99.0.0/16"
+JAIL_NAMES: Final = ("www", "db", "mail", "dns")
+START_SECONDS: Final = 20.0
+STOP_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.01
+LOG_TAIL_BYTES: Final = 2000
+
+# What every command would import for itself, each time.
+_PRELOAD: Final = ("msgspec.json", "nacl.signing", "meshd.registry.reducer", "meshd.store.directory")
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A lab host that is, or is about to be, a host of the mesh. ``process``: its ``meshd run``."""
+
+    name: str
+    site: NamedSite
+    host: LabHost
+    config: Path
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    @property
+    def control_socket(self) -> Path:
+        return self.host.directory / "run" / SOCKET_NAME
+
+    @property
+    def log(self) -> Path:
+        return self.host.directory / "meshd.log"
+
+    @property
+    def request(self) -> Path:
+        return self.host.directory / "request.txt"
+
+    @property
+    def bundle(self) -> Path:
+        return self.host.directory / "bundle.txt"
+
+
+class Fleet:
+    """One mesh, its admin home and its members. The lab is the caller's to close, after this."""
+
+    def __init__(self, lab: Lab, *, store_url: str = "", poll_seconds: float = POLL_SECONDS) -> None:
+        """``store_url`` empty: a directory that all hosts share, as a synchronised folder would be."""
+        self.lab = lab
+        self.home = lab.directory / "admin"
+        self.store_url = store_url or f"file://{lab.directory / 'store'}"
+        self.members: dict[str, Member] = {}
+        self._poll_seconds = poll_seconds
+        self._networks = iter(JAIL_NETWORKS)
+        self._commands = CommandServer(_PRELOAD)
+
+    def close(self) -> None:
+        """Ends the command server; daemons end with the lab."""
+        self._commands.close()
+
+    # the operator's commands
+
+    def wgctl(self, *arguments: object) -> str:
+        """Run ``wgctl`` with this fleet's admin home; its output. BackendError if it fails."""
+        return self._commands.run("wgctl", "--home", self.home, *arguments)
+
+    def meshd(self, member: Member, *arguments: object) -> str:
+        return self._commands.run("meshd", "--config", member.config, *arguments)
+
+    def found(self, name: str = "demo") -> None:
+        """A new mesh with one admin: keys, root document, store."""
+        if self.store_url.startswith("file://"):
+            Path(self.store_url.removeprefix("file://")).mkdir(exist_ok=True)
+        self.wgctl("init", *self.init_arguments(name))
+
+    def init_arguments(self, name: str) -> tuple[object, ...]:
+        return "--name", name, "--store", self.store_url, "--range", MESH_RANGE
+
+    def prepare(self, site: NamedSite, *, jails: int = 2) -> Member:
+        """A host on the underlay with its settings and keys, that nobody knows yet."""
+        network = next(self._networks, None)
+        if network is None:
+            raise BackendError(f"fleet: {len(JAIL_NETWORKS)} jail networks are in use, there are no more")
+        host = self.lab.add_host(site.name, jail_network=network, jail_names=_jail_names(jails))
+        for other in self.members.values():
+            self.lab.set_delay(site.name, other.name, delay_seconds(site.site, other.site.site))
+        member = Member(name=site.name, site=site, host=host, config=host.directory / "meshd.toml")
+        self._write_settings(member, network)
+        self.members[site.name] = member
+        self.meshd(member, "enroll", "--name", member.name, "--out", member.request)
+        return member
+
+    def admit(self, member: Member) -> None:
+        """Grant the host its place, hand it the bundle, start its daemon; does not wait for it."""
+        self.grant(member)
+        self.meshd(member, "join", member.bundle)
+        self.start(member)
+
+    def grant(self, member: Member) -> None:
+        self.wgctl(
+            "add-host", member.name,
+            "--request", member.request,
+            "--jails", member.host.jail_network,
+            "--region", member.site.site.region,
+            "--out", member.bundle,
+        )  # fmt: skip
+
+    def revoke(self, member: Member, *, why: str = "left the lab") -> None:
+        """``wgctl remove-host``: a signed revocation. The host itself goes on running."""
+        self.wgctl("remove-host", member.name, "--why", why, "--yes")
+
+    def discard(self, member: Member) -> None:
+        """Take the host's machine away."""
+        self.members.pop(member.name, None)
+        self.lab.remove_host(member.name)
+        if member.process is not None:
+            member.process.wait()
+
+    # the daemon
+
+    def start(self, member: Member) -> None:
+        """``meshd run`` inside the host; does not wait until it serves."""
+        program = Path(sys.executable).parent / "meshd"
+        argv = [str(program), "--config", str(member.config), "run"]
+        member.process = member.host.spawn(argv, log=member.log)
+
+    def stop(self, member: Member) -> None:
+        """SIGTERM, and wait. BackendError when it does not end."""
+        self._signal(member, signal.SIGTERM)
+
+    def kill(self, member: Member) -> None:
+        """SIGKILL: no time for a last word."""
+        self._signal(member, signal.SIGKILL)
+
+    def status(self, member: Member) -> Status:
+        """Raises ControlError when the daemon does not answer, with its log's end when it has died."""
+        try:
+            return fetch_status(member.control_socket)
+        except ControlError as error:
+            if member.process is not None and member.process.poll() is not None:
+                code = member.process.returncode
+                raise BackendError(f"{member.name}: meshd ended with {code}: {_tail(member.log)}") from None
+            raise error from None
+
+    def wait_started(self, member: Member, *, deadline_seconds: float = START_SECONDS) -> Status:
+        """Until the control socket answers. Raises BackendError when it has died or takes too long."""
+        deadline = time.monotonic() + deadline_seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ControlError):
+                return self.status(member)
+            time.sleep(LOOK_SECONDS)
+        raise BackendError(
+            f"{member.name}: meshd did not answer within {deadline_seconds:g} s: {_tail(member.log)}"
+        )
+
+    def addresses(self, member: Member) -> tuple[IPAddress, ...]:
+        """The host's mesh addresses, as its daemon has them."""
+        return tuple(parse_address(text) for text in self.status(member).host.addresses)
+
+    def wireguard_peers(self, member: Member) -> frozenset[str]:
+        """Public keys that the host's WireGuard has as peers, by wg(8) and not by our word."""
+        done = member.host.run(["wg", "show", INTERFACE, "peers"])
+        if done.returncode != 0:
+            raise BackendError(f"{member.name}: wg show {INTERFACE} peers: {done.stderr.strip()}")
+        return frozenset(done.stdout.split())
+
+    def _signal(self, member: Member, number: signal.Signals) -> None:
+        process = member.process
+        if process is None:
+            raise BackendError(f"{member.name}: meshd was not started")
+        process.send_signal(number)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            message = f"{member.name}: meshd runs on {STOP_SECONDS:g} s after {number.name}"
+            raise BackendError(message) from None
+
+    def _write_settings(self, member: Member, network: IPv4Network) -> None:
+        directory = member.host.directory
+        settings = {
+            "state_dir": str(directory / "state"),
+            "run_dir": str(directory / "run"),
+            "host": {"endpoints": [str(Endpoint(member.host.address, LISTEN_PORT))]},
+            "wireguard": {"interface": INTERFACE, "listen_port": LISTEN_PORT},
+            "registry": {"stores": [self.store_url], "poll_seconds": self._poll_seconds},
+            "jails": {"networks": [str(network)]},
+            "metrics": {"listen": [f"mesh:{DEFAULT_METRICS_PORT}"]},
+        }
+        member.config.write_text(tomli_w.dumps(settings))
+
+
+def _jail_names(count: int) -> Sequence[str]:
+    return [JAIL_NAMES[i] if i < len(JAIL_NAMES) else f"jail{i}" for i in range(count)]
+
+
+def _tail(log: Path) -> str:
+    """The end of a log for an error message."""
+    try:
+        return log.read_bytes()[-LOG_TAIL_BYTES:].decode(errors="replace").strip() or "its log is empty"
+    except OSError as error:
+        return f"no log: {error.strerror}"
+
+
+def settled(fleet: Fleet, members: Sequence[Member], names: Sequence[str]) -> bool:
+    """Every one of ``members`` has had a handshake with each of ``names`` but itself."""
+    for member in members:
+        try:
+            status = fleet.status(member)
+        except ControlError:
+            return False
+        met = {peer.name for peer in status.peers if peer.latest_handshake_at or peer.path.up}
+        if not met >= set(names) - {member.name}:
+            return False
+    return True

@@ -1,0 +1,34 @@
+"""One lab of two hosts with a jail each for the tests that only look; the others make their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+
+import pytest
+
+from meshd.lab.base import Lab
+from meshd.lab.oracle import Oracle
+from meshd.lab.select import open_lab
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    opened = open_lab()
+    try:
+        for number, name in enumerate(("east", "west")):
+            opened.add_host(name, jail_network=IPv4Network(f"10.17.{number}.0/24"), jail_names=("www",))
+        yield opened
+    finally:
+        opened.close()
+
+
+@pytest.fixture
+def oracle(lab: Lab) -> Iterator[Oracle]:
+    opened = Oracle()
+    for host in lab.hosts:
+        opened.add(host, host.address)
+        for jail in host.jails:
+            opened.add(jail, jail.address)
+    yield opened
+    opened.close()

@@ -1,0 +1,96 @@
+"""A fleet through what happens to fleets, judged by packets: whatever else changes, they arrive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from meshd.lab.fleet import Fleet, Member
+from meshd.lab.geography import PLACES
+from meshd.lab.oracle import Oracle
+from meshd.lab.select import open_lab
+from meshd.lab.stream import Stream
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+DEADLINE_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    lab = open_lab()
+    try:
+        opened = Fleet(lab)
+        try:
+            opened.found()
+            yield opened
+        finally:
+            opened.close()
+    finally:
+        lab.close()
+
+
+@pytest.fixture(scope="module")
+def oracle() -> Iterator[Oracle]:
+    opened = Oracle()
+    yield opened
+    opened.close()
+
+
+def _admit(fleet: Fleet, oracle: Oracle, number: int) -> Member:
+    member = fleet.prepare(PLACES[number], jails=1)
+    fleet.admit(member)
+    fleet.wait_started(member)
+    oracle.add(member.host, fleet.addresses(member)[0])
+    for jail in member.host.jails:
+        oracle.add(jail, jail.address)
+    return member
+
+
+@pytest.fixture(scope="module")
+def pair(fleet: Fleet, oracle: Oracle) -> tuple[Member, Member]:
+    """Two hosts whose jails reach each other."""
+    first, second = (_admit(fleet, oracle, number) for number in range(2))
+    jails = first.host.jails[0].name, second.host.jails[0].name
+    assert None not in oracle.wait_all([jails, jails[::-1]], DEADLINE_SECONDS).values()
+    return first, second
+
+
+def _stream(source: Member, target: Member) -> Stream:
+    jail = target.host.jails[0]
+    return Stream(source.host.jails[0], jail, jail.address)
+
+
+def test_a_killed_daemon_and_its_successor_lose_no_packet(fleet: Fleet, pair: tuple[Member, Member]) -> None:
+    first, second = pair
+    with _stream(first, second) as there, _stream(second, first) as back:
+        fleet.kill(first)
+        fleet.start(first)
+        fleet.wait_started(first)
+        fleet.stop(first)
+        fleet.start(first)
+        fleet.wait_started(first)
+        reports = there.stop(), back.stop()
+    assert [(report.lost, report.refused) for report in reports] == [(0, 0), (0, 0)]
+    assert min(report.sent for report in reports) > 100
+
+
+def test_a_host_that_comes_and_is_revoked_disturbs_no_other_pair(
+    fleet: Fleet, oracle: Oracle, pair: tuple[Member, Member]
+) -> None:
+    first, second = pair
+    with _stream(first, second) as there, _stream(second, first) as back:
+        third = _admit(fleet, oracle, 2)
+        pairs = [(third.name, first.name), (third.name, second.name), (first.name, third.name)]
+        assert None not in oracle.wait_all(pairs, DEADLINE_SECONDS).values()
+        key = fleet.status(third).host.public_key
+        assert key in fleet.wireguard_peers(first)
+        fleet.revoke(third)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while any(key in fleet.wireguard_peers(member) for member in pair):
+            assert time.monotonic() < deadline, "the revoked host is still a peer"
+        reports = there.stop(), back.stop()
+    assert set(oracle.sweep(pairs, 0.5).values()) == {None}
+    assert [(report.lost, report.refused) for report in reports] == [(0, 0), (0, 0)]
