@@ -1,0 +1,341 @@
+"""Every wrong input is one line with the right exit code, and leaves home and store as they were."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from admin_fixture import Newcomer, enroll, snapshot
+from click.testing import Result
+
+from meshd.store.directory import DirectoryStore
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def newton(run: Run, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Newcomer:
+    """A mesh with newton in it, who has 10.17.2.0/24."""
+    monkeypatch.chdir(tmp_path)
+    assert run("init", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
+    host = enroll(tmp_path, "newton")
+    result = run("add-host", "newton", "--request", host.request, "--jails", "10.17.2.0/24")
+    assert result.exit_code == 0, result.stderr
+    return host
+
+
+def expect_refusal(result: Result, exit_code: int, *texts: str) -> None:
+    assert (result.exit_code, result.stdout) == (exit_code, ""), result.output
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("wgctl: error: ")
+    for text in texts:
+        assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "texts"),
+    [
+        (["--jails", "10.17.2.128/25"], 1, ["10.17.2.128/25", "10.17.2.0/24", "newton"]),
+        (["--jails", "10.17.2.1/24"], 2, ["10.17.2.1/24", "did you mean 10.17.2.0/24"]),
+        (["--jails", "10.17.300.0/24"], 2, ["10.17.300.0/24"]),
+        (["--jails", "192.168.0.0/24"], 1, ["192.168.0.0/24", "pools"]),
+        (["--address", "10.99.0.1"], 1, ["10.99.0.1", "newton"]),
+        (["--address", "10.98.0.1"], 1, ["10.98.0.1", "pools"]),
+        (["--address", "ten"], 2, ["'ten'"]),
+        (["--expires", "2001-01-01"], 2, ["over already"]),
+        (["--expires", "soon"], 2, ["'soon'", "90d"]),
+        (["--region", "the moon"], 1, ["the moon"]),
+        (["--out", "/nonexistent/b"], 2, ["/nonexistent/b"]),
+        (["--s3-credentials", "/nonexistent/s3"], 2, ["/nonexistent/s3"]),
+    ],
+    ids=str,
+)
+def test_a_wrong_wish_is_refused(
+    run: Run, newton: Newcomer, tmp_path: Path, arguments: list[str], exit_code: int, texts: list[str]
+) -> None:
+    bohr = enroll(tmp_path, "bohr")
+    before = snapshot(tmp_path)
+    expect_refusal(run("add-host", "bohr", "--request", bohr.request, *arguments), exit_code, *texts)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_taken_name_is_refused(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    other = enroll(tmp_path, "newton")
+    before = snapshot(tmp_path)
+    expect_refusal(run("add-host", "newton", "--request", other.request), 1, "newton", newton.hid)
+    assert snapshot(tmp_path) == before
+
+
+def test_an_endpoint_inside_the_mesh_is_refused(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    bohr = enroll(tmp_path, "bohr", endpoint="10.17.9.9:51820")
+    before = snapshot(tmp_path)
+    result = run("add-host", "bohr", "--request", bohr.request)
+    expect_refusal(result, 1, "10.17.9.9:51820", "10.17.0.0/16", "bohr")
+    assert snapshot(tmp_path) == before
+
+
+def test_a_request_under_another_name_is_refused(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    bohr = enroll(tmp_path, "bohr")
+    before = snapshot(tmp_path)
+    expect_refusal(run("add-host", "curie", "--request", bohr.request), 2, "'bohr'", "'curie'")
+    assert snapshot(tmp_path) == before
+
+
+def test_a_tampered_request_is_refused(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    bohr = enroll(tmp_path, "bohr")
+    envelope = json.loads(bohr.request.read_text())
+    payload = base64.b64decode(envelope["payload"]).replace(b'"bohr"', b'"evil"')
+    envelope["payload"] = base64.b64encode(payload).decode()
+    bohr.request.write_text(json.dumps(envelope, separators=(",", ":"), sort_keys=True))
+    before = snapshot(tmp_path)
+    expect_refusal(run("add-host", "evil", "--request", bohr.request), 1, "not signed")
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"\xff\xfe", b"x" * 100_000], ids=lambda body: repr(body[:4]))
+def test_noise_is_no_request(run: Run, newton: Newcomer, tmp_path: Path, body: bytes) -> None:
+    path = tmp_path / "noise"
+    path.write_bytes(body)
+    result = run("add-host", "bohr", "--request", path)
+    assert result.exit_code in (1, 2)
+    expect_refusal(result, result.exit_code)
+
+
+def test_a_missing_request_is_named(run: Run, newton: Newcomer) -> None:
+    expect_refusal(run("add-host", "bohr", "--request", "/nonexistent/r"), 2, "/nonexistent/r")
+
+
+def test_an_unknown_host_is_not_removed_but_guessed(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    before = snapshot(tmp_path)
+    expect_refusal(run("remove-host", "newtom", "--yes"), 2, "'newtom'", "did you mean newton?")
+    expect_refusal(run("remove-host", "zzz", "--yes"), 2, "'zzz'", "wgctl list")
+    expect_refusal(run("log", "--host", "zzz"), 2, "'zzz'")
+    assert snapshot(tmp_path) == before
+
+
+def test_nobody_to_ask_means_yes_must_be_said(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    before = snapshot(tmp_path)
+    expect_refusal(run("remove-host", "newton"), 2, "--yes")
+    assert snapshot(tmp_path) == before
+
+
+def test_removing_twice_is_removing_once(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    run("remove-host", "newton", "--yes")
+    before = snapshot(tmp_path)
+    again = run("remove-host", "newton", "--yes")
+    assert again.exit_code == 0 and "revoked before" in again.stdout
+    assert snapshot(tmp_path) == before
+
+
+def test_a_second_init_is_refused(run: Run, newton: Newcomer, tmp_path: Path, store: Path) -> None:
+    before = snapshot(tmp_path)
+    result = run("init", "--name", "other", "--store", f"file://{store}")
+    expect_refusal(result, 2, str(tmp_path / "home"), "already")
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "text"),
+    [
+        (["--store", "file:///nonexistent/deep/store"], 1, "/nonexistent/deep/store"),
+        (["--store", "gopher://example.org"], 2, "gopher"),
+        (["--store", "s3+https://s3.example.org/bucket"], 2, "credentials"),
+        (["--store", "{store}", "--jail-range", "10.99.4.0/24"], 2, "10.99.4.0/24"),
+        (["--store", "{store}", "--pool", "10.42.0.0/24"], 2, "10.42.0.0/24"),
+        (["--store", "{store}", "--range", "10.99.0.1/16"], 2, "did you mean"),
+        (["--store", "{store}", "--name", "with space"], 2, "with space"),
+        (["--store", "{store}", "--credentials", "/nonexistent/c"], 2, "/nonexistent/c"),
+        ([], 2, "--store"),
+    ],
+    ids=str,
+)
+def test_a_failed_init_leaves_nothing(
+    run: Run, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str], exit_code: int, text: str,
+) -> None:
+    monkeypatch.setattr("meshd.registry.sync._PUBLISH_PAUSES_SECONDS", ())
+    filled = [argument.format(store=f"file://{store}") for argument in arguments]
+    expect_refusal(run("init", "--name", "fleet", *filled), exit_code, text)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unwritable_place_for_the_home(run: Run, tmp_path: Path, store: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    home = tmp_path / "file" / "home"
+    result = run("--home", home, "init", "--name", "fleet", "--store", f"file://{store}")
+    expect_refusal(result, 2, str(home))
+    assert not store.exists()
+
+
+def test_an_interrupted_init_is_started_anew(run: Run, tmp_path: Path, store: Path) -> None:
+    left = tmp_path / "home.new"
+    left.mkdir()
+    (left / "admin.key").write_text("{}")
+    assert run("init", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("verb", [["list"], ["log"], ["remove-host", "x", "--yes"]], ids=str)
+def test_without_a_home_it_says_how_to_get_one(run: Run, tmp_path: Path, verb: list[str]) -> None:
+    config = tmp_path / "none.toml"
+    expect_refusal(run("--config", config, *verb), 2, str(tmp_path / "home"), "wgctl init")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"), [("", 0o750), ("admin.key", 0o640), ("admin.key", 0o604)]
+)
+def test_a_home_that_others_can_read_is_refused(
+    run: Run, newton: Newcomer, tmp_path: Path, name: str, mode: int
+) -> None:
+    path = tmp_path / "home" / name
+    path.chmod(mode)
+    bohr = enroll(tmp_path, "bohr")
+    before = snapshot(tmp_path)
+    expect_refusal(run("add-host", "bohr", "--request", bohr.request), 2, str(path), f"{mode:04o}")
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["mesh.toml", "admin.key", "signed.json"])
+def test_damaged_files_of_the_home_are_named(run: Run, newton: Newcomer, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "home" / name
+    path.write_bytes(b"\x00damaged")
+    bohr = enroll(tmp_path, "bohr")
+    before = snapshot(tmp_path)
+    expect_refusal(run("add-host", "bohr", "--request", bohr.request), 1, str(path))
+    assert snapshot(tmp_path) == before
+
+
+def test_another_keys_file_is_noticed(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copyfile(home / "root.key", home / "admin.key")
+    result = run("remove-host", "newton", "--yes")
+    expect_refusal(result, 1, "admin.key", "root key")
+
+
+def test_two_at_once_do_not_sign(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    with (tmp_path / "home" / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        expect_refusal(run("remove-host", "newton", "--yes"), 2, "another wgctl")
+
+
+def test_an_unreachable_store_changes_nothing(
+    run: Run, newton: Newcomer, tmp_path: Path, store: Path
+) -> None:
+    store.rename(tmp_path / "away")
+    bohr = enroll(tmp_path, "bohr")
+    before = snapshot(tmp_path)
+    expect_refusal(run("add-host", "bohr", "--request", bohr.request), 1, "nothing was changed", str(store))
+    expect_refusal(run("remove-host", "newton", "--yes"), 1, "nothing was changed", str(store))
+    assert snapshot(tmp_path) == before
+
+
+def test_what_was_signed_but_not_published_goes_out_with_the_next_command(
+    run: Run, newton: Newcomer, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshd.registry.sync._PUBLISH_PAUSES_SECONDS", ())
+    before = snapshot(store)
+
+    def refuse(self: DirectoryStore, key: str, body: bytes) -> None:
+        raise OSError("the test's disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("meshd.store.directory._write_whole", lambda *_: refuse(*_))
+        result = run("remove-host", "newton", "--yes")
+    expect_refusal(result, 1, "signed as statement 2", "NOT published", "next wgctl command")
+    assert snapshot(store) == before
+    assert run("list").exit_code == 0
+    (name,) = [Path(path).name for path in snapshot(store).keys() - before.keys()]
+    assert name.startswith("0000000002-")
+    kinds = [row["kind"] for row in json.loads(run("log", "--json").stdout)["statements"]]
+    assert kinds == ["grant", "revoke"]
+
+
+def test_an_interruption_after_signing_never_signs_the_number_again(
+    run: Run, newton: Newcomer, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("meshd.registry.cache.RegistryCache.save", die)
+        patch.setattr("wgctl.session.AdminSession.sync", lambda self, now: self.reached.extend(self.stores))
+        assert run("remove-host", "newton", "--yes").exit_code == 130
+    assert run("add-host", "bohr", "--request", enroll(tmp_path, "bohr").request).exit_code == 0
+    statements = json.loads(run("log", "--json").stdout)["statements"]
+    assert [(row["seq"], row["kind"]) for row in statements] == [(1, "grant"), (2, "revoke"), (3, "grant")]
+
+
+def test_a_copied_admin_key_does_not_sign_twice(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "home", copy)
+    bohr, curie = enroll(tmp_path, "bohr"), enroll(tmp_path, "curie")
+    assert run("--home", copy, "add-host", "bohr", "--request", bohr.request).exit_code == 0
+    for _ in range(2):  # also once the strange statement is in this home's own cache
+        before = snapshot(tmp_path / "store")
+        result = run("add-host", "curie", "--request", curie.request)
+        expect_refusal(result, 1, "refused to sign", "statement 2", "copied")
+        assert snapshot(tmp_path / "store") == before
+    assert "statement 2" in run("doctor").stdout
+
+
+def test_a_restored_backup_can_go_on_when_told_so(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    home, backup = tmp_path / "home", tmp_path / "backup"
+    shutil.copytree(home, backup)
+    run("add-host", "bohr", "--request", enroll(tmp_path, "bohr").request)
+    shutil.rmtree(home)
+    backup.rename(home)
+    curie = enroll(tmp_path, "curie")
+    assert run("add-host", "curie", "--request", curie.request).exit_code == 1
+    adopted = run("log", "--adopt")
+    assert adopted.exit_code == 0 and "after statement 2" in adopted.stderr
+    assert run("add-host", "curie", "--request", curie.request).exit_code == 0
+    statements = json.loads(run("log", "--json").stdout)["statements"]
+    assert [row["seq"] for row in statements] == [1, 2, 3]
+
+
+def test_a_lost_cache_does_not_lose_the_count(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+    (tmp_path / "home" / "registry" / "objects").unlink()
+    assert run("remove-host", "newton", "--yes").exit_code == 0
+    statements = json.loads(run("log", "--json").stdout)["statements"]
+    assert [row["seq"] for row in statements] == [1, 2]
+
+
+def test_one_of_two_stores_is_enough_and_the_other_catches_up(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("meshd.registry.sync._PUBLISH_PAUSES_SECONDS", ())
+    first, second, away = tmp_path / "first", tmp_path / "second", tmp_path / "away"
+    stores = ("--store", f"file://{first}", "--store", f"file://{second}")
+    assert run("init", "--name", "x", *stores).exit_code == 0
+    second.rename(away)
+    result = run("add-host", "newton", "--request", enroll(tmp_path, "newton").request)
+    assert result.exit_code == 0 and str(second) in result.stderr
+    away.rename(second)
+    assert run("list").stderr == ""
+    relative = [sorted(str(path.relative_to(base)) for path in base.rglob("*")) for base in (first, second)]
+    assert relative[0] == relative[1]
+
+
+def test_a_full_mesh_takes_nobody(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run("init", "--name", "x", "--store", f"file://{tmp_path / 'store'}", "--max-hosts", "1")
+    assert run("add-host", "newton", "--request", enroll(tmp_path, "newton").request).exit_code == 0
+    before = snapshot(tmp_path / "store", tmp_path / "home")
+    expect_refusal(run("add-host", "bohr", "--request", enroll(tmp_path, "bohr").request), 1, "limit")
+    assert snapshot(tmp_path / "store", tmp_path / "home") == before
+
+
+def test_the_demo_needs_root(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1001)
+    expect_refusal(run("demo"), 2, "1001", "root")

@@ -1,0 +1,170 @@
+"""What an administrator decides about a host's request, checked and signed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TypeVar
+
+from meshd.errors import ConfigError, RegistryError
+from meshd.model.network import IPAddress, IPNetwork, contained_in_any, overlaps
+from meshd.registry.allocation import derive_link_address
+from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
+from meshd.registry.layout import host_key
+from meshd.registry.ledger import Ledger
+from meshd.registry.statement import Grant
+from meshd.store.credentials import read_credentials
+from wgctl.session import AdminSession
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What was asked for on the command line; None: as it is, or the default for a new host."""
+
+    address: IPAddress | None
+    networks: tuple[IPNetwork, ...] | None
+    region: str | None
+    roles: tuple[str, ...] | None
+    tags: tuple[str, ...] | None
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """``seq`` of the new statement; None: the host had this very grant already."""
+
+    addresses: tuple[str, ...]
+    networks: tuple[str, ...]
+    seq: int | None
+    warnings: tuple[str, ...]
+
+
+def parse_named_request(text: str, name: str) -> EnrollmentRequest:
+    """The verified request; ConfigError when the host asks for another name."""
+    request = parse_request(text)
+    if request.name != name:
+        raise ConfigError(f"the request is of host {request.name!r}, {name!r} expected")
+    return request
+
+
+def read_host_credentials(path: Path | None) -> S3Credentials | None:
+    if path is None:
+        return None
+    credentials = read_credentials(path)
+    return S3Credentials(access_key=credentials.access_key, secret_key=credentials.secret_key)
+
+
+def admit(session: AdminSession, request: EnrollmentRequest, wishes: Wishes, *, now: float) -> Admitted:
+    """Sign and publish the grant, and the host's first record. RegistryError names both sides of a clash."""
+    signer = session.signer()
+    ledger = session.ledger
+    before = ledger.reduction().effective.get(request.hid)
+    old = before.grant if before else None
+    if old is None:
+        _check_room(ledger, request.name)
+    _check_underlay(ledger, request, wishes, now)
+    seq: int | None = None
+    if old is None or _differs(old, wishes):
+        kept = before.ranges if before else None
+        statement = signer.grant(
+            now=now,
+            hid=request.hid,
+            identity=request.identity if before is None else before.ranges.identity,
+            name=request.name,
+            addresses=_addresses(ledger, request.hid, wishes.address),
+            networks=wishes.networks if wishes.networks is not None else (kept.networks if kept else ()),
+            region=_pick(wishes.region, old.region if old else ""),
+            roles=_pick(wishes.roles, old.roles if old else ()),
+            tags=_pick(wishes.tags, old.tags if old else ()),
+            expires_at=_pick(wishes.expires_at, old.expires if old else None),
+            gen=old.gen if old else 1,
+        )
+        seq = session.commit(statement, _first_record(ledger, request), now=now)
+    else:
+        session.publish(_first_record(ledger, request), what="nothing was signed; the host's record is")
+    found = ledger.reduction().effective.get(request.hid)
+    grant = found.grant if found else None
+    return Admitted(
+        addresses=grant.addresses if grant else (),
+        networks=grant.networks if grant else (),
+        seq=seq,
+        warnings=tuple(_warnings(ledger, request, now)),
+    )
+
+
+def _pick(wished: T | None, kept: T) -> T:
+    return kept if wished is None else wished
+
+
+def _addresses(ledger: Ledger, hid: str, wished: IPAddress | None) -> Sequence[IPAddress] | None:
+    """None leaves the choice to the signer."""
+    if wished is None:
+        return None
+    derived = [derive_link_address(network, hid) for network in ledger.chain.current.link_ranges]
+    return [wished, *(address for address in derived if address != wished)]
+
+
+def _differs(old: Grant, wishes: Wishes) -> bool:
+    """True when something was asked for that the grant does not say already."""
+    return any((
+        wishes.address is not None and str(wishes.address) != old.addresses[0],
+        wishes.networks is not None and set(map(str, wishes.networks)) != set(old.networks),
+        wishes.region is not None and wishes.region != old.region,
+        wishes.roles is not None and set(wishes.roles) != set(old.roles),
+        wishes.tags is not None and set(wishes.tags) != set(old.tags),
+        wishes.expires_at is not None and wishes.expires_at != old.expires,
+    ))
+
+
+def _check_room(ledger: Ledger, name: str) -> None:
+    held, limit = len(ledger.reduction().effective), ledger.chain.root.max_hosts
+    if held >= limit:
+        raise RegistryError(f"{name}: the mesh holds {held} hosts, the limit of its root is {limit}")
+
+
+def _check_underlay(ledger: Ledger, request: EnrollmentRequest, wishes: Wishes, now: float) -> None:
+    """A mesh range that holds somebody's endpoint would send WireGuard's own packets into the tunnel."""
+    membership = ledger.membership(now)
+    endpoints = [(request.name, endpoint) for endpoint in request.record.keys.endpoints]
+    for host in membership.hosts.values():
+        endpoints += [(host.name, endpoint) for endpoint in (host.record.endpoints if host.record else ())]
+    asked = wishes.networks or ()
+    for owner, endpoint in endpoints:
+        alone = ip_network(endpoint.address)
+        ranges: Iterable[IPNetwork] = (*asked, *membership.mesh_ranges) if owner == request.name else asked
+        for network in ranges:
+            if overlaps(network, alone):
+                raise RegistryError(
+                    f"{network} holds the endpoint {endpoint} of {owner}: WireGuard's own packets to it "
+                    f"would be routed into the mesh"
+                )
+
+
+def _first_record(ledger: Ledger, request: EnrollmentRequest) -> list[tuple[str, bytes]]:
+    """The enrollment record, so that others know the host's key at once; nothing if it spoke since."""
+    known = ledger.record_bytes(request.hid)
+    if known is not None and known != request.record_body:
+        return []
+    return [(host_key(request.hid), request.record_body)]
+
+
+def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterable[str]:
+    membership = ledger.membership(now)
+    if request.hid in membership.unplaced:
+        yield f"{request.name} is configured nowhere: {membership.unplaced[request.hid]}"
+    if ledger.chain.root.thresholds.admin > 1:
+        yield f"{request.name}: {ledger.chain.root.thresholds.admin} admins must agree before it counts"
+    host = membership.hosts.get(request.hid)
+    excess = [
+        network for network in sorted(request.record.keys.announced, key=str)
+        if host is not None and not contained_in_any(network, host.granted_networks)
+    ]
+    if excess:
+        wanted = " ".join(f"--jails {network}" for network in excess)
+        yield f"{request.name} announces networks that are not granted, so not routed; to grant: {wanted}"
+    if not request.record.keys.endpoints:
+        yield f"{request.name} names no endpoint: it can call others, others cannot call it first"

@@ -1,0 +1,48 @@
+"""Checks of an admin home: keys, own log, stores, clock. Nothing is written, nothing published."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from meshd.errors import MeshError
+from meshd.registry.sync import PollMemory, poll
+from wgctl.checks.base import Check, fail, ok, warn
+from wgctl.checks.daemon import check_clock
+from wgctl.options import Options
+from wgctl.session import AdminSession, open_session
+
+
+def check_home(options: Options, *, now: float) -> Iterator[Check]:
+    """Open the home as a command would, and say where that stops."""
+    try:
+        with open_session(options) as session:
+            session.home.read_admin_key()
+            yield ok("admin home", f"{options.home}: keys are private, the verified registry is readable")
+            yield from _check_stores(session, now)
+            yield from _check_log(session)
+            newest_at = session.ledger.membership(now).newest_signed_at
+            yield check_clock(newest_at, now)
+    except MeshError as error:
+        yield fail("admin home", str(error), "docs/wgctl.md, The admin home")
+
+
+def _check_stores(session: AdminSession, now: float) -> Iterator[Check]:
+    for failure in session.failures:
+        yield fail("store", failure, "correct the URL in mesh.toml, or the credentials")
+    for store in session.stores:
+        outcome = poll(store, session.ledger, now=now, memory=PollMemory())
+        if outcome.complete:
+            yield ok("store", f"{store.url} answers")
+        else:
+            advice = "without any store nothing can be signed; hosts go on as they are"
+            yield fail("store", outcome.error, advice)
+    for condition in session.ledger.membership(now).conditions:
+        yield warn("registry", f"{condition.code}: {condition.text}", f"docs/conditions.md, {condition.code}")
+
+
+def _check_log(session: AdminSession) -> Iterator[Check]:
+    try:
+        session.check_own_log()
+        yield ok("own log", f"{session.journal.seq} statements, all of them signed here")
+    except MeshError as error:
+        yield fail("own log", str(error), "docs/wgctl.md, Copied key")

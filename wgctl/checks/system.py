@@ -1,0 +1,104 @@
+"""Checks of the operating system: a WireGuard to configure, and forwarding for jails.
+
+FreeBSD has no /proc: there sysctl(8) and kldstat(8) are asked.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from meshd.settings import FREEBSD, Settings
+from wgctl.checks.base import Check, fail, ok, warn
+
+COMMAND_SECONDS: Final = 5.0
+USERSPACE_PROGRAMS: Final = ("wireguard-go", "boringtun-cli", "boringtun")
+LINUX_FORWARDING: Final = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
+FREEBSD_FORWARDING: Final = {4: "net.inet.ip.forwarding", 6: "net.inet6.ip6.forwarding"}
+
+
+def check_wireguard(settings: Settings | None) -> Check:
+    """Some implementation must be there: the kernel's, or a userspace one."""
+    name = "wireguard"
+    program = settings.wireguard.userspace_program if settings else ""
+    if settings and settings.wireguard.backend == "userspace":
+        return _check_userspace(program)
+    if _kernel_has_wireguard():
+        return ok(name, "the kernel has WireGuard")
+    found = _find_userspace(program)
+    if found and not FREEBSD:
+        return ok(name, f"the kernel has no WireGuard, {found} is used")
+    advice = "kldload if_wg, and if_wg_load=\"YES\" in /boot/loader.conf" if FREEBSD else (
+        "modprobe wireguard, or install wireguard-go"
+    )
+    return fail(name, "no WireGuard implementation: neither in the kernel nor a userspace program", advice)
+
+
+def check_forwarding(settings: Settings) -> Iterator[Check]:
+    """Packets for jails pass through this host only where the kernel forwards."""
+    for version in sorted({network.version for network in settings.jail_networks}):
+        name = f"forwarding IPv{version}"
+        value = _read_forwarding(version)
+        if value is None:
+            yield warn(name, "the kernel does not tell", "see the manual, section Jails")
+        elif value == "0":
+            yield warn(name, "off, though jail networks are announced", _forwarding_advice(version))
+        else:
+            yield ok(name, "on")
+
+
+def _forwarding_advice(version: int) -> str:
+    if FREEBSD:
+        variable = "gateway_enable" if version == 4 else "ipv6_gateway_enable"
+        return (
+            f"VNET jails need it: sysrc {variable}=YES; sysctl {FREEBSD_FORWARDING[version]}=1 "
+            f"(jails that share the host's addresses do not)"
+        )
+    key = "net.ipv4.ip_forward" if version == 4 else "net.ipv6.conf.all.forwarding"
+    return f"sysctl -w {key}=1, and in /etc/sysctl.d/ (not needed if jails share the host's addresses)"
+
+
+def _check_userspace(program: str) -> Check:
+    found = _find_userspace(program)
+    if found:
+        return ok("wireguard", f"{found} is used, as the settings say")
+    wanted = program or " or ".join(USERSPACE_PROGRAMS)
+    advice = f"install {wanted}, or set wireguard.backend"
+    return fail("wireguard", f"wireguard.backend is userspace, but {wanted} is not there", advice)
+
+
+def _find_userspace(program: str) -> str | None:
+    candidates = (program,) if program else USERSPACE_PROGRAMS
+    return next((found for candidate in candidates if (found := shutil.which(candidate))), None)
+
+
+def _kernel_has_wireguard() -> bool:
+    if FREEBSD:
+        return _run(["kldstat", "-q", "-m", "if_wg"]) is not None or Path("/boot/kernel/if_wg.ko").exists()
+    return Path("/sys/module/wireguard").exists() or _run(["modprobe", "-n", "-q", "wireguard"]) is not None
+
+
+def _read_forwarding(version: int) -> str | None:
+    if FREEBSD:
+        text = _run(["sysctl", "-n", FREEBSD_FORWARDING[version]])
+        return text.strip() if text is not None else None
+    try:
+        return Path(LINUX_FORWARDING[version]).read_text().strip()
+    except OSError:
+        return None
+
+
+def _run(argv: Sequence[str]) -> str | None:
+    """The output, or None when the program is not there, fails or hangs."""
+    path = f"/sbin/{argv[0]}" if Path(f"/sbin/{argv[0]}").exists() else argv[0]
+    try:
+        done = subprocess.run(
+            [path, *argv[1:]], capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

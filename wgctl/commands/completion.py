@@ -1,0 +1,23 @@
+"""``wgctl completion``: the script that a shell sources."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), default="bash")
+@click.pass_context
+def command(ctx: click.Context, shell: str) -> None:
+    """Print the shell's completion script.
+
+    \b
+    bash:  wgctl completion bash > /usr/local/etc/bash_completion.d/wgctl
+    zsh:   wgctl completion zsh  > a directory of $fpath, as _wgctl
+    fish:  wgctl completion fish > ~/.config/fish/completions/wgctl.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    completion = get_completion_class(shell)
+    assert completion is not None
+    click.echo(completion(ctx.find_root().command, {}, "wgctl", "_WGCTL_COMPLETE").source())

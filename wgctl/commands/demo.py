@@ -1,0 +1,107 @@
+"""``wgctl demo``: a whole mesh on this machine, built, measured and taken away again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from meshd.errors import ConfigError
+from wgctl.output import (
+    BAD,
+    FAINT,
+    GOOD,
+    json_option,
+    note,
+    printable,
+    say,
+    show,
+    terminal_console,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from meshd.lab.demo import DemoResult
+
+REPORT_FORMAT: Final = "wgctl-demo/1"
+MIN_HOSTS: Final = 2
+
+
+@click.command("demo")
+@click.option("--hosts", type=click.IntRange(min=MIN_HOSTS), default=6, show_default=True,
+              help="Hosts to build; one more joins and leaves.")
+@click.option("--check", is_flag=True, help="End with 1 unless every pair of hosts and of jails talked.")
+@click.option("--keep", is_flag=True, help="Leave it running until Ctrl-C.")
+@json_option
+@click.pass_context
+def command(ctx: click.Context, hosts: int, check: bool, keep: bool, as_json: bool) -> None:
+    """Build a whole mesh on this machine and measure it.
+
+    Hosts with their own meshd, keys and jails, a signed registry, the latencies of several
+    continents between them. Needs root; nothing outside of it is touched, and it is all taken
+    away at the end.
+    """
+    if os.geteuid() != 0:
+        raise ConfigError(f"demo: user id {os.geteuid()} seen, 0 expected: only root can make hosts")
+    from meshd.lab.demo import DemoOptions, run_demo
+
+    with _progress() as progress:
+        result = run_demo(DemoOptions(hosts=hosts, keep=keep), progress, _write if as_json else _show)
+    ctx.exit(1 if check and not _is_whole(result) else 0)
+
+
+def _is_whole(result: DemoResult) -> bool:
+    talked = (result.pairs_ok, result.jail_pairs_ok) == (result.pairs_total, result.jail_pairs_total)
+    return talked and not result.failures
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """A live line on a terminal, plain lines elsewhere; standard error in both cases."""
+    console = terminal_console(stderr=True)
+    if not console.is_terminal:
+        yield note
+        return
+    with console.status("starting") as status:
+
+        def report(text: str) -> None:
+            console.print(printable(text), style=FAINT)
+            status.update(printable(text))
+
+        yield report
+
+
+def _write(result: DemoResult) -> None:
+    import msgspec
+
+    write_json({"format": REPORT_FORMAT, **msgspec.to_builtins(result)})
+
+
+def _show(result: DemoResult) -> None:
+    from wgctl.matrix import PathCell, build_matrix_table
+
+    matrix = {
+        name: {other: PathCell(up=seconds is not None, rtt_seconds=seconds) for other, seconds in row.items()}
+        for name, row in result.matrix.items()
+    }
+    show(build_matrix_table(sorted(matrix), matrix))
+    say("")
+    _show_pairs("host", result.pairs_ok, result.pairs_total)
+    _show_pairs("jail", result.jail_pairs_ok, result.jail_pairs_total)
+    if result.converge_seconds is not None:
+        say(f"from nothing to every pair in {result.converge_seconds:.2f} s")
+    if result.add_host_seconds is not None:
+        say(f"one more host: every pair answers after {result.add_host_seconds:.2f} s")
+    if result.remove_host_seconds is not None:
+        say(f"that host revoked: gone from every other after {result.remove_host_seconds:.2f} s")
+    for url in result.metrics_urls:
+        say(f"metrics: {url}")
+    for failure in result.failures:
+        say(f"FAILED: {failure}", BAD)
+
+
+def _show_pairs(what: str, answered: int, total: int) -> None:
+    say(f"{answered} of {total} pairs of {what}s answer", GOOD if answered == total else BAD)

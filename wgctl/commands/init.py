@@ -1,0 +1,172 @@
+"""``wgctl init``: found a mesh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from meshd.errors import ConfigError, RegistryError, StoreError
+from meshd.model.network import IPNetwork, parse_network
+from wgctl.options import Options, pass_options
+from wgctl.output import json_option, note, write_json
+from wgctl.parameters import NETWORK, NETWORK_OR_NONE
+
+if TYPE_CHECKING:
+    from meshd.registry.signer import NewMesh
+    from meshd.store.base import ObjectStore
+
+REPORT_FORMAT: Final = "wgctl-init/1"
+DEFAULT_RANGE: Final = "10.99.0.0/16"
+DEFAULT_JAIL_RANGE: Final = "10.17.0.0/16"
+DEFAULT_MAX_HOSTS: Final = 1000
+
+
+@click.command("init")
+@click.option("--name", required=True, metavar="MESH", help="The mesh's name, for people.")
+@click.option("--store", "stores", required=True, multiple=True, metavar="URL",
+              help="file:///path or s3+https://host:port/bucket?region=garage; may be given again.")
+@click.option("--range", "overlay", type=NETWORK, default=DEFAULT_RANGE, show_default=True,
+              help="IPv4 addresses of the hosts.")
+@click.option("--range6", type=NETWORK_OR_NONE,
+              help="IPv6 addresses of the hosts. [default: a random ULA /48]")
+@click.option("--jail-range", "jails", type=NETWORK, multiple=True,
+              help=f"Networks that jails live in; may be given again. [default: {DEFAULT_JAIL_RANGE}]")
+@click.option("--pool", "pools", type=NETWORK, multiple=True,
+              help="What this administrator may grant. [default: all of it]")
+@click.option("--max-hosts", type=click.IntRange(1, 10_000), default=DEFAULT_MAX_HOSTS, show_default=True)
+@click.option("--admin-name", default="admin", show_default=True, help="Your name in the registry's log.")
+@click.option("--credentials", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="S3 access key and secret key as JSON, mode 0600.")
+@json_option
+@pass_options
+def command(
+    options: Options, name: str, stores: tuple[str, ...], overlay: IPNetwork, range6: IPNetwork | None,
+    jails: tuple[IPNetwork, ...], pools: tuple[IPNetwork, ...], max_hosts: int, admin_name: str,
+    credentials: Path | None, as_json: bool,
+) -> None:
+    """Found a mesh: keys, first root document, store.
+
+    Shows the recovery key once: write it on paper. Nothing is left behind when it fails.
+    """
+    from meshd.registry.signer import create_mesh
+    from meshd.registry.signing import SigningKey
+    from wgctl.home import refuse_existing
+    from wgctl.session import open_stores
+
+    refuse_existing(options.home)
+    context = click.get_current_context()
+    given6 = context.get_parameter_source("range6") is click.core.ParameterSource.COMMANDLINE
+    link = range6 if given6 else _random_ula()
+    opened, failures = open_stores(stores, credentials)
+    if failures:
+        raise ConfigError(failures[0])
+    try:
+        mesh = create_mesh(
+            name=name,
+            overlay=[overlay, link] if link else [overlay],
+            jail=jails or (parse_network(DEFAULT_JAIL_RANGE),),
+            stores=tuple(dict.fromkeys(stores)),
+            pools=list(pools) or None,
+            max_hosts=max_hosts,
+            admin_name=admin_name,
+            root_key=SigningKey.generate(),
+            now=time.time(),
+        )
+    except RegistryError as error:
+        raise ConfigError(f"no mesh can be founded so: {error}") from None
+    _make_home(options.home, mesh, opened, credentials)
+    if as_json:
+        write_json(_document(options.home, mesh))
+    else:
+        _show(options.home, mesh)
+
+
+def _random_ula() -> IPNetwork:
+    """RFC 4193 section 3.2: fd, 40 random bits, so that two meshes can be joined one day."""
+    import ipaddress
+    import secrets
+
+    return ipaddress.IPv6Network((0xFD << 120 | secrets.randbits(40) << 80, 48))
+
+
+def _make_home(
+    directory: Path, mesh: NewMesh, stores: Sequence[ObjectStore], credentials: Path | None
+) -> None:
+    """Keys and cache first, in a directory that only becomes the home once a store has the root."""
+    from meshd.registry.cache import RegistryCache
+    from meshd.registry.ledger import Ledger
+    from meshd.registry.sync import publish
+    from wgctl.home import REGISTRY_DIRECTORY, MeshFile, new_home, write_home
+
+    root = mesh.chain.root
+    with new_home(directory) as building:
+        write_home(
+            building,
+            MeshFile(
+                format="wgctl-home/1",
+                mesh_id=root.mesh,
+                mesh_name=root.mesh_name,
+                admin_kid=mesh.admin_key.kid,
+                root_kid=mesh.root_key.kid,
+                stores=root.stores,
+                credentials=str(credentials.absolute()) if credentials else "",
+            ),
+            admin=mesh.admin_key,
+            root=mesh.root_key,
+        )
+        RegistryCache(building / REGISTRY_DIRECTORY).create(Ledger(mesh.chain))
+        failures = []
+        for store in stores:
+            try:
+                publish(store, mesh.objects, mesh_id=root.mesh)
+            except StoreError as error:
+                failures.append(str(error))
+        if len(failures) == len(stores):
+            raise StoreError(f"no mesh was founded, as no store takes its root: {'; '.join(failures)}")
+    for failure in failures:
+        note(f"wgctl: warning: {failure}; the next wgctl command tries again")
+
+
+def _document(home: Path, mesh: NewMesh) -> dict[str, object]:
+    from meshd.registry.signing import render_fingerprint, render_recovery_words
+
+    root = mesh.chain.root
+    return {
+        "format": REPORT_FORMAT,
+        "mesh_id": root.mesh,
+        "mesh_name": root.mesh_name,
+        "fingerprint": render_fingerprint(mesh.chain.fingerprint),
+        "admin_kid": mesh.admin_key.kid,
+        "root_kid": mesh.root_key.kid,
+        "recovery_kid": mesh.recovery_key.kid,
+        "recovery_key": render_recovery_words(mesh.recovery_key),
+        "ranges": list(root.ranges.overlay),
+        "jail_ranges": list(root.ranges.jail),
+        "stores": list(root.stores),
+        "home": str(home),
+    }
+
+
+def _show(home: Path, mesh: NewMesh) -> None:
+    from meshd.registry.signing import render_fingerprint, render_recovery_words
+
+    root = mesh.chain.root
+    words = render_recovery_words(mesh.recovery_key).split(" ")
+    click.echo(f"mesh         {root.mesh_name} ({root.mesh})")
+    click.echo(f"fingerprint  {render_fingerprint(mesh.chain.fingerprint)}")
+    click.echo(f"hosts        {' '.join(root.ranges.overlay)}")
+    click.echo(f"jails        {' '.join(root.ranges.jail)}")
+    click.echo(f"stores       {' '.join(root.stores)}")
+    click.echo(f"home         {home} (keys inside, not encrypted: keep it on an encrypted disk)")
+    click.echo("\nRECOVERY KEY, shown this once. Write it on paper and keep it away from this machine:\n")
+    click.echo(f"    {' '.join(words[:7])}\n    {' '.join(words[7:])}\n")
+    click.echo("Whoever has it can take the mesh over; without it, losing this home means founding anew.\n")
+    click.echo("Next, for each host, say newton:")
+    click.echo("    on newton:   meshd enroll --name newton --out newton.request")
+    click.echo("    here:        wgctl add-host newton --request newton.request --jails 10.17.2.0/24")
+    click.echo("    on newton:   meshd join newton.bundle --fingerprint "
+               f"{render_fingerprint(mesh.chain.fingerprint)}")

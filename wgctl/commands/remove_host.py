@@ -1,0 +1,76 @@
+"""``wgctl remove-host``: revoke a host for good."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from meshd.errors import ConfigError
+from wgctl.options import Options, pass_options
+from wgctl.output import json_option, write_json
+
+if TYPE_CHECKING:
+    from meshd.registry.ledger import Ledger
+
+REPORT_FORMAT: Final = "wgctl-remove-host/1"
+
+
+@click.command("remove-host")
+@click.argument("host", metavar="NAME|HID")
+@click.option("--why", default="", metavar="TEXT", help="Kept in the signed statement.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@pass_options
+def command(options: Options, host: str, why: str, yes: bool, as_json: bool) -> None:
+    """Revoke a host for good.
+
+    Every other host drops it as soon as it hears of it. It can come back only with a new identity.
+    """
+    from wgctl.registryview import host_names
+    from wgctl.session import find_hids, open_session
+
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("--yes is needed where nobody can be asked")
+    now = time.time()
+    with open_session(options) as session:
+        session.sync(now=now)
+        session.require_store()
+        reduction = session.ledger.reduction()
+        hids = find_hids(session.ledger, host)
+        living = sorted(hids & reduction.effective.keys())
+        if not living:
+            gone = sorted(hids & reduction.revoked.keys())
+            if not gone:
+                raise ConfigError(_unknown(session.ledger, host))
+            seq, hid = None, gone[-1]
+        elif len(living) > 1:
+            raise ConfigError(f"host {host!r}: {', '.join(living)} are meant by it; name one of these")
+        else:
+            hid = living[0]
+            name = host_names(session.ledger)[hid]
+            if not yes:
+                click.confirm(f"Revoke {name} ({hid[:8]}) for good?", abort=True, err=True)
+            seq = session.commit(session.signer().revoke(hid, why, now=now), now=now)
+        session.report_failures()
+        name = host_names(session.ledger)[hid]
+        by = str(session.ledger.reduction().revoked[hid].provenance)
+    if as_json:
+        write_json({
+            "format": REPORT_FORMAT, "name": name, "hid": hid, "statement": seq, "changed": seq is not None,
+        })
+    elif seq is None:
+        click.echo(f"{name} ({hid[:8]}) was revoked before, by {by}")
+    else:
+        click.echo(f"{name} ({hid[:8]}) is revoked by statement {seq}; take its S3 key away, if it has one")
+
+
+def _unknown(ledger: Ledger, text: str) -> str:
+    """Names that are nearly that, among hosts that can still be removed."""
+    names = [found.grant.name for found in ledger.reduction().effective.values()]
+    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else "see: wgctl list"
+    return f"host {text!r} is not in the registry; {hint}"

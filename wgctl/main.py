@@ -1,0 +1,137 @@
+"""The ``wgctl`` group: global options, verbs loaded when they are used, one line an error.
+
+Help and shell completion of the group come from the table below, so that they import
+neither a verb's module nor the libraries behind it.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+from meshd.errors import MeshError
+from wgctl.options import Options
+
+INTERRUPTED: Final = 130
+
+VERBS: Final[Mapping[str, tuple[str, str]]] = {
+    "init": ("init", "Found a mesh: keys, first root document, store."),
+    "add-host": ("add_host", "Grant a host its place and print its join bundle."),
+    "remove-host": ("remove_host", "Revoke a host for good."),
+    "list": ("hosts", "Hosts of the signed registry."),
+    "log": ("log", "Signed statements, newest last."),
+    "status": ("status", "How this host sees the mesh now."),
+    "plan": ("plan", "What meshd would change on this host, and why."),
+    "apply": ("apply", "Let meshd carry out its plan now."),
+    "doctor": ("doctor", "Check this host and this admin home; say what to do."),
+    "demo": ("demo", "Build a whole mesh on this machine and measure it."),
+    "completion": ("completion", "Print the shell's completion script."),
+    "version": ("version", "Print the version."),
+}
+
+
+class VerbGroup(click.Group):
+    """A group that knows its verbs by name and loads a verb's module only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"wgctl.commands.{VERBS[cmd_name][0]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        matching = ((name, text) for name, (_, text) in VERBS.items() if name.startswith(incomplete))
+        return [CompletionItem(name, help=text) for name, text in matching]
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click's, but every error is one line ``wgctl: error: ...`` with its own exit code."""
+        if not kwargs.get("standalone_mode", True):
+            return super().main(*args, **kwargs)
+        kwargs["standalone_mode"] = False
+        kwargs["prog_name"] = "wgctl"
+        try:
+            code = super().main(*args, **kwargs)
+            sys.stdout.flush()
+        except MeshError as error:
+            code = _fail(str(error), error.exit_code)
+        except click.UsageError as error:
+            hint = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
+            code = _fail(error.format_message() + hint, error.exit_code)
+        except click.ClickException as error:
+            code = _fail(error.format_message(), error.exit_code)
+        except (click.Abort, KeyboardInterrupt):
+            code = _fail("interrupted", INTERRUPTED)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                # The reader went away (as in `wgctl log | head`): what is left has no taker.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+                code = 1
+            else:
+                code = _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    click.echo(f"wgctl: error: {line}", err=True)
+    return code
+
+
+def _default_home() -> Path:
+    configured = os.environ.get("WGCTL_HOME")
+    if configured:
+        return Path(configured).absolute()
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config").absolute() / "wgctl"
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from meshd.version import read_version
+
+        click.echo(f"wgctl {read_version()}")
+        ctx.exit()
+
+
+@click.group(
+    cls=VerbGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=False,
+    invoke_without_command=True,
+)
+@click.option("--home", type=click.Path(path_type=Path, readable=False), metavar="DIR",
+              help="Admin home. [default: $WGCTL_HOME or ~/.config/wgctl]")
+@click.option("--config", type=click.Path(path_type=Path, readable=False), metavar="FILE",
+              help="meshd.toml of this host. [default: meshd's own place]")
+@click.option("--socket", type=click.Path(path_type=Path, readable=False), metavar="PATH",
+              help="Control socket of this host's meshd. [default: from the settings file]")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+              help="Print the version and exit.")
+@click.pass_context
+def main(ctx: click.Context, home: Path | None, config: Path | None, socket: Path | None) -> None:
+    """Run a WireGuard mesh: its signed registry, and this host's part in it."""
+    ctx.obj = Options(home=(home or _default_home()).absolute(), config=config, socket=socket)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Words of the command line that are values: networks, addresses, instants. Wrong ones end with 2."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from meshd.model.network import IPAddress, IPNetwork, parse_address, parse_network
+
+if TYPE_CHECKING:
+    _Parameter = click.ParamType[Any]
+else:
+    _Parameter = click.ParamType  # generic in newer clicks only
+
+UNIT_SECONDS: Final = {"h": 3600, "d": 86400, "w": 7 * 86400}
+_SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
+
+
+class NetworkParameter(_Parameter):
+    name = "CIDR"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IPNetwork:
+        try:
+            return parse_network(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class OptionalNetworkParameter(NetworkParameter):
+    """As above, or the word ``none``: then None."""
+
+    name = "CIDR|none"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return None if value == "none" else super().convert(value, param, ctx)
+
+
+class AddressParameter(_Parameter):
+    name = "ADDRESS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IPAddress:
+        try:
+            return parse_address(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class InstantParameter(_Parameter):
+    """``90d``, ``12h``, ``4w`` from now, or ``2031-05-01`` (UTC) -> unix seconds in the future."""
+
+    name = "WHEN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        now, text = time.time(), str(value)
+        if match := _SPAN.fullmatch(text):
+            return int(now) + int(match[1]) * UNIT_SECONDS[match[2]]
+        try:
+            at = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+        except ValueError:
+            self.fail(f"{text!r} seen, 90d, 12h, 4w or a date as 2031-05-01 expected", param, ctx)
+        if at <= now:
+            self.fail(f"{text!r} is over already", param, ctx)
+        return at
+
+
+NETWORK: Final = NetworkParameter()
+NETWORK_OR_NONE: Final = OptionalNetworkParameter()
+ADDRESS: Final = AddressParameter()
+INSTANT: Final = InstantParameter()
