@@ -305,6 +305,14 @@ class Daemon:
         if self._turn is not None and not self._stopping.is_set():
             self._aim_prober(replace(self._turn, moved=False))
 
+    def path_changed(self, hid: str, up: bool) -> None:
+        """The prober found a path dead or alive again: said at once, not in the next turn."""
+        turn = self._turn
+        name = turn.view.membership.hosts[hid].name if turn and hid in turn.view.membership.hosts else hid
+        event(log, logging.INFO if up else logging.WARNING, "path_up" if up else "path_down", host=name)
+        if turn is not None:
+            self._watch_paths(turn)
+
     def _watch_paths(self, turn: Turn) -> None:
         paths = self._prober.snapshot(self._clock())
         silent = []

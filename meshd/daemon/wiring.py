@@ -75,7 +75,10 @@ def build_daemon(
         clock=clock,
         stale_after_seconds=settings.registry.stale_after_seconds,
     )
-    return Daemon(
+    def path_changed(hid: str, up: bool) -> None:
+        daemon.path_changed(hid, up)
+
+    daemon = Daemon(
         settings=settings,
         read_settings=read_settings,
         key=parts.key,
@@ -83,10 +86,13 @@ def build_daemon(
         backend=parts.backend,
         reconciler=parts.reconciler,
         follower=follower,
-        prober=IcmpProber(settings.probe.interval_seconds, settings.probe.window),
+        prober=IcmpProber(
+            settings.probe.interval_seconds, settings.probe.window, on_change=path_changed
+        ),
         clock=clock,
         conditions=parts.conditions,
     )
+    return daemon
 
 
 def _open_stores(settings: Settings, parts: Parts) -> list[ObjectStore]:

@@ -1,0 +1,309 @@
+"""The rc.d script under a stand-in for rc.subr(8) and daemon(8).
+
+The stand-in follows the flow of FreeBSD's run_rc_command; the expected answers are those that a
+FreeBSD 15.1 gave. It runs under every POSIX shell that this machine has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "contrib" / "rc.d" / "meshd"
+STUB = Path(__file__).with_name("rc_subr_stub.sh")
+DEADLINE_SECONDS = 20
+
+SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"], "sh": ["sh"]}
+INSTALLED_SHELLS = {name: argv for name, argv in SHELLS.items() if shutil.which(argv[0])}
+
+MESHD = """#!/bin/sh
+# Writes down how it was called. An empty settings file is a wrong one.
+echo "meshd $*" >>"{base}/log"
+case "$3" in
+check-config)
+	[ -s "$2" ] || {{ echo "meshd: $2: empty" >&2; exit 2; }}
+	echo ok ;;
+bring-up)
+	[ ! -e "{base}/no-cache" ] || {{ echo "meshd: nothing in the cache" >&2; exit 1; }} ;;
+run)
+	trap 'echo "meshd got HUP" >>"{base}/log"' HUP
+	trap 'kill $!; exit 0' TERM
+	echo "meshd is up" >>"{base}/log"
+	while :; do sleep 60 & wait $!; done ;;
+esac
+"""
+
+DAEMON = """#!{python}
+import getopt, os, signal, subprocess, sys
+options, program = getopt.getopt(sys.argv[1:], "fST:P:p:R:")
+options = dict(options)
+with open("{base}/log", "a") as log:
+    log.write("daemon " + " ".join(sys.argv[1:]) + "\\n")
+if os.fork():
+    os.wait()
+    sys.exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+null = os.open(os.devnull, os.O_RDWR)
+for number in (0, 1, 2):
+    os.dup2(null, number)
+signal.signal(signal.SIGHUP, lambda *_: open("{base}/log", "a").write("daemon got HUP\\n"))
+child = subprocess.Popen(program)
+signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+for option, pid in (("-p", child.pid), ("-P", os.getpid())):
+    with open(options[option] + ".new", "w") as file:
+        file.write(str(pid) + "\\n")
+    os.rename(options[option] + ".new", options[option])
+child.wait()
+for option in ("-p", "-P"):
+    os.unlink(options[option])
+"""
+
+INSTALL = """#!/bin/sh
+# install(1) without the change of owner.
+for last; do :; done
+mkdir -p "$last"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    status: int
+    output: str
+    errors: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The script in a folder of its own, with everything it calls."""
+
+    base: Path
+    shell: list[str]
+
+    @property
+    def config(self) -> Path:
+        return self.base / "meshd.toml"
+
+    def __call__(self, verb: str) -> Answer:
+        done = subprocess.run(
+            [*self.shell, str(self.base / "rc.d-meshd"), verb],
+            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=DEADLINE_SECONDS,
+        )
+        return Answer(status=done.returncode, output=done.stdout, errors=done.stderr)
+
+    def log(self) -> list[str]:
+        path = self.base / "log"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def pid(self, name: str) -> int:
+        return int((self.base / "run" / f"{name}.pid").read_text())
+
+    def await_(self, what: str, true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not true():
+            assert time.monotonic() < deadline, f"{what} did not happen; the log: {self.log()}"
+            time.sleep(0.01)
+
+    def await_log(self, line: str) -> None:
+        self.await_(f"{line!r} in the log", lambda: line in self.log())
+
+    def start(self) -> Answer:
+        answer = self("start")
+        if answer.status == 0:
+            self.await_("daemon.pid", (self.base / "run" / "daemon.pid").exists)
+            self.await_log("meshd is up")
+        return answer
+
+
+def write_program(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture(params=sorted(INSTALLED_SHELLS))
+def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
+    base = tmp_path
+    for name, text in (("meshd", MESHD), ("daemon", DAEMON)):
+        write_program(base / "bin" / name, text.format(base=base, python=sys.executable))
+    write_program(base / "bin" / "install", INSTALL)
+    stub = STUB.read_text().replace("@BASE@", str(base)).replace("@PYTHON@", sys.executable)
+    (base / "rc.subr").write_text(stub)
+    script = SCRIPT.read_text()
+    for real, ours in (
+        ("/etc/rc.subr", base / "rc.subr"),
+        ("/usr/local/bin/meshd", base / "bin" / "meshd"),
+        ("/usr/sbin/daemon", base / "bin" / "daemon"),
+        ("/var/run/meshd", base / "run"),
+        ("install -d", f"{base}/bin/install -d"),
+    ):
+        assert real in script
+        script = script.replace(real, str(ours))
+    (base / "rc.d-meshd").write_text(script)
+    (base / "meshd.toml").write_text("[host]\n")
+    (base / "rc.conf").write_text(f'meshd_enable="YES"\nmeshd_config="{base}/meshd.toml"\n')
+    service = Service(base=base, shell=INSTALLED_SHELLS[request.param])
+    yield service
+    with contextlib.suppress(FileNotFoundError):
+        os.kill(service.pid("daemon"), signal.SIGTERM)
+    service.await_("the end of daemon", lambda: not (base / "run" / "daemon.pid").exists())
+
+
+def test_start_checks_then_joins_the_mesh_then_supervises(service: Service) -> None:
+    answer = service.start()
+    assert (answer.status, answer.output) == (0, "ok\nStarting meshd.\n")
+    assert service("status").output == f"meshd is running as pid {service.pid('daemon')}.\n"
+    calls = service.log()
+    config = service.config
+    before_daemon = calls[: next(i for i, call in enumerate(calls) if call.startswith("daemon "))]
+    assert before_daemon[:3] == [
+        f"meshd --config {config} check-config",
+        "kldload if_wg",
+        f"meshd --config {config} bring-up",
+    ]
+    assert f"meshd --config {config} run" in calls
+
+
+def test_a_second_start_is_refused_and_changes_nothing(service: Service) -> None:
+    service.start()
+    pids = service.pid("daemon"), service.pid("meshd")
+    before = service.log()
+    answer = service("start")
+    assert (answer.status, answer.errors) == (1, f"meshd already running?  (pid={pids[0]}).\n")
+    assert service.log() == before
+    assert (service.pid("daemon"), service.pid("meshd")) == pids
+
+
+def test_reload_signals_meshd_and_not_its_supervisor(service: Service) -> None:
+    service.start()
+    answer = service("reload")
+    assert (answer.status, answer.output) == (0, "ok\nReloading meshd.\n")
+    service.await_log("meshd got HUP")
+    assert "daemon got HUP" not in service.log()
+
+
+def test_reload_of_a_wrong_file_leaves_the_daemon_alone(service: Service) -> None:
+    service.start()
+    service.config.write_text("")
+    answer = service("reload")
+    assert answer.status == 1
+    assert f"meshd: {service.config}: empty" in answer.errors
+    assert service("status").status == 0
+    assert "meshd got HUP" not in service.log()
+
+
+def test_reload_without_a_daemon_says_so(service: Service) -> None:
+    answer = service("reload")
+    assert (answer.status, answer.output) == (1, "ok\nmeshd is not running.\n")
+
+
+def test_stop_ends_both_processes_and_a_second_stop_says_so(service: Service) -> None:
+    service.start()
+    meshd_pid = service.pid("meshd")
+    assert service("stop").status == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(meshd_pid, 0)
+    answer = service("stop")
+    assert answer.status == 1
+    assert answer.errors.startswith("meshd not running?")
+    assert service("status").output == "meshd is not running.\n"
+
+
+def test_a_new_host_without_a_cache_starts_all_the_same(service: Service) -> None:
+    (service.base / "no-cache").touch()
+    answer = service.start()
+    assert answer.status == 0
+    assert "WARNING: meshd bring-up failed" in answer.errors
+    assert service("status").status == 0
+
+
+def test_bringup_alone_starts_no_daemon(service: Service) -> None:
+    assert service("bringup").status == 0
+    assert service.log() == [
+        f"meshd --config {service.config} check-config",
+        f"meshd --config {service.config} bring-up",
+    ]
+    assert service("status").status == 1
+
+
+@pytest.mark.parametrize("content", [None, ""], ids=["missing", "wrong"])
+def test_without_good_settings_nothing_is_started(service: Service, content: str | None) -> None:
+    if content is None:
+        service.config.unlink()
+    else:
+        service.config.write_text(content)
+    answer = service.start()
+    assert answer.status == 1
+    assert str(service.config) in answer.errors
+    assert not [call for call in service.log() if not call.endswith("check-config")]
+
+
+def test_checkconfig_starts_nothing(service: Service) -> None:
+    answer = service("checkconfig")
+    assert (answer.status, answer.output) == (0, "ok\n")
+    assert service.log() == [f"meshd --config {service.config} check-config"]
+
+
+def test_flags_of_rc_conf_reach_meshd_and_not_daemon(service: Service) -> None:
+    with (service.base / "rc.conf").open("a") as rc_conf:
+        rc_conf.write('meshd_flags="--verbose"\nmeshd_restart_delay="7"\n')
+    service.start()
+    (call,) = (line for line in service.log() if line.startswith("daemon "))
+    assert call.split() == [
+        "daemon", "-f", "-S", "-T", "meshd", "-P", f"{service.base}/run/daemon.pid",
+        "-p", f"{service.base}/run/meshd.pid", "-R", "7",
+        f"{service.base}/bin/meshd", "--config", str(service.config), "run", "--verbose",
+    ]
+
+
+def test_disabled_by_default(service: Service) -> None:
+    (service.base / "rc.conf").write_text(f'meshd_config="{service.config}"\n')
+    answer = service("start")
+    assert answer.output.startswith("Cannot 'start' meshd. Set meshd_enable to YES")
+    assert service.log() == []
+    assert service("onestart").status == 0
+    service.await_log("meshd is up")
+
+
+def test_the_mesh_is_up_before_the_jails() -> None:
+    """rc.d/jail requires LOGIN; rcorder(8) reads the first block of comments."""
+    header = dict(
+        line.removeprefix("# ").split(": ", 1)
+        for line in SCRIPT.read_text().splitlines()
+        if line.startswith(("# PROVIDE:", "# REQUIRE:", "# BEFORE:", "# KEYWORD:"))
+    )
+    assert header == {
+        "PROVIDE": "meshd", "REQUIRE": "DAEMON", "BEFORE": "LOGIN", "KEYWORD": "nojailvnet shutdown",
+    }
+
+
+def test_a_service_jail_is_never_used() -> None:
+    assert 'meshd_svcj="NO"' in SCRIPT.read_text()
+
+
+@pytest.mark.parametrize("shell", sorted(INSTALLED_SHELLS))
+def test_every_shell_can_parse_every_script(shell: str) -> None:
+    root = SCRIPT.parents[2]
+    for path in [SCRIPT, *sorted((root / "tools").glob("*.sh")), root / "tools" / "kernel-lab-init"]:
+        done = subprocess.run([*SHELLS[shell], "-n", str(path)], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, f"{path}: {done.stderr}"
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+def test_shellcheck_has_nothing_to_say() -> None:
+    root = SCRIPT.parents[2]
+    tools = sorted(str(path) for path in (root / "tools").glob("*.sh"))
+    for argv in (["-s", "sh", "-e", "SC2034,SC1091,SC3043", str(SCRIPT)], ["-s", "sh", *tools]):
+        done = subprocess.run(["shellcheck", *argv], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout
