@@ -1,0 +1,49 @@
+# Works with both make(1)s: bmake (FreeBSD) and GNU make.
+#
+#   make demo        a whole mesh on this machine, checked, in under a minute (root)
+#   make check       lint, types, import contracts and unit tests; under a minute
+#   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
+#   make bench       the measurements
+#   make lab         the demo's mesh, left standing to play with (root)
+#   make lab-kernel  the tests on a real Linux kernel's WireGuard, in a virtual machine
+#   make garage      builds the Garage that the store tests use
+
+FAST = not root and not garage and not kernel and not slow
+
+.PHONY: all setup static check test demo bench lab lab-kernel garage clean
+
+all: check
+
+setup:
+	@sh tools/setup.sh
+
+static: setup
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+check: static
+	.venv/bin/python -m pytest -m '$(FAST)'
+
+test: static
+	sh tools/test.sh
+
+demo: setup
+	.venv/bin/wgctl demo --check
+
+bench: setup
+	.venv/bin/python -m bench.run
+
+lab: setup
+	.venv/bin/wgctl demo --keep
+
+lab-kernel: setup
+	sh tools/kernel-lab.sh
+
+garage: setup
+	sh tools/setup.sh garage
+	sh tools/garage.sh build
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

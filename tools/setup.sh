@@ -1,0 +1,173 @@
+#!/bin/sh
+#
+# Makes .venv in the checkout and installs the system packages that the tests need.
+#
+#   tools/setup.sh               everything but the kernel lab; under a second when nothing changed
+#   tools/setup.sh lab-kernel    the packages of the kernel lab
+#   tools/setup.sh garage        what building Garage needs, unless there is one
+#
+# PYTHON names the interpreter; without it the first Python >= 3.11 that can make a virtual
+# environment. Exit status 2: something is missing that only root can install.
+#
+# The FreeBSD part has not been run on FreeBSD yet.
+set -eu
+
+cd "$(dirname "$0")/.."
+checkout=$(pwd -P)
+PATH=$PATH:/usr/sbin:/sbin
+system=$(uname -s)
+stamp=.venv/.setup-stamp
+unfinished=.venv/.setup-unfinished
+
+say() { printf 'setup: %s\n' "$1"; }
+
+fail() {
+	printf 'setup: %s\n' "$1" >&2
+	exit 2
+}
+
+# COMMAND PACKAGE pairs: the packages whose command is not there.
+missing_packages() {
+	while [ $# -gt 0 ]; do
+		command -v "$1" >/dev/null 2>&1 || printf ' %s' "$2"
+		shift 2
+	done
+}
+
+# A Python >= 3.11 with the two modules that Debian ships apart from it.
+is_suitable() {
+	command -v "$1" >/dev/null 2>&1 &&
+		"$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+
+find_python() {
+	if [ -n "${PYTHON:-}" ]; then
+		is_suitable "$PYTHON" || fail "PYTHON=$PYTHON: Python >= 3.11 with venv and ensurepip expected"
+		printf '%s\n' "$PYTHON"
+		return
+	fi
+	for candidate in /usr/bin/python3 python3.13 python3.12 python3.11 python3; do
+		if is_suitable "$candidate"; then
+			command -v "$candidate"
+			return
+		fi
+	done
+}
+
+install_packages() {
+	[ $# -gt 0 ] || return 0
+	[ "$(id -u)" = 0 ] || fail "missing, and only root can install: $*"
+	say "installing $*"
+	case $system in
+	FreeBSD)
+		env ASSUME_ALWAYS_YES=yes pkg install -y "$@"
+		;;
+	*)
+		command -v apt-get >/dev/null 2>&1 || fail "no apt-get here; missing, by Debian's names: $*"
+		export DEBIAN_FRONTEND=noninteractive
+		apt-get -q update </dev/null
+		apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" </dev/null
+		;;
+	esac
+}
+
+linux_packages() {
+	missing_packages wg wireguard-tools wireguard-go wireguard-go ip iproute2 ping iputils-ping ps procps
+	[ -n "$python" ] || printf ' python3 python3-venv'
+}
+
+# PyPI has no wheels for FreeBSD, so what needs a compiler comes from its packages. wg(8),
+# ifconfig(8) and route(8) are in the base system.
+freebsd_packages() {
+	flavor=311
+	if [ -n "$python" ]; then
+		flavor=$("$python" -c 'import sys; print("%d%d" % sys.version_info[:2])')
+	else
+		printf ' python311'
+	fi
+	for name in pynacl click tomli-w prometheus-client msgspec rich botocore urllib3 pytest hypothesis; do
+		pkg info -e "py$flavor-$name" 2>/dev/null || printf ' py%s-%s' "$flavor" "$name"
+	done
+}
+
+kernel_lab_packages() {
+	missing_packages qemu-system-x86_64 qemu-system-x86 depmod kmod cpio cpio timeout coreutils
+	# Only a static one runs before there is a root file system.
+	dpkg-query -W -f '${db:Status-Status}' busybox-static 2>/dev/null | grep -qx installed || printf ' busybox-static'
+}
+
+# Debian 12 has two versions of Rust; Garage needs the one kept new for the web browsers.
+garage_packages() {
+	PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+	if grep -qx 'VERSION_ID="12"' /etc/os-release; then rust='cargo-web'; else rust=cargo; fi
+	missing_packages cargo "$rust" cc 'gcc libc6-dev' pkg-config pkg-config
+}
+
+needed_packages() {
+	case $system in
+	FreeBSD) is_fresh || freebsd_packages ;;
+	*) linux_packages ;;
+	esac
+}
+
+# What the virtual environment depends on. The path is part of it: a moved one is broken.
+fingerprint() { printf '%s\n' "$checkout" "$(cat pyproject.toml tools/setup.sh | cksum)"; }
+
+is_fresh() { [ -x .venv/bin/python ] && [ -r "$stamp" ] && [ "$(cat "$stamp")" = "$(fingerprint)" ]; }
+
+# Whether .venv was made here, whole, and its interpreter still runs.
+is_repairable() {
+	[ ! -e "$unfinished" ] && .venv/bin/python -m pip --version >/dev/null 2>&1 || return 1
+	case $(sed -n 's/^command = //p' .venv/pyvenv.cfg) in
+	*" $checkout/.venv") return 0 ;;
+	*) return 1 ;;
+	esac
+}
+
+make_environment() {
+	site_packages=
+	extras='.[s3,dev]'
+	if [ "$system" = FreeBSD ]; then
+		site_packages=--system-site-packages
+		extras='.[s3]'
+	fi
+	if ! is_repairable; then
+		python=$(find_python)
+		[ -n "$python" ] || fail "no Python >= 3.11 with venv and ensurepip found (PYTHON names one)"
+		say "making .venv with $python"
+		rm -rf .venv
+		mkdir .venv
+		: >"$unfinished"
+		# shellcheck disable=SC2086 # empty or one word
+		"$python" -m venv $site_packages "$checkout/.venv"
+	fi
+	: >"$unfinished"
+	say "installing the Python packages"
+	.venv/bin/python -m pip install --disable-pip-version-check --no-input --editable "$extras" </dev/null
+	fingerprint >"$stamp"
+	rm -f "$unfinished"
+	say "done"
+}
+
+case ${1:-} in
+'')
+	python=$(find_python) || exit
+	# shellcheck disable=SC2046 # a list of names
+	install_packages $(needed_packages)
+	is_fresh || make_environment
+	;;
+lab-kernel)
+	[ "$system $(uname -m)" = 'Linux x86_64' ] || fail "the kernel lab needs Linux on amd64"
+	# shellcheck disable=SC2046 # a list of names
+	install_packages $(kernel_lab_packages)
+	;;
+garage)
+	sh tools/garage.sh >/dev/null 2>&1 && exit 0
+	[ "$system" = Linux ] || exit 0
+	# shellcheck disable=SC2046 # a list of names
+	install_packages $(garage_packages)
+	;;
+*)
+	fail "unknown argument '$1': nothing, lab-kernel or garage expected"
+	;;
+esac

@@ -1,0 +1,47 @@
+#!/bin/sh
+#
+# The whole test suite: on this machine everything that its kernel allows, then the tests that
+# need the kernel's own WireGuard in the kernel lab. Both run even if the first fails. The last
+# line is the sum of both. Called by `make test`, after the static checks.
+set -u
+
+cd "$(dirname "$0")/.." || exit 1
+results=$(mktemp -d "${TMPDIR:-/tmp}/meshd-test.XXXXXX") || exit 1
+trap 'rm -rf "$results"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Continuous integration has to have a Garage: there its tests fail without one.
+if [ "${CI:-}" = true ]; then
+	sh tools/setup.sh garage && sh tools/garage.sh build || exit 1
+fi
+
+# stage NAME COMMAND...: the output on ours and in a file, the exit status beside it.
+stage() {
+	name=$1
+	shift
+	printf '\n== %s\n' "$name"
+	{
+		"$@" 2>&1
+		echo "$?" >"$results/$name.status"
+	} | tee "$results/$name.output"
+}
+
+# The sum of one outcome ("passed") over the closing lines of both stages.
+count() {
+	for output in "$results"/*.output; do
+		grep -E '^[0-9]+ [a-z]+(, [0-9]+ [a-z]+)* in [0-9.]+s' "$output" | tail -n 1
+	done | tr ',' '\n' | awk -v word="$1" '$2 ~ "^" word "s?$" { sum += $1 } END { print sum + 0 }'
+}
+
+stage machine timeout --foreground -s INT -k 60 2400 .venv/bin/python -m pytest -m 'not kernel'
+stage kernel-lab sh tools/kernel-lab.sh
+failures=$(($(count failed) + $(count error)))
+for name in machine kernel-lab; do
+	status=$(cat "$results/$name.status")
+	[ "$status" = 0 ] && continue
+	printf '%s: exit status %s\n' "$name" "$status"
+	[ "$failures" -gt 0 ] || failures=1 # a stage that broke down without a verdict
+done
+printf '\n%s passed, %s failed, %s skipped\n' "$(count passed)" "$failures" "$(count skipped)"
+[ "$failures" -eq 0 ]
