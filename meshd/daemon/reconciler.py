@@ -13,6 +13,7 @@ from pathlib import Path
 
 from meshd.apply import apply_changes
 from meshd.backend.base import Backend
+from meshd.backend.forwarding import read_forwarding
 from meshd.daemon.follower import disk_failed
 from meshd.daemon.state import AppliedNote, HostState
 from meshd.errors import BackendError, StoreError
@@ -28,6 +29,7 @@ from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.plan import Plan, build_plan
 from meshd.plan.render import render_wg_quick
 from meshd.plan.safety import SafetyLimits
+from meshd.settings import FREEBSD
 from meshd.store.atomic import write_file
 
 
@@ -95,11 +97,13 @@ class Reconciler:
         state: HostState,
         hid: str,
         clock: Callable[[], float],
+        forwarding: Callable[[int], bool | None] = read_forwarding,
     ) -> None:
         self._backend = backend
         self._state = state
         self._hid = hid
         self._clock = clock
+        self._forwarding = forwarding
         self._builder = DesiredBuilder()
         self._applied = state.read_applied()
         self._boot_text: str | None = None
@@ -145,7 +149,7 @@ class Reconciler:
             plan, observed, desired = self._plan(view, local, max_removed_share)
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
-        conditions = list(plan.conflicts)
+        conditions = [*plan.conflicts, *self._check_forwarding(view)]
         if view.own_revocation is not None:
             conditions.append(_revoked(view))
         if plan.objections and not force:
@@ -184,6 +188,21 @@ class Reconciler:
             admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
         )
         return build_plan(observed, desired, limits), observed, desired
+
+    def _check_forwarding(self, view: MeshView) -> list[Condition]:
+        networks = view.own.networks if view.own else frozenset()
+        off = [v for v in sorted({n.version for n in networks}) if self._forwarding(v) is False]
+        if not off or FREEBSD:  # there, jails that share the host's addresses need none
+            return []
+        families = " and ".join(f"IPv{version}" for version in off)
+        return [
+            Condition(
+                code="forwarding_off",
+                severity=Severity.WARNING,
+                text=f"this host announces jail networks, but its kernel does not forward {families}: "
+                "wgctl doctor says what to set",
+            )
+        ]
 
     def _record(
         self, membership: Membership, desired: DesiredState, boot_file: Path | None

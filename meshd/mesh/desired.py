@@ -188,7 +188,8 @@ def _interface_addresses(own: Host | None) -> frozenset[IPInterface]:
 def _explain_removals(
     view: MeshView, wanted: Mapping[PublicKey, DesiredPeer], present: Mapping[PublicKey, Peer]
 ) -> Mapping[PublicKey, str]:
-    """A signed revoke, or a newer record with another key, explains that a peer goes."""
+    """A signed revoke, a signed end of a grant, or a newer record with another key explains that
+    a peer goes."""
     leaving = [peer for key, peer in present.items() if key not in wanted]
     if not leaving:
         return {}
@@ -199,6 +200,9 @@ def _explain_removals(
     for revocation in view.membership.revoked.values():
         text = f"{revocation.name} revoked by {revocation.provenance}: {revocation.why}"
         reasons.update(_by_network(revocation.addresses, text))
+    for host in view.membership.expired.values():
+        text = f"the grant of {host.name} by {host.provenance} ended at {host.expires_at}"
+        reasons.update(_by_network(host.addresses, text))
     for host in view.peers:
         assert host.record is not None
         text = f"{host.name} has another key since record version {host.record.version}"

@@ -323,6 +323,19 @@ def test_a_second_daemon_on_the_same_socket_is_refused(tmp_path: Path, mesh: Sig
     asyncio.run(scenario())
 
 
+def test_jails_behind_a_kernel_that_does_not_forward_are_said(tmp_path: Path, mesh: SignedMesh) -> None:
+    settings = settings_for(tmp_path, jails={"networks": ["10.17.1.0/24"]})
+    store = full_store(mesh)
+    host = mesh.hosts["tesla"]
+    rig = build_rig(tmp_path, mesh, host, stores=(store,), settings=settings, forwarding=False)
+
+    async def scenario() -> None:
+        async with running(rig):
+            assert await rig.codes() == {"forwarding_off"}
+
+    asyncio.run(scenario())
+
+
 def test_the_status_holds_no_secret(tmp_path: Path, mesh: SignedMesh) -> None:
     host = mesh.hosts["tesla"]
     rig = build_rig(tmp_path, mesh, host)

@@ -102,6 +102,7 @@ def build_rig(
     stores: tuple[ObjectStore, ...] | None = None,
     settings: Settings | None = None,
     backend: MemoryBackend | None = None,
+    forwarding: bool = True,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet."""
     settings = settings or settings_for(directory)
@@ -138,7 +139,9 @@ def build_rig(
         key=LocalKey(private_key=key, created_at=created_at),
         hid=host.hid,
         backend=backend,
-        reconciler=Reconciler(backend=backend, state=state, hid=host.hid, clock=clock),
+        reconciler=Reconciler(
+            backend=backend, state=state, hid=host.hid, clock=clock, forwarding=lambda version: forwarding
+        ),
         follower=follower,
         prober=prober,
         clock=clock,
