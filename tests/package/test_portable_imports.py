@@ -14,7 +14,8 @@ class Block:
 sys.meta_path.insert(0, Block())
 sys.platform = "freebsd15"
 import meshd, wgctl
-linux_only = {"meshd.backend.linux", "meshd.backend.netlink", "meshd.backend.netlink_attributes",
+linux_only = {"meshd.backend.linux", "meshd.backend.netlink",
+              "meshd.backend.netlink_attributes",
               "meshd.backend.netlink_messages", "meshd.backend.netlink_routes", "meshd.backend.netlink_socket",
               "meshd.backend.wireguard_attributes"}
 loaded = 0
