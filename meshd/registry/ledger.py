@@ -16,7 +16,7 @@ from meshd.model.condition import Condition, Severity
 from meshd.model.host import Membership
 from meshd.registry.admission import Admission as Admission
 from meshd.registry.admission import FutureError, PendingError, StaleError
-from meshd.registry.assembly import RootAssembly
+from meshd.registry.assembly import Proposal, RootAssembly
 from meshd.registry.attach import Attachments, attach_records
 from meshd.registry.envelope import (
     Envelope,
@@ -151,6 +151,10 @@ class Ledger:
     def entries(self) -> tuple[LogEntry, ...]:
         """Every verified statement held, in the order of Lamport number and hash."""
         return tuple(sorted(self._entries.values(), key=lambda entry: entry.order))
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        """Roots that wait for signatures. Nothing follows from them."""
+        return self._assembly.proposals(self._chain)
 
     def reduction(self) -> MemberReduction:
         """What the statements say, without host records."""
