@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
 from meshd.registry.cache import RegistryCache
+from meshd.registry.envelope import Envelope, payload_hash
 from meshd.registry.layout import HOST_PREFIX, LogKeyName, mesh_prefix, parse_object_key
 from meshd.registry.ledger import Ledger
+from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant
 from meshd.registry.sync import PollMemory, poll, publish
@@ -27,6 +29,7 @@ from wgctl.home import AdminHome, open_home
 from wgctl.journal import Journal, read_journal, write_journal
 from wgctl.options import Options
 from wgctl.output import note
+from wgctl.proposals import read_proposals, write_proposals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,10 @@ class ReadRegistry:
 
 @dataclass(slots=True)
 class AdminSession:
-    """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete."""
+    """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete.
+
+    ``proposed``: what this home has signed of roots that are not complete yet.
+    """
 
     home: AdminHome
     cache: RegistryCache
@@ -47,6 +53,7 @@ class AdminSession:
     journal: Journal
     stores: list[ObjectStore]
     failures: list[str]
+    proposed: list[tuple[str, bytes]]
     reached: list[ObjectStore] = field(default_factory=list)
 
     def sync(self, *, now: float) -> None:
@@ -58,6 +65,7 @@ class AdminSession:
             else:
                 self.failures.append(outcome.error)
         self.cache.save(self.ledger)
+        self._forget_decided()
         for store in list(self.reached):
             try:
                 publish(store, self._missing(store, now), mesh_id=self.ledger.mesh_id)
@@ -65,8 +73,11 @@ class AdminSession:
                 self.failures.append(str(error))
 
     def require_store(self) -> None:
-        """StoreError unless a store answered: what is signed on an old view may collide."""
-        if not self.reached:
+        """StoreError unless a store answered: what is signed on an old view may collide.
+
+        An air-gapped home signs on what was imported, which is all that it can ever know.
+        """
+        if not self.reached and not self.home.mesh.air_gapped:
             raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
 
     def check_own_log(self) -> None:
@@ -97,6 +108,8 @@ class AdminSession:
     def signer(self) -> LogSigner:
         """What signs our log, after all that speaks against signing was looked at."""
         self.require_store()
+        if not self.home.mesh.admin_kid:
+            self.home.read_admin_key()  # says that there is none
         self.check_own_log()
         return LogSigner(self.ledger, self.home.read_admin_key())
 
@@ -122,6 +135,41 @@ class AdminSession:
         self.publish(objects, what=f"signed as statement {name.seq}")
         return name.seq
 
+    def commit_root(self, envelope: Envelope) -> bool:
+        """Make what we signed of a root last here, then publish it; whether the root is now in force.
+
+        Errors as ``commit``. What is not complete yet stays in a file of its own, since nobody else
+        can be relied on to keep it.
+        """
+        pieces = root_objects(envelope)
+        for key, body in pieces:
+            admission = self.ledger.offer(key, body, now=math.inf)
+            if admission.outcome == "refused":
+                raise RegistryError(f"{key}: {admission.reason}")
+        self.proposed = [*self.proposed, *pieces]
+        write_proposals(self.home.directory, self.proposed)
+        self.cache.save(self.ledger)
+        hash_hex = payload_hash(envelope.payload)
+        in_force = any(root.hash == hash_hex for root in self.ledger.chain.roots)
+        self._forget_decided()
+        self.publish(pieces, what="the signed root is")
+        return in_force
+
+    def keep(self, pieces: Iterable[tuple[str, str]]) -> None:
+        """Keep and publish pieces of roots that another home proposed, as if they were ours."""
+        self.proposed = list(dict([*self.proposed, *((key, body.encode()) for key, body in pieces)]).items())
+        write_proposals(self.home.directory, self.proposed)
+
+    def _forget_decided(self) -> None:
+        """Drop our pieces of roots that are in force, which the cache keeps, or can never be."""
+        version = self.ledger.chain.version
+        open_pieces = [
+            item for item in self.proposed if getattr(parse_object_key(item[0]), "version", 0) > version
+        ]
+        if open_pieces != self.proposed:
+            write_proposals(self.home.directory, open_pieces)
+            self.proposed = open_pieces
+
     def publish(self, objects: Sequence[tuple[str, bytes]], *, what: str) -> None:
         """Publish at every store that answered; StoreError when none takes it."""
         failures = []
@@ -130,6 +178,8 @@ class AdminSession:
                 publish(store, objects, mesh_id=self.ledger.mesh_id)
             except StoreError as error:
                 failures.append(str(error))
+        if self.home.mesh.air_gapped:
+            return
         if len(failures) == len(self.reached):
             raise StoreError(
                 f"{what}, kept in {self.home.directory}, but NOT published: {'; '.join(failures)}; "
@@ -147,7 +197,8 @@ class AdminSession:
         prefix = mesh_prefix(self.ledger.mesh_id)
         present = {info.key.removeprefix(prefix) for info in store.list(prefix)}
         members = self.ledger.membership(now).hosts
-        absent = [(key, body) for key, body in self.ledger.objects() if key not in present]
+        objects = [*self.ledger.objects(), *self.proposed]
+        absent = [(key, body) for key, body in objects if key not in present]
         # A listing may be short, and only its host may replace a record: look before writing.
         return [
             (key, body)
@@ -159,20 +210,22 @@ class AdminSession:
 @contextlib.contextmanager
 def open_session(options: Options) -> Iterator[AdminSession]:
     """Lock the admin home and load its verified registry; nothing is asked of any store yet."""
-    home = open_home(options.home)
+    home = open_home(options.home, options.passphrase)
     with home.locked(), contextlib.ExitStack() as stack:
         journal = read_journal(home.directory)
         cache = home.cache
         ledger = cache.load()
-        for key, body in journal.objects:
+        proposed = read_proposals(home.directory)
+        for key, body in (*journal.objects, *proposed):
             ledger.offer(key, body, now=math.inf)
+        urls = () if home.mesh.air_gapped else (*home.mesh.stores, *ledger.chain.root.stores)
         stores, failures = open_stores(
-            [*home.mesh.stores, *ledger.chain.root.stores],
+            urls,
             Path(home.mesh.credentials) if home.mesh.credentials else None,
         )
         for store in stores:
             stack.callback(store.close)
-        yield AdminSession(home, cache, ledger, journal, stores, failures)
+        yield AdminSession(home, cache, ledger, journal, stores, failures, proposed)
 
 
 def open_stores(urls: Sequence[str], credentials_path: Path | None) -> tuple[list[ObjectStore], list[str]]:

@@ -104,7 +104,7 @@ class Fleet:
         self.wgctl("init", *self.init_arguments(name))
 
     def init_arguments(self, name: str) -> tuple[object, ...]:
-        return "--name", name, "--store", self.store_url, "--range", MESH_RANGE
+        return "--name", name, "--store", self.store_url, "--range", MESH_RANGE, "--no-passphrase"
 
     def prepare(self, site: NamedSite, *, jails: int = 2) -> Member:
         """A host on the underlay with its settings and keys, that nobody knows yet."""

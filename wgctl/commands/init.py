@@ -41,12 +41,16 @@ DEFAULT_MAX_HOSTS: Final = 1000
 @click.option("--admin-name", default="admin", show_default=True, help="Your name in the registry's log.")
 @click.option("--credentials", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="S3 access key and secret key as JSON, mode 0600.")
+@click.option("--no-passphrase", is_flag=True,
+              help="Leave the key files unprotected: for scripts, and for homes on an encrypted disk.")
+@click.option("--air-gapped", is_flag=True,
+              help="This machine never asks a store: wgctl export and import carry everything.")
 @json_option
 @pass_options
 def command(
     options: Options, name: str, stores: tuple[str, ...], overlay: IPNetwork, range6: IPNetwork | None,
     jails: tuple[IPNetwork, ...], pools: tuple[IPNetwork, ...], max_hosts: int, admin_name: str,
-    credentials: Path | None, as_json: bool,
+    credentials: Path | None, no_passphrase: bool, air_gapped: bool, as_json: bool,
 ) -> None:
     """Found a mesh: keys, first root document, store.
 
@@ -61,9 +65,10 @@ def command(
     context = click.get_current_context()
     given6 = context.get_parameter_source("range6") is click.core.ParameterSource.COMMANDLINE
     link = range6 if given6 else _random_ula()
-    opened, failures = open_stores(stores, credentials)
+    opened, failures = open_stores(() if air_gapped else stores, credentials)
     if failures:
         raise ConfigError(failures[0])
+    passphrase = options.passphrase.choose(protect=not no_passphrase)
     try:
         mesh = create_mesh(
             name=name,
@@ -78,11 +83,11 @@ def command(
         )
     except RegistryError as error:
         raise ConfigError(f"no mesh can be founded so: {error}") from None
-    _make_home(options.home, mesh, opened, credentials)
+    _make_home(options.home, mesh, opened, credentials, passphrase, air_gapped=air_gapped)
     if as_json:
         write_json(_document(options.home, mesh))
     else:
-        _show(options.home, mesh)
+        _show(options.home, mesh, sealed=passphrase is not None)
 
 
 def _random_ula() -> IPNetwork:
@@ -94,7 +99,8 @@ def _random_ula() -> IPNetwork:
 
 
 def _make_home(
-    directory: Path, mesh: NewMesh, stores: Sequence[ObjectStore], credentials: Path | None
+    directory: Path, mesh: NewMesh, stores: Sequence[ObjectStore], credentials: Path | None,
+    passphrase: bytes | None, *, air_gapped: bool,
 ) -> None:
     """Keys and cache first, in a directory that only becomes the home once a store has the root."""
     from meshd.registry.cache import RegistryCache
@@ -114,9 +120,10 @@ def _make_home(
                 root_kid=mesh.root_key.kid,
                 stores=root.stores,
                 credentials=str(credentials.absolute()) if credentials else "",
+                air_gapped=air_gapped,
             ),
-            admin=mesh.admin_key,
-            root=mesh.root_key,
+            {"admin": mesh.admin_key, "root": mesh.root_key},
+            passphrase,
         )
         RegistryCache(building / REGISTRY_DIRECTORY).create(Ledger(mesh.chain))
         failures = []
@@ -125,7 +132,7 @@ def _make_home(
                 publish(store, mesh.objects, mesh_id=root.mesh)
             except StoreError as error:
                 failures.append(str(error))
-        if len(failures) == len(stores):
+        if failures and len(failures) == len(stores):
             raise StoreError(f"no mesh was founded, as no store takes its root: {'; '.join(failures)}")
     for failure in failures:
         note(f"wgctl: warning: {failure}; the next wgctl command tries again")
@@ -151,7 +158,7 @@ def _document(home: Path, mesh: NewMesh) -> dict[str, object]:
     }
 
 
-def _show(home: Path, mesh: NewMesh) -> None:
+def _show(home: Path, mesh: NewMesh, *, sealed: bool) -> None:
     from meshd.registry.signing import render_fingerprint, render_recovery_words
 
     root = mesh.chain.root
@@ -161,7 +168,10 @@ def _show(home: Path, mesh: NewMesh) -> None:
     click.echo(f"hosts        {' '.join(root.ranges.overlay)}")
     click.echo(f"jails        {' '.join(root.ranges.jail)}")
     click.echo(f"stores       {' '.join(root.stores)}")
-    click.echo(f"home         {home} (keys inside, not encrypted: keep it on an encrypted disk)")
+    keys = "keys inside, sealed by your passphrase" if sealed else (
+        "keys inside, not sealed: keep it on an encrypted disk"
+    )
+    click.echo(f"home         {home} ({keys})")
     click.echo("\nRECOVERY KEY, shown this once. Write it on paper and keep it away from this machine:\n")
     click.echo(f"    {' '.join(words[:7])}\n    {' '.join(words[7:])}\n")
     click.echo("Whoever has it can take the mesh over; without it, losing this home means founding anew.\n")
