@@ -21,6 +21,7 @@ from meshd.backend.base import Backend
 from meshd.daemon.control import ControlServer
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
+from meshd.daemon.watch import KernelWatch
 from meshd.errors import BackendError, ConfigError, MeshError
 from meshd.mesh.desired import LocalDevice
 from meshd.model.condition import Condition, Severity
@@ -111,6 +112,7 @@ class Daemon:
         self._kernel_lock = asyncio.Lock()
         self._wake_registry = asyncio.Event()
         self._wake_kernel = asyncio.Event()
+        self._watch = KernelWatch(self._wake_kernel.set)
         self._stopping = asyncio.Event()
         self._tracker = ConditionTracker()
         self._conditions: dict[str, tuple[Condition, ...]] = {"start": conditions}
@@ -133,6 +135,7 @@ class Daemon:
             await self._describe()
             await self._reconcile()
             await self._start_prober()
+            self._watch.start()
             tasks = [asyncio.create_task(self._follow_loop()), asyncio.create_task(self._kernel_loop())]
             stopping = asyncio.create_task(self._stopping.wait())
             event(log, logging.INFO, "started", hid=self._hid[:8], version=read_version())
@@ -142,6 +145,7 @@ class Daemon:
             for task in finished - {stopping}:
                 task.result()  # a loop never ends by itself: this raises what ended it
         finally:
+            self._watch.stop()
             await control.close()
             await self._prober.stop()
             await asyncio.to_thread(self._close_metrics)
