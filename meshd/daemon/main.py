@@ -78,7 +78,7 @@ def bring_up(config: Path) -> int:
 
     settings = read_settings(config)
     state = HostState(settings.state_dir)
-    parts = open_reconciler(settings, state, time.time)
+    parts = open_reconciler(settings, state, time.time, courtesy_seconds=0.0)  # there is no next turn
     try:
         turn = parts.reconciler.turn(
             parts.ledger.membership(time.time()),

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from meshd.apply import apply_changes
 from meshd.backend.base import Backend
@@ -32,11 +33,17 @@ from meshd.plan.safety import SafetyLimits
 from meshd.settings import FREEBSD
 from meshd.store.atomic import write_file
 
+COURTESY_SECONDS: Final = 0.5
+"""How long the end with the greater hid lets the other end of a new pair speak first: longer than any
+one-way delay, so that two that learn of each other together do not collide, and no longer, because
+the other end may have spoken before we were there to hear it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """What one turn found and did. ``moved``: peers must hear from us at once, because the
-    interface or its port is new and they would go on sending to the old place."""
+    interface or its port is new and they would go on sending to the old place. ``awaited``:
+    hids of new peers whose turn it is to speak first; look again in COURTESY_SECONDS."""
 
     outcome: str
     at: float
@@ -48,6 +55,7 @@ class Turn:
     failed: tuple[str, ...] = ()
     not_attempted: int = 0
     moved: bool = False
+    awaited: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
 
     def plan_status(self) -> PlanStatus:
@@ -98,12 +106,16 @@ class Reconciler:
         hid: str,
         clock: Callable[[], float],
         forwarding: Callable[[int], bool | None] = read_forwarding,
+        courtesy_seconds: float = COURTESY_SECONDS,
     ) -> None:
         self._backend = backend
         self._state = state
         self._hid = hid
         self._clock = clock
         self._forwarding = forwarding
+        self._courtesy_seconds = courtesy_seconds
+        self._met_at: dict[str, float] = {}
+        self._awaited: frozenset[str] = frozenset()
         self._builder = DesiredBuilder()
         self._applied = state.read_applied()
         self._boot_text: str | None = None
@@ -139,6 +151,7 @@ class Reconciler:
         def end(outcome: str, **parts: object) -> Turn:
             return Turn(
                 outcome=outcome, at=now, duration_seconds=time.monotonic() - started, view=view,
+                awaited=self._awaited,
                 **{"plan": None, "observed": None, **parts},  # type: ignore[arg-type]
             )
 
@@ -180,7 +193,8 @@ class Reconciler:
         self, view: MeshView, local: LocalDevice, max_removed_share: float
     ) -> tuple[Plan, ObservedState, DesiredState]:
         observed = self._backend.observe(local.interface)
-        desired = self._builder.build(view, local, observed, now=self._clock())
+        self._awaited = self._await_first_words(view, observed)
+        desired = self._builder.build(view, local, observed, now=self._clock(), awaited=self._awaited)
         limits = SafetyLimits(
             max_removed_share=max_removed_share,
             view_generation=view.membership.generation,
@@ -203,6 +217,23 @@ class Reconciler:
                 "wgctl doctor says what to set",
             )
         ]
+
+    def _await_first_words(self, view: MeshView, observed: ObservedState) -> frozenset[str]:
+        """The hids of new peers that should call us, which they can when they know where we are."""
+        now, met_at = time.monotonic(), self._met_at
+        self._met_at = {host.hid: met_at.get(host.hid, now) for host in view.peers}
+        own = view.own.record if view.own else None
+        if own is None or not own.endpoints:
+            return frozenset()
+        present = observed.device.peers if observed.device else {}
+        return frozenset(
+            host.hid
+            for host in view.peers
+            if host.hid < self._hid
+            and now - self._met_at[host.hid] < self._courtesy_seconds
+            and host.record is not None
+            and not ((peer := present.get(host.record.public_key)) and peer.stats.latest_handshake_at)
+        )
 
     def _record(
         self, membership: Membership, desired: DesiredState, boot_file: Path | None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
-from meshes import NOW, SignedMesh
+from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.backend.memory import MemoryBackend
 from meshd.errors import ConfigError, ControlError
@@ -217,6 +217,34 @@ def test_an_interface_that_a_third_party_destroyed_is_made_again_and_peers_hear_
             assert (await rig.apply()).outcome == "applied"
             assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr")
             assert rig.prober.nudges > nudges
+
+    asyncio.run(scenario())
+
+
+def test_of_two_new_peers_exactly_one_may_speak_first_and_the_other_one_soon_after(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    first, second = sorted((mesh.hosts["tesla"], mesh.hosts["newton"]), key=lambda host: host.hid)
+    store = full_store(mesh)
+
+    def endpoint_of(rig: Rig, other: SignedHost) -> str | None:
+        device = rig.kernel().device
+        assert device is not None
+        endpoint = device.peers[other.wireguard.public()].config.endpoint
+        return str(endpoint) if endpoint else None
+
+    async def scenario() -> None:
+        speaker = build_rig(tmp_path / "1", mesh, first, stores=(store,), courtesy_seconds=3600)
+        listener = build_rig(tmp_path / "2", mesh, second, stores=(store,), courtesy_seconds=3600)
+        async with running(speaker), running(listener):
+            assert endpoint_of(speaker, second) is not None
+            assert second.hid in {target.hid for target in speaker.prober.targets}
+            assert endpoint_of(listener, first) is None
+            assert first.hid not in {target.hid for target in listener.prober.targets}
+        later = build_rig(tmp_path / "2", mesh, second, stores=(store,), backend=listener.backend)
+        async with running(later):
+            assert endpoint_of(later, first) is not None
+            assert first.hid in {target.hid for target in later.prober.targets}
 
     asyncio.run(scenario())
 

@@ -101,6 +101,17 @@ def test_a_live_roamed_endpoint_outranks_the_registry_and_a_dead_one_does_not() 
     assert next(iter(dead.peers.values())).config.endpoint == Endpoint.parse("198.18.0.2:51820")
 
 
+def test_a_new_peer_whose_turn_it_is_to_speak_first_gets_no_endpoint_and_a_known_one_keeps_it() -> None:
+    view = build_view(membership(host(1), host(2)), host(1).hid)
+    config = PeerConfig(
+        public_key=PublicKey(bytes([2]) * 32), allowed_ips=frozenset(),
+        endpoint=Endpoint.parse("198.18.0.2:51820"),
+    )
+    for state, expected in ((observed(), None), (observed(config), config.endpoint)):
+        desired = DesiredBuilder().build(view, LOCAL, state, now=NOW, awaited={host(2).hid})
+        assert next(iter(desired.peers.values())).config.endpoint == expected
+
+
 def test_several_endpoints_of_a_silent_peer_are_each_tried() -> None:
     record = host(2).record
     assert record is not None

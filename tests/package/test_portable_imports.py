@@ -14,10 +14,8 @@ class Block:
 sys.meta_path.insert(0, Block())
 sys.platform = "freebsd15"
 import meshd, wgctl
-linux_only = {"meshd.backend.linux", "meshd.backend.netlink",
-              "meshd.backend.netlink_attributes",
-              "meshd.backend.netlink_messages", "meshd.backend.netlink_routes", "meshd.backend.netlink_socket",
-              "meshd.backend.wireguard_attributes"}
+netlink = {"netlink", "netlink_attributes", "netlink_messages", "netlink_routes", "netlink_socket"}
+linux_only = {f"meshd.backend.{name}" for name in (*netlink, "linux", "linux_links", "wireguard_attributes")}
 loaded = 0
 for package in (meshd, wgctl):
     for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

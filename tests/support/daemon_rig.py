@@ -103,6 +103,7 @@ def build_rig(
     settings: Settings | None = None,
     backend: MemoryBackend | None = None,
     forwarding: bool = True,
+    courtesy_seconds: float = 0.0,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet."""
     settings = settings or settings_for(directory)
@@ -140,7 +141,8 @@ def build_rig(
         hid=host.hid,
         backend=backend,
         reconciler=Reconciler(
-            backend=backend, state=state, hid=host.hid, clock=clock, forwarding=lambda version: forwarding
+            backend=backend, state=state, hid=host.hid, clock=clock, forwarding=lambda version: forwarding,
+            courtesy_seconds=courtesy_seconds,
         ),
         follower=follower,
         prober=prober,

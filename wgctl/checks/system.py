@@ -42,7 +42,7 @@ def check_forwarding(settings: Settings) -> Iterator[Check]:
         name = f"forwarding IPv{version}"
         value = read_forwarding(version)
         if value is None:
-            yield warn(name, "the kernel does not tell", "see the manual, section Jails")
+            yield warn(name, "the kernel does not tell", "see docs/operating.md, section Jails")
         elif not value:
             yield warn(name, "off, though jail networks are announced", _forwarding_advice(version))
         else:
