@@ -74,8 +74,10 @@ class RegistryFollower:
         stores: Sequence[ObjectStore],
         clock: Callable[[], float],
         stale_after_seconds: float,
+        find_identity: Callable[[bytes], SigningKey | None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
+        self._find_identity = find_identity
         self._cache = cache
         self._identity = identity
         self._hid = hid
@@ -85,6 +87,11 @@ class RegistryFollower:
         self._stale_after_seconds = stale_after_seconds
         self._unsaved = False
         self._refused_description: Condition | None = None
+
+    @property
+    def identity(self) -> SigningKey:
+        """What this host signs with now; it changes when a grant names its next identity."""
+        return self._identity
 
     def membership(self) -> Membership:
         """What the verified registry says now; the same value until it changes."""
@@ -103,7 +110,9 @@ class RegistryFollower:
         """Sign a newer own record when the known one says something else."""
         self._refused_description = None
         own = self.membership().hosts.get(self._hid)
-        if own is None or (own.record is not None and _says(own.record, _announced(wanted, own), wanted)):
+        if own is None or not self._take_up_identity(own):
+            return
+        if own.record is not None and _says(own.record, _announced(wanted, own), wanted):
             return
         try:
             now = self._clock()
@@ -128,6 +137,34 @@ class RegistryFollower:
                 severity=Severity.WARNING,
                 text=f"this host's own record cannot be made: {error}",
             )
+
+    def _take_up_identity(self, own: Host) -> bool:
+        """Sign with the identity that the grant names, which may be the one that was asked for last.
+
+        False when this host does not have it.
+        """
+        if self._identity.public == own.identity_key:
+            return True
+        try:
+            found = self._find_identity(own.identity_key)
+        except MeshError as error:
+            self._refused_description = Condition(
+                code="record_refused",
+                severity=Severity.WARNING,
+                text=f"this host's next identity cannot be taken up: {error}",
+            )
+            return False
+        if found is None:
+            self._refused_description = Condition(
+                code="identity_replaced",
+                severity=Severity.CRITICAL,
+                text=f"{own.name} was given another identity (number {own.gen}, by {own.provenance}), which "
+                "is not on this machine: it goes on with what it has, and can announce nothing; if nobody "
+                "replaced this machine, ask that administrator",
+            )
+            return False
+        self._identity = found
+        return True
 
     def follow(self, wanted: OwnDescription) -> FollowReport:
         """One round with the stores, in order, up to the first that answers whole."""

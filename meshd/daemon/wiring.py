@@ -29,6 +29,7 @@ class Parts:
 
     state: HostState
     identity: SigningKey
+    hid: str
     key: LocalKey
     cache: RegistryCache
     ledger: Ledger
@@ -46,7 +47,7 @@ def open_reconciler(
 ) -> Parts:
     """Read the host's files and open the kernel. ConfigError before ``enroll`` and ``join``,
     TrustStateError when the trust state is damaged, BackendError without WireGuard or root."""
-    identity = state.read_identity()
+    identity, hid = state.read_identity(), state.read_hid()
     private_key, created_at = state.read_wireguard_key()
     if not state.joined:
         raise ConfigError(f"{state.directory}: this host has not joined a mesh; run: meshd join BUNDLE")
@@ -58,12 +59,13 @@ def open_reconciler(
     return Parts(
         state=state,
         identity=identity,
+        hid=hid,
         key=LocalKey(private_key=private_key, created_at=created_at),
         cache=cache,
         ledger=ledger,
         backend=backend,
         reconciler=Reconciler(
-            backend=backend, state=state, hid=identity.kid, clock=clock, courtesy_seconds=courtesy_seconds
+            backend=backend, state=state, hid=hid, clock=clock, courtesy_seconds=courtesy_seconds
         ),
         conditions=_cache_conditions(cache),
     )
@@ -78,7 +80,8 @@ def build_daemon(
         ledger=parts.ledger,
         cache=parts.cache,
         identity=parts.identity,
-        hid=parts.identity.kid,
+        find_identity=parts.state.find_identity,
+        hid=parts.hid,
         stores=_open_stores(settings, parts),
         clock=clock,
         stale_after_seconds=settings.registry.stale_after_seconds,
@@ -90,7 +93,7 @@ def build_daemon(
         settings=settings,
         read_settings=read_settings,
         key=parts.key,
-        hid=parts.identity.kid,
+        hid=parts.hid,
         backend=parts.backend,
         reconciler=parts.reconciler,
         follower=follower,

@@ -26,6 +26,7 @@ CODES: Final[Mapping[str, Severity]] = {
     # this host
     "not_granted": Severity.CRITICAL,
     "self_revoked": Severity.CRITICAL,
+    "identity_replaced": Severity.CRITICAL,
     "own_record_missing": Severity.WARNING,
     "plan_held": Severity.CRITICAL,
     "apply_failed": Severity.CRITICAL,

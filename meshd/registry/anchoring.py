@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from meshd.errors import RegistryError
+from meshd.errors import MeshError, RegistryError, StoreError
 from meshd.registry.bundle import MAX_BUNDLE_BYTES, encode_text, open_bundle
 from meshd.registry.canonical import decode_json
 from meshd.registry.envelope import KID_HEX_DIGITS, Envelope, is_hex, matches_fingerprint, verify_signature
@@ -19,10 +20,14 @@ from meshd.registry.export import EXPORT_FORMAT, open_export
 from meshd.registry.layout import ROOT_PREFIX, VERSION_PREFIX, mesh_prefix
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain, parse_root, root_envelopes
+from meshd.registry.signing import render_fingerprint
+from meshd.registry.succession import MAX_LOST_SHARE
+from meshd.registry.sync import PollMemory, poll
 from meshd.store.base import ObjectStore
 
 MAX_ROOT_OBJECTS: Final = 2000
 MAX_MESHES: Final = 64
+MAX_NAMES: Final = 20
 
 
 def fetch_root_envelopes(store: ObjectStore, mesh_id: str) -> list[Envelope]:
@@ -80,6 +85,67 @@ def anchor_by_key(envelopes: Iterable[Envelope], public: bytes) -> RootChain | N
         if verify_signature(envelope, public):
             return RootChain.start(envelope)
     return None
+
+
+def fetch_anchored(
+    stores: Iterable[ObjectStore], mesh_id: str, fingerprint: str, *, now: float
+) -> Ledger:
+    """The registry of a mesh under the root of this fingerprint, from the first store that gives it
+    whole. StoreError names what each store lacked."""
+    problems = []
+    for store in stores:
+        try:
+            chain = anchor_by_fingerprint(fetch_root_envelopes(store, mesh_id), fingerprint)
+            if chain.mesh_id != mesh_id:
+                raise RegistryError(f"root {chain.version} is of mesh {chain.mesh_id}, {mesh_id} expected")
+        except MeshError as error:
+            problems.append(f"{store.url}: {error}")
+            continue
+        ledger = Ledger(chain)
+        outcome = poll(store, ledger, now=now, memory=PollMemory())
+        if outcome.complete:
+            return ledger
+        problems.append(outcome.error)
+    reason = "; ".join(problems) or "there is no store to ask: name a file"
+    raise StoreError(f"root {fingerprint[:80]}: {reason}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnchorChange:
+    """What trusting another root would mean. ``lines`` are for the person who decides."""
+
+    before: int
+    lost: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def is_unsafe(self) -> bool:
+        """More than a fifth of the hosts would fall away."""
+        return len(self.lost) > MAX_LOST_SHARE * self.before
+
+
+def compare_anchors(old: Ledger | None, new: Ledger) -> AnchorChange:
+    """``old`` None: what was trusted is unreadable."""
+    before = dict(old.reduction().placed) if old is not None else {}
+    after = new.reduction().placed
+    lost = tuple(sorted(before[hid].name for hid in before.keys() - after.keys()))
+    keys = new.chain.root.keys.values()
+    lines = [
+        f"trusted now:  {_describe(old.chain) if old is not None else 'nothing that can be read'}",
+        f"instead:      {_describe(new.chain)}",
+        f"  root keys   {', '.join(sorted(key.name for key in keys if 'root' in key.roles))}",
+        f"  admins      {', '.join(sorted(key.name for key in keys if 'admin' in key.roles))}",
+        f"  hosts       {len(after)}, until now {len(before)}",
+    ]
+    if lost:
+        lines.append(f"  fall away   {', '.join(lost[:MAX_NAMES])}{' ...' if len(lost) > MAX_NAMES else ''}")
+    return AnchorChange(before=len(before), lost=lost, lines=tuple(lines))
+
+
+def _describe(chain: RootChain) -> str:
+    root = chain.root
+    shown = render_fingerprint(chain.fingerprint)
+    return f"mesh {root.mesh_name} ({root.mesh}), root {root.version}, {shown}"
 
 
 def open_anchor_file(text: str, now: float, fingerprint: str | None = None) -> Ledger:
