@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from meshd.errors import RegistryError, UnsafePlanError
+from meshd.errors import ConfigError, RegistryError, UnsafePlanError
 from wgctl.output import json_option, note, write_json
 
 if TYPE_CHECKING:
@@ -96,7 +96,10 @@ def sign_root(
     """
     from meshd.registry.canonical import encode
     from meshd.registry.document import parse_root_payload
+    from wgctl.rootview import describe_changes
 
+    if not list(describe_changes(session.ledger.chain.root, root)):
+        raise ConfigError(f"root {session.ledger.chain.version} says so already: nothing was signed")
     return _sign(session, parse_root_payload(encode(root)), consent, more_keys)
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from admin_fixture import enroll, snapshot
 from click.testing import Result
+from nacl.pwhash import argon2id
 
 from wgctl import keyfile
 from wgctl.keyfile import Cost
@@ -18,6 +23,8 @@ Run = Callable[..., Result]
 
 SECRET = "correct horse battery"
 MIN = Cost(passes=1, memory_bytes=8192)
+DEFAULT = keyfile.MODERATE
+PROMPT = re.compile(rb"[^\n]*(?:assphrase|confirmation)[^\n]*: $")
 
 
 @pytest.fixture(autouse=True)
@@ -51,10 +58,8 @@ def refusal(result: Result, exit_code: int) -> str:
 
 
 def test_the_default_cost_is_libsodiums_moderate() -> None:
-    from nacl.pwhash import argon2id
-
     cost = Cost(passes=argon2id.OPSLIMIT_MODERATE, memory_bytes=argon2id.MEMLIMIT_MODERATE)
-    assert Cost(passes=3, memory_bytes=256 * 1024 * 1024) == cost
+    assert cost == DEFAULT
 
 
 def test_without_a_terminal_it_must_be_said(run: Run, tmp_path: Path) -> None:
@@ -160,6 +165,41 @@ def test_a_changed_key_file_is_named(
     request = enroll(tmp_path, "newton").request
     line = refusal(run("--passphrase-file", sealed, "add-host", "newton", "--request", request), 1)
     assert str(path) in line
+
+
+def on_terminal(answers: list[str], *arguments: object) -> tuple[int, str]:
+    """wgctl with a pseudo-terminal as its standard streams: each answer is typed at the next prompt."""
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from wgctl.main import main; main()", *map(str, arguments)],
+        stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+    )
+    os.close(follower)
+    output, seen = b"", 0
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # EIO: the other side is closed
+            break
+        output += piece
+        if answers and PROMPT.search(output[seen:]):
+            os.write(leader, answers.pop(0).encode() + b"\n")
+            seen = len(output)
+    os.close(leader)
+    return process.wait(30), output.decode()
+
+
+def test_on_a_terminal_it_asks_and_shows_nothing(tmp_path: Path) -> None:
+    home = ("--home", tmp_path / "home")
+    found = (*home, "init", "--name", "fleet", "--store", f"file://{tmp_path / 'store'}")
+    code, output = on_terminal([SECRET, SECRET], *found)
+    assert code == 0 and SECRET not in output and "sealed by your passphrase" in output
+    request = enroll(tmp_path, "newton").request
+    add = (*home, "add-host", "newton", "--request", request, "--out", tmp_path / "b")
+    code, output = on_terminal(["a wrong one"], *add)
+    assert code == 1 and "the passphrase is wrong" in output and "a wrong one" not in output
+    code, output = on_terminal([SECRET], *add)
+    assert code == 0 and "granted as statement 1" in output
 
 
 def test_the_doctor_needs_no_passphrase(run: Run, sealed: Path) -> None:

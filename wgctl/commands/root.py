@@ -350,7 +350,8 @@ def refound_mesh(options: Options, name: str, out: str, yes: bool, as_json: bool
     with open_session(options) as session:
         session.sync(now=now)
         session.check_own_log()
-        if "root" in session.ledger.chain.current.roles(session.home.mesh.root_kid):
+        roles = session.ledger.chain.current.roles(session.home.mesh.root_kid)
+        if "root" in session.home.purposes and "root" in roles:
             raise RegistryError("this home holds a root key that is in force: sign the next root with it")
         admin = session.home.read_admin_key()
         root, paper = SigningKey.generate(), SigningKey.generate()
