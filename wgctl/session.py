@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,9 +155,10 @@ class AdminSession:
         self.publish(pieces, what="the signed root is")
         return in_force
 
-    def keep(self, pieces: Iterable[tuple[str, str]]) -> None:
-        """Keep and publish pieces of roots that another home proposed, as if they were ours."""
-        self.proposed = list(dict([*self.proposed, *((key, body.encode()) for key, body in pieces)]).items())
+    def keep_proposals(self) -> None:
+        """Keep and publish roots that another home proposed, with their good signatures, as if ours."""
+        pieces = [item for each in self.ledger.proposals() for item in root_objects(each.envelope)]
+        self.proposed = list(dict([*self.proposed, *pieces]).items())
         write_proposals(self.home.directory, self.proposed)
 
     def _forget_decided(self) -> None:

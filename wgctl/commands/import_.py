@@ -49,7 +49,7 @@ def command(options: Options, file: str, as_json: bool) -> None:
         if refused:
             raise RegistryError(f"{file}: {refused[0].key}: {refused[0].reason}")
         # Kept before any store is asked: a proposed root lives nowhere else until it is published.
-        session.keep(export.proposed)
+        session.keep_proposals()
         session.cache.save(session.ledger)
         session.sync(now=now)
         session.report_failures()
