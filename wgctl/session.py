@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ from meshd.store.credentials import S3Credentials, read_credentials
 from meshd.store.select import open_store
 from wgctl.home import AdminHome, open_home
 from wgctl.journal import Journal, read_journal, write_journal
+from wgctl.meshpath import MeshPath, open_mesh_path
 from wgctl.options import Options
 from wgctl.output import note
 
@@ -39,7 +41,10 @@ class ReadRegistry:
 
 @dataclass(slots=True)
 class AdminSession:
-    """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete."""
+    """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete.
+
+    ``hosts``: the way to the hosts themselves, if there is one; ``heard``: they answered.
+    """
 
     home: AdminHome
     cache: RegistryCache
@@ -47,16 +52,19 @@ class AdminSession:
     journal: Journal
     stores: list[ObjectStore]
     failures: list[str]
+    hosts: MeshPath | None = None
     reached: list[ObjectStore] = field(default_factory=list)
+    heard: bool = False
 
     def sync(self, *, now: float) -> None:
-        """Add what every store has to the ledger; what we have and a store lacks is published there."""
+        """Add what every store and host has to the ledger; what we have and a store lacks is published."""
         for store in self.stores:
             outcome = poll(store, self.ledger, now=now, memory=PollMemory())
             if outcome.complete:
                 self.reached.append(store)
             else:
                 self.failures.append(outcome.error)
+        self.heard = self.hosts is not None and self.hosts.fetch()
         self.cache.save(self.ledger)
         for store in list(self.reached):
             try:
@@ -65,8 +73,8 @@ class AdminSession:
                 self.failures.append(str(error))
 
     def require_store(self) -> None:
-        """StoreError unless a store answered: what is signed on an old view may collide."""
-        if not self.reached:
+        """StoreError unless a store or a host answered: what is signed on an old view may collide."""
+        if not self.reached and not self.heard:
             raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
 
     def check_own_log(self) -> None:
@@ -123,19 +131,28 @@ class AdminSession:
         return name.seq
 
     def publish(self, objects: Sequence[tuple[str, bytes]], *, what: str) -> None:
-        """Publish at every store that answered; StoreError when none takes it."""
+        """Publish at every store that answered, and tell the hosts; StoreError when nobody takes it."""
+        if not objects:
+            return
         failures = []
         for store in self.reached:
             try:
                 publish(store, objects, mesh_id=self.ledger.mesh_id)
             except StoreError as error:
                 failures.append(str(error))
-        if len(failures) == len(self.reached):
+        told = self.hosts.offer(objects) if self.hosts is not None else 0
+        self.failures += failures
+        if len(failures) < len(self.reached):
+            return
+        if not told:
             raise StoreError(
-                f"{what}, kept in {self.home.directory}, but NOT published: {'; '.join(failures)}; "
+                f"{what}, kept in {self.home.directory}, but NOT published: {'; '.join(self.failures)}; "
                 f"the next wgctl command publishes it, for instance: wgctl list"
             )
-        self.failures += failures
+        self.failures.append(
+            f"{what}, and {told} hosts have it, but it is in no store yet: "
+            f"the next wgctl command that reaches one publishes it, for instance: wgctl list"
+        )
 
     def report_failures(self) -> None:
         """Stores that did not take part, on standard error."""
@@ -172,7 +189,10 @@ def open_session(options: Options) -> Iterator[AdminSession]:
         )
         for store in stores:
             stack.callback(store.close)
-        yield AdminSession(home, cache, ledger, journal, stores, failures)
+        hosts = open_mesh_path(options, ledger, now=time.time())
+        if hosts is not None:
+            stack.callback(hosts.close)
+        yield AdminSession(home, cache, ledger, journal, stores, failures, hosts)
 
 
 def open_stores(urls: Sequence[str], credentials_path: Path | None) -> tuple[list[ObjectStore], list[str]]:

@@ -20,7 +20,7 @@ from meshd.exchange.flood import Flood, choose_targets
 from meshd.exchange.messages import Object, Offer
 from meshd.exchange.report import ExchangeFigures, Tally
 from meshd.exchange.server import LIMITS, ExchangeServer
-from meshd.exchange.talk import Gained, Partner, ask_witness, partner_of, reconcile, told_by
+from meshd.exchange.talk import Gained, Partner, ask_witness, mesh_places, partner_of, reconcile, told_by
 from meshd.exchange.threads import in_thread
 from meshd.listener import WsgiListener
 from meshd.model.condition import Condition, Severity
@@ -38,11 +38,6 @@ PULL_PAUSE_SECONDS: Final = 5.0
 FIRST_ROUND_SECONDS: Final = (2.0, 6.0)
 
 Places = Callable[[Host], tuple[IPAddress, ...]]
-
-
-def mesh_places(host: Host) -> tuple[IPAddress, ...]:
-    """Where a host listens, and what it calls from; the first one is what others call."""
-    return tuple(dict.fromkeys((host.link_address, host.addresses[0])))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

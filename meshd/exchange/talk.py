@@ -72,6 +72,11 @@ class WitnessReport:
     gained: Gained = field(default_factory=Gained)
 
 
+def mesh_places(host: Host) -> tuple[IPAddress, ...]:
+    """Where a host listens, and what it calls from; the first one is what others call."""
+    return tuple(dict.fromkeys((host.link_address, host.addresses[0])))
+
+
 def partner_of(host: Host, address: IPAddress, source: IPAddress | None) -> Partner:
     return Partner(
         hid=host.hid, name=host.name, identity_key=host.identity_key, address=address, source=source
