@@ -10,6 +10,7 @@ from meshd.errors import ConfigError
 from meshd.registry.bundle import build_request, open_bundle
 from meshd.registry.record import ENROLLMENT_VERSION, build_record
 from meshd.registry.signing import render_fingerprint
+from meshd.registry.statement import HOST_NAME
 from meshd.settings import Settings
 from meshd.version import read_version
 
@@ -19,8 +20,10 @@ MAX_BUNDLE_FILE_BYTES: Final = 96 * 1024 * 1024
 def build_enrollment(settings: Settings, name: str) -> tuple[str, str]:
     """Make the host's keys if there are none; -> (the request's text, the identity's fingerprint).
 
-    Asking again gives the same keys. RegistryError when the name is no DNS label.
+    Asking again gives the same keys. ConfigError when the name is no DNS label.
     """
+    if HOST_NAME.fullmatch(name) is None:
+        raise ConfigError(f"--name: {name[:80]!r} seen, a lower-case DNS label expected, as in newton")
     state = HostState(settings.state_dir)
     state.create()
     identity = state.create_identity()

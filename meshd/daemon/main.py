@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -57,7 +60,13 @@ def main(context: click.Context, config: Path) -> None:
 def run(config: Path) -> int:
     """Run the daemon in the foreground until SIGTERM; the mesh stays up after it."""
     settings = read_settings(config)
-    return asyncio.run(_serve(config, settings))
+    code = asyncio.run(_serve(config, settings))
+    if threading.active_count() > 1:
+        # A request to a store that hangs holds its thread for its whole time-out, and the
+        # interpreter would wait for it. Nothing is lost: publishing is repeated at the next start.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 @main.command("bring-up")
@@ -69,7 +78,7 @@ def bring_up(config: Path) -> int:
 
     settings = read_settings(config)
     state = HostState(settings.state_dir)
-    parts = open_reconciler(settings, state, time.time)
+    parts = open_reconciler(settings, state, time.time, courtesy_seconds=0.0)  # there is no next turn
     try:
         turn = parts.reconciler.turn(
             parts.ledger.membership(time.time()),

@@ -13,7 +13,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,8 @@ from meshd.backend.base import Backend
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
-from meshd.daemon.reconciler import Reconciler, Turn, plan_document
+from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
+from meshd.daemon.watch import KernelWatch
 from meshd.errors import BackendError, ConfigError, MeshError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
@@ -54,11 +55,6 @@ TELL_SECONDS: Final = 3.0
 """How long wgctl waits for the other hosts to take what it signed."""
 PROBE_GRACE: Final = 5
 """Probes that a new peer may leave unanswered before that is worth a condition."""
-
-COURTESY_SECONDS: Final = 1.0
-"""Two ends of a new pair that speak first within one one-way delay discard each other's WireGuard
-handshake, and both try again only after REKEY_TIMEOUT (5 s). So the end with the smaller hid
-speaks first and the other one holds its probes for this long, or until a handshake is seen."""
 
 log = logging.getLogger("meshd")
 
@@ -129,6 +125,7 @@ class Daemon:
         self._kernel_lock = asyncio.Lock()
         self._wake_registry = asyncio.Event()
         self._wake_kernel = asyncio.Event()
+        self._watch = KernelWatch(self._wake_kernel.set)
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tracker = ConditionTracker()
@@ -141,8 +138,6 @@ class Daemon:
         self._followed: FollowReport | None = None
         self._turn: Turn | None = None
         self._observed: tuple[float, ObservedState] | None = None
-        self._met_at: dict[str, float] = {}
-        self._aim_timer: asyncio.TimerHandle | None = None
 
     # --- life
 
@@ -157,6 +152,7 @@ class Daemon:
             await self._start_prober()
             self._start_exchange()
             self._started.set()
+            self._watch.start()
             tasks = [
                 asyncio.create_task(loop)
                 for loop in (self._follow_loop(), self._kernel_loop(), self._news_loop())
@@ -169,6 +165,7 @@ class Daemon:
             for task in finished - {stopping}:
                 task.result()  # a loop never ends by itself: this raises what ended it
         finally:
+            self._watch.stop()
             await control.close()
             if self._exchange is not None:
                 await self._exchange.close()
@@ -359,27 +356,20 @@ class Daemon:
 
     def _aim_prober(self, turn: Turn) -> None:
         device = turn.observed.device if turn.observed else None
-        loop = asyncio.get_running_loop()
-        met_at, self._met_at = self._met_at, {}
-        targets = []
-        for host in turn.view.peers:
-            peer = device.peers.get(host.record.public_key) if device and host.record else None
-            if peer is None:
-                continue
-            since = self._met_at[host.hid] = met_at.get(host.hid, loop.time())
-            silent = not peer.stats.latest_handshake_at and loop.time() - since < COURTESY_SECONDS
-            if self._hid < host.hid or not silent:
-                targets.append(ProbeTarget(hid=host.hid, address=host.link_address))
-        self._prober.set_targets(tuple(targets))
-        if len(targets) < len(self._met_at) and self._aim_timer is None:
-            self._aim_timer = loop.call_later(COURTESY_SECONDS, self._aim_again)
+        configured = device.peers if device else {}
+        self._prober.set_targets(
+            tuple(
+                ProbeTarget(hid=host.hid, address=host.link_address)
+                for host in turn.view.peers
+                if host.record is not None
+                and host.record.public_key in configured
+                and host.hid not in turn.awaited
+            )
+        )
         if turn.moved:
             self._prober.nudge()
-
-    def _aim_again(self) -> None:
-        self._aim_timer = None
-        if self._turn is not None and not self._stopping.is_set():
-            self._aim_prober(replace(self._turn, moved=False))
+        if turn.awaited:
+            asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._wake_kernel.set)
 
     def path_changed(self, hid: str, up: bool) -> None:
         """The prober found a path dead or alive again: said at once, not in the next turn."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from meshd.backend.base import Backend
 from meshd.backend.select import open_backend
 from meshd.daemon.follower import RegistryFollower
-from meshd.daemon.reconciler import Reconciler
+from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.service import Daemon, LocalKey
 from meshd.daemon.state import HostState
 from meshd.errors import ConfigError
@@ -38,7 +38,13 @@ class Parts:
     conditions: tuple[Condition, ...]
 
 
-def open_reconciler(settings: Settings, state: HostState, clock: Callable[[], float]) -> Parts:
+def open_reconciler(
+    settings: Settings,
+    state: HostState,
+    clock: Callable[[], float],
+    *,
+    courtesy_seconds: float = COURTESY_SECONDS,
+) -> Parts:
     """Read the host's files and open the kernel. ConfigError before ``enroll`` and ``join``,
     TrustStateError when the trust state is damaged, BackendError without WireGuard or root."""
     identity = state.read_identity()
@@ -57,7 +63,9 @@ def open_reconciler(settings: Settings, state: HostState, clock: Callable[[], fl
         cache=cache,
         ledger=ledger,
         backend=backend,
-        reconciler=Reconciler(backend=backend, state=state, hid=identity.kid, clock=clock),
+        reconciler=Reconciler(
+            backend=backend, state=state, hid=identity.kid, clock=clock, courtesy_seconds=courtesy_seconds
+        ),
         conditions=_cache_conditions(cache),
     )
 

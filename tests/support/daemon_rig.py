@@ -104,6 +104,8 @@ def build_rig(
     stores: tuple[ObjectStore, ...] | None = None,
     settings: Settings | None = None,
     backend: MemoryBackend | None = None,
+    forwarding: bool = True,
+    courtesy_seconds: float = 0.0,
     places: Places | None = None,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
@@ -153,7 +155,10 @@ def build_rig(
         key=LocalKey(private_key=key, created_at=created_at),
         hid=host.hid,
         backend=backend,
-        reconciler=Reconciler(backend=backend, state=state, hid=host.hid, clock=clock),
+        reconciler=Reconciler(
+            backend=backend, state=state, hid=host.hid, clock=clock, forwarding=lambda version: forwarding,
+            courtesy_seconds=courtesy_seconds,
+        ),
         follower=follower,
         prober=prober,
         clock=clock,
