@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from meshd.store.credentials import S3Credentials, read_credentials
 from meshd.store.select import open_store
 from wgctl.home import AdminHome, open_home
 from wgctl.journal import Journal, read_journal, write_journal
+from wgctl.meshpath import MeshPath, open_mesh_path
 from wgctl.options import Options
 from wgctl.output import note
 from wgctl.proposals import read_proposals, write_proposals
@@ -44,7 +46,8 @@ class ReadRegistry:
 class AdminSession:
     """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete.
 
-    ``proposed``: what this home has signed of roots that are not complete yet.
+    ``proposed``: what this home has signed of roots that are not complete yet. ``hosts``: the way to
+    the hosts themselves, if there is one; ``heard``: they answered.
     """
 
     home: AdminHome
@@ -54,16 +57,19 @@ class AdminSession:
     stores: list[ObjectStore]
     failures: list[str]
     proposed: list[tuple[str, bytes]]
+    hosts: MeshPath | None = None
     reached: list[ObjectStore] = field(default_factory=list)
+    heard: bool = False
 
     def sync(self, *, now: float) -> None:
-        """Add what every store has to the ledger; what we have and a store lacks is published there."""
+        """Add what every store and host has to the ledger; what we have and a store lacks is published."""
         for store in self.stores:
             outcome = poll(store, self.ledger, now=now, memory=PollMemory())
             if outcome.complete:
                 self.reached.append(store)
             else:
                 self.failures.append(outcome.error)
+        self.heard = self.hosts is not None and self.hosts.fetch()
         self.cache.save(self.ledger)
         self._forget_decided()
         for store in list(self.reached):
@@ -73,11 +79,11 @@ class AdminSession:
                 self.failures.append(str(error))
 
     def require_store(self) -> None:
-        """StoreError unless a store answered: what is signed on an old view may collide.
+        """StoreError unless a store or a host answered: what is signed on an old view may collide.
 
         An air-gapped home signs on what was imported, which is all that it can ever know.
         """
-        if not self.reached and not self.home.mesh.air_gapped:
+        if not self.reached and not self.heard and not self.home.mesh.air_gapped:
             raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
 
     def check_own_log(self) -> None:
@@ -172,7 +178,9 @@ class AdminSession:
             self.proposed = open_pieces
 
     def publish(self, objects: Sequence[tuple[str, bytes]], *, what: str) -> None:
-        """Publish at every store that answered; StoreError when none takes it."""
+        """Publish at every store that answered, and tell the hosts; StoreError when nobody takes it."""
+        if not objects:
+            return
         failures = []
         for store in self.reached:
             try:
@@ -181,12 +189,19 @@ class AdminSession:
                 failures.append(str(error))
         if self.home.mesh.air_gapped:
             return
-        if len(failures) == len(self.reached):
+        told = self.hosts.offer(objects) if self.hosts is not None else 0
+        self.failures += failures
+        if len(failures) < len(self.reached):
+            return
+        if not told:
             raise StoreError(
-                f"{what}, kept in {self.home.directory}, but NOT published: {'; '.join(failures)}; "
+                f"{what}, kept in {self.home.directory}, but NOT published: {'; '.join(self.failures)}; "
                 f"the next wgctl command publishes it, for instance: wgctl list"
             )
-        self.failures += failures
+        self.failures.append(
+            f"{what}, and {told} hosts have it, but it is in no store yet: "
+            f"the next wgctl command that reaches one publishes it, for instance: wgctl list"
+        )
 
     def report_failures(self) -> None:
         """Stores that did not take part, on standard error."""
@@ -226,7 +241,10 @@ def open_session(options: Options) -> Iterator[AdminSession]:
         )
         for store in stores:
             stack.callback(store.close)
-        yield AdminSession(home, cache, ledger, journal, stores, failures, proposed)
+        hosts = None if home.mesh.air_gapped else open_mesh_path(options, ledger, now=time.time())
+        if hosts is not None:
+            stack.callback(hosts.close)
+        yield AdminSession(home, cache, ledger, journal, stores, failures, proposed, hosts)
 
 
 def open_stores(urls: Sequence[str], credentials_path: Path | None) -> tuple[list[ObjectStore], list[str]]:

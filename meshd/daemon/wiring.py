@@ -12,6 +12,7 @@ from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.service import Daemon, LocalKey
 from meshd.daemon.state import HostState
 from meshd.errors import ConfigError
+from meshd.exchange.exchange import Exchange
 from meshd.model.condition import Condition, Severity
 from meshd.probe.transport import IcmpProber
 from meshd.registry.cache import RegistryCache
@@ -86,6 +87,14 @@ def build_daemon(
         clock=clock,
         stale_after_seconds=settings.registry.stale_after_seconds,
     )
+    exchange = Exchange(
+        desk=follower.desk,
+        hid=parts.hid,
+        port=settings.exchange.port,
+        witness_seconds=settings.exchange.witness_seconds,
+        clock=clock,
+    ) if settings.exchange.enabled else None
+
     def path_changed(hid: str, up: bool) -> None:
         daemon.path_changed(hid, up)
 
@@ -101,6 +110,7 @@ def build_daemon(
             settings.probe.interval_seconds, settings.probe.window, on_change=path_changed
         ),
         clock=clock,
+        exchange=exchange,
         conditions=parts.conditions,
     )
     return daemon
