@@ -19,6 +19,7 @@ from meshd.registry.cache import RegistryCache
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record, next_version, sign_record
+from meshd.registry.reducer import REGISTRY_GAP
 from meshd.registry.signing import SigningKey
 from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_interval_seconds, publish
 from meshd.store.base import ObjectStore
@@ -130,7 +131,7 @@ class RegistryFollower:
             )
 
     def follow(self, wanted: OwnDescription) -> FollowReport:
-        """One round with the stores, in order, up to the first that answers whole."""
+        """One round with the stores, in order, up to the first that answers whole and lacks nothing."""
         now = self._clock()
         conditions: list[Condition] = []
         new_objects = 0
@@ -141,7 +142,9 @@ class RegistryFollower:
             if outcome.complete:
                 self.describe(wanted)
                 conditions += self._publish_own(followed)
-                break
+                # What evidently exists and this store does not show, another one may.
+                if all(c.code != REGISTRY_GAP for c in self.membership().conditions):
+                    break
         self._unsaved = self._unsaved or new_objects > 0
         conditions += self._save()
         conditions += self._complaints(now, wanted)

@@ -57,7 +57,7 @@ def open_reconciler(settings: Settings, state: HostState, clock: Callable[[], fl
         ledger=ledger,
         backend=backend,
         reconciler=Reconciler(backend=backend, state=state, hid=identity.kid, clock=clock),
-        conditions=_cache_conditions(cache),
+        conditions=cache_conditions(cache),
     )
 
 
@@ -105,7 +105,8 @@ def _open_stores(settings: Settings, parts: Parts) -> list[ObjectStore]:
     return [open_store(url, credentials) for url in urls]
 
 
-def _cache_conditions(cache: RegistryCache) -> tuple[Condition, ...]:
+def cache_conditions(cache: RegistryCache) -> tuple[Condition, ...]:
+    """What the last load lost, as the daemon says it from its start on."""
     return tuple(
         Condition(
             code="registry_object_refused",

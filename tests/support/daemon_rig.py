@@ -18,6 +18,7 @@ from meshd.daemon.follower import RegistryFollower
 from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.service import Daemon, LocalKey
 from meshd.daemon.state import HostState
+from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
 from meshd.model.device import ObservedState
 from meshd.observe.protocol import ApplyDocument, ControlAnswer, PlanDocument
@@ -142,6 +143,7 @@ def build_rig(
         follower=follower,
         prober=prober,
         clock=clock,
+        conditions=cache_conditions(cache),
     )
     rig = Rig(
         daemon=daemon, backend=backend, prober=prober, clock=clock,
