@@ -43,7 +43,7 @@ def next_statement(arena: Arena, body: Grant, signer: SigningKey, kind: str = ST
     )
 
 
-def assert_refused(arena: Arena, *attack: Item, root_version: int = 1) -> None:
+def assert_refused(arena: Arena, *attack: Item, name: str = "curie") -> None:
     """The attack changes nothing in the kernel, is named, and the mesh goes on."""
 
     async def scenario() -> None:
@@ -53,8 +53,8 @@ def assert_refused(arena: Arena, *attack: Item, root_version: int = 1) -> None:
             assert (await arena.rig.apply()).outcome == "unchanged"
             assert arena.rig.kernel() == before
             assert await arena.rig.codes() == {"registry_object_refused"}
-            assert (await arena.rig.status()).registry.root_version == root_version
-            await arena.assert_honest_changes_arrive()
+            assert (await arena.rig.status()).registry.root_version == 1
+            await arena.assert_honest_changes_arrive(name)
 
     asyncio.run(scenario())
 
@@ -63,7 +63,12 @@ def test_forged_grant(arena: Arena) -> None:
     mallory, thief = stranger(), fm.key("stranger")
     grant = grant_of(mallory, "10.77.0.99")
     own_log = fm.forge_statement(thief, grant, mesh=arena.mesh.ledger.mesh_id)
-    assert_refused(arena, next_statement(arena, grant, thief), own_log, (mallory.key, mallory.body()))
+    key, body = next_statement(arena, grant, thief)
+    in_his_name = (key, body.replace(thief.kid.encode(), ADMIN.kid.encode()))
+    record = (mallory.key, mallory.body(mesh=arena.mesh.ledger.mesh_id))
+    assert_refused(arena, (key, body), own_log, record)
+    arena.rig = arena.daemon_of("tesla")
+    assert_refused(arena, in_his_name, name="noether")
 
 
 def test_host_announcing_more_than_granted(arena: Arena) -> None:
