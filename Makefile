@@ -4,13 +4,14 @@
 #   make check       lint, types, import contracts and unit tests; under a minute
 #   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
 #   make bench       the measurements
+#   make mutation    switches each defence off, one at a time: its tests must notice
 #   make lab         the demo's mesh, left standing to play with (root)
 #   make lab-kernel  the tests on a real Linux kernel's WireGuard, in a virtual machine
 #   make garage      builds the Garage that the store tests use
 
 FAST = not root and not garage and not kernel and not slow
 
-.PHONY: all setup static check test demo bench lab lab-kernel garage clean
+.PHONY: all setup static check test demo bench mutation lab lab-kernel garage clean
 
 all: check
 
@@ -33,6 +34,9 @@ demo: setup
 
 bench: setup
 	.venv/bin/python -m bench.run
+
+mutation: setup
+	.venv/bin/python tools/mutation.py
 
 lab: setup
 	.venv/bin/wgctl demo --keep

@@ -25,6 +25,7 @@ from meshd.registry.cache import RegistryCache
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record, next_version, sign_record
+from meshd.registry.reducer import REGISTRY_GAP
 from meshd.registry.signing import SigningKey
 from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_interval_seconds, publish
 from meshd.store.base import ObjectStore
@@ -216,7 +217,7 @@ class RegistryFollower:
         return True
 
     def follow(self, wanted: OwnDescription) -> FollowReport:
-        """One round with the stores, in order, up to the first that answers whole."""
+        """One round with the stores, in order, up to the first that answers whole and lacks nothing."""
         with self._lock:
             now = self._clock()
             reached: _Followed | None = None
@@ -226,8 +227,10 @@ class RegistryFollower:
                 )
                 self._note(followed, outcome, now)
                 if outcome.complete:
-                    reached = followed
-                    break
+                    reached = reached or followed
+                    # What evidently exists and this store does not show, another one may.
+                    if all(c.code != REGISTRY_GAP for c in self._membership().conditions):
+                        break
             self._describe(wanted)
             if reached is not None:
                 self._own_missing = self._publish_own(reached)

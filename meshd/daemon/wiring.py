@@ -68,7 +68,7 @@ def open_reconciler(
         reconciler=Reconciler(
             backend=backend, state=state, hid=hid, clock=clock, courtesy_seconds=courtesy_seconds
         ),
-        conditions=_cache_conditions(cache),
+        conditions=cache_conditions(cache),
     )
 
 
@@ -126,7 +126,8 @@ def _open_stores(settings: Settings, parts: Parts) -> list[ObjectStore]:
     return [open_store(url, credentials) for url in urls]
 
 
-def _cache_conditions(cache: RegistryCache) -> tuple[Condition, ...]:
+def cache_conditions(cache: RegistryCache) -> tuple[Condition, ...]:
+    """What the last load lost, as the daemon says it from its start on."""
     return tuple(
         Condition(
             code="registry_object_refused",

@@ -48,12 +48,11 @@ class RootAssembly:
     def add_payload(self, root: TrustedRoot) -> None:
         self._at(root.root.version, root.hash).root = root
 
-    def add_signature(self, version: int, hash_hex: str, signature: Signature) -> None:
-        """RegistryError when the payload is there and the signature is not one of its signers'."""
+    def add_signature(self, version: int, hash_hex: str, signature: Signature, chain: RootChain) -> None:
+        """RegistryError when the payload is there and the signature is none that could count."""
         pieces = self._at(version, hash_hex)
         root = pieces.root
-        # A key of the previous root alone is not named here; `advance` checks that one.
-        if root is not None and signature.kid in root.public_keys and not _is_good(root, signature, root):
+        if root is not None and not _may_count(root, signature, chain):
             raise RegistryError(f"root {version}: signature of {signature.kid} does not verify")
         pieces.signatures[signature.kid] = signature.sig
         while len(pieces.signatures) > MAX_PENDING_SIGNATURES:
@@ -123,6 +122,14 @@ def _verified(root: TrustedRoot, judge: TrustedRoot, signatures: dict[str, bytes
         for signature in (Signature(kid, sig) for kid, sig in sorted(signatures.items()))
         if "root" in judge.roles(signature.kid) and _is_good(root, signature, judge)
     ]
+
+
+def _may_count(root: TrustedRoot, signature: Signature, chain: RootChain) -> bool:
+    """False for what no judge of this root will ever count, so that it takes nobody's place."""
+    if root.root.version == chain.version + 1:
+        return any(_is_good(root, signature, judge) for judge in (chain.current, root))
+    # The root before it is not trusted yet: a key that this one does not name may be its.
+    return signature.kid not in root.public_keys or _is_good(root, signature, root)
 
 
 def _is_good(root: TrustedRoot, signature: Signature, judge: TrustedRoot) -> bool:

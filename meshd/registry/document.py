@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from meshd.errors import RegistryError
-from meshd.model.network import IPNetwork, contained_in_any, overlaps, parse_network
+from meshd.model.network import IPNetwork, contained_in_any, overlaps
 from meshd.registry.canonical import decode_as, decode_base64
 from meshd.registry.envelope import (
     KID_HEX_DIGITS,
@@ -25,7 +25,7 @@ from meshd.registry.envelope import (
     payload_hash,
     verify_signature,
 )
-from meshd.registry.ranges import Span, network_span
+from meshd.registry.ranges import Span, network_span, parse_signed_network
 
 ROOT_FORMAT: Final = "wg-meshd-root/1"
 MAX_ROOT_VERSION: Final = 999_999
@@ -268,6 +268,6 @@ def _check_disjoint(owned: list[tuple[str, IPNetwork]], what: str, *, same_owner
 
 def _networks(texts: Iterable[str], what: str) -> tuple[IPNetwork, ...]:
     try:
-        return tuple(parse_network(text) for text in texts)
+        return tuple(parse_signed_network(text) for text in texts)
     except ValueError as error:
         raise RegistryError(f"{what}: {error}") from None

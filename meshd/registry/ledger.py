@@ -294,7 +294,8 @@ class Ledger:
                 f"({self._chain.at(name.version).hash[:12]})"
             )
         if name.kid:
-            self._assembly.add_signature(name.version, name.hash, parse_root_signature(name.kid, body))
+            signature = parse_root_signature(name.kid, body)
+            self._assembly.add_signature(name.version, name.hash, signature, self._chain)
         else:
             self._add_root_payload(name, body, what)
         chain = self._assembly.advance(self._chain)

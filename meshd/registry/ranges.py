@@ -12,12 +12,47 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Final
 
-from meshd.model.network import IPAddress, IPNetwork
+from meshd.model.network import Endpoint, IPAddress, IPNetwork, parse_address, parse_network
 
 Span = tuple[int, int, int]
 """Family (4 or 6), first address, last address."""
 
 _BITS: Final = {4: 32, 6: 128}
+
+
+def parse_signed_address(text: str) -> IPAddress:
+    """An address in its one spelling (RFC 5952); ValueError for any other.
+
+    Netmasks, padded numbers and capitals are read differently by different programs, and what
+    one host refuses and another takes is a split view.
+    """
+    address = parse_address(text)
+    _expect_spelling(text, str(address))
+    # How Python spells these depends on its version.
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        raise ValueError(f"address {text!r}: an IPv4 address inside IPv6 is not allowed here")
+    return address
+
+
+def parse_signed_network(text: str) -> IPNetwork:
+    """A CIDR prefix in its one spelling; ValueError for any other."""
+    network = parse_network(text)
+    parse_signed_address(text.partition("/")[0])
+    _expect_spelling(text, str(network))
+    return network
+
+
+def parse_signed_endpoint(text: str) -> Endpoint:
+    """ADDRESS:PORT or [ADDRESS]:PORT in its one spelling; ValueError for any other."""
+    endpoint = Endpoint.parse(text)
+    parse_signed_address(str(endpoint.address))
+    _expect_spelling(text, str(endpoint))
+    return endpoint
+
+
+def _expect_spelling(text: str, expected: str) -> None:
+    if text != expected:
+        raise ValueError(f"{text[:80]!r} seen, the spelling {expected!r} expected")
 
 
 def address_span(address: IPAddress) -> Span:

@@ -11,7 +11,7 @@ import msgspec
 from meshd.errors import RegistryError
 from meshd.model.host import HostKeys
 from meshd.model.keys import PublicKey
-from meshd.model.network import Endpoint, IPNetwork, network_key, parse_network
+from meshd.model.network import Endpoint, IPNetwork, network_key
 from meshd.registry.canonical import decode_as, encode
 from meshd.registry.envelope import (
     HOST_RECORD_TYPE,
@@ -24,6 +24,7 @@ from meshd.registry.envelope import (
     payload_hash,
     render_envelope,
 )
+from meshd.registry.ranges import parse_signed_endpoint, parse_signed_network
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import MAX_GEN, MAX_NETWORKS
 
@@ -171,8 +172,8 @@ def _check(record: HostRecord, what: str) -> HostKeys:
             public_key=PublicKey.parse(record.wireguard),
             next_public_key=PublicKey.parse(record.next) if record.next else None,
             listen_port=record.listen_port,
-            endpoints=tuple(Endpoint.parse(text) for text in record.endpoints),
-            announced=frozenset(parse_network(text) for text in record.networks),
+            endpoints=tuple(parse_signed_endpoint(text) for text in record.endpoints),
+            announced=frozenset(parse_signed_network(text) for text in record.networks),
             behind_nat=record.nat,
             software=record.software,
         )

@@ -91,11 +91,10 @@ def reduce_members(
     waiting: list[WaitingGrant] = []
     for hid, candidates in grants.items():
         found, waits, problems = _effective_grant(chain, candidates, endorsers, used)
-        if hid not in revokes:
-            waiting += waits
         if found is not None:
             last[hid] = found
         if hid not in revokes:
+            waiting += waits
             conditions += problems
             if found is not None:
                 effective[hid] = found

@@ -11,7 +11,7 @@ import msgspec
 
 from meshd.errors import RegistryError
 from meshd.model.host import Provenance
-from meshd.model.network import IPAddress, IPNetwork, parse_address, parse_network
+from meshd.model.network import IPAddress, IPNetwork
 from meshd.registry.canonical import convert, decode, decode_base64, encode
 from meshd.registry.document import HASH_HEX_DIGITS, PUBLIC_KEY_BYTES
 from meshd.registry.envelope import (
@@ -23,7 +23,15 @@ from meshd.registry.envelope import (
     key_id,
     payload_hash,
 )
-from meshd.registry.ranges import Span, address_span, find_self_overlap, network_span, render_span
+from meshd.registry.ranges import (
+    Span,
+    address_span,
+    find_self_overlap,
+    network_span,
+    parse_signed_address,
+    parse_signed_network,
+    render_span,
+)
 
 MAX_SEQ: Final = 10**9
 MAX_LAMPORT: Final = 2**40
@@ -206,8 +214,8 @@ def parse_grant_ranges(grant: Grant, what: str) -> GrantRanges:
     _expect(len(grant.networks) <= MAX_NETWORKS, what, "networks", len(grant.networks),
             f"at most {MAX_NETWORKS}")
     try:
-        addresses = tuple(parse_address(text) for text in grant.addresses)
-        networks = tuple(parse_network(text) for text in grant.networks)
+        addresses = tuple(parse_signed_address(text) for text in grant.addresses)
+        networks = tuple(parse_signed_network(text) for text in grant.networks)
     except ValueError as error:
         raise RegistryError(f"{what}: {error}") from None
     ranges = GrantRanges(
@@ -302,7 +310,7 @@ def _check_place(place: Place, what: str) -> None:
             "active, draining or retired")
     _check_labels((*place.tags.keys(), *((place.jail,) if place.jail else ())), what)
     try:
-        parse_address(place.address)
+        parse_signed_address(place.address)
     except ValueError as error:
         raise RegistryError(f"{what}: {error}") from None
 

@@ -55,7 +55,7 @@ class PollLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """``generation`` of the ledger when it refused this body; None: it took it."""
+    """``generation`` of the ledger when it refused this body or let it wait; None: it took it."""
 
     etag: str
     digest: bytes
@@ -159,7 +159,8 @@ class _Poll:
 
     def fetch_roots(self) -> None:
         infos, _ = self._list(ROOT_PREFIX, "", self._limits.root_objects)
-        self._fetch(infos)
+        # Root by root and the payload first: by it the ledger tells signatures from junk.
+        self._fetch(sorted(infos, key=lambda info: (info.key.partition(".")[0], info.key.endswith(".sig"))))
 
     def fetch_logs(self) -> None:
         heads = self._ledger.heads()
@@ -239,7 +240,7 @@ class _Poll:
         held = self._ledger.body(info.key) if seen is None else None
         if held is not None and info.etag == _md5(held):
             # All our stores' ETags are MD5s. Who forges one hides an object, as any store can anyhow.
-            self._remember(info.key, info.etag, held, refused=False)
+            self._remember(info.key, info.etag, held, settled=True)
             return False
         if seen is not None and info.etag and seen.etag == info.etag:
             return seen.generation is not None and (
@@ -288,14 +289,15 @@ class _Poll:
                 self.refused.append(admission)
             case "pending":
                 self.pending.append(key)
-        self._remember(key, etag, body, refused=admission.outcome == "refused")
+        # What waits may be forgotten by the ledger before its other half comes: it is fetched again, too.
+        self._remember(key, etag, body, settled=admission.outcome not in ("refused", "pending"))
 
-    def _remember(self, key: str, etag: str, body: bytes, *, refused: bool) -> None:
+    def _remember(self, key: str, etag: str, body: bytes, *, settled: bool) -> None:
         # Log entries that were taken are found in the ledger by their name.
-        if refused or not key.startswith(LOG_PREFIX):
+        if not settled or not key.startswith(LOG_PREFIX):
             if len(self._memory.seen) >= MAX_SEEN:
                 self._memory.seen.clear()
-            generation = self._ledger.generation if refused else None
+            generation = None if settled else self._ledger.generation
             self._memory.seen[key] = _Seen(etag, hashlib.sha256(body).digest(), generation)
 
     def _check_deadline(self) -> None:

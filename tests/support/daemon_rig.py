@@ -18,6 +18,7 @@ from meshd.daemon.follower import RegistryFollower
 from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.service import Daemon, LocalKey
 from meshd.daemon.state import HostState
+from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, Places
 from meshd.model.device import ObservedState
@@ -163,6 +164,7 @@ def build_rig(
         prober=prober,
         clock=clock,
         exchange=exchange,
+        conditions=cache_conditions(cache),
     )
     rig = Rig(
         daemon=daemon, backend=backend, prober=prober, clock=clock,

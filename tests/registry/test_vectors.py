@@ -1,0 +1,135 @@
+"""The test vectors: the code makes these very bytes, accepts what is valid, and refuses the rest."""
+
+from __future__ import annotations
+
+import json
+import random
+from ipaddress import IPv6Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from vectors import DIRECTORY, build_vectors, render
+
+from meshd.errors import RegistryError
+from meshd.model.network import parse_address, parse_network
+from meshd.registry.allocation import allocate_address, derive_link_address
+from meshd.registry.bundle import open_bundle, parse_request
+from meshd.registry.canonical import decode, encode
+from meshd.registry.envelope import pae, parse_envelope, payload_hash, verify_signature
+from meshd.registry.ledger import Ledger
+from meshd.registry.root import chain_from_envelopes, root_envelopes
+from meshd.registry.signing import SigningKey, parse_recovery_words, render_fingerprint
+
+
+def read(name: str) -> Any:
+    return json.loads((DIRECTORY / name).read_text())
+
+
+def test_the_files_are_what_the_code_makes_today() -> None:
+    made = {name: render(document) for name, document in build_vectors().items()}
+    assert made == {path.name: path.read_text() for path in Path(DIRECTORY).glob("*.json")}
+
+
+def test_keys_follow_from_their_seeds() -> None:
+    for vector in read("keys.json"):
+        key = SigningKey.from_seed(bytes.fromhex(vector["seed_hex"]))
+        assert (key.public.hex(), key.kid) == (vector["public_hex"], vector["kid"])
+        assert parse_recovery_words(vector["recovery_words"]) == key
+        assert render_fingerprint(key.kid) == vector["fingerprint"]
+
+
+def test_canonical_bytes() -> None:
+    vectors = read("canonical.json")
+    for vector in vectors["accept"]:
+        body = bytes.fromhex(vector["bytes_hex"])
+        assert encode(vector["value"]) == body and decode(body) == vector["value"]
+    for vector in vectors["refuse"]:
+        with pytest.raises(RegistryError):
+            decode(bytes.fromhex(vector["bytes_hex"]))
+
+
+def test_envelopes_verify_under_their_signer_alone() -> None:
+    publics = {vector["name"]: bytes.fromhex(vector["public_hex"]) for vector in read("keys.json")}
+    for vector in read("envelopes.json"):
+        envelope = parse_envelope(vector["envelope"].encode())
+        assert envelope.payload == vector["payload"].encode()
+        assert payload_hash(envelope.payload) == vector["payload_hash"]
+        assert pae(envelope.payload_type, envelope.payload).hex() == vector["pae_hex"]
+        assert envelope.signatures[0].sig.hex() == vector["signature_hex"]
+        good = {name for name, public in publics.items() if verify_signature(envelope, public)}
+        assert good == {vector["signer"]}
+
+
+def test_addresses() -> None:
+    vectors = read("addresses.json")
+    for vector in vectors["derived"]:
+        assert str(derive_link_address(IPv6Network(vector["range"]), vector["hid"])) == vector["address"]
+    lowest = vectors["lowest_free"]
+    pools = [parse_network(text) for text in lowest["pools"]]
+    used = {parse_address(text) for text in lowest["used"]}
+    assert str(allocate_address(pools, used)) == lowest["address"]
+
+
+def objects_of(pairs: list[list[str]]) -> list[tuple[str, bytes]]:
+    return [(key, body.encode()) for key, body in pairs]
+
+
+def open_ledger(objects: list[tuple[str, bytes]], fingerprint: str | None = None) -> Ledger:
+    """A reader that trusts root 1 of these objects."""
+    first = [item for item in objects if item[0].startswith("root/000001")]
+    return Ledger(chain_from_envelopes(root_envelopes(first), fingerprint))
+
+
+@pytest.mark.parametrize("scenario", read("scenarios.json"), ids=lambda scenario: scenario["name"])
+@pytest.mark.parametrize("seed", range(3))
+def test_scenarios_come_to_the_same_in_any_order(scenario: dict[str, Any], seed: int) -> None:
+    objects, expected = objects_of(scenario["objects"]), scenario["expected"]
+    random.Random(seed).shuffle(objects)
+    ledger = open_ledger(objects, scenario["trusted_root"])
+    for key, body in objects:
+        assert ledger.offer(key, body, now=scenario["now"]).outcome in ("new", "known", "pending")
+    membership = ledger.membership(scenario["now"])
+    assert {kid: list(head) for kid, head in ledger.heads().items()} == expected["heads"]
+    assert {hid: host.name for hid, host in membership.hosts.items()} == {
+        hid: host["name"] for hid, host in expected["hosts"].items()
+    }
+    for hid, wanted in expected["hosts"].items():
+        host = membership.hosts[hid]
+        assert [str(address) for address in host.addresses] == wanted["addresses"]
+        assert sorted(map(str, host.networks)) == wanted["networks"]
+        assert (host.record.version if host.record else None) == wanted["record_version"]
+        assert (str(host.record.public_key) if host.record else None) == wanted["wireguard"]
+    assert sorted(membership.revoked) == expected["revoked"]
+    assert sorted(membership.unplaced) == expected["unplaced"]
+    assert (membership.root_version, membership.generation) == (
+        expected["root_version"], expected["generation"]
+    )
+    said = {f"{item.code} {item.subject}".strip() for item in membership.conditions}
+    assert sorted(said) == expected["conditions"]
+
+
+@pytest.mark.parametrize("case", read("refuse.json")["refuse"], ids=lambda case: case["why"])
+def test_what_must_be_refused(case: dict[str, str]) -> None:
+    vectors = read("refuse.json")
+    held = objects_of(vectors["held"])
+    ledger = open_ledger(held)
+    for key, body in held:
+        ledger.offer(key, body, now=vectors["now"])
+    before = ledger.membership(vectors["now"])
+    admission = ledger.offer(case["key"], case["body"].encode(), now=vectors["now"])
+    assert admission.outcome == case["outcome"] and admission.outcome in ("refused", "pending")
+    assert ledger.membership(vectors["now"]).hosts == before.hosts
+
+
+def test_enrollment() -> None:
+    vectors = read("enrollment.json")
+    request = parse_request(vectors["request"])
+    assert (request.name, request.hid) == (vectors["name"], vectors["hid"])
+    for text in vectors["refuse_requests"].values():
+        with pytest.raises(RegistryError):
+            parse_request(text)
+    ledger, bundle = open_bundle(vectors["bundle"], vectors["now"])
+    assert bundle.hid == vectors["hid"]
+    hosts = ledger.membership(vectors["now"]).hosts.values()
+    assert sorted(host.name for host in hosts) == vectors["bundle_hosts"]
