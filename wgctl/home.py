@@ -4,6 +4,8 @@
     admin.key    Ed25519 seed that signs our log, 0600
     root.key     Ed25519 seed that signs root documents, 0600
     registry/    the verified cache (meshd.registry.cache); our own statements go here first
+    s3.json      this administrator's S3 key, 0600, when wgctl made it
+    s3/          the S3 keys that wgctl made for hosts, by hid, 0600
     lock         held while a wgctl works on the home
 
 A key file is JSON and says how it is protected, so that a protected form can be told apart.
@@ -42,7 +44,8 @@ Purpose = Literal["admin", "root"]
 
 
 class MeshFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """mesh.toml. ``credentials``: path of the S3 credentials of this administrator, if any."""
+    """mesh.toml. ``credentials``: path of the S3 credentials of this administrator, if any, seen from
+    the home. ``garage_admin``: URLs of Garage's admin API; ``garage_token_file``: path of its token."""
 
     format: Literal["wgctl-home/1"]
     mesh_id: str
@@ -51,6 +54,8 @@ class MeshFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     root_kid: str
     stores: tuple[str, ...]
     credentials: str = ""
+    garage_admin: tuple[str, ...] = ()
+    garage_token_file: str = ""
 
 
 class _KeyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,6 +76,16 @@ class AdminHome:
     @property
     def cache(self) -> RegistryCache:
         return RegistryCache(self.directory / REGISTRY_DIRECTORY)
+
+    @property
+    def credentials_path(self) -> Path | None:
+        return self.directory / self.mesh.credentials if self.mesh.credentials else None
+
+    def with_mesh(self, **changes: Any) -> AdminHome:
+        """The home after mesh.toml was rewritten with ``changes``. StoreError when the disk refuses."""
+        mesh = msgspec.structs.replace(self.mesh, **changes)
+        _write_mesh_file(self.directory, mesh)
+        return AdminHome(self.directory, mesh)
 
     def read_admin_key(self) -> SigningKey:
         """The key that signs our log; ConfigError when others may read it."""
@@ -145,8 +160,13 @@ def write_home(directory: Path, mesh: MeshFile, admin: SigningKey, root: Signing
     """Write keys and mesh.toml into a directory of ours. StoreError when the disk refuses."""
     _write_key(directory / ADMIN_KEY_FILE, "admin", admin)
     _write_key(directory / ROOT_KEY_FILE, "root", root)
+    _write_mesh_file(directory, mesh)
+
+
+def _write_mesh_file(directory: Path, mesh: MeshFile) -> None:
     document: dict[str, Any] = msgspec.to_builtins(mesh)
-    document["stores"] = list(mesh.stores)
+    for key, value in document.items():
+        document[key] = list(value) if isinstance(value, tuple) else value
     write_file(directory / MESH_FILE, tomli_w.dumps(document).encode())
 
 

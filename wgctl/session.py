@@ -39,7 +39,10 @@ class ReadRegistry:
 
 @dataclass(slots=True)
 class AdminSession:
-    """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete."""
+    """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete.
+
+    ``offline``: no store is asked; what is signed stays in the home until a later command publishes it.
+    """
 
     home: AdminHome
     cache: RegistryCache
@@ -48,6 +51,7 @@ class AdminSession:
     stores: list[ObjectStore]
     failures: list[str]
     reached: list[ObjectStore] = field(default_factory=list)
+    offline: bool = False
 
     def sync(self, *, now: float) -> None:
         """Add what every store has to the ledger; what we have and a store lacks is published there."""
@@ -66,7 +70,7 @@ class AdminSession:
 
     def require_store(self) -> None:
         """StoreError unless a store answered: what is signed on an old view may collide."""
-        if not self.reached:
+        if not self.reached and not self.offline:
             raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
 
     def check_own_log(self) -> None:
@@ -124,6 +128,8 @@ class AdminSession:
 
     def publish(self, objects: Sequence[tuple[str, bytes]], *, what: str) -> None:
         """Publish at every store that answered; StoreError when none takes it."""
+        if self.offline:
+            return
         failures = []
         for store in self.reached:
             try:
@@ -157,7 +163,7 @@ class AdminSession:
 
 
 @contextlib.contextmanager
-def open_session(options: Options) -> Iterator[AdminSession]:
+def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSession]:
     """Lock the admin home and load its verified registry; nothing is asked of any store yet."""
     home = open_home(options.home)
     with home.locked(), contextlib.ExitStack() as stack:
@@ -166,22 +172,22 @@ def open_session(options: Options) -> Iterator[AdminSession]:
         ledger = cache.load()
         for key, body in journal.objects:
             ledger.offer(key, body, now=math.inf)
-        stores, failures = open_stores(
-            [*home.mesh.stores, *ledger.chain.root.stores],
-            Path(home.mesh.credentials) if home.mesh.credentials else None,
-        )
+        urls = () if offline else (*home.mesh.stores, *ledger.chain.root.stores)
+        stores, failures = open_stores(urls, home.credentials_path)
         for store in stores:
             stack.callback(store.close)
-        yield AdminSession(home, cache, ledger, journal, stores, failures)
+        yield AdminSession(home, cache, ledger, journal, stores, failures, offline=offline)
 
 
 def open_stores(urls: Sequence[str], credentials_path: Path | None) -> tuple[list[ObjectStore], list[str]]:
     """Each URL once; a store that cannot be opened is a failure text, not an end."""
-    credentials: S3Credentials | None = None
+    return open_each(urls, read_credentials(credentials_path) if credentials_path is not None else None)
+
+
+def open_each(urls: Sequence[str], credentials: S3Credentials | None) -> tuple[list[ObjectStore], list[str]]:
+    """As ``open_stores``, with credentials that were read before."""
     stores: list[ObjectStore] = []
     failures: list[str] = []
-    if credentials_path is not None:
-        credentials = read_credentials(credentials_path)
     for url in dict.fromkeys(urls):
         try:
             stores.append(open_store(url, credentials))
