@@ -43,7 +43,8 @@ def command(
     """Make Garage's buckets and keys what the registry wants.
 
     And publish what it lacks: for a Garage that has just begun to run, that lost everything, or in
-    which a command could not finish. With --garage-admin that place is remembered, so that add-host makes keys from then on.
+    which a command could not finish. With --garage-admin that place is remembered, and add-host makes
+    keys from then on.
     """
     from wgctl.garage import open_garage
     from wgctl.session import open_session
