@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from meshd.errors import MeshError, RegistryError, StoreError
 from meshd.model.condition import Condition, Severity
@@ -22,6 +23,10 @@ from meshd.registry.record import build_record, next_version, sign_record
 from meshd.registry.signing import SigningKey
 from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_interval_seconds, publish
 from meshd.store.base import ObjectStore
+
+SURVEY_EVERY_ROUNDS: Final = 10
+"""Each so many rounds every store is asked, so that the status of each is known and the first that
+works again is used again; in between a dead one costs nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,8 @@ class RegistryFollower:
         self._identity = identity
         self._hid = hid
         self._followed = [_Followed(store) for store in stores]
+        self._in_use = self._followed[0] if stores else None
+        self._rounds = 0
         self._clock = clock
         self._started_at = clock()
         self._stale_after_seconds = stale_after_seconds
@@ -91,10 +98,10 @@ class RegistryFollower:
         return self._ledger.membership(self._clock())
 
     def poll_seconds(self, hosts: int) -> float:
-        """The pause between polls that suits the first store and the size of the mesh."""
-        if not self._followed:
+        """The pause between polls that suits the store in use and the size of the mesh."""
+        if self._in_use is None:
             return 300.0
-        return poll_interval_seconds(hosts, store=self._followed[0].store)
+        return poll_interval_seconds(hosts, store=self._in_use.store)
 
     def store_status(self) -> tuple[StoreStatus, ...]:
         return tuple(followed.status() for followed in self._followed)
@@ -130,18 +137,29 @@ class RegistryFollower:
             )
 
     def follow(self, wanted: OwnDescription) -> FollowReport:
-        """One round with the stores, in order, up to the first that answers whole."""
+        """One round with the stores, in order, up to the first that answers whole.
+
+        The one that did so last comes first, so that a dead store before it costs its time-out once
+        and not in every round. A survey goes through all of them, in the order they were given.
+        """
         now = self._clock()
         conditions: list[Condition] = []
         new_objects = 0
-        for followed in self._followed:
+        self._rounds += 1
+        survey = self._rounds % SURVEY_EVERY_ROUNDS == 2
+        answered: list[_Followed] = []
+        for followed in self._order(survey):
             outcome = poll(followed.store, self._ledger, now=now, memory=followed.memory)
             new_objects += len(outcome.new)
             _note(followed, outcome, now)
             if outcome.complete:
+                answered.append(followed)
                 self.describe(wanted)
                 conditions += self._publish_own(followed)
-                break
+                if not survey:
+                    break
+        if answered:
+            self._in_use = answered[0]
         self._unsaved = self._unsaved or new_objects > 0
         conditions += self._save()
         conditions += self._complaints(now, wanted)
@@ -152,6 +170,11 @@ class RegistryFollower:
             stores=self.store_status(),
             verified_at=self._verified_at(),
         )
+
+    def _order(self, survey: bool) -> list[_Followed]:
+        if survey or self._in_use is None:
+            return list(self._followed)
+        return [self._in_use, *(each for each in self._followed if each is not self._in_use)]
 
     def _publish_own(self, followed: _Followed) -> list[Condition]:
         """Our record must be what the store shows; a store is never the only place that has it."""
