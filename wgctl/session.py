@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
@@ -130,18 +132,23 @@ class AdminSession:
         """Publish at every store that answered; StoreError when none takes it."""
         if self.offline:
             return
-        failures = []
-        for store in self.reached:
-            try:
-                publish(store, objects, mesh_id=self.ledger.mesh_id)
-            except StoreError as error:
-                failures.append(str(error))
+        with ThreadPoolExecutor(max(len(self.reached), 1)) as pool:
+            answers = list(pool.map(partial(self._publish_at, objects), self.reached))
+        failures = [answer for answer in answers if answer]
         if len(failures) == len(self.reached):
             raise StoreError(
                 f"{what}, kept in {self.home.directory}, but NOT published: {'; '.join(failures)}; "
                 f"the next wgctl command publishes it, for instance: wgctl list"
             )
         self.failures += failures
+
+    def _publish_at(self, objects: Sequence[tuple[str, bytes]], store: ObjectStore) -> str:
+        """Why it could not be published there; empty when it was."""
+        try:
+            publish(store, objects, mesh_id=self.ledger.mesh_id)
+        except StoreError as error:
+            return str(error)
+        return ""
 
     def report_failures(self) -> None:
         """Stores that did not take part, on standard error."""

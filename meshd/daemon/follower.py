@@ -103,6 +103,11 @@ class RegistryFollower:
             return 300.0
         return poll_interval_seconds(hosts, store=self._in_use.store)
 
+    @property
+    def over_network(self) -> bool:
+        """True when the store in use is somewhere else, perhaps beyond the mesh."""
+        return self._in_use is not None and getattr(self._in_use.store, "parallel_requests", 1) > 1
+
     def store_status(self) -> tuple[StoreStatus, ...]:
         return tuple(followed.status() for followed in self._followed)
 

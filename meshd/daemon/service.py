@@ -50,6 +50,11 @@ COURTESY_SECONDS: Final = 1.0
 handshake, and both try again only after REKEY_TIMEOUT (5 s). So the end with the smaller hid
 speaks first and the other one holds its probes for this long, or until a handshake is seen."""
 
+STORE_COURTESY_SECONDS: Final = COURTESY_SECONDS + 0.5
+"""How long the first poll of a store over the network waits. Where the store is reached through the
+mesh, its connections would be what both ends of a pair begin with, at the same moment on every host
+that starts, and the rule above would be for nothing."""
+
 log = logging.getLogger("meshd")
 
 
@@ -184,6 +189,8 @@ class Daemon:
     # --- loops
 
     async def _follow_loop(self) -> None:
+        if self._follower.over_network:
+            await asyncio.sleep(STORE_COURTESY_SECONDS)
         while True:
             self._wake_registry.clear()
             await self._follow()

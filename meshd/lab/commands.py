@@ -45,11 +45,12 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
 class CommandServer:
     """The owner's end. Calls block until the command has ended; they may come from several threads."""
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
-        """``preload``: modules that the commands would import each time anew."""
+    def __init__(self, preload: Sequence[str] = (), *, enter: Sequence[str] = ()) -> None:
+        """``preload``: modules that the commands would import each time anew. ``enter``: what to type
+        in front, so that the commands run in a place of the lab."""
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "meshd.lab.commands", *preload],
+            [*enter, sys.executable, "-m", "meshd.lab.commands", *preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
