@@ -80,7 +80,7 @@ def host_key_source(
     from wgctl.garage import open_garage, supply_host_key
 
     mesh = session.home.mesh
-    with open_garage(mesh, session.ledger.chain.root.stores, urls, token_file) as garage:
+    with open_garage(mesh, session.store_urls, urls, token_file) as garage:
         assert garage is not None
         garage.check()
 

@@ -19,14 +19,13 @@ from meshd.errors import ConfigError, MeshError, StoreDeniedError, StoreError
 from meshd.registry.layout import HOST_PREFIX, ROOT_PREFIX, mesh_prefix
 from meshd.store.credentials import S3Credentials
 from meshd.store.garage_admin import (
-    AdminToken,
-    Bucket,
     GarageAdmin,
     KeyGoneError,
     Permissions,
     parse_token,
     read_token,
 )
+from meshd.store.garage_http import AdminToken
 from meshd.store.select import open_store, parse_location
 from wgctl.home import MeshFile
 from wgctl.hostkeys import KeyFolder
@@ -51,7 +50,7 @@ class GarageKeys:
         self._urls = [url for url in stores if parse_location(url) is not None]
         if not self._urls:
             raise ConfigError("Garage's admin API is of no use here: none of the stores is an S3 store")
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, str] = {}
         self._names: dict[str, str] | None = None
 
     def check(self) -> None:
@@ -60,14 +59,11 @@ class GarageKeys:
 
     def provide_buckets(self) -> list[str]:
         """Make the buckets that are missing; -> their names."""
-        created = []
-        for name in self._host_rights():
-            found = self._admin.find_bucket(name)
-            if found is None:
-                found = self._admin.create_bucket(name)
-                created.append(name)
-            self._buckets[name] = found
-        return created
+        there = self._admin.list_buckets()
+        missing = [name for name in self._host_rights() if name not in there]
+        made = {name: self._admin.create_bucket(name) for name in missing}
+        self._buckets = {name: ({**there, **made})[name] for name in self._host_rights()}
+        return missing
 
     def provide_admin(self, kid: str, credentials: S3Credentials) -> bool:
         """Make an administrator's key and let it write everywhere; True when it is new."""
@@ -84,7 +80,8 @@ class GarageKeys:
     def find_host(self, hid: str) -> S3Credentials | None:
         """The key that Garage has for this host, whoever made it."""
         held = sorted(key for key, name in self._keys().items() if name == self._host_name(hid))
-        return self._admin.read_key(held[0]) if held else None
+        key = self._admin.read_key(held[0]) if held else None
+        return key.credentials if key is not None else None
 
     def remove_host(self, hid: str) -> int:
         """Delete every key of this host; -> how many there were."""
@@ -152,24 +149,21 @@ class GarageKeys:
         if is_new:
             self._admin.create_key(name, credentials)
             self._keys()[key] = name
+        found = None if is_new else self._admin.read_key(key)
+        held = found.permissions if found is not None else {}
         for bucket, permissions in wanted.items():
-            self._permit(bucket, key, permissions)
+            self._permit(self._buckets[bucket], key, permissions, held)
         return is_new
 
-    def _permit(self, name: str, key: str, wanted: Permissions) -> None:
+    def _permit(
+        self, bucket_id: str, key: str, wanted: Permissions, held: Mapping[str, Permissions]
+    ) -> None:
         """Give what is missing and take what is too much, and ask nothing when it is right already."""
-        held = self._buckets[name].permissions(key)
-        missing, excess = _minus(wanted, held), _minus(held, wanted)
-        if missing != Permissions():
-            self._buckets[name] = self._admin.allow(self._buckets[name], key, missing)
-        if excess != Permissions():
-            self._buckets[name] = self._admin.deny(self._buckets[name], key, excess)
-
-
-def _minus(a: Permissions, b: Permissions) -> Permissions:
-    return Permissions(
-        read=a.read and not b.read, write=a.write and not b.write, owner=a.owner and not b.owner
-    )
+        now = held.get(bucket_id, Permissions())
+        if missing := wanted.minus(now):
+            self._admin.allow(bucket_id, key, missing)
+        if excess := now.minus(wanted):
+            self._admin.deny(bucket_id, key, excess)
 
 
 def _refusal(ask: Callable[[], object]) -> str:

@@ -55,6 +55,11 @@ class AdminSession:
     reached: list[ObjectStore] = field(default_factory=list)
     offline: bool = False
 
+    @property
+    def store_urls(self) -> tuple[str, ...]:
+        """Those that mesh.toml names, then those of the signed root; each once."""
+        return store_urls(self.home, self.ledger)
+
     def sync(self, *, now: float) -> None:
         """Add what every store has to the ledger; what we have and a store lacks is published there."""
         for store in self.stores:
@@ -179,11 +184,16 @@ def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSe
         ledger = cache.load()
         for key, body in journal.objects:
             ledger.offer(key, body, now=math.inf)
-        urls = () if offline else (*home.mesh.stores, *ledger.chain.root.stores)
+        urls = () if offline else store_urls(home, ledger)
         stores, failures = open_stores(urls, home.credentials_path)
         for store in stores:
             stack.callback(store.close)
         yield AdminSession(home, cache, ledger, journal, stores, failures, offline=offline)
+
+
+def store_urls(home: AdminHome, ledger: Ledger) -> tuple[str, ...]:
+    """Where this administrator reads and publishes."""
+    return tuple(dict.fromkeys((*home.mesh.stores, *ledger.chain.root.stores)))
 
 
 def open_stores(urls: Sequence[str], credentials_path: Path | None) -> tuple[list[ObjectStore], list[str]]:

@@ -28,6 +28,7 @@ RECORDS: Final = "mesh-records"
 LOGS: Final = "mesh-logs"
 START_SECONDS: Final = 90.0
 COMMAND_SECONDS: Final = 20.0
+WGCTL_SECONDS: Final = 300
 LOOK_SECONDS: Final = 0.1
 
 
@@ -51,7 +52,7 @@ class GarageFleet(Fleet):
         if self._operator is None:
             enter = self.garage_members()[0].host.enter_command()
             self._operator = CommandServer((*PRELOAD, "meshd.store.s3_transport"), enter=enter)
-        return self._operator.run("wgctl", "--home", self.home, *arguments)
+        return self._operator.run("wgctl", "--home", self.home, *arguments, seconds=WGCTL_SECONDS)
 
     def garage_members(self) -> list[Member]:
         return [self.members[node.name] for node in self.nodes]
@@ -75,6 +76,8 @@ class GarageFleet(Fleet):
             # Once more, now that everybody is granted: each bundle then holds everybody.
             self.grant(member, "--offline")
             self.meshd(member, "join", member.bundle)
+        # All at once, for each begins to call all others when it starts.
+        for member in members:
             self.start(member)
         return members
 

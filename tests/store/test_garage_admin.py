@@ -7,20 +7,22 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 from garage_node import GarageNode
 
 from meshd.errors import ConfigError, StoreDeniedError, StoreError
 from meshd.store.credentials import generate_credentials
 from meshd.store.garage_admin import (
-    AdminToken,
     GarageAdmin,
     KeyGoneError,
     Permissions,
     parse_token,
     read_token,
 )
+from meshd.store.garage_http import AdminToken
 from meshd.store.s3 import S3Store
 from meshd.store.s3_transport import Timeouts
 
@@ -43,11 +45,9 @@ def test_health_is_told(admin: GarageAdmin) -> None:
 
 @pytest.mark.garage
 def test_a_bucket_is_made_once(admin: GarageAdmin) -> None:
-    assert admin.find_bucket("made-once") is None
+    assert "made-once" not in admin.list_buckets()
     made = admin.create_bucket("made-once")
-    assert admin.create_bucket("made-once").id == made.id
-    found = admin.find_bucket("made-once")
-    assert found is not None and found.id == made.id
+    assert admin.create_bucket("made-once") == admin.list_buckets()["made-once"] == made
 
 
 @pytest.mark.garage
@@ -56,7 +56,8 @@ def test_a_key_is_made_once_and_never_returns(admin: GarageAdmin) -> None:
     for _ in range(2):
         admin.create_key("wanderer", credentials)
     assert [key.name for key in admin.list_keys() if key.id == credentials.access_key] == ["wanderer"]
-    assert admin.read_key(credentials.access_key) == credentials
+    held = admin.read_key(credentials.access_key)
+    assert held is not None and (held.credentials, held.permissions) == (credentials, {})
     assert admin.delete_key(credentials.access_key)
     assert not admin.delete_key(credentials.access_key)
     assert admin.read_key(credentials.access_key) is None
@@ -73,8 +74,9 @@ def test_a_key_may_do_what_it_was_allowed_and_no_more(admin: GarageAdmin, garage
             store.get("a/b")
         admin.allow(bucket, credentials.access_key, READ_WRITE)
         store.put("a/b", b"1")
-        bucket = admin.deny(bucket, credentials.access_key, Permissions(write=True))
-        assert bucket.permissions(credentials.access_key) == READ
+        admin.deny(bucket, credentials.access_key, Permissions(write=True))
+        held = admin.read_key(credentials.access_key)
+        assert held is not None and held.permissions == {bucket: READ}
         assert store.get("a/b") is not None
         with pytest.raises(StoreDeniedError):
             store.put("a/b", b"2")
@@ -107,6 +109,40 @@ def test_the_s3_port_is_not_mistaken_for_the_admin_api(garage_node: GarageNode) 
         pytest.raises(StoreError, match=r"is this Garage's admin API, version 2\?"),
     ):
         api.list_keys()
+
+
+@pytest.mark.parametrize(("call", "then"), [("allow", READ), ("deny", Permissions())])
+def test_a_permission_whose_answer_takes_too_long_is_looked_for(
+    call: Literal["allow", "deny"], then: Permissions
+) -> None:
+    """The change is made before the answer is: another question finds it done."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked: list[bytes] = []
+        info = msgspec.json.encode({
+            "accessKeyId": "GK1", "secretAccessKey": "s", "buckets": [{"id": "b", "permissions": then}],
+        })
+
+        def serve() -> None:
+            held = []
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    held.append(connection)
+                    asked.append(connection.recv(4096).split()[1])
+                    if b"GetKeyInfo" in asked[-1]:
+                        head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+                        connection.sendall(head % len(info) + info)
+
+        threading.Thread(target=serve, daemon=True).start()
+        times = Timeouts(connect_seconds=1, read_seconds=0.3, request_seconds=0.3)
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with contextlib.closing(GarageAdmin([url], AdminToken(TOKEN), timeouts=times)) as api:
+            getattr(api, call)("b", "GK1", READ)
+            assert len(asked) == 2
+            other = READ_WRITE if call == "allow" else READ
+            info = info if call == "allow" else info.replace(b'"read":false', b'"read":true')
+            with pytest.raises(StoreError, match=r"no answer within 0\.3 s"):
+                getattr(api, call)("b", "GK1", other)
 
 
 def test_nobody_there_is_one_line_with_every_url() -> None:

@@ -15,7 +15,8 @@ from meshd.registry.layout import host_key, mesh_prefix
 from meshd.registry.sync import PollMemory, poll, publish
 from meshd.store.base import ObjectStore
 from meshd.store.credentials import generate_credentials
-from meshd.store.garage_admin import AdminToken, GarageAdmin, Permissions
+from meshd.store.garage_admin import GarageAdmin, Permissions
+from meshd.store.garage_http import AdminToken
 from meshd.store.memory import MemoryStore
 from meshd.store.select import open_store, parse_location
 from meshd.store.split import SplitStore

@@ -22,7 +22,8 @@ from meshd.lab.garage import (
     wait_healthy,
 )
 from meshd.store.credentials import S3Credentials, generate_credentials
-from meshd.store.garage_admin import AdminToken, GarageAdmin, Permissions
+from meshd.store.garage_admin import GarageAdmin, Permissions
+from meshd.store.garage_http import AdminToken
 from meshd.store.s3 import S3Location, S3Store
 
 NODES = 3

@@ -50,7 +50,7 @@ class GarageNode:
     bucket = "mesh-registry"
 
     def __init__(self, binary: Path, directory: Path) -> None:
-        self._binary = binary
+        self.binary = binary
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self.credentials = S3Credentials(
@@ -98,7 +98,7 @@ class GarageNode:
         }
         with (self._directory / "garage.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._binary), "-c", str(self._config), "server", "--single-node", "--default-bucket"],
+                [str(self.binary), "-c", str(self._config), "server", "--single-node", "--default-bucket"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
             )
         deadline = time.monotonic() + START_TIMEOUT_SECONDS

@@ -53,7 +53,7 @@ def command(
     now = time.time()
     with open_session(options) as session:
         home = session.home
-        with open_garage(home.mesh, session.ledger.chain.root.stores) as garage:
+        with open_garage(home.mesh, session.store_urls) as garage:
             if garage is None:
                 raise ConfigError("no Garage is known here; name its admin API with --garage-admin")
             done = _prepare(garage, home)

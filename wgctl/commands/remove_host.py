@@ -80,7 +80,7 @@ def _withdraw_key(session: AdminSession, hid: str) -> str:
     from wgctl.hostkeys import HOST_KEYS, KeyFolder
 
     folder = KeyFolder(home.directory / HOST_KEYS)
-    return withdraw_host_key(home.mesh, session.ledger.chain.root.stores, folder, hid)
+    return withdraw_host_key(home.mesh, session.store_urls, folder, hid)
 
 
 def _unknown(ledger: Ledger, text: str) -> str:
