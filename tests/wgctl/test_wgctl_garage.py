@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from meshd.store.credentials import S3Credentials, generate_credentials, write_c
 from meshd.store.garage_admin import GarageAdmin, Permissions
 from meshd.store.garage_http import AdminToken
 from meshd.store.select import open_store, parse_location
+from wgctl.garage import GarageKeys
 
 Run = Callable[..., Result]
 
@@ -254,6 +256,22 @@ def test_an_empty_garage_elsewhere_gets_the_registry_and_every_key(
             assert kinds == {"root", "log", "host"}
     finally:
         other.stop()
+
+
+@pytest.mark.garage
+def test_a_new_key_is_waited_for_until_the_store_takes_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = GarageKeys(site.api, "5" * 32, [site.store_url])
+    late, never = generate_credentials(), generate_credentials()
+    keys.provide_buckets()
+    making = threading.Timer(0.3, keys.provide_host, ["6" * 32, late])
+    making.start()
+    assert keys.wait_until_usable(late) == []
+    making.join()
+    monkeypatch.setattr("wgctl.garage.USABLE_SECONDS", 0.3)
+    refusals = keys.wait_until_usable(never)
+    assert refusals and all(never.access_key in text and "403" in text for text in refusals)
 
 
 def test_options_that_contradict_each_other_are_refused(run: Run, tmp_path: Path) -> None:
