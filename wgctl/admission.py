@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 
-from meshd.errors import ConfigError, RegistryError
+from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
 from meshd.model.network import IPAddress, IPNetwork, contained_in_any, overlaps
 from meshd.registry.allocation import derive_link_address
 from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
@@ -16,7 +17,9 @@ from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.reducer import EffectiveGrant, WaitingGrant
 from meshd.registry.statement import Grant
+from meshd.store.credentials import S3Credentials as FileCredentials
 from meshd.store.credentials import read_credentials
+from wgctl.hostkeys import HOST_KEYS, KeyFolder
 from wgctl.session import AdminSession
 
 T = TypeVar("T")
@@ -61,7 +64,43 @@ def parse_named_request(text: str, name: str) -> EnrollmentRequest:
 def read_host_credentials(path: Path | None) -> S3Credentials | None:
     if path is None:
         return None
-    credentials = read_credentials(path)
+    return _bundled(read_credentials(path))
+
+
+@contextlib.contextmanager
+def host_key_source(
+    session: AdminSession, given: S3Credentials | None, urls: Sequence[str], token_file: Path | None
+) -> Iterator[Callable[[str], S3Credentials | None]]:
+    """Where the S3 key of a host comes from, by its hid: ``given``, Garage, or nowhere.
+
+    Entered before anything is signed: a Garage that does not answer, or does not take our token, is
+    found out then. A key that cannot be made afterwards is made by the same command again.
+    """
+    administered = bool(urls or session.home.mesh.garage_admin)
+    if given is not None or not (administered or token_file):
+        yield lambda hid: given
+        return
+    folder = KeyFolder(session.home.directory / HOST_KEYS)
+    if session.offline:
+        yield lambda hid: _bundled(folder.choose(hid))
+        return
+    from wgctl.garage import open_garage, supply_host_key
+
+    mesh = session.home.mesh
+    with open_garage(mesh, session.store_urls, urls, token_file) as garage:
+        assert garage is not None
+        garage.check()
+
+        def supply(hid: str) -> S3Credentials:
+            try:
+                return _bundled(supply_host_key(garage, folder, hid))
+            except MeshError as error:
+                raise StoreError(f"granted, but without a bundle: {error}; run this again") from None
+
+        yield supply
+
+
+def _bundled(credentials: FileCredentials) -> S3Credentials:
     return S3Credentials(access_key=credentials.access_key, secret_key=credentials.secret_key)
 
 

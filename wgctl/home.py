@@ -6,6 +6,8 @@
     registry/    the verified cache (meshd.registry.cache); our own statements go here first
     signed.json  our last statement (wgctl.journal)
     roots.json   root documents that we signed and that are not complete yet (wgctl.proposals)
+    s3.json      this administrator's S3 key, 0600, when wgctl made it
+    s3/          the S3 keys that wgctl made for hosts, by hid, 0600
     lock         held while a wgctl works on the home
 
 A home may hold either key, both, or none: then it reads, and carries what others signed.
@@ -20,7 +22,7 @@ import shutil
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -45,7 +47,8 @@ KEY_FILES: Final[dict[Purpose, str]] = {"admin": ADMIN_KEY_FILE, "root": ROOT_KE
 
 
 class MeshFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """mesh.toml. ``credentials``: path of the S3 credentials of this administrator, if any.
+    """mesh.toml. ``credentials``: path of the S3 credentials of this administrator, if any, seen from
+    the home. ``garage_admin``: URLs of Garage's admin API; ``garage_token_file``: path of its token.
 
     ``mesh_id`` is empty while the home waits for its bundle, ``admin_kid`` and ``root_kid`` without
     such a key. ``name``: what the home asked to be called. ``air_gapped``: it never asks a store.
@@ -60,6 +63,8 @@ class MeshFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     credentials: str = ""
     name: str = ""
     air_gapped: bool = False
+    garage_admin: tuple[str, ...] = ()
+    garage_token_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,16 @@ class AdminHome:
             expected = self.kid(purpose)[:8] or "none"
             raise TrustStateError(f"{path}: {purpose} key {file.kid[:8]} seen, {expected} expected")
         return file
+
+    @property
+    def credentials_path(self) -> Path | None:
+        return self.directory / self.mesh.credentials if self.mesh.credentials else None
+
+    def with_mesh(self, **changes: Any) -> AdminHome:
+        """The home after mesh.toml was rewritten with ``changes``. StoreError when the disk refuses."""
+        mesh = msgspec.structs.replace(self.mesh, **changes)
+        write_mesh_file(self.directory, mesh)
+        return replace(self, mesh=mesh)
 
     def read_admin_key(self) -> SigningKey:
         """The key that signs our log. ConfigError when it is missing, others may read it, or it is
@@ -191,7 +206,8 @@ def write_home(
 def write_mesh_file(directory: Path, mesh: MeshFile) -> None:
     """Replace mesh.toml. StoreError when the disk refuses; the old one then stays."""
     document: dict[str, Any] = msgspec.to_builtins(mesh)
-    document["stores"] = list(mesh.stores)
+    for key, value in document.items():
+        document[key] = list(value) if isinstance(value, tuple) else value
     write_file(directory / MESH_FILE, tomli_w.dumps(document).encode())
 
 

@@ -28,6 +28,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "add-host": ("add_host", "Grant a host its place and print its join bundle."),
     "remove-host": ("remove_host", "Revoke a host for good."),
     "endorse": ("endorse", "Agree with another administrator's grant."),
+    "garage-sync": ("garage_sync", "Make Garage's buckets and keys what the registry wants."),
     "list": ("hosts", "Hosts of the signed registry."),
     "log": ("log", "Signed statements, newest last."),
     "explain": ("explain", "Which signed statement put a host, network or address here."),

@@ -11,7 +11,9 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
@@ -47,7 +49,8 @@ class AdminSession:
     """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete.
 
     ``proposed``: what this home has signed of roots that are not complete yet. ``hosts``: the way to
-    the hosts themselves, if there is one; ``heard``: they answered.
+    the hosts themselves, if there is one; ``heard``: they answered. ``offline``: nobody is asked; what
+    is signed stays in the home until a later command publishes it.
     """
 
     home: AdminHome
@@ -60,6 +63,17 @@ class AdminSession:
     hosts: MeshPath | None = None
     reached: list[ObjectStore] = field(default_factory=list)
     heard: bool = False
+    offline: bool = False
+
+    @property
+    def store_urls(self) -> tuple[str, ...]:
+        """Those that mesh.toml names, then those of the signed root; each once."""
+        return store_urls(self.home, self.ledger)
+
+    @property
+    def alone(self) -> bool:
+        """True when nobody is asked: this home signs on what it holds, which is all it can know."""
+        return self.offline or self.home.mesh.air_gapped
 
     def sync(self, *, now: float) -> None:
         """Add what every store and host has to the ledger; what we have and a store lacks is published."""
@@ -79,11 +93,8 @@ class AdminSession:
                 self.failures.append(str(error))
 
     def require_store(self) -> None:
-        """StoreError unless a store or a host answered: what is signed on an old view may collide.
-
-        An air-gapped home signs on what was imported, which is all that it can ever know.
-        """
-        if not self.reached and not self.heard and not self.home.mesh.air_gapped:
+        """StoreError unless a store or a host answered: what is signed on an old view may collide."""
+        if not self.reached and not self.heard and not self.alone:
             raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
 
     def check_own_log(self) -> None:
@@ -179,16 +190,11 @@ class AdminSession:
 
     def publish(self, objects: Sequence[tuple[str, bytes]], *, what: str) -> None:
         """Publish at every store that answered, and tell the hosts; StoreError when nobody takes it."""
-        if not objects:
+        if not objects or self.alone:
             return
-        failures = []
-        for store in self.reached:
-            try:
-                publish(store, objects, mesh_id=self.ledger.mesh_id)
-            except StoreError as error:
-                failures.append(str(error))
-        if self.home.mesh.air_gapped:
-            return
+        with ThreadPoolExecutor(max(len(self.reached), 1)) as pool:
+            answers = list(pool.map(partial(self._publish_at, objects), self.reached))
+        failures = [answer for answer in answers if answer]
         told = self.hosts.offer(objects) if self.hosts is not None else 0
         self.failures += failures
         if len(failures) < len(self.reached):
@@ -202,6 +208,14 @@ class AdminSession:
             f"{what}, and {told} hosts have it, but it is in no store yet: "
             f"the next wgctl command that reaches one publishes it, for instance: wgctl list"
         )
+
+    def _publish_at(self, objects: Sequence[tuple[str, bytes]], store: ObjectStore) -> str:
+        """Why it could not be published there; empty when it was."""
+        try:
+            publish(store, objects, mesh_id=self.ledger.mesh_id)
+        except StoreError as error:
+            return str(error)
+        return ""
 
     def report_failures(self) -> None:
         """Stores that did not take part, on standard error."""
@@ -224,7 +238,7 @@ class AdminSession:
 
 
 @contextlib.contextmanager
-def open_session(options: Options) -> Iterator[AdminSession]:
+def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSession]:
     """Lock the admin home and load its verified registry; nothing is asked of any store yet."""
     home = open_home(options.home, options.passphrase)
     with home.locked(), contextlib.ExitStack() as stack:
@@ -234,26 +248,32 @@ def open_session(options: Options) -> Iterator[AdminSession]:
         proposed = read_proposals(home.directory)
         for key, body in (*journal.objects, *proposed):
             ledger.offer(key, body, now=math.inf)
-        urls = () if home.mesh.air_gapped else (*home.mesh.stores, *ledger.chain.root.stores)
-        stores, failures = open_stores(
-            urls,
-            Path(home.mesh.credentials) if home.mesh.credentials else None,
-        )
+        alone = offline or home.mesh.air_gapped
+        stores, failures = open_stores(() if alone else store_urls(home, ledger), home.credentials_path)
         for store in stores:
             stack.callback(store.close)
-        hosts = None if home.mesh.air_gapped else open_mesh_path(options, ledger, now=time.time())
+        hosts = None if alone else open_mesh_path(options, ledger, now=time.time())
         if hosts is not None:
             stack.callback(hosts.close)
-        yield AdminSession(home, cache, ledger, journal, stores, failures, proposed, hosts)
+        yield AdminSession(
+            home, cache, ledger, journal, stores, failures, proposed, hosts, offline=offline
+        )
+
+
+def store_urls(home: AdminHome, ledger: Ledger) -> tuple[str, ...]:
+    """Where this administrator reads and publishes."""
+    return tuple(dict.fromkeys((*home.mesh.stores, *ledger.chain.root.stores)))
 
 
 def open_stores(urls: Sequence[str], credentials_path: Path | None) -> tuple[list[ObjectStore], list[str]]:
     """Each URL once; a store that cannot be opened is a failure text, not an end."""
-    credentials: S3Credentials | None = None
+    return open_each(urls, read_credentials(credentials_path) if credentials_path is not None else None)
+
+
+def open_each(urls: Sequence[str], credentials: S3Credentials | None) -> tuple[list[ObjectStore], list[str]]:
+    """As ``open_stores``, with credentials that were read before."""
     stores: list[ObjectStore] = []
     failures: list[str] = []
-    if credentials_path is not None:
-        credentials = read_credentials(credentials_path)
     for url in dict.fromkeys(urls):
         try:
             stores.append(open_store(url, credentials))

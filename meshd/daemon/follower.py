@@ -34,6 +34,9 @@ WITHHELD_POLLS: Final = 2
 WITHHELD_SECONDS: Final = 45.0
 """What hosts hold and a store does not show in so many polls over so many seconds, it withholds."""
 LAGGING_POLL_SECONDS: Final = 30.0
+SURVEY_EVERY_ROUNDS: Final = 10
+"""Each so many rounds every store is asked, so that the status of each is known and the first that
+works again is used again; in between a dead one costs nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +108,8 @@ class RegistryFollower:
         self._identity = identity
         self._hid = hid
         self._followed = [_Followed(store) for store in stores]
+        self._in_use = self._followed[0] if stores else None
+        self._rounds = 0
         self._clock = clock
         self._started_at = clock()
         self._stale_after_seconds = stale_after_seconds
@@ -137,13 +142,13 @@ class RegistryFollower:
         return self._ledger.membership(self._clock())
 
     def poll_seconds(self, hosts: int) -> float:
-        """The pause between polls that suits the first store and the size of the mesh.
+        """The pause between polls that suits the store in use and the size of the mesh.
 
         A store that does not show all that other hosts brought is looked at again soon.
         """
-        if not self._followed:
+        if self._in_use is None:
             return 300.0
-        seconds = poll_interval_seconds(hosts, store=self._followed[0].store)
+        seconds = poll_interval_seconds(hosts, store=self._in_use.store)
         lags = any(followed.shown.lags for followed in self._followed)
         return min(seconds, LAGGING_POLL_SECONDS) if lags else seconds
 
@@ -217,24 +222,32 @@ class RegistryFollower:
         return True
 
     def follow(self, wanted: OwnDescription) -> FollowReport:
-        """One round with the stores, in order, up to the first that answers whole and lacks nothing."""
+        """One round with the stores, in order, up to the first that answers whole and lacks nothing.
+
+        The one that did so last comes first, so that a dead store before it costs its time-out once
+        and not in every round. A survey goes through all of them, in the order they were given.
+        """
         with self._lock:
             now = self._clock()
-            reached: _Followed | None = None
-            for followed in self._followed:
+            self._rounds += 1
+            survey = self._rounds % SURVEY_EVERY_ROUNDS == 2
+            answered: list[_Followed] = []
+            for followed in self._order(survey):
                 outcome = poll(
                     followed.store, self._ledger, now=now, memory=followed.memory, waiting=self._unlocked
                 )
                 self._note(followed, outcome, now)
                 if outcome.complete:
-                    reached = reached or followed
+                    answered.append(followed)
                     # What evidently exists and this store does not show, another one may.
-                    if all(c.code != REGISTRY_GAP for c in self._membership().conditions):
+                    withheld = any(c.code == REGISTRY_GAP for c in self._membership().conditions)
+                    if not survey and not withheld:
                         break
             self._describe(wanted)
-            if reached is not None:
-                self._own_missing = self._publish_own(reached)
-            return self._report(wanted, saved=self._save(), reached=reached is not None)
+            if answered:
+                self._in_use = answered[0]
+                self._own_missing = [lack for each in answered for lack in self._publish_own(each)]
+            return self._report(wanted, saved=self._save(), reached=bool(answered))
 
     def settle(self, wanted: OwnDescription) -> FollowReport:
         """What follows from objects that other hosts brought: the new membership, saved."""
@@ -278,6 +291,10 @@ class RegistryFollower:
             yield
         finally:
             self._lock.acquire()
+    def _order(self, survey: bool) -> list[_Followed]:
+        if survey or self._in_use is None:
+            return list(self._followed)
+        return [self._in_use, *(each for each in self._followed if each is not self._in_use)]
 
     def _publish_own(self, followed: _Followed) -> list[Condition]:
         """Our record must be what the store shows; a store is never the only place that has it."""

@@ -59,7 +59,7 @@ def codes_of(fleet: Fleet) -> set[str]:
 @pytest.fixture
 def no_store(fleet: Fleet) -> Iterator[Path]:
     """The store is away for everybody while the test runs."""
-    store = Path(fleet.store_url.removeprefix("file://"))
+    store = Path(fleet.store_urls[0].removeprefix("file://"))
     away = store.with_name("away")
     store.rename(away)
     yield away
@@ -142,7 +142,7 @@ def test_with_the_store_back_the_next_command_publishes_what_was_only_told(fleet
     admin = next(iter(fleet.members.values()))
     code, output = wgctl_on(fleet, admin, "list")
     assert (code, "warning" in output) == (0, False), output
-    statements = sorted(Path(fleet.store_url.removeprefix("file://")).glob("v1/*/log/*/*.json"))
+    statements = sorted(Path(fleet.store_urls[0].removeprefix("file://")).glob("v1/*/log/*/*.json"))
     assert len(statements) == HOSTS + 4, "two hosts that came and went"
     wait(lambda: not codes_of(fleet) & {"registry_split_view", "store_down", "store_withholds"})
     assert not codes_of(fleet) & {"registry_fork", "registry_gap", "exchange_object_refused"}

@@ -13,7 +13,7 @@ from meshd.model.network import IPAddress, IPNetwork
 from wgctl.files import STANDARD_STREAM, check_writable, read_text, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
-from wgctl.parameters import ADDRESS, INSTANT, NETWORK
+from wgctl.parameters import ADDRESS, INSTANT, NETWORK, garage_options
 
 if TYPE_CHECKING:
     from meshd.registry.bundle import EnrollmentRequest
@@ -38,45 +38,60 @@ MAX_REQUEST_BYTES: Final = 65536
               help="The host's own S3 key, to travel in the bundle.")
 @click.option("--new-identity", is_flag=True,
               help="Replace the host's identity by that of the request, without being asked.")
+@garage_options
+@click.option("--offline", is_flag=True, help="Ask no store: for hosts that a store is to run on.")
 @json_option
 @pass_options
 def command(
     options: Options, name: str, request: str, address: IPAddress | None, networks: tuple[IPNetwork, ...],
     region: str | None, roles: tuple[str, ...], tags: tuple[str, ...], expires: int | None,
-    out: str | None, s3_credentials: Path | None, new_identity: bool, as_json: bool,
+    out: str | None, s3_credentials: Path | None, new_identity: bool, garage_admin: tuple[str, ...],
+    garage_token_file: Path | None, offline: bool, as_json: bool,
 ) -> None:
     """Grant a host its place and print its join bundle.
 
-    The same request again prints the bundle again; with other options it changes the grant.
+    With a Garage that wgctl administers, the bundle holds an S3 key of the host's own. The same
+    request again prints the bundle again; with other options it changes the grant.
     """
     from meshd.registry.bundle import build_bundle, render_bundle
     from meshd.registry.signing import render_fingerprint
-    from wgctl.admission import Wishes, admit, newest_grant, parse_named_request, read_host_credentials
+    from wgctl.admission import (
+        Wishes,
+        admit,
+        host_key_source,
+        newest_grant,
+        parse_named_request,
+        read_host_credentials,
+    )
     from wgctl.session import open_session
 
     target = out or f"{name}.bundle"
     if as_json and target == STANDARD_STREAM:
         raise click.UsageError("--json and --out - both want standard output")
     enrollment = parse_named_request(read_text(request, "an enrollment request", MAX_REQUEST_BYTES), name)
-    credentials = read_host_credentials(s3_credentials)
+    given = read_host_credentials(s3_credentials)
     check_writable(target, "the bundle")
     now = time.time()
     wishes = Wishes(
         address=address, networks=networks or None, region=region, roles=roles or None, tags=tags or None,
         expires_at=expires,
     )
-    with open_session(options) as session:
+    with open_session(options, offline=offline) as session:
         session.sync(now=now)
         _confirm_identity(newest_grant(session.ledger, enrollment.hid), enrollment, new_identity)
-        outcome = admit(session, enrollment, wishes, now=now)
-        bundle = ""
-        if outcome.is_member:
-            bundle = render_bundle(build_bundle(session.ledger, enrollment.hid, s3=credentials)) + "\n"
+        with host_key_source(session, given, garage_admin, garage_token_file) as provide_key:
+            outcome = admit(session, enrollment, wishes, now=now)
+            bundle, credentials = "", given
+            if outcome.is_member:
+                credentials = provide_key(enrollment.hid)
+                bundle = render_bundle(build_bundle(session.ledger, enrollment.hid, s3=credentials)) + "\n"
         session.report_failures()
         root_fingerprint = render_fingerprint(session.ledger.chain.fingerprint)
     if bundle:
         write_text(target, bundle)
     fingerprint = render_fingerprint(enrollment.kid)
+    if offline:
+        note("wgctl: warning: no store was asked; the next command that reaches one publishes this")
     for warning in outcome.warnings:
         note(f"wgctl: warning: {warning}")
     if as_json:
