@@ -53,7 +53,9 @@ def open_reconciler(
     cache = state.open_cache()
     ledger = cache.load()
     backend = open_backend(
-        settings.wireguard.backend, userspace_program=settings.wireguard.userspace_program
+        settings.wireguard.backend,
+        userspace_program=settings.wireguard.userspace_program,
+        route_note_path=state.routes_path,
     )
     return Parts(
         state=state,
