@@ -107,6 +107,7 @@ class Daemon:
         prober: Prober,
         clock: Callable[[], float],
         exchange: Exchange | None = None,
+        watch: KernelWatch | None = None,
         conditions: tuple[Condition, ...] = (),
     ) -> None:
         self._settings = settings
@@ -125,7 +126,7 @@ class Daemon:
         self._kernel_lock = asyncio.Lock()
         self._wake_registry = asyncio.Event()
         self._wake_kernel = asyncio.Event()
-        self._watch = KernelWatch(self._wake_kernel.set)
+        self._watch = watch
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tracker = ConditionTracker()
@@ -152,7 +153,8 @@ class Daemon:
             await self._start_prober()
             self._start_exchange()
             self._started.set()
-            self._watch.start()
+            if self._watch is not None:
+                self._watch.start(self._wake_kernel.set)
             tasks = [
                 asyncio.create_task(loop)
                 for loop in (self._follow_loop(), self._kernel_loop(), self._news_loop())
@@ -165,7 +167,8 @@ class Daemon:
             for task in finished - {stopping}:
                 task.result()  # a loop never ends by itself: this raises what ended it
         finally:
-            self._watch.stop()
+            if self._watch is not None:
+                self._watch.stop()
             await control.close()
             if self._exchange is not None:
                 await self._exchange.close()

@@ -33,6 +33,7 @@ HID_FILE: Final = "hid"
 WIREGUARD_FILE: Final = "wireguard.key"
 APPLIED_FILE: Final = "applied.json"
 CREDENTIALS_FILE: Final = "s3.json"
+ROUTES_FILE: Final = "routes.json"
 REGISTRY_DIRECTORY: Final = "registry"
 MAX_KEY_FILE_BYTES: Final = 4096
 
@@ -62,6 +63,11 @@ class HostState:
     @property
     def credentials_path(self) -> Path:
         return self.directory / CREDENTIALS_FILE
+
+    @property
+    def routes_path(self) -> Path:
+        """Where a kernel that cannot mark routes has it noted which are ours."""
+        return self.directory / ROUTES_FILE
 
     def open_cache(self) -> RegistryCache:
         """The verified registry's files; one object a process, it remembers what it wrote."""

@@ -25,16 +25,17 @@ LEAST_PAUSE_SECONDS: Final = 1.0
 
 
 class KernelWatch:
-    """Calls ``wake`` on the event loop soon after a change; no socket, no calls."""
+    """Calls back on the event loop soon after a change; no socket, no calls."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
+    def __init__(self) -> None:
+        self._wake: Callable[[], None] | None = None
         self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._woken_at = 0.0
 
-    def start(self) -> None:
+    def start(self, wake: Callable[[], None]) -> None:
         """Listen, where the system can tell; a system that refuses is as one that cannot."""
+        self._wake = wake
         if not sys.platform.startswith("linux"):
             return
         with contextlib.suppress(OSError):
@@ -71,4 +72,5 @@ class KernelWatch:
     def _tell(self) -> None:
         self._timer = None
         self._woken_at = asyncio.get_running_loop().time()
-        self._wake()
+        if self._wake is not None:
+            self._wake()

@@ -11,6 +11,7 @@ from meshd.daemon.follower import RegistryFollower
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.service import Daemon, LocalKey
 from meshd.daemon.state import HostState
+from meshd.daemon.watch import KernelWatch
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange
 from meshd.model.condition import Condition, Severity
@@ -55,7 +56,9 @@ def open_reconciler(
     cache = state.open_cache()
     ledger = cache.load()
     backend = open_backend(
-        settings.wireguard.backend, userspace_program=settings.wireguard.userspace_program
+        settings.wireguard.backend,
+        userspace_program=settings.wireguard.userspace_program,
+        route_note_path=state.routes_path,
     )
     return Parts(
         state=state,
@@ -111,6 +114,7 @@ def build_daemon(
         ),
         clock=clock,
         exchange=exchange,
+        watch=KernelWatch(),
         conditions=parts.conditions,
     )
     return daemon
