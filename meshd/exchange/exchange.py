@@ -31,7 +31,8 @@ WITNESSES: Final = 3
 MAX_SPREAD_OBJECTS: Final = 64
 """A host that catches up with more than this from a store has no news for anybody."""
 MAX_DELIVERIES: Final = 32
-DELIVERY: Final = "delivery"
+MEMBERSHIP_SECONDS: Final = 0.2
+"""How soon a wait for deliveries notices that one of them is to a host that is none any more."""
 RETRY_SECONDS: Final = 1.0
 MAX_RETRY_SECONDS: Final = 60.0
 PULL_PAUSE_SECONDS: Final = 5.0
@@ -86,6 +87,7 @@ class Exchange:
         self._hooks: ExchangeHooks | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._retry: dict[str, tuple[float, float]] = {}
         self._retry_timer: asyncio.TimerHandle | None = None
         self._hungry = False
@@ -232,14 +234,22 @@ class Exchange:
             at = self._retry.get(hid, (now, 0.0))[0]
             if at > now:
                 due_at.append(at)
-            elif len(self._delivering()) < MAX_DELIVERIES:
-                self._spawn(self._deliver(hid), name=DELIVERY)
+            elif hid not in self._deliveries and len(self._deliveries) < MAX_DELIVERIES:
+                self._deliveries[hid] = self._spawn(self._deliver(hid))
         if due_at:
             if self._retry_timer is not None:
                 self._retry_timer.cancel()
             self._retry_timer = self._loop.call_at(min(due_at), self._pump)
 
     async def _deliver(self, hid: str) -> None:
+        try:
+            await self._deliver_all(hid)
+        finally:
+            del self._deliveries[hid]
+            if self._loop is not None:
+                self._loop.call_soon(self._pump)
+
+    async def _deliver_all(self, hid: str) -> None:
         while (partner := self._partner(hid)) is not None:
             objects, told = self._flood.take(hid)
             if not objects:
@@ -266,15 +276,11 @@ class Exchange:
         assert self._loop is not None
         pause = min(2 * self._retry.get(hid, (0.0, RETRY_SECONDS / 2))[1], MAX_RETRY_SECONDS)
         self._retry[hid] = (self._loop.time() + pause, pause)
-        self._loop.call_soon(self._pump)
 
     async def _until_told(self) -> None:
-        """Until nothing is under way to any host that answers."""
-        while delivering := self._delivering():
-            await asyncio.wait(delivering)
-
-    def _delivering(self) -> list[asyncio.Task[Any]]:
-        return [task for task in self._tasks if task.get_name() == DELIVERY]
+        """Until nothing is under way to any host of the mesh."""
+        while telling := [task for hid, task in self._deliveries.items() if hid in self._hosts]:
+            await asyncio.wait(telling, timeout=MEMBERSHIP_SECONDS)
 
     # --- what comes
 
@@ -371,13 +377,9 @@ class Exchange:
         if listener is not None:
             await in_thread(listener.close)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], *, name: str = "exchange") -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._loop is not None
-        task = self._loop.create_task(work, name=name)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if task.get_name() == DELIVERY:
-            self._pump()
+        task.add_done_callback(self._tasks.discard)
+        return task
