@@ -16,7 +16,7 @@ from typing import Any, Final
 from meshd.errors import BackendError, RegistryError, StoreError
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.desk import Accepted, Desk
-from meshd.exchange.flood import Flood, choose_targets
+from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets
 from meshd.exchange.messages import Object, Offer
 from meshd.exchange.report import ExchangeFigures, Tally
 from meshd.exchange.server import LIMITS, ExchangeServer
@@ -210,10 +210,17 @@ class Exchange:
     # --- pushing
 
     def _spread(self, objects: Sequence[Object], *, source: str | None, told: tuple[str, ...]) -> None:
-        targets = choose_targets(self._hosts.keys() - {self._hid}, told, source, self._rng)
+        targets, later = choose_targets(self._hosts.keys() - {self._hid}, told, source, self._rng)
         reached = self._reachable()
         telling = tuple(hid for hid in targets if hid in reached)
-        self._flood.add(objects, targets, told_by(self._hid, (*telling, *told)))
+        told = told_by(self._hid, (*telling, *told))
+        if later and self._loop is not None:
+            pause = self._rng.uniform(*PASS_ON_SECONDS)
+            self._loop.call_later(pause, self._tell, objects, later, told)
+        self._tell(objects, targets, told)
+
+    def _tell(self, objects: Sequence[Object], targets: Sequence[str], told: tuple[str, ...]) -> None:
+        self._flood.add(objects, [hid for hid in targets if hid in self._hosts], told)
         for hid in self._retry.keys() & set(targets):
             # News is worth a try at once also where the last one failed.
             self._retry[hid] = (0.0, self._retry[hid][1])

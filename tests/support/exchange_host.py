@@ -95,6 +95,9 @@ def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
                     with connection, contextlib.suppress(OSError):
                         connection.recv(1 << 20)
                         answer(connection)
+                        connection.shutdown(socket.SHUT_WR)
+                        while connection.recv(1 << 20):
+                            pass  # what is left unread would reset the connection
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
