@@ -18,6 +18,7 @@ from meshd.model.condition import Condition, Severity
 from meshd.probe.transport import IcmpProber
 from meshd.registry.cache import RegistryCache
 from meshd.registry.ledger import Ledger
+from meshd.registry.record import ENROLLMENT_VERSION
 from meshd.registry.signing import SigningKey
 from meshd.settings import Settings
 from meshd.store.base import ObjectStore
@@ -69,10 +70,16 @@ def open_reconciler(
         ledger=ledger,
         backend=backend,
         reconciler=Reconciler(
-            backend=backend, state=state, hid=hid, clock=clock, courtesy_seconds=courtesy_seconds
+            backend=backend, state=state, hid=hid, clock=clock, courtesy_seconds=courtesy_seconds,
+            newborn=_is_newborn(ledger, hid),
         ),
         conditions=cache_conditions(cache),
     )
+
+
+def _is_newborn(ledger: Ledger, hid: str) -> bool:
+    own = ledger.membership(0).hosts.get(hid)
+    return own is not None and own.record is not None and own.record.version == ENROLLMENT_VERSION
 
 
 def build_daemon(
