@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from meshd.backend.base import Backend
 from meshd.backend.select import open_backend
 from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.local import LocalKey
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
-from meshd.daemon.service import Daemon, LocalKey
+from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
 from meshd.errors import ConfigError
