@@ -83,7 +83,7 @@ class AdminSession:
                 self.reached.append(store)
             else:
                 self.failures.append(outcome.error)
-        self.heard = self.hosts is not None and self.hosts.fetch()
+        self.heard = self.hosts is not None and self.hosts.compare()
         self.cache.save(self.ledger)
         self._forget_decided()
         for store in list(self.reached):
