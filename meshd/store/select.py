@@ -15,6 +15,7 @@ from meshd.store.s3 import DEFAULT_REGION, S3Location, S3Store
 
 _EXPECTED: Final = "file:///path or s3+https://host:port/bucket?region=garage expected"
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|[0-9a-f:.]{2,45}")
 _REGION: Final = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 
@@ -59,6 +60,8 @@ def _parse_directory(url: str, parts: SplitResult) -> Path:
 def _parse_bucket(url: str, parts: SplitResult) -> S3Location:
     if not parts.hostname:
         raise ConfigError(f"store {url!r}: no host, {_EXPECTED}")
+    if not _HOST.fullmatch(parts.hostname):
+        raise ConfigError(f"store {url!r}: host {parts.hostname!r} seen, a name or an address expected")
     bucket = parts.path.strip("/")
     if not _BUCKET.fullmatch(bucket):
         raise ConfigError(f"store {url!r}: bucket {bucket!r} seen, 3 to 63 of a-z 0-9 . - expected")
