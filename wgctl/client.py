@@ -113,13 +113,13 @@ class ControlClient:
     def _decode_line(self, line: bytes) -> ControlAnswer:
         try:
             return msgspec.json.decode(line, type=ControlAnswer)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ControlError(f"{self._path}: not an answer of meshd: {error}") from None
 
     def _decode(self, answer: ControlAnswer, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(answer.result, type=kind)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ControlError(
                 f"{self._path}: meshd's answer is not understood: {error}; is wgctl of the same version?"
             ) from None

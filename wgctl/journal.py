@@ -53,7 +53,7 @@ def read_journal(home: Path) -> Journal:
         return Journal()
     except OSError as error:
         raise TrustStateError(f"{path}: cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, binascii.Error) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error) as error:
         raise TrustStateError(f"{path}: damaged: {error}; restore it from a backup of this home") from None
     return Journal(seq=file.seq, hash=file.hash, objects=objects)
 

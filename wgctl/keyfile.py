@@ -106,7 +106,7 @@ def read_key_file(path: Path, purpose: Purpose) -> KeyFile:
         raise ConfigError(f"{path}: mode {mode:04o} seen, 0600 expected: others may read the key")
     try:
         file = msgspec.json.decode(body, type=_KeyFile)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise _not_ours(path) from None
     if (file.sealed is None) != (file.protection == "none"):
         raise _not_ours(path)

@@ -40,7 +40,7 @@ def read_proposals(home: Path) -> list[tuple[str, bytes]]:
         return []
     except OSError as error:
         raise TrustStateError(f"{path}: cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, binascii.Error) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error) as error:
         raise TrustStateError(f"{path}: damaged: {error}; restore it from a backup of this home") from None
 
 

@@ -179,7 +179,7 @@ def split_routes(
 
 
 def _parse_route(body: bytes) -> TableRoute | None:
-    family, length, _, _, table, protocol, _, kind, flags = _ROUTE_HEADER.unpack_from(body)
+    family, length, _, _, table, protocol, _, kind, flags = unpack(_ROUTE_HEADER, body, 0, len(body))
     if kind not in _LISTED_TYPES or flags & _CLONED:
         return None
     address = bytes(4 if family == socket.AF_INET else 16)

@@ -71,7 +71,7 @@ class ControlServer:
     async def _answer(self, line: bytes) -> ControlAnswer:
         try:
             request = msgspec.json.decode(line, type=ControlRequest)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return ControlAnswer(error=f"request not understood: {error}", exit_code=2)
         try:
             result, exit_code = await self._handler(request)

@@ -164,7 +164,7 @@ class HostState:
             return msgspec.json.decode(path.read_bytes(), type=AppliedNote)
         except FileNotFoundError:
             return AppliedNote()
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TrustStateError(
                 f"{path}: cannot be read: {error}; if the mesh is as it should be, "
                 f"remove the file and restart meshd"

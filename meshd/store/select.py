@@ -18,6 +18,7 @@ from meshd.store.split import SplitStore
 _EXPECTED: Final = "file:///path or s3+https://host:port/bucket?region=garage expected"
 _OPTIONS: Final = "only region=NAME and logs=BUCKET expected after '?'"
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_HOST: Final = re.compile(r"[a-z0-9]([a-z0-9._-]{0,251}[a-z0-9])?|[0-9a-f:.]{2,45}")
 _REGION: Final = re.compile(r"[A-Za-z0-9-]{1,63}")
 
 
@@ -76,6 +77,8 @@ def _parse_directory(url: str, parts: SplitResult) -> Path:
 def _parse_bucket(url: str, parts: SplitResult) -> S3Location:
     if not parts.hostname:
         raise ConfigError(f"store {url!r}: no host, {_EXPECTED}")
+    if not _HOST.fullmatch(parts.hostname):
+        raise ConfigError(f"store {url!r}: host {parts.hostname!r} seen, a name or an address expected")
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     region = options.pop("region", DEFAULT_REGION)
     bucket, log_bucket = parts.path.strip("/"), options.pop("logs", None)

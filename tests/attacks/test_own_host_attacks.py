@@ -156,6 +156,14 @@ def create_mesh_of_a_thief(arena: Arena) -> dict[str, bytes]:
     return dict([*root_objects(first), *root_objects(second), *grants])
 
 
+@pytest.mark.parametrize("damage", [b"", b"junk", b'{"\x80":1}', b'{"generation":-1.5}'])
+def test_damaged_note_of_the_applied_plan(lying: Arena, damage: bytes) -> None:
+    """What says how new the applied registry was is trust state too: never taken for absent."""
+    (lying.rig.state.directory / "applied.json").write_bytes(damage)
+    with pytest.raises(TrustStateError, match=r"applied\.json"):
+        lying.daemon_of("tesla")
+
+
 def test_planted_cache_entry(arena: Arena) -> None:
     """Who can write to the disk once but holds no key plants nothing that counts."""
     mallory = stranger()

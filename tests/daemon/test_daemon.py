@@ -341,7 +341,8 @@ def test_a_new_endpoint_in_the_settings_is_published_in_a_newer_record(
 
 
 @pytest.mark.parametrize(
-    "line", [b"\n", b"{}\n", b"[1]\n", b'{"verb":"dance"}\n', b'{"verb":"status","x":1}\n', b"\xff\xfe\n"]
+    "line", [b"\n", b"{}\n", b"[1]\n", b'{"verb":"dance"}\n', b'{"verb":"status","x":1}\n', b"\xff\xfe\n",
+             b'{"\x80":1}\n']
 )
 def test_a_request_that_makes_no_sense_is_answered_with_an_error(
     tmp_path: Path, mesh: SignedMesh, line: bytes

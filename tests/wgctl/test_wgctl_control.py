@@ -150,7 +150,8 @@ def test_a_dead_daemons_socket_is_said_as_such(
 
 
 @pytest.mark.parametrize(
-    "noise", [b"", b"hello\n", b'{"error": 3}\n', b'{"result": {"not": "a status"}}\n'], ids=repr
+    "noise",
+    [b"", b"hello\n", b'{"\x80": 3}\n', b'{"error": 3}\n', b'{"result": {"not": "a status"}}\n'], ids=repr
 )
 def test_a_broken_answer_is_one_line(run: Run, start_meshd: StartMeshd, noise: bytes) -> None:
     meshd = start_meshd(lambda request: noise)

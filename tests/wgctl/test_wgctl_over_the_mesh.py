@@ -32,7 +32,7 @@ def home(run: Run, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch)
     """A mesh with one statement."""
     monkeypatch.chdir(tmp_path)
     newton = enroll(tmp_path, "newton")
-    assert run("init", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
+    assert run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
     assert run("add-host", "newton", "--request", newton.request).exit_code == 0
     return tmp_path / "home"
 

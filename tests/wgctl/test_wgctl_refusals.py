@@ -205,10 +205,13 @@ def test_a_home_that_others_can_read_is_refused(
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.parametrize("damage", [b"\x00damaged", b'{"\x80":1}'])
 @pytest.mark.parametrize("name", ["mesh.toml", "admin.key", "signed.json"])
-def test_damaged_files_of_the_home_are_named(run: Run, newton: Newcomer, tmp_path: Path, name: str) -> None:
+def test_damaged_files_of_the_home_are_named(
+    run: Run, newton: Newcomer, tmp_path: Path, name: str, damage: bytes
+) -> None:
     path = tmp_path / "home" / name
-    path.write_bytes(b"\x00damaged")
+    path.write_bytes(damage)
     bohr = enroll(tmp_path, "bohr")
     before = snapshot(tmp_path)
     expect_refusal(run("add-host", "bohr", "--request", bohr.request), 1, str(path))

@@ -1,0 +1,281 @@
+"""Every decoder that takes bytes from outside, what it may raise, and real bytes to start from.
+
+The one list that the property tests (in make check) and the fuzzers (fuzz/run.py) work through.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import fakemesh as fm
+import vectors
+
+from meshd.backend.netlink_attributes import NESTED, pack
+from meshd.backend.netlink_routes import _parse_route
+from meshd.backend.peer_steps import PeerStep
+from meshd.backend.uapi import check_answer, parse_get
+from meshd.backend.wireguard_attributes import pack_peers, parse_device
+from meshd.daemon.control import ControlServer
+from meshd.errors import BackendError, ConfigError, RegistryError, StoreError
+from meshd.model.keys import PublicKey
+from meshd.model.network import Endpoint, parse_address, parse_network
+from meshd.observe.protocol import ControlAnswer, ControlRequest
+from meshd.probe.icmp import parse_echo_reply_v4, parse_echo_reply_v6
+from meshd.registry.bundle import open_bundle, parse_bundle, parse_request
+from meshd.registry.canonical import decode, encode
+from meshd.registry.envelope import (
+    HOST_RECORD_TYPE,
+    STATEMENT_TYPE,
+    Envelope,
+    Signature,
+    parse_envelope,
+    render_envelope,
+)
+from meshd.registry.layout import parse_object_key
+from meshd.registry.ledger import Ledger
+from meshd.registry.record import parse_record
+from meshd.registry.root import parse_root_payload, parse_root_signature, root_envelopes, root_objects
+from meshd.registry.segment import parse_segment, render_segment
+from meshd.registry.signing import parse_recovery_words, render_recovery_words
+from meshd.registry.statement import Endorse, Place, RawBody, Revoke, Rotate, Service, parse_statement
+from meshd.settings import read_settings
+from meshd.store.credentials import S3Credentials
+from meshd.store.s3_answers import parse_error, parse_listing
+from meshd.store.select import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAIN = fm.make_chain(2)
+CREDENTIALS = S3Credentials(access_key="GK", secret_key="s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoder:
+    """``decode`` may raise ``raises`` and nothing else, and must come to an end."""
+
+    name: str
+    decode: Callable[[bytes], object]
+    raises: tuple[type[Exception], ...]
+    seeds: tuple[bytes, ...]
+
+
+def _typed(payload: bytes, kind: str) -> Envelope:
+    return Envelope(payload=payload, payload_type=kind, signatures=(Signature("0" * 32, bytes(64)),))
+
+
+def _canonical(body: bytes) -> None:
+    assert encode(decode(body)) == body
+
+
+def _envelope(body: bytes) -> None:
+    assert render_envelope(parse_envelope(body)) == body
+
+
+def _record_payload(body: bytes) -> object:
+    return parse_record(render_envelope(_typed(body, HOST_RECORD_TYPE)), fm.MESH)
+
+
+def _segment(body: bytes) -> None:
+    segment = parse_segment(body)
+    assert 0 <= segment.damaged_bytes <= len(body)
+    whole = render_segment(segment.entries)
+    assert len(whole) + segment.damaged_bytes == len(body)
+    assert parse_segment(whole).entries == segment.entries
+
+
+def _listing(body: bytes) -> object:
+    parse_error(body)
+    return parse_listing(body)
+
+
+def _control(line: bytes) -> None:
+    """The daemon's answer to one line; the handler stands for every verb."""
+
+    async def handle(request: ControlRequest) -> tuple[Any, int]:
+        return {"verb": request.verb}, 0
+
+    server = ControlServer(Path("/nonexistent"), handle)
+    answer = _drive(server._answer(line))
+    assert answer.error is None or answer.exit_code == 2
+
+
+def _drive(coroutine: Coroutine[Any, Any, ControlAnswer]) -> ControlAnswer:
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return cast(ControlAnswer, done.value)
+    raise AssertionError("waits")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """Enough of a Path for read_settings."""
+
+    body: bytes
+
+    def read_bytes(self) -> bytes:
+        return self.body
+
+
+def _settings(body: bytes) -> object:
+    return read_settings(cast(Path, _File(body)))
+
+
+def _store_url(body: bytes) -> None:
+    store = open_store(body.decode("utf-8", "replace"), CREDENTIALS)
+    assert store.url
+    store.close()
+
+
+def _uapi(body: bytes) -> object:
+    check_answer(body, "answer")
+    return parse_get(body, "wg0", "wireguard-go")
+
+
+def _wireguard(body: bytes) -> object:
+    return parse_device([body, body], "wg0")
+
+
+def _texts(body: bytes) -> None:
+    text = body.decode("utf-8", "replace")
+    for parse in (parse_address, parse_network, Endpoint.parse, PublicKey.parse):
+        try:
+            parse(text)
+        except ValueError as error:
+            assert str(error)
+
+
+def _icmp(body: bytes) -> None:
+    parse_echo_reply_v4(body)
+    parse_echo_reply_v6(body)
+
+
+def _offer(body: bytes) -> None:
+    """A key and a body from a hostile store: the ledger never raises, and holds only what it accepted."""
+    name, _, rest = body.partition(b"\n")
+    ledger = Ledger(CHAIN)
+    held = len(list(ledger.objects()))
+    admission = ledger.offer(name.decode("latin-1"), rest, now=fm.NOW)
+    assert len(list(ledger.objects())) == held + (admission.outcome == "new")
+    ledger.membership(fm.NOW)
+
+
+def build_decoders() -> tuple[Decoder, ...]:
+    objects = _objects()
+    enrollment = vectors.build_enrollment()
+    logs = [body for key, body in objects if key.startswith("log/")]
+    records = [body for key, body in objects if key.startswith("host/")]
+    statements = [parse_envelope(body).payload for body in logs]
+    record_payloads = [parse_envelope(body).payload for body in records]
+    roots = root_objects(CHAIN.current.envelope)
+    bundle = enrollment["bundle"].encode()
+    registry = (RegistryError,)
+
+    def decoder(
+        name: str, decode: Callable[[bytes], object], raises: tuple[type[Exception], ...],
+        *seeds: bytes,
+    ) -> Decoder:
+        return Decoder(name=name, decode=decode, raises=raises, seeds=seeds)
+
+    return (
+        decoder("canonical", _canonical, registry, *statements, CHAIN.current.envelope.payload),
+        decoder("envelope", _envelope, registry, *logs, *records),
+        decoder("object_key", lambda body: parse_object_key(body.decode("latin-1")), registry,
+                *(key.encode() for key, _ in objects)),
+        decoder("root", parse_root_payload, registry, CHAIN.current.envelope.payload),
+        decoder("root_signature", lambda body: parse_root_signature("0" * 32, body), registry, roots[1][1]),
+        decoder("root_objects", lambda body: root_envelopes([(roots[1][0], body)]), registry, roots[1][1]),
+        decoder("statement", lambda body: parse_statement(_typed(body, STATEMENT_TYPE), fm.MESH), registry,
+                *statements),
+        decoder("record_payload", _record_payload, registry, *record_payloads),
+        decoder("record", lambda body: parse_record(body, fm.MESH), registry, *records),
+        decoder("request", lambda body: parse_request(body.decode("latin-1")), registry,
+                enrollment["request"].encode()),
+        decoder("bundle", lambda body: parse_bundle(body.decode("utf-8", "surrogateescape")), registry,
+                bundle),
+        decoder("open_bundle", lambda body: open_bundle(body.decode("utf-8", "replace"), fm.NOW), registry,
+                bundle),
+        decoder("recovery_words", lambda body: parse_recovery_words(body.decode("latin-1")), registry,
+                render_recovery_words(fm.key("tesla")).encode()),
+        decoder("ledger", _offer, (), *(key.encode() + b"\n" + body for key, body in objects)),
+        decoder("segment", _segment, (), render_segment(objects), render_segment([("", b"")])),
+        decoder("s3_listing", _listing, (StoreError,), _LISTING, _REFUSAL),
+        decoder("control_request", _control, (), b'{"verb":"status"}\n', b'{"verb":"apply","force":true}\n'),
+        decoder("uapi", _uapi, (BackendError,), _uapi_answer()),
+        decoder("wireguard_attributes", _wireguard, (BackendError,), *_wireguard_messages()),
+        decoder("netlink_route", _parse_route, (BackendError,), *_route_messages()),
+        decoder("icmp", _icmp, (), *_icmp_packets()),
+        decoder("settings", _settings, (ConfigError,),
+                (ROOT / "contrib" / "meshd.toml.sample").read_bytes()),
+        decoder("store_url", _store_url, (ConfigError,), b"file:///srv/mesh",
+                b"s3+https://garage.example.net:3900/mesh?region=garage", b"s3+http://[::1]:3900/mesh"),
+        decoder("texts", _texts, (), b"192.0.2.1", b"2001:db8::1", b"10.0.0.0/8", b"[2001:db8::1]:51820",
+                b"192.0.2.1:51820", str(PublicKey(bytes(32))).encode()),
+    )
+
+
+def _objects() -> list[tuple[str, bytes]]:
+    """Real objects of every kind."""
+    ledger = Ledger(CHAIN)
+    admin = fm.key("admin0")
+    objects = [
+        *root_objects(CHAIN.current.envelope),
+        fm.grant(ledger, admin, "tesla", networks=["10.128.1.0/24"], region="eu", roles=["web"]),
+        fm.record("tesla", version=5, networks=["10.128.1.0/24"], seen=dict(ledger.heads())),
+    ]
+    hid = fm.key("tesla").kid
+    bodies = (
+        Revoke(hid=hid, why="sold"), Endorse(hash="0" * 64), Rotate(hids=(hid,), not_before=1),
+        Service(name="web", kind="http", port=80, scope="mesh", min_endpoints=1, check="", state="active"),
+        Place(hid=hid, service="web", jail="www", address="10.128.1.2", tags={"a": "b"}, state="active"),
+        RawBody(kind="poem", fields={"text": "Grüße"}),
+    )
+    objects += [fm.forge_statement(admin, body, seq=2, prev="0" * 64, lamport=3) for body in bodies]
+    return objects
+
+
+_LISTING = (
+    b'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><IsTruncated>true</IsTruncated>'
+    b"<NextContinuationToken>t</NextContinuationToken><Contents><Key>v1/a</Key><ETag>&quot;e&quot;</ETag>"
+    b"<Size>12</Size></Contents></ListBucketResult>"
+)
+_REFUSAL = b"<Error><Code>AccessDenied</Code><Message>no &amp; never</Message></Error>"
+
+
+def _uapi_answer() -> bytes:
+    key = bytes(range(32)).hex()
+    return (
+        f"private_key={key}\nlisten_port=51820\nfwmark=7\npublic_key={key}\npreshared_key={key}\n"
+        "protocol_version=1\nendpoint=[fe80::7%eth0]:51821\nlast_handshake_time_sec=1700000000\n"
+        "last_handshake_time_nsec=500000000\ntx_bytes=12\nrx_bytes=34\npersistent_keepalive_interval=25\n"
+        "allowed_ip=10.7.0.0/24\nallowed_ip=fd07::/64\nerrno=0\n\n"
+    ).encode()
+
+
+def _wireguard_messages() -> list[bytes]:
+    steps = [
+        PeerStep(
+            public_key=PublicKey(bytes([number]) * 32), endpoint=Endpoint.parse(endpoint),
+            persistent_keepalive_seconds=25, allowed_ips=(fm.network("10.0.0.0/8"), fm.network("fd07::/64")),
+        )
+        for number, endpoint in enumerate(("192.0.2.1:1", "[2001:db8::1]:2"), 1)
+    ]
+    return [bytes(20) + pack(8 | NESTED, peers) for peers in pack_peers(steps)]
+
+
+def _route_messages() -> list[bytes]:
+    header = struct.pack("=16sBBBBBBBBI", bytes(16), 2, 24, 0, 0, 254, 4, 0, 1, 0)
+    number = struct.Struct("=I")
+    attributes = pack(1, bytes([10, 0, 0, 0])) + pack(4, number.pack(3)) + pack(15, number.pack(254))
+    return [header + attributes + pack(8, pack(2, number.pack(1420)))]
+
+
+def _icmp_packets() -> list[bytes]:
+    reply = bytes([0, 0, 0xFF, 0xFF, 0, 0, 0, 0])
+    return [bytes([0x45, *([0] * 19)]) + reply, bytes([129, 0, 0, 0, 1, 2, 3, 4]) + b"payload"]
+
+
+DECODERS = build_decoders()
