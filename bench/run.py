@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-BENCHMARKS: Final = ("registry", "daemon")
+BENCHMARKS: Final = ("registry", "store", "daemon")
 
 
 def main(names: list[str]) -> int:

@@ -33,6 +33,10 @@ class StoreError(MeshError):
     """Objects cannot be moved; the last view stays and the shell retries."""
 
 
+class StoreDeniedError(StoreError):
+    """The store answered, and refuses this access key or what it asked for."""
+
+
 class UnsafePlanError(MeshError):
     """The plan would change too much; it is held until an operator confirms it."""
 

@@ -25,6 +25,7 @@ DEFAULT_CONFIG_PATH: Final = Path(
 DEFAULT_STATE_DIR: Final = "/var/db/meshd" if FREEBSD else "/var/lib/meshd"
 DEFAULT_RUN_DIR: Final = "/var/run/meshd" if FREEBSD else "/run/meshd"
 DEFAULT_METRICS_PORT: Final = 9891
+DEFAULT_EXCHANGE_PORT: Final = 9892
 MAX_INTERFACE_NAME: Final = 15
 
 T = TypeVar("T")
@@ -82,6 +83,14 @@ class MetricsSettings(_Table, frozen=True, kw_only=True):
     listen: tuple[str, ...] = (f"mesh:{DEFAULT_METRICS_PORT}",)
 
 
+class ExchangeSettings(_Table, frozen=True, kw_only=True):
+    """``port``: the same on every host of a mesh. ``witness_seconds``: between two rounds of witnesses."""
+
+    enabled: bool = True
+    port: int = DEFAULT_EXCHANGE_PORT
+    witness_seconds: float = 60.0
+
+
 class SafetySettings(_Table, frozen=True, kw_only=True):
     """A plan that removes more than max(1, this share) of the peers unexplained is held."""
 
@@ -102,6 +111,7 @@ class _File(_Table, frozen=True, kw_only=True):
     jails: JailSettings = JailSettings()
     probe: ProbeSettings = ProbeSettings()
     metrics: MetricsSettings = MetricsSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
     safety: SafetySettings = SafetySettings()
     log: LogSettings = LogSettings()
 
@@ -117,6 +127,7 @@ class Settings:
     registry: RegistrySettings
     probe: ProbeSettings
     metrics: MetricsSettings
+    exchange: ExchangeSettings
     safety: SafetySettings
     log: LogSettings
     endpoints: tuple[Endpoint, ...]
@@ -138,6 +149,7 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
         registry=file.registry,
         probe=file.probe,
         metrics=file.metrics,
+        exchange=file.exchange,
         safety=file.safety,
         log=file.log,
         endpoints=tuple(
@@ -217,6 +229,10 @@ def _check_ranges(file: _File, source: str) -> None:
     expect(interval == 0 or 0.1 <= interval <= 300, "probe.interval_seconds", interval,
            "0 (automatic) or 0.1 to 300")
     expect(2 <= file.probe.window <= 10000, "probe.window", file.probe.window, "2 to 10000")
+    exchange = file.exchange
+    expect(0 < exchange.port < 65536, "exchange.port", exchange.port, "1 to 65535")
+    expect(0.1 <= exchange.witness_seconds <= 3600, "exchange.witness_seconds", exchange.witness_seconds,
+           "0.1 to 3600")
     share = file.safety.max_removed_share
     expect(0 <= share <= 1, "safety.max_removed_share", share, "0 to 1")
     for text in file.metrics.listen:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 
-from meshd.errors import ConfigError, RegistryError
+from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
 from meshd.model.network import IPAddress, IPNetwork, contained_in_any, overlaps
 from meshd.registry.allocation import derive_link_address
 from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
+from meshd.registry.reducer import EffectiveGrant, WaitingGrant
 from meshd.registry.statement import Grant
+from meshd.store.credentials import S3Credentials as FileCredentials
 from meshd.store.credentials import read_credentials
+from wgctl.hostkeys import HOST_KEYS, KeyFolder
 from wgctl.session import AdminSession
 
 T = TypeVar("T")
@@ -35,11 +39,17 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """``seq`` of the new statement; None: the host had this very grant already."""
+    """``seq`` of the new statement; None: the host had this very grant already.
+
+    ``gen`` of the identity that is granted. ``is_member`` False: the grant waits for endorsement, so
+    there is nothing to join yet.
+    """
 
     addresses: tuple[str, ...]
     networks: tuple[str, ...]
     seq: int | None
+    gen: int
+    is_member: bool
     warnings: tuple[str, ...]
 
 
@@ -54,7 +64,43 @@ def parse_named_request(text: str, name: str) -> EnrollmentRequest:
 def read_host_credentials(path: Path | None) -> S3Credentials | None:
     if path is None:
         return None
-    credentials = read_credentials(path)
+    return _bundled(read_credentials(path))
+
+
+@contextlib.contextmanager
+def host_key_source(
+    session: AdminSession, given: S3Credentials | None, urls: Sequence[str], token_file: Path | None
+) -> Iterator[Callable[[str], S3Credentials | None]]:
+    """Where the S3 key of a host comes from, by its hid: ``given``, Garage, or nowhere.
+
+    Entered before anything is signed: a Garage that does not answer, or does not take our token, is
+    found out then. A key that cannot be made afterwards is made by the same command again.
+    """
+    administered = bool(urls or session.home.mesh.garage_admin)
+    if given is not None or not (administered or token_file):
+        yield lambda hid: given
+        return
+    folder = KeyFolder(session.home.directory / HOST_KEYS)
+    if session.offline:
+        yield lambda hid: _bundled(folder.choose(hid))
+        return
+    from wgctl.garage import open_garage, supply_host_key
+
+    mesh = session.home.mesh
+    with open_garage(mesh, session.store_urls, urls, token_file) as garage:
+        assert garage is not None
+        garage.check()
+
+        def supply(hid: str) -> S3Credentials:
+            try:
+                return _bundled(supply_host_key(garage, folder, hid))
+            except MeshError as error:
+                raise StoreError(f"granted, but without a bundle: {error}; run this again") from None
+
+        yield supply
+
+
+def _bundled(credentials: FileCredentials) -> S3Credentials:
     return S3Credentials(access_key=credentials.access_key, secret_key=credentials.secret_key)
 
 
@@ -62,18 +108,19 @@ def admit(session: AdminSession, request: EnrollmentRequest, wishes: Wishes, *, 
     """Sign and publish the grant, and the host's first record. RegistryError names both sides of a clash."""
     signer = session.signer()
     ledger = session.ledger
-    before = ledger.reduction().effective.get(request.hid)
+    before = newest_grant(ledger, request.hid)
     old = before.grant if before else None
     if old is None:
         _check_room(ledger, request.name)
+    check_identity(before, request)
     _check_underlay(ledger, request, wishes, now)
     seq: int | None = None
-    if old is None or _differs(old, wishes):
+    if old is None or request.gen > old.gen or _differs(old, wishes):
         kept = before.ranges if before else None
         statement = signer.grant(
             now=now,
             hid=request.hid,
-            identity=request.identity if before is None else before.ranges.identity,
+            identity=request.identity,
             name=request.name,
             addresses=_addresses(ledger, request.hid, wishes.address),
             networks=wishes.networks if wishes.networks is not None else (kept.networks if kept else ()),
@@ -81,19 +128,48 @@ def admit(session: AdminSession, request: EnrollmentRequest, wishes: Wishes, *, 
             roles=_pick(wishes.roles, old.roles if old else ()),
             tags=_pick(wishes.tags, old.tags if old else ()),
             expires_at=_pick(wishes.expires_at, old.expires if old else None),
-            gen=old.gen if old else 1,
+            gen=request.gen,
         )
         seq = session.commit(statement, _first_record(ledger, request), now=now)
     else:
         session.publish(_first_record(ledger, request), what="nothing was signed; the host's record is")
-    found = ledger.reduction().effective.get(request.hid)
+    found = newest_grant(ledger, request.hid)
     grant = found.grant if found else None
     return Admitted(
         addresses=grant.addresses if grant else (),
         networks=grant.networks if grant else (),
         seq=seq,
+        gen=request.gen,
+        is_member=request.hid in ledger.reduction().effective,
         warnings=tuple(_warnings(ledger, request, now)),
     )
+
+
+def newest_grant(ledger: Ledger, hid: str) -> EffectiveGrant | WaitingGrant | None:
+    """What a host was granted last, also when that still waits for endorsement."""
+    reduction = ledger.reduction()
+    waiting = [each for each in reduction.waiting if each.grant.hid == hid]
+    return waiting[-1] if waiting else reduction.effective.get(hid)
+
+
+def check_identity(before: EffectiveGrant | WaitingGrant | None, request: EnrollmentRequest) -> None:
+    """RegistryError unless the request is of the identity in force, or of the next one of that host."""
+    if before is None:
+        if request.gen > 1:
+            raise RegistryError(f"{request.name}: identity {request.gen} of a host that is not granted")
+        return
+    grant = before.grant
+    if request.gen > 1 and grant.name != request.name:
+        raise RegistryError(f"the request is of host {request.hid[:8]}, which is called {grant.name}")
+    if request.gen > grant.gen + 1:
+        raise RegistryError(f"{request.name}: identity {request.gen} seen, {grant.gen + 1} would be the next")
+    if request.gen < grant.gen:
+        raise RegistryError(
+            f"{request.name}: identity {request.gen} was replaced, {grant.gen} is in force: "
+            "whoever holds it still must ask with the new one"
+        )
+    if request.gen == grant.gen and request.identity != before.ranges.identity:
+        raise RegistryError(f"{request.name}: another key than the one granted as identity {grant.gen}")
 
 
 def _pick(wished: T | None, kept: T) -> T:
@@ -156,8 +232,13 @@ def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterabl
     membership = ledger.membership(now)
     if request.hid in membership.unplaced:
         yield f"{request.name} is configured nowhere: {membership.unplaced[request.hid]}"
-    if ledger.chain.root.thresholds.admin > 1:
-        yield f"{request.name}: {ledger.chain.root.thresholds.admin} admins must agree before it counts"
+    for waits in ledger.reduction().waiting:
+        if waits.grant.hid == request.hid:
+            agree = f"{len(waits.signers)} of {waits.needed} administrators agree"
+            yield (
+                f"{request.name} waits for endorsement, {agree}: another one types: "
+                f"wgctl endorse {waits.entry.hash[:12]}"
+            )
     host = membership.hosts.get(request.hid)
     excess = [
         network for network in sorted(request.record.keys.announced, key=str)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -18,6 +18,8 @@ from meshd.observe.protocol import (
     ApplyDocument,
     ControlAnswer,
     ControlRequest,
+    ObjectsDocument,
+    OfferDocument,
     PlanDocument,
     Verb,
 )
@@ -33,6 +35,8 @@ ANSWER_SECONDS: Final[Mapping[Verb, float]] = {
     "apply": 300.0,
     "poll": 60.0,
     "reload": 60.0,
+    "objects": 20.0,
+    "offer": 20.0,
 }
 START_COMMAND: Final = "service meshd start" if FREEBSD else "systemctl start meshd"
 _READ_BYTES: Final = 1 << 16
@@ -62,6 +66,18 @@ class ControlClient:
     def apply(self, *, force: bool) -> ApplyDocument:
         """Raises what meshd refused with, as the error of the same exit code."""
         return self._decode(self._ask(ControlRequest(verb="apply", force=force)), ApplyDocument)
+
+    def objects(self, ask: bytes) -> ObjectsDocument:
+        """``ask``: an ObjectsRequest, rendered."""
+        request = ControlRequest(verb="objects", ask=msgspec.Raw(ask))
+        return self._decode(self._ask(request), ObjectsDocument)
+
+    def offer(self, objects: Sequence[tuple[str, bytes]]) -> OfferDocument:
+        """Hand signed objects to meshd, which passes them on before it answers."""
+        return self._decode(self._ask(ControlRequest(verb="offer", objects=tuple(objects))), OfferDocument)
+
+    def close(self) -> None:
+        self._socket.close()
 
     def _ask(self, request: ControlRequest) -> ControlAnswer:
         seconds = ANSWER_SECONDS[request.verb]

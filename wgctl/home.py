@@ -1,12 +1,16 @@
 """The admin home: keys, the mesh's name and stores, and the verified registry of one administrator.
 
     mesh.toml    mesh id, store URLs, which keys are ours
-    admin.key    Ed25519 seed that signs our log, 0600
+    admin.key    Ed25519 seed that signs our log, 0600 (wgctl.keyfile says how it is protected)
     root.key     Ed25519 seed that signs root documents, 0600
     registry/    the verified cache (meshd.registry.cache); our own statements go here first
+    signed.json  our last statement (wgctl.journal)
+    roots.json   root documents that we signed and that are not complete yet (wgctl.proposals)
+    s3.json      this administrator's S3 key, 0600, when wgctl made it
+    s3/          the S3 keys that wgctl made for hosts, by hid, 0600
     lock         held while a wgctl works on the home
 
-A key file is JSON and says how it is protected, so that a protected form can be told apart.
+A home may hold either key, both, or none: then it reads, and carries what others signed.
 """
 
 from __future__ import annotations
@@ -17,18 +21,20 @@ import os
 import shutil
 import stat
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 import tomli_w
 
-from meshd.errors import ConfigError, MeshError, TrustStateError
+from meshd.errors import ConfigError, TrustStateError
 from meshd.registry.cache import RegistryCache
 from meshd.registry.signing import SigningKey
 from meshd.store.atomic import sync_directory, write_file
+from wgctl.keyfile import KeyFile, Purpose, read_key_file, write_key_file
+from wgctl.passphrase import PassphraseSource
 
 MESH_FILE: Final = "mesh.toml"
 ADMIN_KEY_FILE: Final = "admin.key"
@@ -37,28 +43,28 @@ LOCK_FILE: Final = "lock"
 REGISTRY_DIRECTORY: Final = "registry"
 PRIVATE_BITS: Final = 0o077
 MAX_FILE_BYTES: Final = 65536
-
-Purpose = Literal["admin", "root"]
+KEY_FILES: Final[dict[Purpose, str]] = {"admin": ADMIN_KEY_FILE, "root": ROOT_KEY_FILE}
 
 
 class MeshFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """mesh.toml. ``credentials``: path of the S3 credentials of this administrator, if any."""
+    """mesh.toml. ``credentials``: path of the S3 credentials of this administrator, if any, seen from
+    the home. ``garage_admin``: URLs of Garage's admin API; ``garage_token_file``: path of its token.
+
+    ``mesh_id`` is empty while the home waits for its bundle, ``admin_kid`` and ``root_kid`` without
+    such a key. ``name``: what the home asked to be called. ``air_gapped``: it never asks a store.
+    """
 
     format: Literal["wgctl-home/1"]
-    mesh_id: str
-    mesh_name: str
-    admin_kid: str
-    root_kid: str
-    stores: tuple[str, ...]
+    mesh_id: str = ""
+    mesh_name: str = ""
+    admin_kid: str = ""
+    root_kid: str = ""
+    stores: tuple[str, ...] = ()
     credentials: str = ""
-
-
-class _KeyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    format: Literal["wgctl-key/1"]
-    purpose: Purpose
-    protection: Literal["none"]
-    kid: str
-    seed: str
+    name: str = ""
+    air_gapped: bool = False
+    garage_admin: tuple[str, ...] = ()
+    garage_token_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +73,56 @@ class AdminHome:
 
     directory: Path
     mesh: MeshFile
+    passphrase: PassphraseSource = field(default_factory=PassphraseSource)
 
     @property
     def cache(self) -> RegistryCache:
         return RegistryCache(self.directory / REGISTRY_DIRECTORY)
 
+    @property
+    def purposes(self) -> list[Purpose]:
+        """The keys whose files are here; a root key may have been moved to a safer place."""
+        return [
+            purpose
+            for purpose, name in KEY_FILES.items()
+            if self.kid(purpose) and (purpose == "admin" or (self.directory / name).exists())
+        ]
+
+    def kid(self, purpose: Purpose) -> str:
+        """The key of this home for a purpose; empty when it has none."""
+        return self.mesh.admin_kid if purpose == "admin" else self.mesh.root_kid
+
+    def key_file(self, purpose: Purpose) -> KeyFile:
+        """Look at a key without opening it. ConfigError when there is none or others may read it."""
+        path = self.directory / KEY_FILES[purpose]
+        file = read_key_file(path, purpose)
+        if file.kid != self.kid(purpose):
+            expected = self.kid(purpose)[:8] or "none"
+            raise TrustStateError(f"{path}: {purpose} key {file.kid[:8]} seen, {expected} expected")
+        return file
+
+    @property
+    def credentials_path(self) -> Path | None:
+        return self.directory / self.mesh.credentials if self.mesh.credentials else None
+
+    def with_mesh(self, **changes: Any) -> AdminHome:
+        """The home after mesh.toml was rewritten with ``changes``. StoreError when the disk refuses."""
+        mesh = msgspec.structs.replace(self.mesh, **changes)
+        write_mesh_file(self.directory, mesh)
+        return replace(self, mesh=mesh)
+
     def read_admin_key(self) -> SigningKey:
-        """The key that signs our log; ConfigError when others may read it."""
-        return _read_key(self.directory / ADMIN_KEY_FILE, "admin", self.mesh.admin_kid)
+        """The key that signs our log. ConfigError when it is missing, others may read it, or it is
+        sealed and nobody can be asked; PassphraseError for a wrong passphrase."""
+        if not self.mesh.admin_kid:
+            raise ConfigError(f"{self.directory}: this home has no admin key, so it signs no statements")
+        return self.key_file("admin").open(self.passphrase.get)
 
     def read_root_key(self) -> SigningKey:
-        return _read_key(self.directory / ROOT_KEY_FILE, "root", self.mesh.root_kid)
+        """The key that signs root documents; errors as read_admin_key."""
+        if not self.mesh.root_kid:
+            raise ConfigError(f"{self.directory}: this home has no root key, so it signs no root documents")
+        return self.key_file("root").open(self.passphrase.get)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -86,8 +131,16 @@ class AdminHome:
             yield
 
 
-def open_home(directory: Path) -> AdminHome:
-    """Open and check. ConfigError says what is missing or readable by others."""
+def open_home(directory: Path, passphrase: PassphraseSource | None = None) -> AdminHome:
+    """Open and check. ConfigError says what is missing, readable by others, or still waited for."""
+    home = open_any_home(directory, passphrase)
+    if not home.mesh.mesh_id:
+        raise ConfigError(f"{directory}: this home waits for its bundle: wgctl admin join BUNDLE")
+    return home
+
+
+def open_any_home(directory: Path, passphrase: PassphraseSource | None = None) -> AdminHome:
+    """As open_home, but a home may also still wait for its bundle."""
     try:
         mode = stat.S_IMODE(directory.stat().st_mode)
     except FileNotFoundError:
@@ -98,7 +151,7 @@ def open_home(directory: Path) -> AdminHome:
         raise ConfigError(f"{directory}: admin home cannot be opened: {error.strerror}") from None
     if mode & PRIVATE_BITS:
         raise ConfigError(f"{directory}: mode {mode:04o} seen, 0700 expected: chmod 0700 {directory}")
-    return AdminHome(directory, _read_mesh_file(directory / MESH_FILE))
+    return AdminHome(directory, _read_mesh_file(directory / MESH_FILE), passphrase or PassphraseSource())
 
 
 @contextlib.contextmanager
@@ -141,12 +194,20 @@ def refuse_existing(directory: Path) -> None:
     )
 
 
-def write_home(directory: Path, mesh: MeshFile, admin: SigningKey, root: SigningKey) -> None:
+def write_home(
+    directory: Path, mesh: MeshFile, keys: Mapping[Purpose, SigningKey], passphrase: bytes | None
+) -> None:
     """Write keys and mesh.toml into a directory of ours. StoreError when the disk refuses."""
-    _write_key(directory / ADMIN_KEY_FILE, "admin", admin)
-    _write_key(directory / ROOT_KEY_FILE, "root", root)
+    for purpose, key in keys.items():
+        write_key_file(directory / KEY_FILES[purpose], purpose, key, passphrase)
+    write_mesh_file(directory, mesh)
+
+
+def write_mesh_file(directory: Path, mesh: MeshFile) -> None:
+    """Replace mesh.toml. StoreError when the disk refuses; the old one then stays."""
     document: dict[str, Any] = msgspec.to_builtins(mesh)
-    document["stores"] = list(mesh.stores)
+    for key, value in document.items():
+        document[key] = list(value) if isinstance(value, tuple) else value
     write_file(directory / MESH_FILE, tomli_w.dumps(document).encode())
 
 
@@ -156,32 +217,6 @@ def _read_mesh_file(path: Path) -> MeshFile:
         return msgspec.convert(document, MeshFile)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise TrustStateError(f"{path}: not wgctl's: {error}") from None
-
-
-def _read_key(path: Path, purpose: Purpose, kid: str) -> SigningKey:
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise ConfigError(f"{path}: the {purpose} key cannot be read: {error.strerror}") from None
-    if mode & PRIVATE_BITS:
-        raise ConfigError(f"{path}: mode {mode:04o} seen, 0600 expected: others may read the key")
-    body = _read(path)
-    try:
-        file = msgspec.json.decode(body, type=_KeyFile)
-        key = SigningKey.from_seed(bytes.fromhex(file.seed))
-    except (msgspec.DecodeError, ValueError, MeshError):
-        raise TrustStateError(f"{path}: not a key file of wgctl") from None
-    if (file.purpose, key.kid) != (purpose, kid):
-        seen = f"{file.purpose} key {key.kid[:8]}"
-        raise TrustStateError(f"{path}: {seen} seen, {purpose} key {kid[:8]} expected")
-    return key
-
-
-def _write_key(path: Path, purpose: Purpose, key: SigningKey) -> None:
-    file = _KeyFile(
-        format="wgctl-key/1", purpose=purpose, protection="none", kid=key.kid, seed=key.seed().hex()
-    )
-    write_file(path, msgspec.json.encode(file) + b"\n")
 
 
 def _read(path: Path) -> bytes:

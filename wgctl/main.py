@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem
 
 from meshd.errors import MeshError
 from wgctl.options import Options
+from wgctl.passphrase import PassphraseSource
 
 INTERRUPTED: Final = 130
 
@@ -26,8 +27,15 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "init": ("init", "Found a mesh: keys, first root document, store."),
     "add-host": ("add_host", "Grant a host its place and print its join bundle."),
     "remove-host": ("remove_host", "Revoke a host for good."),
+    "endorse": ("endorse", "Agree with another administrator's grant."),
+    "garage-sync": ("garage_sync", "Make Garage's buckets and keys what the registry wants."),
     "list": ("hosts", "Hosts of the signed registry."),
     "log": ("log", "Signed statements, newest last."),
+    "explain": ("explain", "Which signed statement put a host, network or address here."),
+    "admin": ("admin", "Administrators: list, add, retire, cut."),
+    "root": ("root", "Root documents: list, sign, thresholds, recovery."),
+    "export": ("export", "Write the verified registry to a file, to be carried."),
+    "import": ("import_", "Take in what another home exported, and publish it."),
     "status": ("status", "How this host sees the mesh now."),
     "plan": ("plan", "What meshd would change on this host, and why."),
     "apply": ("apply", "Let meshd carry out its plan now."),
@@ -123,12 +131,20 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
               help="meshd.toml of this host. [default: meshd's own place]")
 @click.option("--socket", type=click.Path(path_type=Path, readable=False), metavar="PATH",
               help="Control socket of this host's meshd. [default: from the settings file]")
+@click.option("--passphrase-file", metavar="FILE|fd:N", envvar="WGCTL_PASSPHRASE_FILE",
+              help="Passphrase of the admin home's keys, in its first line. [default: ask on the terminal]")
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
               help="Print the version and exit.")
 @click.pass_context
-def main(ctx: click.Context, home: Path | None, config: Path | None, socket: Path | None) -> None:
+def main(
+    ctx: click.Context, home: Path | None, config: Path | None, socket: Path | None,
+    passphrase_file: str | None,
+) -> None:
     """Run a WireGuard mesh: its signed registry, and this host's part in it."""
-    ctx.obj = Options(home=(home or _default_home()).absolute(), config=config, socket=socket)
+    ctx.obj = Options(
+        home=(home or _default_home()).absolute(), config=config, socket=socket,
+        passphrase=PassphraseSource(passphrase_file or None),
+    )
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

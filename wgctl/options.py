@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from wgctl.passphrase import PassphraseSource
 
 if TYPE_CHECKING:
     from meshd.settings import Settings
@@ -19,6 +21,7 @@ class Options:
     home: Path
     config: Path | None
     socket: Path | None
+    passphrase: PassphraseSource = field(default_factory=PassphraseSource)
 
     @property
     def config_path(self) -> Path:

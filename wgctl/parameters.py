@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     _Parameter = click.ParamType[Any]
 else:
     _Parameter = click.ParamType  # generic in newer clicks only
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 UNIT_SECONDS: Final = {"h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
@@ -71,3 +75,12 @@ NETWORK: Final = NetworkParameter()
 NETWORK_OR_NONE: Final = OptionalNetworkParameter()
 ADDRESS: Final = AddressParameter()
 INSTANT: Final = InstantParameter()
+
+
+def garage_options(function: F) -> F:
+    """``--garage-admin`` and ``--garage-token-file`` as ``garage_admin`` and ``garage_token_file``."""
+    urls = click.option("--garage-admin", multiple=True, metavar="URL",
+                        help="Garage's admin API, as http://10.99.0.1:3903; again for more of its nodes.")
+    token = click.option("--garage-token-file", type=click.Path(path_type=Path, dir_okay=False),
+                         metavar="FILE", help="Its token, mode 0600. [default: $GARAGE_ADMIN_TOKEN]")
+    return urls(token(function))

@@ -8,6 +8,7 @@ from meshd.model.host import Host, Membership
 from meshd.model.network import network_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import ENROLLMENT_VERSION
+from meshd.registry.reducer import WaitingGrant
 from meshd.registry.statement import (
     Body,
     Endorse,
@@ -22,11 +23,12 @@ from meshd.registry.statement import (
 from wgctl.output import render_time
 
 SHORT = 8
-STATE_ORDER = ("member", "waiting", "unplaced", "revoked")
+STATE_ORDER = ("member", "waiting", "proposed", "unplaced", "revoked")
 
 
 class HostRow(msgspec.Struct, frozen=True, kw_only=True):
-    """``state``: member, waiting (has not joined yet), unplaced (``reason`` says why) or revoked.
+    """``state``: member, waiting (has not joined yet), proposed (its grant waits for endorsement),
+    unplaced (``reason`` says why) or revoked.
 
     ``record_version``: unix milliseconds as a rule, 0 for what the host signed to enroll.
     """
@@ -51,7 +53,8 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatementRow(msgspec.Struct, frozen=True, kw_only=True):
-    """``counts``: in the unbroken log of a key that the newest root names."""
+    """``counts``: in the unbroken log of a key that the newest root names. ``waits``: a grant that
+    needs more administrators, and how many of how many agree; else empty."""
 
     at: int
     by: str
@@ -62,6 +65,7 @@ class StatementRow(msgspec.Struct, frozen=True, kw_only=True):
     hids: tuple[str, ...]
     text: str
     counts: bool
+    waits: str
     hash: str
 
 
@@ -70,6 +74,11 @@ def build_host_rows(ledger: Ledger, *, now: float) -> list[HostRow]:
     membership = ledger.membership(now)
     rows = [_member_row(ledger, host) for host in membership.hosts.values()]
     rows += [_unplaced_row(ledger, hid, reason) for hid, reason in membership.unplaced.items()]
+    rows += [
+        _grant_row(ledger, each.entry, each.grant, state="proposed", reason=_how_to_endorse(each))
+        for each in ledger.reduction().waiting
+        if each.grant.hid not in ledger.reduction().effective
+    ]
     rows += _revoked_rows(ledger, membership)
     return sorted(rows, key=lambda row: (STATE_ORDER.index(row.state), row.name, row.hid))
 
@@ -79,7 +88,18 @@ def build_statement_rows(ledger: Ledger) -> list[StatementRow]:
     logs = ledger.reduction().logs.values()
     counted = {entry.hash for log in logs for entry in log.counted}
     names = host_names(ledger)
-    return [_statement_row(ledger, entry, entry.hash in counted, names) for entry in ledger.entries()]
+    waiting = {each.entry.hash: _waits(each) for each in ledger.reduction().waiting}
+    return [
+        _statement_row(ledger, entry, entry.hash in counted, names, waiting.get(entry.hash, ""))
+        for entry in ledger.entries()
+    ]
+
+
+def describe_statement(ledger: Ledger, entry: LogEntry) -> str:
+    """One line for people: who signed what about whom."""
+    kind, _, text = _describe(entry.body, host_names(ledger))
+    statement = entry.statement
+    return f"{admin_name(ledger, statement.by)} #{statement.seq} {kind} {text}"
 
 
 def host_names(ledger: Ledger) -> dict[str, str]:
@@ -163,12 +183,26 @@ def _grant_row(ledger: Ledger, entry: LogEntry, grant: Grant, *, state: str, rea
     )
 
 
-def _statement_row(ledger: Ledger, entry: LogEntry, counts: bool, names: dict[str, str]) -> StatementRow:
+def _waits(waiting: WaitingGrant) -> str:
+    return f"{len(waiting.signers)} of {waiting.needed}"
+
+
+def _how_to_endorse(waiting: WaitingGrant) -> str:
+    return (
+        f"waits for endorsement, {_waits(waiting)} administrators agree: "
+        f"another one types: wgctl endorse {waiting.entry.hash[:12]}"
+    )
+
+
+def _statement_row(
+    ledger: Ledger, entry: LogEntry, counts: bool, names: dict[str, str], waits: str
+) -> StatementRow:
     statement = entry.statement
     kind, hids, text = _describe(entry.body, names)
     return StatementRow(
         at=statement.at, by=statement.by, by_name=admin_name(ledger, statement.by), seq=statement.seq,
-        lamport=statement.lamport, kind=kind, hids=hids, text=text, counts=counts, hash=entry.hash,
+        lamport=statement.lamport, kind=kind, hids=hids, text=text, counts=counts, waits=waits,
+        hash=entry.hash,
     )
 
 

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
 from meshd.registry.cache import RegistryCache
+from meshd.registry.envelope import Envelope, payload_hash
 from meshd.registry.layout import HOST_PREFIX, LogKeyName, mesh_prefix, parse_object_key
 from meshd.registry.ledger import Ledger
+from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant
 from meshd.registry.sync import PollMemory, poll, publish
@@ -25,8 +30,10 @@ from meshd.store.credentials import S3Credentials, read_credentials
 from meshd.store.select import open_store
 from wgctl.home import AdminHome, open_home
 from wgctl.journal import Journal, read_journal, write_journal
+from wgctl.meshpath import MeshPath, open_mesh_path
 from wgctl.options import Options
 from wgctl.output import note
+from wgctl.proposals import read_proposals, write_proposals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +46,12 @@ class ReadRegistry:
 
 @dataclass(slots=True)
 class AdminSession:
-    """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete."""
+    """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete.
+
+    ``proposed``: what this home has signed of roots that are not complete yet. ``hosts``: the way to
+    the hosts themselves, if there is one; ``heard``: they answered. ``offline``: nobody is asked; what
+    is signed stays in the home until a later command publishes it.
+    """
 
     home: AdminHome
     cache: RegistryCache
@@ -47,17 +59,33 @@ class AdminSession:
     journal: Journal
     stores: list[ObjectStore]
     failures: list[str]
+    proposed: list[tuple[str, bytes]]
+    hosts: MeshPath | None = None
     reached: list[ObjectStore] = field(default_factory=list)
+    heard: bool = False
+    offline: bool = False
+
+    @property
+    def store_urls(self) -> tuple[str, ...]:
+        """Those that mesh.toml names, then those of the signed root; each once."""
+        return store_urls(self.home, self.ledger)
+
+    @property
+    def alone(self) -> bool:
+        """True when nobody is asked: this home signs on what it holds, which is all it can know."""
+        return self.offline or self.home.mesh.air_gapped
 
     def sync(self, *, now: float) -> None:
-        """Add what every store has to the ledger; what we have and a store lacks is published there."""
+        """Add what every store and host has to the ledger; what we have and a store lacks is published."""
         for store in self.stores:
             outcome = poll(store, self.ledger, now=now, memory=PollMemory())
             if outcome.complete:
                 self.reached.append(store)
             else:
                 self.failures.append(outcome.error)
+        self.heard = self.hosts is not None and self.hosts.fetch()
         self.cache.save(self.ledger)
+        self._forget_decided()
         for store in list(self.reached):
             try:
                 publish(store, self._missing(store, now), mesh_id=self.ledger.mesh_id)
@@ -65,8 +93,8 @@ class AdminSession:
                 self.failures.append(str(error))
 
     def require_store(self) -> None:
-        """StoreError unless a store answered: what is signed on an old view may collide."""
-        if not self.reached:
+        """StoreError unless a store or a host answered: what is signed on an old view may collide."""
+        if not self.reached and not self.heard and not self.alone:
             raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
 
     def check_own_log(self) -> None:
@@ -97,6 +125,8 @@ class AdminSession:
     def signer(self) -> LogSigner:
         """What signs our log, after all that speaks against signing was looked at."""
         self.require_store()
+        if not self.home.mesh.admin_kid:
+            self.home.read_admin_key()  # says that there is none
         self.check_own_log()
         return LogSigner(self.ledger, self.home.read_admin_key())
 
@@ -122,20 +152,70 @@ class AdminSession:
         self.publish(objects, what=f"signed as statement {name.seq}")
         return name.seq
 
+    def commit_root(self, envelope: Envelope) -> bool:
+        """Make what we signed of a root last here, then publish it; whether the root is now in force.
+
+        Errors as ``commit``. What is not complete yet stays in a file of its own, since nobody else
+        can be relied on to keep it.
+        """
+        pieces = root_objects(envelope)
+        for key, body in pieces:
+            admission = self.ledger.offer(key, body, now=math.inf)
+            if admission.outcome == "refused":
+                raise RegistryError(f"{key}: {admission.reason}")
+        self.proposed = [*self.proposed, *pieces]
+        write_proposals(self.home.directory, self.proposed)
+        self.cache.save(self.ledger)
+        hash_hex = payload_hash(envelope.payload)
+        in_force = any(root.hash == hash_hex for root in self.ledger.chain.roots)
+        self._forget_decided()
+        self.publish(pieces, what="the signed root is")
+        return in_force
+
+    def keep_proposals(self) -> None:
+        """Keep and publish roots that another home proposed, with their good signatures, as if ours."""
+        pieces = [item for each in self.ledger.proposals() for item in root_objects(each.envelope)]
+        self.proposed = list(dict([*self.proposed, *pieces]).items())
+        write_proposals(self.home.directory, self.proposed)
+
+    def _forget_decided(self) -> None:
+        """Drop our pieces of roots that are in force, which the cache keeps, or can never be."""
+        version = self.ledger.chain.version
+        open_pieces = [
+            item for item in self.proposed if getattr(parse_object_key(item[0]), "version", 0) > version
+        ]
+        if open_pieces != self.proposed:
+            write_proposals(self.home.directory, open_pieces)
+            self.proposed = open_pieces
+
     def publish(self, objects: Sequence[tuple[str, bytes]], *, what: str) -> None:
-        """Publish at every store that answered; StoreError when none takes it."""
-        failures = []
-        for store in self.reached:
-            try:
-                publish(store, objects, mesh_id=self.ledger.mesh_id)
-            except StoreError as error:
-                failures.append(str(error))
-        if len(failures) == len(self.reached):
+        """Publish at every store that answered, and tell the hosts; StoreError when nobody takes it."""
+        if not objects or self.alone:
+            return
+        with ThreadPoolExecutor(max(len(self.reached), 1)) as pool:
+            answers = list(pool.map(partial(self._publish_at, objects), self.reached))
+        failures = [answer for answer in answers if answer]
+        told = self.hosts.offer(objects) if self.hosts is not None else 0
+        self.failures += failures
+        if len(failures) < len(self.reached):
+            return
+        if not told:
             raise StoreError(
-                f"{what}, kept in {self.home.directory}, but NOT published: {'; '.join(failures)}; "
+                f"{what}, kept in {self.home.directory}, but NOT published: {'; '.join(self.failures)}; "
                 f"the next wgctl command publishes it, for instance: wgctl list"
             )
-        self.failures += failures
+        self.failures.append(
+            f"{what}, and {told} hosts have it, but it is in no store yet: "
+            f"the next wgctl command that reaches one publishes it, for instance: wgctl list"
+        )
+
+    def _publish_at(self, objects: Sequence[tuple[str, bytes]], store: ObjectStore) -> str:
+        """Why it could not be published there; empty when it was."""
+        try:
+            publish(store, objects, mesh_id=self.ledger.mesh_id)
+        except StoreError as error:
+            return str(error)
+        return ""
 
     def report_failures(self) -> None:
         """Stores that did not take part, on standard error."""
@@ -147,7 +227,8 @@ class AdminSession:
         prefix = mesh_prefix(self.ledger.mesh_id)
         present = {info.key.removeprefix(prefix) for info in store.list(prefix)}
         members = self.ledger.membership(now).hosts
-        absent = [(key, body) for key, body in self.ledger.objects() if key not in present]
+        objects = [*self.ledger.objects(), *self.proposed]
+        absent = [(key, body) for key, body in objects if key not in present]
         # A listing may be short, and only its host may replace a record: look before writing.
         return [
             (key, body)
@@ -157,31 +238,42 @@ class AdminSession:
 
 
 @contextlib.contextmanager
-def open_session(options: Options) -> Iterator[AdminSession]:
+def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSession]:
     """Lock the admin home and load its verified registry; nothing is asked of any store yet."""
-    home = open_home(options.home)
+    home = open_home(options.home, options.passphrase)
     with home.locked(), contextlib.ExitStack() as stack:
         journal = read_journal(home.directory)
         cache = home.cache
         ledger = cache.load()
-        for key, body in journal.objects:
+        proposed = read_proposals(home.directory)
+        for key, body in (*journal.objects, *proposed):
             ledger.offer(key, body, now=math.inf)
-        stores, failures = open_stores(
-            [*home.mesh.stores, *ledger.chain.root.stores],
-            Path(home.mesh.credentials) if home.mesh.credentials else None,
-        )
+        alone = offline or home.mesh.air_gapped
+        stores, failures = open_stores(() if alone else store_urls(home, ledger), home.credentials_path)
         for store in stores:
             stack.callback(store.close)
-        yield AdminSession(home, cache, ledger, journal, stores, failures)
+        hosts = None if alone else open_mesh_path(options, ledger, now=time.time())
+        if hosts is not None:
+            stack.callback(hosts.close)
+        yield AdminSession(
+            home, cache, ledger, journal, stores, failures, proposed, hosts, offline=offline
+        )
+
+
+def store_urls(home: AdminHome, ledger: Ledger) -> tuple[str, ...]:
+    """Where this administrator reads and publishes."""
+    return tuple(dict.fromkeys((*home.mesh.stores, *ledger.chain.root.stores)))
 
 
 def open_stores(urls: Sequence[str], credentials_path: Path | None) -> tuple[list[ObjectStore], list[str]]:
     """Each URL once; a store that cannot be opened is a failure text, not an end."""
-    credentials: S3Credentials | None = None
+    return open_each(urls, read_credentials(credentials_path) if credentials_path is not None else None)
+
+
+def open_each(urls: Sequence[str], credentials: S3Credentials | None) -> tuple[list[ObjectStore], list[str]]:
+    """As ``open_stores``, with credentials that were read before."""
     stores: list[ObjectStore] = []
     failures: list[str] = []
-    if credentials_path is not None:
-        credentials = read_credentials(credentials_path)
     for url in dict.fromkeys(urls):
         try:
             stores.append(open_store(url, credentials))

@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from meshd.backend import netlink_socket
-from meshd.backend.netlink import Rtnetlink
-from meshd.backend.netlink_routes import split_routes
+from meshd.backend.linux_links import LinuxLinks
+from meshd.backend.netlink import Link
 from meshd.backend.netlink_socket import ACK, DUMP, NETLINK_GENERIC, REQUEST, KernelRefusal, NetlinkSocket
 from meshd.backend.peer_steps import build_peer_steps, takes_allowed_ips
 from meshd.backend.wireguard_attributes import pack_peers, parse_device
 from meshd.errors import BackendError
-from meshd.model.device import Device, ObservedState, PeerUpdate
+from meshd.model.device import Device, PeerUpdate
 from meshd.model.keys import KEY_BYTES, PrivateKey, PublicKey
-from meshd.model.network import IPInterface, IPNetwork, Route
 
 LINK_KIND: Final = "wireguard"
 
@@ -23,16 +22,17 @@ _GENERIC_CONTROL: Final = 16
 _GET_FAMILY: Final = 3
 _GET_DEVICE, _SET_DEVICE = 0, 1
 _VERSION: Final = 1
+_REPLACE_PEERS: Final = 1 << 0  # WGDEVICE_F_REPLACE_PEERS
 
 
-class LinuxBackend:
+class LinuxBackend(LinuxLinks):
     """The kernel's own WireGuard. Construct it where the module is there: see ``find_family``."""
 
     name: str = "linux"
 
     def __init__(self) -> None:
+        super().__init__()
         self._messages = netlink_socket.load()
-        self._links = Rtnetlink()
         self._socket = NetlinkSocket(NETLINK_GENERIC)
         self._family: int | None = None
 
@@ -56,21 +56,8 @@ class LinuxBackend:
         answer.decode()
         return int(answer.get_attr("CTRL_ATTR_FAMILY_ID"))
 
-    def observe(self, interface: str) -> ObservedState:
-        link = self._links.link(interface)
-        index = None if link is None else link.index
-        ours, foreign = split_routes(interface, index, self._links.routes())
-        if link is None:
-            return ObservedState(interface=interface, foreign_routes=foreign)
-        return ObservedState(
-            interface=interface,
-            device=self._device(interface) if link.kind == LINK_KIND else None,
-            up=link.up,
-            mtu_bytes=link.mtu_bytes,
-            addresses=self._links.addresses(link.index),
-            routes=ours,
-            foreign_routes=foreign,
-        )
+    def _device_of(self, interface: str, link: Link) -> Device | None:
+        return self._device(interface) if link.kind == LINK_KIND else None
 
     def create_interface(self, interface: str) -> None:
         if not self._links.create_link(interface, LINK_KIND):
@@ -79,6 +66,10 @@ class LinuxBackend:
     def destroy_interface(self, interface: str) -> None:
         if self._links.link(interface) is not None:
             self._expect_wireguard(interface)
+            # Deleting a link with its peers waits a grace period of the kernel for each of them, all of
+            # it inside one system call: 1,000 peers took 18 s emulated, and 0.6 s when cleared first.
+            cleared = [("WGDEVICE_A_FLAGS", _REPLACE_PEERS)]
+            self._set(interface, f"clear the peers of {interface}", cleared)
             self._links.delete_link(interface)
 
     def set_private_key(self, interface: str, key: PrivateKey) -> None:
@@ -94,27 +85,9 @@ class LinuxBackend:
         for peers in pack_peers(steps):
             self._set(interface, f"set peers of {interface}", [("WGDEVICE_A_PEERS", peers)])
 
-    def set_mtu(self, interface: str, mtu_bytes: int) -> None:
-        self._links.set_mtu(interface, mtu_bytes)
-
-    def set_up(self, interface: str) -> None:
-        self._links.set_up(interface)
-
-    def add_address(self, interface: str, address: IPInterface) -> None:
-        self._links.add_address(interface, address)
-
-    def remove_address(self, interface: str, address: IPInterface) -> None:
-        self._links.remove_address(interface, address)
-
-    def set_routes(self, interface: str, routes: Sequence[Route]) -> None:
-        self._links.set_routes(interface, routes)
-
-    def remove_routes(self, interface: str, destinations: Sequence[IPNetwork]) -> None:
-        self._links.remove_routes(interface, destinations)
-
     def close(self) -> None:
         self._socket.close()
-        self._links.close()
+        super().close()
 
     def _device(self, interface: str) -> Device:
         flags = REQUEST | DUMP

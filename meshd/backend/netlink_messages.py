@@ -54,6 +54,7 @@ class DeviceMessage(genlmsg):  # type: ignore[misc]
         (1, "WGDEVICE_A_IFINDEX", "uint32"),
         (2, "WGDEVICE_A_IFNAME", "asciiz"),
         (3, "WGDEVICE_A_PRIVATE_KEY", "cdata"),
+        (5, "WGDEVICE_A_FLAGS", "uint32"),
         (6, "WGDEVICE_A_LISTEN_PORT", "uint16"),
         (8, "WGDEVICE_A_PEERS", "cdata | nested"),
     )

@@ -44,7 +44,7 @@ def build_peer_steps(
     """
     if device is None:
         return [_step(update) for update in updates]
-    owners = _Owners(device)
+    owners = Owners(device)
     steps: list[PeerStep] = []
     thrown = False
     for update in updates:
@@ -58,7 +58,7 @@ def build_peer_steps(
     return steps
 
 
-class _Owners:
+class Owners:
     """Who owns which prefix while the updates are applied one after the other."""
 
     def __init__(self, device: Device) -> None:
@@ -77,7 +77,11 @@ class _Owners:
         taken &= frozenset(self._owned.get(key, ()))
         self._take(key, taken)
         self._give(key, update.add_allowed_ips)
-        return _ordered(taken)
+        return ordered(taken)
+
+    def owned(self, key: PublicKey) -> frozenset[IPNetwork]:
+        """What the peer owns after the updates so far."""
+        return frozenset(self._owned.get(key, ()))
 
     def _give(self, key: PublicKey, networks: Iterable[IPNetwork]) -> None:
         owned = self._owned.setdefault(key, set())
@@ -102,10 +106,10 @@ def _step(update: PeerUpdate) -> PeerStep:
         endpoint=update.endpoint,
         persistent_keepalive_seconds=update.persistent_keepalive_seconds,
         preshared_key=update.preshared_key,
-        allowed_ips=tuple(_ordered(update.add_allowed_ips)),
+        allowed_ips=tuple(ordered(update.add_allowed_ips)),
     )
 
 
-def _ordered(networks: Iterable[IPNetwork]) -> list[IPNetwork]:
+def ordered(networks: Iterable[IPNetwork]) -> list[IPNetwork]:
     """Sorted, so that the same update always makes the same message."""
     return sorted(networks, key=network_key)

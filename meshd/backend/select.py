@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,6 +13,8 @@ from meshd.errors import BackendError
 
 BackendName = Literal["auto", "linux", "userspace", "freebsd"]
 
+DEFAULT_ROUTE_NOTE: Final = Path("/var/db/meshd/routes.json")
+
 _INSTALL: Final = (
     "the kernel has no WireGuard and no userspace program is installed: load the kernel module "
     "wireguard, or install wireguard-go or boringtun-cli"
@@ -19,25 +22,42 @@ _INSTALL: Final = (
 
 
 def open_backend(
-    name: BackendName, *, userspace_program: str = "", log_path: Path | None = None
+    name: BackendName,
+    *,
+    userspace_program: str = "",
+    log_path: Path | None = None,
+    route_note_path: Path = DEFAULT_ROUTE_NOTE,
+    tools: Mapping[str, Path] | None = None,
 ) -> Backend:
     """The backend of that name; ``auto``: the kernel's WireGuard, else a userspace program.
 
     ``userspace_program``: name or path, empty: the first known one on PATH. ``log_path``: where
-    that program's output goes, None: nowhere. Raises BackendError saying what is missing.
+    that program's output goes, None: nowhere. ``route_note_path``: where FreeBSD's backend notes
+    which routes are ours. ``tools``: programs to run instead of FreeBSD's own, on any system, as
+    any user. Raises BackendError saying what is missing.
     """
-    if name == "freebsd" or not sys.platform.startswith("linux"):
-        raise BackendError(
-            f"backend {name!r} on platform {sys.platform!r}: not part of this release, Linux expected"
-        )
+    if tools is not None:
+        return _open_freebsd(tools, route_note_path)
+    freebsd = sys.platform.startswith("freebsd")
+    _check_platform(name, freebsd)
     if os.geteuid() != 0:
         raise BackendError(f"backend {name!r}: user id {os.geteuid()} seen, root expected")
+    if freebsd:
+        return _open_freebsd(None, route_note_path)
     if name == "linux":
         return _require(_open_linux(), "backend 'linux': no WireGuard in the kernel: load module wireguard")
     if name == "userspace":
         return _require(_open_userspace(userspace_program, log_path), _missing(userspace_program))
     found = _open_linux() or _open_userspace(userspace_program, log_path)
     return _require(found, f"backend 'auto': {_INSTALL}")
+
+
+def _check_platform(name: BackendName, freebsd: bool) -> None:
+    fitting = ("auto", "freebsd") if freebsd else ("auto", "linux", "userspace")
+    known = freebsd or sys.platform.startswith("linux")
+    if not known or name not in fitting:
+        expected = " or ".join(fitting) if known else "freebsd or linux"
+        raise BackendError(f"backend {name!r} on platform {sys.platform!r} seen, {expected} expected")
 
 
 def _require(backend: Backend | None, missing: str) -> Backend:
@@ -49,6 +69,13 @@ def _require(backend: Backend | None, missing: str) -> Backend:
 def _missing(program: str) -> str:
     sought = repr(program) if program else "neither wireguard-go nor boringtun-cli"
     return f"backend 'userspace': {sought} on PATH: install wireguard-go or boringtun-cli"
+
+
+def _open_freebsd(tools: Mapping[str, Path] | None, route_note_path: Path) -> Backend:
+    from meshd.backend.freebsd import FreeBSDBackend, find_tools
+    from meshd.backend.runner import ToolRunner
+
+    return FreeBSDBackend(ToolRunner(find_tools() if tools is None else tools), route_note_path)
 
 
 def _open_linux() -> Backend | None:

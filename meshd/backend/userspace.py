@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Final
 
 from meshd.backend import uapi
-from meshd.backend.netlink import Link, Rtnetlink
-from meshd.backend.netlink_routes import split_routes
+from meshd.backend.linux_links import LinuxLinks
+from meshd.backend.netlink import Link
 from meshd.backend.peer_steps import build_peer_steps, takes_allowed_ips
 from meshd.errors import BackendError
-from meshd.model.device import Device, ObservedState, PeerUpdate
+from meshd.model.device import Device, PeerUpdate
 from meshd.model.keys import KEY_BYTES, PrivateKey, PublicKey
-from meshd.model.network import IPInterface, IPNetwork, Route
 
 PROGRAMS: Final = ("wireguard-go", "boringtun-cli")
 SOCKET_DIR: Final = Path("/var/run/wireguard")
@@ -54,32 +53,19 @@ def find_program(name: str = "") -> str | None:
     return None
 
 
-class UserspaceBackend:
+class UserspaceBackend(LinuxLinks):
     """``program``: absolute path of the WireGuard program. ``log_path``: where its output goes."""
 
     name: str = "userspace"
 
     def __init__(self, program: str, *, log_path: Path | None = None, socket_dir: Path = SOCKET_DIR) -> None:
+        super().__init__()
         self._program = program
         self._log_path = log_path
         self._socket_dir = socket_dir
-        self._links = Rtnetlink()
 
-    def observe(self, interface: str) -> ObservedState:
-        link = self._links.link(interface)
-        index = None if link is None else link.index
-        ours, foreign = split_routes(interface, index, self._links.routes())
-        if link is None:
-            return ObservedState(interface=interface, foreign_routes=foreign)
-        return ObservedState(
-            interface=interface,
-            device=self._device(interface) if self._answers(interface) else None,
-            up=link.up,
-            mtu_bytes=link.mtu_bytes,
-            addresses=self._links.addresses(link.index),
-            routes=ours,
-            foreign_routes=foreign,
-        )
+    def _device_of(self, interface: str, link: Link) -> Device | None:
+        return self._device(interface) if self._answers(interface) else None
 
     def create_interface(self, interface: str) -> None:
         link = self._links.link(interface)
@@ -122,27 +108,6 @@ class UserspaceBackend:
         throwaway = PublicKey(os.urandom(KEY_BYTES))
         steps = build_peer_steps(updates, device, throwaway)
         self._set(interface, uapi.render_set(steps=steps), f"set peers of {interface}")
-
-    def set_mtu(self, interface: str, mtu_bytes: int) -> None:
-        self._links.set_mtu(interface, mtu_bytes)
-
-    def set_up(self, interface: str) -> None:
-        self._links.set_up(interface)
-
-    def add_address(self, interface: str, address: IPInterface) -> None:
-        self._links.add_address(interface, address)
-
-    def remove_address(self, interface: str, address: IPInterface) -> None:
-        self._links.remove_address(interface, address)
-
-    def set_routes(self, interface: str, routes: Sequence[Route]) -> None:
-        self._links.set_routes(interface, routes)
-
-    def remove_routes(self, interface: str, destinations: Sequence[IPNetwork]) -> None:
-        self._links.remove_routes(interface, destinations)
-
-    def close(self) -> None:
-        self._links.close()
 
     def _socket_path(self, interface: str) -> Path:
         return self._socket_dir / f"{interface}.sock"

@@ -22,7 +22,7 @@ Handler = Callable[[ControlRequest], Awaitable[tuple[Any, int]]]
 """Answers a request with a document and the exit code that wgctl ends with."""
 
 IDLE_SECONDS: Final = 60.0
-MAX_REQUEST_BYTES: Final = 65536
+MAX_REQUEST_BYTES: Final = 1024 * 1024
 
 
 class ControlServer:

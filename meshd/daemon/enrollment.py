@@ -9,26 +9,63 @@ from meshd.daemon.state import HostState
 from meshd.errors import ConfigError
 from meshd.registry.bundle import build_request, open_bundle
 from meshd.registry.record import ENROLLMENT_VERSION, build_record
-from meshd.registry.signing import render_fingerprint
+from meshd.registry.signing import SigningKey, render_fingerprint
+from meshd.registry.statement import HOST_NAME
 from meshd.settings import Settings
 from meshd.version import read_version
 
 MAX_BUNDLE_FILE_BYTES: Final = 96 * 1024 * 1024
 
 
-def build_enrollment(settings: Settings, name: str) -> tuple[str, str]:
-    """Make the host's keys if there are none; -> (the request's text, the identity's fingerprint).
+def build_enrollment(
+    settings: Settings, name: str | None, *, new_identity: bool = False
+) -> tuple[str, str, str]:
+    """Make the host's keys if there are none; -> (the request's text, the identity's fingerprint, the
+    name that it asks for).
 
-    Asking again gives the same keys. RegistryError when the name is no DNS label.
+    ``new_identity``: ask for the next identity of a host that keeps its id; the present one stays in
+    use until a grant names the other. Asking again gives the same keys. ConfigError when the name is
+    no DNS label, or is missing for a host that has none yet.
     """
     state = HostState(settings.state_dir)
+    if new_identity or (state.enrolled and state.read_hid() != state.read_identity().kid):
+        hid, gen, identity, granted = _later_identity(state, new_identity=new_identity)
+        if name not in (None, granted):
+            raise ConfigError(f"--name: {name!r} seen, this host is called {granted}")
+        return _build(settings, state, hid, gen, identity, granted)
+    if name is None:
+        raise ConfigError("--name: a name is needed, a lower-case DNS label, as in newton")
+    if HOST_NAME.fullmatch(name) is None:
+        raise ConfigError(f"--name: {name[:80]!r} seen, a lower-case DNS label expected, as in newton")
     state.create()
     identity = state.create_identity()
+    return _build(settings, state, identity.kid, 1, identity, name)
+
+
+def _later_identity(state: HostState, *, new_identity: bool) -> tuple[str, int, SigningKey, str]:
+    """Id, generation, key and name of a host that is a member already."""
+    if not state.joined:
+        raise ConfigError(f"{state.directory}: this host has not joined a mesh: no identity to replace")
+    hid = state.read_hid()
+    found = state.open_cache().load().reduction().effective.get(hid)
+    if found is None:
+        raise ConfigError(f"host {hid[:8]}: no grant in force: a revoked host is enrolled anew")
+    in_force = state.find_identity(found.ranges.identity)
+    if new_identity:
+        return hid, found.grant.gen + 1, state.create_next_identity(), found.grant.name
+    if in_force is None:
+        raise ConfigError(f"host {hid[:8]}: identity {found.grant.gen} is in force, and not on this machine")
+    return hid, found.grant.gen, in_force, found.grant.name
+
+
+def _build(
+    settings: Settings, state: HostState, hid: str, gen: int, identity: SigningKey, name: str
+) -> tuple[str, str, str]:
     key = state.create_wireguard_key()
     record = build_record(
         mesh="",
-        hid=identity.kid,
-        gen=1,
+        hid=hid,
+        gen=gen,
         version=ENROLLMENT_VERSION,
         public_key=key.public(),
         listen_port=settings.wireguard.listen_port,
@@ -37,7 +74,7 @@ def build_enrollment(settings: Settings, name: str) -> tuple[str, str]:
         behind_nat=settings.host.behind_nat,
         software=f"meshd/{read_version()}",
     )
-    return build_request(name, identity, record), render_fingerprint(identity.kid)
+    return build_request(name, identity, record), render_fingerprint(identity.kid), name
 
 
 def read_bundle(path: Path) -> str:
@@ -57,13 +94,13 @@ def join_mesh(settings: Settings, text: str, expected_fingerprint: str | None, *
     this host is in another mesh.
     """
     state = HostState(settings.state_dir)
-    identity = state.read_identity()
+    hid = state.read_hid()
     state.read_wireguard_key()
     ledger, bundle = open_bundle(text, now, expected_fingerprint)
-    if bundle.hid != identity.kid:
+    if bundle.hid != hid:
         raise ConfigError(
             f"join bundle: made for host {render_fingerprint(bundle.hid)}, "
-            f"this host is {render_fingerprint(identity.kid)}"
+            f"this host is {render_fingerprint(hid)}"
         )
     cache = state.open_cache()
     if cache.exists():
@@ -81,6 +118,8 @@ def join_mesh(settings: Settings, text: str, expected_fingerprint: str | None, *
     if bundle.s3 is not None:
         state.write_credentials(bundle.s3.access_key, bundle.s3.secret_key)
     host = ledger.membership(now).hosts.get(bundle.hid)
+    if host is not None:
+        state.find_identity(host.identity_key)
     name = host.name if host else bundle.hid
     return (
         f"joined {ledger.chain.root.mesh_name} as {name}, "

@@ -1,15 +1,21 @@
 """The daemon's side of the registry: follow the stores, keep the cache, publish our record.
 
-Blocking; called from the daemon's one store thread. Whatever fails is a condition: the view
-only ever grows, and a store that is gone takes nothing away.
+Blocking; called from the daemon's threads, one at a time by a lock that is free while a store is
+waited for. Whatever fails is a condition: the view only ever grows, and a store that is gone takes
+nothing away.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from meshd.errors import MeshError, RegistryError, StoreError
+from meshd.exchange.desk import Desk
+from meshd.exchange.witness import ShownHeads, StoreView
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, HostKeys, Membership
 from meshd.model.keys import PublicKey
@@ -23,6 +29,14 @@ from meshd.registry.reducer import REGISTRY_GAP
 from meshd.registry.signing import SigningKey
 from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_interval_seconds, publish
 from meshd.store.base import ObjectStore
+
+WITHHELD_POLLS: Final = 2
+WITHHELD_SECONDS: Final = 45.0
+"""What hosts hold and a store does not show in so many polls over so many seconds, it withholds."""
+LAGGING_POLL_SECONDS: Final = 30.0
+SURVEY_EVERY_ROUNDS: Final = 10
+"""Each so many rounds every store is asked, so that the status of each is known and the first that
+works again is used again; in between a dead one costs nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +53,17 @@ class OwnDescription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowReport:
-    """One round. ``verified_at``: when a store last answered a whole poll, unix seconds."""
+    """One round. ``verified_at``: when a store last answered a whole poll, unix seconds.
 
+    ``fresh``: objects that came with this round, from stores or from ourselves.
+    ``reached``: a store has just answered a whole poll. ``number``: reports are made by several
+    threads; of two the one with the higher number is newer.
+    """
+
+    number: int
     membership: Membership
-    new_objects: int
+    fresh: tuple[tuple[str, bytes], ...]
+    reached: bool
     conditions: tuple[Condition, ...]
     stores: tuple[StoreStatus, ...]
     verified_at: float | None
@@ -55,6 +76,10 @@ class _Followed:
     up: bool | None = None
     last_success_at: float | None = None
     error: str | None = None
+    shown: ShownHeads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shown = ShownHeads(self.store.url)
 
     def status(self) -> StoreStatus:
         return StoreStatus(
@@ -63,7 +88,7 @@ class _Followed:
 
 
 class RegistryFollower:
-    """Holds the ledger. Its methods are called one at a time, from one thread."""
+    """Holds the ledger and its lock. ``desk`` is the ledger for everybody else."""
 
     def __init__(
         self,
@@ -75,36 +100,73 @@ class RegistryFollower:
         stores: Sequence[ObjectStore],
         clock: Callable[[], float],
         stale_after_seconds: float,
+        find_identity: Callable[[bytes], SigningKey | None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
+        self._find_identity = find_identity
         self._cache = cache
         self._identity = identity
         self._hid = hid
         self._followed = [_Followed(store) for store in stores]
+        self._in_use = self._followed[0] if stores else None
+        self._rounds = 0
         self._clock = clock
         self._started_at = clock()
         self._stale_after_seconds = stale_after_seconds
-        self._unsaved = False
+        self._saved_state = ledger.state
+        self._fresh: list[tuple[str, bytes]] = []
         self._refused_description: Condition | None = None
+        self._own_missing: list[Condition] = []
+        self._reports = 0
+        self._lock = threading.Lock()
+        self.desk = Desk(
+            ledger=ledger,
+            lock=self._lock,
+            hid=hid,
+            identity=lambda: self._identity,
+            clock=clock,
+            views=self._views,
+        )
+
+    @property
+    def identity(self) -> SigningKey:
+        """What this host signs with now; it changes when a grant names its next identity."""
+        return self._identity
 
     def membership(self) -> Membership:
         """What the verified registry says now; the same value until it changes."""
+        with self._lock:
+            return self._membership()
+
+    def _membership(self) -> Membership:
         return self._ledger.membership(self._clock())
 
     def poll_seconds(self, hosts: int) -> float:
-        """The pause between polls that suits the first store and the size of the mesh."""
-        if not self._followed:
+        """The pause between polls that suits the store in use and the size of the mesh.
+
+        A store that does not show all that other hosts brought is looked at again soon.
+        """
+        if self._in_use is None:
             return 300.0
-        return poll_interval_seconds(hosts, store=self._followed[0].store)
+        seconds = poll_interval_seconds(hosts, store=self._in_use.store)
+        lags = any(followed.shown.lags for followed in self._followed)
+        return min(seconds, LAGGING_POLL_SECONDS) if lags else seconds
 
     def store_status(self) -> tuple[StoreStatus, ...]:
         return tuple(followed.status() for followed in self._followed)
 
-    def describe(self, wanted: OwnDescription) -> None:
-        """Sign a newer own record when the known one says something else."""
+    def describe(self, wanted: OwnDescription) -> FollowReport:
+        """Sign a newer own record when the known one says something else; the next round saves it."""
+        with self._lock:
+            self._describe(wanted)
+            return self._report(wanted, saved=())
+
+    def _describe(self, wanted: OwnDescription) -> None:
         self._refused_description = None
-        own = self.membership().hosts.get(self._hid)
-        if own is None or (own.record is not None and _says(own.record, _announced(wanted, own), wanted)):
+        own = self._membership().hosts.get(self._hid)
+        if own is None or not self._take_up_identity(own):
+            return
+        if own.record is not None and _says(own.record, _announced(wanted, own), wanted):
             return
         try:
             now = self._clock()
@@ -121,8 +183,9 @@ class RegistryFollower:
                 software=wanted.software,
                 seen=self._ledger.heads(),
             )
-            self._ledger.offer(host_key(self._hid), sign_record(record, self._identity), now=now)
-            self._unsaved = True
+            key, body = host_key(self._hid), sign_record(record, self._identity)
+            if self._ledger.offer(key, body, now=now).outcome == "new":
+                self._fresh.append((key, body))
         except RegistryError as error:
             self._refused_description = Condition(
                 code="record_refused",
@@ -130,31 +193,108 @@ class RegistryFollower:
                 text=f"this host's own record cannot be made: {error}",
             )
 
+    def _take_up_identity(self, own: Host) -> bool:
+        """Sign with the identity that the grant names, which may be the one that was asked for last.
+
+        False when this host does not have it.
+        """
+        if self._identity.public == own.identity_key:
+            return True
+        try:
+            found = self._find_identity(own.identity_key)
+        except MeshError as error:
+            self._refused_description = Condition(
+                code="record_refused",
+                severity=Severity.WARNING,
+                text=f"this host's next identity cannot be taken up: {error}",
+            )
+            return False
+        if found is None:
+            self._refused_description = Condition(
+                code="identity_replaced",
+                severity=Severity.CRITICAL,
+                text=f"{own.name} was given another identity (number {own.gen}, by {own.provenance}), which "
+                "is not on this machine: it goes on with what it has, and can announce nothing; if nobody "
+                "replaced this machine, ask that administrator",
+            )
+            return False
+        self._identity = found
+        return True
+
     def follow(self, wanted: OwnDescription) -> FollowReport:
-        """One round with the stores, in order, up to the first that answers whole and lacks nothing."""
-        now = self._clock()
-        conditions: list[Condition] = []
-        new_objects = 0
-        for followed in self._followed:
-            outcome = poll(followed.store, self._ledger, now=now, memory=followed.memory)
-            new_objects += len(outcome.new)
-            _note(followed, outcome, now)
-            if outcome.complete:
-                self.describe(wanted)
-                conditions += self._publish_own(followed)
-                # What evidently exists and this store does not show, another one may.
-                if all(c.code != REGISTRY_GAP for c in self.membership().conditions):
-                    break
-        self._unsaved = self._unsaved or new_objects > 0
-        conditions += self._save()
-        conditions += self._complaints(now, wanted)
+        """One round with the stores, in order, up to the first that answers whole and lacks nothing.
+
+        The one that did so last comes first, so that a dead store before it costs its time-out once
+        and not in every round. A survey goes through all of them, in the order they were given.
+        """
+        with self._lock:
+            now = self._clock()
+            self._rounds += 1
+            survey = self._rounds % SURVEY_EVERY_ROUNDS == 2
+            answered: list[_Followed] = []
+            for followed in self._order(survey):
+                outcome = poll(
+                    followed.store, self._ledger, now=now, memory=followed.memory, waiting=self._unlocked
+                )
+                self._note(followed, outcome, now)
+                if outcome.complete:
+                    answered.append(followed)
+                    # What evidently exists and this store does not show, another one may.
+                    withheld = any(c.code == REGISTRY_GAP for c in self._membership().conditions)
+                    if not survey and not withheld:
+                        break
+            self._describe(wanted)
+            if answered:
+                self._in_use = answered[0]
+                self._own_missing = [lack for each in answered for lack in self._publish_own(each)]
+            return self._report(wanted, saved=self._save(), reached=bool(answered))
+
+    def settle(self, wanted: OwnDescription) -> FollowReport:
+        """What follows from objects that other hosts brought: the new membership, saved."""
+        with self._lock:
+            return self._report(wanted, saved=self._save())
+
+    def _report(
+        self, wanted: OwnDescription, *, saved: Sequence[Condition], reached: bool = False
+    ) -> FollowReport:
+        conditions = [*self._own_missing, *saved, *self._complaints(self._clock(), wanted)]
+        fresh, self._fresh = tuple(self._fresh), []
+        self._reports += 1
         return FollowReport(
-            membership=self.membership(),
-            new_objects=new_objects,
+            number=self._reports,
+            membership=self._membership(),
+            fresh=fresh,
+            reached=reached,
             conditions=tuple(conditions),
             stores=self.store_status(),
             verified_at=self._verified_at(),
         )
+
+    def _note(self, followed: _Followed, outcome: PollOutcome, now: float) -> None:
+        followed.up = outcome.complete
+        followed.error = outcome.error or None
+        if outcome.complete:
+            followed.last_success_at = now
+            followed.shown.update(followed.memory.shown, self._ledger.heads(), now)
+        bodies = ((key, self._ledger.body(key)) for key in outcome.new)
+        self._fresh += [(key, body) for key, body in bodies if body is not None]
+
+    def _views(self) -> tuple[StoreView, ...]:
+        now = self._clock()
+        views = (followed.shown.view(now) for followed in self._followed)
+        return tuple(view for view in views if view is not None)
+
+    @contextlib.contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.acquire()
+    def _order(self, survey: bool) -> list[_Followed]:
+        if survey or self._in_use is None:
+            return list(self._followed)
+        return [self._in_use, *(each for each in self._followed if each is not self._in_use)]
 
     def _publish_own(self, followed: _Followed) -> list[Condition]:
         """Our record must be what the store shows; a store is never the only place that has it."""
@@ -163,7 +303,8 @@ class RegistryFollower:
         if body is None or followed.memory.shows(key, body):
             return []
         try:
-            publish(followed.store, [(key, body)], mesh_id=self._ledger.mesh_id)
+            with self._unlocked():
+                publish(followed.store, [(key, body)], mesh_id=self._ledger.mesh_id)
         except StoreError as error:
             return [
                 Condition(
@@ -175,17 +316,18 @@ class RegistryFollower:
         return []
 
     def _save(self) -> list[Condition]:
-        if not self._unsaved:
+        state = self._ledger.state
+        if state is self._saved_state:
             return []
         try:
             self._cache.save(self._ledger)
         except MeshError as error:
             return [disk_failed(str(error))]
-        self._unsaved = False
+        self._saved_state = state
         return []
 
     def _complaints(self, now: float, wanted: OwnDescription) -> list[Condition]:
-        membership = self.membership()
+        membership = self._membership()
         conditions = list(membership.conditions)
         if self._refused_description is not None:
             conditions.append(self._refused_description)
@@ -211,13 +353,17 @@ class RegistryFollower:
             for followed in self._followed
             if followed.up is False
         ]
+        for followed in self._followed:
+            if followed.up:
+                conditions += _withheld(followed, now)
         age = now - (self._verified_at() or self._started_at)
         if age > self._stale_after_seconds:
             conditions.append(
                 Condition(
                     code="registry_stale",
                     severity=Severity.WARNING,
-                    text=f"no store has answered a whole poll for {age:.0f} s: changes do not arrive",
+                    text=f"no store has answered a whole poll for {age:.0f} s: "
+                    "news comes from other hosts alone",
                 )
             )
         return conditions
@@ -235,11 +381,21 @@ def disk_failed(text: str) -> Condition:
     )
 
 
-def _note(followed: _Followed, outcome: PollOutcome, now: float) -> None:
-    followed.up = outcome.complete
-    followed.error = outcome.error or None
-    if outcome.complete:
-        followed.last_success_at = now
+def _withheld(followed: _Followed, now: float) -> list[Condition]:
+    withheld = followed.shown.withheld(now, polls=WITHHELD_POLLS, seconds=WITHHELD_SECONDS)
+    if not withheld:
+        return []
+    kid, (seq, _) = withheld[0]
+    more = f" (and {len(withheld) - 1} more logs)" if len(withheld) > 1 else ""
+    return [
+        Condition(
+            code="store_withholds",
+            severity=Severity.WARNING,
+            subject=followed.store.url,
+            text=f"{followed.store.url} does not show statement {seq} of admin {kid[:8]}{more}, which this "
+            "host holds: it is not published yet, or the store has lost or withholds it",
+        )
+    ]
 
 
 def _announced(wanted: OwnDescription, own: Host) -> frozenset[IPNetwork]:

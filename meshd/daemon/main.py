@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -57,7 +60,13 @@ def main(context: click.Context, config: Path) -> None:
 def run(config: Path) -> int:
     """Run the daemon in the foreground until SIGTERM; the mesh stays up after it."""
     settings = read_settings(config)
-    return asyncio.run(_serve(config, settings))
+    code = asyncio.run(_serve(config, settings))
+    if threading.active_count() > 1:
+        # A request to a store that hangs holds its thread for its whole time-out, and the
+        # interpreter would wait for it. Nothing is lost: publishing is repeated at the next start.
+        logging.shutdown()
+        os._exit(code)
+    return code
 
 
 @main.command("bring-up")
@@ -69,7 +78,7 @@ def bring_up(config: Path) -> int:
 
     settings = read_settings(config)
     state = HostState(settings.state_dir)
-    parts = open_reconciler(settings, state, time.time)
+    parts = open_reconciler(settings, state, time.time, courtesy_seconds=0.0)  # there is no next turn
     try:
         turn = parts.reconciler.turn(
             parts.ledger.membership(time.time()),
@@ -101,17 +110,19 @@ def check_config(config: Path) -> None:
 
 
 @main.command()
-@click.option("--name", required=True, help="The name the host asks for: a DNS label.")
+@click.option("--name", help="The name the host asks for: a DNS label.")
+@click.option("--new-identity", is_flag=True,
+              help="Ask for another identity of this host, which keeps its id, name and addresses.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the request here instead of to stdout.")
 @click.pass_obj
-def enroll(config: Path, name: str, out: Path | None) -> None:
+def enroll(config: Path, name: str | None, new_identity: bool, out: Path | None) -> None:
     """Make this host's keys, once, and print its request for a place in the mesh.
 
     The request is signed by the host and holds no secret. Hand it to wgctl add-host.
     """
     from meshd.daemon.enrollment import build_enrollment
 
-    request, fingerprint = build_enrollment(read_settings(config), name)
+    request, fingerprint, asked = build_enrollment(read_settings(config), name, new_identity=new_identity)
     if out is None:
         click.echo(request)
     else:
@@ -119,7 +130,7 @@ def enroll(config: Path, name: str, out: Path | None) -> None:
             out.write_text(request + "\n")
         except OSError as error:
             raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None
-    click.echo(f"identity fingerprint of {name}: {fingerprint}", err=True)
+    click.echo(f"identity fingerprint of {asked}: {fingerprint}", err=True)
 
 
 @main.command()
@@ -133,6 +144,32 @@ def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
     settings = read_settings(config)
     text = sys.stdin.read() if str(bundle) == "-" else read_bundle(bundle)
     click.echo(join_mesh(settings, text, fingerprint, now=time.time()))
+
+
+@main.command("trust-root")
+@click.argument("what", metavar="FINGERPRINT|FILE")
+@click.option("--fingerprint", help="With FILE: refuse it unless a root in it has this fingerprint.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True,
+              help="Also when this host has no place there, or over a fifth of the hosts would fall away.")
+@click.pass_obj
+def trust_root(config: Path, what: str, fingerprint: str | None, yes: bool, force: bool) -> None:
+    """Make this host trust another root, because you know that it is right; meshd must be stopped.
+
+    For a mesh that has lost all its root keys. FINGERPRINT: of a root of this mesh, from the stores;
+    FILE: what wgctl export or wgctl root refound wrote. What was trusted before is kept.
+    """
+    from meshd.daemon.trust import adopt_root, examine_root
+
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("--yes is needed where nobody can be asked")
+    now = time.time()
+    found = examine_root(read_settings(config), what, fingerprint, force=force, now=now)
+    for line in found.lines:
+        click.echo(line, err=True)
+    if not yes:
+        click.confirm("Trust it?", abort=True, err=True)
+    click.echo(adopt_root(found, now=now))
 
 
 @main.command()

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from meshd.apply import apply_changes
 from meshd.backend.base import Backend
+from meshd.backend.forwarding import read_forwarding
 from meshd.daemon.follower import disk_failed
 from meshd.daemon.state import AppliedNote, HostState
 from meshd.errors import BackendError, StoreError
@@ -28,13 +30,20 @@ from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.plan import Plan, build_plan
 from meshd.plan.render import render_wg_quick
 from meshd.plan.safety import SafetyLimits
+from meshd.settings import FREEBSD
 from meshd.store.atomic import write_file
+
+COURTESY_SECONDS: Final = 0.5
+"""How long the end with the greater hid lets the other end of a new pair speak first: longer than any
+one-way delay, so that two that learn of each other together do not collide, and no longer, because
+the other end may have spoken before we were there to hear it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """What one turn found and did. ``moved``: peers must hear from us at once, because the
-    interface or its port is new and they would go on sending to the old place."""
+    interface or its port is new and they would go on sending to the old place. ``awaited``:
+    hids of new peers whose turn it is to speak first; look again in COURTESY_SECONDS."""
 
     outcome: str
     at: float
@@ -46,6 +55,7 @@ class Turn:
     failed: tuple[str, ...] = ()
     not_attempted: int = 0
     moved: bool = False
+    awaited: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
 
     def plan_status(self) -> PlanStatus:
@@ -95,11 +105,17 @@ class Reconciler:
         state: HostState,
         hid: str,
         clock: Callable[[], float],
+        forwarding: Callable[[int], bool | None] = read_forwarding,
+        courtesy_seconds: float = COURTESY_SECONDS,
     ) -> None:
         self._backend = backend
         self._state = state
         self._hid = hid
         self._clock = clock
+        self._forwarding = forwarding
+        self._courtesy_seconds = courtesy_seconds
+        self._met_at: dict[str, float] = {}
+        self._awaited: frozenset[str] = frozenset()
         self._builder = DesiredBuilder()
         self._applied = state.read_applied()
         self._boot_text: str | None = None
@@ -135,6 +151,7 @@ class Reconciler:
         def end(outcome: str, **parts: object) -> Turn:
             return Turn(
                 outcome=outcome, at=now, duration_seconds=time.monotonic() - started, view=view,
+                awaited=self._awaited,
                 **{"plan": None, "observed": None, **parts},  # type: ignore[arg-type]
             )
 
@@ -145,7 +162,7 @@ class Reconciler:
             plan, observed, desired = self._plan(view, local, max_removed_share)
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
-        conditions = list(plan.conflicts)
+        conditions = [*plan.conflicts, *self._check_forwarding(view)]
         if view.own_revocation is not None:
             conditions.append(_revoked(view))
         if plan.objections and not force:
@@ -176,7 +193,8 @@ class Reconciler:
         self, view: MeshView, local: LocalDevice, max_removed_share: float
     ) -> tuple[Plan, ObservedState, DesiredState]:
         observed = self._backend.observe(local.interface)
-        desired = self._builder.build(view, local, observed, now=self._clock())
+        self._awaited = self._await_first_words(view, observed)
+        desired = self._builder.build(view, local, observed, now=self._clock(), awaited=self._awaited)
         limits = SafetyLimits(
             max_removed_share=max_removed_share,
             view_generation=view.membership.generation,
@@ -184,6 +202,38 @@ class Reconciler:
             admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
         )
         return build_plan(observed, desired, limits), observed, desired
+
+    def _check_forwarding(self, view: MeshView) -> list[Condition]:
+        networks = view.own.networks if view.own else frozenset()
+        off = [v for v in sorted({n.version for n in networks}) if self._forwarding(v) is False]
+        if not off or FREEBSD:  # there, jails that share the host's addresses need none
+            return []
+        families = " and ".join(f"IPv{version}" for version in off)
+        return [
+            Condition(
+                code="forwarding_off",
+                severity=Severity.WARNING,
+                text=f"this host announces jail networks, but its kernel does not forward {families}: "
+                "wgctl doctor says what to set",
+            )
+        ]
+
+    def _await_first_words(self, view: MeshView, observed: ObservedState) -> frozenset[str]:
+        """The hids of new peers that should call us, which they can when they know where we are."""
+        now, met_at = time.monotonic(), self._met_at
+        self._met_at = {host.hid: met_at.get(host.hid, now) for host in view.peers}
+        own = view.own.record if view.own else None
+        if own is None or not own.endpoints:
+            return frozenset()
+        present = observed.device.peers if observed.device else {}
+        return frozenset(
+            host.hid
+            for host in view.peers
+            if host.hid < self._hid
+            and now - self._met_at[host.hid] < self._courtesy_seconds
+            and host.record is not None
+            and not ((peer := present.get(host.record.public_key)) and peer.stats.latest_handshake_at)
+        )
 
     def _record(
         self, membership: Membership, desired: DesiredState, boot_file: Path | None

@@ -1,4 +1,4 @@
-"""The running daemon: one asyncio loop, one thread for the kernel, one for the stores.
+"""The running daemon: one asyncio loop, one thread for the kernel, one for the stores, one for news.
 
 The order at start is the promise: cache, verify, reduce, configure WireGuard, and only then
 the network, because the store may be reachable through the mesh alone. Ending the daemon
@@ -11,17 +11,24 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from meshd.backend.base import Backend
 from meshd.daemon.control import ControlServer
+from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
-from meshd.daemon.reconciler import Reconciler, Turn, plan_document
+from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
+from meshd.daemon.watch import KernelWatch
 from meshd.errors import BackendError, ConfigError, MeshError
+from meshd.exchange.exchange import Exchange, ExchangeHooks
+from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
+from meshd.exchange.threads import in_thread
 from meshd.mesh.desired import LocalDevice
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
@@ -29,9 +36,9 @@ from meshd.model.keys import PrivateKey
 from meshd.observe.health import ConditionTracker
 from meshd.observe.logs import event
 from meshd.observe.metrics import MetricsServer
-from meshd.observe.protocol import SOCKET_NAME, ControlRequest
+from meshd.observe.protocol import SOCKET_NAME, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
-from meshd.observe.status import ReconcileCounters, Status
+from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
 from meshd.probe.base import Prober, ProbeTarget
 from meshd.settings import Settings, parse_listen
 from meshd.version import read_version
@@ -42,13 +49,12 @@ FRESH_SECONDS: Final = 1.0
 """An observation younger than this answers a status request without asking the kernel again."""
 STATUS_TIMEOUT_SECONDS: Final = 5.0
 """How long a scrape waits for the loop."""
+HANDSHAKE_FRESH_SECONDS: Final = 180.0
+"""A peer with a WireGuard session younger than this (REJECT_AFTER_TIME) can be talked to."""
+TELL_SECONDS: Final = 3.0
+"""How long wgctl waits for the other hosts to take what it signed."""
 PROBE_GRACE: Final = 5
 """Probes that a new peer may leave unanswered before that is worth a condition."""
-
-COURTESY_SECONDS: Final = 1.0
-"""Two ends of a new pair that speak first within one one-way delay discard each other's WireGuard
-handshake, and both try again only after REKEY_TIMEOUT (5 s). So the end with the smaller hid
-speaks first and the other one holds its probes for this long, or until a handshake is seen."""
 
 log = logging.getLogger("meshd")
 
@@ -100,6 +106,8 @@ class Daemon:
         follower: RegistryFollower,
         prober: Prober,
         clock: Callable[[], float],
+        exchange: Exchange | None = None,
+        watch: KernelWatch | None = None,
         conditions: tuple[Condition, ...] = (),
     ) -> None:
         self._settings = settings
@@ -111,11 +119,15 @@ class Daemon:
         self._follower = follower
         self._prober = prober
         self._clock = clock
+        self._exchange = exchange
         self._kernel = ThreadPoolExecutor(1, "kernel")
         self._stores = ThreadPoolExecutor(1, "stores")
+        self._wake_news = asyncio.Event()
         self._kernel_lock = asyncio.Lock()
         self._wake_registry = asyncio.Event()
         self._wake_kernel = asyncio.Event()
+        self._watch = watch
+        self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tracker = ConditionTracker()
         self._conditions: dict[str, tuple[Condition, ...]] = {"start": conditions}
@@ -127,8 +139,6 @@ class Daemon:
         self._followed: FollowReport | None = None
         self._turn: Turn | None = None
         self._observed: tuple[float, ObservedState] | None = None
-        self._met_at: dict[str, float] = {}
-        self._aim_timer: asyncio.TimerHandle | None = None
 
     # --- life
 
@@ -138,9 +148,17 @@ class Daemon:
         await control.start()
         try:
             await self._describe()
+            self._wake_kernel.clear()
             await self._reconcile()
             await self._start_prober()
-            tasks = [asyncio.create_task(self._follow_loop()), asyncio.create_task(self._kernel_loop())]
+            self._start_exchange()
+            self._started.set()
+            if self._watch is not None:
+                self._watch.start(self._wake_kernel.set)
+            tasks = [
+                asyncio.create_task(loop)
+                for loop in (self._follow_loop(), self._kernel_loop(), self._news_loop())
+            ]
             stopping = asyncio.create_task(self._stopping.wait())
             event(log, logging.INFO, "started", hid=self._hid[:8], version=read_version())
             finished, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -149,7 +167,11 @@ class Daemon:
             for task in finished - {stopping}:
                 task.result()  # a loop never ends by itself: this raises what ended it
         finally:
+            if self._watch is not None:
+                self._watch.stop()
             await control.close()
+            if self._exchange is not None:
+                await self._exchange.close()
             await self._prober.stop()
             await asyncio.to_thread(self._close_metrics)
             self._kernel.shutdown(wait=False, cancel_futures=True)
@@ -191,9 +213,16 @@ class Daemon:
 
     async def _kernel_loop(self) -> None:
         while True:
+            await _wait(self._wake_kernel, RECONCILE_SECONDS)
             self._wake_kernel.clear()
             await self._reconcile()
-            await _wait(self._wake_kernel, RECONCILE_SECONDS)
+
+    async def _news_loop(self) -> None:
+        """What follows from objects that other hosts brought; a store that hangs does not delay it."""
+        while True:
+            await self._wake_news.wait()
+            self._wake_news.clear()
+            self._heed(await in_thread(self._follower.settle, self._own_description()))
 
     def _poll_seconds(self) -> float:
         seconds = self._settings.registry.poll_seconds
@@ -203,20 +232,64 @@ class Daemon:
     # --- registry
 
     async def _describe(self) -> None:
-        await self._in(self._stores, self._follower.describe, self._own_description())
-        self._take(await self._in(self._stores, self._follower.membership))
+        self._heed(await self._in(self._stores, self._follower.describe, self._own_description()))
 
     def _own_description(self) -> OwnDescription:
         return own_description(self._settings, self._key.private_key)
 
     async def _follow(self) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
-        if report.new_objects:
-            event(log, logging.INFO, "registry_changed", objects=report.new_objects,
+        self._heed(report)
+        if self._exchange is not None:
+            self._exchange.starve(not report.reached)
+
+    def _heed(self, report: FollowReport) -> None:
+        if report.fresh:
+            event(log, logging.INFO, "registry_changed", objects=len(report.fresh),
                   generation=report.membership.generation)
+            if self._exchange is not None:
+                self._exchange.publish(report.fresh)
+        if self._followed is not None and report.number < self._followed.number:
+            return  # two threads made reports, and the newer one was heard first
         self._followed = report
         self._raise("registry", *report.conditions)
         self._take(report.membership)
+
+    # --- the other hosts
+
+    def _start_exchange(self) -> None:
+        if self._exchange is not None:
+            self._exchange.start(ExchangeHooks(
+                changed=self._news_came,
+                raised=lambda conditions: self._raise("exchange", *conditions),
+                reachable=self._reachable,
+            ))
+
+    def _news_came(self, objects: Sequence[Object]) -> None:
+        event(log, logging.INFO, "news_received", objects=len(objects))
+        self._wake_news.set()
+
+    def _reachable(self) -> set[str]:
+        """Peers that answer probes, or that WireGuard has a session with."""
+        now, turn = self._clock(), self._turn
+        up = {hid for hid, stats in self._prober.snapshot(now).items() if stats.up}
+        device = turn.observed.device if turn and turn.observed else None
+        if turn is not None and device is not None:
+            for host in turn.view.peers:
+                peer = device.peers.get(host.record.public_key) if host.record else None
+                if peer and now - (peer.stats.latest_handshake_at or 0) < HANDSHAKE_FRESH_SECONDS:
+                    up.add(host.hid)
+        return up
+
+    async def _offer(self, request: ControlRequest) -> tuple[OfferDocument, int]:
+        """An operator's objects: judged like anybody's, and passed on before the answer."""
+        if self._exchange is not None:
+            hosts, accepted = await self._exchange.spread(request.objects, TELL_SECONDS)
+        else:
+            hosts, accepted = 0, await in_thread(self._follower.desk.accept, request.objects)
+            self._wake_news.set()
+        mesh = self._follower.desk.mesh_id
+        return OfferDocument(mesh=mesh, outcomes=accepted.outcomes, hosts=hosts), 0
 
     def _take(self, membership: Any) -> None:
         if membership is not self._membership:
@@ -242,6 +315,9 @@ class Daemon:
         self._aim_prober(turn)
         await self._serve_metrics(turn)
         self._watch_paths(turn)
+        if self._exchange is not None:
+            is_up = turn.observed is not None and turn.observed.up
+            await self._exchange.follow(turn.view.membership, is_up=is_up)
         return turn
 
     def _note(self, turn: Turn) -> None:
@@ -283,27 +359,20 @@ class Daemon:
 
     def _aim_prober(self, turn: Turn) -> None:
         device = turn.observed.device if turn.observed else None
-        loop = asyncio.get_running_loop()
-        met_at, self._met_at = self._met_at, {}
-        targets = []
-        for host in turn.view.peers:
-            peer = device.peers.get(host.record.public_key) if device and host.record else None
-            if peer is None:
-                continue
-            since = self._met_at[host.hid] = met_at.get(host.hid, loop.time())
-            silent = not peer.stats.latest_handshake_at and loop.time() - since < COURTESY_SECONDS
-            if self._hid < host.hid or not silent:
-                targets.append(ProbeTarget(hid=host.hid, address=host.link_address))
-        self._prober.set_targets(tuple(targets))
-        if len(targets) < len(self._met_at) and self._aim_timer is None:
-            self._aim_timer = loop.call_later(COURTESY_SECONDS, self._aim_again)
+        configured = device.peers if device else {}
+        self._prober.set_targets(
+            tuple(
+                ProbeTarget(hid=host.hid, address=host.link_address)
+                for host in turn.view.peers
+                if host.record is not None
+                and host.record.public_key in configured
+                and host.hid not in turn.awaited
+            )
+        )
         if turn.moved:
             self._prober.nudge()
-
-    def _aim_again(self) -> None:
-        self._aim_timer = None
-        if self._turn is not None and not self._stopping.is_set():
-            self._aim_prober(replace(self._turn, moved=False))
+        if turn.awaited:
+            asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._wake_kernel.set)
 
     def path_changed(self, hid: str, up: bool) -> None:
         """The prober found a path dead or alive again: said at once, not in the next turn."""
@@ -312,6 +381,8 @@ class Daemon:
         event(log, logging.INFO if up else logging.WARNING, "path_up" if up else "path_down", host=name)
         if turn is not None:
             self._watch_paths(turn)
+        if up and self._exchange is not None:
+            self._exchange.path_up(hid)
 
     def _watch_paths(self, turn: Turn) -> None:
         paths = self._prober.snapshot(self._clock())
@@ -327,6 +398,10 @@ class Daemon:
         self._raise("paths", *silent)
 
     # --- what others see
+
+    def conditions(self) -> tuple[ConditionStatus, ...]:
+        """What is wrong now."""
+        return self._tracker.statuses()
 
     async def status(self) -> Status:
         """Everything known now; counters no older than a second."""
@@ -354,13 +429,15 @@ class Daemon:
             stores=followed.stores if followed else self._follower.store_status(),
             verified_at=followed.verified_at if followed else None,
             applied_generation=self._reconciler.applied_generation,
-            conditions=self._tracker.statuses(),
+            conditions=self.conditions(),
             last_plan=turn.plan_status(),
             counters=self._counters,
             metrics_urls=self._metrics.urls if self._metrics else (),
+            exchange=exchange_status(self._exchange.figures()) if self._exchange else None,
         ))
 
     async def _handle(self, request: ControlRequest) -> tuple[Any, int]:
+        await self._started.wait()  # whoever asks during the first turn is answered after it
         match request.verb:
             case "status":
                 return await self.status(), 0
@@ -377,6 +454,13 @@ class Daemon:
             case "reload":
                 self.reload()
                 return {}, 0
+            case "objects":
+                ask = parse_message(bytes(request.ask), ObjectsRequest)
+                page = await in_thread(self._follower.desk.page, ask)
+                raw = msgspec.Raw(render_message(page))
+                return ObjectsDocument(mesh=self._follower.desk.mesh_id, page=raw), 0
+            case "offer":
+                return await self._offer(request)
 
     async def _plan(self) -> tuple[Any, int]:
         settings = self._settings
@@ -458,6 +542,7 @@ def _refuse_restart_only(old: Settings, new: Settings) -> None:
         ("wireguard.backend", old.wireguard.backend, new.wireguard.backend),
         ("registry.stores", old.registry.stores, new.registry.stores),
         ("probe", old.probe, new.probe),
+        ("exchange", old.exchange, new.exchange),
     ):
         if before != after:
             raise ConfigError(f"{key}: {before} before, {after} now: restart meshd for this one")

@@ -1,6 +1,8 @@
 """The host's own files: identity, WireGuard key, verified registry, and what was applied last.
 
     identity.key      Ed25519 seed, hex, 0600: signs this host's record; never leaves the host
+    identity.next.key the identity that this host has asked for, until a grant names it
+    hid               the host's id, once its identity is no longer the first one
     wireguard.key     the interface's private key, base64 as wg(8) writes it, 0600
     registry/         the verified cache (meshd.registry.cache)
     applied.json      the registry generation and administrators' keys of the last applied plan
@@ -18,16 +20,20 @@ from typing import Final
 
 import msgspec
 
-from meshd.errors import ConfigError, TrustStateError
+from meshd.errors import ConfigError, RegistryError, StoreError, TrustStateError
 from meshd.model.keys import PrivateKey
 from meshd.registry.cache import RegistryCache
+from meshd.registry.envelope import KID_HEX_DIGITS, is_hex
 from meshd.registry.signing import SigningKey
-from meshd.store.atomic import write_file
+from meshd.store.atomic import sync_directory, write_file
 
 IDENTITY_FILE: Final = "identity.key"
+NEXT_IDENTITY_FILE: Final = "identity.next.key"
+HID_FILE: Final = "hid"
 WIREGUARD_FILE: Final = "wireguard.key"
 APPLIED_FILE: Final = "applied.json"
 CREDENTIALS_FILE: Final = "s3.json"
+ROUTES_FILE: Final = "routes.json"
 REGISTRY_DIRECTORY: Final = "registry"
 MAX_KEY_FILE_BYTES: Final = 4096
 
@@ -58,6 +64,11 @@ class HostState:
     def credentials_path(self) -> Path:
         return self.directory / CREDENTIALS_FILE
 
+    @property
+    def routes_path(self) -> Path:
+        """Where a kernel that cannot mark routes has it noted which are ours."""
+        return self.directory / ROUTES_FILE
+
     def open_cache(self) -> RegistryCache:
         """The verified registry's files; one object a process, it remembers what it wrote."""
         return RegistryCache(self.directory / REGISTRY_DIRECTORY)
@@ -74,10 +85,51 @@ class HostState:
         path = self.directory / IDENTITY_FILE
         if not path.exists():
             raise ConfigError(f"{path}: there is no identity yet; run: meshd enroll --name NAME")
+        return _read_identity(path)
+
+    def read_hid(self) -> str:
+        """The host's id: that of its first identity, also after it has another one."""
+        path = self.directory / HID_FILE
         try:
-            return SigningKey.from_seed(bytes.fromhex(_read_secret(path)))
-        except ValueError:
-            raise TrustStateError(f"{path}: not an identity key (64 hex digits expected)") from None
+            hid = path.read_text("ascii").strip()
+        except FileNotFoundError:
+            return self.read_identity().kid
+        except (OSError, UnicodeDecodeError) as error:
+            raise TrustStateError(f"{path}: cannot be read: {error}") from None
+        if not is_hex(hid, KID_HEX_DIGITS):
+            raise TrustStateError(f"{path}: not a host id ({KID_HEX_DIGITS} hex digits expected)")
+        return hid
+
+    def create_next_identity(self) -> SigningKey:
+        """The identity to ask for next, made now if there is none. The present one stays in use."""
+        path = self.directory / NEXT_IDENTITY_FILE
+        if path.exists():
+            return _read_identity(path)
+        # The id first: once the next identity takes over, nothing else says what it was.
+        write_file(self.directory / HID_FILE, self.read_hid().encode() + b"\n")
+        key = SigningKey.generate()
+        write_file(path, key.seed().hex().encode() + b"\n")
+        return key
+
+    def find_identity(self, public: bytes) -> SigningKey | None:
+        """The key that a grant names. The next one takes the place of the present one by that.
+
+        None when this host has no such key; StoreError when the disk refuses the change.
+        """
+        identity, path = self.read_identity(), self.directory / NEXT_IDENTITY_FILE
+        if identity.public == public:
+            return identity
+        if not path.exists():
+            return None
+        following = _read_identity(path)
+        if following.public != public:
+            return None
+        try:
+            path.rename(self.directory / IDENTITY_FILE)
+            sync_directory(self.directory)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot take the place of {IDENTITY_FILE}: {error.strerror}") from None
+        return following
 
     def create_identity(self) -> SigningKey:
         """The identity key, made now if there is none."""
@@ -125,6 +177,15 @@ class HostState:
     def write_credentials(self, access_key: str, secret_key: str) -> None:
         document = {"access_key": access_key, "secret_key": secret_key}
         write_file(self.credentials_path, msgspec.json.encode(document))
+
+
+def _read_identity(path: Path) -> SigningKey:
+    try:
+        return SigningKey.from_seed(bytes.fromhex(_read_secret(path)))
+    except (ValueError, RegistryError) as error:
+        if isinstance(error, TrustStateError):
+            raise
+        raise TrustStateError(f"{path}: not an identity key (64 hex digits expected)") from None
 
 
 def _read_secret(path: Path) -> str:

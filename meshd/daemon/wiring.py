@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from meshd.backend.base import Backend
 from meshd.backend.select import open_backend
 from meshd.daemon.follower import RegistryFollower
-from meshd.daemon.reconciler import Reconciler
+from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.service import Daemon, LocalKey
 from meshd.daemon.state import HostState
+from meshd.daemon.watch import KernelWatch
 from meshd.errors import ConfigError
+from meshd.exchange.exchange import Exchange
 from meshd.model.condition import Condition, Severity
 from meshd.probe.transport import IcmpProber
 from meshd.registry.cache import RegistryCache
@@ -29,6 +31,7 @@ class Parts:
 
     state: HostState
     identity: SigningKey
+    hid: str
     key: LocalKey
     cache: RegistryCache
     ledger: Ledger
@@ -37,26 +40,37 @@ class Parts:
     conditions: tuple[Condition, ...]
 
 
-def open_reconciler(settings: Settings, state: HostState, clock: Callable[[], float]) -> Parts:
+def open_reconciler(
+    settings: Settings,
+    state: HostState,
+    clock: Callable[[], float],
+    *,
+    courtesy_seconds: float = COURTESY_SECONDS,
+) -> Parts:
     """Read the host's files and open the kernel. ConfigError before ``enroll`` and ``join``,
     TrustStateError when the trust state is damaged, BackendError without WireGuard or root."""
-    identity = state.read_identity()
+    identity, hid = state.read_identity(), state.read_hid()
     private_key, created_at = state.read_wireguard_key()
     if not state.joined:
         raise ConfigError(f"{state.directory}: this host has not joined a mesh; run: meshd join BUNDLE")
     cache = state.open_cache()
     ledger = cache.load()
     backend = open_backend(
-        settings.wireguard.backend, userspace_program=settings.wireguard.userspace_program
+        settings.wireguard.backend,
+        userspace_program=settings.wireguard.userspace_program,
+        route_note_path=state.routes_path,
     )
     return Parts(
         state=state,
         identity=identity,
+        hid=hid,
         key=LocalKey(private_key=private_key, created_at=created_at),
         cache=cache,
         ledger=ledger,
         backend=backend,
-        reconciler=Reconciler(backend=backend, state=state, hid=identity.kid, clock=clock),
+        reconciler=Reconciler(
+            backend=backend, state=state, hid=hid, clock=clock, courtesy_seconds=courtesy_seconds
+        ),
         conditions=cache_conditions(cache),
     )
 
@@ -70,11 +84,20 @@ def build_daemon(
         ledger=parts.ledger,
         cache=parts.cache,
         identity=parts.identity,
-        hid=parts.identity.kid,
+        find_identity=parts.state.find_identity,
+        hid=parts.hid,
         stores=_open_stores(settings, parts),
         clock=clock,
         stale_after_seconds=settings.registry.stale_after_seconds,
     )
+    exchange = Exchange(
+        desk=follower.desk,
+        hid=parts.hid,
+        port=settings.exchange.port,
+        witness_seconds=settings.exchange.witness_seconds,
+        clock=clock,
+    ) if settings.exchange.enabled else None
+
     def path_changed(hid: str, up: bool) -> None:
         daemon.path_changed(hid, up)
 
@@ -82,7 +105,7 @@ def build_daemon(
         settings=settings,
         read_settings=read_settings,
         key=parts.key,
-        hid=parts.identity.kid,
+        hid=parts.hid,
         backend=parts.backend,
         reconciler=parts.reconciler,
         follower=follower,
@@ -90,6 +113,8 @@ def build_daemon(
             settings.probe.interval_seconds, settings.probe.window, on_change=path_changed
         ),
         clock=clock,
+        exchange=exchange,
+        watch=KernelWatch(),
         conditions=parts.conditions,
     )
     return daemon

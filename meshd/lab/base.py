@@ -90,6 +90,9 @@ class Lab(Protocol):
     def remove_host(self, name: str) -> None:
         """End everything in the host and in its jails, and take it away."""
 
+    def power_off(self, name: str) -> None:
+        """End everything in the host and its jails at once: of its doing only the files are left."""
+
     def link(self, source: str, target: str) -> LinkState: ...
 
     def set_link(self, source: str, target: str, state: LinkState) -> None:

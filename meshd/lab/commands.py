@@ -34,6 +34,7 @@ Command = Callable[[], Any]
 class CommandRequest(msgspec.Struct, frozen=True, kw_only=True):
     program: str
     arguments: tuple[str, ...]
+    seconds: int = COMMAND_SECONDS
 
 
 class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,19 +46,23 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
 class CommandServer:
     """The owner's end. Calls block until the command has ended; they may come from several threads."""
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
-        """``preload``: modules that the commands would import each time anew."""
+    def __init__(self, preload: Sequence[str] = (), *, enter: Sequence[str] = ()) -> None:
+        """``preload``: modules that the commands would import each time anew. ``enter``: what to type
+        in front, so that the commands run in a place of the lab."""
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "meshd.lab.commands", *preload],
+            [*enter, sys.executable, "-m", "meshd.lab.commands", *preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
 
-    def run(self, program: str, *arguments: object) -> str:
-        """What the command printed on standard output. BackendError with what it said if it failed."""
-        request = CommandRequest(program=program, arguments=tuple(map(str, arguments)))
+    def run(self, program: str, *arguments: object, seconds: int = COMMAND_SECONDS) -> str:
+        """What the command printed on standard output. BackendError with what it said if it failed.
+
+        A command that takes longer than ``seconds`` is ended.
+        """
+        request = CommandRequest(program=program, arguments=tuple(map(str, arguments)), seconds=seconds)
         result = self._ask(request)
         if result.exit_code != 0:
             line = " ".join([program, *request.arguments])
@@ -123,7 +128,7 @@ def _become(command: Command, request: CommandRequest, output: BinaryIO, errors:
         os.dup2(errors.fileno(), 2)
         sys.argv = [request.program, *request.arguments]
         # A command that hangs must not hang the lab: SIGALRM's default action ends it.
-        signal.alarm(COMMAND_SECONDS)
+        signal.alarm(request.seconds)
         command()
         code = 0
     except SystemExit as end:

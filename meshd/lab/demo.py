@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from meshd.errors import ConfigError
 from meshd.lab.fleet import Fleet, Member, settled
+from meshd.lab.garage import find_garage
+from meshd.lab.garage_fleet import NODES, GarageFleet
 from meshd.lab.geography import PLACES
 from meshd.lab.oracle import Oracle, Pair
 from meshd.lab.scope import interruptible
@@ -32,12 +34,14 @@ Progress = Callable[[str], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
     """``deadline_seconds``: for all pairs to answer, once for the mesh and once for the newcomer.
-    ``keep``: after measuring leave everything running until Ctrl-C."""
+    ``keep``: after measuring leave everything running until Ctrl-C. ``store``: where the registry
+    lives: a directory that all hosts see, or a Garage on three of the hosts, over their mesh."""
 
     hosts: int = 6
     keep: bool = False
     jails_per_host: int = 2
     deadline_seconds: float = 60.0
+    store: Literal["directory", "garage"] = "directory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +79,14 @@ def run_demo(
     """
     if not 2 <= options.hosts < len(PLACES):
         raise ConfigError(f"demo: {options.hosts} hosts seen, 2 to {len(PLACES) - 1} expected")
+    if options.store == "garage" and options.hosts < NODES:
+        raise ConfigError(f"demo: {options.hosts} hosts seen, {NODES} or more expected: garage runs on them")
+    binary = find_garage() if options.store == "garage" else None
     with interruptible(), ExitStack() as stack:
         started_at = time.monotonic()
         lab = open_lab()
         stack.callback(lab.close)
-        fleet = Fleet(lab)
+        fleet = Fleet(lab) if binary is None else GarageFleet(lab, binary)
         stack.callback(fleet.close)
         oracle = Oracle()
         stack.callback(oracle.close)
@@ -104,6 +111,7 @@ class _Demo:
         host_pairs, jail_pairs = _host_pairs(members), _jail_pairs(members)
         answers = self._converge(members, members, [*host_pairs, *jail_pairs], started_at)
         matrix = self._measure(host_pairs)
+        self._fleet.finish(self._progress)
         add_seconds, remove_seconds = self._grow_and_shrink(members)
         return DemoResult(
             hosts=len(members),
@@ -129,13 +137,8 @@ class _Demo:
                 time.sleep(3600)
 
     def _build(self) -> list[Member]:
-        self._fleet.found()
-        members = []
-        for place in PLACES[: self._options.hosts]:
-            self._progress(f"{place.name}: host in {place.site.city}, {self._options.jails_per_host} jails")
-            member = self._fleet.prepare(place, jails=self._options.jails_per_host)
-            self._fleet.admit(member)
-            members.append(member)
+        sites = PLACES[: self._options.hosts]
+        members = self._fleet.build(sites, jails=self._options.jails_per_host, progress=self._progress)
         for member in members:
             self._enlist(member)
         return members

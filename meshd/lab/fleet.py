@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -41,7 +41,7 @@ LOOK_SECONDS: Final = 0.01
 LOG_TAIL_BYTES: Final = 2000
 
 # What every command would import for itself, each time.
-_PRELOAD: Final = ("msgspec.json", "nacl.signing", "meshd.registry.reducer", "meshd.store.directory")
+PRELOAD: Final = ("msgspec.json", "nacl.signing", "meshd.registry.reducer", "meshd.store.directory")
 
 
 @dataclass(slots=True, eq=False)
@@ -78,11 +78,11 @@ class Fleet:
         """``store_url`` empty: a directory that all hosts share, as a synchronised folder would be."""
         self.lab = lab
         self.home = lab.directory / "admin"
-        self.store_url = store_url or f"file://{lab.directory / 'store'}"
+        self.store_urls: tuple[str, ...] = (store_url or f"file://{lab.directory / 'store'}",)
         self.members: dict[str, Member] = {}
         self._poll_seconds = poll_seconds
         self._networks = iter(JAIL_NETWORKS)
-        self._commands = CommandServer(_PRELOAD)
+        self._commands = CommandServer(PRELOAD)
 
     def close(self) -> None:
         """Ends the command server; daemons end with the lab."""
@@ -99,12 +99,30 @@ class Fleet:
 
     def found(self, name: str = "demo") -> None:
         """A new mesh with one admin: keys, root document, store."""
-        if self.store_url.startswith("file://"):
-            Path(self.store_url.removeprefix("file://")).mkdir(exist_ok=True)
+        for url in self.store_urls:
+            if url.startswith("file://"):
+                Path(url.removeprefix("file://")).mkdir(exist_ok=True)
         self.wgctl("init", *self.init_arguments(name))
 
     def init_arguments(self, name: str) -> tuple[object, ...]:
-        return "--name", name, "--store", self.store_url, "--range", MESH_RANGE
+        stores = (word for url in self.store_urls for word in ("--store", url))
+        return "--name", name, *stores, "--range", MESH_RANGE, "--no-passphrase"
+
+    def build(
+        self, sites: Sequence[NamedSite], *, jails: int, progress: Callable[[str], None]
+    ) -> list[Member]:
+        """Found the mesh and bring all of these hosts into it; does not wait until they meet."""
+        self.found()
+        members = []
+        for site in sites:
+            progress(f"{site.name}: host in {site.site.city}, {jails} jails")
+            member = self.prepare(site, jails=jails)
+            self.admit(member)
+            members.append(member)
+        return members
+
+    def finish(self, progress: Callable[[str], None]) -> None:
+        """What is left to do once the hosts have met: nothing, when the store is there already."""
 
     def prepare(self, site: NamedSite, *, jails: int = 2) -> Member:
         """A host on the underlay with its settings and keys, that nobody knows yet."""
@@ -126,13 +144,15 @@ class Fleet:
         self.meshd(member, "join", member.bundle)
         self.start(member)
 
-    def grant(self, member: Member) -> None:
+    def grant(self, member: Member, *options: object) -> None:
+        """``wgctl add-host``, with further ``options``: a signed grant, and the host's bundle."""
         self.wgctl(
             "add-host", member.name,
             "--request", member.request,
             "--jails", member.host.jail_network,
             "--region", member.site.site.region,
             "--out", member.bundle,
+            *options,
         )  # fmt: skip
 
     def revoke(self, member: Member, *, why: str = "left the lab") -> None:
@@ -212,7 +232,7 @@ class Fleet:
             "run_dir": str(directory / "run"),
             "host": {"endpoints": [str(Endpoint(member.host.address, LISTEN_PORT))]},
             "wireguard": {"interface": INTERFACE, "listen_port": LISTEN_PORT},
-            "registry": {"stores": [self.store_url], "poll_seconds": self._poll_seconds},
+            "registry": {"poll_seconds": self._poll_seconds},
             "jails": {"networks": [str(network)]},
             "metrics": {"listen": [f"mesh:{DEFAULT_METRICS_PORT}"]},
         }

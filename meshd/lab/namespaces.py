@@ -34,6 +34,7 @@ from meshd.lab.netns import (
     end_processes,
     ip,
     ip_batch,
+    list_links,
     list_netns,
     netns_path,
     open_socket_in,
@@ -186,6 +187,15 @@ class NamespaceLab:
             raise BackendError(f"lab host {name!r}: not in this lab")
         self._links = {pair: state for pair, state in self._links.items() if name not in pair}
         self._discard(host)
+
+    def power_off(self, name: str) -> None:
+        """Raises BackendError for an unknown name. WireGuard in user space ends with its process."""
+        host = self._hosts.get(name)
+        if host is None:
+            raise BackendError(f"lab host {name!r}: not in this lab")
+        end_processes(host.namespaces())
+        for link in list_links(host.netns, "wireguard"):
+            ip_batch(host.netns, f"link delete {link}")
 
     def _build_host(self, host: NamespaceHost) -> None:
         ip(["netns", "add", host.netns])

@@ -129,8 +129,8 @@ def ip_batch(netns: str, *lines: str) -> None:
     ip(["-netns", netns, "-batch", "-"], "".join(f"{line}\n" for line in lines))
 
 
-def ip(arguments: Sequence[str], input_text: str = "") -> None:
-    """Run ip(8). Raises BackendError with what it said."""
+def ip(arguments: Sequence[str], input_text: str = "") -> str:
+    """Run ip(8); -> its output. Raises BackendError with what it said."""
     try:
         done = subprocess.run(
             ["ip", *arguments],
@@ -144,6 +144,13 @@ def ip(arguments: Sequence[str], input_text: str = "") -> None:
         raise BackendError(f"ip {' '.join(arguments)}: {error}") from None
     if done.returncode != 0:
         raise BackendError(f"ip {' '.join(arguments)}: exit {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def list_links(netns: str, kind: str) -> list[str]:
+    """Names of the interfaces of one kind, as ip-link(8) calls kinds. Raises BackendError."""
+    listing = ip(["-netns", netns, "-oneline", "link", "show", "type", kind])
+    return [line.split(": ")[1].partition("@")[0] for line in listing.splitlines()]
 
 
 def delete_netns(names: Collection[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -83,9 +83,16 @@ class DesiredBuilder:
         self._labels: dict[IPNetwork, str] = {}
 
     def build(
-        self, view: MeshView, local: LocalDevice, observed: ObservedState, *, now: float
+        self,
+        view: MeshView,
+        local: LocalDevice,
+        observed: ObservedState,
+        *,
+        now: float,
+        awaited: Container[str] = frozenset(),
     ) -> DesiredState:
-        """The state that makes ``view`` true on this host. ``now``: unix seconds.
+        """The state that makes ``view`` true on this host. ``now``: unix seconds; ``awaited``: the
+        hids whose turn it is to speak first.
 
         Without an own grant there are no peers: the caller decides whether that may be applied.
         """
@@ -94,7 +101,7 @@ class DesiredBuilder:
         peers: dict[PublicKey, DesiredPeer] = {}
         for part in self._parts.values():
             key = part.peer.config.public_key
-            config = _current_config(part, present.get(key), now)
+            config = _current_config(part, present.get(key), now, awaited=part.host.hid in awaited)
             if config is not part.peer.config:
                 part.peer = replace(part.peer, config=config)
             peers[key] = part.peer
@@ -157,12 +164,12 @@ def _build_part(host: Host, local: LocalDevice) -> _Part:
     return _Part(host=host, peer=peer, routes=routes)
 
 
-def _current_config(part: _Part, observed: Peer | None, now: float) -> PeerConfig:
+def _current_config(part: _Part, observed: Peer | None, now: float, *, awaited: bool) -> PeerConfig:
     """The peer's configuration with the endpoint it should have now; the kernel's own value
     when that says the same, so that the planner sees at a glance that nothing differs."""
     record, config = part.host.record, part.peer.config
     assert record is not None
-    endpoint = choose_endpoint(record, observed, now)
+    endpoint = choose_endpoint(record, observed, now, awaited=awaited)
     if observed is not None:
         current = observed.config
         if (
@@ -188,7 +195,8 @@ def _interface_addresses(own: Host | None) -> frozenset[IPInterface]:
 def _explain_removals(
     view: MeshView, wanted: Mapping[PublicKey, DesiredPeer], present: Mapping[PublicKey, Peer]
 ) -> Mapping[PublicKey, str]:
-    """A signed revoke, or a newer record with another key, explains that a peer goes."""
+    """A signed revoke, a signed end of a grant, or a newer record with another key explains that
+    a peer goes."""
     leaving = [peer for key, peer in present.items() if key not in wanted]
     if not leaving:
         return {}
@@ -199,6 +207,9 @@ def _explain_removals(
     for revocation in view.membership.revoked.values():
         text = f"{revocation.name} revoked by {revocation.provenance}: {revocation.why}"
         reasons.update(_by_network(revocation.addresses, text))
+    for host in view.membership.expired.values():
+        text = f"the grant of {host.name} by {host.provenance} ended at {host.expires_at}"
+        reasons.update(_by_network(host.addresses, text))
     for host in view.peers:
         assert host.record is not None
         text = f"{host.name} has another key since record version {host.record.version}"

@@ -25,9 +25,19 @@ def is_live(peer: Peer, now: float) -> bool:
     return handshake_at > 0 and now - handshake_at < REJECT_AFTER_SECONDS
 
 
-def choose_endpoint(record: HostKeys, observed: Peer | None, now: float) -> Endpoint | None:
-    """The endpoint the peer should have now; None: leave it unknown (it must call us)."""
+def choose_endpoint(
+    record: HostKeys, observed: Peer | None, now: float, *, awaited: bool = False
+) -> Endpoint | None:
+    """The endpoint the peer should have now; None: leave it unknown, it calls us.
+
+    ``awaited``: it is the other end's turn to speak first. When both ends of a new pair send
+    a handshake initiation within one one-way delay, each discards the other's and tries again
+    only after REKEY_TIMEOUT (5 s); with traffic from both sides that repeats. An end that does
+    not know where the other one is cannot do that, and learns it from the first packet.
+    """
     current = observed.config.endpoint if observed else None
+    if awaited and current is None:
+        return None
     if observed is not None and current is not None and is_live(observed, now):
         return current
     candidates = record.endpoints

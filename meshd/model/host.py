@@ -86,7 +86,7 @@ class Membership:
 
     ``generation`` counts the verified statements and root documents held: it never falls
     on one machine unless its cache was lost. ``unplaced`` are granted hosts that collide with
-    an incumbent and are configured nowhere.
+    an incumbent and are configured nowhere; ``expired`` ones among them had their time.
     """
 
     mesh_id: str
@@ -98,6 +98,7 @@ class Membership:
     hosts: Mapping[str, Host]
     revoked: Mapping[str, Revocation] = field(default_factory=dict)
     unplaced: Mapping[str, str] = field(default_factory=dict)
+    expired: Mapping[str, Host] = field(default_factory=dict)
     newest_signed_at: int = 0
     conditions: tuple[Condition, ...] = ()
     conflicts: int = 0

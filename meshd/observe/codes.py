@@ -14,6 +14,10 @@ CODES: Final[Mapping[str, Severity]] = {
     "registry_object_refused": Severity.WARNING,
     "registry_fork": Severity.CRITICAL,
     "registry_gap": Severity.WARNING,
+    "registry_split_view": Severity.CRITICAL,
+    "store_withholds": Severity.WARNING,
+    "witness_refuted": Severity.WARNING,
+    "exchange_object_refused": Severity.WARNING,
     "registry_conflict": Severity.WARNING,
     "registry_unknown_kind": Severity.INFO,
     "network_not_granted": Severity.WARNING,
@@ -26,6 +30,7 @@ CODES: Final[Mapping[str, Severity]] = {
     # this host
     "not_granted": Severity.CRITICAL,
     "self_revoked": Severity.CRITICAL,
+    "identity_replaced": Severity.CRITICAL,
     "own_record_missing": Severity.WARNING,
     "plan_held": Severity.CRITICAL,
     "apply_failed": Severity.CRITICAL,
@@ -33,6 +38,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "forwarding_off": Severity.WARNING,
     "disk_failed": Severity.CRITICAL,
     "settings_refused": Severity.WARNING,
+    "exchange_down": Severity.WARNING,
     # measuring and showing
     "peer_unreachable": Severity.WARNING,
     "probe_failed": Severity.WARNING,

@@ -8,7 +8,7 @@ timestamp "never".
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from meshd.observe.codes import CODES
 from meshd.observe.listener import MetricsListener
-from meshd.observe.status import PeerStatus, Status
+from meshd.observe.status import ExchangeStatus, PeerStatus, Status
 
 OUTCOMES: Final = ("unchanged", "applied", "partial", "held", "failed")
 
@@ -115,6 +115,37 @@ REGISTRY_FAMILIES: Final = (
            ]),
 )
 
+
+
+def _exchanged(name: str, text: str, counts: Callable[[ExchangeStatus], Mapping[str, int]]) -> Family:
+    def samples(status: Status) -> Iterable[Sample]:
+        exchange = status.exchange
+        return [((outcome,), count) for outcome, count in counts(exchange).items()] if exchange else ()
+
+    return Family(name, ("outcome",), text, samples)
+
+
+EXCHANGE_FAMILIES: Final = (
+    Family("meshd_registry_witness_ok", (),
+           "1: every host that answered the newest round holds what this host holds; NaN: none has answered.",
+           _one(lambda status: status.exchange.agrees if status.exchange else None)),
+    Family("meshd_registry_witness_timestamp_seconds", (),
+           "Unix time of the newest round of witnesses with an answer; 0: never.",
+           _one(lambda status: (status.exchange and status.exchange.witnessed_at) or 0)),
+    _exchanged("meshd_exchange_witnesses_total", "Hosts asked as witnesses, by outcome.",
+               lambda exchange: exchange.witnesses),
+    _exchanged("meshd_exchange_pushes_total", "Objects offered to other hosts, by outcome.",
+               lambda exchange: exchange.pushes),
+    _exchanged("meshd_exchange_received_total", "Objects that other hosts handed over, by outcome.",
+               lambda exchange: exchange.received),
+    _exchanged("meshd_exchange_requests_total", "Requests of other hosts, by outcome.",
+               lambda exchange: exchange.requests),
+    Family("meshd_exchange_waiting", (), "Objects that wait for hosts to be reachable.",
+           _one(lambda status: status.exchange.waiting if status.exchange else None)),
+    Family("meshd_exchange_listening", (), "Addresses on which other hosts are answered.",
+           _one(lambda status: len(status.exchange.listening) if status.exchange else 0)),
+)
+
 HOST_FAMILIES: Final = (
     Family("meshd_build_info", ("version", "backend"), "Always 1; the labels describe the program.",
            lambda status: [((status.version, status.host.backend), 1)]),
@@ -145,7 +176,7 @@ HOST_FAMILIES: Final = (
 RECONCILE_DURATION: Final = "meshd_reconcile_duration_seconds"
 RECONCILE_DURATION_HELP: Final = "Time spent reconciling."
 
-FAMILIES: Final = (*PEER_FAMILIES, *REGISTRY_FAMILIES, *HOST_FAMILIES)
+FAMILIES: Final = (*PEER_FAMILIES, *REGISTRY_FAMILIES, *EXCHANGE_FAMILIES, *HOST_FAMILIES)
 
 
 def _count_conditions(status: Status) -> Iterable[Sample]:

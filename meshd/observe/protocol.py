@@ -14,14 +14,20 @@ import msgspec
 SOCKET_NAME: Final = "control.sock"
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 
-Verb = Literal["status", "plan", "apply", "poll", "reload"]
+Verb = Literal["status", "plan", "apply", "poll", "reload", "objects", "offer"]
 
 
 class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``force``: for ``apply``, go ahead with a plan that is held as unsafe."""
+    """``force``: for ``apply``, go ahead with a plan that is held as unsafe.
+
+    ``objects``: for ``offer``, keys relative to the mesh and bodies. ``ask``: for ``objects``, what
+    the asker holds, in the form that hosts use among each other.
+    """
 
     verb: Verb
     force: bool = False
+    objects: tuple[tuple[str, bytes], ...] = ()
+    ask: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class ChangeDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +56,21 @@ class ApplyDocument(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     failed: tuple[str, ...] = ()
     not_attempted: int = 0
+
+
+class OfferDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of ``offer``: an outcome an object, and how many other hosts hold all that was good."""
+
+    mesh: str
+    outcomes: tuple[str, ...]
+    hosts: int
+
+
+class ObjectsDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of ``objects``: a page of what the asker lacks."""
+
+    mesh: str
+    page: msgspec.Raw
 
 
 class ControlAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from meshd.model.network import network_key
 from meshd.model.path import PathStats
 from meshd.observe.status import (
     ConditionStatus,
+    ExchangeStatus,
     PathStatus,
     PeerStatus,
     PlanStatus,
@@ -45,6 +46,7 @@ class Facts:
     last_plan: PlanStatus | None
     counters: ReconcileCounters
     metrics_urls: tuple[str, ...]
+    exchange: ExchangeStatus | None = None
 
 
 def build_status(facts: Facts) -> Status:
@@ -74,6 +76,7 @@ def build_status(facts: Facts) -> Status:
         last_plan=facts.last_plan,
         counters=facts.counters,
         metrics_urls=facts.metrics_urls,
+        exchange=facts.exchange,
     )
 
 

@@ -112,6 +112,31 @@ class ReconcileCounters(msgspec.Struct, frozen=True, kw_only=True):
     duration_seconds_sum: float = 0.0
 
 
+class WitnessStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What another host said when it was asked last: agreed, behind, ahead, differed, unproven or invalid."""
+
+    host: str
+    at: float
+    outcome: str
+    text: str = ""
+
+
+class ExchangeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Records from host to host. ``listening``: ADDRESS:PORT each. The counters by outcome are since the
+    start; ``waiting``: objects that wait for hosts to be reachable; ``agrees``: the newest round of
+    witnesses, None before the first answer."""
+
+    listening: tuple[str, ...]
+    requests: dict[str, int]
+    pushes: dict[str, int]
+    received: dict[str, int]
+    witnesses: dict[str, int]
+    waiting: int
+    witnessed_at: float | None
+    agrees: bool | None
+    newest: tuple[WitnessStatus, ...]
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     format: str = STATUS_FORMAT
     at: float
@@ -124,3 +149,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     last_plan: PlanStatus | None
     counters: ReconcileCounters
     metrics_urls: tuple[str, ...] = ()
+    exchange: ExchangeStatus | None = None

@@ -12,11 +12,15 @@ Outcome = Literal["new", "known", "refused", "pending"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """``reason`` is for people, and empty when all is well."""
+    """``reason`` is for people, and empty when all is well.
+
+    ``genuine``: refused, but signed as it should be: only too old, or of a clock that is ahead.
+    """
 
     outcome: Outcome
     key: str
     reason: str = ""
+    genuine: bool = False
 
 
 class PendingError(RegistryError):

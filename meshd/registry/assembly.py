@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from meshd.errors import RegistryError
-from meshd.registry.envelope import MAX_SIGNATURES, Signature, is_signature
+from meshd.registry.envelope import MAX_SIGNATURES, Envelope, Signature, is_signature
 from meshd.registry.root import RootChain, TrustedRoot
 
 MAX_PENDING_ROOTS: Final = 16
@@ -17,6 +17,22 @@ MAX_PENDING_SIGNATURES: Final = 128
 class _Pieces:
     root: TrustedRoot | None = None
     signatures: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A next root that is not complete yet. ``signatures`` verify, by root keys of either root."""
+
+    root: TrustedRoot
+    signatures: tuple[Signature, ...]
+
+    def signers(self, judge: TrustedRoot) -> tuple[str, ...]:
+        """Which of the root keys of ``judge`` have signed."""
+        return tuple(each.kid for each in self.signatures if "root" in judge.roles(each.kid))
+
+    @property
+    def envelope(self) -> Envelope:
+        return self.root.envelope.with_signatures(self.signatures)
 
 
 class RootAssembly:
@@ -52,6 +68,21 @@ class RootAssembly:
             for version, hash_hex in [name for name in self._pieces if name[0] <= chain.version]:
                 del self._pieces[version, hash_hex]
 
+    def proposals(self, chain: RootChain) -> tuple[Proposal, ...]:
+        """The roots that could come next, in order of their hash, with the good signatures held."""
+        found = []
+        for (version, _), pieces in sorted(self._pieces.items(), key=lambda item: item[0]):
+            root = pieces.root
+            if version != chain.version + 1 or root is None:
+                continue
+            good = {
+                signature.kid: signature
+                for judge in (chain.current, root)
+                for signature in _verified(root, judge, pieces.signatures)
+            }
+            found.append(Proposal(root=root, signatures=tuple(good[kid] for kid in sorted(good))))
+        return tuple(found)
+
     def _advance_once(self, chain: RootChain) -> RootChain:
         for (version, _), pieces in self._pieces.items():
             if version != chain.version + 1 or pieces.root is None:
@@ -78,14 +109,19 @@ def _select(old: TrustedRoot, new: TrustedRoot, signatures: dict[str, bytes]) ->
     needed: dict[str, Signature] = {}
     good: dict[str, Signature] = {}
     for judge in (old, new):
-        verified = [
-            signature
-            for signature in (Signature(kid, sig) for kid, sig in sorted(signatures.items()))
-            if "root" in judge.roles(signature.kid) and _is_good(new, signature, judge)
-        ]
+        verified = _verified(new, judge, signatures)
         good |= {signature.kid: signature for signature in verified}
         needed |= {signature.kid: signature for signature in verified[: judge.root.thresholds.root]}
     return list((needed | good).values())[:MAX_SIGNATURES]
+
+
+def _verified(root: TrustedRoot, judge: TrustedRoot, signatures: dict[str, bytes]) -> list[Signature]:
+    """The good signatures by root keys of ``judge``, in order of the kid."""
+    return [
+        signature
+        for signature in (Signature(kid, sig) for kid, sig in sorted(signatures.items()))
+        if "root" in judge.roles(signature.kid) and _is_good(root, signature, judge)
+    ]
 
 
 def _may_count(root: TrustedRoot, signature: Signature, chain: RootChain) -> bool:

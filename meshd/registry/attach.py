@@ -49,12 +49,14 @@ def attach_records(
     memory = memory if memory is not None else Attachments()
     hosts: dict[str, Host] = {}
     unplaced = dict(reduction.unplaced)
+    expired: dict[str, Host] = {}
     conditions = list(reduction.conditions)
     owners: dict[PublicKey, Host] = {}
     attached: dict[str, _Attached] = {}
     for hid, base in reduction.placed.items():
         if base.expires_at is not None and now >= base.expires_at:
             unplaced[hid] = f"its grant ended at {base.expires_at}"
+            expired[hid] = base
             conditions.append(_expired(base))
             continue
         record = records.get(hid)
@@ -81,6 +83,7 @@ def attach_records(
         hosts=hosts,
         revoked=reduction.revoked,
         unplaced=unplaced,
+        expired=expired,
         newest_signed_at=reduction.newest_signed_at,
         conditions=_once_each((*conditions, *more_conditions)),
         conflicts=reduction.conflicts,

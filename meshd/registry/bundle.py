@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -42,13 +43,23 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrollmentRequest:
-    """A verified request. ``record_body`` is published as it is, once the host is granted."""
+    """A verified request. ``record_body`` is published as it is, once the host is granted.
+
+    ``gen``: 1 for a new host, whose hid is then its identity's; more for the next identity of a host
+    that keeps its hid.
+    """
 
     name: str
     hid: str
+    gen: int
     identity: bytes
     record: CheckedRecord
     record_body: bytes
+
+    @property
+    def kid(self) -> str:
+        """What is compared by people: the id of the identity that asks."""
+        return key_id(self.identity)
 
 
 def build_request(name: str, identity: SigningKey, record: HostRecord) -> str:
@@ -67,9 +78,9 @@ def parse_request(text: str) -> EnrollmentRequest:
     """Check a request and both its signatures; white space around it does not matter.
 
     It proves that whoever made it holds the identity key, not that this is the right host:
-    compare ``hid`` with what the host shows.
+    compare ``kid`` with what the host shows.
     """
-    envelope = parse_envelope(_encode_text(text, "enrollment request"), MAX_REQUEST_BYTES)
+    envelope = parse_envelope(encode_text(text, "enrollment request"), MAX_REQUEST_BYTES)
     expect_type(envelope, ENROLLMENT_TYPE)
     request = decode_as(envelope.payload, _Request, "enrollment request")
     identity = decode_base64(request.identity, "enrollment request: identity", size=PUBLIC_KEY_BYTES)
@@ -79,7 +90,8 @@ def parse_request(text: str) -> EnrollmentRequest:
     if not (verify_signature(envelope, identity) and verify_signature(record_envelope, identity)):
         raise RegistryError("enrollment request: not signed by the identity key that it names")
     return EnrollmentRequest(
-        name=request.name, hid=key_id(identity), identity=identity, record=checked, record_body=body
+        name=request.name, hid=checked.record.hid, gen=checked.record.gen, identity=identity, record=checked,
+        record_body=body,
     )
 
 
@@ -134,7 +146,7 @@ def render_bundle(bundle: JoinBundle) -> str:
 
 def parse_bundle(text: str) -> JoinBundle:
     """The form of a bundle; open_bundle verifies what it says."""
-    body = _encode_text(text, "join bundle")
+    body = encode_text(text, "join bundle")
     if len(body) > MAX_BUNDLE_BYTES:
         raise RegistryError(f"join bundle: {len(body)} bytes seen, at most {MAX_BUNDLE_BYTES} expected")
     return convert(decode_json(body, "join bundle"), JoinBundle, "join bundle")
@@ -163,18 +175,19 @@ def open_bundle(
         admission = ledger.offer(key, body.encode(), now=now)
         if admission.outcome in ("refused", "pending") and not key.startswith("host/"):
             raise RegistryError(f"join bundle: {key[:120]}: {admission.reason}")
-    _check_heads(ledger, bundle)
+    check_heads(ledger, bundle.heads, "join bundle")
     _check_member(ledger, bundle.hid)
     return ledger, bundle
 
 
-def _check_heads(ledger: Ledger, bundle: JoinBundle) -> None:
+def check_heads(ledger: Ledger, expected: Mapping[str, tuple[int, str]], what: str) -> None:
+    """RegistryError unless the ledger's logs end where the maker of a bundle says they do."""
     heads = ledger.heads()
-    for kid, head in bundle.heads.items():
+    for kid, head in expected.items():
         if heads.get(kid) != head:
             held = heads[kid][0] if kid in heads else 0
             raise RegistryError(
-                f"join bundle: log of {kid[:40]}: {held} statements seen, {head[0]} expected: "
+                f"{what}: log of {kid[:40]}: {held} statements seen, {head[0]} expected: "
                 "the bundle is incomplete, ask for a new one"
             )
 
@@ -192,11 +205,12 @@ def _check_enrollment(name: str, record: HostRecord, identity: bytes) -> None:
         raise RegistryError(f"enrollment request: name {name[:80]!r} seen, a lower-case DNS label expected")
     if record.version != ENROLLMENT_VERSION:
         raise RegistryError(f"enrollment request: record version {record.version} seen, 0 expected")
-    if record.hid != key_id(identity) or record.gen != 1:
+    if record.gen == 1 and record.hid != key_id(identity):
         raise RegistryError(f"enrollment request: host {record.hid[:40]} seen, {key_id(identity)} expected")
 
 
-def _encode_text(text: str, what: str) -> bytes:
+def encode_text(text: str, what: str) -> bytes:
+    """What somebody handed over, without the white space around it."""
     try:
         return text.strip().encode()
     except UnicodeEncodeError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -23,7 +24,7 @@ from meshd.registry.layout import HOST_PREFIX, ROOT_PREFIX
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain, chain_from_envelopes, root_envelopes, root_objects
 from meshd.registry.segment import Entry, parse_segment, render_segment
-from meshd.store.atomic import write_file
+from meshd.store.atomic import sync_directory, write_file
 
 MAX_OBJECTS_BYTES: Final = 128 * 1024 * 1024
 MAX_TRUST_BYTES: Final = 64 * 1024 * 1024
@@ -66,6 +67,25 @@ class RegistryCache:
         except OSError as error:
             raise StoreError(f"{self._directory}: cannot be made: {error.strerror}") from None
         self.save(ledger)
+
+    def replace(self, ledger: Ledger, backup: Path) -> None:
+        """Trust ``ledger``'s root instead of what is trusted here, which is kept as ``backup``.
+
+        Only ever because a person decided so. StoreError when the disk refuses. At no moment is there
+        a mixture: the old state, or none, or the new one.
+        """
+        fresh = self._directory.with_name(self._directory.name + ".new")
+        try:
+            shutil.rmtree(fresh, ignore_errors=True)
+            RegistryCache(fresh).create(ledger)
+            if backup.exists():
+                raise StoreError(f"{backup}: is there already; move it away")
+            self._directory.rename(backup)
+            fresh.rename(self._directory)
+            sync_directory(self._directory.parent)
+        except OSError as error:
+            raise StoreError(f"{self._directory}: cannot be replaced: {error.strerror}") from None
+        self._written, self._size_bytes, self._fingerprint = None, 0, ledger.chain.fingerprint
 
     def load(self) -> Ledger:
         """The ledger as saved; ``report`` says what of it was lost.

@@ -39,7 +39,7 @@ PUBLIC_KEY_BYTES: Final = 32
 HASH_HEX_DIGITS: Final = 64
 
 Role = Literal["root", "admin"]
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
+KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 _NAME_FORM: Final = "1 to 63 letters, digits, . _ @ -"
 
 
@@ -187,7 +187,7 @@ def _check_numbers(root: Root, what: str) -> None:
     roots = sum(1 for key in root.keys.values() if "root" in key.roles)
     admins = sum(1 for key in root.keys.values() if "admin" in key.roles)
     expect(is_hex(root.mesh, KID_HEX_DIGITS), "mesh", root.mesh, "32 lower-case hex digits")
-    expect(_NAME.fullmatch(root.mesh_name) is not None, "mesh_name", root.mesh_name, _NAME_FORM)
+    expect(KEY_NAME.fullmatch(root.mesh_name) is not None, "mesh_name", root.mesh_name, _NAME_FORM)
     expect(1 <= root.version <= MAX_ROOT_VERSION, "version", root.version, f"1 to {MAX_ROOT_VERSION}")
     expect(
         root.prev == "" if root.version == 1 else is_hex(root.prev, HASH_HEX_DIGITS),
@@ -223,7 +223,7 @@ def _public_keys(root: Root, what: str) -> dict[str, bytes]:
         raw = decode_base64(entry.key, f"{what}: key {kid}", size=PUBLIC_KEY_BYTES)
         if key_id(raw) != kid:
             raise RegistryError(f"{what}: key id {kid[:40]!r} seen, {key_id(raw)} expected")
-        if _NAME.fullmatch(entry.name) is None:
+        if KEY_NAME.fullmatch(entry.name) is None:
             raise RegistryError(f"{what}: key name {entry.name[:80]!r} seen, {_NAME_FORM} expected")
         keys[kid] = raw
     for kid, retired in root.retired.items():

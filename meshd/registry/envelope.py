@@ -27,6 +27,7 @@ ROOT_TYPE: Final = "application/vnd.wg-meshd.root.v1+json"
 STATEMENT_TYPE: Final = "application/vnd.wg-meshd.statement.v1+json"
 HOST_RECORD_TYPE: Final = "application/vnd.wg-meshd.host-record.v1+json"
 ENROLLMENT_TYPE: Final = "application/vnd.wg-meshd.enrollment.v1+json"
+KEY_REQUEST_TYPE: Final = "application/vnd.wg-meshd.key-request.v1+json"
 
 MAX_ENVELOPE_BYTES: Final = 3000
 """Garage keeps objects under 3,072 bytes in its metadata table: one quorum read."""

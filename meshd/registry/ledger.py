@@ -16,7 +16,7 @@ from meshd.model.condition import Condition, Severity
 from meshd.model.host import Membership
 from meshd.registry.admission import Admission as Admission
 from meshd.registry.admission import FutureError, PendingError, StaleError
-from meshd.registry.assembly import RootAssembly
+from meshd.registry.assembly import Proposal, RootAssembly
 from meshd.registry.attach import Attachments, attach_records
 from meshd.registry.envelope import (
     Envelope,
@@ -73,6 +73,7 @@ class Ledger:
         self._reduction: MemberReduction | None = None
         self._members_changed = True
         self._attachments = Attachments()
+        self._state = object()
         self._membership: Membership | None = None
         self._membership_valid: tuple[float, float] = (0.0, 0.0)
         self._keep_roots()
@@ -84,6 +85,11 @@ class Ledger:
     @property
     def chain(self) -> RootChain:
         return self._chain
+
+    @property
+    def state(self) -> object:
+        """The same object as long as nothing new was accepted: for whoever remembers what followed."""
+        return self._state
 
     @property
     def generation(self) -> int:
@@ -105,13 +111,15 @@ class Ledger:
         except PendingError as pending:
             return Admission(outcome="pending", key=key, reason=str(pending))
         except StaleError as stale:
-            return Admission(outcome="refused", key=key, reason=str(stale))
+            return Admission(outcome="refused", key=key, reason=str(stale), genuine=True)
         except RegistryError as error:
             self._refuse(key, str(error))
-            return Admission(outcome="refused", key=key, reason=str(error))
+            genuine = isinstance(error, FutureError)
+            return Admission(outcome="refused", key=key, reason=str(error), genuine=genuine)
         self.close_refusal(key)
         if not is_new:
             return Admission(outcome="known", key=key)
+        self._state = object()
         self._membership = None
         return Admission(outcome="new", key=key)
 
@@ -135,6 +143,33 @@ class Ledger:
         held = self._shelf.best(hid)
         return held.body if held is not None else None
 
+    def records(self) -> Iterator[CheckedRecord]:
+        """The host records that ``objects`` gives, in order of hid."""
+        for hid in sorted(self._shelf.hids()):
+            held = self._shelf.best(hid)
+            if held is not None:
+                yield held.checked
+
+    def can_judge(self, key: str) -> bool:
+        """False when an object of this key would only wait for the root or grant that vouches for it.
+
+        RegistryError for a key that no object has.
+        """
+        name = parse_object_key(key)
+        if isinstance(name, LogKeyName):
+            return self._chain.current.admin_key(name.kid) is not None
+        if isinstance(name, HostKeyName):
+            return self._shelf.knows(name.hid)
+        return name.version <= self._chain.version + 1
+
+    def is_refused(self, key: str) -> bool:
+        """True while ``refusals`` names this key."""
+        return key in self._refusals
+
+    def holds_statement(self, hash_hex: str) -> bool:
+        """True when this statement is verified and held, whether or not it counts."""
+        return hash_hex in self._entries
+
     def heads(self) -> Mapping[str, tuple[int, str]]:
         """The newest (seq, hash) of each admin's unbroken log."""
         return {
@@ -151,6 +186,10 @@ class Ledger:
     def entries(self) -> tuple[LogEntry, ...]:
         """Every verified statement held, in the order of Lamport number and hash."""
         return tuple(sorted(self._entries.values(), key=lambda entry: entry.order))
+
+    def proposals(self) -> tuple[Proposal, ...]:
+        """Roots that wait for signatures. Nothing follows from them."""
+        return self._assembly.proposals(self._chain)
 
     def reduction(self) -> MemberReduction:
         """What the statements say, without host records."""

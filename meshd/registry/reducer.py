@@ -39,11 +39,23 @@ class EffectiveGrant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingGrant:
+    """A grant that too few administrators agree with yet: ``signers`` of ``needed``."""
+
+    entry: LogEntry
+    grant: Grant
+    ranges: GrantRanges
+    signers: frozenset[str]
+    needed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberReduction:
     """What the statements alone say. ``placed`` is in order of priority, its hosts have no record yet.
 
-    ``effective`` holds every host that is granted and not revoked, ``used_addresses`` every
-    address that any counted grant ever named.
+    ``effective`` holds every host that is granted and not revoked; ``waiting`` holds newer grants that
+    wait for endorsement. ``used_addresses``: every address that a counted or waiting grant names or
+    named.
     """
 
     chain: RootChain
@@ -52,6 +64,7 @@ class MemberReduction:
     unplaced: Mapping[str, str]
     revoked: Mapping[str, Revocation]
     effective: Mapping[str, EffectiveGrant]
+    waiting: tuple[WaitingGrant, ...]
     logs: Mapping[str, AdminLog]
     conditions: tuple[Condition, ...]
     conflicts: int
@@ -75,11 +88,13 @@ def reduce_members(
     effective: dict[str, EffectiveGrant] = {}
     last: dict[str, EffectiveGrant] = {}
     used: set[IPAddress] = set()
+    waiting: list[WaitingGrant] = []
     for hid, candidates in grants.items():
-        found, problems = _effective_grant(chain, candidates, endorsers, used)
+        found, waits, problems = _effective_grant(chain, candidates, endorsers, used)
         if found is not None:
             last[hid] = found
         if hid not in revokes:
+            waiting += waits
             conditions += problems
             if found is not None:
                 effective[hid] = found
@@ -91,6 +106,7 @@ def reduce_members(
         unplaced=placement.unplaced,
         revoked={hid: _revocation(hid, entry, last.get(hid)) for hid, entry in sorted(revokes.items())},
         effective=effective,
+        waiting=tuple(waiting),
         logs=logs,
         conditions=(*conditions, *placement.conditions),
         conflicts=placement.conflicts,
@@ -154,42 +170,48 @@ def _effective_grant(
     candidates: Sequence[tuple[LogEntry, Grant, GrantRanges]],
     endorsers: Mapping[str, set[str]] | None,
     used: set[IPAddress],
-) -> tuple[EffectiveGrant | None, list[Condition]]:
-    """The last counted grant of one hid; ``used`` collects the addresses of all counted ones."""
+) -> tuple[EffectiveGrant | None, list[WaitingGrant], list[Condition]]:
+    """The last counted grant of one hid, and the newer ones that wait.
+
+    ``used`` collects the addresses of all counted and waiting ones.
+    """
     effective: EffectiveGrant | None = None
+    waiting: list[WaitingGrant] = []
     problems: list[Condition] = []
     for entry, grant, ranges in candidates:
-        problem = _endorsement_problem(chain, entry, grant, endorsers)
-        if problem is None:
-            problem = _pool_problem(chain, entry, grant, ranges, effective)
+        problem = _pool_problem(chain, entry, grant, ranges, effective)
         if problem is not None:
             problems.append(problem)
             continue
         used.update(ranges.addresses)
+        signers = {entry.statement.by}
+        if endorsers is not None:
+            signers |= endorsers.get(entry.hash, set())
+        if endorsers is not None and len(signers) < chain.root.thresholds.admin:
+            waiting.append(WaitingGrant(
+                entry=entry, grant=grant, ranges=ranges, signers=frozenset(signers),
+                needed=chain.root.thresholds.admin,
+            ))
+            continue
+        waiting.clear()
         effective = EffectiveGrant(
             entry=entry,
             grant=grant,
             ranges=ranges,
             priority=min(entry.order, effective.priority) if effective else entry.order,
         )
-    return effective, problems
+    problems += [_not_endorsed(each) for each in waiting]
+    return effective, waiting, problems
 
 
-def _endorsement_problem(
-    chain: RootChain, entry: LogEntry, grant: Grant, endorsers: Mapping[str, set[str]] | None
-) -> Condition | None:
-    if endorsers is None:
-        return None
-    signers = {entry.statement.by, *endorsers.get(entry.hash, ())}
-    needed = chain.root.thresholds.admin
-    if len(signers) >= needed:
-        return None
+def _not_endorsed(waits: WaitingGrant) -> Condition:
+    agree = f"{len(waits.signers)} of {waits.needed} admins agree"
     return Condition(
         code=GRANT_NOT_ENDORSED,
         severity=Severity.INFO,
-        subject=grant.name,
-        text=f"grant of {grant.name} by {entry.provenance}: {len(signers)} of {needed} admins agree: "
-        "another admin must endorse it",
+        subject=waits.grant.name,
+        text=f"grant of {waits.grant.name} by {waits.entry.provenance}: {agree}: another admin must "
+        f"endorse it: wgctl endorse {waits.entry.hash[:12]}",
     )
 
 

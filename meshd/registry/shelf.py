@@ -40,6 +40,10 @@ class RecordShelf:
         """A verified grant names this key, whether or not the grant counts."""
         self._identities.setdefault(hid, {})[identity] = None
 
+    def knows(self, hid: str) -> bool:
+        """True when a verified grant names this host."""
+        return hid in self._identities
+
     def hids(self) -> Iterator[str]:
         return iter(self._records)
 

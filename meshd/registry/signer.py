@@ -24,7 +24,7 @@ from meshd.registry.layout import log_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.logs import AdminLog
 from meshd.registry.ranges import RangeTable, render_span
-from meshd.registry.reducer import MemberReduction, covers
+from meshd.registry.reducer import EffectiveGrant, MemberReduction, WaitingGrant, covers
 from meshd.registry.root import Ranges, Root, RootChain, RootKey, Thresholds, root_objects
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import (
@@ -272,10 +272,13 @@ class LogSigner:
 
 
 def _check_free(reduction: MemberReduction, body: Grant, ranges: GrantRanges) -> None:
-    """RegistryError when another granted host, configured or not, has the name or a range."""
+    """RegistryError when another host that is granted, configured or not, or whose grant waits for
+    endorsement, has the name or a range."""
     table = RangeTable()
     table.add(ranges.spans, body.hid)
-    for hid, other in reduction.effective.items():
+    others: list[EffectiveGrant | WaitingGrant] = [*reduction.effective.values(), *reduction.waiting]
+    for other in others:
+        hid = other.grant.hid
         if hid == body.hid:
             continue
         if other.grant.name == body.name:

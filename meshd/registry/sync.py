@@ -12,12 +12,22 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
 from meshd.errors import StoreError
-from meshd.registry.layout import HOST_PREFIX, LOG_PREFIX, ROOT_PREFIX, host_key, log_prefix, mesh_prefix
+from meshd.registry.layout import (
+    HOST_PREFIX,
+    LOG_PREFIX,
+    ROOT_PREFIX,
+    LogKeyName,
+    host_key,
+    log_prefix,
+    mesh_prefix,
+    parse_object_key,
+)
 from meshd.registry.ledger import Admission, Ledger
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, ObjectStore
 
@@ -54,10 +64,15 @@ class _Seen:
 
 @dataclass(slots=True)
 class PollMemory:
-    """What the polls of one process have seen of one store; losing it costs requests, nothing else."""
+    """What the polls of one process have seen of one store; losing it costs requests, nothing else.
+
+    ``shown``: by admin the newest (seq, hash) that the newest poll listed and the ledger holds,
+    (0, "") for none.
+    """
 
     polls: int = 0
     seen: dict[str, _Seen] = field(default_factory=dict)
+    shown: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def shows(self, key: str, body: bytes) -> bool:
         """True when the store's newest listing had this very body at ``key`` (relative to the mesh)."""
@@ -83,14 +98,21 @@ class PollOutcome:
 
 
 def poll(
-    store: ObjectStore, ledger: Ledger, *, now: float, memory: PollMemory, limits: PollLimits | None = None
+    store: ObjectStore,
+    ledger: Ledger,
+    *,
+    now: float,
+    memory: PollMemory,
+    limits: PollLimits | None = None,
+    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> PollOutcome:
     """One round: roots, then the logs of its admins, then the records of granted hosts.
 
+    ``waiting`` is entered around every wait for the store; what it guards may change meanwhile.
     Never raises StoreError: an unreachable store is an outcome with ``error``.
     """
     memory.polls += 1
-    run = _Poll(store, ledger, now, memory, limits or PollLimits())
+    run = _Poll(store, ledger, now, memory, limits or PollLimits(), waiting)
     try:
         run.fetch_roots()
         run.fetch_logs()
@@ -110,9 +132,16 @@ def poll(
 
 class _Poll:
     def __init__(
-        self, store: ObjectStore, ledger: Ledger, now: float, memory: PollMemory, limits: PollLimits
+        self,
+        store: ObjectStore,
+        ledger: Ledger,
+        now: float,
+        memory: PollMemory,
+        limits: PollLimits,
+        waiting: Callable[[], AbstractContextManager[object]],
     ) -> None:
         self._store = store
+        self._waiting = waiting
         self._ledger = ledger
         self._now = now
         self._memory = memory
@@ -139,8 +168,22 @@ class _Poll:
             prefix = log_prefix(kid)
             # Up to the head, but with all that carries its number: a fork shows there first.
             known = f"{prefix}{heads[kid][0]:010d}" if kid in heads and not self._thorough else ""
-            infos, _ = self._list(prefix, known, self._limits.listed_keys)
-            self._fetch([info for info in infos if self._ledger.body(info.key) is None])
+            shown = self._fetch_log(prefix, known)
+            if shown is None and known:
+                # The store has lost or withholds what we hold: what does it show, then?
+                shown = self._fetch_log(prefix, "")
+            self._memory.shown[kid] = shown or (0, "")
+
+    def _fetch_log(self, prefix: str, known: str) -> tuple[int, str] | None:
+        """The newest statement that is listed and verifies."""
+        infos, _ = self._list(prefix, known, self._limits.listed_keys)
+        self._fetch([info for info in infos if self._ledger.body(info.key) is None])
+        for info in reversed(infos):
+            if self._ledger.body(info.key) is not None:
+                name = parse_object_key(info.key)
+                assert isinstance(name, LogKeyName)
+                return name.seq, name.hash
+        return None
 
     def fetch_hosts(self) -> None:
         """Only of hosts that a grant names: whoever may write to the bucket may fill it with others."""
@@ -162,13 +205,14 @@ class _Poll:
         """Infos with keys relative to the mesh, and whether that is the whole listing."""
         self._check_deadline()
         after = self._prefix + start_after if start_after else ""
-        listing = self._store.list(self._prefix + prefix, start_after=after)
         infos: list[ObjectInfo] = []
-        for info in islice(listing, limit + 1):
-            if len(infos) % _PAGE_KEYS == 0:
-                self._check_deadline()
-            key = info.key.removeprefix(self._prefix)
-            infos.append(ObjectInfo(key=key, etag=info.etag, size_bytes=info.size_bytes))
+        with self._waiting():
+            listing = self._store.list(self._prefix + prefix, start_after=after)
+            for info in islice(listing, limit + 1):
+                if len(infos) % _PAGE_KEYS == 0:
+                    self._check_deadline()
+                key = info.key.removeprefix(self._prefix)
+                infos.append(ObjectInfo(key=key, etag=info.etag, size_bytes=info.size_bytes))
         self.requests += 1 + max(len(infos) - 1, 0) // _PAGE_KEYS
         if len(infos) > limit:
             self.errors.append(f"{self._store.url}: over {limit} objects below {prefix}, not all looked at")
@@ -180,12 +224,15 @@ class _Poll:
         workers = min(getattr(self._store, "parallel_requests", 1), len(wanted))
         if workers <= 1:
             for info in wanted:
-                self._take([(info, self._get(info.key))])
+                with self._waiting():
+                    answer = self._get(info.key)
+                self._take([(info, answer)])
             return
         with ThreadPoolExecutor(workers, thread_name_prefix="store") as pool:
             for start in range(0, len(wanted), _BATCH):
                 batch = wanted[start : start + _BATCH]
-                bodies = pool.map(self._get, [info.key for info in batch])
+                with self._waiting():
+                    bodies = list(pool.map(self._get, [info.key for info in batch]))
                 self._take(list(zip(batch, bodies, strict=True)))
 
     def _is_wanted(self, info: ObjectInfo) -> bool:

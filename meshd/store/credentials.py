@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Final
 import msgspec
 
 from meshd.errors import ConfigError
+from meshd.store.atomic import write_file
 
 _MAX_FILE_BYTES: Final = 4096
 
@@ -26,6 +28,17 @@ class S3Credentials:
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     access_key: str
     secret_key: str
+
+
+def generate_credentials() -> S3Credentials:
+    """A new access key in Garage's form: GK and 24 hex digits, 64 hex digits of secret."""
+    return S3Credentials(access_key=f"GK{secrets.token_hex(12)}", secret_key=secrets.token_hex(32))
+
+
+def write_credentials(path: Path, credentials: S3Credentials) -> None:
+    """What read_credentials reads, 0600. StoreError when the disk refuses."""
+    document = _File(access_key=credentials.access_key, secret_key=credentials.secret_key)
+    write_file(path, msgspec.json.encode(document) + b"\n")
 
 
 def read_credentials(path: Path) -> S3Credentials:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from meshd.errors import ConfigError, StoreError
+from meshd.errors import ConfigError, StoreDeniedError, StoreError
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, StoredObject
 from meshd.store.credentials import S3Credentials
 from meshd.store.key import check_body, check_key, check_prefix, is_key
@@ -47,13 +47,22 @@ _STATUS_HINTS: Final[Mapping[int, str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Location:
-    """Where a bucket is: what a URL ``s3+https://host:port/bucket?region=garage`` says."""
+    """Where a bucket is: what a URL ``s3+https://host:port/bucket?region=garage`` says.
+
+    ``log_bucket``: the bucket of roots and logs, when that is another one (``?logs=NAME``).
+    """
 
     secure: bool
     host: str
     port: int
     bucket: str
     region: str = DEFAULT_REGION
+    log_bucket: str = ""
+
+    @property
+    def buckets(self) -> tuple[str, ...]:
+        """Every bucket once; the one of host records first."""
+        return tuple(name for name in dict.fromkeys((self.bucket, self.log_bucket)) if name)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -143,7 +152,8 @@ class S3Store:
         code, message = parse_error(answer.body)
         hint = _HINTS.get(code) or _STATUS_HINTS.get(answer.status, "see the store's log")
         said = " ".join(part for part in (code, f"({message})" if message else "") if part)
-        return StoreError(f"{method} {self._url}/{key}: {answer.status} {said or 'without a reason'}; {hint}")
+        kind = StoreDeniedError if answer.status == 403 else StoreError
+        return kind(f"{method} {self._url}/{key}: {answer.status} {said or 'without a reason'}; {hint}")
 
 
 def _is_missing_key(answer: Answer) -> bool:

@@ -76,7 +76,9 @@ class Timeouts:
     request_seconds: float = REQUEST_TIMEOUT_SECONDS
 
 
-def _connection_class(base: type[HTTPConnection], timeouts: Timeouts) -> type[HTTPConnection]:
+def deadline_connection_class(base: type[HTTPConnection], timeouts: Timeouts) -> type[HTTPConnection]:
+    """A connection of urllib3 whose every request ends within ``timeouts.request_seconds``."""
+
     class DeadlineConnection(base):  # type: ignore[misc, valid-type]
         sock: Any
 
@@ -117,7 +119,7 @@ class SignedTransport:
             timeout=urllib3.Timeout(connect=timeouts.connect_seconds, read=timeouts.read_seconds),
         )
         base = HTTPSConnection if secure else HTTPConnection
-        self._pool.ConnectionCls = _connection_class(base, timeouts)
+        self._pool.ConnectionCls = deadline_connection_class(base, timeouts)
 
     def request(
         self, method: str, path: str, *, query: Mapping[str, str], body: bytes, max_bytes: int

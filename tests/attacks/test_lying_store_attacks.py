@@ -206,15 +206,17 @@ def test_withheld_statement_below_a_revoke(arena: Arena) -> None:
 def test_withheld_revoke_is_looked_for_elsewhere(lying: Arena) -> None:
     """The first store answers whole and lies; the second one is asked because something is missing."""
     mesh, honest = lying.mesh, MemoryStore(name="honest")
-    hidden = mesh.signer.revoke(mesh.hosts["newton"].hid, "stolen", now=NOW)
-    witness = witness_of(lying)
-    mesh.objects.update([hidden, witness])
     mesh.publish(honest)
-    lying.plant(witness)
-    lying.rig = lying.daemon_of("bohr", lying.store, honest, fresh=True)
+    lying.rig = lying.daemon_of("bohr", lying.store, honest)
 
     async def scenario() -> None:
         async with running(lying.rig):
+            await lying.rig.apply()
+            hidden = mesh.signer.revoke(mesh.hosts["newton"].hid, "stolen", now=NOW)
+            witness = witness_of(lying)
+            mesh.objects.update([hidden, witness])
+            mesh.publish(honest)
+            lying.plant(witness)
             await lying.rig.apply()
             assert lying.peers() == {"tesla"}
             assert await lying.rig.codes() == set()

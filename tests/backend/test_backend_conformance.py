@@ -1,4 +1,5 @@
-"""What every Backend promises, asked of each: a kernel in memory, userspace WireGuard, Linux's own."""
+"""What every Backend promises, asked of each: a kernel in memory, userspace WireGuard, Linux's own, and
+FreeBSD's tools, in imitation."""
 
 from __future__ import annotations
 
@@ -9,9 +10,11 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_interface, ip_network
+from pathlib import Path
 from random import Random
 
 import pytest
+from fakebsd import FakeBSD
 
 from meshd.backend.base import Backend
 from meshd.backend.memory import MemoryBackend
@@ -29,12 +32,15 @@ class Rig:
     """A backend, and what a third party on the same machine does."""
 
     backend: Backend
+    bsd: FakeBSD | None = None
     interface: str = field(default_factory=lambda: f"mbk{os.getpid() % 100000}x{next(_numbers)}")
 
     def reopened(self) -> Backend:
         """The backend as the next daemon on this machine would find it."""
         if isinstance(self.backend, MemoryBackend):
             return self.backend
+        if self.bsd is not None:
+            return open_freebsd(self.bsd)
         return open_backend("userspace" if self.backend.name == "userspace" else "linux")
 
     def add_blackhole(self, destination: str) -> None:
@@ -43,38 +49,64 @@ class Rig:
             self.backend.third_party_routes(
                 {network: ForeignRoute(destination=network, interface=None, description="blackhole")}
             )
+        elif self.bsd is not None:
+            self.bsd_run("route", "-n", "add", "-inet", destination, "127.0.0.1", "-blackhole")
         else:
             ip("route", "add", "blackhole", destination)
 
     def add_plain_interface(self, name: str) -> None:
         if isinstance(self.backend, MemoryBackend):
             self.backend.third_party_interface(name)
+        elif self.bsd is not None:
+            self.bsd_run("ifconfig", "epair", "create")
+            self.bsd_run("ifconfig", "epair0a", "name", name)
         else:
             ip("link", "add", name, "type", "bridge")
 
     def destroy(self) -> None:
         if isinstance(self.backend, MemoryBackend):
             self.backend.third_party_destroys(self.interface)
+        elif self.bsd is not None:
+            self.bsd_run("ifconfig", self.interface, "destroy")
         else:
             ip("link", "delete", self.interface)
+
+    def bsd_run(self, *words: str) -> None:
+        assert self.bsd is not None
+        done = self.bsd.run(*words)
+        assert done.returncode == 0, (words, done)
+
+    def many(self, number: int) -> int:
+        """Fewer where each of them is a process."""
+        return number if self.bsd is None else number // 20
 
 
 @pytest.fixture(
     params=[
         "memory",
+        pytest.param("freebsd 15.1", marks=pytest.mark.slow),
+        pytest.param("freebsd 14.4", marks=pytest.mark.slow),
         pytest.param("userspace", marks=pytest.mark.root),
         pytest.param("linux", marks=pytest.mark.kernel),
     ]
 )
-def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     if request.param == "memory":
         yield Rig(MemoryBackend())
+        return
+    if request.param.startswith("freebsd"):
+        bsd = FakeBSD(tmp_path / "bsd", release="15.1" if request.param.endswith("15.1") else "14.4")
+        yield Rig(open_freebsd(bsd), bsd)
         return
     request.getfixturevalue("network_namespace")
     rig = Rig(open_backend(request.param))
     yield rig
     rig.backend.destroy_interface(rig.interface)
     rig.backend.close()
+
+
+def open_freebsd(bsd: FakeBSD) -> Backend:
+    return open_backend("freebsd", tools=bsd.tools, route_note_path=bsd.directory / "routes.json")
 
 
 def ip(*arguments: str) -> None:
@@ -398,7 +430,7 @@ def test_hundreds_of_routes_in_one_call(rig: Rig) -> None:
     created(rig, up=True)
     routes = {
         Route(destination=ip_network(f"10.{n // 250}.{n % 250}.0/24"), interface=rig.interface)
-        for n in range(700)
+        for n in range(rig.many(700))
     }
     rig.backend.set_routes(rig.interface, sorted(routes, key=str))
     assert observed(rig).routes == routes
@@ -466,7 +498,7 @@ def test_random_updates_end_as_in_the_memory_kernel(rig: Rig) -> None:
     memory.create_interface(rig.interface)
     random = Random(77)
     keys = [new_key() for _ in range(6)]
-    for _ in range(60):
+    for _ in range(rig.many(60)):
         updates = [random_update(random, keys) for _ in range(random.randint(1, 9))]
         rig.backend.set_peers(rig.interface, updates)
         memory.set_peers(rig.interface, updates)

@@ -5,17 +5,40 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from meshd.backend.freebsd import TOOLS
 from meshd.backend.netlink_socket import load
-from meshd.backend.select import open_backend
+from meshd.backend.select import BackendName, open_backend
 from meshd.errors import BackendError
 
 
-def test_freebsd_is_refused_by_name() -> None:
-    with pytest.raises(BackendError, match="not part of this release"):
-        open_backend("freebsd")
+@pytest.mark.parametrize(
+    ("platform", "name", "expected"),
+    [
+        ("linux", "freebsd", "auto or linux or userspace expected"),
+        ("freebsd15", "userspace", "auto or freebsd expected"),
+        ("darwin", "auto", "freebsd or linux expected"),
+    ],
+)
+def test_a_backend_of_another_system_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, platform: str, name: BackendName, expected: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    with pytest.raises(BackendError, match=f"{name}.*{platform}.*{expected}"):
+        open_backend(name)
+
+
+def test_freebsd_without_its_tools_names_the_first_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "freebsd15")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setitem(TOOLS, "wg", (Path("/nonexistent/wg"),))
+    for name in ("ifconfig", "route", "netstat"):
+        monkeypatch.setitem(TOOLS, name, (Path("/"),))
+    with pytest.raises(BackendError, match="tool wg: nothing at /nonexistent/wg"):
+        open_backend("auto")
 
 
 def test_without_root_the_user_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

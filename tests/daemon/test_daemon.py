@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
-from meshes import NOW, SignedMesh
+from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.backend.memory import MemoryBackend
 from meshd.errors import ConfigError, ControlError
@@ -221,6 +221,34 @@ def test_an_interface_that_a_third_party_destroyed_is_made_again_and_peers_hear_
     asyncio.run(scenario())
 
 
+def test_of_two_new_peers_exactly_one_may_speak_first_and_the_other_one_soon_after(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    first, second = sorted((mesh.hosts["tesla"], mesh.hosts["newton"]), key=lambda host: host.hid)
+    store = full_store(mesh)
+
+    def endpoint_of(rig: Rig, other: SignedHost) -> str | None:
+        device = rig.kernel().device
+        assert device is not None
+        endpoint = device.peers[other.wireguard.public()].config.endpoint
+        return str(endpoint) if endpoint else None
+
+    async def scenario() -> None:
+        speaker = build_rig(tmp_path / "1", mesh, first, stores=(store,), courtesy_seconds=3600)
+        listener = build_rig(tmp_path / "2", mesh, second, stores=(store,), courtesy_seconds=3600)
+        async with running(speaker), running(listener):
+            assert endpoint_of(speaker, second) is not None
+            assert second.hid in {target.hid for target in speaker.prober.targets}
+            assert endpoint_of(listener, first) is None
+            assert first.hid not in {target.hid for target in listener.prober.targets}
+        later = build_rig(tmp_path / "2", mesh, second, stores=(store,), backend=listener.backend)
+        async with running(later):
+            assert endpoint_of(later, first) is not None
+            assert first.hid in {target.hid for target in later.prober.targets}
+
+    asyncio.run(scenario())
+
+
 def test_a_restart_changes_nothing_in_the_kernel(tmp_path: Path, mesh: SignedMesh) -> None:
     backend = MemoryBackend()
     store = full_store(mesh)
@@ -320,6 +348,19 @@ def test_a_second_daemon_on_the_same_socket_is_refused(tmp_path: Path, mesh: Sig
             with pytest.raises(ControlError, match="another meshd"):
                 await second.daemon.run()
             assert (await rig.ask("status")).error is None
+
+    asyncio.run(scenario())
+
+
+def test_jails_behind_a_kernel_that_does_not_forward_are_said(tmp_path: Path, mesh: SignedMesh) -> None:
+    settings = settings_for(tmp_path, jails={"networks": ["10.17.1.0/24"]})
+    store = full_store(mesh)
+    host = mesh.hosts["tesla"]
+    rig = build_rig(tmp_path, mesh, host, stores=(store,), settings=settings, forwarding=False)
+
+    async def scenario() -> None:
+        async with running(rig):
+            assert await rig.codes() == {"forwarding_off"}
 
     asyncio.run(scenario())
 

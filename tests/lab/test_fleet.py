@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +97,47 @@ def test_a_host_that_comes_and_is_revoked_disturbs_no_other_pair(
         reports = there.stop(), back.stop()
     assert set(oracle.sweep(pairs, 0.5).values()) == {None}
     assert [(report.lost, report.refused) for report in reports] == [(0, 0), (0, 0)]
+
+
+def _until_answered(oracle: Oracle, first: Member, second: Member) -> None:
+    jails = first.host.jails[0].name, second.host.jails[0].name
+    assert None not in oracle.wait_all([jails, jails[::-1]], DEADLINE_SECONDS).values()
+
+
+def _kill_wireguard_go(member: Member) -> None:
+    """The one of this host: processes are seen from everywhere, so its namespace tells it apart."""
+    namespace = member.host.run(["ip", "netns", "identify"]).stdout.strip()
+    pids = [int(pid) for pid in member.host.run(["ip", "netns", "pids", namespace]).stdout.split()]
+    (found,) = [pid for pid in pids if _name_of(pid) == "wireguard-go"]
+    os.kill(found, signal.SIGKILL)
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:  # it was the ip that asked
+        return ""
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "link delete wg0",
+        "route flush dev wg0",
+        "address flush dev wg0",
+        "link set wg0 down",
+        "kill wireguard-go",
+    ],
+)
+def test_what_third_parties_break_is_repaired(
+    fleet: Fleet, oracle: Oracle, pair: tuple[Member, Member], damage: str
+) -> None:
+    first, second = pair
+    _until_answered(oracle, first, second)
+    if damage == "kill wireguard-go":
+        _kill_wireguard_go(first)
+    else:
+        done = first.host.run(["ip", *damage.split()])
+        assert done.returncode == 0, done.stderr
+    _until_answered(oracle, first, second)
+    assert fleet.wireguard_peers(first) == {fleet.status(second).host.public_key}

@@ -101,6 +101,17 @@ def test_a_live_roamed_endpoint_outranks_the_registry_and_a_dead_one_does_not() 
     assert next(iter(dead.peers.values())).config.endpoint == Endpoint.parse("198.18.0.2:51820")
 
 
+def test_a_new_peer_whose_turn_it_is_to_speak_first_gets_no_endpoint_and_a_known_one_keeps_it() -> None:
+    view = build_view(membership(host(1), host(2)), host(1).hid)
+    config = PeerConfig(
+        public_key=PublicKey(bytes([2]) * 32), allowed_ips=frozenset(),
+        endpoint=Endpoint.parse("198.18.0.2:51820"),
+    )
+    for state, expected in ((observed(), None), (observed(config), config.endpoint)):
+        desired = DesiredBuilder().build(view, LOCAL, state, now=NOW, awaited={host(2).hid})
+        assert next(iter(desired.peers.values())).config.endpoint == expected
+
+
 def test_several_endpoints_of_a_silent_peer_are_each_tried() -> None:
     record = host(2).record
     assert record is not None
@@ -109,8 +120,8 @@ def test_several_endpoints_of_a_silent_peer_are_each_tried() -> None:
     assert tried == set(places)
 
 
-@pytest.mark.parametrize("how", ["revoked", "rekeyed"])
-def test_a_removal_is_explained_by_a_revoke_or_a_newer_key(how: str) -> None:
+@pytest.mark.parametrize("how", ["revoked", "expired", "rekeyed"])
+def test_a_removal_is_explained_by_a_revoke_an_ended_grant_or_a_newer_key(how: str) -> None:
     old = PeerConfig(
         public_key=PublicKey(bytes([99]) * 32), allowed_ips=frozenset({ip_network("10.99.0.2/32")})
     )
@@ -119,10 +130,13 @@ def test_a_removal_is_explained_by_a_revoke_or_a_newer_key(how: str) -> None:
             hid=host(2).hid, name="host2", why="sold", provenance=BY, addresses=(ip_address("10.99.0.2"),)
         )
         state = membership(host(1), host(3), revoked={gone.hid: gone})
+    elif how == "expired":
+        state = membership(host(1), host(3), expired={host(2).hid: host(2, expires_at=int(NOW) - 1)})
     else:
         state = membership(host(1), host(2), host(3))
     desired = DesiredBuilder().build(build_view(state, host(1).hid), LOCAL, observed(old), now=NOW)
-    assert ("sold" if how == "revoked" else "another key") in desired.explained[old.public_key]
+    word = {"revoked": "sold", "expired": "ended at", "rekeyed": "another key"}[how]
+    assert word in desired.explained[old.public_key]
 
 
 def test_a_removal_that_no_signature_explains_stays_unexplained() -> None:

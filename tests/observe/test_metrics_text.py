@@ -17,6 +17,7 @@ from meshd.observe.codes import CODES
 from meshd.observe.metrics import FAMILIES, MetricsServer, StatusCollector
 from meshd.observe.status import (
     ConditionStatus,
+    ExchangeStatus,
     PathStatus,
     PeerStatus,
     ReconcileCounters,
@@ -63,6 +64,11 @@ def status(*peers: PeerStatus, conditions: tuple[ConditionStatus, ...] = ()) -> 
         counters=ReconcileCounters(
             outcomes={"applied": 2, "unchanged": 40}, changes={"add_peer": 2}, duration_seconds_sum=0.5
         ),
+        exchange=ExchangeStatus(
+            listening=("10.17.0.1:9892",), requests={"answered": 4}, pushes={"new": 2, "failed": 1},
+            received={"known": 3}, witnesses={"agreed": 9}, waiting=1, witnessed_at=NOW - 30, agrees=True,
+            newest=(),
+        ),
     )
 
 
@@ -105,6 +111,15 @@ meshd_registry_store_up{endpoint="https://garage.example/mesh"} 1.0
 meshd_registry_store_up{endpoint="/mnt/mesh"} NaN
 meshd_registry_store_last_success_timestamp_seconds{endpoint="https://garage.example/mesh"} 1.699999988e+09
 meshd_registry_store_last_success_timestamp_seconds{endpoint="/mnt/mesh"} 0.0
+meshd_registry_witness_ok 1.0
+meshd_registry_witness_timestamp_seconds 1.69999997e+09
+meshd_exchange_witnesses_total{outcome="agreed"} 9.0
+meshd_exchange_pushes_total{outcome="new"} 2.0
+meshd_exchange_pushes_total{outcome="failed"} 1.0
+meshd_exchange_received_total{outcome="known"} 3.0
+meshd_exchange_requests_total{outcome="answered"} 4.0
+meshd_exchange_waiting 1.0
+meshd_exchange_listening 1.0
 meshd_build_info{version="1.2.3",backend="memory"} 1.0
 meshd_host_info{host="tesla",hid="aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",mesh="fleet",region="eu-west"} 1.0
 meshd_start_timestamp_seconds 1.69999995e+09
@@ -210,7 +225,7 @@ def test_a_port_in_use_is_named_and_nothing_is_left_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         server = MetricsServer(lambda: status(), [("127.0.0.3", port), ("127.0.0.1", port)])
-        with pytest.raises(BackendError, match=f"http://127.0.0.1:{port}/metrics: Address already in use"):
+        with pytest.raises(BackendError, match=f"http://127.0.0.1:{port}: Address already in use"):
             server.start()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.3", port), timeout=5)

@@ -42,8 +42,8 @@ class Fleet:
     def publish(self, *objects: tuple[str, bytes]) -> None:
         publish(self.store, objects, mesh_id=self.mesh.mesh_id)
 
-    def poll(self, **options: PollLimits) -> PollOutcome:
-        return poll(self.store, self.ledger, now=NOW, memory=self.memory, **options)
+    def poll(self, limits: PollLimits | None = None) -> PollOutcome:
+        return poll(self.store, self.ledger, now=NOW, memory=self.memory, limits=limits)
 
     def names(self, ledger: Ledger | None = None) -> set[str]:
         return {host.name for host in (ledger or self.ledger).membership(NOW).hosts.values()}

@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
-from garage_node import GarageNode, find_garage
+from garage_fixtures import cluster, garage_node, running_cluster
 
-
-@pytest.fixture(scope="session")
-def garage_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GarageNode]:
-    binary, reason = find_garage()
-    if binary is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"the real Garage is required here: {reason}")
-        pytest.skip(f"no garage binary: {reason}")
-    node = GarageNode(binary, tmp_path_factory.mktemp("garage"))
-    node.start()
-    try:
-        yield node
-    finally:
-        node.stop()
+__all__ = ["cluster", "garage_node", "running_cluster"]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -20,6 +20,7 @@ from meshd.daemon.service import Daemon, LocalKey
 from meshd.daemon.state import HostState
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
+from meshd.exchange.exchange import Exchange, Places
 from meshd.model.device import ObservedState
 from meshd.observe.protocol import ApplyDocument, ControlAnswer, PlanDocument
 from meshd.observe.status import Status
@@ -47,6 +48,7 @@ class Rig:
     clock: Clock
     socket: Path
     state: HostState
+    exchange: Exchange | None
     reload_with: Settings | ConfigError
 
     async def ask(self, verb: str, *, force: bool = False) -> ControlAnswer:
@@ -103,8 +105,14 @@ def build_rig(
     stores: tuple[ObjectStore, ...] | None = None,
     settings: Settings | None = None,
     backend: MemoryBackend | None = None,
+    forwarding: bool = True,
+    courtesy_seconds: float = 0.0,
+    places: Places | None = None,
 ) -> Rig:
-    """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet."""
+    """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
+
+    ``places``: where hosts are reached for the exchange; None: it has none.
+    """
     settings = settings or settings_for(directory)
     state = HostState(settings.state_dir)
     if not state.joined:
@@ -127,6 +135,15 @@ def build_rig(
         stale_after_seconds=settings.registry.stale_after_seconds,
     )
 
+    exchange = None if places is None else Exchange(
+        desk=follower.desk,
+        hid=host.hid,
+        port=settings.exchange.port,
+        witness_seconds=settings.exchange.witness_seconds,
+        clock=clock,
+        places=places,
+    )
+
     def read() -> Settings:
         if isinstance(rig.reload_with, ConfigError):
             raise rig.reload_with
@@ -139,15 +156,20 @@ def build_rig(
         key=LocalKey(private_key=key, created_at=created_at),
         hid=host.hid,
         backend=backend,
-        reconciler=Reconciler(backend=backend, state=state, hid=host.hid, clock=clock),
+        reconciler=Reconciler(
+            backend=backend, state=state, hid=host.hid, clock=clock, forwarding=lambda version: forwarding,
+            courtesy_seconds=courtesy_seconds,
+        ),
         follower=follower,
         prober=prober,
         clock=clock,
+        exchange=exchange,
         conditions=cache_conditions(cache),
     )
     rig = Rig(
         daemon=daemon, backend=backend, prober=prober, clock=clock,
-        socket=settings.run_dir / "control.sock", state=state, reload_with=settings,
+        socket=settings.run_dir / "control.sock", state=state, exchange=exchange,
+        reload_with=settings,
     )
     return rig
 

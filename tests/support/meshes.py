@@ -98,6 +98,16 @@ class SignedMesh:
         assert self.ledger.offer(key, body, now=NOW).outcome == "new"
         self.objects[key] = body
 
+    def copy(self) -> SignedMesh:
+        """The same mesh in other hands: the same keys, and a log that goes its own way from here."""
+        ledger = Ledger(self.mesh.chain)
+        for key, body in self.objects.items():
+            ledger.offer(key, body, now=NOW)
+        return SignedMesh(
+            mesh=self.mesh, ledger=ledger, signer=LogSigner(ledger, self.mesh.admin_key),
+            objects=dict(self.objects), hosts=dict(self.hosts),
+        )
+
     def publish(self, store: ObjectStore) -> None:
         publish(store, list(self.objects.items()), mesh_id=self.ledger.mesh_id)
 

@@ -24,7 +24,8 @@ class QuietProber:
         self.nudges += 1
 
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
-        return {target.hid: self.stats.get(target.hid, PathStats()) for target in self.targets}
+        """What a test has set, whether or not it is a target yet, and nothing known of other targets."""
+        return {target.hid: PathStats() for target in self.targets} | self.stats
 
     async def stop(self) -> None:
         pass

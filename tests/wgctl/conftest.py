@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from control_fixture import Answer, FakeMeshd
+from garage_fixtures import garage_node
 
 from wgctl.main import main
+
+__all__ = ["garage_node"]
 
 Run = Callable[..., Result]
 StartMeshd = Callable[[Answer], FakeMeshd]

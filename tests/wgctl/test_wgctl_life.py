@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Path:
 def founded(run: Run, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A mesh; gives its fingerprint. Bundles go to the current directory."""
     monkeypatch.chdir(tmp_path)
-    result = run("init", "--name", "fleet", "--store", f"file://{store}")
+    result = run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}")
     assert result.exit_code == 0, result.stderr
     return next(line.split()[1] for line in result.stdout.splitlines() if line.startswith("fingerprint"))
 
@@ -135,7 +135,7 @@ def test_the_hosts_s3_key_travels_in_the_bundle_alone(
 
 
 def test_the_recovery_key_is_shown_once_and_kept_nowhere(run: Run, tmp_path: Path, store: Path) -> None:
-    result = run("init", "--name", "fleet", "--store", f"file://{store}", "--json")
+    result = run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}", "--json")
     document = json.loads(result.stdout)
     key = parse_recovery_words(document["recovery_key"])
     assert key.kid == document["recovery_kid"]
@@ -160,7 +160,7 @@ def test_warnings_say_what_will_not_work(run: Run, founded: str, tmp_path: Path)
 
 
 def test_without_ipv6_a_host_has_one_address(run: Run, tmp_path: Path, store: Path) -> None:
-    run("init", "--name", "fleet", "--store", f"file://{store}", "--range6", "none")
+    run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}", "--range6", "none")
     newton = enroll(tmp_path, "newton")
     out = tmp_path / "b"
     result = run("add-host", "newton", "--request", newton.request, "--out", out, "--json")

@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> Path:
 def newton(run: Run, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> Newcomer:
     """A mesh with newton in it, who has 10.17.2.0/24."""
     monkeypatch.chdir(tmp_path)
-    assert run("init", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
+    assert run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
     host = enroll(tmp_path, "newton")
     result = run("add-host", "newton", "--request", host.request, "--jails", "10.17.2.0/24")
     assert result.exit_code == 0, result.stderr
@@ -139,7 +139,7 @@ def test_removing_twice_is_removing_once(run: Run, newton: Newcomer, tmp_path: P
 
 def test_a_second_init_is_refused(run: Run, newton: Newcomer, tmp_path: Path, store: Path) -> None:
     before = snapshot(tmp_path)
-    result = run("init", "--name", "other", "--store", f"file://{store}")
+    result = run("init", "--no-passphrase", "--name", "other", "--store", f"file://{store}")
     expect_refusal(result, 2, str(tmp_path / "home"), "already")
     assert snapshot(tmp_path) == before
 
@@ -165,14 +165,14 @@ def test_a_failed_init_leaves_nothing(
 ) -> None:
     monkeypatch.setattr("meshd.registry.sync._PUBLISH_PAUSES_SECONDS", ())
     filled = [argument.format(store=f"file://{store}") for argument in arguments]
-    expect_refusal(run("init", "--name", "fleet", *filled), exit_code, text)
+    expect_refusal(run("init", "--no-passphrase", "--name", "fleet", *filled), exit_code, text)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unwritable_place_for_the_home(run: Run, tmp_path: Path, store: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     home = tmp_path / "file" / "home"
-    result = run("--home", home, "init", "--name", "fleet", "--store", f"file://{store}")
+    result = run("--home", home, "init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}")
     expect_refusal(result, 2, str(home))
     assert not store.exists()
 
@@ -181,7 +181,7 @@ def test_an_interrupted_init_is_started_anew(run: Run, tmp_path: Path, store: Pa
     left = tmp_path / "home.new"
     left.mkdir()
     (left / "admin.key").write_text("{}")
-    assert run("init", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
+    assert run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
     assert not left.exists()
 
 
@@ -320,7 +320,7 @@ def test_one_of_two_stores_is_enough_and_the_other_catches_up(
     monkeypatch.setattr("meshd.registry.sync._PUBLISH_PAUSES_SECONDS", ())
     first, second, away = tmp_path / "first", tmp_path / "second", tmp_path / "away"
     stores = ("--store", f"file://{first}", "--store", f"file://{second}")
-    assert run("init", "--name", "x", *stores).exit_code == 0
+    assert run("init", "--no-passphrase", "--name", "x", *stores).exit_code == 0
     second.rename(away)
     result = run("add-host", "newton", "--request", enroll(tmp_path, "newton").request)
     assert result.exit_code == 0 and str(second) in result.stderr
@@ -332,7 +332,8 @@ def test_one_of_two_stores_is_enough_and_the_other_catches_up(
 
 def test_a_full_mesh_takes_nobody(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    run("init", "--name", "x", "--store", f"file://{tmp_path / 'store'}", "--max-hosts", "1")
+    store = f"file://{tmp_path / 'store'}"
+    run("init", "--no-passphrase", "--name", "x", "--store", store, "--max-hosts", "1")
     assert run("add-host", "newton", "--request", enroll(tmp_path, "newton").request).exit_code == 0
     before = snapshot(tmp_path / "store", tmp_path / "home")
     expect_refusal(run("add-host", "bohr", "--request", enroll(tmp_path, "bohr").request), 1, "limit")

@@ -16,14 +16,23 @@ def check_home(options: Options, *, now: float) -> Iterator[Check]:
     """Open the home as a command would, and say where that stops."""
     try:
         with open_session(options) as session:
-            session.home.read_admin_key()
-            yield ok("admin home", f"{options.home}: keys are private, the verified registry is readable")
+            yield _check_keys(session)
             yield from _check_stores(session, now)
             yield from _check_log(session)
             newest_at = session.ledger.membership(now).newest_signed_at
             yield check_clock(newest_at, now)
     except MeshError as error:
         yield fail("admin home", str(error), "docs/wgctl.md, The admin home")
+
+
+def _check_keys(session: AdminSession) -> Check:
+    """Looked at, not opened: a check asks for no passphrase."""
+    files = [session.home.key_file(purpose) for purpose in session.home.purposes]
+    bare = [file.path.name for file in files if not file.is_sealed]
+    text = f"{session.home.directory}: keys are private, the verified registry is readable"
+    if bare:
+        text += f"; not sealed by a passphrase: {', '.join(bare)} (wgctl admin passphrase)"
+    return ok("admin home", text)
 
 
 def _check_stores(session: AdminSession, now: float) -> Iterator[Check]:

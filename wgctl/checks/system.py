@@ -11,13 +11,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from meshd.backend.forwarding import FREEBSD_VARIABLES, read_forwarding
 from meshd.settings import FREEBSD, Settings
 from wgctl.checks.base import Check, fail, ok, warn
 
 COMMAND_SECONDS: Final = 5.0
 USERSPACE_PROGRAMS: Final = ("wireguard-go", "boringtun-cli", "boringtun")
-LINUX_FORWARDING: Final = {4: "/proc/sys/net/ipv4/ip_forward", 6: "/proc/sys/net/ipv6/conf/all/forwarding"}
-FREEBSD_FORWARDING: Final = {4: "net.inet.ip.forwarding", 6: "net.inet6.ip6.forwarding"}
 
 
 def check_wireguard(settings: Settings | None) -> Check:
@@ -41,10 +40,10 @@ def check_forwarding(settings: Settings) -> Iterator[Check]:
     """Packets for jails pass through this host only where the kernel forwards."""
     for version in sorted({network.version for network in settings.jail_networks}):
         name = f"forwarding IPv{version}"
-        value = _read_forwarding(version)
+        value = read_forwarding(version)
         if value is None:
-            yield warn(name, "the kernel does not tell", "see the manual, section Jails")
-        elif value == "0":
+            yield warn(name, "the kernel does not tell", "see docs/operating.md, section Jails")
+        elif not value:
             yield warn(name, "off, though jail networks are announced", _forwarding_advice(version))
         else:
             yield ok(name, "on")
@@ -54,7 +53,7 @@ def _forwarding_advice(version: int) -> str:
     if FREEBSD:
         variable = "gateway_enable" if version == 4 else "ipv6_gateway_enable"
         return (
-            f"VNET jails need it: sysrc {variable}=YES; sysctl {FREEBSD_FORWARDING[version]}=1 "
+            f"VNET jails need it: sysrc {variable}=YES; sysctl {FREEBSD_VARIABLES[version]}=1 "
             f"(jails that share the host's addresses do not)"
         )
     key = "net.ipv4.ip_forward" if version == 4 else "net.ipv6.conf.all.forwarding"
@@ -79,16 +78,6 @@ def _kernel_has_wireguard() -> bool:
     if FREEBSD:
         return _run(["kldstat", "-q", "-m", "if_wg"]) is not None or Path("/boot/kernel/if_wg.ko").exists()
     return Path("/sys/module/wireguard").exists() or _run(["modprobe", "-n", "-q", "wireguard"]) is not None
-
-
-def _read_forwarding(version: int) -> str | None:
-    if FREEBSD:
-        text = _run(["sysctl", "-n", FREEBSD_FORWARDING[version]])
-        return text.strip() if text is not None else None
-    try:
-        return Path(LINUX_FORWARDING[version]).read_text().strip()
-    except OSError:
-        return None
 
 
 def _run(argv: Sequence[str]) -> str | None:

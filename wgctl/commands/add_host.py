@@ -5,19 +5,22 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshd.errors import ConfigError
 from meshd.model.network import IPAddress, IPNetwork
+from wgctl.files import STANDARD_STREAM, check_writable, read_text, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
-from wgctl.parameters import ADDRESS, INSTANT, NETWORK
+from wgctl.parameters import ADDRESS, INSTANT, NETWORK, garage_options
+
+if TYPE_CHECKING:
+    from meshd.registry.bundle import EnrollmentRequest
+    from meshd.registry.reducer import EffectiveGrant, WaitingGrant
 
 REPORT_FORMAT: Final = "wgctl-add-host/1"
 MAX_REQUEST_BYTES: Final = 65536
-STANDARD_STREAM: Final = "-"
 
 
 @click.command("add-host")
@@ -33,88 +36,104 @@ STANDARD_STREAM: Final = "-"
 @click.option("--out", metavar="BUNDLE|-", help="Where the join bundle goes. [default: NAME.bundle]")
 @click.option("--s3-credentials", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="The host's own S3 key, to travel in the bundle.")
+@click.option("--new-identity", is_flag=True,
+              help="Replace the host's identity by that of the request, without being asked.")
+@garage_options
+@click.option("--offline", is_flag=True, help="Ask no store: for hosts that a store is to run on.")
 @json_option
 @pass_options
 def command(
     options: Options, name: str, request: str, address: IPAddress | None, networks: tuple[IPNetwork, ...],
     region: str | None, roles: tuple[str, ...], tags: tuple[str, ...], expires: int | None,
-    out: str | None, s3_credentials: Path | None, as_json: bool,
+    out: str | None, s3_credentials: Path | None, new_identity: bool, garage_admin: tuple[str, ...],
+    garage_token_file: Path | None, offline: bool, as_json: bool,
 ) -> None:
     """Grant a host its place and print its join bundle.
 
-    The same request again prints the bundle again; with other options it changes the grant.
+    With a Garage that wgctl administers, the bundle holds an S3 key of the host's own. The same
+    request again prints the bundle again; with other options it changes the grant.
     """
     from meshd.registry.bundle import build_bundle, render_bundle
     from meshd.registry.signing import render_fingerprint
-    from wgctl.admission import Wishes, admit, parse_named_request, read_host_credentials
+    from wgctl.admission import (
+        Wishes,
+        admit,
+        host_key_source,
+        newest_grant,
+        parse_named_request,
+        read_host_credentials,
+    )
     from wgctl.session import open_session
 
     target = out or f"{name}.bundle"
     if as_json and target == STANDARD_STREAM:
         raise click.UsageError("--json and --out - both want standard output")
-    enrollment = parse_named_request(_read_request(request), name)
-    credentials = read_host_credentials(s3_credentials)
-    _check_writable(target)
+    enrollment = parse_named_request(read_text(request, "an enrollment request", MAX_REQUEST_BYTES), name)
+    given = read_host_credentials(s3_credentials)
+    check_writable(target, "the bundle")
     now = time.time()
     wishes = Wishes(
         address=address, networks=networks or None, region=region, roles=roles or None, tags=tags or None,
         expires_at=expires,
     )
-    with open_session(options) as session:
+    with open_session(options, offline=offline) as session:
         session.sync(now=now)
-        outcome = admit(session, enrollment, wishes, now=now)
-        bundle = render_bundle(build_bundle(session.ledger, enrollment.hid, s3=credentials)) + "\n"
+        _confirm_identity(newest_grant(session.ledger, enrollment.hid), enrollment, new_identity)
+        with host_key_source(session, given, garage_admin, garage_token_file) as provide_key:
+            outcome = admit(session, enrollment, wishes, now=now)
+            bundle, credentials = "", given
+            if outcome.is_member:
+                credentials = provide_key(enrollment.hid)
+                bundle = render_bundle(build_bundle(session.ledger, enrollment.hid, s3=credentials)) + "\n"
         session.report_failures()
         root_fingerprint = render_fingerprint(session.ledger.chain.fingerprint)
-    _write_bundle(target, bundle)
-    fingerprint = render_fingerprint(enrollment.hid)
+    if bundle:
+        write_text(target, bundle)
+    fingerprint = render_fingerprint(enrollment.kid)
+    if offline:
+        note("wgctl: warning: no store was asked; the next command that reaches one publishes this")
     for warning in outcome.warnings:
         note(f"wgctl: warning: {warning}")
     if as_json:
         write_json({
             "format": REPORT_FORMAT, "name": name, "hid": enrollment.hid, "fingerprint": fingerprint,
             "addresses": outcome.addresses, "networks": outcome.networks, "statement": outcome.seq,
-            "changed": outcome.seq is not None, "bundle": target, "root_fingerprint": root_fingerprint,
+            "gen": outcome.gen, "changed": outcome.seq is not None, "bundle": target if bundle else None,
+            "root_fingerprint": root_fingerprint,
             "warnings": outcome.warnings,
         })
         return
     done = f"granted as statement {outcome.seq}" if outcome.seq is not None else "was granted so before"
+    again = "--new-identity" if outcome.gen > 1 else f"--name {name}"
     lines = [
         f"{name}: {done}: {' '.join(outcome.addresses)}",
         f"  networks     {' '.join(outcome.networks) or 'none'}",
-        f"  fingerprint  {fingerprint}   the host must show the same: meshd enroll --name {name}",
-        f"  bundle       {target if target != STANDARD_STREAM else 'on standard output'}"
-        + (" (holds the host's S3 key)" if credentials else ""),
-        f"  on {name}:   meshd join {name}.bundle --fingerprint {root_fingerprint}",
+        f"  fingerprint  {fingerprint}   the host must show the same: meshd enroll {again}",
     ]
+    if not bundle:
+        lines.append("  bundle       none yet: once it is endorsed, type this again")
+    else:
+        lines += [
+            f"  bundle       {target if target != STANDARD_STREAM else 'on standard output'}"
+            + (" (holds the host's S3 key)" if credentials else ""),
+            f"  on {name}:   meshd join {name}.bundle --fingerprint {root_fingerprint}",
+        ]
+    if outcome.gen > 1:
+        lines.append(f"  identity     {outcome.gen}: meshd there takes it up by itself; the old one is over")
     click.echo("\n".join(lines), err=target == STANDARD_STREAM)
 
 
-def _read_request(source: str) -> str:
-    if source == STANDARD_STREAM:
-        return sys.stdin.read(MAX_REQUEST_BYTES)
-    try:
-        with Path(source).open("rb") as file:
-            return file.read(MAX_REQUEST_BYTES).decode()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{source}: not an enrollment request: not text") from None
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from None
+def _confirm_identity(
+    before: EffectiveGrant | WaitingGrant | None, request: EnrollmentRequest, agreed: bool
+) -> None:
+    """A request for another identity takes a host away from whoever holds the present one."""
+    if before is None or agreed or request.gen <= before.grant.gen:
+        return
+    what = f"identity {before.grant.gen} of {before.grant.name} by identity {request.gen}"
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"the request would replace {what}; if that is wanted: --new-identity")
+    from meshd.registry.signing import render_fingerprint
 
-
-def _check_writable(target: str) -> None:
-    """Before anything is signed: a bundle that cannot be written is found out early."""
-    import os
-
-    directory = Path(target).absolute().parent
-    if target != STANDARD_STREAM and (Path(target).is_dir() or not os.access(directory, os.W_OK | os.X_OK)):
-        raise ConfigError(f"{target}: the bundle cannot be written there")
-
-
-def _write_bundle(target: str, bundle: str) -> None:
-    from meshd.store.atomic import write_file
-
-    if target == STANDARD_STREAM:
-        click.echo(bundle, nl=False)
-    else:
-        write_file(Path(target).absolute(), bundle.encode())
+    click.confirm(
+        f"Replace {what}, fingerprint {render_fingerprint(request.kid)}?", abort=True, err=True
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -33,11 +33,16 @@ MIN_HOSTS: Final = 2
 @click.command("demo")
 @click.option("--hosts", type=click.IntRange(min=MIN_HOSTS), default=6, show_default=True,
               help="Hosts to build; one more joins and leaves.")
+@click.option("--store", type=click.Choice(["directory", "garage"]), default="directory", show_default=True,
+              help="Where the registry lives: a folder, or a Garage on three of the hosts.")
 @click.option("--check", is_flag=True, help="End with 1 unless every pair of hosts and of jails talked.")
 @click.option("--keep", is_flag=True, help="Leave it running until Ctrl-C.")
 @json_option
 @click.pass_context
-def command(ctx: click.Context, hosts: int, check: bool, keep: bool, as_json: bool) -> None:
+def command(
+    ctx: click.Context, hosts: int, store: Literal["directory", "garage"], check: bool, keep: bool,
+    as_json: bool,
+) -> None:
     """Build a whole mesh on this machine and measure it.
 
     Hosts with their own meshd, keys and jails, a signed registry, the latencies of several
@@ -49,7 +54,8 @@ def command(ctx: click.Context, hosts: int, check: bool, keep: bool, as_json: bo
     from meshd.lab.demo import DemoOptions, run_demo
 
     with _progress() as progress:
-        result = run_demo(DemoOptions(hosts=hosts, keep=keep), progress, _write if as_json else _show)
+        wanted = DemoOptions(hosts=hosts, keep=keep, store=store)
+        result = run_demo(wanted, progress, _write if as_json else _show)
     ctx.exit(1 if check and not _is_whole(result) else 0)
 
 

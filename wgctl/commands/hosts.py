@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from wgctl.registryview import HostRow
 
 REPORT_FORMAT: Final = "wgctl-list/1"
-STATE_STYLE: Final = {"member": GOOD, "waiting": FAIR, "unplaced": BAD, "revoked": FAINT}
+STATE_STYLE: Final = {"member": GOOD, "waiting": FAIR, "proposed": FAIR, "unplaced": BAD, "revoked": FAINT}
 
 
 @click.command("list")

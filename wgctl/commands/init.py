@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +15,13 @@ from meshd.errors import ConfigError, RegistryError, StoreError
 from meshd.model.network import IPNetwork, parse_network
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
-from wgctl.parameters import NETWORK, NETWORK_OR_NONE
+from wgctl.parameters import NETWORK, NETWORK_OR_NONE, garage_options
 
 if TYPE_CHECKING:
     from meshd.registry.signer import NewMesh
     from meshd.store.base import ObjectStore
+    from meshd.store.credentials import S3Credentials
+    from wgctl.home import MeshFile
 
 REPORT_FORMAT: Final = "wgctl-init/1"
 DEFAULT_RANGE: Final = "10.99.0.0/16"
@@ -41,29 +45,42 @@ DEFAULT_MAX_HOSTS: Final = 1000
 @click.option("--admin-name", default="admin", show_default=True, help="Your name in the registry's log.")
 @click.option("--credentials", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
               help="S3 access key and secret key as JSON, mode 0600.")
+@click.option("--no-passphrase", is_flag=True,
+              help="Leave the key files unprotected: for scripts, and for homes on an encrypted disk.")
+@click.option("--air-gapped", is_flag=True,
+              help="This machine never asks a store: wgctl export and import carry everything.")
+@garage_options
+@click.option("--offline", is_flag=True, help="Ask no store: for a store that is to run in this very mesh.")
 @json_option
 @pass_options
 def command(
     options: Options, name: str, stores: tuple[str, ...], overlay: IPNetwork, range6: IPNetwork | None,
     jails: tuple[IPNetwork, ...], pools: tuple[IPNetwork, ...], max_hosts: int, admin_name: str,
-    credentials: Path | None, as_json: bool,
+    credentials: Path | None, no_passphrase: bool, air_gapped: bool, garage_admin: tuple[str, ...],
+    garage_token_file: Path | None, offline: bool, as_json: bool,
 ) -> None:
     """Found a mesh: keys, first root document, store.
 
+    With --garage-admin the buckets and your own S3 key are made too, and add-host makes one a host.
     Shows the recovery key once: write it on paper. Nothing is left behind when it fails.
     """
     from meshd.registry.signer import create_mesh
     from meshd.registry.signing import SigningKey
+    from meshd.store.credentials import generate_credentials, read_credentials
     from wgctl.home import refuse_existing
-    from wgctl.session import open_stores
+    from wgctl.session import open_each
 
     refuse_existing(options.home)
     context = click.get_current_context()
     given6 = context.get_parameter_source("range6") is click.core.ParameterSource.COMMANDLINE
     link = range6 if given6 else _random_ula()
-    opened, failures = open_stores(stores, credentials)
+    if garage_admin and credentials is not None:
+        raise click.UsageError("--credentials and --garage-admin: give a key, or let one be made")
+    own = generate_credentials() if garage_admin else read_credentials(credentials) if credentials else None
+    opened, failures = open_each(() if air_gapped else stores, own)
     if failures:
         raise ConfigError(failures[0])
+    passphrase = options.passphrase.choose(protect=not no_passphrase)
     try:
         mesh = create_mesh(
             name=name,
@@ -78,11 +95,17 @@ def command(
         )
     except RegistryError as error:
         raise ConfigError(f"no mesh can be founded so: {error}") from None
-    _make_home(options.home, mesh, opened, credentials)
+    found = _Founding(
+        mesh=mesh, stores=opened, credentials=own,
+        credentials_path=str(credentials.absolute()) if credentials else "",
+        garage_admin=garage_admin, garage_token_file=garage_token_file, offline=offline,
+        air_gapped=air_gapped, passphrase=passphrase,
+    )
+    _make_home(options.home, found)
     if as_json:
         write_json(_document(options.home, mesh))
     else:
-        _show(options.home, mesh)
+        _show(options.home, mesh, sealed=passphrase is not None)
 
 
 def _random_ula() -> IPNetwork:
@@ -93,42 +116,101 @@ def _random_ula() -> IPNetwork:
     return ipaddress.IPv6Network((0xFD << 120 | secrets.randbits(40) << 80, 48))
 
 
-def _make_home(
-    directory: Path, mesh: NewMesh, stores: Sequence[ObjectStore], credentials: Path | None
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Founding:
+    """A mesh that only exists in memory, and where it is to go.
+
+    ``credentials_path`` empty with ``credentials``: they were made up here and stay in the home.
+    """
+
+    mesh: NewMesh
+    stores: Sequence[ObjectStore]
+    credentials: S3Credentials | None
+    credentials_path: str
+    garage_admin: tuple[str, ...]
+    garage_token_file: Path | None
+    offline: bool
+    air_gapped: bool
+    passphrase: bytes | None
+
+    def mesh_file(self) -> MeshFile:
+        from wgctl.home import MeshFile
+        from wgctl.hostkeys import OWN_KEY
+
+        root, token_file = self.mesh.chain.root, self.garage_token_file
+        return MeshFile(
+            format="wgctl-home/1",
+            mesh_id=root.mesh,
+            mesh_name=root.mesh_name,
+            admin_kid=self.mesh.admin_key.kid,
+            root_kid=self.mesh.root_key.kid,
+            stores=root.stores,
+            credentials=self.credentials_path or (OWN_KEY if self.credentials else ""),
+            garage_admin=self.garage_admin,
+            garage_token_file=str(token_file.absolute()) if token_file else "",
+            air_gapped=self.air_gapped,
+        )
+
+
+def _make_home(directory: Path, founding: _Founding) -> None:
     """Keys and cache first, in a directory that only becomes the home once a store has the root."""
     from meshd.registry.cache import RegistryCache
     from meshd.registry.ledger import Ledger
-    from meshd.registry.sync import publish
-    from wgctl.home import REGISTRY_DIRECTORY, MeshFile, new_home, write_home
+    from meshd.store.credentials import write_credentials
+    from wgctl.home import REGISTRY_DIRECTORY, new_home, write_home
+    from wgctl.hostkeys import OWN_KEY
 
-    root = mesh.chain.root
+    mesh, mesh_file = founding.mesh, founding.mesh_file()
     with new_home(directory) as building:
         write_home(
-            building,
-            MeshFile(
-                format="wgctl-home/1",
-                mesh_id=root.mesh,
-                mesh_name=root.mesh_name,
-                admin_kid=mesh.admin_key.kid,
-                root_kid=mesh.root_key.kid,
-                stores=root.stores,
-                credentials=str(credentials.absolute()) if credentials else "",
-            ),
-            admin=mesh.admin_key,
-            root=mesh.root_key,
+            building, mesh_file, {"admin": mesh.admin_key, "root": mesh.root_key}, founding.passphrase
         )
+        if mesh_file.credentials == OWN_KEY and founding.credentials is not None:
+            write_credentials(building / OWN_KEY, founding.credentials)
         RegistryCache(building / REGISTRY_DIRECTORY).create(Ledger(mesh.chain))
-        failures = []
-        for store in stores:
-            try:
-                publish(store, mesh.objects, mesh_id=root.mesh)
-            except StoreError as error:
-                failures.append(str(error))
-        if len(failures) == len(stores):
-            raise StoreError(f"no mesh was founded, as no store takes its root: {'; '.join(failures)}")
+        if founding.offline:
+            note("wgctl: warning: no store was asked; the next command that reaches one publishes the root")
+        elif founding.air_gapped:
+            pass  # wgctl export carries it
+        elif mesh_file.garage_admin:
+            _publish_with_garage(founding, mesh_file)
+        else:
+            _publish_root(founding)
+
+
+def _publish_root(founding: _Founding) -> None:
+    """StoreError when no store takes the root."""
+    from meshd.registry.sync import publish
+
+    mesh, failures = founding.mesh, []
+    for store in founding.stores:
+        try:
+            publish(store, mesh.objects, mesh_id=mesh.chain.mesh_id)
+        except StoreError as error:
+            failures.append(str(error))
+    if len(failures) == len(founding.stores):
+        raise StoreError(f"no mesh was founded, as no store takes its root: {'; '.join(failures)}")
     for failure in failures:
         note(f"wgctl: warning: {failure}; the next wgctl command tries again")
+
+
+def _publish_with_garage(founding: _Founding, mesh_file: MeshFile) -> None:
+    """Make buckets and our own key first; on failure take the key away again."""
+    from wgctl.garage import open_garage
+
+    kid, credentials = founding.mesh.admin_key.kid, founding.credentials
+    assert credentials is not None
+    with open_garage(mesh_file, mesh_file.stores, (), founding.garage_token_file) as garage:
+        assert garage is not None
+        try:
+            garage.provide_admin(kid, credentials)
+            for failure in garage.wait_until_usable(credentials):
+                note(f"wgctl: warning: {failure}")
+            _publish_root(founding)
+        except BaseException:
+            with contextlib.suppress(StoreError):
+                garage.remove_admin(kid)
+            raise
 
 
 def _document(home: Path, mesh: NewMesh) -> dict[str, object]:
@@ -151,7 +233,7 @@ def _document(home: Path, mesh: NewMesh) -> dict[str, object]:
     }
 
 
-def _show(home: Path, mesh: NewMesh) -> None:
+def _show(home: Path, mesh: NewMesh, *, sealed: bool) -> None:
     from meshd.registry.signing import render_fingerprint, render_recovery_words
 
     root = mesh.chain.root
@@ -161,7 +243,10 @@ def _show(home: Path, mesh: NewMesh) -> None:
     click.echo(f"hosts        {' '.join(root.ranges.overlay)}")
     click.echo(f"jails        {' '.join(root.ranges.jail)}")
     click.echo(f"stores       {' '.join(root.stores)}")
-    click.echo(f"home         {home} (keys inside, not encrypted: keep it on an encrypted disk)")
+    keys = "keys inside, sealed by your passphrase" if sealed else (
+        "keys inside, not sealed: keep it on an encrypted disk"
+    )
+    click.echo(f"home         {home} ({keys})")
     click.echo("\nRECOVERY KEY, shown this once. Write it on paper and keep it away from this machine:\n")
     click.echo(f"    {' '.join(words[:7])}\n    {' '.join(words[7:])}\n")
     click.echo("Whoever has it can take the mesh over; without it, losing this home means founding anew.\n")

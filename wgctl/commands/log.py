@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from meshd.errors import ConfigError
 from wgctl.options import Options, pass_options
-from wgctl.output import BAD, Cell, build_table, json_option, note, render_time, say, show, write_json
+from wgctl.output import (
+    BAD,
+    FAINT,
+    FAIR,
+    Cell,
+    build_table,
+    json_option,
+    note,
+    render_time,
+    say,
+    show,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from wgctl.registryview import StatementRow
 
 REPORT_FORMAT: Final = "wgctl-log/1"
 
 
 @click.command("log")
+@click.option("--by", "admin", metavar="NAME|KEY", help="Only what this administrator signed.")
 @click.option("--host", metavar="NAME|HID", help="Only statements about this host.")
 @click.option("--offline", is_flag=True, help="Ask no store: show what was verified before.")
 @click.option("--adopt", is_flag=True,
               help="Go on from the log that the stores show. Only after a restored backup of this home.")
 @json_option
 @pass_options
-def command(options: Options, host: str | None, offline: bool, adopt: bool, as_json: bool) -> None:
+def command(
+    options: Options, admin: str | None, host: str | None, offline: bool, adopt: bool, as_json: bool
+) -> None:
     """Signed statements, newest last."""
+    from meshd.registry.succession import find_key
     from wgctl.registryview import build_statement_rows
     from wgctl.session import adopt_log, find_hids, read_registry
 
@@ -31,6 +50,9 @@ def command(options: Options, host: str | None, offline: bool, adopt: bool, as_j
         note(adopt_log(options, now=now))
     ledger = read_registry(options, now=now, offline=offline).ledger
     rows = build_statement_rows(ledger)
+    if admin is not None:
+        kid = find_key(ledger.chain.root, admin, retired=True)
+        rows = [row for row in rows if row.by == kid]
     if host is not None:
         wanted = find_hids(ledger, host)
         if not wanted:
@@ -42,11 +64,17 @@ def command(options: Options, host: str | None, offline: bool, adopt: bool, as_j
     cells: list[list[Cell]] = [
         [
             render_time(row.at), f"{row.by_name} #{row.seq}",
-            row.kind if row.counts else (f"{row.kind}, does not count", BAD), row.text,
+            _kind(row), row.text, (row.hash[:12], FAINT),
         ]
         for row in rows
     ]
     if cells:
-        show(build_table(["WHEN", "WHO", "WHAT", "ABOUT"], cells))
+        show(build_table(["WHEN", "WHO", "WHAT", "ABOUT", "STATEMENT"], cells))
     else:
-        say("nothing has been signed yet")
+        say("nothing has been signed yet" if admin is None and host is None else "nothing was signed so")
+
+
+def _kind(row: StatementRow) -> Cell:
+    if not row.counts:
+        return f"{row.kind}, does not count", BAD
+    return (f"{row.kind}, waits for endorsement ({row.waits})", FAIR) if row.waits else row.kind

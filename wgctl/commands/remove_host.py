@@ -15,6 +15,7 @@ from wgctl.output import json_option, write_json
 
 if TYPE_CHECKING:
     from meshd.registry.ledger import Ledger
+    from wgctl.session import AdminSession
 
 REPORT_FORMAT: Final = "wgctl-remove-host/1"
 
@@ -56,16 +57,30 @@ def command(options: Options, host: str, why: str, yes: bool, as_json: bool) -> 
                 click.confirm(f"Revoke {name} ({hid[:8]}) for good?", abort=True, err=True)
             seq = session.commit(session.signer().revoke(hid, why, now=now), now=now)
         session.report_failures()
+        key_state = _withdraw_key(session, hid)
         name = host_names(session.ledger)[hid]
         by = str(session.ledger.reduction().revoked[hid].provenance)
     if as_json:
         write_json({
             "format": REPORT_FORMAT, "name": name, "hid": hid, "statement": seq, "changed": seq is not None,
+            "s3_key": key_state,
         })
     elif seq is None:
-        click.echo(f"{name} ({hid[:8]}) was revoked before, by {by}")
+        click.echo(f"{name} ({hid[:8]}) was revoked before, by {by}; {key_state}")
     else:
-        click.echo(f"{name} ({hid[:8]}) is revoked by statement {seq}; take its S3 key away, if it has one")
+        click.echo(f"{name} ({hid[:8]}) is revoked by statement {seq}; {key_state}")
+
+
+def _withdraw_key(session: AdminSession, hid: str) -> str:
+    """What became of the host's S3 key. The revocation counts whatever that is."""
+    home = session.home
+    if not home.mesh.garage_admin:
+        return "take its S3 key away, if it has one"
+    from wgctl.garage import withdraw_host_key
+    from wgctl.hostkeys import HOST_KEYS, KeyFolder
+
+    folder = KeyFolder(home.directory / HOST_KEYS)
+    return withdraw_host_key(home.mesh, session.store_urls, folder, hid)
 
 
 def _unknown(ledger: Ledger, text: str) -> str:

@@ -1,0 +1,250 @@
+"""Our routes in FreeBSD's table, and everybody else's, by netstat(1) and route(8).
+
+FreeBSD's table has no place for a mark, so which routes are ours is written down: the
+destinations, by the interface they go through. Where that note is lost, the static routes
+through the interface are taken for ours; nobody else has a reason to route into it, and a
+route that nobody owns would stay for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from meshd.backend.parse import Interface, RouteOutcome, TableRoute, classify_route, parse_routes
+from meshd.backend.runner import Runner
+from meshd.errors import BackendError, StoreError
+from meshd.model.network import ForeignRoute, IPNetwork, Route, network_key, parse_network
+from meshd.store.atomic import write_file
+
+FAMILIES: Final[Mapping[int, str]] = {4: "inet", 6: "inet6"}
+
+_NOT_OURS: Final = frozenset({"gateway", "blackhole", "reject"})
+
+
+class OwnedDestinations:
+    """The note of what is ours, in a file. An interface that is not in it is one of unknown past."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._owned = _read(path)
+        self._written = dict(self._owned)
+
+    def of(self, interface: str) -> frozenset[IPNetwork] | None:
+        return self._owned.get(interface)
+
+    def owns(self, route: TableRoute) -> bool:
+        return route.destination in self._owned.get(route.interface, ())
+
+    def set(self, interface: str, destinations: Iterable[IPNetwork]) -> None:
+        self._owned[interface] = frozenset(destinations)
+
+    def release(self, interface: str, destinations: Iterable[IPNetwork]) -> None:
+        if interface in self._owned:
+            self._owned[interface] -= frozenset(destinations)
+
+    def forget(self, interface: str) -> None:
+        self._owned.pop(interface, None)
+
+    def write(self) -> None:
+        """BackendError when the file cannot be written; what is known stays known to this process."""
+        if self._owned == self._written:
+            return
+        document = {
+            name: [str(network) for network in sorted(owned, key=network_key)]
+            for name, owned in self._owned.items()
+        }
+        try:
+            write_file(self._path, msgspec.json.encode(document))
+        except StoreError as error:
+            raise BackendError(
+                f"note of our routes: {error}; after a restart the new ones would count as foreign"
+            ) from None
+        self._written = dict(self._owned)
+
+
+def _read(path: Path) -> dict[str, frozenset[IPNetwork]]:
+    """An unreadable note is a lost one: what it said is read off the table again."""
+    with contextlib.suppress(OSError, msgspec.DecodeError, ValueError):
+        document = msgspec.json.decode(path.read_bytes(), type=dict[str, list[str]])
+        return {name: frozenset(map(parse_network, texts)) for name, texts in document.items()}
+    return {}
+
+
+class RouteTable:
+    """Reads the table at every call. Changes are made one after the other: FreeBSD has crashed when
+    one prefix was added and deleted at the same moment."""
+
+    def __init__(self, runner: Runner, owned: OwnedDestinations) -> None:
+        self._runner = runner
+        self._owned = owned
+        self._lock = threading.Lock()
+
+    def split(
+        self, name: str, interface: Interface | None
+    ) -> tuple[frozenset[Route], dict[IPNetwork, ForeignRoute]]:
+        """Ours through the interface, and all others by destination, as ObservedState holds them."""
+        table = self._read(FAMILIES)
+        ours: set[Route] = set()
+        foreign: dict[IPNetwork, ForeignRoute] = {}
+        with self._lock:
+            if interface is not None:
+                self._adopt(name, table)
+            for route in table:
+                if interface is not None and route.interface == name and self._owned.owns(route):
+                    ours.add(_ours(route, interface))
+                else:
+                    foreign[route.destination] = self._foreign(route)
+        return frozenset(ours), foreign
+
+    def begin(self, name: str) -> None:
+        """The interface is new: nothing through it is ours yet."""
+        with self._lock:
+            self._owned.set(name, ())
+            self._owned.write()
+
+    def forget(self, name: str) -> None:
+        """The interface is gone, and its routes with it."""
+        with self._lock:
+            self._owned.forget(name)
+            self._owned.write()
+
+    def set(self, interface: Interface, routes: Sequence[Route]) -> None:
+        """Add our routes or change ours; BackendError before any change if one is foreign.
+
+        ``add`` fails where there is a route already, so one that somebody else adds in between
+        is never overwritten.
+        """
+        wanted = {route.destination: route for route in routes}
+        if not wanted:
+            return
+        with self._lock:
+            table = self._read_for(interface.name, wanted)
+            present = self._present(table, wanted)
+            calls = [
+                (route, "add" if destination not in present else "change")
+                for destination, route in wanted.items()
+                if destination not in present or not _same(present[destination], route, interface)
+            ]
+            self._claim(interface.name, table, wanted)
+            with contextlib.suppress(BackendError):  # the routes matter more; said at the end
+                self._owned.write()
+            for route, verb in calls:
+                self._set(verb, interface.name, route)
+            for destination, before in present.items():
+                if before.interface != interface.name:
+                    self._owned.release(before.interface, [destination])
+            self._owned.write()
+
+    def remove(self, name: str, destinations: Sequence[IPNetwork]) -> None:
+        """Remove ours through the interface; those that are gone already are no error."""
+        if not destinations:
+            return
+        with self._lock:
+            table = self._read_for(name, destinations)
+            there = {route.destination for route in table if route.interface == name}
+            mine = [d for d in destinations if d in (self._owned.of(name) or ())]
+            for destination in mine:
+                if destination in there:
+                    self._delete(name, destination)
+            self._owned.release(name, mine)
+            self._owned.write()
+
+    def _read(self, versions: Iterable[int]) -> list[TableRoute]:
+        found: list[TableRoute] = []
+        for version in sorted(versions):
+            arguments = ["-rnW", "-f", FAMILIES[version], "--libxo", "json"]
+            done = self._runner.run("netstat", arguments)
+            if done.exit_code != 0:
+                raise done.refusal(f"routing table IPv{version}")
+            found.extend(parse_routes(done.stdout, version))
+        return found
+
+    def _read_for(self, name: str, destinations: Iterable[IPNetwork]) -> list[TableRoute]:
+        """The families of these destinations; both, where the interface's past is unknown."""
+        known = self._owned.of(name) is not None
+        table = self._read({destination.version for destination in destinations} if known else FAMILIES)
+        self._adopt(name, table)
+        return table
+
+    def _adopt(self, name: str, table: Iterable[TableRoute]) -> None:
+        """What goes through an interface of unknown past is ours. ``table`` has both families."""
+        if self._owned.of(name) is None:
+            self._owned.set(name, [r.destination for r in table if r.interface == name and _could_be_ours(r)])
+
+    def _present(
+        self, table: Iterable[TableRoute], wanted: Mapping[IPNetwork, Route]
+    ) -> dict[IPNetwork, TableRoute]:
+        present: dict[IPNetwork, TableRoute] = {}
+        for route in table:
+            if route.destination in wanted:
+                if not self._owned.owns(route):
+                    raise self._conflict(route)
+                present[route.destination] = route
+        return present
+
+    def _claim(self, name: str, table: Iterable[TableRoute], wanted: Mapping[IPNetwork, Route]) -> None:
+        """Before the kernel is told, so that a crash in between leaves no route without owner. What was
+        ours and has gone from the table is let go."""
+        there = {route.destination for route in table if route.interface == name}
+        unread = {4, 6} - {destination.version for destination in wanted}
+        owned = self._owned.of(name) or frozenset()
+        kept = {d for d in owned if d in there or d.version in unread}
+        self._owned.set(name, kept.union(wanted))
+
+    def _set(self, verb: str, name: str, route: Route) -> None:
+        destination = route.destination
+        arguments = ["-n", verb, f"-{FAMILIES[destination.version]}", str(destination), "-interface", name]
+        if route.mtu_bytes is not None:
+            arguments += ["-mtu", str(route.mtu_bytes)]
+        done = self._runner.run("route", arguments)
+        outcome = classify_route(done.exit_code, done.stdout, done.stderr)
+        if outcome is RouteOutcome.EXISTS:
+            for found in self._read((destination.version,)):
+                if found.destination == destination:
+                    raise self._conflict(found)
+        if outcome is not RouteOutcome.DONE:
+            raise done.refusal(f"route {destination} through {name}")
+
+    def _delete(self, name: str, destination: IPNetwork) -> None:
+        family = FAMILIES[destination.version]
+        arguments = ["-n", "delete", f"-{family}", str(destination), "-interface", name]
+        done = self._runner.run("route", arguments)
+        outcome = classify_route(done.exit_code, done.stdout, done.stderr)
+        if outcome not in (RouteOutcome.DONE, RouteOutcome.ABSENT):
+            raise done.refusal(f"remove route {destination} through {name}")
+
+    def _foreign(self, route: TableRoute) -> ForeignRoute:
+        return ForeignRoute(
+            destination=route.destination, interface=route.interface, description=self._describe(route)
+        )
+
+    def _describe(self, route: TableRoute) -> str:
+        kind = next((word for word in ("blackhole", "reject") if word in route.kinds), "")
+        owner = "meshd's" if self._owned.owns(route) else "static" if "static" in route.kinds else "system's"
+        return " ".join(filter(None, [owner, kind, "route through", route.interface]))
+
+    def _conflict(self, route: TableRoute) -> BackendError:
+        return BackendError(
+            f"route {route.destination}: {self._describe(route)} seen, no foreign route expected"
+        )
+
+
+def _could_be_ours(route: TableRoute) -> bool:
+    """Routes that come with an address are not static, and ours name the interface, no gateway."""
+    return "static" in route.kinds and not _NOT_OURS.intersection(route.kinds)
+
+
+def _ours(route: TableRoute, interface: Interface) -> Route:
+    """The table shows an MTU for every route; the interface's own means that none was set."""
+    mtu_bytes = None if route.mtu_bytes == interface.mtu_bytes else route.mtu_bytes
+    return Route(destination=route.destination, interface=route.interface, mtu_bytes=mtu_bytes)
+
+
+def _same(present: TableRoute, wanted: Route, interface: Interface) -> bool:
+    return _ours(present, interface).mtu_bytes == wanted.mtu_bytes and present.interface == interface.name

@@ -1,0 +1,184 @@
+"""Runs the system's tools: absolute path, a fixed environment, a time limit, bounded output, no shell.
+
+Secrets go to a tool through its standard input only, and what it prints is never repeated in
+an error without taking out whatever looks like a key: wg(8) quotes the line it does not
+understand.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import selectors
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from meshd.errors import BackendError
+
+TIMEOUT_SECONDS: Final = 20.0
+MAX_OUTPUT_BYTES: Final = 64 << 20
+MAX_COMPLAINT_CHARACTERS: Final = 300
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "LC_ALL": "C",
+    "PATH": "/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/bin",
+    # wg(8) otherwise asks again for a name or a port that it cannot resolve, for over a minute.
+    "WG_ENDPOINT_RESOLUTION_RETRIES": "0",
+}
+
+_CHUNK_BYTES: Final = 1 << 16
+_REAP_SECONDS: Final = 1.0
+_LIKE_A_KEY: Final = re.compile(r"[A-Za-z0-9+/]{40,}={0,2}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A tool that has ended. The output may hold keys, so neither half of it is in the repr."""
+
+    tool: str
+    exit_code: int
+    stdout: bytes = field(repr=False)
+    stderr: bytes = field(default=b"", repr=False)
+
+    def refusal(self, what: str) -> BackendError:
+        """An error that names ``what`` was tried and the tool's own words, without any key."""
+        text = (self.stderr.strip() or self.stdout.strip()).decode("utf-8", "replace")
+        said = _LIKE_A_KEY.sub("(key)", " / ".join(text.splitlines()))[:MAX_COMPLAINT_CHARACTERS]
+        return BackendError(
+            f"{what}: {self.tool} says {said!r} (exit code {self.exit_code} seen, 0 expected)"
+        )
+
+
+class Runner(Protocol):
+    """The seam between a backend and the programs it runs."""
+
+    def run(
+        self,
+        tool: str,
+        arguments: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> Finished:
+        """Run ``tool`` to its end, whatever its exit code. BackendError: it cannot be started, hangs
+        or never stops talking."""
+
+
+class ToolRunner:
+    """Runs the real programs. ``tools``: the absolute path of each by its name."""
+
+    def __init__(self, tools: Mapping[str, Path]) -> None:
+        for name, path in tools.items():
+            if not path.is_absolute():
+                raise BackendError(f"tool {name}: path {str(path)!r} seen, an absolute one expected")
+        self._tools = dict(tools)
+
+    def run(
+        self,
+        tool: str,
+        arguments: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> Finished:
+        path = self._tools.get(tool)
+        if path is None:
+            raise BackendError(f"tool {tool}: no path seen, one of {', '.join(self._tools)} expected")
+        process = _start([str(path), *arguments], tool)
+        deadline = time.monotonic() + timeout_seconds
+        try:
+            stdout, stderr = _Conversation(process, stdin, tool).finish(deadline)
+            exit_code = process.wait(max(0.0, deadline - time.monotonic()))
+        except (TimeoutError, subprocess.TimeoutExpired):
+            raise BackendError(
+                f"{' '.join([tool, *arguments])[:MAX_COMPLAINT_CHARACTERS]}: no end within "
+                f"{timeout_seconds:g} s seen, one expected"
+            ) from None
+        finally:
+            _end(process)
+        return Finished(tool=tool, exit_code=exit_code, stdout=stdout, stderr=stderr)
+
+
+def _start(argv: list[str], tool: str) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            argv,
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(ENVIRONMENT),
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        seen = error.strerror or str(error)
+        raise BackendError(f"{tool}: {argv[0]}: {seen} seen, a program expected") from None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing running or open. One that sleeps inside the kernel cannot be killed: it is left
+    to end by itself, the caller must not hang with it."""
+    if process.poll() is None:
+        process.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_REAP_SECONDS)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+
+
+class _Conversation:
+    """Feeds standard input and gathers both outputs at once, so that neither side waits for ever."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, tool: str) -> None:
+        assert process.stdin and process.stdout and process.stderr
+        self._tool = tool
+        self._left = memoryview(stdin)
+        self._input = process.stdin
+        self._outputs = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
+        self._selector = selectors.DefaultSelector()
+
+    def finish(self, deadline: float) -> tuple[bytes, bytes]:
+        """Both outputs, when the program has closed them. TimeoutError at the deadline."""
+        with self._selector:
+            for descriptor in self._outputs:
+                self._selector.register(descriptor, selectors.EVENT_READ)
+            os.set_blocking(self._input.fileno(), False)
+            self._selector.register(self._input.fileno(), selectors.EVENT_WRITE)
+            while self._selector.get_map():
+                ready = self._selector.select(max(0.0, deadline - time.monotonic()))
+                if not ready and time.monotonic() >= deadline:
+                    raise TimeoutError
+                for key, _ in ready:
+                    self._step(key.fd)
+        stdout, stderr = self._outputs.values()
+        return bytes(stdout), bytes(stderr)
+
+    def _step(self, descriptor: int) -> None:
+        if descriptor not in self._outputs:
+            self._feed(descriptor)
+            return
+        data = os.read(descriptor, _CHUNK_BYTES)
+        if not data:
+            self._selector.unregister(descriptor)
+        self._outputs[descriptor] += data
+        if len(self._outputs[descriptor]) > MAX_OUTPUT_BYTES:
+            raise BackendError(
+                f"{self._tool}: more than {MAX_OUTPUT_BYTES} bytes of output seen, fewer expected"
+            )
+
+    def _feed(self, descriptor: int) -> None:
+        try:
+            self._left = self._left[os.write(descriptor, self._left[:_CHUNK_BYTES]) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it read enough to refuse: its exit code says why
+            self._left = self._left[:0]
+        if not self._left:
+            self._selector.unregister(descriptor)
+            self._input.close()

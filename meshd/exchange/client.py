@@ -1,0 +1,109 @@
+"""Asks another host's exchange server: the standard library's HTTP client, with an end to every call."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from typing import Any, Final
+
+from meshd.errors import RegistryError, StoreError
+from meshd.exchange.messages import (
+    MAX_ANSWER_BYTES,
+    ObjectsPage,
+    ObjectsRequest,
+    Offer,
+    OfferAnswer,
+    WitnessRequest,
+    parse_message,
+    render_message,
+)
+from meshd.listener import render_place
+from meshd.model.network import IPAddress
+
+CONNECT_SECONDS: Final = 3.0
+CALL_SECONDS: Final = 6.0
+PAGE_SECONDS: Final = 15.0
+
+
+class _TimedSocket(socket.socket):
+    """A socket whose reads end at one instant, however slowly the bytes come."""
+
+    ends_at: float = 0.0
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        left = self.ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(left)
+        return super().recv_into(*arguments, **options)
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, address: str, port: int, source: str | None, seconds: float) -> None:
+        super().__init__(address, port, timeout=min(seconds, CONNECT_SECONDS))
+        self._source = source
+        self._ends_at = time.monotonic() + seconds
+
+    def connect(self) -> None:
+        source = (self._source, 0) if self._source is not None else None
+        plain = socket.create_connection((self.host, self.port), self.timeout, source)
+        timed = _TimedSocket(plain.family, plain.type, plain.proto, plain.detach())
+        timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        timed.ends_at = self._ends_at
+        timed.settimeout(max(self._ends_at - time.monotonic(), 0.001))
+        self.sock = timed
+
+
+class ExchangeClient:
+    """Calls from any thread. ``source``: our mesh address, by which the other host knows us.
+
+    Every call raises StoreError when the host does not answer or refuses, and RegistryError
+    when its answer makes no sense.
+    """
+
+    def __init__(self, *, mesh_id: str, port: int) -> None:
+        self._prefix = f"/v1/{mesh_id}/"
+        self._port = port
+
+    def objects(self, address: IPAddress, source: IPAddress | None, request: ObjectsRequest) -> ObjectsPage:
+        body = render_message(request)
+        return parse_message(self._call(address, source, "objects", body, PAGE_SECONDS), ObjectsPage)
+
+    def offer(self, address: IPAddress, source: IPAddress | None, offer: Offer) -> OfferAnswer:
+        body = render_message(offer)
+        answer = parse_message(self._call(address, source, "offer", body, CALL_SECONDS), OfferAnswer)
+        if len(answer.outcomes) != len(offer.objects):
+            raise RegistryError(
+                f"OfferAnswer: {len(answer.outcomes)} outcomes seen, {len(offer.objects)} expected"
+            )
+        return answer
+
+    def witness(self, address: IPAddress, source: IPAddress | None, nonce: str) -> bytes:
+        """The signed testimony, not yet verified."""
+        body = render_message(WitnessRequest(nonce=nonce))
+        return self._call(address, source, "witness", body, CALL_SECONDS)
+
+    def _call(
+        self, address: IPAddress, source: IPAddress | None, what: str, body: bytes, seconds: float
+    ) -> bytes:
+        where = f"http://{render_place(str(address), self._port)}{self._prefix}{what}"
+        connection = _Connection(str(address), self._port, str(source) if source else None, seconds)
+        try:
+            connection.request("POST", self._prefix + what, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read(MAX_ANSWER_BYTES + 1)
+        except TimeoutError:
+            raise StoreError(f"{where}: no whole answer in time") from None
+        except OSError as error:
+            raise StoreError(f"{where}: {error.strerror or error}") from None
+        except http.client.HTTPException as error:
+            raise StoreError(f"{where}: not HTTP: {type(error).__name__} {str(error)[:80]}") from None
+        finally:
+            connection.close()
+        if response.status != 200:
+            text = answer[:120].decode("ascii", "replace").strip()
+            raise StoreError(f"{where}: {response.status} {text}")
+        if len(answer) > MAX_ANSWER_BYTES:
+            raise RegistryError(f"{where}: over {MAX_ANSWER_BYTES} bytes seen")
+        return answer

@@ -1,0 +1,383 @@
+"""The daemon's end of the exchange: pushes what is new, asks witnesses, pulls when no store answers.
+
+Runs on the daemon's loop; whatever waits for another host does so in a short-lived thread, so that
+an idle daemon keeps none. What is verified and what is only queued is decided elsewhere (desk, flood).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from meshd.errors import BackendError, RegistryError, StoreError
+from meshd.exchange.client import ExchangeClient
+from meshd.exchange.desk import Accepted, Desk
+from meshd.exchange.flood import Flood, choose_targets
+from meshd.exchange.messages import Object, Offer
+from meshd.exchange.report import ExchangeFigures, Tally
+from meshd.exchange.server import LIMITS, ExchangeServer
+from meshd.exchange.talk import Gained, Partner, ask_witness, mesh_places, partner_of, reconcile, told_by
+from meshd.exchange.threads import in_thread
+from meshd.listener import WsgiListener
+from meshd.model.condition import Condition, Severity
+from meshd.model.host import Host, Membership
+from meshd.model.network import IPAddress
+
+WITNESSES: Final = 3
+MAX_SPREAD_OBJECTS: Final = 64
+"""A host that catches up with more than this from a store has no news for anybody."""
+MAX_DELIVERIES: Final = 32
+DELIVERY: Final = "delivery"
+RETRY_SECONDS: Final = 1.0
+MAX_RETRY_SECONDS: Final = 60.0
+PULL_PAUSE_SECONDS: Final = 5.0
+FIRST_ROUND_SECONDS: Final = (2.0, 6.0)
+
+Places = Callable[[Host], tuple[IPAddress, ...]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeHooks:
+    """What the daemon is told and asked, all on its loop.
+
+    ``changed``: the ledger holds more. ``raised``: all that is wrong now. ``reachable``: hosts that
+    answer over the mesh.
+    """
+
+    changed: Callable[[Sequence[Object]], None]
+    raised: Callable[[tuple[Condition, ...]], None]
+    reachable: Callable[[], Collection[str]]
+
+
+class Exchange:
+    """One host's exchange. Everything but ``start`` and ``close`` may be called before the mesh is up."""
+
+    def __init__(
+        self,
+        *,
+        desk: Desk,
+        hid: str,
+        port: int,
+        witness_seconds: float,
+        clock: Callable[[], float],
+        places: Places = mesh_places,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._desk = desk
+        self._hid = hid
+        self._port = port
+        self._witness_seconds = witness_seconds
+        self._clock = clock
+        self._places = places
+        self._rng = rng or random.SystemRandom()
+        self._client = ExchangeClient(mesh_id=desk.mesh_id, port=port)
+        self._server = ExchangeServer(desk, member=self._member_at, received=self._received_in_thread)
+        self._listener: WsgiListener | None = None
+        self._listen_wanted: tuple[tuple[str, int], ...] = ()
+        self._listen_failure: str | None = None
+        self._flood = Flood()
+        self._tally = Tally()
+        self._hosts: Mapping[str, Host] = {}
+        self._by_address: Mapping[str, str] = {}
+        self._hooks: ExchangeHooks | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._retry: dict[str, tuple[float, float]] = {}
+        self._retry_timer: asyncio.TimerHandle | None = None
+        self._hungry = False
+        self._pulled_at = float("-inf")
+
+    # --- life
+
+    def start(self, hooks: ExchangeHooks) -> None:
+        """Begin: on the running loop."""
+        self._hooks = hooks
+        self._loop = asyncio.get_running_loop()
+        self._spawn(self._witness_loop())
+        self._pump()
+
+    async def close(self) -> None:
+        """Stop listening and asking; calls under way end by themselves."""
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
+        self._hooks = None
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stop_listening()
+
+    async def follow(self, membership: Membership, *, is_up: bool) -> None:
+        """The members as they are now, and whether our own addresses can be listened on."""
+        own = membership.hosts.get(self._hid)
+        self._hosts = membership.hosts
+        self._by_address = {
+            str(address): host.hid for host in membership.hosts.values() if host.hid != self._hid
+            for address in (*self._places(host), *host.addresses)
+        }
+        self._flood.keep_only(membership.hosts.keys())
+        wanted = tuple((str(address), self._port) for address in self._places(own)) if own else ()
+        if is_up and (wanted != self._listen_wanted or (wanted and self._listener is None)):
+            await self._listen(wanted)
+        self._say()
+
+    # --- news
+
+    def publish(self, objects: Sequence[Object]) -> None:
+        """Tell the other hosts what is new here, from ourselves or from a store."""
+        if objects and len(objects) <= MAX_SPREAD_OBJECTS:
+            self._spread(objects, source=None, told=())
+
+    async def spread(self, objects: Sequence[Object], seconds: float) -> tuple[int, Accepted]:
+        """Take objects from our own operator and pass them on -> hosts that hold them all now."""
+        accepted = await in_thread(self._desk.accept, objects)
+        if accepted.fresh:
+            self._changed(accepted.fresh)
+        good = [item for item, outcome in zip(objects, accepted.outcomes, strict=True)
+                if outcome in ("new", "known")]
+        self._spread(good, source=None, told=())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._until_told(), seconds)
+        return self._flood.count_holders(good), accepted
+
+    def path_up(self, hid: str) -> None:
+        """A host answers again: it gets what waited for it, and gives us what no store does."""
+        self._retry.pop(hid, None)
+        self._pump()
+        if self._hungry and hid in self._hosts and self._clock() - self._pulled_at > PULL_PAUSE_SECONDS:
+            self._pulled_at = self._clock()
+            self._spawn(self._reconcile_with(hid))
+
+    def starve(self, is_hungry: bool) -> None:
+        """Told after each poll: whether no store answered. Then other hosts are asked."""
+        self._hungry = is_hungry
+        if is_hungry and self._hooks is not None:
+            self._pulled_at = self._clock()
+            for hid in self._choose(WITNESSES):
+                self._spawn(self._reconcile_with(hid))
+
+    # --- what others see
+
+    def figures(self) -> ExchangeFigures:
+        tally = self._tally
+        return ExchangeFigures(
+            listening=self._listener.places if self._listener else (),
+            requests=self._server.outcomes(),
+            pushes=dict(tally.pushes),
+            received=dict(tally.received),
+            witnesses=dict(tally.witnesses),
+            waiting=self._flood.waiting,
+            witnessed_at=tally.witnessed_at,
+            agrees=tally.agrees,
+            reports=tuple(tally.reports[hid] for hid in sorted(tally.reports)),
+        )
+
+    # --- witnesses
+
+    async def witness_round(self) -> None:
+        """Ask some hosts at once, those first that disagreed last time."""
+        chosen = self._choose(WITNESSES, self._tally.suspects())
+        partners = [partner for hid in chosen if (partner := self._partner(hid)) is not None]
+        now = self._clock()
+        reports = await asyncio.gather(*(
+            in_thread(ask_witness, self._desk, self._client, partner, now=now) for partner in partners
+        ))
+        self._tally.note_round(reports, now)
+        for report in reports:
+            self._gained(report.hid, report.gained)
+        self._say()
+
+    async def _witness_loop(self) -> None:
+        await asyncio.sleep(min(self._rng.uniform(*FIRST_ROUND_SECONDS), self._witness_seconds))
+        while True:
+            await self.witness_round()
+            self._pump()
+            await asyncio.sleep(self._witness_seconds * self._rng.uniform(0.85, 1.15))
+
+    def _choose(self, count: int, first: Sequence[str] = ()) -> list[str]:
+        """Reachable hosts at random; one of ``first`` before the others."""
+        hids = sorted(self._reachable() & self._hosts.keys())
+        preferred = [hid for hid in first if hid in hids]
+        chosen = [self._rng.choice(preferred)] if preferred else []
+        rest = [hid for hid in hids if hid not in chosen]
+        return [*chosen, *self._rng.sample(rest, min(count - len(chosen), len(rest)))]
+
+    # --- pushing
+
+    def _spread(self, objects: Sequence[Object], *, source: str | None, told: tuple[str, ...]) -> None:
+        targets = choose_targets(self._hosts.keys() - {self._hid}, told, source, self._rng)
+        reached = self._reachable()
+        telling = tuple(hid for hid in targets if hid in reached)
+        self._flood.add(objects, targets, told_by(self._hid, (*telling, *told)))
+        for hid in self._retry.keys() & set(targets):
+            # News is worth a try at once also where the last one failed.
+            self._retry[hid] = (0.0, self._retry[hid][1])
+        self._pump()
+
+    def _pump(self) -> None:
+        """Start every delivery that can be started now."""
+        if self._hooks is None or self._loop is None:
+            return
+        waiting = self._flood.waiting_hids()
+        if not waiting:
+            return
+        now, reached = self._loop.time(), self._reachable()
+        due_at = []
+        for hid in waiting:
+            if hid not in reached:
+                continue  # its path coming up starts it
+            at = self._retry.get(hid, (now, 0.0))[0]
+            if at > now:
+                due_at.append(at)
+            elif len(self._delivering()) < MAX_DELIVERIES:
+                self._spawn(self._deliver(hid), name=DELIVERY)
+        if due_at:
+            if self._retry_timer is not None:
+                self._retry_timer.cancel()
+            self._retry_timer = self._loop.call_at(min(due_at), self._pump)
+
+    async def _deliver(self, hid: str) -> None:
+        while (partner := self._partner(hid)) is not None:
+            objects, told = self._flood.take(hid)
+            if not objects:
+                return
+            offer = Offer(objects=objects, told=told)
+            try:
+                answer = await in_thread(self._client.offer, partner.address, partner.source, offer)
+            except (StoreError, RegistryError):
+                self._tally.pushes["failed"] += len(objects)
+                self._flood.failed(hid)
+                self._put_off(hid)
+                return
+            except asyncio.CancelledError:
+                self._flood.failed(hid)
+                raise
+            self._retry.pop(hid, None)
+            for outcome in answer.outcomes:
+                self._tally.pushes[outcome] += 1
+            overflowed = self._flood.delivered(hid)
+            if overflowed or "unknown" in answer.outcomes:
+                await self._reconcile_with(hid)
+
+    def _put_off(self, hid: str) -> None:
+        assert self._loop is not None
+        pause = min(2 * self._retry.get(hid, (0.0, RETRY_SECONDS / 2))[1], MAX_RETRY_SECONDS)
+        self._retry[hid] = (self._loop.time() + pause, pause)
+        self._loop.call_soon(self._pump)
+
+    async def _until_told(self) -> None:
+        """Until nothing is under way to any host that answers."""
+        while delivering := self._delivering():
+            await asyncio.wait(delivering)
+
+    def _delivering(self) -> list[asyncio.Task[Any]]:
+        return [task for task in self._tasks if task.get_name() == DELIVERY]
+
+    # --- what comes
+
+    def _received_in_thread(self, hid: str, offer: Offer, accepted: Accepted) -> None:
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended; the ledger has it all the same
+                loop.call_soon_threadsafe(self._received, hid, offer, accepted)
+
+    def _received(self, hid: str, offer: Offer, accepted: Accepted) -> None:
+        for outcome in accepted.outcomes:
+            self._tally.received[outcome] += 1
+        good = [item for item, outcome in zip(offer.objects, accepted.outcomes, strict=True)
+                if outcome in ("new", "known")]
+        self._flood.note_held(hid, good)
+        if accepted.forged:
+            self._tally.lies[hid] = (self._clock(), accepted.forged)
+            self._say()
+        if accepted.fresh:
+            self._changed(accepted.fresh)
+            self._spread(accepted.fresh, source=hid, told=offer.told)
+        if "unknown" in accepted.outcomes and self._clock() - self._pulled_at > PULL_PAUSE_SECONDS:
+            self._pulled_at = self._clock()
+            self._spawn(self._reconcile_with(hid))
+
+    async def _reconcile_with(self, hid: str) -> None:
+        partner = self._partner(hid)
+        if partner is not None:
+            gained: Gained = await in_thread(reconcile, self._desk, self._client, partner)
+            if gained.forged:
+                self._tally.lies[hid] = (self._clock(), gained.forged)
+            self._gained(hid, gained)
+            self._say()
+
+    def _gained(self, hid: str, gained: Gained) -> None:
+        if not gained.fresh:
+            return
+        self._tally.received["new"] += len(gained.fresh)
+        self._flood.note_held(hid, gained.fresh)
+        self._changed(gained.fresh)
+        if len(gained.fresh) <= MAX_SPREAD_OBJECTS:
+            self._spread(gained.fresh, source=hid, told=())
+
+    # --- shared
+
+    def _changed(self, objects: Sequence[Object]) -> None:
+        if self._hooks is not None:
+            self._hooks.changed(objects)
+
+    def _say(self) -> None:
+        if self._hooks is None:
+            return
+        self._tally.forget(self._hosts, self._clock())
+        conditions = self._tally.conditions({hid: host.name for hid, host in self._hosts.items()})
+        if self._listen_failure is not None:
+            conditions += (Condition(
+                code="exchange_down", severity=Severity.WARNING,
+                text=f"{self._listen_failure}; other hosts cannot hand news to this one; meshd tries again",
+            ),)
+        self._hooks.raised(conditions)
+
+    def _reachable(self) -> set[str]:
+        return set(self._hooks.reachable()) if self._hooks is not None else set()
+
+    def _partner(self, hid: str) -> Partner | None:
+        host, own = self._hosts.get(hid), self._hosts.get(self._hid)
+        if host is None or own is None:
+            return None
+        address = self._places(host)[0]
+        sources = [place for place in self._places(own) if place.version == address.version]
+        return partner_of(host, address, sources[0] if sources else None)
+
+    def _member_at(self, address: str) -> str | None:
+        return self._by_address.get(address)
+
+    async def _listen(self, wanted: tuple[tuple[str, int], ...]) -> None:
+        await self._stop_listening()
+        self._listen_wanted = wanted
+        self._listen_failure = None
+        if not wanted:
+            return
+        listener = WsgiListener(
+            self._server, wanted, name="exchange", limits=LIMITS, admits=self._server.admits
+        )
+        try:
+            listener.start()
+        except BackendError as error:
+            self._listen_failure = str(error)
+        else:
+            self._listener = listener
+
+    async def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            await in_thread(listener.close)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], *, name: str = "exchange") -> None:
+        assert self._loop is not None
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.get_name() == DELIVERY:
+            self._pump()

@@ -1,0 +1,143 @@
+"""Which object still has to go to which host: each once to each, never back. Pure.
+
+Whoever learns something new tells the others. In a small mesh that is everybody at once, and who
+is told passes it on only to a few, for the case that the teller could not reach them; in a large
+one everybody tells some, chosen at random. What is missed that way is found by the witnesses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Collection, Iterable, Sequence
+from typing import Final
+
+from meshd.exchange.messages import MAX_OFFER_BYTES, MAX_OFFER_OBJECTS, MAX_TOLD, Object
+
+ALL_UP_TO: Final = 32
+"""Hosts that are all told by whoever has the news."""
+FAN_OUT: Final = 8
+PASS_ON: Final = 2
+"""Hosts told once more, although the sender said that it tells them."""
+MAX_REMEMBERED: Final = 1024
+MAX_WAITING: Final = 256
+
+
+def choose_targets(
+    hosts: Collection[str], told: Collection[str], source: str | None, rng: random.Random
+) -> list[str]:
+    """Whom to tell of something that ``source`` (None: ourselves or a store) told us and ``told``."""
+    others = sorted(set(hosts) - {source})
+    fresh = [hid for hid in others if hid not in told]
+    if len(others) > ALL_UP_TO:
+        return rng.sample(fresh, min(FAN_OUT, len(fresh)))
+    again = [hid for hid in others if hid in told]
+    return [*fresh, *rng.sample(again, min(PASS_ON, len(again)))]
+
+
+def merge_told(told: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*more, *told)))[:MAX_TOLD]
+
+
+class _Parcel:
+    """What waits for one host, the newest body a key. ``told`` goes with it."""
+
+    __slots__ = ("objects", "overflowed", "told")
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.told: tuple[str, ...] = ()
+        self.overflowed = False
+
+
+class Flood:
+    """The bookkeeping of one host, in bounded memory. Called from one thread."""
+
+    def __init__(self) -> None:
+        self._holders: dict[bytes, set[str]] = {}
+        self._waiting: dict[str, _Parcel] = {}
+        self._under_way: dict[str, tuple[Object, ...]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Objects that still have to go to some host, counted for each."""
+        return sum(len(parcel.objects) for parcel in self._waiting.values())
+
+    def note_held(self, hid: str, objects: Iterable[Object]) -> None:
+        """That host has these: it sent them, or it said so."""
+        for _, body in objects:
+            name = _name(body)
+            holders = self._holders.pop(name, set())
+            holders.add(hid)
+            self._holders[name] = holders
+        while len(self._holders) > MAX_REMEMBERED:
+            del self._holders[next(iter(self._holders))]
+
+    def add(self, objects: Sequence[Object], targets: Iterable[str], told: tuple[str, ...] = ()) -> None:
+        """Let these wait for ``targets``, except for those that have them."""
+        for hid in targets:
+            under_way = set(self._under_way.get(hid, ()))
+            wanted = [item for item in objects if item not in under_way and not self._holds(hid, item)]
+            if not wanted:
+                continue
+            parcel = self._waiting.setdefault(hid, _Parcel())
+            parcel.objects.update(wanted)
+            parcel.told = merge_told(parcel.told, told)
+            while len(parcel.objects) > MAX_WAITING:
+                del parcel.objects[next(iter(parcel.objects))]
+                parcel.overflowed = True
+
+    def take(self, hid: str) -> tuple[tuple[Object, ...], tuple[str, ...]]:
+        """The next offer to a host and whom it need not tell; nothing while one is under way."""
+        parcel = self._waiting.get(hid)
+        if parcel is None or hid in self._under_way:
+            return (), ()
+        batch: list[Object] = []
+        size = 0
+        for key, body in parcel.objects.items():
+            if batch and (len(batch) == MAX_OFFER_OBJECTS or size + len(body) > MAX_OFFER_BYTES):
+                break
+            batch.append((key, body))
+            size += len(body)
+        for key, _ in batch:
+            del parcel.objects[key]
+        if not parcel.objects and not parcel.overflowed:
+            del self._waiting[hid]
+        self._under_way[hid] = tuple(batch)
+        return tuple(batch), parcel.told
+
+    def delivered(self, hid: str) -> bool:
+        """The offer under way was answered -> True when more was dropped than waits: compare all."""
+        self.note_held(hid, self._under_way.pop(hid, ()))
+        parcel = self._waiting.get(hid)
+        if parcel is None or parcel.objects or not parcel.overflowed:
+            return False
+        del self._waiting[hid]
+        return True
+
+    def failed(self, hid: str) -> None:
+        """The offer under way came to nothing: it waits again, unless newer bodies do."""
+        again = self._under_way.pop(hid, ())
+        parcel = self._waiting.setdefault(hid, _Parcel())
+        parcel.objects = {**dict(again), **parcel.objects}
+
+    def waiting_hids(self) -> list[str]:
+        """Hosts that something waits for and no offer is under way to."""
+        return [hid for hid in self._waiting if hid not in self._under_way]
+
+    def count_holders(self, objects: Sequence[Object]) -> int:
+        """Hosts that are known to have all of these."""
+        holders = [self._holders.get(_name(body), set()) for _, body in objects]
+        return len(set.intersection(*holders)) if holders else 0
+
+    def keep_only(self, hids: Collection[str]) -> None:
+        """Forget what waits for hosts that are gone."""
+        for hid in [hid for hid in self._waiting if hid not in hids]:
+            del self._waiting[hid]
+
+    def _holds(self, hid: str, item: Object) -> bool:
+        return hid in self._holders.get(_name(item[1]), ())
+
+
+def _name(body: bytes) -> bytes:
+    return hashlib.sha256(body).digest()[:16]

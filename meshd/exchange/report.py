@@ -1,0 +1,113 @@
+"""What the exchange counts and says: its part of the Status, and its conditions. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from meshd.exchange.talk import WITNESS_OUTCOMES, WitnessReport
+from meshd.model.condition import Condition, Severity
+
+PUSH_OUTCOMES: Final = ("new", "known", "refused", "unknown", "failed")
+RECEIVED_OUTCOMES: Final = ("new", "known", "refused", "unknown")
+REMEMBERED_SECONDS: Final = 600.0
+"""A host that has not been asked again for so long says nothing about now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeFigures:
+    """Counters since the start, and the newest answer of each witness. Times are unix seconds."""
+
+    listening: tuple[tuple[str, int], ...]
+    requests: Mapping[str, int]
+    pushes: Mapping[str, int]
+    received: Mapping[str, int]
+    witnesses: Mapping[str, int]
+    waiting: int
+    witnessed_at: float | None
+    agrees: bool | None
+    reports: tuple[WitnessReport, ...]
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts, the newest report of each witness, and who handed us lies. Used from one thread."""
+
+    pushes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(PUSH_OUTCOMES, 0)))
+    received: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(RECEIVED_OUTCOMES, 0)))
+    witnesses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(WITNESS_OUTCOMES, 0)))
+    reports: dict[str, WitnessReport] = field(default_factory=dict)
+    lies: dict[str, tuple[float, str]] = field(default_factory=dict)
+    witnessed_at: float | None = None
+    agrees: bool | None = None
+
+    def note_round(self, reports: Iterable[WitnessReport], now: float) -> None:
+        """The answers of one round. Silence says nothing and leaves the last word standing."""
+        spoken = []
+        for report in reports:
+            self.witnesses[report.outcome] += 1
+            if report.outcome != "silent":
+                self.reports[report.hid] = report
+                spoken.append(report)
+            if report.gained.forged:
+                self.lies[report.hid] = (now, report.gained.forged)
+        if spoken:
+            self.witnessed_at = now
+            self.agrees = all(is_agreement(report) for report in spoken)
+
+    def forget(self, members: Iterable[str], now: float) -> None:
+        """Hosts that are gone, and words that are old."""
+        kept = set(members)
+        self.reports = {
+            hid: report for hid, report in self.reports.items()
+            if hid in kept and now - report.at < REMEMBERED_SECONDS
+        }
+        self.lies = {
+            hid: (at, text) for hid, (at, text) in self.lies.items()
+            if hid in kept and now - at < REMEMBERED_SECONDS
+        }
+
+    def suspects(self) -> list[str]:
+        """Witnesses whose last word was not agreement: to be asked again first."""
+        return sorted(hid for hid, report in self.reports.items() if not is_agreement(report))
+
+    def conditions(self, names: Mapping[str, str]) -> tuple[Condition, ...]:
+        """``names``: by hid."""
+        found = [self._of_report(report) for report in self.reports.values()]
+        lies = [
+            Condition(
+                code="exchange_object_refused",
+                severity=Severity.WARNING,
+                subject=names.get(hid, hid),
+                text=f"{names.get(hid, hid)} handed over what does not verify: {text}; "
+                "what was held before stays in force: find out what runs on that host",
+            )
+            for hid, (_, text) in self.lies.items()
+        ]
+        return (*(condition for condition in found if condition is not None), *lies)
+
+    def _of_report(self, report: WitnessReport) -> Condition | None:
+        if report.outcome == "differed":
+            more = f" (and {len(report.splits) - 1} more)" if len(report.splits) > 1 else ""
+            return Condition(
+                code="registry_split_view",
+                severity=Severity.CRITICAL,
+                subject=report.name,
+                text=f"{report.why}{more}: somebody shows this host and {report.name} two registries; "
+                "hosts hand each other what they hold, so both know everything that verifies",
+            )
+        if report.outcome in ("unproven", "invalid"):
+            return Condition(
+                code="witness_refuted",
+                severity=Severity.WARNING,
+                subject=report.name,
+                text=f"{report.name} says what it cannot prove: {report.why}",
+            )
+        return None
+
+
+def is_agreement(report: WitnessReport) -> bool:
+    """True when both hold the same now."""
+    return report.outcome in ("agreed", "ahead", "behind")

@@ -1,0 +1,170 @@
+"""Two things that one host does with another: compare what both hold, and ask it as a witness.
+
+Blocking, for a thread of its own; every wait has an end.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from meshd.errors import RegistryError, StoreError
+from meshd.exchange.client import ExchangeClient
+from meshd.exchange.desk import Accepted, Desk
+from meshd.exchange.inventory import position
+from meshd.exchange.messages import (
+    MAX_TOLD,
+    NONCE_HEX_DIGITS,
+    Inventory,
+    Object,
+    ObjectsPage,
+    ObjectsRequest,
+    Offer,
+)
+from meshd.exchange.witness import Split, open_testimony
+from meshd.model.host import Host
+from meshd.model.network import IPAddress
+
+MAX_PAGES: Final = 160
+
+WitnessOutcome = Literal["agreed", "behind", "ahead", "differed", "unproven", "invalid", "silent"]
+WITNESS_OUTCOMES: Final[tuple[WitnessOutcome, ...]] = (
+    "agreed", "behind", "ahead", "differed", "unproven", "invalid", "silent",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partner:
+    """A host of the mesh, where it is reached and from where."""
+
+    hid: str
+    name: str
+    identity_key: bytes
+    address: IPAddress
+    source: IPAddress | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Gained:
+    """What a comparison brought: ``fresh`` to us, ``given`` objects to the other host.
+
+    ``failure``: why it ended early, or empty; what was gained before counts all the same.
+    """
+
+    fresh: list[Object] = field(default_factory=list)
+    given: int = 0
+    forged: str = ""
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessReport:
+    """``at``: unix seconds. ``why``: for people, when it is not "agreed"."""
+
+    hid: str
+    name: str
+    at: float
+    outcome: WitnessOutcome
+    why: str = ""
+    splits: tuple[Split, ...] = ()
+    gained: Gained = field(default_factory=Gained)
+
+
+def mesh_places(host: Host) -> tuple[IPAddress, ...]:
+    """Where a host listens, and what it calls from; the first one is what others call."""
+    return tuple(dict.fromkeys((host.link_address, host.addresses[0])))
+
+
+def partner_of(host: Host, address: IPAddress, source: IPAddress | None) -> Partner:
+    return Partner(
+        hid=host.hid, name=host.name, identity_key=host.identity_key, address=address, source=source
+    )
+
+
+def reconcile(desk: Desk, client: ExchangeClient, partner: Partner) -> Gained:
+    """Hand each other what the other lacks. Never raises."""
+    def ask(request: ObjectsRequest) -> ObjectsPage:
+        return client.objects(partner.address, partner.source, request)
+
+    gained = Gained()
+    try:
+        theirs = fetch(desk, ask, gained)
+        for batch in desk.batches(theirs) if theirs is not None else ():
+            client.offer(partner.address, partner.source, Offer(objects=batch))
+            gained.given += len(batch)
+    except (StoreError, RegistryError) as error:
+        gained.failure = str(error)
+    return gained
+
+
+def fetch(
+    desk: Desk, ask: Callable[[ObjectsRequest], ObjectsPage], gained: Gained
+) -> Inventory | None:
+    """Page after page of what we lack, noted in ``gained`` -> what the other end holds.
+
+    Whoever answers cannot go on for ever: each page continues after the last one, and one
+    without anything genuine ends it.
+    """
+    theirs, after = None, ""
+    have = desk.inventory()
+    for _ in range(MAX_PAGES):
+        page = ask(ObjectsRequest(have=have, after=after))
+        theirs = theirs or page.have
+        keys = [key for key, _ in page.objects]
+        if not keys or (after and min(map(position, keys)) <= position(after)):
+            break
+        accepted = desk.accept(page.objects)
+        gained.fresh += accepted.fresh
+        gained.forged = accepted.forged or gained.forged
+        if not page.more or not _is_progress(accepted):
+            break
+        after = max(keys, key=position)
+    return theirs
+
+
+def ask_witness(desk: Desk, client: ExchangeClient, partner: Partner, *, now: float) -> WitnessReport:
+    """Ask one host what it holds and is shown; fetch what it has more, give what it lacks. Never raises."""
+    def report(
+        outcome: WitnessOutcome, why: str = "", splits: tuple[Split, ...] = (), gained: Gained | None = None
+    ) -> WitnessReport:
+        return WitnessReport(
+            hid=partner.hid, name=partner.name, at=now, outcome=outcome, why=why, splits=splits,
+            gained=gained or Gained(),
+        )
+
+    nonce = secrets.token_hex(NONCE_HEX_DIGITS // 2)
+    try:
+        body = client.witness(partner.address, partner.source, nonce)
+    except StoreError as error:
+        return report("silent", str(error))
+    except RegistryError as error:
+        return report("invalid", str(error))
+    try:
+        testimony = open_testimony(
+            body, mesh=desk.mesh_id, hid=partner.hid, nonce=nonce, identity_key=partner.identity_key
+        )
+    except RegistryError as error:
+        return report("invalid", str(error))
+    first = desk.judge(testimony, partner.name)
+    gained = Gained() if first.held.equal else reconcile(desk, client, partner)
+    splits = (*first.held.splits, *first.views)
+    if splits:
+        return report("differed", splits[0].text, splits, gained)
+    still_ahead = desk.judge(testimony, partner.name).held.ahead
+    if still_ahead:
+        why = f"{', '.join(still_ahead)}: {gained.failure or 'not handed over'}"
+        return report("unproven", why, (), gained)
+    if first.held.ahead or gained.fresh:
+        return report("ahead", f"{len(gained.fresh)} objects fetched", (), gained)
+    return report("agreed" if first.held.equal else "behind", gained.failure, (), gained)
+
+
+def told_by(own_hid: str, told: tuple[str, ...]) -> tuple[str, ...]:
+    """The list that goes with an offer: who is told already, the teller included."""
+    return tuple(dict.fromkeys((own_hid, *told)))[:MAX_TOLD]
+
+
+def _is_progress(accepted: Accepted) -> bool:
+    return any(outcome in ("new", "known") for outcome in accepted.outcomes)

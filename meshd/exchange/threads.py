@@ -1,0 +1,39 @@
+"""One blocking call in a thread of its own, which ends with it.
+
+A pool would keep its threads, and so their stacks, in a daemon that mostly waits; and Python
+waits for a pool's threads before it exits, which is not worth anybody's while here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What ``call`` returns or raises. When the waiting is cancelled, the call ends unheard."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def tell(set_outcome: Callable[[Any], None], outcome: Any) -> None:
+        if not future.done():
+            set_outcome(outcome)
+
+    def run() -> None:
+        set_outcome: Callable[[Any], None] = future.set_result
+        outcome: Any
+        try:
+            outcome = call(*args, **kwargs)
+        except BaseException as error:
+            set_outcome, outcome = future.set_exception, error
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(tell, set_outcome, outcome)
+
+    threading.Thread(target=run, name="exchange-call", daemon=True).start()
+    return await future

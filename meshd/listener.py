@@ -1,0 +1,204 @@
+"""The standard library's HTTP server, several addresses at once, that nobody can hold up.
+
+``wsgiref`` answers the requests. What is added are bounds: on the connections of all and of one
+client, and on how long one may last, however slowly its bytes come. A client that may not be
+served is turned away before a byte of it is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from socketserver import ThreadingMixIn
+from typing import Any, Final
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from meshd.errors import BackendError
+
+SILENCE_SECONDS: Final = 10.0
+_STOP_TIMEOUT_SECONDS: Final = 5.0
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionLimits:
+    """``total`` and ``each``: open connections of all clients and of one address.
+
+    ``seconds``: the life of one connection, from its first byte to the last of the answer.
+    """
+
+    total: int = 32
+    each: int = 8
+    seconds: float = 30.0
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = SILENCE_SECONDS
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """A request is no event."""
+
+
+class _Doors:
+    """Who is in. Entered by the accepting thread, left by the thread of the connection."""
+
+    def __init__(self, limits: ConnectionLimits, admits: Callable[[str], bool]) -> None:
+        self._limits = limits
+        self._admits = admits
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, tuple[str, float]] = {}
+        self._each: Counter[str] = Counter()
+
+    def enter(self, connection: socket.socket, address: str) -> bool:
+        with self._lock:
+            if len(self._open) >= self._limits.total or self._each[address] >= self._limits.each:
+                return False
+        if not self._admits(address):
+            return False
+        with self._lock:
+            self._each[address] += 1
+            self._open[connection] = (address, time.monotonic() + self._limits.seconds)
+        return True
+
+    def leave(self, connection: socket.socket) -> None:
+        with self._lock:
+            address, _ = self._open.pop(connection, ("", 0.0))
+            self._each[address] -= 1
+            if self._each[address] <= 0:
+                del self._each[address]
+
+    def end_overdue(self) -> float | None:
+        """Cut those whose time is over -> seconds until the next is due; None: nobody is in."""
+        now = time.monotonic()
+        with self._lock:
+            for connection, (_, ends_at) in self._open.items():
+                if ends_at <= now:
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
+            left = [ends_at - now for _, ends_at in self._open.values()]
+        # One that was just cut leaves as soon as its thread notices.
+        return max(min(left), 0.1) if left else None
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    timeout = 0
+    # A connection over the backlog is tried again only after a second.
+    request_queue_size = 64
+
+    def __init__(self, address: str, port: int, doors: _Doors) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.doors = doors
+        super().__init__((address, port), _Handler)
+        self.socket.setblocking(False)
+
+    def server_bind(self) -> None:
+        """Without http.server's reverse look-up of the address."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind(self.server_address)
+        self.server_address = self.socket.getsockname()
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self.doors.enter(request, client_address[0])
+
+    def shutdown_request(self, request: Any) -> None:
+        self.doors.leave(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away or said nothing is no event either."""
+
+
+class WsgiListener:
+    """One thread waits on all addresses; each request has a short-lived one of its own.
+
+    ``admits`` is asked with a client's address, in the waiting thread, before anything is read.
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        listen: Iterable[tuple[str, int]],
+        *,
+        name: str,
+        limits: ConnectionLimits,
+        admits: Callable[[str], bool] = lambda address: True,
+    ) -> None:
+        self._application = application
+        self._listen = tuple(listen)
+        self._name = name
+        self._doors = _Doors(limits, admits)
+        self._servers: list[_Server] = []
+        self._wake: socket.socket | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """Addresses and ports that are listened on."""
+        return tuple((server.server_name, server.server_port) for server in self._servers)
+
+    def start(self) -> None:
+        """Raises BackendError when one of the addresses cannot be had; then none is open."""
+        try:
+            for address, port in self._listen:
+                self._servers.append(self._open(address, port))
+        except BackendError:
+            self._close_servers()
+            raise
+        for server in self._servers:
+            server.set_app(self._application)
+        ours, theirs = socket.socketpair()
+        self._wake = ours
+        self._thread = threading.Thread(
+            target=_serve, args=(tuple(self._servers), self._doors, theirs), name=self._name, daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening; a request under way is finished by its own thread."""
+        if self._wake is not None:
+            self._wake.close()
+            self._wake = None
+        if self._thread is not None:
+            self._thread.join(_STOP_TIMEOUT_SECONDS)
+            self._thread = None
+        self._close_servers()
+
+    def _open(self, address: str, port: int) -> _Server:
+        try:
+            return _Server(address, port, self._doors)
+        except OSError as error:
+            url = f"http://{render_place(address, port)}"
+            raise BackendError(f"{self._name}: cannot listen on {url}: {error.strerror}") from None
+
+    def _close_servers(self) -> None:
+        for server in self._servers:
+            server.server_close()
+        self._servers.clear()
+
+
+def render_place(address: str, port: int) -> str:
+    """Address and port as a URL has them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _serve(servers: tuple[_Server, ...], doors: _Doors, wake: socket.socket) -> None:
+    """Until the other end of ``wake`` is closed."""
+    with selectors.DefaultSelector() as selector, wake:
+        selector.register(wake, selectors.EVENT_READ)
+        for server in servers:
+            selector.register(server, selectors.EVENT_READ, server)
+        while True:
+            for key, _ in selector.select(doors.end_overdue()):
+                if key.data is None:
+                    return
+                key.data.handle_request()

@@ -1,0 +1,260 @@
+"""The next root document: who is added, retired or cut, and what would follow from it. Pure.
+
+Nothing here signs. A root that is built here is judged like any other one: by ``parse_root`` for
+what it says, by ``RootChain.advance`` for who signed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from meshd.errors import RegistryError
+from meshd.model.network import IPNetwork, network_key, overlaps, parse_network
+from meshd.registry.canonical import encode
+from meshd.registry.document import RetiredKey, Role, Root, RootKey, Thresholds, parse_root_payload
+from meshd.registry.ledger import Ledger
+from meshd.registry.logs import AdminLog
+from meshd.registry.reducer import EffectiveGrant, reduce_members
+from meshd.registry.root import RootChain
+from meshd.registry.signer import build_root_key
+from meshd.registry.statement import LogEntry
+
+MIN_ID_DIGITS: Final = 4
+MAX_LOST_SHARE: Final = 0.2
+
+
+def build_successor(chain: RootChain, *, now: float, **changes: Any) -> Root:
+    """Root N+1 with these fields changed. RegistryError when it would make no sense in itself."""
+    root = msgspec.structs.replace(
+        chain.root, version=chain.version + 1, prev=chain.fingerprint, created_at=int(now), **changes
+    )
+    chain.check_successor(parse_root_payload(encode(root)))
+    return root
+
+
+def find_key(root: Root, text: str, *, retired: bool = False) -> str:
+    """The kid that a name, or at least four digits of a kid, means; RegistryError for none or several."""
+    entries: dict[str, RootKey | RetiredKey] = {**root.keys, **(root.retired if retired else {})}
+    found = [kid for kid, entry in entries.items() if entry.name == text]
+    if not found and len(text) >= MIN_ID_DIGITS:
+        found = [kid for kid in entries if kid.startswith(text.lower())]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RegistryError(f"key {text!r}: {', '.join(sorted(found))} are meant by it; name one of these")
+    names = ", ".join(sorted({entry.name for entry in entries.values()}))
+    raise RegistryError(f"key {text[:80]!r}: not in root {root.version}, which names {names}")
+
+
+def add_key(
+    chain: RootChain, *, public: bytes, kid: str, name: str, role: Role, now: float,
+    pools: Sequence[IPNetwork] = (), split: bool = False,
+) -> Root:
+    """Name a further key. ``split``: take its pools out of those of others where they overlap."""
+    root = chain.root
+    known = root.keys.get(kid) or root.retired.get(kid)
+    if known is not None:
+        raise RegistryError(f"key {kid[:8]}: root {root.version} knows it already, as {known.name}")
+    entries: list[RootKey | RetiredKey] = [*root.keys.values(), *root.retired.values()]
+    for entry in entries:
+        if entry.name == name:
+            raise RegistryError(f"name {name!r}: root {root.version} has a key of that name: choose another")
+    keys = _make_room(root, kid, pools, split=split)
+    return build_successor(
+        chain, now=now, keys={**keys, kid: build_root_key(public, (role,), name, pools)}
+    )
+
+
+def change_pools(
+    chain: RootChain, kid: str, *, add: Sequence[IPNetwork], remove: Sequence[IPNetwork], split: bool,
+    now: float,
+) -> Root:
+    """Widen or narrow what an admin may grant. Hosts that it granted before keep what they have."""
+    entry = chain.root.keys[kid]
+    if "admin" not in entry.roles:
+        raise RegistryError(f"key {entry.name}: it is no admin key, so it has no pools")
+    pools = _networks(entry.pools)
+    for network in remove:
+        if not any(overlaps(network, pool) for pool in pools):
+            raise RegistryError(f"pool {network}: {entry.name} does not have it")
+        pools = _subtract(pools, network)
+    keys = _make_room(chain.root, kid, add, split=split)
+    keys[kid] = msgspec.structs.replace(entry, pools=_texts([*pools, *add]))
+    return build_successor(chain, now=now, keys=keys)
+
+
+def retire_admin(
+    chain: RootChain, kid: str, cut: tuple[int, str], *, now: float, heir: str | None = None
+) -> Root:
+    """An admin's log ends at ``cut``. ``heir``: the kid of the admin who gets its pools.
+
+    A retired admin can be cut once more, further back. The retired entry names every pool that the
+    admin ever had, as those of the newest root decide which of its grants count.
+    """
+    root = chain.root
+    if kid in root.retired:
+        moved = msgspec.structs.replace(root.retired[kid], cut=cut)
+        return build_successor(chain, now=now, retired={**root.retired, kid: moved})
+    entry = root.keys[kid]
+    if "admin" not in entry.roles:
+        raise RegistryError(f"key {entry.name}: it is no admin key: wgctl root remove-key takes it out")
+    keys = {other: value for other, value in root.keys.items() if other != kid}
+    if heir is not None:
+        successor = keys[heir]
+        if "admin" not in successor.roles:
+            raise RegistryError(f"key {successor.name}: it is no admin key, so it cannot have pools")
+        pools = _texts([*_networks(successor.pools), *_networks(entry.pools)])
+        keys[heir] = msgspec.structs.replace(successor, pools=pools)
+    retired = RetiredKey(key=entry.key, name=entry.name, pools=_pools_ever(chain, kid), cut=cut)
+    return build_successor(chain, now=now, keys=keys, retired={**root.retired, kid: retired})
+
+
+def remove_root_key(chain: RootChain, kid: str, *, now: float) -> Root:
+    """A key no longer signs roots. One that is an admin key too stays as such."""
+    entry = chain.root.keys[kid]
+    if "root" not in entry.roles:
+        raise RegistryError(f"key {entry.name}: it is no root key: wgctl admin retire ends an admin")
+    keys = {other: value for other, value in chain.root.keys.items() if other != kid}
+    if "admin" in entry.roles:
+        keys[kid] = msgspec.structs.replace(entry, roles=("admin",))
+    return build_successor(chain, now=now, keys=keys)
+
+
+def change_thresholds(chain: RootChain, *, root: int | None, admin: int | None, now: float) -> Root:
+    old = chain.root.thresholds
+    thresholds = Thresholds(
+        root=old.root if root is None else root, admin=old.admin if admin is None else admin
+    )
+    return build_successor(chain, now=now, thresholds=thresholds)
+
+
+def replace_keys(
+    chain: RootChain, logs: Mapping[str, AdminLog], lost: Iterable[str], *, name: str,
+    admin: bytes, admin_kid: str, root: bytes, root_kid: str, now: float,
+) -> Root:
+    """New keys for lost ones: root keys vanish, admins are retired at their newest known statement and
+    the new admin, called ``name``, gets their pools."""
+    old = chain.root
+    keys, retired = dict(old.keys), dict(old.retired)
+    pools: list[IPNetwork] = []
+    for kid in sorted(lost):
+        entry = keys.pop(kid)
+        if "admin" in entry.roles:
+            pools += _networks(entry.pools)
+            retired[kid] = RetiredKey(
+                key=entry.key, name=entry.name, pools=_pools_ever(chain, kid), cut=newest_cut(logs[kid])
+            )
+    keys[admin_kid] = build_root_key(admin, ("admin",), name, pools)
+    keys[root_kid] = build_root_key(root, ("root",), f"{name}-root", ())
+    return build_successor(chain, now=now, keys=keys, retired=retired)
+
+
+def newest_cut(log: AdminLog) -> tuple[int, str]:
+    """The end of a whole and unforked log. RegistryError when which statement that is must be decided."""
+    if log.forked_at is not None:
+        raise RegistryError(
+            f"log of {log.kid[:8]}: statement {log.forked_at} was signed twice: say which branch is good: "
+            "wgctl admin cut NAME --at STATEMENT"
+        )
+    if log.missing is not None:
+        raise RegistryError(
+            f"log of {log.kid[:8]}: {log.missing} is missing: get it from another store first, or cut the "
+            "log: wgctl admin cut NAME --at STATEMENT"
+        )
+    head = log.head
+    return (head.statement.seq, head.hash) if head is not None else (0, "")
+
+
+def find_cut(entries: Iterable[LogEntry], kid: str, text: str) -> tuple[int, str]:
+    """The last good statement of a log by its number or the first digits of its hash; ``0``: none is."""
+    if text == "0":
+        return (0, "")
+    own = [entry for entry in entries if entry.statement.by == kid]
+    found = [entry for entry in own if str(entry.statement.seq) == text]
+    if not found and len(text) >= MIN_ID_DIGITS:
+        found = [entry for entry in own if entry.hash.startswith(text.lower())]
+    if len(found) == 1:
+        return found[0].statement.seq, found[0].hash
+    if found:
+        hashes = ", ".join(entry.hash[:12] for entry in found)
+        raise RegistryError(f"statement {text}: {kid[:8]} signed several ({hashes}); name one by its hash")
+    raise RegistryError(f"statement {text[:80]!r}: no such number or hash in the log of {kid[:8]}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """What a root would do to the hosts: by name those that fall away, come back, or change."""
+
+    before: int
+    lost: tuple[str, ...]
+    gained: tuple[str, ...]
+    changed: tuple[str, ...]
+
+    @property
+    def is_unsafe(self) -> bool:
+        """More than a fifth of the hosts would fall away."""
+        return len(self.lost) > MAX_LOST_SHARE * self.before
+
+
+def foresee(ledger: Ledger, root: Root) -> Effects:
+    """What the hosts would be if ``root`` were in force now."""
+    chain = ledger.chain
+    following = RootChain(roots=(*chain.roots, parse_root_payload(encode(root))))
+    old, new = ledger.reduction(), reduce_members(following, ledger.entries())
+
+    def names(hids: Iterable[str], effective: Mapping[str, EffectiveGrant]) -> tuple[str, ...]:
+        return tuple(sorted(effective[hid].grant.name for hid in hids))
+
+    stay = old.placed.keys() & new.placed.keys()
+    changed = [hid for hid in stay if old.effective[hid].entry.hash != new.effective[hid].entry.hash]
+    return Effects(
+        before=len(old.placed),
+        lost=names(old.placed.keys() - new.placed.keys(), old.effective),
+        gained=names(new.placed.keys() - old.placed.keys(), new.effective),
+        changed=names(changed, new.effective),
+    )
+
+
+def _make_room(root: Root, kid: str, pools: Sequence[IPNetwork], *, split: bool) -> dict[str, RootKey]:
+    """The keys, those of others without what overlaps ``pools``; RegistryError where that was not asked."""
+    keys = dict(root.keys)
+    for network in pools:
+        for other, entry in keys.items():
+            clash = [pool for pool in _networks(entry.pools) if overlaps(pool, network)]
+            if other == kid or not clash:
+                continue
+            if not split:
+                raise RegistryError(
+                    f"pool {network} overlaps pool {clash[0]} of {entry.name}: choose another one, or "
+                    "--split to take it out of there"
+                )
+            rest = _texts(_subtract(_networks(entry.pools), network))
+            keys[other] = msgspec.structs.replace(entry, pools=rest)
+    return keys
+
+
+def _subtract(pools: Iterable[IPNetwork], network: IPNetwork) -> list[IPNetwork]:
+    rest: list[IPNetwork] = []
+    for pool in pools:
+        if not overlaps(pool, network):
+            rest.append(pool)
+        elif network.prefixlen > pool.prefixlen:
+            rest += pool.address_exclude(network)  # type: ignore[arg-type]  # one family, as they overlap
+    return rest
+
+
+def _pools_ever(chain: RootChain, kid: str) -> tuple[str, ...]:
+    held = [root.root.keys[kid].pools for root in chain.roots if kid in root.root.keys]
+    return _texts(_networks(text for pools in held for text in pools))
+
+
+def _networks(texts: Iterable[str]) -> list[IPNetwork]:
+    return [parse_network(text) for text in texts]
+
+
+def _texts(networks: Iterable[IPNetwork]) -> tuple[str, ...]:
+    return tuple(str(network) for network in sorted(set(networks), key=network_key))

@@ -1,0 +1,76 @@
+"""Running the system's tools: what a hang, a flood, a missing program and a leaky message end as."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from meshd.backend import runner as runner_module
+from meshd.backend.runner import Finished, ToolRunner
+from meshd.errors import BackendError
+
+SECRET = "/MOa1XJrewMM6fTuXJY59DJxhI5uUaeRxqcoBqJFOQY="
+
+
+def tool(directory: Path, script: str) -> ToolRunner:
+    path = directory / "tool"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return ToolRunner({"tool": path})
+
+
+def test_arguments_input_both_outputs_and_the_exit_code(tmp_path: Path) -> None:
+    done = tool(tmp_path, 'echo "$#:$1"; cat; echo no >&2; exit 7').run("tool", ["a b;c"], stdin=b"in")
+    assert (done.stdout, done.stderr, done.exit_code) == (b"1:a b;c\nin", b"no\n", 7)
+
+
+def test_the_environment_is_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IFCONFIG_FORMAT", "inet:cidr")
+    lines = tool(tmp_path, "env").run("tool", []).stdout.decode().splitlines()
+    assert {"LC_ALL=C", "WG_ENDPOINT_RESOLUTION_RETRIES=0"} <= set(lines)
+    assert not any(line.startswith("IFCONFIG_FORMAT") for line in lines)
+
+
+def test_a_hang_ends_in_an_error_that_names_the_command(tmp_path: Path) -> None:
+    marker = tmp_path / "pid"
+    runner = tool(tmp_path, f"echo $$ > {marker}; exec sleep 600")
+    with pytest.raises(BackendError, match=r"tool wg0 destroy: no end within 0\.3 s"):
+        runner.run("tool", ["wg0", "destroy"], timeout_seconds=0.3)
+    assert not Path(f"/proc/{marker.read_text().strip()}").exists()
+
+
+def test_a_program_that_closes_its_outputs_and_stays_is_a_hang_too(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match="no end within"):
+        tool(tmp_path, "exec >&- 2>&-; exec sleep 600").run("tool", [], timeout_seconds=0.3)
+
+
+def test_input_and_output_larger_than_any_pipe_do_not_block_each_other(tmp_path: Path) -> None:
+    data = bytes(3 << 20)
+    assert tool(tmp_path, "cat").run("tool", [], stdin=data).stdout == data
+
+
+def test_a_program_that_does_not_read_its_input_may_end(tmp_path: Path) -> None:
+    assert tool(tmp_path, "exit 1").run("tool", [], stdin=bytes(3 << 20)).exit_code == 1
+
+
+def test_endless_output_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "MAX_OUTPUT_BYTES", 1 << 20)
+    with pytest.raises(BackendError, match="more than 1048576 bytes"):
+        tool(tmp_path, "exec cat /dev/zero").run("tool", [])
+
+
+def test_a_missing_program_and_a_relative_path_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=r"tool.*/tool: No such file"):
+        ToolRunner({"tool": tmp_path / "tool"}).run("tool", [])
+    with pytest.raises(BackendError, match="absolute"):
+        ToolRunner({"tool": Path("tool")})
+
+
+def test_no_key_gets_into_an_error_or_a_repr() -> None:
+    said = f"Line unrecognized: `PresharedKey={SECRET}'\nConfiguration parsing error\n"
+    done = Finished(tool="wg", exit_code=1, stdout=SECRET.encode(), stderr=said.encode())
+    text = str(done.refusal("set peers of wg0"))
+    assert "Configuration parsing error" in text
+    assert SECRET[:20] not in text + repr(done)

@@ -1,0 +1,201 @@
+"""The ``meshd`` command: enroll, join, and one clear line with the right exit code for what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from meshes import NOW, SignedMesh
+
+from meshd.backend.memory import MemoryBackend
+from meshd.daemon import wiring
+from meshd.daemon.main import main
+from meshd.errors import BackendError
+from meshd.model.network import parse_network
+from meshd.registry.bundle import build_bundle, parse_request, render_bundle
+from meshd.registry.layout import host_key
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "meshd.toml"
+    path.write_text(
+        f'state_dir = "{tmp_path}/state"\nrun_dir = "{tmp_path}/run"\n'
+        '[host]\nendpoints = ["198.18.0.9:51820"]\n[jails]\nnetworks = ["10.17.9.0/24"]\n'
+    )
+    return path
+
+
+@pytest.fixture
+def run(config: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr("time.time", lambda: NOW)
+
+    def call(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(main, ["--config", str(config), *arguments], input=stdin)
+
+    return call
+
+
+@pytest.fixture
+def mesh() -> SignedMesh:
+    mesh = SignedMesh.create()
+    mesh.add("tesla", jails=("10.17.1.0/24",))
+    return mesh
+
+
+def bundle_for(run: Run, mesh: SignedMesh, name: str = "newton") -> str:
+    """Enroll this host, grant it, and bundle what it needs."""
+    request = parse_request(run("enroll", "--name", name).stdout)
+    key, body = mesh.signer.grant(
+        now=NOW, hid=request.hid, identity=request.identity, name=name,
+        networks=[parse_network("10.17.9.0/24")],
+    )
+    mesh.objects[key] = body
+    mesh.offer(host_key(request.hid), request.record_body)
+    return render_bundle(build_bundle(mesh.ledger, request.hid))
+
+
+def only_line(result: Result) -> str:
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("meshd: error: "), lines
+    return lines[0]
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_host_enrolls_joins_and_is_brought_up_from_its_cache(
+    run: Run, mesh: SignedMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = MemoryBackend()
+    monkeypatch.setattr(wiring, "open_backend", lambda *_, **__: backend)
+    joined = run("join", "-", stdin=bundle_for(run, mesh))
+    assert joined.exit_code == 0 and "joined test as newton" in joined.stdout
+    first, second = run("bring-up"), run("bring-up")
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "applied" in first.stdout and "1 peers" in first.stdout
+    assert "unchanged" in second.stdout
+    device = backend.observe("wg0").device
+    assert device is not None and set(device.peers) == {mesh.hosts["tesla"].wireguard.public()}
+
+
+def test_the_keys_of_an_enrolled_host_are_its_own_and_stay(run: Run, tmp_path: Path) -> None:
+    first, second = run("enroll", "--name", "newton"), run("enroll", "--name", "newton")
+    assert parse_request(first.stdout).hid == parse_request(second.stdout).hid
+    for name in ("identity.key", "wireguard.key"):
+        path = tmp_path / "state" / name
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.read_text().strip() not in first.stdout + first.stderr
+
+
+def test_joining_again_adds_and_takes_nothing_away(run: Run, mesh: SignedMesh, tmp_path: Path) -> None:
+    old = bundle_for(run, mesh)
+    assert run("join", "-", stdin=old).exit_code == 0
+    mesh.add("bohr")
+    hid = parse_request(run("enroll", "--name", "newton").stdout).hid
+    newer = render_bundle(build_bundle(mesh.ledger, hid))
+    assert run("join", "-", stdin=newer).exit_code == 0
+    before = snapshot(tmp_path / "state" / "registry")
+    assert run("join", "-", stdin=old).exit_code == 0
+    assert snapshot(tmp_path / "state" / "registry") == before
+
+
+def test_a_wrong_fingerprint_stops_the_join(run: Run, mesh: SignedMesh, tmp_path: Path) -> None:
+    text = bundle_for(run, mesh)
+    before = snapshot(tmp_path)
+    result = run("join", "-", "--fingerprint", "0123-4567-89ab-cdef-0123", stdin=text)
+    assert result.exit_code == 1 and "fingerprint" in only_line(result)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_bundle_of_another_host_or_another_mesh_is_refused(
+    run: Run, mesh: SignedMesh, tmp_path: Path
+) -> None:
+    text = bundle_for(run, mesh)
+    others = render_bundle(build_bundle(mesh.ledger, mesh.hosts["tesla"].hid))
+    result = run("join", "-", stdin=others)
+    assert result.exit_code == 2 and "made for host" in only_line(result)
+    assert run("join", "-", stdin=text).exit_code == 0
+    before = snapshot(tmp_path)
+    elsewhere = run("join", "-", stdin=bundle_for(run, SignedMesh.create()))
+    assert elsewhere.exit_code == 2 and "in mesh" in only_line(elsewhere)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("junk", ["", "{}", "not json", '{"format":"wg-meshd-bundle/1"}', "\u2028" * 10])
+def test_junk_is_no_bundle(run: Run, tmp_path: Path, junk: str) -> None:
+    run("enroll", "--name", "newton")
+    before = snapshot(tmp_path)
+    result = run("join", "-", stdin=junk)
+    assert result.exit_code == 1 and only_line(result)
+    assert snapshot(tmp_path) == before
+
+
+def test_every_early_step_says_which_step_is_missing(run: Run, config: Path, mesh: SignedMesh) -> None:
+    for verb in ("run", "bring-up"):
+        result = run(verb)
+        assert result.exit_code == 2 and "meshd enroll" in only_line(result)
+    text = bundle_for(run, mesh)
+    result = run("run")
+    assert result.exit_code == 2 and "meshd join" in only_line(result)
+    assert run("join", "-", stdin=text).exit_code == 0
+
+
+def test_no_wireguard_or_no_root_is_one_line(
+    run: Run, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BackendError("backend: user id 1000 seen, 0 expected: only root configures WireGuard")
+
+    monkeypatch.setattr(wiring, "open_backend", refuse)
+    run("join", "-", stdin=bundle_for(run, mesh))
+    for verb in ("run", "bring-up"):
+        result = run(verb)
+        assert result.exit_code == 1 and "only root" in only_line(result)
+
+
+def test_damaged_trust_state_is_fatal_and_not_replaced(run: Run, mesh: SignedMesh, tmp_path: Path) -> None:
+    run("join", "-", stdin=bundle_for(run, mesh))
+    trust = tmp_path / "state" / "registry" / "trust"
+    trust.write_bytes(trust.read_bytes()[:-7])
+    before = snapshot(tmp_path)
+    for verb in ("run", "bring-up"):
+        result = run(verb)
+        assert result.exit_code == 1 and "trust" in only_line(result)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_key_that_others_can_read_is_refused(run: Run, tmp_path: Path) -> None:
+    run("enroll", "--name", "newton")
+    (tmp_path / "state" / "identity.key").chmod(0o644)
+    result = run("check-config")
+    assert result.exit_code == 2 and "0644" in only_line(result)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["enroll"], "--name"),
+        (["join"], "BUNDLE"),
+        (["dance"], "dance"),
+        (["enroll", "--name", "No Label"], "No Label"),
+    ],
+)
+def test_wrong_arguments_are_named_and_change_nothing(
+    run: Run, tmp_path: Path, arguments: list[str], word: str
+) -> None:
+    before = snapshot(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2 and word in only_line(result)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
+    for verb in ("run", "check-config", "bring-up"):
+        result = CliRunner().invoke(main, ["--config", str(tmp_path / "none.toml"), verb])
+        assert result.exit_code == 2 and "none.toml" in only_line(result)

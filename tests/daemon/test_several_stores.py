@@ -1,0 +1,88 @@
+"""Which of several stores a daemon asks, and what it says about each."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from daemon_rig import Rig, build_rig, running
+from meshes import SignedMesh
+
+from meshd.store.memory import MemoryStore
+
+ROUNDS = 30
+
+
+@pytest.fixture
+def mesh() -> SignedMesh:
+    mesh = SignedMesh.create()
+    for name in ("tesla", "newton"):
+        mesh.add(name)
+    return mesh
+
+
+def full(mesh: SignedMesh, name: str) -> MemoryStore:
+    store = MemoryStore(name=name)
+    mesh.publish(store)
+    return store
+
+
+async def follow(rig: Rig, rounds: int) -> None:
+    for _ in range(rounds):
+        await rig.ask("poll")
+
+
+def test_a_dead_first_store_is_asked_now_and_then_and_not_in_every_round(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    dead, good = full(mesh, "dead"), full(mesh, "good")
+    dead.faults.unreachable = True
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(dead, good))
+
+    async def scenario() -> None:
+        async with running(rig):
+            await follow(rig, ROUNDS)
+            assert 0 < dead.calls["list"] <= ROUNDS // 5
+            assert await rig.codes() == {"store_down"}
+            assert [(store.url, store.up) for store in (await rig.status()).registry.stores] == [
+                ("memory:dead", False), ("memory:good", True),
+            ]
+
+    asyncio.run(scenario())
+
+
+def test_the_first_store_is_used_again_once_it_works_again(tmp_path: Path, mesh: SignedMesh) -> None:
+    first, second = full(mesh, "first"), full(mesh, "second")
+    first.faults.unreachable = True
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(first, second))
+
+    async def scenario() -> None:
+        async with running(rig):
+            await follow(rig, ROUNDS)
+            first.faults.unreachable = False
+            await follow(rig, ROUNDS)
+            assert await rig.codes() == set()
+            second.faults.unreachable = True
+            mesh.add("bohr")
+            mesh.publish(first)
+            await rig.apply()
+            assert len((await rig.status()).peers) == 2
+
+    asyncio.run(scenario())
+
+
+def test_every_store_is_looked_at_and_gets_this_hosts_record(tmp_path: Path, mesh: SignedMesh) -> None:
+    stores = [full(mesh, name) for name in ("one", "two", "three")]
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(*stores,))
+    own = f"v1/{mesh.mesh.chain.mesh_id}/host/{mesh.hosts['tesla'].hid}.json"
+    before = stores[0].get(own)
+
+    async def scenario() -> None:
+        async with running(rig):
+            await follow(rig, ROUNDS)
+            assert all(store.up for store in (await rig.status()).registry.stores)
+
+    asyncio.run(scenario())
+    bodies = {stored.body for store in stores if (stored := store.get(own)) is not None}
+    assert len(bodies) == 1 and before is not None and bodies != {before.body}

@@ -1,0 +1,71 @@
+"""sysctl(8), kldload(8), kldstat(8)."""
+
+from __future__ import annotations
+
+from .call import Call, Exit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .shapes import Host
+
+LOADABLE = ("if_wg", "pf")
+
+
+def run(host: Host, call: Call) -> int:
+    return {"sysctl": sysctl, "kldload": kldload, "kldstat": kldstat}[call.tool](host, call)
+
+
+def sysctl(host: Host, call: Call) -> int:
+    bare = "-n" in call.args
+    code = 0
+    for word in call.args:
+        name, assigned, value = word.partition("=")
+        if word.startswith("-"):
+            if word not in ("-n", "-q"):
+                raise call.not_imitated()
+        elif name not in host["sysctls"]:
+            code = 1
+            if "-q" not in call.args:
+                call.warn(f"sysctl: unknown oid '{name}'")
+        elif assigned:
+            code = max(code, assign(host, call, name, value))
+        else:
+            call.say(host["sysctls"][name] if bare else f"{name}: {host['sysctls'][name]}")
+    return code
+
+
+def assign(host: Host, call: Call, name: str, value: str) -> int:
+    if not call.privileged:
+        call.warn(f"sysctl: {name}={value}: Operation not permitted")
+        return 1
+    call.say(f"{name}: {host['sysctls'][name]} -> {value}")
+    host["sysctls"][name] = value
+    return 0
+
+
+def kldload(host: Host, call: Call) -> int:
+    for name in (word for word in call.args if not word.startswith("-")):
+        if name in host["modules"]:
+            if "-n" not in call.args:
+                raise Exit(1, f"kldload: can't load {name}: module already loaded or in kernel")
+        elif name in LOADABLE and name not in host["missing_modules"]:
+            if not call.privileged:
+                raise Exit(1, f"kldload: can't load {name}: Operation not permitted")
+            host["modules"].append(name)
+        else:
+            raise Exit(1, f"kldload: can't load {name}: No such file or directory")
+    return 0
+
+
+def kldstat(host: Host, call: Call) -> int:
+    """The module in if_wg.ko is called if_wg; a module named wg there is not."""
+    flags = "".join(word[1:] for word in call.args if word.startswith("-"))
+    names = [word for word in call.args if not word.startswith("-")]
+    if len(names) != 1 or not ("m" in flags or "n" in flags):
+        raise call.not_imitated()
+    if names[0].removesuffix(".ko") in host["modules"]:
+        if "q" not in flags:
+            raise call.not_imitated()
+        return 0
+    what = "module" if "m" in flags else "file"
+    raise Exit(1, "" if "q" in flags else f"kldstat: can't find {what} {names[0]}: No such file or directory")

@@ -1,0 +1,33 @@
+"""The imitation says what a FreeBSD said: text, stream and exit code of every command replayed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fakebsd import FakeBSD
+from transcript_replay import reason_left_out, replay
+
+EIGHT_FIBS = ["00-system.txt", "01-interface.txt", "02-peers.txt", "03-routes-8-fibs.txt"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "fibs", "equal", "left_out"),
+    [
+        pytest.param(EIGHT_FIBS, 8, 207, 7, id="eight-fibs"),
+        pytest.param(["04-routes-1-fib.txt"], 1, 31, 1, id="one-fib"),
+        pytest.param(["05-jails.txt"], 1, 31, 5, id="jails"),
+    ],
+)
+def test_every_command_is_answered_as_the_real_host_did(
+    tmp_path: Path, sources: list[str], fibs: int, equal: int, left_out: int
+) -> None:
+    host = FakeBSD(tmp_path / "host", fibs=fibs)
+    host.next_random_ports([25325])
+    host.retry_without_sleep()
+    outcome = replay(host, sources, tmp_path)
+    reasons = Counter(reason_left_out(entry.command) for entry in outcome.left_out)
+    print(f"{len(outcome.equal)} replayed equal, {len(outcome.left_out)} left out: {dict(reasons)}")
+    assert not outcome.differences, "\n".join(outcome.differences)
+    assert (len(outcome.equal), len(outcome.left_out)) == (equal, left_out)

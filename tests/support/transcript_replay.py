@@ -1,0 +1,144 @@
+"""A real host's transcripts replayed against the imitation.
+
+Left out and normalised is only what the tables here name, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fakebsd import TOOLS, FakeBSD
+from transcripts import Entry, entries
+
+from tests.fakebsd.x25519 import encoded, public_key
+
+#: Commands that are not replayed: how they begin, and why.
+LEFT_OUT = {
+    r"(uname|freebsd-version|which|sockstat|ping|cat)\b": "no tool of the product",
+    r"nc -u -l": "another program's port: tested as a fault",
+    r"kldstat -v \|": "lists the modules of a whole kernel; only -q is asked for",
+    r"jls -s$": "every parameter of a jail; never asked for",
+    r"ifconfig bridge": "bridges are the administrator's",
+    r"time ": "its output is the time it took; what it does is done",
+}
+
+#: Normalised on both sides: a pattern, what stands for it, and why.
+NORMALISED = {
+    r'"nhop-kidx":\d+,"nhop":\d+': ('"nhop-kidx":N,"nhop":N', "kernel slots, freed by a deferred callback"),
+    r"(?m)^(\S+ +\S+ +U[A-Z]* +)\d+( +\d+ +\w+)$": (r"\1N\2", "the same slots in the text form"),
+    r"ether [0-9a-f:]{17}": ("ether E", "random"),
+    r"(?m)^ +(\d+)$": (r"\1", "wc(1) pads as its system likes"),
+}
+
+#: Normalised in one transcript only.
+NORMALISED_IN = {
+    "05-jails.txt": {
+        r"link#\d+": ("link#N", "interfaces that the transcript does not show hold numbers"),
+        r"scopeid 0x\d": ("scopeid N", "the same numbers"),
+    }
+}
+
+#: Done on the host after a command, without being in the transcript; known from what it says later.
+UNSEEN = {
+    ("04-routes-1-fib.txt", "ifconfig wg9 create"): (
+        "ifconfig wg0 inet 10.99.0.1/32 alias", "ifconfig wg9 inet 10.99.9.1/32 alias",
+        "ifconfig wg0 up", "ifconfig wg9 up",
+    )
+}
+
+#: Private keys are not in the transcripts; their public keys give way to those of keys made here.
+KEYS = {
+    "k0": (encoded(b"\x01" * 32), "J0GASggl1aOD1hC+0rvDqNXBgRiIBaMwP+/sZ57rWiI="),
+    "k2": (encoded(b"\x02" * 32), "Ky18Id2vwDl0W8LLWattFGx7apZNxSSwXtTwBTXSU2M="),
+    "k1": (encoded(b"\x03" * 32), "-"),
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    equal: list[Entry] = field(default_factory=list)
+    left_out: list[Entry] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+
+def replay(host: FakeBSD, sources: list[str], inputs: Path) -> Outcome:
+    """Every command of the transcripts, in order, on one host."""
+    write_inputs(inputs)
+    outcome = Outcome()
+    for entry in (one for one in entries("") if one.source in sources):
+        if reason_left_out(entry.command) is not None:
+            outcome.left_out.append(entry)
+            if entry.command.startswith("time "):
+                perform(host, entry.command.removeprefix("time "), inputs)
+            continue
+        difference = compare(entry, perform(host, entry.command, inputs))
+        if difference:
+            outcome.differences.append(difference)
+        else:
+            outcome.equal.append(entry)
+        for unseen in UNSEEN.get((entry.source, entry.command), ()):
+            perform(host, unseen, inputs)
+    return outcome
+
+
+def reason_left_out(command: str) -> str | None:
+    return next((why for pattern, why in LEFT_OUT.items() if re.match(pattern, command)), None)
+
+
+def write_inputs(directory: Path) -> None:
+    """The files that the transcripts' commands read."""
+    for name, (private, _) in KEYS.items():
+        (directory / name).write_text(f"{private}\n")
+    (directory / "p2").write_text(f"{public_key(KEYS['k2'][0])}\n")
+    (directory / "add1").write_bytes(entries("cat /tmp/add1")[0].stdout)
+    peers = (
+        f"[Peer]\nPublicKey = {encoded(number.to_bytes(32, 'big'))}\n"
+        f"AllowedIPs = 10.20.{number >> 8}.{number & 255}/32\n"
+        for number in range(1, 1001)
+    )
+    (directory / "k1000").write_text("".join(peers))
+
+
+def perform(host: FakeBSD, command: str, inputs: Path) -> subprocess.CompletedProcess[str]:
+    """A line with shell syntax through sh(1); a plain one word by word, as its quotes are lost, and without
+    a process of its own: what the executables do is the same."""
+    command = with_own_keys(command).replace("/tmp/", f"{inputs}/")
+    environment = {"PATH": f"{host.bin}:{os.environ['PATH']}"}
+    if found := re.match(r"(su -m nobody -c|setfib 1) (.*)", command):
+        environment |= {"FAKEBSD_USER": "nobody"} if "su" in found[1] else {"FAKEBSD_FIB": "1"}
+        command = found[2]
+    shell = re.search(r" \| |[<;>']", command) is not None
+    words = ["sh", "-c", command] if shell else command.split(" ")
+    if words[0] in TOOLS and words[0] != "jexec":
+        return host.answer(words, environment)
+    return subprocess.run(words, text=True, capture_output=True, env=environment, timeout=60, check=False)
+
+
+def compare(entry: Entry, done: subprocess.CompletedProcess[str]) -> str:
+    """Empty when stdout, stderr and exit code are equal."""
+    said = (normalised(done.stdout, entry), normalised(done.stderr, entry), done.returncode)
+    expected = (
+        normalised(with_own_keys(entry.stdout.decode()), entry),
+        normalised(with_own_keys(entry.stderr.decode()), entry),
+        entry.exit_code,
+    )
+    if said == expected:
+        return ""
+    return f"{entry.source}: {entry.command}\n  said     {said}\n  expected {expected}"
+
+
+def with_own_keys(text: str) -> str:
+    for private, public in KEYS.values():
+        if public in text and len(public) > 1:
+            text = text.replace(public, public_key(private))
+    return text
+
+
+def normalised(text: str, entry: Entry) -> str:
+    for pattern, (stand_in, _) in {**NORMALISED, **NORMALISED_IN.get(entry.source, {})}.items():
+        text = re.sub(pattern, stand_in, text)
+    return text

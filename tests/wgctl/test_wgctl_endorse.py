@@ -1,0 +1,156 @@
+"""Two administrators behind every grant, and what explain says about all that does not count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from admin_desk import Desk
+from click.testing import Result
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.chdir(tmp_path)
+    desk = Desk(run, tmp_path)
+    desk.found("ada")
+    desk.appoint("ada", "bob", "10.99.128.0/17", "10.17.128.0/17")
+    return desk
+
+
+@pytest.fixture
+def pair(desk: Desk) -> Desk:
+    """Both must agree."""
+    desk.ok("ada", "root", "threshold", "--admin", "2", "--yes")
+    return desk
+
+
+def explain(desk: Desk, subject: str) -> Any:
+    (answer,) = desk.json("ada", "explain", subject)["explanations"]
+    return answer
+
+
+def texts(answer: Any, verdict: str) -> str:
+    return "; ".join(reason["text"] for reason in answer["reasons"] if reason["verdict"] == verdict)
+
+
+def test_a_grant_waits_until_another_administrator_agrees(pair: Desk) -> None:
+    newton = pair.enroll("newton")
+    add = ("add-host", "newton", "--request", newton.request, "--out", pair.bundle("newton"))
+    first = pair.ok("ada", *add)
+    assert "1 of 2 administrators agree" in first.stderr and "none yet" in first.stdout
+    assert not pair.bundle("newton").exists()
+    assert pair.members("bob") == set() and pair.codes("bob") == {"grant_not_endorsed"}
+    row = pair.hosts("bob")["newton"]
+    assert row["state"] == "proposed" and "wgctl endorse" in row["reason"]
+    assert "waits for endorsement (1 of 2)" in pair.ok("bob", "log").stdout
+    again = pair.json("ada", *add)
+    assert again["changed"] is False and again["bundle"] is None
+    assert "signed by this very key" in pair.refused(1, "ada", "endorse", "newton", "--yes")
+    assert "--yes" in pair.refused(2, "bob", "endorse", "newton")
+    pair.ok("bob", "endorse", "newton", "--yes")
+    assert pair.members("ada") == {"newton"} and not pair.codes("ada")
+    assert pair.ok("ada", *add).exit_code == 0 and pair.bundle("newton").exists()
+    assert "endorsed by this key already" in pair.refused(1, "bob", "endorse", "newton", "--yes")
+    answer = explain(pair, "newton")
+    assert "in force" in texts(answer, "yes") and "endorsed by bob" in texts(answer, "yes")
+
+
+def test_two_waiting_grants_do_not_share_an_address(pair: Desk) -> None:
+    for name in ("newton", "bohr"):
+        pair.ok("ada", "add-host", name, "--request", pair.enroll(name).request, "--out", pair.bundle(name))
+    line = pair.refused(1, "bob", "add-host", "bohr", "--request", pair.enroll("bohr").request)
+    assert "the name belongs" in line
+    assert "2 statements" in pair.ok("bob", "endorse", "--all", "--yes").stdout
+    addresses = {host["addresses"][0] for host in pair.hosts("ada").values()}
+    assert addresses == {"10.99.0.1", "10.99.0.2"} and pair.members("ada") == {"newton", "bohr"}
+
+
+def test_a_changed_grant_waits_and_the_old_one_stays(pair: Desk) -> None:
+    newton = pair.enroll("newton")
+    add = ("add-host", "newton", "--request", newton.request, "--out", pair.bundle("newton"))
+    pair.ok("ada", *add, "--jails", "10.17.1.0/24")
+    pair.ok("bob", "endorse", newton.hid[:8], "--yes")
+    assert "waits" in pair.ok("ada", *add, "--jails", "10.17.2.0/24").stderr
+    assert pair.hosts("bob")["newton"]["granted"] == ["10.17.1.0/24"]
+    assert "its grant waits" in texts(explain(pair, "10.17.2.0/24"), "no")
+    (row,) = [row for row in pair.json("bob", "log")["statements"] if row["waits"]]
+    pair.ok("bob", "endorse", row["hash"][:12], "--yes")
+    assert pair.hosts("bob")["newton"]["granted"] == ["10.17.2.0/24"]
+
+
+def test_a_revoke_needs_no_second_administrator(pair: Desk) -> None:
+    pair.ok("ada", "add-host", "newton", "--request", pair.enroll("newton").request, "--out", "n")
+    pair.ok("bob", "endorse", "--all", "--yes")
+    pair.ok("bob", "remove-host", "newton", "--yes", "--why", "stolen")
+    assert pair.members("ada") == set()
+    answer = explain(pair, "newton")
+    assert answer["here"] is False and "revoked for good: stolen" in texts(answer, "no")
+    assert "before it was revoked" in texts(explain(pair, "10.99.0.1"), "note")
+
+
+def test_a_higher_threshold_is_refused_while_it_would_drop_hosts(desk: Desk) -> None:
+    desk.add("ada", "newton")
+    desk.add("bob", "bohr")
+    result = desk.run("ada", "root", "threshold", "--admin", "2", "--yes")
+    assert result.exit_code == 4 and "2 of 2 hosts would fall away: bohr, newton" in result.stderr
+    desk.ok("ada", "endorse", "--all", "--yes")
+    desk.ok("bob", "endorse", "--all", "--yes")
+    desk.ok("ada", "root", "threshold", "--admin", "2", "--yes")
+    assert desk.members("bob") == {"newton", "bohr"}
+    assert "nothing to endorse" in desk.ok("bob", "endorse", "--all", "--yes").stdout
+
+
+def test_nobody_endorses_what_is_not_there(pair: Desk) -> None:
+    assert "'newton'" in pair.refused(2, "bob", "endorse", "newton", "--yes")
+    assert "--all" in pair.refused(2, "bob", "endorse", "--yes")
+
+
+def test_explain_names_who_put_it_there(desk: Desk) -> None:
+    newton = desk.add("ada", "newton", "--jails", "10.17.1.0/24", networks=("10.17.1.0/24", "10.17.9.0/24"))
+    desk.ok("ada", "add-host", "newton", "--request", newton.request, "--region", "eu", "--out", "n")
+    answer = explain(desk, "newton")
+    assert answer["here"] and newton.hid in answer["subject"]
+    assert "superseded" in texts(answer, "note")
+    assert "10.17.9.0/24, which is not granted" in texts(answer, "no")
+    network = explain(desk, "10.17.1.7")
+    (reason,) = [reason for reason in network["reasons"] if reason["verdict"] == "yes"]
+    assert "lies in 10.17.1.0/24 of newton" in reason["text"]
+    # Statement 1 gave the network, though statement 2 is the one in force.
+    assert (reason["source"]["by_name"], reason["source"]["seq"]) == ("ada", 1)
+    assert "ada" in texts(network, "note") and "bob" not in texts(network, "note")
+    shown = desk.ok("ada", "explain", "newton").stdout
+    assert "newton is granted, but has not joined yet" in shown and "ada (" in shown and "#2" in shown
+
+
+def test_explain_says_why_something_is_not_there(desk: Desk) -> None:
+    desk.add("bob", "bohr", "--jails", "10.17.130.0/24")
+    assert explain(desk, "10.17.130.0/24")["summary"] == "10.17.130.0/24 belongs to bohr"
+    assert "does not announce it" in texts(explain(desk, "10.17.130.0/24"), "no")
+    free = explain(desk, "10.17.200.0/24")
+    assert "no host has it" in free["summary"] and "bob" in texts(free, "note")
+    outside = explain(desk, "192.0.2.1")
+    assert "outside of the mesh" in outside["summary"] and "10.99.0.0/16" in texts(outside, "no")
+    assert "neither a host's name" in desk.refused(2, "ada", "explain", "nobody")
+
+
+def test_explain_names_the_incumbent(desk: Desk) -> None:
+    """Two administrators gave one name away at the same time."""
+    import shutil
+
+    apart = desk.directory / "apart"
+    shutil.copytree(desk.store, apart)
+    desk.add("ada", "twin")
+    met = desk.store.rename(desk.directory / "met")
+    apart.rename(desk.store)
+    second = desk.add("bob", "twin")
+    shutil.copytree(met, desk.store, dirs_exist_ok=True)
+    answers = desk.json("ada", "explain", "twin")["explanations"]
+    placed = {answer["here"]: answer for answer in answers}
+    assert set(placed) == {True, False}
+    assert "was there first" in texts(placed[False], "no")
+    assert second.hid in placed[False]["subject"] or second.hid in placed[True]["subject"]

@@ -1,0 +1,215 @@
+"""Root keys: several holders, thresholds, paper, and a mesh that has lost all of them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from admin_desk import Desk
+from admin_fixture import snapshot
+from click.testing import Result
+
+from meshd.registry.signing import parse_recovery_words
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    monkeypatch.chdir(tmp_path)
+    return Desk(run, tmp_path)
+
+
+@pytest.fixture
+def board(desk: Desk) -> Desk:
+    """Three root keys besides the paper: ada's, bob's and carol's; two of them must sign."""
+    desk.found("ada")
+    desk.appoint("ada", "bob", role="root")
+    desk.appoint("ada", "carol", role="root")
+    assert "1 of 2 root keys of root 4" in desk.ok("ada", "root", "threshold", "--root", "2", "--yes").stdout
+    desk.ok("bob", "root", "sign", "4", "--yes")
+    return desk
+
+
+def roots(desk: Desk, who: str) -> list[int]:
+    return [root["version"] for root in desk.json(who, "root", "list")["roots"]]
+
+
+def test_two_of_the_root_keys_must_sign(board: Desk) -> None:
+    assert roots(board, "ada") == [1, 2, 3, 4]
+    done = board.ok("ada", "root", "threshold", "--admin", "1", "--root", "3", "--yes")
+    assert "NOT in force" in done.stdout and "1 of 2" in done.stdout and "bob, carol" in done.stdout
+    assert roots(board, "bob") == [1, 2, 3, 4]
+    (waiting,) = board.json("bob", "root", "list")["proposals"]
+    assert waiting["signed_by"] == ["ada-root"] and "root threshold 2 -> 3" in waiting["changes"][0]
+    # Root 5 itself wants three: bob's signature is enough for root 4 and not for root 5.
+    assert "2 of 3" in board.ok("bob", "root", "sign", "5", "--yes").stdout
+    assert "in force" in board.ok("carol", "root", "sign", waiting["hash"][:10], "--yes").stdout
+    for who in ("ada", "bob", "carol"):
+        assert roots(board, who) == [1, 2, 3, 4, 5]
+        assert board.json(who, "root", "list")["proposals"] == []
+    assert not (board.home("ada") / "roots.json").exists()
+
+
+def test_a_single_key_changes_nothing(board: Desk) -> None:
+    for _ in range(2):
+        board.run("ada", "root", "remove-key", "carol", "--yes", "--replace")
+    assert roots(board, "bob") == [1, 2, 3, 4]
+    assert board.json("bob", "root", "show")["document"]["thresholds"]["root"] == 2
+
+
+def test_the_paper_key_is_a_second_signature(desk: Desk) -> None:
+    words = desk.found("ada")["recovery_key"]
+    arguments = ("root", "threshold", "--root", "2", "--yes", "--paper")
+    assert "checksum" in desk.refused(1, "ada", *arguments, stdin=words[:-4] + "AAAA")
+    assert "in force" in desk.ok("ada", *arguments, stdin=words.lower().replace(" ", "-")).stdout
+
+
+def test_a_home_does_not_sign_two_roots_of_one_version(board: Desk) -> None:
+    board.ok("ada", "root", "remove-key", "carol", "--yes")
+    assert "another root 5" in board.refused(1, "ada", "root", "remove-key", "bob", "--yes")
+    before = snapshot(board.store)
+    shutil.rmtree(board.store)  # what was signed is known without the store
+    assert "no store" in board.refused(1, "ada", "root", "remove-key", "bob", "--yes")
+    board.store.mkdir()
+    assert "another root 5" in board.refused(1, "ada", "root", "remove-key", "bob", "--yes")
+    assert {path for path in before if ".sig" in path} <= snapshot(board.store).keys()
+    board.ok("ada", "root", "remove-key", "bob", "--yes", "--replace")
+    assert "several are proposed" in board.refused(1, "bob", "root", "sign", "5", "--yes")
+
+
+def test_older_and_incomplete_roots_are_refused(board: Desk, tmp_path: Path) -> None:
+    board.ok("ada", "root", "remove-key", "carol", "--yes")
+    assert "nor proposed" in board.refused(1, "bob", "root", "sign", "4", "--yes")
+    assert "nor proposed" in board.refused(1, "bob", "root", "sign", "6", "--yes")
+    board.ok("ada", "export", "--out", tmp_path / "now")
+    document = json.loads((tmp_path / "now").read_text())
+    for roots_, message in (
+        (document["roots"][:-1], "root"),
+        (document["roots"][:2] + document["roots"][3:], "must come first"),
+        ([document["roots"][0].replace('"sig":"', '"sig":"AAAA', 1), *document["roots"][1:]], "envelope"),
+    ):
+        (tmp_path / "changed").write_text(json.dumps({**document, "roots": roots_}))
+        assert message in board.refused(1, "bob", "import", tmp_path / "changed")
+    assert roots(board, "bob") == [1, 2, 3, 4]
+
+
+def test_only_root_keys_sign_roots(board: Desk) -> None:
+    board.ok("ada", "root", "remove-key", "carol", "--yes")
+    board.ok("bob", "root", "sign", "5", "--yes")
+    assert "no root key" in board.refused(1, "carol", "root", "threshold", "--root", "1", "--yes")
+    assert "there are 3 root keys" in board.refused(1, "ada", "root", "threshold", "--root", "9", "--yes")
+    reader = board.directory / "all.registry"
+    board.ok("ada", "export", "--out", reader)
+    board.ok("reader", "admin", "join", reader)
+    assert "no root key here" in board.refused(1, "reader", "root", "threshold", "--root", "1", "--yes")
+
+
+def test_a_lost_admin_home_comes_back_from_paper(desk: Desk) -> None:
+    """A lone administrator's machine burns; the paper and the store are all that is left."""
+    words = desk.found("ada")["recovery_key"]
+    desk.add("ada", "newton", "--jails", "10.17.1.0/24")
+    shutil.rmtree(desk.home("ada"))
+    recover = ("root", "recover", "--name", "ada2", "--store", f"file://{desk.store}", "--no-passphrase")
+    assert "checksum" in desk.refused(1, "new", *recover, "--yes", stdin=words[:-4] + "AAAA")
+    assert not desk.home("new").exists()
+    done = desk.ok("new", *recover, "--yes", stdin=words + "\n")
+    assert "in force" in done.stdout and words not in done.output
+    assert desk.members("new") == {"newton"} and not desk.codes("new")
+    bohr = desk.add("new", "bohr", "--jails", "10.17.2.0/24")
+    assert desk.hosts("new")["bohr"]["addresses"][0] == "10.99.0.2"
+    desk.ok("new", "remove-host", "newton", "--yes")
+    keys = {row["name"]: row["roles"] for row in desk.json("new", "root", "show")["keys"]}
+    assert keys == {"ada": [], "ada2": ["admin"], "ada2-root": ["root"], "recovery": ["root"]}
+    secret = parse_recovery_words(words).seed().hex().encode()
+    assert all(secret not in body for body, _ in snapshot(desk.home("new"), desk.store).values())
+    assert bohr.name in desk.members("new")
+    assert "admin home already" in desk.refused(2, "new", *recover, "--yes", stdin=words)
+
+
+def test_recovery_does_not_believe_the_store(desk: Desk, tmp_path: Path) -> None:
+    """A store with another mesh, and one where the first root is another one's."""
+    words = desk.found("ada")["recovery_key"]
+    other = Desk(desk._run, tmp_path / "other")
+    other.directory.mkdir()
+    theirs = other.found("mallory")["recovery_key"]
+    shutil.copytree(other.store, desk.store, dirs_exist_ok=True)
+    shutil.rmtree(desk.home("ada"))
+    recover = ("root", "recover", "--name", "x", "--no-passphrase", "--yes")
+    line = desk.refused(
+        1, "new", *recover, "--store", f"file://{other.store}", stdin=words
+    )
+    assert "no mesh of recovery key" in line and not desk.home("new").exists()
+    desk.ok("new", *recover, "--store", f"file://{desk.store}", stdin=words)
+    assert desk.json("new", "admin", "list")["root_version"] == 2
+    assert words != theirs
+
+
+def test_recovery_of_one_of_two_administrators(desk: Desk) -> None:
+    words = desk.found("ada")["recovery_key"]
+    desk.appoint("ada", "bob", "10.99.128.0/17")
+    desk.add("ada", "newton")
+    shutil.rmtree(desk.home("ada"))
+    recover = ("root", "recover", "--name", "ada2", "--store", f"file://{desk.store}", "--no-passphrase")
+    assert "--lost" in desk.refused(1, "new", *recover, "--yes", stdin=words)
+    desk.ok("new", *recover, "--lost", "ada", "--yes", stdin=words)
+    desk.add("bob", "bohr")
+    assert desk.members("new") == {"newton", "bohr"} == desk.members("bob")
+
+
+def test_recovery_with_two_signatures_waits_for_the_second(board: Desk) -> None:
+    board.ok("ada", "root", "add-key", "spare", "--new-paper", "--yes")
+    (proposed,) = board.json("bob", "root", "list")["proposals"]
+    board.ok("bob", "root", "sign", proposed["hash"], "--yes")
+    shown = board.ok("ada", "root", "show").stdout
+    assert "spare" in shown and "2 root keys" in shown
+
+
+def test_a_recovery_without_a_store_leaves_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = desk.found("ada")["recovery_key"]
+    desk.store.rename(desk.directory / "away")
+    line = desk.refused(
+        1, "new", "root", "recover", "--name", "x", "--store", f"file://{desk.store}", "--no-passphrase",
+        "--yes", stdin=words,
+    )
+    assert "no mesh" in line and not desk.home("new").exists()
+
+
+def test_a_mesh_without_any_root_key_is_founded_anew(desk: Desk, tmp_path: Path) -> None:
+    """bob still grants, but nobody can sign a root: the hosts' operators decide by hand."""
+    desk.found("ada")
+    desk.appoint("ada", "bob", "10.99.128.0/17")
+    desk.appoint("ada", "carol", "10.99.64.0/18")
+    desk.add("ada", "newton")
+    desk.add("bob", "bohr")
+    assert "holds a root key" in desk.refused(
+        1, "ada", "root", "refound", "--name", "ada", "--out", tmp_path / "x", "--yes"
+    )
+    shutil.rmtree(desk.home("ada"))
+    done = desk.json("bob", "root", "refound", "--name", "bob", "--out", tmp_path / "anew.registry", "--yes")
+    assert desk.members("bob") == {"newton", "bohr"} and Path(done["backup"]).is_dir()
+    assert roots(desk, "carol") == [1, 2, 3] and desk.members("carol") == {"newton", "bohr"}
+    assert "already" not in desk.ok("carol", "list").stderr
+    bad = "0000-1111-2222-3333-4444"
+    assert bad in desk.refused(1, "carol", "root", "trust", bad, "--yes")
+    desk.ok("carol", "root", "trust", done["fingerprint"], "--yes")
+    assert roots(desk, "carol") == [4]
+    desk.ok("bob", "admin", "retire", "ada", "--pools-to", "bob", "--yes")
+    desk.add("carol", "curie")
+    assert desk.members("bob") == {"newton", "bohr", "curie"} == desk.members("carol")
+    assert roots(desk, "carol") == [4, 5]
+
+
+def test_another_root_that_would_take_hosts_away_is_refused(desk: Desk, tmp_path: Path) -> None:
+    """A root of the same mesh id by somebody who only has the store."""
+    document = desk.found("ada")
+    desk.add("ada", "newton")
+    mallory = Desk(desk._run, tmp_path / "m")
+    mallory.directory.mkdir()
+    mallory.found("mallory")
+    mallory.ok("mallory", "export", "--out", tmp_path / "evil")
+    assert document["mesh_id"] in desk.refused(1, "ada", "root", "trust", tmp_path / "evil", "--yes")
+    assert desk.members("ada") == {"newton"}

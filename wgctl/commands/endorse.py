@@ -1,0 +1,62 @@
+"""``wgctl endorse``: agree with what another administrator granted."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Final
+
+import click
+
+from wgctl.options import Options, pass_options
+from wgctl.output import json_option, note, write_json
+
+REPORT_FORMAT: Final = "wgctl-endorse/1"
+
+
+@click.command("endorse")
+@click.argument("what", metavar="[STATEMENT|HOST]", required=False)
+@click.option("--all", "everything", is_flag=True,
+              help="Every grant of others that is in force or waits and that you have not endorsed.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+@pass_options
+def command(options: Options, what: str | None, everything: bool, yes: bool, as_json: bool) -> None:
+    """Agree with another administrator's grant.
+
+    Needed where the root wants more than one administrator behind a grant. STATEMENT: the first digits
+    of its hash, as `wgctl log` shows them.
+    """
+    from wgctl.endorsement import find_endorsable
+    from wgctl.registryview import describe_statement
+    from wgctl.session import open_session
+
+    if (what is None) != everything:
+        raise click.UsageError("either STATEMENT|HOST or --all is needed")
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("--yes is needed where nobody can be asked")
+    now = time.time()
+    with open_session(options) as session:
+        session.sync(now=now)
+        session.require_store()
+        entries = find_endorsable(session.ledger, session.home.mesh.admin_kid, what)
+        for entry in entries:
+            note(f"{entry.hash[:12]} {describe_statement(session.ledger, entry)}")
+        if entries and not yes:
+            click.confirm(f"Endorse {len(entries)} statements?", abort=True, err=True)
+        signer = session.signer() if entries else None
+        seqs = [
+            session.commit(signer.endorse(entry.hash, now=now), now=now) for entry in entries if signer
+        ]
+        waiting = {each.entry.hash: each for each in session.ledger.reduction().waiting}
+        session.report_failures()
+    left = [waiting[entry.hash] for entry in entries if entry.hash in waiting]
+    if as_json:
+        write_json({
+            "format": REPORT_FORMAT, "endorsed": [entry.hash for entry in entries], "statements": seqs,
+            "waiting": [each.entry.hash for each in left],
+        })
+        return
+    click.echo(f"{len(entries)} statements endorsed" if entries else "there is nothing to endorse")
+    for each in left:
+        click.echo(f"{each.grant.name} waits on: {len(each.signers)} of {each.needed} administrators agree")

@@ -1,0 +1,67 @@
+"""``wgctl explain``: which signed statement put this here, or why it is not here."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from wgctl.options import Options, pass_options
+from wgctl.output import (
+    BAD,
+    FAINT,
+    FAIR,
+    GOOD,
+    NOTHING,
+    Cell,
+    build_table,
+    json_option,
+    render_time,
+    say,
+    show,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from wgctl.explanation import Reason
+
+REPORT_FORMAT: Final = "wgctl-explain/1"
+STYLE: Final = {"yes": ("+", GOOD), "no": ("-", BAD), "note": (" ", FAINT)}
+
+
+@click.command("explain")
+@click.argument("subject", metavar="HOST|PREFIX|ADDRESS")
+@click.option("--offline", is_flag=True, help="Ask no store: explain what was verified before.")
+@json_option
+@pass_options
+def command(options: Options, subject: str, offline: bool, as_json: bool) -> None:
+    """Which signed statement put a host, network or address here.
+
+    By whom and when, and also why something is not here: waiting for endorsement, outside of a pool,
+    revoked, cut, or second to somebody else.
+    """
+    from wgctl.explanation import explain
+    from wgctl.session import read_registry
+
+    now = time.time()
+    ledger = read_registry(options, now=now, offline=offline).ledger
+    answers = explain(ledger, subject, now=now)
+    if as_json:
+        write_json({"format": REPORT_FORMAT, "mesh_id": ledger.mesh_id, "explanations": answers})
+        return
+    for answer in answers:
+        say(answer.summary, GOOD if answer.here else FAIR)
+        if answer.reasons:
+            show(build_table(["", "", "", "", ""], [_cells(reason) for reason in answer.reasons]))
+
+
+def _cells(reason: Reason) -> list[Cell]:
+    mark, style = STYLE[reason.verdict]
+    source = reason.source
+    if source is None:
+        return [(mark, style), reason.text, NOTHING, "", ""]
+    return [
+        (mark, style), reason.text, f"{source.by_name} ({source.by[:8]}) #{source.seq}",
+        render_time(source.at), (source.statement[:12], FAINT),
+    ]

@@ -1,0 +1,44 @@
+"""Files that travel by hand: requests, bundles and exports, or the standard streams for ``-``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from meshd.errors import ConfigError
+
+STANDARD_STREAM: Final = "-"
+
+
+def read_text(source: str, what: str, max_bytes: int) -> str:
+    """The text of a file, or of standard input. ConfigError when it cannot be read."""
+    if source == STANDARD_STREAM:
+        return sys.stdin.read(max_bytes)
+    try:
+        with Path(source).open("rb") as file:
+            return file.read(max_bytes).decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{source}: not {what}: not text") from None
+    except OSError as error:
+        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from None
+
+
+def check_writable(target: str, what: str) -> None:
+    """Before anything is signed: a file that cannot be written is found out early."""
+    directory = Path(target).absolute().parent
+    if target != STANDARD_STREAM and (Path(target).is_dir() or not os.access(directory, os.W_OK | os.X_OK)):
+        raise ConfigError(f"{target}: {what} cannot be written there")
+
+
+def write_text(target: str, text: str) -> None:
+    """Whole or not at all, mode 0600. StoreError when the disk refuses."""
+    from meshd.store.atomic import write_file
+
+    if target == STANDARD_STREAM:
+        click.echo(text, nl=False)
+    else:
+        write_file(Path(target).absolute(), text.encode())
