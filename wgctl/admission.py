@@ -81,7 +81,7 @@ def host_key_source(
         yield lambda hid: given
         return
     folder = KeyFolder(session.home.directory / HOST_KEYS)
-    if session.offline:
+    if session.alone:
         yield lambda hid: _bundled(folder.choose(hid))
         return
     from wgctl.garage import open_garage, supply_host_key

@@ -30,7 +30,7 @@ from meshd.exchange.messages import (
     parse_message,
     render_message,
 )
-from meshd.exchange.talk import Gained, Partner, fetch, mesh_places, partner_of
+from meshd.exchange.talk import Gained, Partner, fetch, mesh_places, partner_of, reconcile
 from meshd.model.host import Membership
 from meshd.model.network import IPAddress
 from meshd.registry.ledger import Ledger
@@ -43,8 +43,8 @@ _PARALLEL: Final = 16
 
 
 class MeshPath(Protocol):
-    def fetch(self) -> bool:
-        """Add what hosts hold to the ledger; False when none answered."""
+    def compare(self) -> bool:
+        """Add what hosts hold to the ledger, and hand them what they lack; False when none answered."""
 
     def offer(self, objects: Sequence[Object]) -> int:
         """Hosts that hold all of these now."""
@@ -65,9 +65,11 @@ class _BesideDaemon:
         self._client = client
         self._desk = desk
 
-    def fetch(self) -> bool:
+    def compare(self) -> bool:
         try:
-            fetch(self._desk, self._ask, Gained())
+            theirs = fetch(self._desk, self._ask, Gained())
+            for batch in self._desk.batches(theirs) if theirs is not None else ():
+                self._client.offer(batch)
         except MeshError:
             return False
         return True
@@ -97,9 +99,12 @@ class _Direct:
         self._desk = desk
         self._partners = partners
 
-    def fetch(self) -> bool:
+    def compare(self) -> bool:
         """One after the other, as all feed one ledger; the first that answers whole is enough."""
-        return any(self._fetch_from(partner) for partner in self._partners[:ASKED_HOSTS])
+        return any(
+            not reconcile(self._desk, self._client, partner).failure
+            for partner in self._partners[:ASKED_HOSTS]
+        )
 
     def offer(self, objects: Sequence[Object]) -> int:
         told = tuple(partner.hid for partner in self._partners)[:MAX_TOLD]
@@ -117,16 +122,6 @@ class _Direct:
 
     def close(self) -> None:
         """Each call has a connection of its own."""
-
-    def _fetch_from(self, partner: Partner) -> bool:
-        def ask(request: ObjectsRequest) -> ObjectsPage:
-            return self._client.objects(partner.address, partner.source, request)
-
-        try:
-            fetch(self._desk, ask, Gained())
-        except (StoreError, RegistryError):
-            return False
-        return True
 
 
 def _open_direct(options: Options, desk: Desk, membership: Membership) -> MeshPath | None:

@@ -83,7 +83,7 @@ class AdminSession:
                 self.reached.append(store)
             else:
                 self.failures.append(outcome.error)
-        self.heard = self.hosts is not None and self.hosts.fetch()
+        self.heard = self.hosts is not None and self.hosts.compare()
         self.cache.save(self.ledger)
         self._forget_decided()
         for store in list(self.reached):
@@ -192,10 +192,11 @@ class AdminSession:
         """Publish at every store that answered, and tell the hosts; StoreError when nobody takes it."""
         if not objects or self.alone:
             return
-        with ThreadPoolExecutor(max(len(self.reached), 1)) as pool:
+        with ThreadPoolExecutor(1 + len(self.reached)) as pool:
+            telling = pool.submit(self.hosts.offer, objects) if self.hosts is not None else None
             answers = list(pool.map(partial(self._publish_at, objects), self.reached))
+            told = telling.result() if telling is not None else 0
         failures = [answer for answer in answers if answer]
-        told = self.hosts.offer(objects) if self.hosts is not None else 0
         self.failures += failures
         if len(failures) < len(self.reached):
             return

@@ -291,6 +291,7 @@ class RegistryFollower:
             yield
         finally:
             self._lock.acquire()
+
     def _order(self, survey: bool) -> list[_Followed]:
         if survey or self._in_use is None:
             return list(self._followed)

@@ -73,7 +73,7 @@ def run(config: Path) -> int:
 @click.pass_obj
 def bring_up(config: Path) -> int:
     """Configure the mesh once from the verified cache, without the network, and exit."""
-    from meshd.daemon.service import boot_file, local_device
+    from meshd.daemon.local import boot_file, local_device
     from meshd.daemon.wiring import open_reconciler
 
     settings = read_settings(config)

@@ -22,7 +22,7 @@ from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
-from meshd.model.host import Membership
+from meshd.model.host import Host, Membership
 from meshd.model.keys import PublicKey
 from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
 from meshd.observe.status import PlanStatus
@@ -30,6 +30,7 @@ from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.plan import Plan, build_plan
 from meshd.plan.render import render_wg_quick
 from meshd.plan.safety import SafetyLimits
+from meshd.registry.record import ENROLLMENT_VERSION
 from meshd.settings import FREEBSD
 from meshd.store.atomic import write_file
 
@@ -37,6 +38,8 @@ COURTESY_SECONDS: Final = 0.5
 """How long the end with the greater hid lets the other end of a new pair speak first: longer than any
 one-way delay, so that two that learn of each other together do not collide, and no longer, because
 the other end may have spoken before we were there to hear it."""
+NEWBORN_PATIENCE: Final = 20
+"""As many times longer for a host that is granted but whose daemon has never run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +110,18 @@ class Reconciler:
         clock: Callable[[], float],
         forwarding: Callable[[int], bool | None] = read_forwarding,
         courtesy_seconds: float = COURTESY_SECONDS,
+        newborn: bool = False,
     ) -> None:
+        """``newborn``: the others know this host by its enrollment record alone."""
         self._backend = backend
         self._state = state
         self._hid = hid
         self._clock = clock
         self._forwarding = forwarding
         self._courtesy_seconds = courtesy_seconds
-        self._met_at: dict[str, float] = {}
+        self._newborn = newborn
+        self._patient_until: dict[str, float] = {}
+        self._unborn: frozenset[str] = frozenset()
         self._awaited: frozenset[str] = frozenset()
         self._builder = DesiredBuilder()
         self._applied = state.read_applied()
@@ -220,8 +227,18 @@ class Reconciler:
 
     def _await_first_words(self, view: MeshView, observed: ObservedState) -> frozenset[str]:
         """The hids of new peers that should call us, which they can when they know where we are."""
-        now, met_at = time.monotonic(), self._met_at
-        self._met_at = {host.hid: met_at.get(host.hid, now) for host in view.peers}
+        now, before, unborn = time.monotonic(), self._patient_until, self._unborn
+        self._unborn = frozenset(host.hid for host in view.peers if _is_unborn(host))
+        self._patient_until = {}
+        for host in view.peers:
+            until = before.get(host.hid)
+            if until is None:
+                until = now + self._patience_seconds(host)
+            elif host.hid in unborn - self._unborn:
+                # It has just started: its call is under way, perhaps slower than the news of it.
+                until = min(until, now + self._courtesy_seconds)
+            self._patient_until[host.hid] = until
+        self._newborn = False
         own = view.own.record if view.own else None
         if own is None or not own.endpoints:
             return frozenset()
@@ -229,11 +246,20 @@ class Reconciler:
         return frozenset(
             host.hid
             for host in view.peers
-            if host.hid < self._hid
-            and now - self._met_at[host.hid] < self._courtesy_seconds
+            if now < self._patient_until[host.hid]
             and host.record is not None
             and not ((peer := present.get(host.record.public_key)) and peer.stats.latest_handshake_at)
         )
+
+    def _patience_seconds(self, host: Host) -> float:
+        """How long a peer that is new to us may keep us waiting for its first word.
+
+        A host whose daemon has never run is often granted some time before it starts, and then knows
+        everybody: it calls. Whoever called it in vain would try again only after REKEY_TIMEOUT (5 s).
+        """
+        if _is_unborn(host) != self._newborn:
+            return 0.0 if self._newborn else NEWBORN_PATIENCE * self._courtesy_seconds
+        return self._courtesy_seconds if host.hid < self._hid else 0.0
 
     def _record(
         self, membership: Membership, desired: DesiredState, boot_file: Path | None
@@ -256,6 +282,10 @@ class Reconciler:
             return
         write_file(path, text.encode())
         self._boot_text = text
+
+
+def _is_unborn(host: Host) -> bool:
+    return host.record is not None and host.record.version == ENROLLMENT_VERSION
 
 
 def _not_a_member(view: MeshView) -> bool:

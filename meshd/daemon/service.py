@@ -3,6 +3,9 @@
 The order at start is the promise: cache, verify, reduce, configure WireGuard, and only then
 the network, because the store may be reachable through the mesh alone. Ending the daemon
 ends nothing else: interface, peers and routes stay.
+
+Over 400 lines because it is the one place where all parts meet; each part and every judgement is in a
+module of its own.
 """
 
 from __future__ import annotations
@@ -13,34 +16,31 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from meshd.backend.base import Backend
+from meshd.daemon.alarms import Alarms
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
+from meshd.daemon.local import LocalKey, boot_file, local_device, own_description, refuse_restart_only
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
+from meshd.daemon.scrapes import Scrapes
 from meshd.daemon.watch import KernelWatch
-from meshd.errors import BackendError, ConfigError, MeshError
+from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
 from meshd.exchange.threads import in_thread
-from meshd.mesh.desired import LocalDevice
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
-from meshd.model.keys import PrivateKey
-from meshd.observe.health import ConditionTracker
 from meshd.observe.logs import event
-from meshd.observe.metrics import MetricsServer
 from meshd.observe.protocol import SOCKET_NAME, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
 from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
 from meshd.probe.base import Prober, ProbeTarget
-from meshd.settings import Settings, parse_listen
+from meshd.settings import Settings
 from meshd.version import read_version
 
 RECONCILE_SECONDS: Final = 10.0
@@ -57,38 +57,6 @@ PROBE_GRACE: Final = 5
 """Probes that a new peer may leave unanswered before that is worth a condition."""
 
 log = logging.getLogger("meshd")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalKey:
-    private_key: PrivateKey
-    created_at: float
-
-
-def local_device(settings: Settings, key: PrivateKey) -> LocalDevice:
-    return LocalDevice(
-        interface=settings.wireguard.interface,
-        private_key=key,
-        listen_port=settings.wireguard.listen_port,
-        mtu_bytes=settings.wireguard.mtu_bytes,
-        behind_nat=settings.host.behind_nat,
-        persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
-    )
-
-
-def own_description(settings: Settings, key: PrivateKey) -> OwnDescription:
-    return OwnDescription(
-        public_key=key.public(),
-        listen_port=settings.wireguard.listen_port,
-        endpoints=settings.endpoints,
-        announced=settings.jail_networks,
-        behind_nat=settings.host.behind_nat,
-        software=f"meshd/{read_version()}",
-    )
-
-
-def boot_file(settings: Settings) -> Path | None:
-    return Path(settings.wireguard.boot_file) if settings.wireguard.boot_file else None
 
 
 class Daemon:
@@ -129,11 +97,9 @@ class Daemon:
         self._watch = watch
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._tracker = ConditionTracker()
-        self._conditions: dict[str, tuple[Condition, ...]] = {"start": conditions}
+        self._alarms = Alarms(clock, conditions)
+        self._scrapes = Scrapes()
         self._counters = ReconcileCounters()
-        self._metrics: MetricsServer | None = None
-        self._metrics_wanted: tuple[tuple[str, int], ...] = ()
         self._started_at = clock()
         self._membership = follower.membership()
         self._followed: FollowReport | None = None
@@ -173,7 +139,7 @@ class Daemon:
             if self._exchange is not None:
                 await self._exchange.close()
             await self._prober.stop()
-            await asyncio.to_thread(self._close_metrics)
+            await asyncio.to_thread(self._scrapes.close)
             self._kernel.shutdown(wait=False, cancel_futures=True)
             self._stores.shutdown(wait=False, cancel_futures=True)
             event(log, logging.INFO, "stopped", mesh="left up")
@@ -190,14 +156,14 @@ class Daemon:
         """Read the settings again; wrong ones change nothing, open a condition and raise."""
         try:
             fresh = self._read_settings()
-            _refuse_restart_only(self._settings, fresh)
+            refuse_restart_only(self._settings, fresh)
         except ConfigError as error:
-            self._raise("settings", Condition(
+            self._alarms.say("settings", Condition(
                 code="settings_refused", severity=Severity.WARNING,
                 text=f"{error}; the settings from before stay in force",
             ))
             raise
-        self._raise("settings")
+        self._alarms.say("settings")
         self._settings = fresh
         event(log, logging.INFO, "reloaded")
         self._wake_registry.set()
@@ -252,7 +218,7 @@ class Daemon:
         if self._followed is not None and report.number < self._followed.number:
             return  # two threads made reports, and the newer one was heard first
         self._followed = report
-        self._raise("registry", *report.conditions)
+        self._alarms.say("registry", *report.conditions)
         self._take(report.membership)
 
     # --- the other hosts
@@ -261,7 +227,7 @@ class Daemon:
         if self._exchange is not None:
             self._exchange.start(ExchangeHooks(
                 changed=self._news_came,
-                raised=lambda conditions: self._raise("exchange", *conditions),
+                raised=lambda conditions: self._alarms.say("exchange", *conditions),
                 reachable=self._reachable,
             ))
 
@@ -335,7 +301,7 @@ class Daemon:
             changes=changes,
             duration_seconds_sum=counters.duration_seconds_sum + turn.duration_seconds,
         )
-        self._raise("kernel", *turn.conditions)
+        self._alarms.say("kernel", *turn.conditions)
         if turn.outcome == "unchanged":
             event(log, logging.DEBUG, "unchanged", seconds=round(turn.duration_seconds, 4))
         elif turn.plan is not None and turn.outcome != "held":
@@ -353,7 +319,7 @@ class Daemon:
         try:
             await self._prober.start()
         except BackendError as error:
-            self._raise("prober", Condition(
+            self._alarms.say("prober", Condition(
                 code="probe_failed", severity=Severity.WARNING, text=f"{error}; paths are not measured",
             ))
 
@@ -395,13 +361,13 @@ class Daemon:
                     text=f"{host.name} ({host.link_address}) answers no probe: "
                     f"{stats.received} of the last {stats.sent} answered",
                 ))
-        self._raise("paths", *silent)
+        self._alarms.say("paths", *silent)
 
     # --- what others see
 
     def conditions(self) -> tuple[ConditionStatus, ...]:
         """What is wrong now."""
-        return self._tracker.statuses()
+        return self._alarms.statuses()
 
     async def status(self) -> Status:
         """Everything known now; counters no older than a second."""
@@ -432,7 +398,7 @@ class Daemon:
             conditions=self.conditions(),
             last_plan=turn.plan_status(),
             counters=self._counters,
-            metrics_urls=self._metrics.urls if self._metrics else (),
+            metrics_urls=self._scrapes.urls,
             exchange=exchange_status(self._exchange.figures()) if self._exchange else None,
         ))
 
@@ -478,51 +444,16 @@ class Daemon:
         return document, 5 if document.changes else 0
 
     async def _serve_metrics(self, turn: Turn) -> None:
-        wanted = self._metrics_addresses(turn)
-        if wanted == self._metrics_wanted and (self._metrics is not None or not wanted):
+        wanted = self._scrapes.wants(self._settings.metrics, turn.view.own)
+        if wanted is None:
             return
-        await asyncio.to_thread(self._close_metrics)
-        self._metrics_wanted = wanted
         loop = asyncio.get_running_loop()
 
         def current() -> Status:
             return asyncio.run_coroutine_threadsafe(self.status(), loop).result(STATUS_TIMEOUT_SECONDS)
 
-        try:
-            server = MetricsServer(current, wanted)
-            server.start()
-        except MeshError as error:
-            self._raise("metrics", Condition(
-                code="no_metrics", severity=Severity.WARNING, text=f"{error}; meshd tries again",
-            ))
-            return
-        self._metrics = server
-        self._raise("metrics")
-
-    def _metrics_addresses(self, turn: Turn) -> tuple[tuple[str, int], ...]:
-        own = turn.view.own
-        listens = (parse_listen(text, "metrics.listen") for text in self._settings.metrics.listen)
-        return tuple(
-            (str(own.addresses[0]) if host == "mesh" and own else host, port)
-            for host, port in listens
-            if host != "mesh" or own is not None
-        )
-
-    def _close_metrics(self) -> None:
-        if self._metrics is not None:
-            self._metrics.close()
-            self._metrics = None
-
-    def _raise(self, source: str, *conditions: Condition) -> None:
-        """Replace what ``source`` says is wrong; log what opened and what closed."""
-        self._conditions[source] = conditions
-        everything = [condition for said in self._conditions.values() for condition in said]
-        opened, closed = self._tracker.update(everything, self._clock())
-        for condition in opened:
-            event(log, logging.WARNING, "condition_opened", code=condition.code,
-                  subject=condition.subject, text=condition.text)
-        for condition in closed:
-            event(log, logging.INFO, "condition_closed", code=condition.code, subject=condition.subject)
+        problem = await asyncio.to_thread(self._scrapes.serve, wanted, current)
+        self._alarms.say("metrics", *([problem] if problem else []))
 
     async def _in(self, pool: ThreadPoolExecutor, call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: call(*arguments))
@@ -531,20 +462,3 @@ class Daemon:
 async def _wait(wake: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(wake.wait(), seconds)
-
-
-def _refuse_restart_only(old: Settings, new: Settings) -> None:
-    """Some settings name things that live as long as the process does."""
-    for key, before, after in (
-        ("state_dir", old.state_dir, new.state_dir),
-        ("run_dir", old.run_dir, new.run_dir),
-        ("wireguard.interface", old.wireguard.interface, new.wireguard.interface),
-        ("wireguard.backend", old.wireguard.backend, new.wireguard.backend),
-        ("registry.stores", old.registry.stores, new.registry.stores),
-        ("probe", old.probe, new.probe),
-        ("exchange", old.exchange, new.exchange),
-    ):
-        if before != after:
-            raise ConfigError(f"{key}: {before} before, {after} now: restart meshd for this one")
-
-

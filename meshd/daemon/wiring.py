@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from meshd.backend.base import Backend
 from meshd.backend.select import open_backend
 from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.local import LocalKey
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
-from meshd.daemon.service import Daemon, LocalKey
+from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
 from meshd.errors import ConfigError
@@ -18,6 +19,7 @@ from meshd.model.condition import Condition, Severity
 from meshd.probe.transport import IcmpProber
 from meshd.registry.cache import RegistryCache
 from meshd.registry.ledger import Ledger
+from meshd.registry.record import ENROLLMENT_VERSION
 from meshd.registry.signing import SigningKey
 from meshd.settings import Settings
 from meshd.store.base import ObjectStore
@@ -69,10 +71,16 @@ def open_reconciler(
         ledger=ledger,
         backend=backend,
         reconciler=Reconciler(
-            backend=backend, state=state, hid=hid, clock=clock, courtesy_seconds=courtesy_seconds
+            backend=backend, state=state, hid=hid, clock=clock, courtesy_seconds=courtesy_seconds,
+            newborn=_is_newborn(ledger, hid),
         ),
         conditions=cache_conditions(cache),
     )
+
+
+def _is_newborn(ledger: Ledger, hid: str) -> bool:
+    own = ledger.membership(0).hosts.get(hid)
+    return own is not None and own.record is not None and own.record.version == ENROLLMENT_VERSION
 
 
 def build_daemon(

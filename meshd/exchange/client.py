@@ -93,6 +93,7 @@ class ExchangeClient:
             connection.request("POST", self._prefix + what, body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             answer = response.read(MAX_ANSWER_BYTES + 1)
+            left = response.length
         except TimeoutError:
             raise StoreError(f"{where}: no whole answer in time") from None
         except OSError as error:
@@ -106,4 +107,6 @@ class ExchangeClient:
             raise StoreError(f"{where}: {response.status} {text}")
         if len(answer) > MAX_ANSWER_BYTES:
             raise RegistryError(f"{where}: over {MAX_ANSWER_BYTES} bytes seen")
+        if left:
+            raise StoreError(f"{where}: cut off, {left} bytes more expected")
         return answer

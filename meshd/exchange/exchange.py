@@ -16,7 +16,7 @@ from typing import Any, Final
 from meshd.errors import BackendError, RegistryError, StoreError
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.desk import Accepted, Desk
-from meshd.exchange.flood import Flood, choose_targets
+from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets
 from meshd.exchange.messages import Object, Offer
 from meshd.exchange.report import ExchangeFigures, Tally
 from meshd.exchange.server import LIMITS, ExchangeServer
@@ -31,7 +31,8 @@ WITNESSES: Final = 3
 MAX_SPREAD_OBJECTS: Final = 64
 """A host that catches up with more than this from a store has no news for anybody."""
 MAX_DELIVERIES: Final = 32
-DELIVERY: Final = "delivery"
+MEMBERSHIP_SECONDS: Final = 0.2
+"""How soon a wait for deliveries notices that one of them is to a host that is none any more."""
 RETRY_SECONDS: Final = 1.0
 MAX_RETRY_SECONDS: Final = 60.0
 PULL_PAUSE_SECONDS: Final = 5.0
@@ -86,6 +87,7 @@ class Exchange:
         self._hooks: ExchangeHooks | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._retry: dict[str, tuple[float, float]] = {}
         self._retry_timer: asyncio.TimerHandle | None = None
         self._hungry = False
@@ -208,10 +210,17 @@ class Exchange:
     # --- pushing
 
     def _spread(self, objects: Sequence[Object], *, source: str | None, told: tuple[str, ...]) -> None:
-        targets = choose_targets(self._hosts.keys() - {self._hid}, told, source, self._rng)
+        targets, later = choose_targets(self._hosts.keys() - {self._hid}, told, source, self._rng)
         reached = self._reachable()
         telling = tuple(hid for hid in targets if hid in reached)
-        self._flood.add(objects, targets, told_by(self._hid, (*telling, *told)))
+        told = told_by(self._hid, (*telling, *told))
+        if later and self._loop is not None:
+            pause = self._rng.uniform(*PASS_ON_SECONDS)
+            self._loop.call_later(pause, self._tell, objects, later, told)
+        self._tell(objects, targets, told)
+
+    def _tell(self, objects: Sequence[Object], targets: Sequence[str], told: tuple[str, ...]) -> None:
+        self._flood.add(objects, [hid for hid in targets if hid in self._hosts], told)
         for hid in self._retry.keys() & set(targets):
             # News is worth a try at once also where the last one failed.
             self._retry[hid] = (0.0, self._retry[hid][1])
@@ -232,14 +241,22 @@ class Exchange:
             at = self._retry.get(hid, (now, 0.0))[0]
             if at > now:
                 due_at.append(at)
-            elif len(self._delivering()) < MAX_DELIVERIES:
-                self._spawn(self._deliver(hid), name=DELIVERY)
+            elif hid not in self._deliveries and len(self._deliveries) < MAX_DELIVERIES:
+                self._deliveries[hid] = self._spawn(self._deliver(hid))
         if due_at:
             if self._retry_timer is not None:
                 self._retry_timer.cancel()
             self._retry_timer = self._loop.call_at(min(due_at), self._pump)
 
     async def _deliver(self, hid: str) -> None:
+        try:
+            await self._deliver_all(hid)
+        finally:
+            del self._deliveries[hid]
+            if self._loop is not None:
+                self._loop.call_soon(self._pump)
+
+    async def _deliver_all(self, hid: str) -> None:
         while (partner := self._partner(hid)) is not None:
             objects, told = self._flood.take(hid)
             if not objects:
@@ -266,15 +283,11 @@ class Exchange:
         assert self._loop is not None
         pause = min(2 * self._retry.get(hid, (0.0, RETRY_SECONDS / 2))[1], MAX_RETRY_SECONDS)
         self._retry[hid] = (self._loop.time() + pause, pause)
-        self._loop.call_soon(self._pump)
 
     async def _until_told(self) -> None:
-        """Until nothing is under way to any host that answers."""
-        while delivering := self._delivering():
-            await asyncio.wait(delivering)
-
-    def _delivering(self) -> list[asyncio.Task[Any]]:
-        return [task for task in self._tasks if task.get_name() == DELIVERY]
+        """Until nothing is under way to any host of the mesh."""
+        while telling := [task for hid, task in self._deliveries.items() if hid in self._hosts]:
+            await asyncio.wait(telling, timeout=MEMBERSHIP_SECONDS)
 
     # --- what comes
 
@@ -371,13 +384,9 @@ class Exchange:
         if listener is not None:
             await in_thread(listener.close)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], *, name: str = "exchange") -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._loop is not None
-        task = self._loop.create_task(work, name=name)
+        task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if task.get_name() == DELIVERY:
-            self._pump()
+        task.add_done_callback(self._tasks.discard)
+        return task

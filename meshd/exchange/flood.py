@@ -19,20 +19,25 @@ ALL_UP_TO: Final = 32
 FAN_OUT: Final = 8
 PASS_ON: Final = 2
 """Hosts told once more, although the sender said that it tells them."""
+PASS_ON_SECONDS: Final = (0.5, 1.5)
+"""After so long, drawn at random: when those who were reached are done with it."""
 MAX_REMEMBERED: Final = 1024
 MAX_WAITING: Final = 256
 
 
 def choose_targets(
     hosts: Collection[str], told: Collection[str], source: str | None, rng: random.Random
-) -> list[str]:
-    """Whom to tell of something that ``source`` (None: ourselves or a store) told us and ``told``."""
+) -> tuple[list[str], list[str]]:
+    """Whom to tell of something that ``source`` (None: ourselves or a store) told us and ``told``.
+
+    Those to be told at once, and those to be told a little later, unless they have it by then.
+    """
     others = sorted(set(hosts) - {source})
     fresh = [hid for hid in others if hid not in told]
     if len(others) > ALL_UP_TO:
-        return rng.sample(fresh, min(FAN_OUT, len(fresh)))
+        return rng.sample(fresh, min(FAN_OUT, len(fresh))), []
     again = [hid for hid in others if hid in told]
-    return [*fresh, *rng.sample(again, min(PASS_ON, len(again)))]
+    return fresh, rng.sample(again, min(PASS_ON, len(again)))
 
 
 def merge_told(told: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:

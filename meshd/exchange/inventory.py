@@ -1,7 +1,8 @@
 """What one host holds and another one lacks. Pure.
 
-Two hosts that hand each other what ``lacking`` names hold the same afterwards, whatever each
-had before: a log with a hole or a second branch has another digest and is sent whole.
+Two hosts that hand each other what ``lacking`` names hold the same afterwards, whatever each had
+before: a log with a hole or a second branch has another digest and is sent whole. Only a record
+that waited for its grant goes with the comparison after.
 """
 
 from __future__ import annotations

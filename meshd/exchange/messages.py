@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from meshd.errors import RegistryError
+from meshd.registry.canonical import learn
 from meshd.registry.envelope import is_hex
 
 MAX_REQUEST_BYTES: Final = 256 * 1024
@@ -93,6 +94,9 @@ class OfferAnswer(_Message, frozen=True, kw_only=True):
 
 class WitnessRequest(_Message, frozen=True, kw_only=True):
     nonce: str
+
+
+learn(Summary, ObjectsRequest, ObjectsPage, Offer, OfferAnswer, WitnessRequest)
 
 
 def parse_message(body: bytes, kind: type[T]) -> T:

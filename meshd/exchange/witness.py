@@ -15,7 +15,7 @@ import msgspec
 
 from meshd.errors import RegistryError
 from meshd.exchange.messages import MAX_ANSWER_BYTES
-from meshd.registry.canonical import decode_as, encode
+from meshd.registry.canonical import decode_as, encode, learn
 from meshd.registry.envelope import expect_type, parse_envelope, render_envelope, verify_signature
 from meshd.registry.signing import SigningKey
 
@@ -51,6 +51,9 @@ class Testimony(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     heads: dict[str, tuple[int, str]]
     records: str
     stores: tuple[StoreView, ...]
+
+
+learn(Testimony)
 
 
 class Held(Protocol):

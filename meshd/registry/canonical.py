@@ -76,6 +76,16 @@ def convert(value: object, kind: type[T], what: str) -> T:
         raise RegistryError(f"{what}: {error}") from None
 
 
+def learn(*kinds: type) -> None:
+    """Let msgspec look at these types now, while they are imported.
+
+    It looks at a type when it first decodes one, through Python code that lets other threads
+    run; two threads that are the first at one type then crash the process.
+    """
+    for kind in kinds:
+        msgspec.json.Decoder(kind)
+
+
 def encode_base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 

@@ -12,7 +12,7 @@ import msgspec
 
 from meshd.errors import RegistryError
 from meshd.model.network import IPNetwork, contained_in_any, overlaps
-from meshd.registry.canonical import decode_as, decode_base64
+from meshd.registry.canonical import decode_as, decode_base64, learn
 from meshd.registry.envelope import (
     KID_HEX_DIGITS,
     MAX_ROOT_BYTES,
@@ -91,6 +91,9 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_hosts: int
     stores: tuple[str, ...]
     created_at: int
+
+
+learn(Root)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

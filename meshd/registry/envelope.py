@@ -21,7 +21,7 @@ from nacl.bindings import crypto_sign_BYTES, crypto_sign_open
 from nacl.exceptions import CryptoError
 
 from meshd.errors import RegistryError
-from meshd.registry.canonical import convert, decode_json, encode_base64
+from meshd.registry.canonical import convert, decode_json, encode_base64, learn
 
 ROOT_TYPE: Final = "application/vnd.wg-meshd.root.v1+json"
 STATEMENT_TYPE: Final = "application/vnd.wg-meshd.statement.v1+json"
@@ -76,6 +76,9 @@ class _WireEnvelope(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     payload: str
     payloadType: str
     signatures: tuple[_WireSignature, ...]
+
+
+learn(_WireEnvelope)
 
 
 def parse_envelope(body: bytes, max_bytes: int = MAX_ENVELOPE_BYTES) -> Envelope:

@@ -12,7 +12,7 @@ from meshd.errors import RegistryError
 from meshd.model.host import HostKeys
 from meshd.model.keys import PublicKey
 from meshd.model.network import Endpoint, IPNetwork, network_key
-from meshd.registry.canonical import decode_as, encode
+from meshd.registry.canonical import decode_as, encode, learn
 from meshd.registry.envelope import (
     HOST_RECORD_TYPE,
     KID_HEX_DIGITS,
@@ -55,6 +55,9 @@ class HostRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     nat: bool
     software: str
     seen: dict[str, tuple[int, str]]
+
+
+learn(HostRecord)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import msgspec
 from meshd.errors import RegistryError
 from meshd.model.host import Provenance
 from meshd.model.network import IPAddress, IPNetwork
-from meshd.registry.canonical import convert, decode, decode_base64, encode
+from meshd.registry.canonical import convert, decode, decode_base64, encode, learn
 from meshd.registry.document import HASH_HEX_DIGITS, PUBLIC_KEY_BYTES
 from meshd.registry.envelope import (
     KID_HEX_DIGITS,
@@ -150,6 +150,9 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     root: int
     at: int
     body: Any
+
+
+learn(Statement, Grant, Revoke, Endorse, Rotate, Service, Place)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -249,6 +249,24 @@ def test_of_two_new_peers_exactly_one_may_speak_first_and_the_other_one_soon_aft
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("name", ["newton", "bohr"])
+def test_a_host_whose_daemon_has_never_run_is_left_to_call_first(
+    tmp_path: Path, mesh: SignedMesh, name: str
+) -> None:
+    tesla, unborn = mesh.hosts["tesla"], mesh.hosts[name]
+    mesh.objects[unborn.key] = unborn.body(version=0, mesh="")
+    rig = build_rig(tmp_path, mesh, tesla, courtesy_seconds=3600)
+
+    async def scenario() -> None:
+        async with running(rig):
+            device = rig.kernel().device
+            assert device is not None
+            assert device.peers[unborn.wireguard.public()].config.endpoint is None
+            assert unborn.hid not in {target.hid for target in rig.prober.targets}
+
+    asyncio.run(scenario())
+
+
 def test_a_restart_changes_nothing_in_the_kernel(tmp_path: Path, mesh: SignedMesh) -> None:
     backend = MemoryBackend()
     store = full_store(mesh)

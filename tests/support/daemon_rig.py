@@ -15,8 +15,9 @@ from quiet_prober import QuietProber
 
 from meshd.backend.memory import MemoryBackend
 from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.local import LocalKey
 from meshd.daemon.reconciler import Reconciler
-from meshd.daemon.service import Daemon, LocalKey
+from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -131,7 +131,7 @@ class _Founding:
     garage_token_file: Path | None
     offline: bool
     air_gapped: bool
-    passphrase: bytes | None
+    passphrase: bytes | None = field(repr=False)
 
     def mesh_file(self) -> MeshFile:
         from wgctl.home import MeshFile

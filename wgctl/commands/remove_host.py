@@ -74,7 +74,7 @@ def command(options: Options, host: str, why: str, yes: bool, as_json: bool) -> 
 def _withdraw_key(session: AdminSession, hid: str) -> str:
     """What became of the host's S3 key. The revocation counts whatever that is."""
     home = session.home
-    if not home.mesh.garage_admin:
+    if session.alone or not home.mesh.garage_admin:
         return "take its S3 key away, if it has one"
     from wgctl.garage import withdraw_host_key
     from wgctl.hostkeys import HOST_KEYS, KeyFolder

@@ -1,4 +1,7 @@
-"""``wgctl root``: the root documents, who signs them, and what to do when keys are lost."""
+"""``wgctl root``: the root documents, who signs them, and what to do when keys are lost.
+
+Over 400 lines: ten small verbs that share one way of showing and signing a next root.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,62 @@
+"""What the settings and the host's own key say of this host, and which settings a reload may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshd.daemon.follower import OwnDescription
+from meshd.errors import ConfigError
+from meshd.mesh.desired import LocalDevice
+from meshd.model.keys import PrivateKey
+from meshd.settings import Settings
+from meshd.version import read_version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalKey:
+    """The WireGuard key and when it was made, unix seconds."""
+
+    private_key: PrivateKey
+    created_at: float
+
+
+def local_device(settings: Settings, key: PrivateKey) -> LocalDevice:
+    return LocalDevice(
+        interface=settings.wireguard.interface,
+        private_key=key,
+        listen_port=settings.wireguard.listen_port,
+        mtu_bytes=settings.wireguard.mtu_bytes,
+        behind_nat=settings.host.behind_nat,
+        persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
+    )
+
+
+def own_description(settings: Settings, key: PrivateKey) -> OwnDescription:
+    return OwnDescription(
+        public_key=key.public(),
+        listen_port=settings.wireguard.listen_port,
+        endpoints=settings.endpoints,
+        announced=settings.jail_networks,
+        behind_nat=settings.host.behind_nat,
+        software=f"meshd/{read_version()}",
+    )
+
+
+def boot_file(settings: Settings) -> Path | None:
+    return Path(settings.wireguard.boot_file) if settings.wireguard.boot_file else None
+
+
+def refuse_restart_only(old: Settings, new: Settings) -> None:
+    """Some settings name things that live as long as the process does. ConfigError names the first."""
+    for key, before, after in (
+        ("state_dir", old.state_dir, new.state_dir),
+        ("run_dir", old.run_dir, new.run_dir),
+        ("wireguard.interface", old.wireguard.interface, new.wireguard.interface),
+        ("wireguard.backend", old.wireguard.backend, new.wireguard.backend),
+        ("registry.stores", old.registry.stores, new.registry.stores),
+        ("probe", old.probe, new.probe),
+        ("exchange", old.exchange, new.exchange),
+    ):
+        if before != after:
+            raise ConfigError(f"{key}: {before} before, {after} now: restart meshd for this one")

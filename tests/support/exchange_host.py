@@ -1,0 +1,106 @@
+"""One host's exchange without a daemon: a ledger, its server on loopback, a client that calls it."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from meshes import NOW, SignedHost, SignedMesh
+
+from meshd.exchange.client import ExchangeClient
+from meshd.exchange.desk import Accepted, Desk
+from meshd.exchange.messages import Offer
+from meshd.exchange.server import ExchangeServer
+from meshd.exchange.talk import Partner
+from meshd.listener import ConnectionLimits, WsgiListener
+from meshd.registry.ledger import Ledger
+
+_BLOCKS = itertools.count(1)
+
+
+@dataclass(slots=True)
+class ExchangeHost:
+    """``addresses``: where each host calls from. ``received``: what was offered to it."""
+
+    host: SignedHost
+    ledger: Ledger
+    desk: Desk
+    addresses: dict[str, str]
+    received: list[tuple[str, Offer, Accepted]] = field(default_factory=list)
+    server: ExchangeServer = field(init=False)
+
+    def __post_init__(self) -> None:
+        by_address = {address: hid for hid, address in self.addresses.items() if hid != self.host.hid}
+        self.server = ExchangeServer(
+            self.desk, member=by_address.get, received=lambda *call: self.received.append(call)
+        )
+
+    @property
+    def address(self) -> str:
+        return self.addresses[self.host.hid]
+
+    @contextlib.contextmanager
+    def listening(self, limits: ConnectionLimits) -> Iterator[int]:
+        """The port."""
+        listener = WsgiListener(
+            self.server, [(self.address, 0)], name="exchange", limits=limits, admits=self.server.admits
+        )
+        listener.start()
+        try:
+            yield listener.places[0][1]
+        finally:
+            listener.close()
+
+
+def build_host(mesh: SignedMesh, name: str, *, ledger: Ledger | None = None) -> ExchangeHost:
+    """``ledger`` None: everything that the mesh has signed."""
+    if ledger is None:
+        ledger = Ledger(mesh.mesh.chain)
+        for key, body in mesh.objects.items():
+            ledger.offer(key, body, now=NOW)
+    host = mesh.hosts[name]
+    base = int(IPv4Address("127.8.0.0")) + 256 * (next(_BLOCKS) % 4096)
+    hids = [each.hid for each in mesh.hosts.values()]
+    addresses = {hid: str(IPv4Address(base + number)) for number, hid in enumerate(hids, 1)}
+    desk = Desk(
+        ledger=ledger, lock=threading.Lock(), hid=host.hid, identity=lambda: host.identity, clock=lambda: NOW
+    )
+    return ExchangeHost(host=host, ledger=ledger, desk=desk, addresses=addresses)
+
+
+def client_for(mesh: SignedMesh, port: int) -> ExchangeClient:
+    return ExchangeClient(mesh_id=mesh.ledger.mesh_id, port=port)
+
+
+def partner_for(server: ExchangeHost, asker: SignedHost) -> Partner:
+    return Partner(
+        hid=server.host.hid, name=server.host.name, identity_key=server.host.identity.public,
+        address=IPv4Address(server.address), source=IPv4Address(server.addresses[asker.hid]),
+    )
+
+
+@contextlib.contextmanager
+def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A host that answers whatever it likes, on 127.0.0.1; the port."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(1 << 20)
+                        answer(connection)
+                        connection.shutdown(socket.SHUT_WR)
+                        while connection.recv(1 << 20):
+                            pass  # what is left unread would reset the connection
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
