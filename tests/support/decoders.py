@@ -16,15 +16,28 @@ import vectors
 
 from meshd.backend.netlink_attributes import NESTED, pack
 from meshd.backend.netlink_routes import _parse_route
+from meshd.backend.parse import parse_ifconfig, parse_routes, parse_wg_dump
 from meshd.backend.peer_steps import PeerStep
 from meshd.backend.uapi import check_answer, parse_get
 from meshd.backend.wireguard_attributes import pack_peers, parse_device
 from meshd.daemon.control import ControlServer
 from meshd.errors import BackendError, ConfigError, RegistryError, StoreError
+from meshd.exchange.messages import (
+    Inventory,
+    ObjectsPage,
+    ObjectsRequest,
+    Offer,
+    OfferAnswer,
+    Summary,
+    WitnessRequest,
+    parse_message,
+    render_message,
+)
 from meshd.model.keys import PublicKey
 from meshd.model.network import Endpoint, parse_address, parse_network
 from meshd.observe.protocol import ControlAnswer, ControlRequest
 from meshd.probe.icmp import parse_echo_reply_v4, parse_echo_reply_v6
+from meshd.registry.appointment import build_key_request, parse_key_request
 from meshd.registry.bundle import open_bundle, parse_bundle, parse_request
 from meshd.registry.canonical import decode, encode
 from meshd.registry.envelope import (
@@ -35,6 +48,7 @@ from meshd.registry.envelope import (
     parse_envelope,
     render_envelope,
 )
+from meshd.registry.export import build_export, open_export, render_export
 from meshd.registry.layout import parse_object_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import parse_record
@@ -139,6 +153,30 @@ def _wireguard(body: bytes) -> object:
     return parse_device([body, body], "wg0")
 
 
+_MESSAGES = (ObjectsRequest, ObjectsPage, Offer, OfferAnswer, Summary, WitnessRequest)
+
+
+def _exchange(body: bytes) -> None:
+    """As each kind: which one is meant, the address of the request says."""
+    for kind in _MESSAGES:
+        try:
+            parse_message(body, kind)
+        except RegistryError as error:
+            assert str(error)
+
+
+def _freebsd(body: bytes) -> None:
+    """The output of wg, ifconfig and netstat."""
+    for parse in (
+        lambda: parse_wg_dump(body, "wg0"), lambda: parse_ifconfig(body, "wg0"),
+        lambda: parse_routes(body, 4), lambda: parse_routes(body, 6),
+    ):
+        try:
+            parse()
+        except BackendError as error:
+            assert str(error)
+
+
 def _texts(body: bytes) -> None:
     text = body.decode("utf-8", "replace")
     for parse in (parse_address, parse_network, Endpoint.parse, PublicKey.parse):
@@ -198,6 +236,12 @@ def build_decoders() -> tuple[Decoder, ...]:
                 bundle),
         decoder("open_bundle", lambda body: open_bundle(body.decode("utf-8", "replace"), fm.NOW), registry,
                 bundle),
+        decoder("key_request", lambda body: parse_key_request(body.decode("latin-1")), registry,
+                build_key_request("ada", "admin", fm.key("tesla")).encode()),
+        decoder("export", lambda body: open_export(body.decode("utf-8", "replace"), fm.NOW), registry,
+                render_export(build_export(_ledger_of(objects), now=fm.NOW)).encode()),
+        decoder("exchange", _exchange, (), *_messages(objects)),
+        decoder("freebsd_tools", _freebsd, (), *_TOOL_OUTPUT),
         decoder("recovery_words", lambda body: parse_recovery_words(body.decode("latin-1")), registry,
                 render_recovery_words(fm.key("tesla")).encode()),
         decoder("ledger", _offer, (), *(key.encode() + b"\n" + body for key, body in objects)),
@@ -236,6 +280,33 @@ def _objects() -> list[tuple[str, bytes]]:
     objects += [fm.forge_statement(admin, body, seq=2, prev="0" * 64, lamport=3) for body in bodies]
     return objects
 
+
+def _ledger_of(objects: list[tuple[str, bytes]]) -> Ledger:
+    ledger = Ledger(CHAIN)
+    fm.fill(ledger, objects)
+    return ledger
+
+
+def _messages(objects: list[tuple[str, bytes]]) -> list[bytes]:
+    have = Inventory(root=(1, "0" * 64), logs={"0" * 32: (1, "0" * 64)}, records={"0" * 32: (1, 5, "0" * 64)})
+    return [render_message(message) for message in (
+        ObjectsRequest(have=have), ObjectsPage(objects=tuple(objects), more=True, have=have),
+        Offer(objects=tuple(objects[:3]), told=("0" * 32,)), OfferAnswer(outcomes=("new", "known")),
+        Summary(mesh="0" * 32, generation=1, root=(1, "0" * 64), heads={}, records="0" * 64),
+        WitnessRequest(nonce="0" * 32),
+    )]
+
+
+_KEY_TEXT = str(PublicKey(bytes(range(32)))).encode()
+_TOOL_OUTPUT = (
+    b"(none)\t" + _KEY_TEXT + b"\t51820\toff\n" + _KEY_TEXT
+    + b"\t(none)\t192.0.2.1:51820\t10.0.0.0/8,fd07::/64\t1700000000\t12\t34\t25\n",
+    b"wg0: flags=10080c1<UP,RUNNING,NOARP,MULTICAST,LOWER_UP> metric 0 mtu 1420\n\toptions=80000<LINKSTATE>\n"
+    b"\tinet 10.99.0.1 netmask 0xffff0000\n\tinet6 fd07::1 prefixlen 64\n\tgroups: wg\n",
+    b'{"statistics":{"route-information":{"route-table":{"rt-family":[{"address-family":"Internet",'
+    b'"rt-entry":[{"destination":"10.0.0.0/8","gateway":"link#3","flags":"US","nhop":3,"mtu":1420,'
+    b'"interface-name":"wg0"}]}]}}}}',
+)
 
 _LISTING = (
     b'<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><IsTruncated>true</IsTruncated>'

@@ -1,0 +1,37 @@
+"""Whatever docs/trust.md tells somebody to type in an emergency exists, with the options that it names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from meshd.daemon.main import main as meshd
+from wgctl.main import main as wgctl
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "trust.md"
+COMMANDS = sorted(set(re.findall(r"`((?:wgctl|meshd) [^`]+)`", DOCUMENT.read_text())))
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_document_exists(line: str) -> None:
+    program, *words = shlex.split(line)
+    command: click.Command = {"wgctl": wgctl, "meshd": meshd}[program]
+    context = click.Context(command)
+    options: set[str] = set()
+    while words:
+        word = words.pop(0)
+        known = {name for parameter in command.get_params(context) for name in parameter.opts}
+        options |= known
+        if word.startswith("--"):
+            assert word in known, f"{command.name} has no {word}"
+            [parameter] = [each for each in command.get_params(context) if word in each.opts]
+            if words and not getattr(parameter, "is_flag", False):
+                words.pop(0)
+        elif isinstance(command, click.Group):
+            found = command.get_command(context, word)
+            assert found is not None, f"{command.name} has no {word}"
+            command, context = found, click.Context(found, parent=context)
