@@ -108,6 +108,7 @@ class NamespaceHost(NamespacePlace):
         self.directory = directory
         self.jail_network: IPv4Network | None = None
         self.jails: tuple[NamespacePlace, ...] = ()
+        self._spawned: list[subprocess.Popen[bytes]] = []
 
     def enter_command(self) -> tuple[str, ...]:
         run_dir = str(self.directory / "wireguard")
@@ -116,7 +117,7 @@ class NamespaceHost(NamespacePlace):
     def spawn(self, argv: Sequence[str], *, log: Path) -> subprocess.Popen[bytes]:
         try:
             with log.open("ab") as output:
-                return subprocess.Popen(
+                process = subprocess.Popen(
                     [*self.enter_command(), *argv],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -125,6 +126,17 @@ class NamespaceHost(NamespacePlace):
                 )
         except OSError as error:
             raise BackendError(f"{self.name}: {argv[0]}: {error}") from None
+        self._spawned.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill everything in the host, and what was started so lately that it is not in there yet."""
+        for process in self._spawned:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        self._spawned.clear()
+        end_processes(self.namespaces())
 
     def namespaces(self) -> tuple[str, ...]:
         return self.netns, *(jail.netns for jail in self.jails)
@@ -193,7 +205,7 @@ class NamespaceLab:
         host = self._hosts.get(name)
         if host is None:
             raise BackendError(f"lab host {name!r}: not in this lab")
-        end_processes(host.namespaces())
+        host.end()
         for link in list_links(host.netns, "wireguard"):
             ip_batch(host.netns, f"link delete {link}")
 
@@ -214,7 +226,7 @@ class NamespaceLab:
         )
 
     def _discard(self, host: NamespaceHost) -> None:
-        end_processes(host.namespaces())
+        host.end()
         with contextlib.suppress(BackendError):
             self.underlay.remove_port(host.name)
         delete_netns(host.namespaces())
@@ -253,6 +265,8 @@ class NamespaceLab:
         with _signals_held():
             self._closed = True
             atexit.unregister(self.close)
+            for host in self._hosts.values():
+                host.end()
             end_processes(list_netns(f"{self.prefix}-"))
             self.underlay.close()
             delete_netns(list_netns(f"{self.prefix}-"))
