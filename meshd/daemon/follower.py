@@ -3,6 +3,8 @@
 Blocking; called from the daemon's threads, one at a time by a lock that is free while a store is
 waited for. Whatever fails is a condition: the view only ever grows, and a store that is gone takes
 nothing away.
+
+Over 400 lines: what a round with the stores, news from hosts and the own record share is one lock.
 """
 
 from __future__ import annotations
