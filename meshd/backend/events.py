@@ -10,6 +10,7 @@ import contextlib
 import enum
 import socket
 import sys
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 LINK, IPV4_ADDRESS, IPV4_ROUTE, IPV6_ADDRESS, IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
@@ -27,10 +28,18 @@ class Look(enum.IntEnum):
     REPEATEDLY = 2
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """``what``: the last thing worth a look, for the log."""
+
+    look: Look
+    what: str = ""
+
+
 class EventSource(Protocol):
     def fileno(self) -> int: ...
 
-    def take(self) -> Look:
+    def take(self) -> News:
         """Read all that is there, without waiting; never raises for what it reads."""
 
     def close(self) -> None: ...
@@ -51,12 +60,12 @@ class RtnetlinkEvents:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def take(self) -> Look:
+    def take(self) -> News:
         # No more (EAGAIN), or some were missed (ENOBUFS): a reason to look all the same.
         with contextlib.suppress(OSError):
             while self._socket.recv(DATAGRAM_BYTES):
                 pass
-        return Look.ONCE
+        return News(Look.ONCE, "rtnetlink")
 
     def close(self) -> None:
         self._socket.close()

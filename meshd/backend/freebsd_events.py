@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import select
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, Self
 
-from meshd.backend.events import DATAGRAM_BYTES, Look
+from meshd.backend.events import DATAGRAM_BYTES, Look, News
 from meshd.backend.rtsock import IFF_UP, Kind, RouteMessage, decode_messages
 from meshd.errors import BackendError
 
@@ -39,8 +38,6 @@ MAX_MESSAGES: Final = 1000
 
 _REPEATEDLY: Final = frozenset({Kind.NEWADDR, Kind.DELADDR, Kind.IFANNOUNCE})
 _ONCE: Final = frozenset({Kind.ADD, Kind.DELETE, Kind.CHANGE})
-
-log = logging.getLogger("meshd")
 
 
 class RouteJudge:
@@ -81,8 +78,8 @@ class RouteEvents:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def take(self) -> Look:
-        look = Look.NEEDLESS
+    def take(self) -> News:
+        news = News(Look.NEEDLESS)
         for _ in range(MAX_MESSAGES):
             try:
                 data = self._socket.recv(DATAGRAM_BYTES)
@@ -90,21 +87,23 @@ class RouteEvents:
                 break
             except OSError as error:
                 # Some were lost (ENOBUFS), perhaps that of a jail.
-                look = Look.REPEATEDLY if error.errno == errno.ENOBUFS else max(look, Look.ONCE)
-                break
-            look = max(look, self._look_at(data))
-        return look
+                return News(Look.REPEATEDLY, f"routing socket: {error.strerror}")
+            news = max(news, *self._read(data), key=_weight)
+        return news
 
     def close(self) -> None:
         self._socket.close()
 
-    def _look_at(self, data: bytes) -> Look:
+    def _read(self, data: bytes) -> list[News]:
         try:
             messages = decode_messages(data)
         except BackendError as error:
-            log.debug("%s", error)
-            return Look.ONCE
-        return max((self._judge.judge(message) for message in messages), default=Look.NEEDLESS)
+            return [News(Look.ONCE, str(error))]
+        return [News(self._judge.judge(message), str(message)) for message in messages]
+
+
+def _weight(news: News) -> Look:
+    return news.look
 
 
 class Kqueue(Protocol):
@@ -140,17 +139,17 @@ class JailEvents:
     def fileno(self) -> int:
         return self._kqueue.fileno()
 
-    def take(self) -> Look:
+    def take(self) -> News:
         try:
             events = self._kqueue.control(None, MAX_EVENTS, 0)
-        except OSError:
-            return Look.REPEATEDLY
+        except OSError as error:
+            return News(Look.REPEATEDLY, f"kqueue: {error.strerror}")
         for event in events:
             if event.fflags & NOTE_JAIL_CHILD and event.data > 0:
                 # It may have ended already (ESRCH): then there is nothing to hear of it.
                 with contextlib.suppress(OSError):
                     self._register(event.data, NOTE_JAIL_SET | NOTE_JAIL_REMOVE)
-        return Look.REPEATEDLY if events else Look.NEEDLESS
+        return News(Look.REPEATEDLY, _describe(events[-1])) if events else News(Look.NEEDLESS)
 
     def close(self) -> None:
         self._kqueue.close()
@@ -158,3 +157,9 @@ class JailEvents:
     def _register(self, jid: int, notes: int) -> None:
         event = self._kevent(jid, filter=EVFILT_JAIL, flags=EV_ADD | EV_CLEAR, fflags=notes)
         self._kqueue.control([event], 0, 0)
+
+
+def _describe(event: Any) -> str:
+    if event.fflags & NOTE_JAIL_CHILD:
+        return f"jail {event.data} started" if event.data else "jails started"
+    return f"jail {event.ident} {'ended' if event.fflags & NOTE_JAIL_REMOVE else 'changed'}"

@@ -8,10 +8,12 @@ source tells, the turn that comes every few seconds finds.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from meshd.backend.events import EventSource, Look, open_event_sources
+from meshd.observe.logs import event
 
 SETTLE_SECONDS: Final = 0.05
 """Changes come in bunches: a lost interface takes its addresses and routes with it."""
@@ -19,6 +21,8 @@ LEAST_PAUSE_SECONDS: Final = 1.0
 """A host that speaks BGP sees thousands of changes that are not ours: one look a second at most."""
 AGAIN_SECONDS: Final = (1.0, 5.0)
 """A jail's address comes before the jail, and a VNET jail's addresses come seconds after it."""
+
+log = logging.getLogger("meshd")
 
 
 class KernelWatch:
@@ -50,10 +54,12 @@ class KernelWatch:
         self._sources = ()
 
     def _changed(self, source: EventSource) -> None:
-        look = source.take()
-        if look is not Look.NEEDLESS:
-            self._arm()
-        if look is Look.REPEATEDLY:
+        news = source.take()
+        if news.look is Look.NEEDLESS:
+            return
+        event(log, logging.DEBUG, "kernel_changed", what=news.what)
+        self._arm()
+        if news.look is Look.REPEATEDLY:
             loop = asyncio.get_running_loop()
             for timer in self._again:  # of a burst, the last change counts
                 timer.cancel()

@@ -14,7 +14,7 @@ import pytest
 from recorded_events import RECORDED
 
 from meshd.backend import freebsd_events
-from meshd.backend.events import Look
+from meshd.backend.events import Look, News
 from meshd.backend.freebsd_events import EVFILT_JAIL, JailEvents, RouteEvents, RouteJudge
 from meshd.backend.rtsock import Kind, RouteMessage
 
@@ -47,8 +47,9 @@ def test_recorded_messages_wake_as_far_as_they_matter(
     theirs, events = kernel
     for body in bodies(kind):
         theirs.send(body)
-    assert events.take() is look
-    assert events.take() is Look.NEEDLESS
+    news = events.take()
+    assert news.look is look and (look is Look.NEEDLESS or news.what.startswith(kind.lower()))
+    assert events.take().look is Look.NEEDLESS
 
 
 @pytest.mark.parametrize("kind", [Kind.MISS, Kind.LOSING, Kind.LOCK, Kind.GET, Kind.RESOLVE])
@@ -67,7 +68,7 @@ def test_of_a_burst_of_interface_information_only_a_change_of_up_counts() -> Non
 def test_bytes_that_are_no_messages_are_a_reason_to_look(kernel: tuple[socket.socket, RouteEvents]) -> None:
     theirs, events = kernel
     theirs.send(b"\xff" * 7)
-    assert events.take() is Look.ONCE
+    assert events.take().look is Look.ONCE
 
 
 class Overflowing:
@@ -78,7 +79,7 @@ class Overflowing:
 
 
 def test_lost_messages_are_a_reason_to_look_for_everything() -> None:
-    assert RouteEvents(Overflowing()).take() is Look.REPEATEDLY  # type: ignore[arg-type]
+    assert RouteEvents(Overflowing()).take().look is Look.REPEATEDLY  # type: ignore[arg-type]
 
 
 @dataclass
@@ -129,13 +130,13 @@ def test_a_new_jail_is_a_reason_to_look_repeatedly_and_is_followed() -> None:
     """The recorded events: jail 1 made, changed, ended."""
     kqueue = FakeKqueue()
     events = JailEvents(kqueue, kevent)
-    assert events.take() is Look.NEEDLESS
+    assert events.take().look is Look.NEEDLESS
     kqueue.pending = [Event(0, EVFILT_JAIL, 0, 0x80000000, 1)]
-    assert events.take() is Look.REPEATEDLY
+    assert events.take().look is Look.REPEATEDLY
     assert kqueue.registered[1:] == [Event(1, -14, 0x21, 0x50000000)]
-    for fflags in (0x40000000, 0x10000000):
+    for fflags, what in ((0x40000000, "jail 1 changed"), (0x10000000, "jail 1 ended")):
         kqueue.pending = [Event(1, EVFILT_JAIL, 0, fflags)]
-        assert events.take() is Look.REPEATEDLY
+        assert events.take() == News(Look.REPEATEDLY, what)
     assert len(kqueue.registered) == 2
 
 
@@ -143,7 +144,7 @@ def test_several_new_jails_at_once_and_one_that_has_ended_already() -> None:
     kqueue = FakeKqueue(refuses={5: errno.ESRCH})
     events = JailEvents(kqueue, kevent)
     kqueue.pending = [Event(0, EVFILT_JAIL, 0, 0x88000000, 0), Event(0, EVFILT_JAIL, 0, 0x80000000, 5)]
-    assert events.take() is Look.REPEATEDLY
+    assert events.take().look is Look.REPEATEDLY
     assert [event.ident for event in kqueue.registered] == [0]
 
 

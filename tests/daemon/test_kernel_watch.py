@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from meshd.backend.events import Look
+from meshd.backend.events import Look, News
 from meshd.daemon import watch
 from meshd.daemon.watch import KernelWatch
 
@@ -28,8 +28,8 @@ class Pipe:
     def fileno(self) -> int:
         return self._read
 
-    def take(self) -> Look:
-        return Look(max(os.read(self._read, 100)))
+    def take(self) -> News:
+        return News(Look(max(os.read(self._read, 100))))
 
     def close(self) -> None:
         os.close(self._read)
