@@ -88,7 +88,7 @@ class RouteEvents:
             except OSError as error:
                 # Some were lost (ENOBUFS), perhaps that of a jail.
                 return News(Look.REPEATEDLY, f"routing socket: {error.strerror}")
-            news = max(news, *self._read(data), key=_weight)
+            news = max([news, *self._read(data)], key=_weight)
         return news
 
     def close(self) -> None:

@@ -71,6 +71,12 @@ def test_bytes_that_are_no_messages_are_a_reason_to_look(kernel: tuple[socket.so
     assert events.take().look is Look.ONCE
 
 
+def test_a_message_of_a_later_version_wakes_nobody(kernel: tuple[socket.socket, RouteEvents]) -> None:
+    theirs, events = kernel
+    theirs.send(b"\x18\0\x06\x11" + bytes(20))
+    assert events.take() == News(Look.NEEDLESS)
+
+
 class Overflowing:
     """A routing socket that lost messages."""
 
