@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import fakemesh as fm
+import msgspec
 import vectors
 
 from meshd.backend.netlink_attributes import NESTED, pack
