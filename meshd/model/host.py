@@ -58,6 +58,8 @@ class Host:
     expires_at: int | None
     provenance: Provenance
     record: HostKeys | None
+    rotate_not_before: int = 0
+    rotation: Provenance | None = None
 
     @property
     def link_address(self) -> IPAddress:

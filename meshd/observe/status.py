@@ -70,6 +70,20 @@ class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
     key_created_at: float | None
 
 
+class RotationStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The rotation of this host's key. ``state``: steady, moving or returning. Hosts by name: ``settled``
+    ones have followed, ``absent`` ones are not waited for. ``statement``: the signed request obeyed last."""
+
+    state: str = "steady"
+    reason: str = ""
+    started_at: float | None = None
+    settled: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    last_started_at: float | None = None
+    statement: str = ""
+
+
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     up: bool | None
@@ -150,3 +164,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     counters: ReconcileCounters
     metrics_urls: tuple[str, ...] = ()
     exchange: ExchangeStatus | None = None
+    rotation: RotationStatus = RotationStatus()
