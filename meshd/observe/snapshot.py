@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from meshd.mesh.rotation import phase_of
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState, Peer, PeerStats
 from meshd.model.host import Host
@@ -126,6 +127,7 @@ def _peer(host: Host, facts: Facts) -> PeerStatus:
         granted_by=str(host.provenance),
         record_version=record.version if record else None,
         path=_path(facts.paths.get(host.hid, NO_STATS)),
+        rotation=str(phase_of(record)),
     )
 
 

@@ -35,7 +35,8 @@ class PathStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One other host of the mesh. ``configured``: the kernel has it as a peer."""
+    """One other host of the mesh. ``configured``: the kernel has it as a peer. ``rotation``: how far its
+    key rotation is by its record: steady, moving or returning."""
 
     hid: str
     name: str
@@ -53,6 +54,7 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     granted_by: str
     record_version: int | None
     path: PathStatus
+    rotation: str = "steady"
 
 
 class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
