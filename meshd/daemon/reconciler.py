@@ -7,7 +7,7 @@ bring-up`` directly.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -134,12 +134,18 @@ class Reconciler:
     def observe(self, interface: str) -> ObservedState:
         return self._backend.observe(interface)
 
-    def plan(self, membership: Membership, local: LocalDevice, max_removed_share: float) -> Plan | None:
+    def plan(
+        self,
+        membership: Membership,
+        local: LocalDevice,
+        max_removed_share: float,
+        path_mtus: Mapping[str, int] | None,
+    ) -> Plan | None:
         """The plan that a turn would carry out now; None: no grant for this host, so none."""
         view = build_view(membership, self._hid)
         if _not_a_member(view):
             return None
-        return self._plan(view, local, max_removed_share)[0]
+        return self._plan(view, local, max_removed_share, path_mtus)[0]
 
     def turn(
         self,
@@ -148,9 +154,13 @@ class Reconciler:
         *,
         max_removed_share: float,
         boot_file: Path | None,
+        path_mtus: Mapping[str, int] | None,
         force: bool = False,
     ) -> Turn:
-        """Make the kernel agree with ``membership``; every failure is in the answer."""
+        """Make the kernel agree with ``membership``; every failure is in the answer.
+
+        ``path_mtus``: as ``DesiredBuilder.build`` takes them.
+        """
         started = time.monotonic()
         now = self._clock()
         view = build_view(membership, self._hid)
@@ -166,7 +176,7 @@ class Reconciler:
             if _not_a_member(view):
                 observed = self._backend.observe(local.interface)
                 return end("unchanged", observed=observed, conditions=(_not_granted(view, self._hid),))
-            plan, observed, desired = self._plan(view, local, max_removed_share)
+            plan, observed, desired = self._plan(view, local, max_removed_share, path_mtus)
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
         conditions = [*plan.conflicts, *self._check_forwarding(view)]
@@ -197,11 +207,17 @@ class Reconciler:
         )
 
     def _plan(
-        self, view: MeshView, local: LocalDevice, max_removed_share: float
+        self,
+        view: MeshView,
+        local: LocalDevice,
+        max_removed_share: float,
+        path_mtus: Mapping[str, int] | None,
     ) -> tuple[Plan, ObservedState, DesiredState]:
         observed = self._backend.observe(local.interface)
         self._awaited = self._await_first_words(view, observed)
-        desired = self._builder.build(view, local, observed, now=self._clock(), awaited=self._awaited)
+        desired = self._builder.build(
+            view, local, observed, now=self._clock(), awaited=self._awaited, path_mtus=path_mtus
+        )
         limits = SafetyLimits(
             max_removed_share=max_removed_share,
             view_generation=view.membership.generation,

@@ -26,6 +26,7 @@ from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
 from meshd.daemon.local import LocalKey, boot_file, local_device, own_description, refuse_restart_only
+from meshd.daemon.pathmtu import PathMtus, probe_targets
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
 from meshd.daemon.scrapes import Scrapes
 from meshd.daemon.watch import KernelWatch
@@ -39,7 +40,7 @@ from meshd.observe.logs import event
 from meshd.observe.protocol import SOCKET_NAME, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
 from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
-from meshd.probe.base import Prober, ProbeTarget
+from meshd.probe.base import Prober
 from meshd.settings import Settings
 from meshd.version import read_version
 
@@ -99,6 +100,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._alarms = Alarms(clock, conditions)
         self._scrapes = Scrapes()
+        self._path_mtus = PathMtus(prober, wanted=settings.probe.path_mtu)
         self._counters = ReconcileCounters()
         self._started_at = clock()
         self._membership = follower.membership()
@@ -265,7 +267,7 @@ class Daemon:
     # --- kernel
 
     async def _reconcile(self, *, force: bool = False) -> Turn:
-        settings = self._settings
+        settings, path_mtus = self._settings, self._path_mtus.found()
         async with self._kernel_lock:
             turn: Turn = await self._in(
                 self._kernel,
@@ -274,6 +276,7 @@ class Daemon:
                     local_device(settings, self._key.private_key),
                     max_removed_share=settings.safety.max_removed_share,
                     boot_file=boot_file(settings),
+                    path_mtus=path_mtus,
                     force=force,
                 ),
             )
@@ -324,16 +327,8 @@ class Daemon:
             ))
 
     def _aim_prober(self, turn: Turn) -> None:
-        device = turn.observed.device if turn.observed else None
-        configured = device.peers if device else {}
         self._prober.set_targets(
-            tuple(
-                ProbeTarget(hid=host.hid, address=host.link_address)
-                for host in turn.view.peers
-                if host.record is not None
-                and host.record.public_key in configured
-                and host.hid not in turn.awaited
-            )
+            probe_targets(turn.view, turn.observed, turn.awaited, search_mtu=self._settings.probe.path_mtu)
         )
         if turn.moved:
             self._prober.nudge()
@@ -350,6 +345,14 @@ class Daemon:
         if up and self._exchange is not None:
             self._exchange.path_up(hid)
 
+    def mtu_changed(self, hid: str, old: int, new: int) -> None:
+        """The prober found that a path carries less, or more: the routes follow in a turn of now."""
+        turn = self._turn
+        name = turn.view.membership.hosts[hid].name if turn and hid in turn.view.membership.hosts else hid
+        event(log, logging.WARNING if new < old else logging.INFO, "path_mtu", host=name, old=old, new=new)
+        self._path_mtus.note(hid, old, new)
+        self._wake_kernel.set()
+
     def _watch_paths(self, turn: Turn) -> None:
         paths = self._prober.snapshot(self._clock())
         silent = []
@@ -361,7 +364,8 @@ class Daemon:
                     text=f"{host.name} ({host.link_address}) answers no probe: "
                     f"{stats.received} of the last {stats.sent} answered",
                 ))
-        self._alarms.say("paths", *silent)
+        mtus = self._path_mtus.conditions(turn.view, self._settings.wireguard.mtu_bytes)
+        self._alarms.say("paths", *silent, *mtus)
 
     # --- what others see
 
@@ -392,6 +396,7 @@ class Daemon:
             backend=self._backend.name,
             key_created_at=self._key.created_at,
             paths=self._prober.snapshot(now),
+            path_mtus=self._prober.path_mtus(),
             stores=followed.stores if followed else self._follower.store_status(),
             verified_at=followed.verified_at if followed else None,
             applied_generation=self._reconciler.applied_generation,
@@ -437,6 +442,7 @@ class Daemon:
                 self._membership,
                 local_device(settings, self._key.private_key),
                 settings.safety.max_removed_share,
+                self._path_mtus.found(),
             )
         document = plan_document(plan, settings.wireguard.interface)
         if document.held_because:

@@ -153,6 +153,10 @@ def _routes_that_come(observed: ObservedState, desired: DesiredState) -> Iterato
         old = replaced.get(route.destination)
         reason = f"belongs to {desired.route_labels[route.destination]}"
         if old is not None:
+            if old.interface == route.interface:
+                carried = route.mtu_bytes or desired.mtu_bytes
+                label = desired.route_labels[route.destination]
+                reason = f"the path to {label} carries {carried} bytes"
             yield SetRoute(interface=desired.interface, reason=reason, old=old, new=route)
         elif route.destination not in observed.foreign_routes:
             yield AddRoute(interface=desired.interface, reason=reason, new=route)
