@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from meshd.mesh.pathmtu import IPV6_LEAST_BYTES, kept_mtu, kernel_mtus
 from meshd.mesh.view import MeshView
@@ -10,6 +12,9 @@ from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.host import Host
 from meshd.probe.base import Prober, ProbeTarget
+
+SEARCH_SECONDS: Final = 15.0
+"""A search falls to a safe size first: this long after a change the MTU may yet turn out to be larger."""
 
 
 def probe_targets(
@@ -39,20 +44,23 @@ class PathMtus:
         self._prober = prober
         self._wanted = wanted
         self._before: dict[str, int] = {}
+        self._changed_at: dict[str, float] = {}
 
     def found(self) -> Mapping[str, int] | None:
         """By hid, as the routes are made from it; None: routes are to have no MTU of their own."""
         return dict(self._prober.path_mtus()) if self._wanted else None
 
-    def note(self, hid: str, old: int, new: int) -> None:
-        """A path carries ``new`` now. What it carried before it fell is remembered until it does so again."""
-        most = max(old, self._before.get(hid, 0))
+    def note(self, hid: str, old: int | None, new: int, now: float) -> None:
+        """A path carries ``new`` now. What it carried before it fell is remembered until it does so again.
+        ``old`` None: that was not known. ``now``: unix seconds."""
+        self._changed_at[hid] = now
+        most = max(old or 0, self._before.get(hid, 0))
         if new < most:
             self._before[hid] = most
         else:
             self._before.pop(hid, None)
 
-    def conditions(self, view: MeshView, interface_mtu_bytes: int) -> list[Condition]:
+    def conditions(self, view: MeshView, interface_mtu_bytes: int, now: float) -> list[Condition]:
         found = self._prober.path_mtus()
         conditions = []
         for host in view.peers:
@@ -64,7 +72,8 @@ class PathMtus:
                 conditions.append(_shrunk(host, before, mtu_bytes))
             else:
                 conditions.append(_low(host, mtu_bytes, interface_mtu_bytes))
-            if mtu_bytes < IPV6_LEAST_BYTES and _has_ipv6(host):
+            searching = now - self._changed_at.get(host.hid, -math.inf) < SEARCH_SECONDS
+            if mtu_bytes < IPV6_LEAST_BYTES and _has_ipv6(host) and not searching:
                 conditions.append(_too_low_for_ipv6(host, mtu_bytes))
         return conditions
 
@@ -95,7 +104,7 @@ def _shrunk(host: Host, before: int, mtu_bytes: int) -> Condition:
 
 def _too_low_for_ipv6(host: Host, mtu_bytes: int) -> Condition:
     return Condition(
-        code="path_mtu_below_ipv6",
+        code="path_mtu_too_low",
         severity=Severity.WARNING,
         subject=host.name,
         text=f"the path to {host.name} carries packets of {mtu_bytes} bytes, and IPv6 needs "

@@ -345,12 +345,13 @@ class Daemon:
         if up and self._exchange is not None:
             self._exchange.path_up(hid)
 
-    def mtu_changed(self, hid: str, old: int, new: int) -> None:
-        """The prober found that a path carries less, or more: the routes follow in a turn of now."""
+    def mtu_changed(self, hid: str, old: int | None, new: int) -> None:
+        """The prober found that a path carries less, or more: the routes follow at once."""
         turn = self._turn
         name = turn.view.membership.hosts[hid].name if turn and hid in turn.view.membership.hosts else hid
-        event(log, logging.WARNING if new < old else logging.INFO, "path_mtu", host=name, old=old, new=new)
-        self._path_mtus.note(hid, old, new)
+        shrunk = old is not None and new < old
+        event(log, logging.WARNING if shrunk else logging.INFO, "path_mtu", host=name, old=old, new=new)
+        self._path_mtus.note(hid, old, new, self._clock())
         self._wake_kernel.set()
 
     def _watch_paths(self, turn: Turn) -> None:
@@ -364,7 +365,7 @@ class Daemon:
                     text=f"{host.name} ({host.link_address}) answers no probe: "
                     f"{stats.received} of the last {stats.sent} answered",
                 ))
-        mtus = self._path_mtus.conditions(turn.view, self._settings.wireguard.mtu_bytes)
+        mtus = self._path_mtus.conditions(turn.view, self._settings.wireguard.mtu_bytes, self._clock())
         self._alarms.say("paths", *silent, *mtus)
 
     # --- what others see

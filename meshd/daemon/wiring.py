@@ -109,7 +109,7 @@ def build_daemon(
     def path_changed(hid: str, up: bool) -> None:
         daemon.path_changed(hid, up)
 
-    def mtu_changed(hid: str, old: int, new: int) -> None:
+    def mtu_changed(hid: str, old: int | None, new: int) -> None:
         daemon.mtu_changed(hid, old, new)
 
     daemon = Daemon(

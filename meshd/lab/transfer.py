@@ -24,7 +24,7 @@ CHUNK_BYTES: Final = 65536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransferReport:
-    """``whole``: every byte arrived as it was sent. ``seconds``: from the first SYN to the end of the stream."""
+    """``whole``: every byte arrived as it was sent. ``seconds``: from the first SYN to the stream's end."""
 
     sent_bytes: int
     received_bytes: int

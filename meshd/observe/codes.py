@@ -44,6 +44,6 @@ CODES: Final[Mapping[str, Severity]] = {
     "probe_failed": Severity.WARNING,
     "path_mtu_low": Severity.INFO,
     "path_mtu_shrunk": Severity.WARNING,
-    "path_mtu_below_ipv6": Severity.WARNING,
+    "path_mtu_too_low": Severity.WARNING,
     "no_metrics": Severity.WARNING,
 }

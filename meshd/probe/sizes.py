@@ -4,8 +4,8 @@ Instants are monotonic seconds and arguments, as in ``ProbeEngine``, whose word 
 this follows: a path that is down is not asked. ``random`` gives numbers from 0 up to 1; it keeps the
 hosts of a mesh from looking at the same host at the same moment.
 
-Rates: a healthy path costs one probe every 20 s (every ``targets / 5`` s beyond a hundred of them), so a
-host is asked five times a second at most by all others together. A search sends a few packets a round,
+Rates: a healthy path costs one probe every 10 s (every ``targets / 10`` s beyond a hundred of them), so a
+host is asked ten times a second at most by all others together. A search sends a few packets a round,
 and its rounds keep such a distance that a host whose every path is searched by the other end at once
 answers ``ECHOES_PER_SECOND``; FreeBSD answers 200 (net.inet.icmp.icmplim), half of it is the probes'
 that measure time.
@@ -21,8 +21,8 @@ from typing import Final, NamedTuple
 
 from meshd.probe.sizesearch import SizeSearch
 
-LOOK_SECONDS: Final = 20.0
-LOOKS_PER_SECOND: Final = 5.0
+LOOK_SECONDS: Final = 10.0
+LOOKS_PER_SECOND: Final = 10.0
 ECHOES_PER_SECOND: Final = 100.0
 GROW_FIRST_SECONDS: Final = 60.0
 GROW_SECONDS: Final = 600.0
@@ -58,10 +58,10 @@ class SizeProbe(NamedTuple):
 
 
 class MtuChange(NamedTuple):
-    """A path turned out to carry less than before, or more."""
+    """A path turned out to carry less than before, or more. ``old`` None: it was not known before."""
 
     hid: str
-    old: int
+    old: int | None
     new: int
 
 
@@ -145,10 +145,11 @@ class SizeEngine:
             _, hid = heappop(self._events)
             path = self._paths[hid]
             path.wake_at = math.inf
-            before = path.search.mtu
+            search = path.search
+            before, known = search.mtu, search.measured or search.mtu < search.ceiling
             probes += self._turn(hid, path, now)
-            if path.search.mtu != before:
-                changes.append(MtuChange(hid, before, path.search.mtu))
+            if search.mtu != before:
+                changes.append(MtuChange(hid, before if known else None, search.mtu))
         return probes, changes
 
     def received(self, hid: str, sequence: int, size: int, received_at: float) -> None:

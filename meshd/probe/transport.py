@@ -58,7 +58,7 @@ class IcmpProber:
 
     ``clock`` gives monotonic seconds, as the event loop's and the kernel's stamps do.
     ``on_change`` is called on the event loop with a hid when its path comes up (True) or is
-    found dead (False), ``on_mtu`` with what a path has been found to carry before and now, bytes.
+    found dead (False), ``on_mtu`` with what a path was known to carry (None: nothing) and carries now, bytes.
     Every target has an address of its own.
     """
 
@@ -68,7 +68,7 @@ class IcmpProber:
         window: int = DEFAULT_WINDOW,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[str, bool], None] | None = None,
-        on_mtu: Callable[[str, int, int], None] | None = None,
+        on_mtu: Callable[[str, int | None, int], None] | None = None,
     ) -> None:
         self._engine = ProbeEngine(interval_seconds=interval_seconds, window=window)
         self._sizes = SizeEngine(random.random)
