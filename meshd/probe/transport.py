@@ -134,6 +134,8 @@ class IcmpProber:
         if moved:
             self._sizes.set_targets({hid: size for hid, size in sizes.items() if hid not in moved}, now)
         self._sizes.set_targets(sizes, now)
+        for hid in sizes:
+            self._sizes.set_up(hid, self._engine.is_up(hid), now)
         elsewhere = [t.hid for t in targets if self._endpoints.get(t.hid, t.endpoint) != t.endpoint]
         for hid in elsewhere:
             self._sizes.recheck(hid, now)
