@@ -1,4 +1,4 @@
-"""TCP from jail to jail over an underlay that drops what is longer than 1,280 bytes: with and without the search.
+"""TCP from jail to jail over an underlay that drops what exceeds 1,280 bytes: with and without the search.
 
 Two real hosts in the lab, on real WireGuard: how much of a mebibyte arrives, how long the search takes at
 start and after a shrink, and what a healthy path costs. Needs root and about a minute.

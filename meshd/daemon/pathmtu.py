@@ -18,12 +18,19 @@ SEARCH_SECONDS: Final = 15.0
 
 
 def probe_targets(
-    view: MeshView, observed: ObservedState | None, awaited: Collection[str], *, search_mtu: bool
+    view: MeshView,
+    observed: ObservedState | None,
+    second: ObservedState | None,
+    awaited: Collection[str],
+    *,
+    search_mtu: bool,
 ) -> tuple[ProbeTarget, ...]:
-    """Every peer that the kernel has, but those whose turn it is to speak first."""
+    """Every peer that the kernel has, but those whose turn it is to speak first. ``second``: the other
+    interface during a key rotation, whichever carries the routes."""
     if observed is None or observed.device is None:
         return ()
-    configured, in_kernel = observed.device.peers, kernel_mtus(observed.routes)
+    configured = observed.device.peers
+    in_kernel = kernel_mtus(observed.routes, second.routes if second else ())
     return tuple(
         ProbeTarget(
             hid=host.hid,

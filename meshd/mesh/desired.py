@@ -20,7 +20,12 @@ ADMIN_ROLE: Final = "admin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalDevice:
-    """What this host decides itself. The private key stays a hidden value.
+    """What this host decides itself. The private keys stay hidden values.
+
+    ``second_interface`` serves key rotations, on UDP port ``listen_port`` + 1. ``next_private_key``
+    is there during a rotation of this host: another key while traffic moves to the second interface,
+    the same one while it returns; ``retired_key`` is then the one before, and ``returning_since``
+    (unix seconds) when it was given up. See meshd.mesh.rotation.
 
     ``link_routes_stay_wide``: see ``build_routes``.
     """
@@ -32,6 +37,10 @@ class LocalDevice:
     behind_nat: bool
     persistent_keepalive_seconds: int
     link_routes_stay_wide: bool = False
+    second_interface: str = ""
+    next_private_key: PrivateKey | None = None
+    retired_key: PublicKey | None = None
+    returning_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +55,11 @@ class DesiredPeer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
     """``route_labels``: for every destination of a route the host behind it. ``explained`` names,
-    by public key, the peers whose removal a signed statement explains."""
+    by public key, the peers whose removal a signed statement explains.
+
+    During a key rotation: ``is_second`` of its second interface; ``crossing`` while pairs have both;
+    ``retired_keys``, which may be replaced in place as nothing goes over them; ``moves``, by
+    destination, why a route comes from the other interface."""
 
     interface: str
     private_key: PrivateKey
@@ -58,6 +71,10 @@ class DesiredState:
     routes: frozenset[Route]
     route_labels: Mapping[IPNetwork, str] = field(default_factory=dict)
     explained: Mapping[PublicKey, str] = field(default_factory=dict)
+    is_second: bool = False
+    crossing: bool = False
+    retired_keys: frozenset[PublicKey] = frozenset()
+    moves: Mapping[IPNetwork, str] = field(default_factory=dict)
 
 
 def allowed_ips(host: Host) -> frozenset[IPNetwork]:
@@ -98,18 +115,21 @@ class DesiredBuilder:
         now: float,
         awaited: Container[str] = frozenset(),
         path_mtus: Mapping[str, int] | None = None,
+        second_routes: frozenset[Route] = frozenset(),
     ) -> DesiredState:
         """The state that makes ``view`` true on this host. ``now``: unix seconds; ``awaited``: the
         hids whose turn it is to speak first.
 
         ``path_mtus``: by hid the largest packet that the path is known to carry, bytes. The routes of a
         host that is not in it keep what they have in the kernel, so that a restart widens none before
-        it is measured. None: the routes have the interface's MTU.
+        it is measured. None: the routes have the interface's MTU. ``second_routes``: those of ours that
+        go over the second interface now.
 
         Without an own grant there are no peers: the caller decides whether that may be applied.
         """
         present: Mapping[PublicKey, Peer] = observed.device.peers if observed.device else {}
-        self._learn(view.peers if view.own else (), local, path_mtus, kernel_mtus(observed.routes))
+        in_kernel = kernel_mtus(observed.routes, second_routes)
+        self._learn(view.peers if view.own else (), local, path_mtus, in_kernel)
         peers: dict[PublicKey, DesiredPeer] = {}
         for part in self._parts.values():
             key = part.peer.config.public_key

@@ -38,9 +38,14 @@ def build_routes(
     )
 
 
-def kernel_mtus(routes: Iterable[Route]) -> dict[IPNetwork, int]:
-    """The routes that have an MTU of their own."""
-    return {route.destination: route.mtu_bytes for route in routes if route.mtu_bytes is not None}
+def kernel_mtus(*sides: Iterable[Route]) -> dict[IPNetwork, int]:
+    """The routes, over whichever interface, that have an MTU of their own."""
+    return {
+        route.destination: route.mtu_bytes
+        for routes in sides
+        for route in routes
+        if route.mtu_bytes is not None
+    }
 
 
 def kept_mtu(host: Host, in_kernel: Mapping[IPNetwork, int]) -> int | None:

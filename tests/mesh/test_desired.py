@@ -200,6 +200,11 @@ def test_what_is_not_measured_keeps_what_the_kernel_has_and_a_measured_one_does_
     assert mtus(build_with({}, state=state), FOUR, JAILS, SIX, "10.99.0.3/32") == [1216, 1216, 1280, None]
     assert mtus(build_with({host(2).hid: 1420}, state=state), FOUR, JAILS, SIX) == [None, None, None]
     assert mtus(build_with(None, state=state), FOUR, JAILS, SIX) == [None, None, None]
+    rotating = DesiredBuilder().build(
+        build_view(membership(host(1), host(2)), host(1).hid), LOCAL, observed(), now=NOW, path_mtus={},
+        second_routes=frozenset(replace(route, interface="wg1") for route in routes),
+    )
+    assert mtus(rotating, FOUR, JAILS, SIX) == [1216, 1216, 1280]
 
 
 def test_where_no_probe_may_exceed_a_route_the_link_address_stays_wide_unless_people_use_it() -> None:

@@ -76,6 +76,7 @@ class Network:
         return self.engine.found().get("h0")
 
 
+@settings(deadline=None)
 @given(TRUE_MTUS, RTTS, SEEDS)
 def test_any_mtu_is_found_exactly_with_a_bounded_number_of_probes(mtu: int, rtt: float, seed: int) -> None:
     network = Network(lambda at: mtu, rtt=rtt, seed=seed).run(40.0)
@@ -85,6 +86,7 @@ def test_any_mtu_is_found_exactly_with_a_bounded_number_of_probes(mtu: int, rtt:
     assert sum(at <= settled + 3.0 for at, _, _ in network.sent) <= 70
 
 
+@settings(deadline=None)
 @given(RTTS, SEEDS)
 def test_a_healthy_path_costs_one_probe_and_then_six_a_minute(rtt: float, seed: int) -> None:
     network = Network(lambda at: 1500, rtt=rtt, seed=seed).run(5.0)
@@ -94,6 +96,7 @@ def test_a_healthy_path_costs_one_probe_and_then_six_a_minute(rtt: float, seed: 
     assert not network.changes
 
 
+@settings(deadline=None)
 @given(st.integers(FLOOR, CEILING - 1), st.floats(0.0002, 0.1), st.floats(50, 70), SEEDS)
 def test_a_path_that_shrinks_is_safe_again_within_fifteen_seconds(
     mtu: int, rtt: float, shrinks_at: float, seed: int
@@ -120,12 +123,13 @@ def test_loss_never_leaves_it_below_the_true_mtu_for_good_and_never_above(
     assert network.found == findable(mtu)
 
 
-@given(st.floats(0.0, 0.05), SEEDS)
 @settings(max_examples=30, deadline=None)
+@given(st.floats(0.0, 0.05), SEEDS)
 def test_plain_loss_of_up_to_a_twentieth_changes_nothing_in_a_day(loss: float, seed: int) -> None:
     assert not Network(lambda at: 1500, seed=seed, loss=lambda at: loss).run(86400.0).changes
 
 
+@settings(deadline=None)
 @given(st.sampled_from([None, 1216]), SEEDS)
 def test_a_path_that_loses_everything_changes_nothing_and_is_asked_ever_more_seldom(
     known: int | None, seed: int
