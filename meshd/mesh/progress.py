@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from meshd.mesh.endpoints import is_live
 from meshd.mesh.rotation import Crossing, Lane, Phase
+from meshd.model.device import ObservedState
 from meshd.model.host import Host
 
 DRAIN_SECONDS: Final = 5.0
@@ -107,6 +109,26 @@ def _count(seen: _Seen, crossing: Crossing, now: float) -> None:
         seen.absent_since = None
     elif seen.absent_since is None:
         seen.absent_since = now
+
+
+class Absences:
+    """Since when each host has had no session on the main interface."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def look(
+        self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float
+    ) -> frozenset[str]:
+        """The hids of those lost for ABSENT_SECONDS. ``at``: unix seconds, as the kernel's handshakes are;
+        ``now``: seconds of a clock that is never set."""
+        peers = main.device.peers if main.device else {}
+        before, self._since = self._since, {}
+        for host in hosts:
+            peer = peers.get(host.record.public_key) if host.record else None
+            if host.record is not None and (peer is None or not is_live(peer, at)):
+                self._since[host.hid] = before.get(host.hid, now)
+        return frozenset(hid for hid, since in self._since.items() if now - since >= ABSENT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
