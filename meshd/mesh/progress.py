@@ -125,7 +125,9 @@ class Absences:
         self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float
     ) -> frozenset[str]:
         """The hids of those lost for LOST_SECONDS; a host whose daemon has never run cannot be lost.
-        ``at``: unix seconds, as the kernel's handshakes are; ``now``: seconds of a clock that is never set."""
+
+        ``at``: unix seconds, as the kernel's handshakes are; ``now``: seconds of a clock that is never set.
+        """
         peers = main.device.peers if main.device else {}
         before, self._since = self._since, {}
         for host in hosts:
