@@ -9,6 +9,7 @@ from meshd.daemon.follower import OwnDescription
 from meshd.errors import ConfigError
 from meshd.mesh.desired import LocalDevice
 from meshd.model.keys import PrivateKey
+from meshd.model.network import IPNetwork
 from meshd.settings import Settings
 from meshd.version import read_version
 
@@ -32,12 +33,14 @@ def local_device(settings: Settings, key: PrivateKey) -> LocalDevice:
     )
 
 
-def own_description(settings: Settings, key: PrivateKey) -> OwnDescription:
+def own_description(
+    settings: Settings, key: PrivateKey, announced: frozenset[IPNetwork]
+) -> OwnDescription:
     return OwnDescription(
         public_key=key.public(),
         listen_port=settings.wireguard.listen_port,
         endpoints=settings.endpoints,
-        announced=settings.jail_networks,
+        announced=announced,
         behind_nat=settings.host.behind_nat,
         software=f"meshd/{read_version()}",
     )

@@ -25,6 +25,7 @@ from meshd.daemon.alarms import Alarms
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
+from meshd.daemon.jails import JailKeeper, JailTurn, with_jail_changes
 from meshd.daemon.local import LocalKey, boot_file, local_device, own_description, refuse_restart_only
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
 from meshd.daemon.scrapes import Scrapes
@@ -33,8 +34,10 @@ from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
 from meshd.exchange.threads import in_thread
+from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
+from meshd.model.network import IPNetwork
 from meshd.observe.logs import event
 from meshd.observe.protocol import SOCKET_NAME, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
@@ -76,6 +79,7 @@ class Daemon:
         clock: Callable[[], float],
         exchange: Exchange | None = None,
         watch: KernelWatch | None = None,
+        jails: JailKeeper | None = None,
         conditions: tuple[Condition, ...] = (),
     ) -> None:
         self._settings = settings
@@ -95,6 +99,8 @@ class Daemon:
         self._wake_registry = asyncio.Event()
         self._wake_kernel = asyncio.Event()
         self._watch = watch
+        self._jails = jails or JailKeeper(None)
+        self._announced: frozenset[IPNetwork] | None = None
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._alarms = Alarms(clock, conditions)
@@ -120,7 +126,7 @@ class Daemon:
             self._start_exchange()
             self._started.set()
             if self._watch is not None:
-                self._watch.start(self._wake_kernel.set)
+                self._watch.start(self._kernel_changed)
             tasks = [
                 asyncio.create_task(loop)
                 for loop in (self._follow_loop(), self._kernel_loop(), self._news_loop())
@@ -165,6 +171,7 @@ class Daemon:
             raise
         self._alarms.say("settings")
         self._settings = fresh
+        self._jails.notice()
         event(log, logging.INFO, "reloaded")
         self._wake_registry.set()
         self._wake_kernel.set()
@@ -201,7 +208,12 @@ class Daemon:
         self._heed(await self._in(self._stores, self._follower.describe, self._own_description()))
 
     def _own_description(self) -> OwnDescription:
-        return own_description(self._settings, self._key.private_key)
+        self._announced = self._announce()
+        return own_description(self._settings, self._key.private_key, self._announced)
+
+    def _announce(self) -> frozenset[IPNetwork]:
+        own = self._membership.hosts.get(self._hid)
+        return self._jails.announced(own, self._settings.jails, self._settings.jail_networks)
 
     async def _follow(self) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
@@ -264,6 +276,10 @@ class Daemon:
 
     # --- kernel
 
+    def _kernel_changed(self) -> None:
+        self._jails.notice()
+        self._wake_kernel.set()
+
     async def _reconcile(self, *, force: bool = False) -> Turn:
         settings = self._settings
         async with self._kernel_lock:
@@ -277,7 +293,11 @@ class Daemon:
                     force=force,
                 ),
             )
+            tended: JailTurn = await self._in(
+                self._kernel, self._jails.turn, turn.view, settings.jails, settings.wireguard.interface
+            )
         self._note(turn)
+        await self._note_jails(tended)
         self._aim_prober(turn)
         await self._serve_metrics(turn)
         self._watch_paths(turn)
@@ -312,6 +332,16 @@ class Daemon:
                 generation=turn.view.membership.generation, seconds=round(turn.duration_seconds, 4),
                 reasons="; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else ""),
             )
+
+    async def _note_jails(self, turn: JailTurn) -> None:
+        self._alarms.say("jails", *turn.conditions)
+        if turn.done:
+            event(log, logging.INFO, "jail_routes", done=len(turn.done),
+                  changes="; ".join(change.summary() for change in turn.done[:3]))
+        if turn.looked and self._announce() != self._announced:
+            # Not in the stores' thread, where one that hangs would hold it up.
+            self._heed(await in_thread(self._follower.describe, self._own_description()))
+            self._wake_registry.set()
 
     # --- probing
 
@@ -411,6 +441,7 @@ class Daemon:
                 return await self._plan()
             case "apply":
                 await self._follow()
+                self._jails.notice()
                 turn = await self._reconcile(force=request.force)
                 document = turn.apply_document(self._settings.wireguard.interface)
                 return document, {"held": 4, "failed": 1, "partial": 1}.get(turn.outcome, 0)
@@ -438,7 +469,9 @@ class Daemon:
                 local_device(settings, self._key.private_key),
                 settings.safety.max_removed_share,
             )
-        document = plan_document(plan, settings.wireguard.interface)
+            view, interface = build_view(self._membership, self._hid), settings.wireguard.interface
+            jail_plan = await self._in(self._kernel, self._jails.plan, view, settings.jails, interface)
+        document = with_jail_changes(plan_document(plan, settings.wireguard.interface), jail_plan)
         if document.held_because:
             return document, 4
         return document, 5 if document.changes else 0
