@@ -56,12 +56,18 @@ class JailKeeper:
         """Something changed on this system: look in the next turn."""
         self._look_at = float("-inf")
 
-    def announced(self, own: Host | None, settings: JailSettings, listed: frozenset[IPNetwork]
-                  ) -> frozenset[IPNetwork]:
+    def announced(
+        self, own: Host | None, settings: JailSettings, listed: frozenset[IPNetwork]
+    ) -> frozenset[IPNetwork]:
         """What this host's record should announce. ``listed``: the networks of the settings."""
         if not settings.is_auto:
             return listed
         return frozenset() if own is None else choose_announced(own, self._survey.addresses)
+
+    def has_news(self, own: Host, settings: JailSettings) -> bool:
+        """Whether this host's record does not yet say what the jails make of it."""
+        said = own.record.announced if own.record else None
+        return settings.is_auto and choose_announced(own, self._survey.addresses) != said
 
     def turn(self, view: MeshView, settings: JailSettings, interface: str) -> JailTurn:
         """Look if it is time, and give VNET jails their routes; every failure is in the answer."""

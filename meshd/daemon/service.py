@@ -37,7 +37,6 @@ from meshd.exchange.threads import in_thread
 from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
-from meshd.model.network import IPNetwork
 from meshd.observe.logs import event
 from meshd.observe.protocol import SOCKET_NAME, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
@@ -100,7 +99,6 @@ class Daemon:
         self._wake_kernel = asyncio.Event()
         self._watch = watch
         self._jails = jails or JailKeeper(None)
-        self._announced: frozenset[IPNetwork] | None = None
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._alarms = Alarms(clock, conditions)
@@ -208,12 +206,9 @@ class Daemon:
         self._heed(await self._in(self._stores, self._follower.describe, self._own_description()))
 
     def _own_description(self) -> OwnDescription:
-        self._announced = self._announce()
-        return own_description(self._settings, self._key.private_key, self._announced)
-
-    def _announce(self) -> frozenset[IPNetwork]:
         own = self._membership.hosts.get(self._hid)
-        return self._jails.announced(own, self._settings.jails, self._settings.jail_networks)
+        announced = self._jails.announced(own, self._settings.jails, self._settings.jail_networks)
+        return own_description(self._settings, self._key.private_key, announced)
 
     async def _follow(self) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
@@ -338,7 +333,8 @@ class Daemon:
         if turn.done:
             event(log, logging.INFO, "jail_routes", done=len(turn.done),
                   changes="; ".join(change.summary() for change in turn.done[:3]))
-        if turn.looked and self._announce() != self._announced:
+        own = self._membership.hosts.get(self._hid)
+        if turn.looked and own is not None and self._jails.has_news(own, self._settings.jails):
             # Not in the stores' thread, where one that hangs would hold it up.
             self._heed(await in_thread(self._follower.describe, self._own_description()))
             self._wake_registry.set()

@@ -66,8 +66,11 @@ class SignedMesh:
             objects=dict(mesh.objects),
         )
 
-    def add(self, name: str, *, jails: tuple[str, ...] = (), roles: tuple[str, ...] = ()) -> SignedHost:
-        """Grant a new host and publish its record."""
+    def add(
+        self, name: str, *, jails: tuple[str, ...] = (), roles: tuple[str, ...] = (),
+        announced: tuple[str, ...] | None = None,
+    ) -> SignedHost:
+        """Grant a new host and publish its record. ``announced``: None, all that is granted."""
         number = len(self.hosts) + 1
         identity, wireguard = SigningKey.generate(), PrivateKey.generate()
         networks = [parse_network(text) for text in jails]
@@ -79,7 +82,7 @@ class SignedMesh:
             public_key=wireguard.public(),
             listen_port=51820,
             endpoints=[Endpoint.parse(f"198.18.0.{number}:51820")],
-            networks=networks,
+            networks=networks if announced is None else [parse_network(text) for text in announced],
         )
         host = SignedHost(name=name, identity=identity, wireguard=wireguard, record=record)
         key, body = self.signer.grant(
