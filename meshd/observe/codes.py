@@ -38,6 +38,8 @@ CODES: Final[Mapping[str, Severity]] = {
     "jails_unknown": Severity.WARNING,
     "jail_route_failed": Severity.WARNING,
     "forwarding_off": Severity.WARNING,
+    "rotation_waits": Severity.WARNING,
+    "rotation_interface_taken": Severity.WARNING,
     "disk_failed": Severity.CRITICAL,
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,
