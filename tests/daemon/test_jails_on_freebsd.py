@@ -117,6 +117,12 @@ def play(host: Host, scenario: Callable[[Rig], Coroutine[Any, Any, None]]) -> No
     asyncio.run(run())
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is not a hanging tool."""
+    monkeypatch.setattr(freebsd_jails, "TIMEOUT_SECONDS", 120.0)
+
+
 @pytest.fixture
 def host(tmp_path: Path) -> Host:
     return Host(tmp_path, ["10.17.1.0/24"])
@@ -256,6 +262,7 @@ def test_jls_that_hangs_is_said_and_the_mesh_is_as_it_should_be(
         await rig.daemon._reconcile()  # and the next cycle does not wait for it again
         assert not any(call.startswith("jls") for call in host.calls()[start:])
         host.bsd.hang("")
+        monkeypatch.setattr(freebsd_jails, "TIMEOUT_SECONDS", 120.0)
         host.elapsed += 11
         await rig.daemon._reconcile()
         assert await rig.codes() == set() and TO_MESH[1] in host.calls()
