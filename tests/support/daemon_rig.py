@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,7 @@ def build_rig(
     forwarding: bool = True,
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
+    rng: random.Random | None = None,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
@@ -143,6 +145,7 @@ def build_rig(
         witness_seconds=settings.exchange.witness_seconds,
         clock=clock,
         places=places,
+        rng=rng,
     )
 
     def read() -> Settings:
