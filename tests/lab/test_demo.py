@@ -8,8 +8,8 @@ import pytest
 
 from meshd.errors import ConfigError
 from meshd.lab.demo import DemoOptions, DemoResult, run_demo
-from meshd.lab.leftovers import PREFIX
 from meshd.lab.netns import list_netns
+from meshd.lab.owner import PREFIX
 
 
 def test_a_fleet_that_cannot_be_is_refused_before_anything_is_built() -> None:
