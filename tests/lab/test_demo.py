@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from meshd.lab.select import sweep_labs
 
 
 def host_directories() -> set[str]:
-    return {str(path) for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/*") if path.is_dir()}
+    """Of this process's own labs: others may be about on the same machine."""
+    labs = f"{PREFIX}{os.getpid()}[a-z]/*"
+    return {str(path) for path in Path(tempfile.gettempdir()).glob(labs) if path.is_dir()}
 
 
 def test_a_fleet_that_cannot_be_is_refused_before_anything_is_built() -> None:
