@@ -23,9 +23,10 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from meshd.errors import BackendError
+from meshd.lab.pace import PACE
 
-COMMAND_SECONDS: Final = 30
-END_SECONDS: Final = 5.0
+COMMAND_SECONDS: Final = int(30 * PACE)
+END_SECONDS: Final = 5.0 * PACE
 PROGRAMS: Final = ("meshd", "wgctl")
 
 Command = Callable[[], Any]

@@ -10,10 +10,11 @@ from typing import Final
 import msgspec
 
 from meshd.errors import ControlError
+from meshd.lab.pace import PACE
 from meshd.observe.protocol import MAX_LINE_BYTES, ControlAnswer, ControlRequest
 from meshd.observe.status import Status
 
-ANSWER_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 10.0 * PACE
 RECEIVE_BYTES: Final = 65536
 
 

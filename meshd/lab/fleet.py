@@ -19,11 +19,13 @@ from typing import Final
 
 import tomli_w
 
+from meshd.backend.select import BackendName
 from meshd.errors import BackendError, ControlError
 from meshd.lab.base import Lab, LabHost
 from meshd.lab.commands import CommandServer
 from meshd.lab.control import fetch_status
 from meshd.lab.geography import NamedSite, delay_seconds
+from meshd.lab.pace import PACE
 from meshd.model.network import Endpoint, IPAddress, parse_address
 from meshd.observe.protocol import SOCKET_NAME
 from meshd.observe.status import Status
@@ -35,8 +37,8 @@ POLL_SECONDS: Final = 0.3
 JAIL_NETWORKS: Final = tuple(IPv4Network("10.17.0.0/16").subnets(new_prefix=24))[1:]
 MESH_RANGE: Final = "10.99.0.0/16"
 JAIL_NAMES: Final = ("www", "db", "mail", "dns")
-START_SECONDS: Final = 20.0
-STOP_SECONDS: Final = 10.0
+START_SECONDS: Final = 20.0 * PACE
+STOP_SECONDS: Final = 10.0 * PACE
 LOOK_SECONDS: Final = 0.01
 LOG_TAIL_BYTES: Final = 2000
 
@@ -74,13 +76,21 @@ class Member:
 class Fleet:
     """One mesh, its admin home and its members. The lab is the caller's to close, after this."""
 
-    def __init__(self, lab: Lab, *, store_url: str = "", poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        *,
+        store_url: str = "",
+        poll_seconds: float = POLL_SECONDS,
+        backend: BackendName = "auto",
+    ) -> None:
         """``store_url`` empty: a directory that all hosts share, as a synchronised folder would be."""
         self.lab = lab
         self.home = lab.directory / "admin"
         self.store_urls: tuple[str, ...] = (store_url or f"file://{lab.directory / 'store'}",)
         self.members: dict[str, Member] = {}
         self._poll_seconds = poll_seconds
+        self._backend = backend
         self._networks = iter(JAIL_NETWORKS)
         self._commands = CommandServer(PRELOAD)
 
@@ -231,7 +241,7 @@ class Fleet:
             "state_dir": str(directory / "state"),
             "run_dir": str(directory / "run"),
             "host": {"endpoints": [str(Endpoint(member.host.address, LISTEN_PORT))]},
-            "wireguard": {"interface": INTERFACE, "listen_port": LISTEN_PORT},
+            "wireguard": {"interface": INTERFACE, "listen_port": LISTEN_PORT, "backend": self._backend},
             "registry": {"poll_seconds": self._poll_seconds},
             "jails": {"networks": [str(network)]},
             "metrics": {"listen": [f"mesh:{DEFAULT_METRICS_PORT}"]},

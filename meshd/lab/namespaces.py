@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from meshd.errors import BackendError, ConfigError
-from meshd.lab.base import LabHost, LinkState
+from meshd.lab.base import RUN_SECONDS, LabHost, LinkState
 from meshd.lab.leftovers import cleanup_leftovers, make_lab_directory
 from meshd.lab.netns import (
     delete_netns,
@@ -80,7 +80,7 @@ class NamespacePlace:
         return "ip", "netns", "exec", self.netns
 
     def run(
-        self, argv: Sequence[str], *, timeout_seconds: float = 10.0, input_text: str | None = None
+        self, argv: Sequence[str], *, timeout_seconds: float = RUN_SECONDS, input_text: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(

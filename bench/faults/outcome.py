@@ -1,0 +1,64 @@
+"""What a scenario cost, as values: kept as JSON, rendered into the table."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Bound(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stream that is touched may cost. A loss of None: whatever fits into the gap."""
+
+    lost: int | None = 0
+    gap_seconds: float | None = None
+
+
+class StreamCost(msgspec.Struct, frozen=True, kw_only=True):
+    """One direction of a pair of jails. ``touched``: one of its ends is the host that the fault is at.
+
+    ``traffic_seconds``: from the fault until the last lost packet was due, None: none was lost.
+    """
+
+    source: str
+    target: str
+    touched: bool
+    sent: int
+    lost: int
+    refused: int
+    longest_gap_seconds: float
+    traffic_seconds: float | None
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One scenario on one side. ``left_out``: why it could not run here; ``failed``: what went wrong.
+
+    ``whole_seconds``: from the (last) fault until the scenario was over: every daemon answers, every
+    pair does, and no host has a second interface. ``repeated``: how often the fault was made.
+    """
+
+    scenario: str
+    packets_per_second: float = 0.0
+    streams: tuple[StreamCost, ...] = ()
+    whole_seconds: float | None = None
+    repeated: int = 0
+    left_out: str = ""
+    failed: str = ""
+
+    def worst(self, *, touched: bool) -> StreamCost | None:
+        """The stream that lost most, of equals the one with the longest gap; None: there is none."""
+        streams = [stream for stream in self.streams if stream.touched is touched]
+        return max(streams, key=lambda each: (each.lost, each.longest_gap_seconds), default=None)
+
+
+class SideReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All scenarios on one side. ``at``: unix seconds of the start. ``programs``: name to version."""
+
+    side: str
+    at: float
+    kernel: str
+    commit: str
+    programs: dict[str, str]
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    def outcome(self, scenario: str) -> Outcome | None:
+        return next((each for each in self.outcomes if each.scenario == scenario), None)
