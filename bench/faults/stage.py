@@ -33,7 +33,10 @@ class Stage:
         self._lab = open_lab()
         try:
             self.fleet = Fleet(
-                self._lab, poll_seconds=0.2 * PACE, backend="linux" if side == "kernel" else "userspace"
+                self._lab,
+                poll_seconds=0.2,
+                patience=PACE,
+                backend="linux" if side == "kernel" else "userspace",
             )
             self.oracle = Oracle()
             self.fleet.found("faults")
