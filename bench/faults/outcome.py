@@ -32,7 +32,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One scenario on one side. ``left_out``: why it could not run here; ``failed``: what went wrong.
 
     ``whole_seconds``: from the (last) fault until the scenario was over: every daemon answers, every
-    pair does, and no host has a second interface. ``repeated``: how often the fault was made.
+    pair does, and no host has a second interface. ``repeated``: how often the fault was made. ``note``:
+    what else was seen, for people.
     """
 
     scenario: str
@@ -40,6 +41,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[StreamCost, ...] = ()
     whole_seconds: float | None = None
     repeated: int = 0
+    note: str = ""
     left_out: str = ""
     failed: str = ""
 

@@ -9,6 +9,7 @@ from itertools import permutations
 from pathlib import Path
 from typing import Final, Literal
 
+from meshd.backend.select import BackendName
 from meshd.errors import BackendError, ControlError, MeshError
 from meshd.lab.fleet import Fleet, Member
 from meshd.lab.geography import PLACES, NamedSite
@@ -22,34 +23,28 @@ LOOK_SECONDS: Final = 0.05
 ANSWER_SECONDS: Final = 1.0
 
 Side = Literal["userspace", "kernel"]
+BACKENDS: Final[dict[Side, BackendName]] = {"userspace": "userspace", "kernel": "linux"}
 
 
 class Stage:
     """Close it after use. What it waits for may take PACE times longer than on a real processor."""
 
     def __init__(self, side: Side, *, hosts: int = HOSTS) -> None:
-        self.side = side
         self._places = iter(PLACES)
-        self._lab = open_lab()
-        try:
-            self.fleet = Fleet(
-                self._lab,
-                poll_seconds=0.2,
-                patience=PACE,
-                backend="linux" if side == "kernel" else "userspace",
-            )
+        with contextlib.ExitStack() as stack:
+            self._lab = open_lab()
+            stack.callback(self._lab.close)
+            self.fleet = Fleet(self._lab, poll_seconds=0.2, patience=PACE, backend=BACKENDS[side])
+            stack.callback(self.fleet.close)
             self.oracle = Oracle()
+            stack.callback(self.oracle.close)
             self.fleet.found("faults")
             self.members = [self.join(self.next_place()) for _ in range(hosts)]
             self.settle()
-        except BaseException:
-            self._lab.close()
-            raise
+            self._stack = stack.pop_all()
 
     def close(self) -> None:
-        self.oracle.close()
-        self.fleet.close()
-        self._lab.close()
+        self._stack.close()
 
     @property
     def lab_directory(self) -> Path:

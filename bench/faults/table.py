@@ -100,6 +100,8 @@ def _cells(scenario: Scenario, outcome: Outcome | None, *, emulated: bool) -> tu
         first = f"{_cost(touched)}, over after {_seconds(outcome.whole_seconds or 0.0)}"
         if outcome.repeated > 1:
             first += f" ({outcome.repeated} times)"
+        if outcome.note:
+            first += f"; {outcome.note}"
         if not _is_within(scenario.bound, touched, emulated):
             first += ". **Exceeded**"
     second = NOTHING

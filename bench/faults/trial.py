@@ -42,6 +42,7 @@ class Trial:
 
     def __init__(self, stage: Stage, *, packets_per_second: float, wanted_packets: int) -> None:
         self.stage = stage
+        self.note = ""
         self._fault_instants: list[float] = []
         self._rate = packets_per_second
         self._wanted = wanted_packets
@@ -92,6 +93,7 @@ def measure(stage: Stage, scenario: Scenario, *, packets_per_second: float) -> O
         ),
         whole_seconds=trial.since_fault(whole_at),
         repeated=trial.repeated,
+        note=trial.note,
     )
 
 
