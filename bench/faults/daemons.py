@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Final
 
 import meshd
-from bench.faults.stage import Stage
+from bench.faults.stage import Stage, expect_done
 from bench.faults.trial import Scenario, Trial
 from meshd.errors import BackendError
-from meshd.lab.fleet import Member
 from meshd.lab.pace import PACE
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint, parse_network
@@ -53,14 +52,14 @@ def upgrade(trial: Trial) -> None:
     ]  # fmt: skip
     trial.fault()
     stage.fleet.stop(victim)
-    _expect_done(victim, [*run_new, "bring-up"])
+    expect_done(victim, [*run_new, "bring-up"])
     victim.process = victim.host.spawn([*run_new, "run"], log=victim.log)
     if (version := stage.wait_started(victim).version) != NEXT_VERSION:
         raise BackendError(f"{victim.name}: version {version!r} seen, {NEXT_VERSION!r} expected")
     stage.settle()
     trial.fault()
     stage.fleet.stop(victim)
-    _expect_done(victim, [MESHD, "--config", str(victim.config), "bring-up"])
+    expect_done(victim, [MESHD, "--config", str(victim.config), "bring-up"])
     stage.fleet.start(victim)
     stage.wait_started(victim)
 
@@ -71,12 +70,6 @@ def _copy_program(tree: Path) -> Path:
     text = f'def read_version() -> str:\n    return "{NEXT_VERSION}"\n'
     (tree / "meshd/version.py").write_text(text)
     return tree
-
-
-def _expect_done(victim: Member, argv: list[str]) -> None:
-    done = victim.host.run(argv)
-    if done.returncode != 0:
-        raise BackendError(f"{victim.name}: exit {done.returncode}: {done.stderr.strip()}")
 
 
 def strangers(trial: Trial) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.faults.outcome import Bound
-from bench.faults.stage import Stage
+from bench.faults.stage import Stage, expect_done
 from bench.faults.trial import Scenario, Trial
 from meshd.errors import BackendError
 from meshd.lab.fleet import LISTEN_PORT, Member
@@ -45,9 +45,7 @@ def _ip_once(trial: Trial, command: str) -> None:
 
 
 def _ip(member: Member, command: str) -> None:
-    done = member.host.run(["ip", *command.split()])
-    if done.returncode != 0:
-        raise BackendError(f"{member.name}: ip {command}: {done.stderr.strip()}")
+    expect_done(member, ["ip", *command.split()])
 
 
 def kill_wireguard(trial: Trial) -> None:
@@ -77,10 +75,7 @@ def power_cycle(trial: Trial) -> None:
     if victim.process is not None:
         victim.process.wait()
     time.sleep(OFF_SECONDS)
-    argv = [MESHD, "--config", str(victim.config), "bring-up"]
-    done = victim.host.run(argv)
-    if done.returncode != 0:
-        raise BackendError(f"{victim.name}: bring-up: {done.stderr.strip()}")
+    expect_done(victim, [MESHD, "--config", str(victim.config), "bring-up"])
     stage.fleet.start(victim)
     stage.wait_started(victim)
 
@@ -90,11 +85,15 @@ def move_planned(trial: Trial) -> None:
     stage, victim = trial.stage, trial.stage.victim
     old, new = _addresses(stage)
     stage.fleet.lab.underlay.add_address(victim.name, str(new))  # type: ignore[attr-defined]
+    # Otherwise the kernel takes an interface's further addresses away with its first one.
+    promote = f"echo 1 >/proc/sys/net/ipv4/conf/{UNDERLAY_INTERFACE}/promote_secondaries"
+    expect_done(victim, ["sh", "-c", promote])
     _ip(victim, f"address add {new}/{UNDERLAY.prefixlen} dev {UNDERLAY_INTERFACE}")
-    trial.fault()
     _announce(victim, old, new)
-    stage.until("the new address is not published", lambda: _all_know(stage, new))
+    stage.until("the new address is not published", lambda: str(new) in stage.fleet.wgctl("list", "--json"))
+    trial.fault()
     _ip(victim, f"address delete {old}/{UNDERLAY.prefixlen} dev {UNDERLAY_INTERFACE}")
+    stage.until("the new address is not used", lambda: _all_use(stage, new))
 
 
 def move_suddenly(trial: Trial) -> None:
@@ -106,7 +105,7 @@ def move_suddenly(trial: Trial) -> None:
     _ip(victim, f"address delete {old}/{UNDERLAY.prefixlen} dev {UNDERLAY_INTERFACE}")
     _ip(victim, f"address add {new}/{UNDERLAY.prefixlen} dev {UNDERLAY_INTERFACE}")
     _announce(victim, old, new)
-    stage.until("the new address is not published", lambda: _all_know(stage, new))
+    stage.until("the new address is not used", lambda: _all_use(stage, new))
 
 
 def _addresses(stage: Stage) -> tuple[IPv4Address, IPv4Address]:
@@ -127,7 +126,7 @@ def _announce(victim: Member, old: IPv4Address, new: IPv4Address) -> None:
         victim.process.send_signal(signal.SIGHUP)
 
 
-def _all_know(stage: Stage, address: IPv4Address) -> bool:
+def _all_use(stage: Stage, address: IPv4Address) -> bool:
     endpoint = str(Endpoint(address, LISTEN_PORT))
     key = stage.fleet.status(stage.victim).host.public_key
     for member in stage.members[1:]:

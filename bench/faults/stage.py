@@ -125,3 +125,10 @@ class Stage:
 
 def one_interface(member: Member) -> bool:
     return member.host.run(["wg", "show", "interfaces"]).stdout.split() == ["wg0"]
+
+
+def expect_done(member: Member, argv: list[str]) -> None:
+    """Run a command on the host; BackendError with what it said unless it ends with 0."""
+    done = member.host.run(argv)
+    if done.returncode != 0:
+        raise BackendError(f"{member.name}: {' '.join(argv)}: {done.stderr.strip()}")
