@@ -1,12 +1,13 @@
 """What every fault costs in packets, on wireguard-go and on the kernel's WireGuard: ``make bench-faults``.
 
     python -m bench.bench_faults                     both sides, then docs/faults.md
-    python -m bench.bench_faults userspace           one side, all of it: its results are kept
-    python -m bench.bench_faults userspace kill down these scenarios alone: shown, not kept
+    python -m bench.bench_faults userspace           one side
+    python -m bench.bench_faults userspace kill down these scenarios alone
     python -m bench.bench_faults table               docs/faults.md from the results that are kept
 
-The results of a side are kept as JSON below the cache folder once it has come to its end, and the table
-is written last: what is interrupted changes neither. Exit status 1 when a bound was exceeded. Needs root;
+The result of each scenario is kept as JSON below the cache folder when it is over, in place of an earlier
+one, and says when it was measured; the table is written last, so that a run that is interrupted leaves the
+old one. Exit status 1 when a bound was exceeded. Needs root;
 the kernel's side runs in the kernel lab (tools/kernel-lab.sh) unless the machine is that already.
 """
 
@@ -15,12 +16,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from bench.faults.outcome import Outcome, SideReport
+from bench.faults.outcome import SideReport
 from bench.faults.run import SCENARIOS, run_side
 from bench.faults.stage import Side
 from bench.faults.table import exceeded, render_table
@@ -48,47 +50,50 @@ def main(arguments: list[str]) -> int:
     if what != "table" and os.geteuid() != 0:
         print("bench-faults: the lab needs root", file=sys.stderr)
         return 1
-    reports = []
+    worse = False
     for side in SIDES if what == "all" else [side for side in SIDES if side == what]:
-        report = _measure(side, chosen)
-        reports.append(report)
-        if not chosen and not EMULATED:
-            _keep(report)
+        print(f"== {side}", flush=True)
+        for report in _measure(side, chosen):
+            worse |= _show(report)
+            if not EMULATED:
+                _keep(report)
     if what in ("all", "table"):
         _write_table()
-    return int(any(_says_exceeded(report) for report in reports))
+    return int(worse)
 
 
-def _measure(side: Side, chosen: list[str]) -> SideReport:
+def _measure(side: Side, chosen: list[str]) -> Iterator[SideReport]:
     if side == "kernel" and not EMULATED:
-        return _measure_in_kernel_lab(chosen)
-    print(f"== {side}", flush=True)
+        yield from _measure_in_kernel_lab(chosen)
+        return
     with interruptible():
-        report = run_side(side, chosen, on_outcome=_show)
-    if EMULATED:
-        print(REPORT_MARK + msgspec.json.encode(report).decode(), flush=True)
-    return report
+        for report in run_side(side, chosen):
+            if EMULATED:
+                print(REPORT_MARK + msgspec.json.encode(report).decode(), flush=True)
+            yield report
 
 
-def _measure_in_kernel_lab(chosen: list[str]) -> SideReport:
+def _measure_in_kernel_lab(chosen: list[str]) -> Iterator[SideReport]:
     command = " ".join([sys.executable, "-m", "bench.bench_faults", "kernel", *chosen])
-    environment = {**os.environ, "KERNEL_LAB_TIMEOUT_SECONDS": str(KERNEL_LAB_SECONDS)}
+    environment = {"KERNEL_LAB_TIMEOUT_SECONDS": str(KERNEL_LAB_SECONDS), **os.environ}
     argv = ["sh", str(TREE / "tools/kernel-lab.sh"), "--shell", command]
-    found = None
+    seen = 0
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, errors="replace", env=environment) as lab:
         for line in lab.stdout or ():
             if line.startswith(REPORT_MARK):
-                found = msgspec.json.decode(line.removeprefix(REPORT_MARK), type=SideReport)
-            else:
+                seen += 1
+                yield msgspec.json.decode(line.removeprefix(REPORT_MARK), type=SideReport)
+            elif not seen:
                 print(line, end="", flush=True)
-    if found is None:
-        raise SystemExit(f"bench-faults: the kernel lab ended with {lab.returncode} and no report")
-    return found
+    if seen < len(chosen or SCENARIOS):
+        raise MeshError(f"the kernel lab ended with {lab.returncode} after {seen} scenarios")
 
 
-def _show(outcome: Outcome) -> None:
+def _show(report: SideReport) -> bool:
+    """Say what a scenario cost; whether that is more than its bound."""
+    (outcome,) = report.outcomes
     seconds = f"over after {outcome.whole_seconds or 0.0:.1f} s"
-    print(f"{outcome.scenario}: {outcome.left_out or outcome.failed or seconds}", flush=True)
+    print(f"{outcome.scenario}: {outcome.left_out or outcome.failed or seconds} {outcome.note}", flush=True)
     for stream in outcome.streams:
         back = "" if stream.traffic_seconds is None else f", last loss after {stream.traffic_seconds:.2f} s"
         print(
@@ -97,21 +102,34 @@ def _show(outcome: Outcome) -> None:
             f"gap {stream.longest_gap_seconds:.3f} s{back}",
             flush=True,
         )
+    (scenario,) = [each for each in SCENARIOS if each.name == outcome.scenario]
+    worse = exceeded(scenario, outcome, emulated=report.side == "kernel")
+    if worse:
+        print(f"   MORE THAN ITS BOUND: {scenario.bound}", flush=True)
+    return worse
 
 
 def _keep(report: SideReport) -> None:
+    """Beside what was measured before; the later one of each scenario counts."""
+    before = _read(report.side)
+    merged = before.followed_by(report) if before else report
     RESULTS.mkdir(parents=True, exist_ok=True)
-    _replace(RESULTS / f"{report.side}.json", msgspec.json.format(msgspec.json.encode(report)))
+    _replace(RESULTS / f"{report.side}.json", msgspec.json.format(msgspec.json.encode(merged)))
+
+
+def _read(side: str) -> SideReport | None:
+    try:
+        return msgspec.json.decode((RESULTS / f"{side}.json").read_bytes(), type=SideReport)
+    except FileNotFoundError:
+        return None
 
 
 def _write_table() -> None:
-    sides: dict[str, SideReport] = {}
-    for side in SIDES:
-        path = RESULTS / f"{side}.json"
-        if path.exists():
-            sides[side] = msgspec.json.decode(path.read_bytes(), type=SideReport)
+    sides: dict[str, SideReport] = {
+        side: report for side in SIDES if (report := _read(side)) is not None
+    }
     if not sides:
-        raise SystemExit(f"bench-faults: no results in {RESULTS}: run make bench-faults")
+        raise MeshError(f"no results in {RESULTS}: run make bench-faults")
     _replace(TABLE, render_table(SCENARIOS, sides).encode())
     print(f"{TABLE.relative_to(TREE)}: written")
 
@@ -120,18 +138,6 @@ def _replace(path: Path, data: bytes) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_bytes(data)
     fresh.replace(path)
-
-
-def _says_exceeded(report: SideReport) -> bool:
-    outcomes = {outcome.scenario: outcome for outcome in report.outcomes}
-    names = [
-        scenario.name for scenario in SCENARIOS
-        if scenario.name in outcomes
-        and exceeded(scenario, outcomes[scenario.name], emulated=report.side == "kernel")
-    ]
-    if names:
-        print(f"{report.side}: more than the bound: {', '.join(names)}", file=sys.stderr)
-    return bool(names)
 
 
 if __name__ == "__main__":

@@ -29,14 +29,16 @@ class StreamCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One scenario on one side. ``left_out``: why it could not run here; ``failed``: what went wrong.
+    """One scenario on one side. ``at``: unix seconds of its start. ``left_out``: why it could not run here;
+    ``failed``: what went wrong. ``repeated``: how often the fault was made. ``note``: what else was seen.
 
     ``whole_seconds``: from the (last) fault until the scenario was over: every daemon answers, every
-    pair does, and no host has a second interface. ``repeated``: how often the fault was made. ``note``:
-    what else was seen, for people.
+    pair does, and no host has a second interface.
     """
 
     scenario: str
+    at: float = 0.0
+    commit: str = ""
     packets_per_second: float = 0.0
     streams: tuple[StreamCost, ...] = ()
     whole_seconds: float | None = None
@@ -52,15 +54,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SideReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All scenarios on one side. ``at``: unix seconds of the start. ``programs``: name to version."""
+    """Scenarios on one side, on one kernel with one set of ``programs`` (name to version)."""
 
     side: str
-    at: float
     kernel: str
-    commit: str
     programs: dict[str, str]
-    outcomes: tuple[Outcome, ...]
-    seconds: float
+    outcomes: tuple[Outcome, ...] = ()
 
     def outcome(self, scenario: str) -> Outcome | None:
         return next((each for each in self.outcomes if each.scenario == scenario), None)
+
+    def followed_by(self, later: SideReport) -> SideReport:
+        """Both, the later outcome of each scenario. Of another kernel or other programs: the later alone."""
+        if (self.kernel, self.programs) != (later.kernel, later.programs):
+            return later
+        kept = {each.scenario: each for each in (*self.outcomes, *later.outcomes)}
+        return msgspec.structs.replace(self, outcomes=tuple(kept.values()))

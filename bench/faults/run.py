@@ -5,8 +5,10 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
+
+import msgspec
 
 from bench.faults import daemons, damage, rotations
 from bench.faults.outcome import Outcome, SideReport
@@ -20,24 +22,17 @@ SCENARIOS: Final = (*daemons.SCENARIOS, *rotations.SCENARIOS, *damage.SCENARIOS)
 PACKETS_PER_SECOND: Final = 20.0 if EMULATED else 200.0
 
 
-def run_side(
-    side: Side, names: Sequence[str], *, on_outcome: Callable[[Outcome], None]
-) -> SideReport:
-    """``names`` empty: all scenarios."""
-    began = time.monotonic()
-    at = time.time()
-    outcomes = []
+def run_side(side: Side, names: Sequence[str]) -> Iterator[SideReport]:
+    """A report on each scenario when it is over. ``names`` empty: all scenarios."""
+    kernel, programs = platform.release(), _programs(side)
+    commit = _said("git", "rev-parse", "--short", "HEAD")
     with _Stages(side) as stages:
         for scenario in SCENARIOS:
             if names and scenario.name not in names:
                 continue
-            outcome = _attempt(stages, scenario)
-            on_outcome(outcome)
-            outcomes.append(outcome)
-    return SideReport(
-        side=side, at=at, kernel=platform.release(), commit=_said("git", "rev-parse", "--short", "HEAD"),
-        programs=_programs(side), outcomes=tuple(outcomes), seconds=time.monotonic() - began,
-    )
+            at = time.time()
+            outcome = msgspec.structs.replace(_attempt(stages, scenario), at=at, commit=commit)
+            yield SideReport(side=side, kernel=kernel, programs=programs, outcomes=(outcome,))
 
 
 class _Stages:

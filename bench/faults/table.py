@@ -68,14 +68,23 @@ def _is_within(bound: Bound, stream: StreamCost, emulated: bool) -> bool:
 
 def _side_line(name: str, side: SideReport) -> str:
     on = "wireguard-go" if name == "userspace" else "the kernel's own, on an emulated processor"
-    date = datetime.fromtimestamp(side.at, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    rates = sorted({outcome.packets_per_second for outcome in side.outcomes if outcome.streams})
-    rate = " and ".join(f"{each:g}" for each in rates)
+    ran = [outcome for outcome in side.outcomes if not outcome.left_out]
+    rates = sorted({outcome.packets_per_second for outcome in ran})
     versions = ", ".join(f"{program} {version}" for program, version in side.programs.items())
     return (
-        f"* WireGuard: {on}. {date}, {rate} packets a second on each stream; "
-        f"Linux {side.kernel}, {versions}, commit {side.commit}; it took {side.seconds / 60:.0f} minutes.\n"
+        f"* WireGuard: {on}. Measured {_period([outcome.at for outcome in ran])}, "
+        f"{' and '.join(f'{rate:g}' for rate in rates)} packets a second on each stream; "
+        f"Linux {side.kernel}, {versions}, commit {', '.join(sorted({outcome.commit for outcome in ran}))}.\n"
     )
+
+
+def _period(instants: Sequence[float]) -> str:
+    """When the first and the last of them were, in UTC."""
+    if not instants:
+        return "never"
+    first, last = (datetime.fromtimestamp(at, UTC) for at in (min(instants), max(instants)))
+    day = "%Y-%m-%d %H:%M"
+    return f"{first.strftime(day)} to {last.strftime(day if first.date() != last.date() else '%H:%M')} UTC"
 
 
 def _bound(bound: Bound) -> str:

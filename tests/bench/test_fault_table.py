@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -26,10 +27,7 @@ def scenario(bound: Bound) -> Scenario:
 
 
 def report(side: str, *outcomes: Outcome) -> SideReport:
-    return SideReport(
-        side=side, at=1.8e9, kernel="6.1", commit="abc", programs={"meshd": "1"},
-        outcomes=outcomes, seconds=60,
-    )  # fmt: skip
+    return SideReport(side=side, kernel="6.1", programs={"meshd": "1"}, outcomes=outcomes)
 
 
 def row(table: str, title: str) -> list[str]:
@@ -97,27 +95,21 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
 def test_a_run_that_is_interrupted_leaves_the_old_table(
     places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run_side(side: str, names: list[str], **_: object) -> SideReport:
-        if side == "kernel":
-            raise KeyboardInterrupt
-        return report(side)
+    def run_side(side: str, names: list[str]) -> Iterator[SideReport]:
+        yield report(side, Outcome(scenario="kill", commit="abc"))
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(bench_faults, "run_side", run_side)
-    monkeypatch.setattr(bench_faults, "_measure_in_kernel_lab", lambda names: run_side("kernel", names))
     with pytest.raises(KeyboardInterrupt):
         bench_faults.main([])
     assert places[0].read_text() == "old"
-
-
-def test_the_results_of_some_scenarios_are_not_kept(
-    places: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(bench_faults, "run_side", lambda side, names, **_: report(side))
-    assert bench_faults.main(["userspace", "kill"]) == 0
-    assert not places[1].exists()
-    assert bench_faults.main(["userspace"]) == 0
-    kept = (places[1] / "userspace.json").read_bytes()
-    assert msgspec.json.decode(kept, type=SideReport) == report("userspace")
-    assert places[0].read_text() == "old"
     assert bench_faults.main(["table"]) == 0
     assert "commit abc" in places[0].read_text()
+
+
+def test_a_later_result_takes_the_place_of_its_scenario_alone() -> None:
+    kept = report("userspace", Outcome(scenario="kill", at=1), Outcome(scenario="down", at=2))
+    both = kept.followed_by(report("userspace", Outcome(scenario="kill", at=3)))
+    assert {outcome.scenario: outcome.at for outcome in both.outcomes} == {"kill": 3, "down": 2}
+    other = msgspec.structs.replace(report("userspace", Outcome(scenario="kill", at=4)), kernel="6.2")
+    assert both.followed_by(other) == other
