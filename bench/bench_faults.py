@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from bench.faults.outcome import SideReport
-from bench.faults.run import SCENARIOS, run_side
+from bench.faults.run import SCENARIOS, find_scenario, run_side
 from bench.faults.stage import Side
 from bench.faults.table import exceeded, render_table
 from meshd.errors import MeshError
@@ -102,7 +102,7 @@ def _show(report: SideReport) -> bool:
             f"gap {stream.longest_gap_seconds:.3f} s{back}",
             flush=True,
         )
-    (scenario,) = [each for each in SCENARIOS if each.name == outcome.scenario]
+    scenario = find_scenario(outcome.scenario)
     worse = exceeded(scenario, outcome, emulated=report.side == "kernel")
     if worse:
         print(f"   MORE THAN ITS BOUND: {scenario.bound}", flush=True)

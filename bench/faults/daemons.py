@@ -27,7 +27,7 @@ STORELESS_SECONDS: Final = 10.0
 
 
 def restart(trial: Trial) -> None:
-    for _ in range(trial.times(10)):
+    for _ in range(trial.times(10, emulated=2)):
         trial.fault()
         trial.stage.fleet.stop(trial.stage.victim)
         trial.stage.fleet.start(trial.stage.victim)
@@ -35,7 +35,7 @@ def restart(trial: Trial) -> None:
 
 
 def kill(trial: Trial) -> None:
-    for _ in range(trial.times(10)):
+    for _ in range(trial.times(10, emulated=2)):
         trial.fault()
         trial.stage.fleet.kill(trial.stage.victim)
         trial.stage.fleet.start(trial.stage.victim)
@@ -75,7 +75,7 @@ def _copy_program(tree: Path) -> Path:
 def strangers(trial: Trial) -> None:
     """A host that nobody hears from is added and removed: each is an apply on every host."""
     stage = trial.stage
-    for number in range(trial.times(100) // 2):
+    for number in range(trial.times(50, emulated=5)):
         name, request, key = _enrollment(stage.lab_directory, number)
         trial.fault()
         stage.fleet.wgctl(
@@ -108,7 +108,7 @@ def _enrollment(directory: Path, number: int) -> tuple[str, Path, str]:
 def guests(trial: Trial) -> None:
     """A whole host with its daemon joins, is reached by all, is revoked and goes."""
     stage = trial.stage
-    for _ in range(trial.times(10)):
+    for _ in range(trial.times(10, emulated=2)):
         trial.fault()
         guest = stage.join(stage.next_place())
         jail = guest.host.jails[0].name

@@ -20,6 +20,8 @@ from meshd.model.network import Endpoint
 
 MESHD: Final = str(Path(sys.executable).parent / "meshd")
 OFF_SECONDS: Final = 2.0
+STEP_SECONDS: Final = 3600.0
+STEPPED_SECONDS: Final = 20.0
 NEW_ADDRESSES: Final = (IPv4Address("198.19.0.1"), IPv4Address("198.19.0.2"))
 
 
@@ -108,6 +110,13 @@ def move_suddenly(trial: Trial) -> None:
     stage.until("the new address is not used", lambda: _all_use(stage, new))
 
 
+def step_clock(trial: Trial) -> None:
+    """All hosts' clocks, for they are one. Never back: WireGuard refuses handshakes that look older."""
+    trial.fault()
+    time.clock_settime(time.CLOCK_REALTIME, time.time() + STEP_SECONDS)
+    time.sleep(STEPPED_SECONDS)
+
+
 def _addresses(stage: Stage) -> tuple[IPv4Address, IPv4Address]:
     """The underlay address that the victim has, and one that it gets."""
     text = stage.victim.host.run(["ip", "-o", "-4", "address", "show", "dev", UNDERLAY_INTERFACE]).stdout
@@ -170,5 +179,10 @@ SCENARIOS: Final = (
         name="power", title="host powered off for 2 s and on", run=power_cycle,
         what="nothing but its files is left; `bring-up`, then `run`",
         bound=Bound(lost=None, gap_seconds=OFF_SECONDS + 3.0),
+    ),
+    Scenario(
+        name="clock", title="clock set forward by an hour", run=step_clock, touches="all",
+        what="on all hosts at once", sides=("kernel",),
+        elsewhere="the clock is the whole machine's: set in the virtual machine alone",
     ),
 )  # fmt: skip

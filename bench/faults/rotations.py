@@ -49,7 +49,7 @@ def rotate_and_kill(trial: Trial) -> None:
     stage = trial.stage
     dice = random.Random(7)
     old = _begin(trial, [stage.victim])
-    for number in range(8):
+    for number in range(trial.times(8, emulated=4)):
         time.sleep(dice.uniform(0.3, 2.5) * PACE**0.5)
         killed = stage.members[number % 2]
         stage.fleet.kill(killed)

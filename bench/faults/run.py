@@ -22,14 +22,17 @@ SCENARIOS: Final = (*daemons.SCENARIOS, *rotations.SCENARIOS, *damage.SCENARIOS)
 PACKETS_PER_SECOND: Final = 20.0 if EMULATED else 200.0
 
 
+def find_scenario(name: str) -> Scenario:
+    """KeyError for a name that none has."""
+    return {scenario.name: scenario for scenario in SCENARIOS}[name]
+
+
 def run_side(side: Side, names: Sequence[str]) -> Iterator[SideReport]:
-    """A report on each scenario when it is over. ``names`` empty: all scenarios."""
+    """A report on each scenario when it is over, in the order of ``names``; empty: all scenarios."""
     kernel, programs = platform.release(), _programs(side)
     commit = _said("git", "rev-parse", "--short", "HEAD")
     with _Stages(side) as stages:
-        for scenario in SCENARIOS:
-            if names and scenario.name not in names:
-                continue
+        for scenario in map(find_scenario, names) if names else SCENARIOS:
             at = time.time()
             outcome = msgspec.structs.replace(_attempt(stages, scenario), at=at, commit=commit)
             yield SideReport(side=side, kernel=kernel, programs=programs, outcomes=(outcome,))

@@ -29,6 +29,8 @@ from meshd.model.network import IPAddress, parse_address
 NICENESS: Final = -10
 LINGER_SECONDS: Final = 1.0 * PACE
 END_SECONDS: Final = 10.0 * PACE
+LONGEST_WAIT_SECONDS: Final = 30.0
+"""No packet waits longer in the socket: the clock was set since it came."""
 RECEIVE_BUFFER_BYTES: Final = 4 << 20
 # asm-generic/socket.h; Python names it from 3.14 on.
 SO_TIMESTAMPNS: Final = 35
@@ -157,11 +159,14 @@ class _Receiver:
 
 
 def _arrived_at(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """On the monotonic clock: the kernel's stamp is of the other one, which may be set in between."""
+    now = time.monotonic()
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) >= 16:
             seconds, nanoseconds = struct.unpack_from("=qq", data)
-            return float(seconds) + float(nanoseconds) / 1e9
-    return time.time()
+            waited = time.time() - (seconds + nanoseconds / 1e9)
+            return now - waited if 0.0 < waited < LONGEST_WAIT_SECONDS else now
+    return now
 
 
 def run_stream(
