@@ -9,7 +9,7 @@ from meshd.daemon.follower import OwnDescription
 from meshd.errors import ConfigError
 from meshd.mesh.desired import LocalDevice
 from meshd.model.keys import PrivateKey, PublicKey
-from meshd.settings import Settings
+from meshd.settings import FREEBSD, Settings
 from meshd.version import read_version
 
 
@@ -42,6 +42,7 @@ def local_device(settings: Settings, key: LocalKey) -> LocalDevice:
         mtu_bytes=settings.wireguard.mtu_bytes,
         behind_nat=settings.host.behind_nat,
         persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
+        link_routes_stay_wide=FREEBSD,
     )
     return rekeyed(device, key)
 
