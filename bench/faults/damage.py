@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
@@ -16,10 +17,15 @@ from bench.faults.trial import Scenario, Trial
 from meshd.errors import BackendError
 from meshd.lab.fleet import LISTEN_PORT, Member
 from meshd.lab.namespaces import UNDERLAY, UNDERLAY_INTERFACE
+from meshd.lab.pace import PACE
+from meshd.lab.transfer import transfer
 from meshd.model.network import Endpoint
 
 MESHD: Final = str(Path(sys.executable).parent / "meshd")
 OFF_SECONDS: Final = 2.0
+NARROW_BYTES: Final = 1280
+MEBIBYTE: Final = 1 << 20
+TRANSFER_SECONDS: Final = 60.0
 STEP_SECONDS: Final = 3600.0
 STEPPED_SECONDS: Final = 20.0
 NEW_ADDRESSES: Final = (IPv4Address("198.19.0.1"), IPv4Address("198.19.0.2"))
@@ -110,6 +116,41 @@ def move_suddenly(trial: Trial) -> None:
     stage.until("the new address is not used", lambda: _all_use(stage, new))
 
 
+def narrow(trial: Trial) -> None:
+    """The paths to and from the host swallow long packets, and a mebibyte of TCP goes over each at once."""
+    stage, victim = trial.stage, trial.stage.victim
+    _limit(stage, NARROW_BYTES)
+    trial.fault()
+    try:
+        seconds = [
+            _send(*pair)
+            for other in stage.members[1:]
+            for pair in ((victim, other), (other, victim))
+        ]
+    finally:
+        _limit(stage, 0)
+    trial.note = f"1 MiB of TCP was whole after {max(seconds):.1f} s at most"
+
+
+def _limit(stage: Stage, mtu_bytes: int) -> None:
+    lab, victim = stage.fleet.lab, stage.victim
+    for other in stage.members[1:]:
+        for source, target in ((victim.name, other.name), (other.name, victim.name)):
+            lab.set_link(source, target, replace(lab.link(source, target), mtu_bytes=mtu_bytes))
+
+
+def _send(source: Member, target: Member) -> float:
+    """-> seconds. BackendError when not every byte arrived."""
+    jail = target.host.jails[0]
+    report = transfer(
+        source.host.jails[0], jail, jail.address, MEBIBYTE, timeout_seconds=TRANSFER_SECONDS * PACE
+    )
+    if not report.whole:
+        came = f"{report.received_bytes} of {MEBIBYTE} bytes came"
+        raise BackendError(f"{source.name} to {target.name}: {came} within {TRANSFER_SECONDS * PACE:g} s")
+    return report.seconds
+
+
 def step_clock(trial: Trial) -> None:
     """All hosts' clocks, for they are one. Never back: WireGuard refuses handshakes that look older."""
     trial.fault()
@@ -179,6 +220,10 @@ SCENARIOS: Final = (
         name="power", title="host powered off for 2 s and on", run=power_cycle,
         what="nothing but its files is left; `bring-up`, then `run`",
         bound=Bound(lost=None, gap_seconds=OFF_SECONDS + 3.0),
+    ),
+    Scenario(
+        name="narrow", title="underlay of 1280 bytes, no ICMP", run=narrow,
+        what="longer packets vanish from now on; 1 MiB of TCP in each direction must be whole",
     ),
     Scenario(
         name="clock", title="clock set forward by an hour", run=step_clock, touches="all",

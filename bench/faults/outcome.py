@@ -29,7 +29,8 @@ class StreamCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One scenario on one side. ``at``: unix seconds of its start. ``left_out``: why it could not run here;
+    """One scenario on one side. ``at``: unix seconds of its start.
+    ``load_average``: of the machine at its end, over a minute, what else runs there included. ``left_out``: why it could not run here;
     ``failed``: what went wrong. ``repeated``: how often the fault was made. ``note``: what else was seen.
 
     ``whole_seconds``: from the (last) fault until the scenario was over: every daemon answers, every
@@ -39,6 +40,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     scenario: str
     at: float = 0.0
     commit: str = ""
+    load_average: float = 0.0
     packets_per_second: float = 0.0
     streams: tuple[StreamCost, ...] = ()
     whole_seconds: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import time
@@ -34,7 +35,9 @@ def run_side(side: Side, names: Sequence[str]) -> Iterator[SideReport]:
     with _Stages(side) as stages:
         for scenario in map(find_scenario, names) if names else SCENARIOS:
             at = time.time()
-            outcome = msgspec.structs.replace(_attempt(stages, scenario), at=at, commit=commit)
+            outcome = msgspec.structs.replace(
+                _attempt(stages, scenario), at=at, commit=commit, load_average=os.getloadavg()[0]
+            )
             yield SideReport(side=side, kernel=kernel, programs=programs, outcomes=(outcome,))
 
 

@@ -30,6 +30,7 @@ _READING = """
 * **bound**: what we hold the worst stream to. **Exceeded** says that it was not kept in this run.
 * In the kernel's column the processor is emulated, 10 to 15 times slower than a real one, so losses count and
   times do not: rates are lower, what is repeated is repeated less often, a bound in seconds is not judged.
+* A machine that is busy with other things as well (its load average says so) makes gaps and times longer.
 * A side that cannot run a scenario says why. One that failed says what was seen.
 """
 
@@ -74,8 +75,13 @@ def _side_line(name: str, side: SideReport) -> str:
     return (
         f"* WireGuard: {on}. Measured {_period([outcome.at for outcome in ran])}, "
         f"{' and '.join(f'{rate:g}' for rate in rates)} packets a second on each stream; "
-        f"Linux {side.kernel}, {versions}, commit {', '.join(sorted({outcome.commit for outcome in ran}))}.\n"
+        f"Linux {side.kernel}, {versions}, commit {', '.join(sorted({outcome.commit for outcome in ran}))}{_load(ran)}.\n"
     )
+
+
+def _load(outcomes: Sequence[Outcome]) -> str:
+    loads = [outcome.load_average for outcome in outcomes if outcome.load_average]
+    return f"; load average {min(loads):.0f} to {max(loads):.0f}" if loads else ""
 
 
 def _period(instants: Sequence[float]) -> str:
