@@ -29,9 +29,9 @@ class StreamCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One scenario on one side. ``at``: unix seconds of its start.
-    ``load_average``: of the machine at its end, over a minute, what else runs there included. ``left_out``: why it could not run here;
-    ``failed``: what went wrong. ``repeated``: how often the fault was made. ``note``: what else was seen.
+    """One scenario on one side. ``at``: unix seconds of its start. ``load_average``: the machine's at its
+    end, with whatever else runs there. ``left_out``: why it could not run here; ``failed``: what went
+    wrong. ``repeated``: how often the fault was made. ``note``: what else was seen.
 
     ``whole_seconds``: from the (last) fault until the scenario was over: every daemon answers, every
     pair does, and no host has a second interface.

@@ -72,10 +72,11 @@ def _side_line(name: str, side: SideReport) -> str:
     ran = [outcome for outcome in side.outcomes if not outcome.left_out]
     rates = sorted({outcome.packets_per_second for outcome in ran})
     versions = ", ".join(f"{program} {version}" for program, version in side.programs.items())
+    commits = ", ".join(sorted({outcome.commit for outcome in ran}))
     return (
         f"* WireGuard: {on}. Measured {_period([outcome.at for outcome in ran])}, "
         f"{' and '.join(f'{rate:g}' for rate in rates)} packets a second on each stream; "
-        f"Linux {side.kernel}, {versions}, commit {', '.join(sorted({outcome.commit for outcome in ran}))}{_load(ran)}.\n"
+        f"Linux {side.kernel}, {versions}, commit {commits}{_load(ran)}.\n"
     )
 
 
