@@ -20,7 +20,7 @@ from meshd.observe.status import Status
 
 HOSTS: Final = 3
 LOOK_SECONDS: Final = 0.05
-ANSWER_SECONDS: Final = 1.0
+COMMAND_SECONDS: Final = 60.0
 
 Side = Literal["userspace", "kernel"]
 BACKENDS: Final[dict[Side, BackendName]] = {"userspace": "userspace", "kernel": "linux"}
@@ -129,6 +129,6 @@ def one_interface(member: Member) -> bool:
 
 def expect_done(member: Member, argv: list[str]) -> None:
     """Run a command on the host; BackendError with what it said unless it ends with 0."""
-    done = member.host.run(argv)
+    done = member.host.run(argv, timeout_seconds=COMMAND_SECONDS * PACE)
     if done.returncode != 0:
         raise BackendError(f"{member.name}: {' '.join(argv)}: {done.stderr.strip()}")
