@@ -83,7 +83,9 @@ def power_cycle(trial: Trial) -> None:
     if victim.process is not None:
         victim.process.wait()
     time.sleep(OFF_SECONDS)
+    switched_on_at = time.monotonic()
     expect_done(victim, [MESHD, "--config", str(victim.config), "bring-up"])
+    trial.note = f"`bring-up` took {time.monotonic() - switched_on_at:.1f} s of it"
     stage.fleet.start(victim)
     stage.wait_started(victim)
 
