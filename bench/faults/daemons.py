@@ -47,7 +47,7 @@ def upgrade(trial: Trial) -> None:
     stage, victim = trial.stage, trial.stage.victim
     tree = _copy_program(stage.lab_directory / "next")
     run_new = [
-        "env", f"PYTHONPATH={tree}", sys.executable, "-c", "from meshd.daemon.main import main; main()",
+        "env", f"PYTHONPATH={tree}", sys.executable, "-P", "-c", "from meshd.daemon.main import main; main()",
         "--config", str(victim.config),
     ]  # fmt: skip
     trial.fault()
