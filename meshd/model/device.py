@@ -52,7 +52,7 @@ class ObservedState:
 
     ``routes`` are those that carry our mark (Linux: the routing protocol number) and go
     through this interface; every other route of the main table is in ``foreign_routes``,
-    by destination.
+    by destination. ``unsaved``: what a backend could not write down of it, and what that costs.
     """
 
     interface: str
@@ -62,6 +62,7 @@ class ObservedState:
     addresses: frozenset[IPInterface] = frozenset()
     routes: frozenset[Route] = frozenset()
     foreign_routes: Mapping[IPNetwork, ForeignRoute] = field(default_factory=dict)
+    unsaved: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
