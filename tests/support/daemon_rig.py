@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,10 +111,12 @@ def build_rig(
     forwarding: bool = True,
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
-    ``places``: where hosts are reached for the exchange; None: it has none.
+    ``places``: where hosts are reached for the exchange; None: it has none. ``monotonic``: the clock by
+    which a rotation waits.
     """
     settings = settings or settings_for(directory)
     state = HostState(settings.state_dir)
@@ -151,7 +154,7 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    rotation = Rotation(keys=KeyRing(state), clock=clock)
+    rotation = Rotation(keys=KeyRing(state), clock=clock, monotonic=monotonic)
     daemon = Daemon(
         settings=settings,
         read_settings=read,

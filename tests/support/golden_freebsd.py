@@ -138,6 +138,8 @@ class GoldenFreeBSD:
             host["failures"], host["hangs"] = failures, hangs
 
     def _state(self, interface: str) -> list[str]:
+        if self.bsd.answer(["ifconfig", interface]).returncode != 0:
+            return []
         shown = self._lines(f"ifconfig {interface}")
         shown += [re.sub(r"^\S+\t", "(private key)\t", line) if number == 0 else line
                   for number, line in enumerate(self._lines(f"wg show {interface} dump"))]
