@@ -179,7 +179,7 @@ async def _hear(stage: Stage, interface: str, *keys: str) -> None:
 
 
 async def peer_rotates_its_key(stage: Stage) -> None:
-    """A peer of a rotation: a second interface, routes that move by one change each, nothing of it is left."""
+    """A peer of a rotation: a second interface, routes that move by one change each, nothing is left."""
     await _three(stage)
     newton, key = stage.mesh.hosts["newton"], stage.new_key("newton")
     old, new = str(newton.wireguard.public()), str(key.public())
@@ -189,7 +189,7 @@ async def peer_rotates_its_key(stage: Stage) -> None:
     await _hear(stage, SECOND, new)
     await stage.rotate("tesla", "the pair has a session with the next key", seconds=1)
     stage.restate("newton", wireguard=new, next=new)
-    await stage.rotate("tesla", "newton's next key is in force, and its first interface has it too", seconds=6)
+    await stage.rotate("tesla", "newton's first interface has the next key too", seconds=6)
     await _hear(stage, INTERFACE, new)
     await stage.rotate("tesla", "the pair has a session on the first interface again", seconds=1)
     stage.restate("newton", wireguard=new, next="")
@@ -197,7 +197,7 @@ async def peer_rotates_its_key(stage: Stage) -> None:
 
 
 async def own_key_rotates(stage: Stage) -> None:
-    """A second interface with the next key, every route there, the first one's key replaced, every route back."""
+    """A second interface with the next key, the routes there, the first one's key replaced, the routes back."""
     await _three(stage)
     keys = [str(stage.mesh.hosts[name].wireguard.public()) for name in THREE[1:]]
     await _hear(stage, INTERFACE, *keys)
@@ -218,7 +218,7 @@ CASES: Final[Mapping[str, Case]] = {
     for case in (
         six_hosts, host_added, host_revoked, own_host_revoked, network_announced, network_withdrawn,
         network_moves, peer_key_changed, own_key_changed, peer_moved, behind_nat, restart, killed_midway,
-        interface_destroyed, route_taken, foreign_route, foreign_peer, settings_changed, route_refused, peer_rotates_its_key,
-        own_key_rotates,
+        interface_destroyed, route_taken, foreign_route, foreign_peer, settings_changed, route_refused,
+        peer_rotates_its_key, own_key_rotates,
     )
 }
