@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,8 @@ from meshd.daemon.rotation import Crossroads, Rotation
 from meshd.daemon.state import AppliedNote, HostState
 from meshd.errors import BackendError, StoreError
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
-from meshd.mesh.rotation import Phase, own_phase, phase_of, split_desired
+from meshd.mesh.lanes import split_desired
+from meshd.mesh.rotation import Phase, own_phase, phase_of
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
@@ -147,14 +148,21 @@ class Reconciler:
     def observe(self, interface: str) -> ObservedState:
         return self._backend.observe(interface)
 
-    def plan(self, membership: Membership, local: LocalDevice, max_removed_share: float) -> Plan | None:
+    def plan(
+        self,
+        membership: Membership,
+        local: LocalDevice,
+        max_removed_share: float,
+        path_mtus: Mapping[str, int] | None,
+    ) -> Plan | None:
         """The plan that a turn would carry out now; None: no grant for this host, so none."""
         view = build_view(membership, self._hid)
         if _not_a_member(view):
             return None
+        local = replace(local, rescue_key=self._rotation.rescue_key())
         observed, second = self._look(view, local)
         found = self._rotation.find(view, local, observed, second)
-        return self._plan(view, local, observed, found, max_removed_share)[0]
+        return self._plan(view, local, observed, found, max_removed_share, path_mtus)[0]
 
     def turn(
         self,
@@ -163,17 +171,20 @@ class Reconciler:
         *,
         max_removed_share: float,
         boot_file: Path | None,
+        path_mtus: Mapping[str, int] | None,
         force: bool = False,
         key_lifetime_seconds: float | None = None,
     ) -> Turn:
         """Make the kernel agree with ``membership``; every failure is in the answer.
 
-        ``key_lifetime_seconds`` None: a rotation that is under way stays where it is; 0: no schedule.
+        ``path_mtus``: as ``DesiredBuilder.build`` takes them. ``key_lifetime_seconds`` None: a rotation that
+        is under way stays where it is; 0: no schedule.
         """
         started = time.monotonic()
         now = self._clock()
         view = build_view(membership, self._hid)
         rotated = False
+        local = replace(local, rescue_key=self._rotation.rescue_key())
 
         def end(outcome: str, **parts: object) -> Turn:
             return Turn(
@@ -195,7 +206,7 @@ class Reconciler:
                 rotated = True
                 local = rekeyed(local, self._rotation.keys.key)
                 found = self._rotation.find(view, local, observed, second)
-            plan, desired = self._plan(view, local, observed, found, max_removed_share)
+            plan, desired = self._plan(view, local, observed, found, max_removed_share, path_mtus)
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
         conditions = [
@@ -254,11 +265,14 @@ class Reconciler:
 
     def _plan(
         self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
-        max_removed_share: float,
+        max_removed_share: float, path_mtus: Mapping[str, int] | None,
     ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
         now = self._clock()
-        desired = self._builder.build(view, local, observed, now=now, awaited=self._awaited)
+        desired = self._builder.build(
+            view, local, observed, now=now, awaited=self._awaited,
+            path_mtus=path_mtus, second_routes=found.second.routes,
+        )
         desired, wanted = split_desired(desired, found.crossings, local, now=now)
         limits = SafetyLimits(
             max_removed_share=max_removed_share,
