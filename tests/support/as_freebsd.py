@@ -23,7 +23,7 @@ class NoPyroute2:
 
 
 def main(arguments: list[str]) -> int:
-    sys.meta_path.insert(0, NoPyroute2())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, NoPyroute2())
     sys.platform = "freebsd15"
     import pytest
 
