@@ -224,6 +224,7 @@ class Daemon:
         if self._followed is not None and report.number < self._followed.number:
             return  # two threads made reports, and the newer one was heard first
         self._followed = report
+        self._rotation.use_identity(self._follower.identity)
         self._alarms.say("registry", *report.conditions)
         self._take(report.membership)
 

@@ -68,6 +68,7 @@ def open_reconciler(
     hosts = len(ledger.membership(0).hosts)
     rotation = Rotation(
         keys=keys,
+        identity=identity,
         clock=clock,
         probe_seconds=settings.probe.interval_seconds or auto_interval_seconds(hosts),
     )

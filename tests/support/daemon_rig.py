@@ -151,7 +151,7 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    rotation = Rotation(keys=KeyRing(state), clock=clock)
+    rotation = Rotation(keys=KeyRing(state), identity=state.read_identity(), clock=clock)
     daemon = Daemon(
         settings=settings,
         read_settings=read,
