@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshd.backend.base import Backend
-from meshd.backend.select import open_backend
+from meshd.backend.select import open_backend, open_jail_host
 from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.jails import JailKeeper
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.rotation import Rotation
@@ -139,6 +140,7 @@ def build_daemon(
         clock=clock,
         exchange=exchange,
         watch=KernelWatch(),
+        jails=JailKeeper(open_jail_host()),
         conditions=parts.conditions,
     )
     return daemon

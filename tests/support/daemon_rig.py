@@ -15,11 +15,13 @@ from quiet_prober import QuietProber
 
 from meshd.backend.memory import MemoryBackend
 from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.jails import JailKeeper
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
+from meshd.daemon.watch import KernelWatch
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, Places
@@ -110,6 +112,8 @@ def build_rig(
     forwarding: bool = True,
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
+    jails: JailKeeper | None = None,
+    watch: KernelWatch | None = None,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
@@ -167,6 +171,8 @@ def build_rig(
         prober=prober,
         clock=clock,
         exchange=exchange,
+        watch=watch,
+        jails=jails,
         conditions=cache_conditions(cache),
     )
     rig = Rig(
