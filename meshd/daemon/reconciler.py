@@ -22,7 +22,8 @@ from meshd.daemon.rotation import Crossroads, Rotation
 from meshd.daemon.state import AppliedNote, HostState
 from meshd.errors import BackendError, StoreError
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
-from meshd.mesh.rotation import Phase, own_phase, phase_of, split_desired
+from meshd.mesh.lanes import split_desired
+from meshd.mesh.rotation import Phase, own_phase, phase_of
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
