@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -69,6 +70,7 @@ class Turn:
     awaited: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
     second: ObservedState | None = None
+    done_kinds: Mapping[str, int] = field(default_factory=dict)
     rekeyed: bool = False
     look_again_seconds: float | None = None
 
@@ -234,6 +236,7 @@ class Reconciler:
             observed=report.observed,
             second=self._look_again(plan, second),
             done=len(report.done),
+            done_kinds=Counter(change.kind for change in report.done),
             failed=(report.error,) if report.error else (),
             not_attempted=len(report.not_attempted),
             moved=any(
