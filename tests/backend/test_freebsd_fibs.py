@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from fakebsd import FakeBSD
+from quick_tools import QuickTools
 
 from meshd.apply import apply_changes
 from meshd.backend.freebsd import FreeBSDBackend
-from meshd.backend.runner import ToolRunner
 from meshd.errors import BackendError
 from meshd.mesh.desired import DesiredPeer, DesiredState
 from meshd.model.device import PeerConfig
@@ -32,7 +32,7 @@ class Rig:
         self.reopen(fibs)
 
     def reopen(self, fibs: tuple[int, ...]) -> None:
-        self.backend = FreeBSDBackend(ToolRunner(self.bsd.tools), self.note, fibs)
+        self.backend = FreeBSDBackend(QuickTools(self.bsd), self.note, fibs)
 
     def say(self, line: str) -> None:
         done = self.bsd.answer(line.split())

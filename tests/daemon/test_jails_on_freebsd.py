@@ -13,13 +13,13 @@ import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
 from fakebsd import FakeBSD
 from meshes import SignedMesh
+from quick_tools import QuickTools
 
 from meshd.backend import freebsd_jails
 from meshd.backend.events import Look, News
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import FreeBSDJails
 from meshd.backend.memory import MemoryBackend
-from meshd.backend.runner import ToolRunner
 from meshd.daemon.jails import JailKeeper
 from meshd.daemon.watch import KernelWatch
 from meshd.registry.layout import mesh_prefix
@@ -69,7 +69,7 @@ class Host:
         self.bsd = FakeBSD(directory / "bsd")
         self.news = Announcer()
         self.elapsed = 0.0
-        runner = ToolRunner(self.bsd.tools)
+        runner = QuickTools(self.bsd)
         backend = FreeBSDBackend(runner, directory / "routes.json")
         self.rig = build_rig(
             directory, self.mesh, tesla, stores=(self.store,), backend=cast(MemoryBackend, backend),

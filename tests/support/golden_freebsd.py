@@ -8,12 +8,11 @@ from pathlib import Path
 
 from fakebsd import FakeBSD, Release
 from golden_transcript import Spoken, Transcript
+from quick_tools import QuickTools
 
 from meshd.backend.base import Backend
 from meshd.backend.freebsd import TOOLS, FreeBSDBackend
 from meshd.backend.runner import TIMEOUT_SECONDS, Finished, ToolRunner
-from tests.fakebsd.call import Call
-from tests.fakebsd.run import log
 
 NO_BUFFERS = "route: message indicates error: No buffer space available\n"
 
@@ -23,9 +22,8 @@ class RecordedTools:
     the product does; else the same code answers in this process, a hundred times faster."""
 
     def __init__(self, bsd: FakeBSD, transcript: Transcript, *, processes: bool) -> None:
-        self._bsd = bsd
         self._transcript = transcript
-        self._real = ToolRunner(bsd.tools) if processes else None
+        self._runner = ToolRunner(bsd.tools) if processes else QuickTools(bsd)
 
     def run(
         self, tool: str, arguments: Sequence[str], *, stdin: bytes = b"",
@@ -34,10 +32,7 @@ class RecordedTools:
         look = _is_look(tool, arguments)
         if not look:
             self._transcript.about_to_change()
-        if self._real is not None:
-            done = self._real.run(tool, arguments, stdin=stdin, timeout_seconds=timeout_seconds)
-        else:
-            done = self._answer(tool, arguments, stdin)
+        done = self._runner.run(tool, arguments, stdin=stdin, timeout_seconds=timeout_seconds)
         self._transcript.add(Spoken(
             command=" ".join([str(TOOLS[tool][0]), *arguments]),
             answer=str(done.exit_code),
@@ -47,13 +42,6 @@ class RecordedTools:
             look=look,
         ))
         return done
-
-    def _answer(self, tool: str, arguments: Sequence[str], stdin: bytes) -> Finished:
-        log(str(self._bsd.directory), Call(tool, list(arguments), {}, ""))
-        done = self._bsd.answer([tool, *arguments], stdin=stdin.decode())
-        return Finished(
-            tool=tool, exit_code=done.returncode, stdout=done.stdout.encode(), stderr=done.stderr.encode()
-        )
 
 
 def _is_look(tool: str, arguments: Sequence[str]) -> bool:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from fakebsd import FakeBSD
+from quick_tools import QuickTools
 
-from meshd.backend.runner import ToolRunner
 from meshd.daemon.main import main
 from meshd.plan.pf_anchor import render_pf_anchor
 from meshd.settings import Settings, parse_settings
@@ -42,7 +42,7 @@ def settings_of(**tables: object) -> Settings:
 
 
 def examine(bsd: FakeBSD) -> dict[str, Check]:
-    return {check.name: check for check in check_pf(settings_of(), ToolRunner(bsd.tools))}
+    return {check.name: check for check in check_pf(settings_of(), QuickTools(bsd))}
 
 
 def results(bsd: FakeBSD) -> dict[str, str]:
