@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +113,7 @@ def build_rig(
     forwarding: bool = True,
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
+    rng: random.Random | None = None,
     jails: JailKeeper | None = None,
     watch: KernelWatch | None = None,
 ) -> Rig:
@@ -148,6 +150,7 @@ def build_rig(
         witness_seconds=settings.exchange.witness_seconds,
         clock=clock,
         places=places,
+        rng=rng,
     )
 
     def read() -> Settings:
