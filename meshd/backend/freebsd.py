@@ -63,7 +63,9 @@ class FreeBSDBackend:
         found = self._look(interface)
         ours, foreign = self._routes.split(interface, found)
         if found is None:
-            return ObservedState(interface=interface, foreign_routes=foreign)
+            return ObservedState(
+                interface=interface, foreign_routes=foreign, unsaved=self._routes.unsaved
+            )
         return ObservedState(
             interface=interface,
             device=self._device(interface) if GROUP in found.groups else None,
@@ -73,6 +75,7 @@ class FreeBSDBackend:
             routes=ours,
             foreign_routes=foreign,
             unusable_fibs=dict(self._routes.unusable),
+            unsaved=self._routes.unsaved,
         )
 
     def create_interface(self, interface: str) -> None:

@@ -62,6 +62,11 @@ class FibRoutes:
         self._main_number = main_number
         self.unusable: dict[int, str] = {}
 
+    @property
+    def unsaved(self) -> str:
+        """What could not be written down of any table; empty: all of it was."""
+        return "; ".join(table.unsaved for table in self._tables() if table.unsaved)
+
     def split(
         self, name: str, interface: Interface | None
     ) -> tuple[frozenset[Route], dict[IPNetwork, ForeignRoute]]:
