@@ -21,7 +21,7 @@ from meshd.exchange.witness import ShownHeads, StoreView
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, HostKeys, Membership
 from meshd.model.keys import PublicKey
-from meshd.model.network import Endpoint, IPNetwork, contained_in_any
+from meshd.model.network import AnyEndpoint, IPNetwork, contained_in_any
 from meshd.observe.status import StoreStatus
 from meshd.registry.cache import RegistryCache
 from meshd.registry.layout import host_key
@@ -47,7 +47,7 @@ class OwnDescription:
 
     public_key: PublicKey
     listen_port: int
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[AnyEndpoint, ...]
     announced: frozenset[IPNetwork]
     behind_nat: bool
     software: str

@@ -201,7 +201,7 @@ class Reconciler:
     ) -> tuple[Plan, ObservedState, DesiredState]:
         observed = self._backend.observe(local.interface)
         self._awaited = self._await_first_words(view, observed)
-        desired = self._builder.build(view, local, observed, now=self._clock(), awaited=self._awaited)
+        desired = self._builder.build(view, local, observed, awaited=self._awaited)
         limits = SafetyLimits(
             max_removed_share=max_removed_share,
             view_generation=view.membership.generation,
