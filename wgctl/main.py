@@ -27,6 +27,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "init": ("init", "Found a mesh: keys, first root document, store."),
     "add-host": ("add_host", "Grant a host its place and print its join bundle."),
     "remove-host": ("remove_host", "Revoke a host for good."),
+    "rotate-keys": ("rotate_keys", "Ask hosts to make new WireGuard keys."),
     "endorse": ("endorse", "Agree with another administrator's grant."),
     "garage-sync": ("garage_sync", "Make Garage's buckets and keys what the registry wants."),
     "list": ("hosts", "Hosts of the signed registry."),

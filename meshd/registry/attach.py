@@ -12,6 +12,7 @@ from meshd.model.keys import PublicKey
 from meshd.model.network import contained_in_any, network_key
 from meshd.registry.record import CheckedRecord
 from meshd.registry.reducer import MemberReduction
+from meshd.registry.rotation import RotationRequest
 
 NETWORK_NOT_GRANTED: Final = "network_not_granted"
 WIREGUARD_KEY_CONFLICT: Final = "wireguard_key_conflict"
@@ -22,8 +23,14 @@ GRANT_EXPIRED: Final = "grant_expired"
 class _Attached:
     base: Host
     record: CheckedRecord | None
+    rotation: RotationRequest | None
     host: Host
     conditions: tuple[Condition, ...]
+
+    def is_of(self, base: Host, record: CheckedRecord | None, rotation: RotationRequest | None) -> bool:
+        # Requests are values that each reduction makes anew.
+        same = self.rotation is rotation or self.rotation == rotation
+        return self.base is base and self.record is record and same
 
 
 @dataclass(slots=True)
@@ -41,10 +48,11 @@ def attach_records(
     more_conditions: Iterable[Condition] = (),
     memory: Attachments | None = None,
 ) -> Membership:
-    """Give each placed host its record; ``records`` are verified under the effective grants.
+    """Give each placed host its record, and the newest request to rotate its key that is due.
 
-    ``now`` (unix seconds) decides on expired grants alone. They keep their ranges, so that a
-    grant renewed late finds them free.
+    ``records`` are verified under the effective grants. ``now`` (unix seconds) decides on expired
+    grants and on requests alone. Expired grants keep their ranges, so that one renewed late finds
+    them free.
     """
     memory = memory if memory is not None else Attachments()
     hosts: dict[str, Host] = {}
@@ -65,9 +73,10 @@ def attach_records(
             if owner is not base:
                 conditions.append(_key_conflict(base, owner))
                 record = None
+        rotation = reduction.rotations.due(hid, now)
         known = memory.by_hid.get(hid)
-        if known is None or known.base is not base or known.record is not record:
-            known = _attach(base, record)
+        if known is None or not known.is_of(base, record, rotation):
+            known = _attach(base, record, rotation)
         attached[hid] = known
         hosts[hid] = known.host
         conditions.extend(known.conditions)
@@ -92,17 +101,20 @@ def attach_records(
     )
 
 
-def _attach(base: Host, record: CheckedRecord | None) -> _Attached:
+def _attach(base: Host, record: CheckedRecord | None, rotation: RotationRequest | None) -> _Attached:
+    asked = base
+    if rotation is not None:
+        asked = replace(base, rotate_not_before=rotation.not_before, rotation=rotation.provenance)
     if record is None:
-        return _Attached(base=base, record=None, host=base, conditions=())
+        return _Attached(base=base, record=None, rotation=rotation, host=asked, conditions=())
     announced = record.keys.announced
     networks = frozenset(
         network for network in announced if contained_in_any(network, base.granted_networks)
     )
-    host = replace(base, networks=networks, record=record.keys)
+    host = replace(asked, networks=networks, record=record.keys)
     excess = sorted(announced - networks, key=network_key)
     if not excess:
-        return _Attached(base=base, record=record, host=host, conditions=())
+        return _Attached(base=base, record=record, rotation=rotation, host=host, conditions=())
     condition = Condition(
         code=NETWORK_NOT_GRANTED,
         severity=Severity.WARNING,
@@ -110,7 +122,7 @@ def _attach(base: Host, record: CheckedRecord | None) -> _Attached:
         text=f"{base.name} announces {', '.join(map(str, excess))} without a grant: not routed; "
         "grant it, or take it out of that host's settings",
     )
-    return _Attached(base=base, record=record, host=host, conditions=(condition,))
+    return _Attached(base=base, record=record, rotation=rotation, host=host, conditions=(condition,))
 
 
 def _key_conflict(base: Host, owner: Host) -> Condition:

@@ -28,9 +28,21 @@ def main(tool: str, directory: str) -> None:
     sys.stderr.write("".join(f"{line}\n" for line in call.errors))
     sys.stderr.flush()
     if call.follow_up:
-        name = call.follow_up[0]
-        os.execve(f"{directory}/bin/{name}", call.follow_up, {**os.environ, "FAKEBSD_JAIL": call.jail})
+        enter(directory, call)
     os._exit(code)
+
+
+def enter(directory: str, call: Call) -> None:
+    """Become the program: an imitated tool in the jail's stack, or whatever else the system has."""
+    environment = {**os.environ, "FAKEBSD_JAIL": call.jail}
+    tool = f"{directory}/bin/{call.follow_up[0].rpartition('/')[2]}"
+    try:
+        if os.access(tool, os.X_OK):
+            os.execve(tool, call.follow_up, environment)
+        os.execvpe(call.follow_up[0], call.follow_up, environment)
+    except OSError as error:
+        sys.stderr.write(f"jexec: execvp: {call.follow_up[0]}: {error.strerror}\n")
+        os._exit(1)
 
 
 def log(directory: str, call: Call) -> None:

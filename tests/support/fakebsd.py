@@ -151,6 +151,7 @@ def fresh_host(release: Release, fibs: int, incremental: Incremental) -> Host:
             "kern.osrelease": f"{release}-RELEASE",
             "net.route.multipath": "1", "net.fibs": str(fibs), "net.inet.icmp.icmplim": "200",
             "net.inet.ip.forwarding": "0", "net.inet6.ip6.forwarding": "0",
+            "kern.features.vimage": "1",
         },
         "modules": [], "missing_modules": [], "jails": [], "next_jid": 1, "stacks": {},
         "taken_ports": [], "random_ports": [], "incremental_allowed_ips": incremental,

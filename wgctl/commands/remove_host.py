@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import time
 from typing import TYPE_CHECKING, Final
@@ -14,7 +13,6 @@ from wgctl.options import Options, pass_options
 from wgctl.output import json_option, write_json
 
 if TYPE_CHECKING:
-    from meshd.registry.ledger import Ledger
     from wgctl.session import AdminSession
 
 REPORT_FORMAT: Final = "wgctl-remove-host/1"
@@ -31,6 +29,7 @@ def command(options: Options, host: str, why: str, yes: bool, as_json: bool) -> 
 
     Every other host drops it as soon as it hears of it. It can come back only with a new identity.
     """
+    from wgctl.hostchoice import several_hosts, unknown_host
     from wgctl.registryview import host_names
     from wgctl.session import find_hids, open_session
 
@@ -46,10 +45,10 @@ def command(options: Options, host: str, why: str, yes: bool, as_json: bool) -> 
         if not living:
             gone = sorted(hids & reduction.revoked.keys())
             if not gone:
-                raise ConfigError(_unknown(session.ledger, host))
+                raise ConfigError(unknown_host(session.ledger, host))
             seq, hid = None, gone[-1]
         elif len(living) > 1:
-            raise ConfigError(f"host {host!r}: {', '.join(living)} are meant by it; name one of these")
+            raise ConfigError(several_hosts(host, living))
         else:
             hid = living[0]
             name = host_names(session.ledger)[hid]
@@ -81,11 +80,3 @@ def _withdraw_key(session: AdminSession, hid: str) -> str:
 
     folder = KeyFolder(home.directory / HOST_KEYS)
     return withdraw_host_key(home.mesh, session.store_urls, folder, hid)
-
-
-def _unknown(ledger: Ledger, text: str) -> str:
-    """Names that are nearly that, among hosts that can still be removed."""
-    names = [found.grant.name for found in ledger.reduction().effective.values()]
-    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else "see: wgctl list"
-    return f"host {text!r} is not in the registry; {hint}"
