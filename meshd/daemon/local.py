@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshd.daemon.follower import OwnDescription
+from meshd.daemon.whereabouts import published_endpoints
 from meshd.errors import ConfigError
 from meshd.mesh.desired import LocalDevice
+from meshd.mesh.reflection import Learned
 from meshd.model.keys import PrivateKey
 from meshd.settings import Settings
 from meshd.version import read_version
@@ -21,26 +23,33 @@ class LocalKey:
     created_at: float
 
 
-def local_device(settings: Settings, key: PrivateKey) -> LocalDevice:
+def local_device(settings: Settings, key: PrivateKey, learned: Learned) -> LocalDevice:
+    """``learned``: what reflection adds to the settings."""
     return LocalDevice(
         interface=settings.wireguard.interface,
         private_key=key,
         listen_port=settings.wireguard.listen_port,
         mtu_bytes=settings.wireguard.mtu_bytes,
-        behind_nat=settings.host.behind_nat,
+        behind_nat=is_behind_nat(settings, learned),
         persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
     )
 
 
-def own_description(settings: Settings, key: PrivateKey) -> OwnDescription:
+def own_description(settings: Settings, key: PrivateKey, learned: Learned) -> OwnDescription:
     return OwnDescription(
         public_key=key.public(),
         listen_port=settings.wireguard.listen_port,
-        endpoints=settings.endpoints,
+        endpoints=published_endpoints(
+            settings.endpoints, learned if settings.host.reflection else Learned()
+        ),
         announced=settings.jail_networks,
-        behind_nat=settings.host.behind_nat,
+        behind_nat=is_behind_nat(settings, learned),
         software=f"meshd/{read_version()}",
     )
+
+
+def is_behind_nat(settings: Settings, learned: Learned) -> bool:
+    return settings.host.behind_nat or (settings.host.reflection and learned.behind_nat)
 
 
 def boot_file(settings: Settings) -> Path | None:

@@ -10,6 +10,7 @@ nobody's names keep those of the others from being resolved.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ RETRY_SECONDS: Final = 5.0
 MAX_RETRY_SECONDS: Final = 300.0
 """Between two questions for a name that is wanted now, doubled while it fails or nothing changes."""
 REFRESH_SECONDS: Final = 3600.0
-"""A name that nobody waits for is resolved so often, so that one that went away is known before it is needed."""
+"""A name that nobody waits for is resolved so often: one that went away is known before it is needed."""
 
 Lookup = Callable[[str], Sequence[str]]
 """Name -> addresses as text. Blocks; raises OSError."""
@@ -48,7 +49,7 @@ class _Name:
     addresses: tuple[IPAddress, ...] = ()
     error: str = ""
     failures: int = 0
-    next_at: float = float("-inf")
+    next_at: float = -math.inf
     pause_seconds: float = RETRY_SECONDS
     wanted: bool = False
 
@@ -117,13 +118,14 @@ class NameResolver:
             if len(self._under_way) >= MAX_LOOKUPS:
                 break
             self._under_way[name] = each.owner
+            each.next_at = math.inf  # until the answer says when to ask again
             task = loop.create_task(self._resolve(name, each))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        later = [each.next_at for name, each in self._names.items() if each.next_at > now]
+        later = [each.next_at for each in self._names.values() if now < each.next_at < math.inf]
         if later:
             self._timer = loop.call_at(min(later), self._ask)
 

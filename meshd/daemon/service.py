@@ -26,9 +26,11 @@ from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
 from meshd.daemon.local import LocalKey, boot_file, local_device, own_description, refuse_restart_only
+from meshd.daemon.lookout import Lookout, LookoutHooks
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
 from meshd.daemon.scrapes import Scrapes
 from meshd.daemon.watch import KernelWatch
+from meshd.daemon.whereabouts import Whereabouts, seen_at
 from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
@@ -71,6 +73,7 @@ class Daemon:
         hid: str,
         backend: Backend,
         reconciler: Reconciler,
+        whereabouts: Whereabouts,
         follower: RegistryFollower,
         prober: Prober,
         clock: Callable[[], float],
@@ -84,6 +87,8 @@ class Daemon:
         self._hid = hid
         self._backend = backend
         self._reconciler = reconciler
+        self._whereabouts = whereabouts
+        self._lookout = Lookout(whereabouts, clock=clock)
         self._follower = follower
         self._prober = prober
         self._clock = clock
@@ -97,6 +102,7 @@ class Daemon:
         self._watch = watch
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._alarms = Alarms(clock, conditions)
         self._scrapes = Scrapes()
         self._counters = ReconcileCounters()
@@ -110,8 +116,16 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until ``stop``; ConfigError or ControlError when it cannot start at all."""
+        self._loop = asyncio.get_running_loop()
         control = ControlServer(self._settings.run_dir / SOCKET_NAME, self._handle)
         await control.start()
+        self._lookout.start(LookoutHooks(
+            wake=self._wake_kernel.set,
+            say=self._alarms.say,
+            publish=self._publish_own,
+            nudge=self._prober.nudge,
+            ask=self._exchange.witness_round if self._exchange is not None else None,
+        ))
         try:
             await self._describe()
             self._wake_kernel.clear()
@@ -135,6 +149,7 @@ class Daemon:
         finally:
             if self._watch is not None:
                 self._watch.stop()
+            self._lookout.close()
             await control.close()
             if self._exchange is not None:
                 await self._exchange.close()
@@ -201,7 +216,7 @@ class Daemon:
         self._heed(await self._in(self._stores, self._follower.describe, self._own_description()))
 
     def _own_description(self) -> OwnDescription:
-        return own_description(self._settings, self._key.private_key)
+        return own_description(self._settings, self._key.private_key, self._whereabouts.learned)
 
     async def _follow(self) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
@@ -229,11 +244,27 @@ class Daemon:
                 changed=self._news_came,
                 raised=lambda conditions: self._alarms.say("exchange", *conditions),
                 reachable=self._reachable,
+                sees=self._sees,
+                sighted=lambda sightings: self._lookout.sighted(sightings, self._settings),
+                is_unsettled=lambda: self._whereabouts.is_unsettled,
             ))
 
     def _news_came(self, objects: Sequence[Object]) -> None:
         event(log, logging.INFO, "news_received", objects=len(objects))
         self._wake_news.set()
+
+    def _sees(self, hid: str, look: bool) -> str:
+        """At which endpoint this host sees that one; from any thread but the loop's."""
+        if look and self._loop is not None:
+            with contextlib.suppress(Exception):  # what was seen last is said then, as to anybody
+                asyncio.run_coroutine_threadsafe(self._look(), self._loop).result(STATUS_TIMEOUT_SECONDS)
+        return seen_at(self._membership.hosts.get(hid), self._observed[1] if self._observed else None)
+
+    async def _publish_own(self) -> None:
+        """Other hosts hear of it at once, the stores in the round that this starts."""
+        self._heed(await in_thread(self._follower.describe, self._own_description()))
+        self._wake_registry.set()
+        self._wake_kernel.set()
 
     def _reachable(self) -> set[str]:
         """Peers that answer probes, or that WireGuard has a session with."""
@@ -271,7 +302,7 @@ class Daemon:
                 self._kernel,
                 lambda: self._reconciler.turn(
                     self._membership,
-                    local_device(settings, self._key.private_key),
+                    local_device(settings, self._key.private_key, self._whereabouts.learned),
                     max_removed_share=settings.safety.max_removed_share,
                     boot_file=boot_file(settings),
                     force=force,
@@ -281,6 +312,7 @@ class Daemon:
         self._aim_prober(turn)
         await self._serve_metrics(turn)
         self._watch_paths(turn)
+        self._lookout.follow(turn)
         if self._exchange is not None:
             is_up = turn.observed is not None and turn.observed.up
             await self._exchange.follow(turn.view.membership, is_up=is_up)
@@ -335,8 +367,6 @@ class Daemon:
                 and host.hid not in turn.awaited
             )
         )
-        if turn.moved:
-            self._prober.nudge()
         if turn.awaited:
             asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._wake_kernel.set)
 
@@ -347,11 +377,13 @@ class Daemon:
         event(log, logging.INFO if up else logging.WARNING, "path_up" if up else "path_down", host=name)
         if turn is not None:
             self._watch_paths(turn)
-        if up and self._exchange is not None:
+        if not up:
+            self._wake_kernel.set()  # its candidates may be due soon
+        elif self._exchange is not None:
             self._exchange.path_up(hid)
 
     def _watch_paths(self, turn: Turn) -> None:
-        paths = self._prober.snapshot(self._clock())
+        self._whereabouts.paths = paths = self._prober.snapshot(self._clock())
         silent = []
         for host in turn.view.peers:
             stats = paths.get(host.hid)
@@ -369,14 +401,19 @@ class Daemon:
         """What is wrong now."""
         return self._alarms.statuses()
 
-    async def status(self) -> Status:
-        """Everything known now; counters no older than a second."""
+    async def _look(self) -> None:
+        """Have an observation of the kernel that is no older than a second."""
         now = self._clock()
         if self._observed is None or now - self._observed[0] > FRESH_SECONDS:
             async with self._kernel_lock:
                 with contextlib.suppress(BackendError):  # the last turn's condition says it already
                     observe, name = self._reconciler.observe, self._settings.wireguard.interface
                     self._observed = (now, await self._in(self._kernel, observe, name))
+
+    async def status(self) -> Status:
+        """Everything known now; counters no older than a second."""
+        now = self._clock()
+        await self._look()
         followed, turn = self._followed, self._turn
         assert turn is not None
         observed = self._observed[1] if self._observed else ObservedState(
@@ -399,6 +436,8 @@ class Daemon:
             last_plan=turn.plan_status(),
             counters=self._counters,
             metrics_urls=self._scrapes.urls,
+            learned=self._whereabouts.learned.endpoints,
+            explain_endpoint=self._whereabouts.explain,
             exchange=exchange_status(self._exchange.figures()) if self._exchange else None,
         ))
 
@@ -435,7 +474,7 @@ class Daemon:
                 self._kernel,
                 self._reconciler.plan,
                 self._membership,
-                local_device(settings, self._key.private_key),
+                local_device(settings, self._key.private_key, self._whereabouts.learned),
                 settings.safety.max_removed_share,
             )
         document = plan_document(plan, settings.wireguard.interface)

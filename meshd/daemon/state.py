@@ -6,9 +6,10 @@
     wireguard.key     the interface's private key, base64 as wg(8) writes it, 0600
     registry/         the verified cache (meshd.registry.cache)
     applied.json      the registry generation and administrators' keys of the last applied plan
+    learned.json      where the other hosts see this one; a hint, learned again when it is lost
     s3.json           the store's credentials, 0600, when the join bundle held some
 
-Anything that is there but unreadable is an error: never taken for absent, never made anew.
+Anything else that is there but unreadable is an error: never taken for absent, never made anew.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from meshd.errors import ConfigError, RegistryError, StoreError, TrustStateError
+from meshd.mesh.reflection import MAX_LEARNED, Learned
 from meshd.model.keys import PrivateKey
+from meshd.model.network import Endpoint
 from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import KID_HEX_DIGITS, is_hex
 from meshd.registry.signing import SigningKey
@@ -32,6 +35,7 @@ NEXT_IDENTITY_FILE: Final = "identity.next.key"
 HID_FILE: Final = "hid"
 WIREGUARD_FILE: Final = "wireguard.key"
 APPLIED_FILE: Final = "applied.json"
+LEARNED_FILE: Final = "learned.json"
 CREDENTIALS_FILE: Final = "s3.json"
 ROUTES_FILE: Final = "routes.json"
 REGISTRY_DIRECTORY: Final = "registry"
@@ -43,6 +47,13 @@ class AppliedNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     generation: int = 0
     admin_keys: tuple[str, ...] = ()
+
+
+class LearnedNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What reflection had learned (meshd.mesh.reflection)."""
+
+    endpoints: tuple[str, ...] = ()
+    translated: tuple[Literal[4, 6], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +184,20 @@ class HostState:
     def write_applied(self, note: AppliedNote) -> None:
         """StoreError when the disk refuses; the old note then stays."""
         write_file(self.directory / APPLIED_FILE, msgspec.json.encode(note))
+
+    def read_learned(self) -> Learned:
+        """Nothing when there is no note, or none that can be read: peers say it again."""
+        try:
+            note = msgspec.json.decode((self.directory / LEARNED_FILE).read_bytes(), type=LearnedNote)
+            endpoints = tuple(map(Endpoint.parse, note.endpoints[:MAX_LEARNED]))
+        except (OSError, ValueError):  # msgspec's errors are ValueErrors
+            return Learned()
+        return Learned(endpoints=endpoints, translated=note.translated)
+
+    def write_learned(self, learned: Learned) -> None:
+        """StoreError when the disk refuses; the old note then stays."""
+        note = LearnedNote(endpoints=tuple(map(str, learned.endpoints)), translated=learned.translated)
+        write_file(self.directory / LEARNED_FILE, msgspec.json.encode(note))
 
     def write_credentials(self, access_key: str, secret_key: str) -> None:
         document = {"access_key": access_key, "secret_key": secret_key}

@@ -13,6 +13,7 @@ from typing import Final
 from meshd.daemon.resolver import Lookup, NameResolver, system_lookup
 from meshd.daemon.state import HostState
 from meshd.daemon.underlay import is_own, source_of
+from meshd.errors import StoreError
 from meshd.mesh.endpoints import Resolved, SourceOf, explain_endpoint
 from meshd.mesh.reflection import Learned, OwnUnderlay, Reflection, Sighting, may_be_reflected
 from meshd.mesh.selector import NO_ADVICE, EndpointSelector
@@ -178,8 +179,32 @@ class Whereabouts:
         )
         return self._reflection.learn(own_underlay, now) != before
 
+    @property
+    def source(self) -> str:
+        """The addresses that this host sends from, for people."""
+        return " ".join(str(source) for source in self._sources.values() if source is not None)
+
+    def save(self) -> tuple[Condition, ...]:
+        """Note what is learned, so that the next start does not begin by unsaying it."""
+        try:
+            self._state.write_learned(self.learned)
+        except StoreError as error:
+            return (Condition(
+                code="disk_failed", severity=Severity.CRITICAL,
+                text=f"{error}; where peers see this host is learned anew after a restart",
+            ),)
+        return ()
+
     def _unsettle(self) -> None:
         self._unsettled_until = self._clock() + UNSETTLED_SECONDS
+
+
+def seen_at(host: Host | None, observed: ObservedState | None) -> str:
+    """The endpoint from which that host's newest packet came, or empty."""
+    if host is None or host.record is None or observed is None or observed.device is None:
+        return ""
+    peer = observed.device.peers.get(host.record.public_key)
+    return str(peer.config.endpoint or "") if peer is not None else ""
 
 
 def published_endpoints(configured: tuple[AnyEndpoint, ...], learned: Learned) -> tuple[AnyEndpoint, ...]:

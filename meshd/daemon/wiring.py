@@ -13,6 +13,7 @@ from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
+from meshd.daemon.whereabouts import Whereabouts
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange
 from meshd.model.condition import Condition, Severity
@@ -39,6 +40,7 @@ class Parts:
     ledger: Ledger
     backend: Backend
     reconciler: Reconciler
+    whereabouts: Whereabouts
     conditions: tuple[Condition, ...]
 
 
@@ -62,6 +64,7 @@ def open_reconciler(
         userspace_program=settings.wireguard.userspace_program,
         route_note_path=state.routes_path,
     )
+    whereabouts = Whereabouts(state=state, clock=clock, witness_seconds=settings.exchange.witness_seconds)
     return Parts(
         state=state,
         identity=identity,
@@ -72,8 +75,9 @@ def open_reconciler(
         backend=backend,
         reconciler=Reconciler(
             backend=backend, state=state, hid=hid, clock=clock, courtesy_seconds=courtesy_seconds,
-            newborn=_is_newborn(ledger, hid),
+            newborn=_is_newborn(ledger, hid), advise=whereabouts.advise,
         ),
+        whereabouts=whereabouts,
         conditions=cache_conditions(cache),
     )
 
@@ -116,6 +120,7 @@ def build_daemon(
         hid=parts.hid,
         backend=parts.backend,
         reconciler=parts.reconciler,
+        whereabouts=parts.whereabouts,
         follower=follower,
         prober=IcmpProber(
             settings.probe.interval_seconds, settings.probe.window, on_change=path_changed

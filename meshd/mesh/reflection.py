@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from meshd.mesh.endpoints import is_private
 from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, IPNetwork
@@ -42,7 +42,7 @@ class Learned:
     host at an address that is not its own."""
 
     endpoints: tuple[Endpoint, ...] = ()
-    translated: tuple[int, ...] = ()
+    translated: tuple[Literal[4, 6], ...] = ()
 
     @property
     def behind_nat(self) -> bool:
@@ -100,7 +100,8 @@ class Reflection:
         seen: list[Endpoint] = []
         judged: set[int] = set()
         translated = set(self.learned.translated)
-        for version in (4, 6):
+        families: tuple[Literal[4, 6], ...] = (4, 6)
+        for version in families:
             sightings = [by[version] for by in self._sightings.values() if version in by]
             if not sightings:
                 continue

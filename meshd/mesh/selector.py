@@ -147,11 +147,11 @@ def _doubt_at(
     is_probed = path is not None and path.sent > 0
     if is_live(peer, now) and (path is None or not is_probed or path.up):
         return None
+    if not is_live(peer, now) and (state.trial is not None or state.asked_at is not None):
+        return now
     if state.asked_at is None:
         # It has been heard, or nobody asks it anything; and then its silence means nothing.
         return now + LOOK_SECONDS if is_probed else None
-    if not is_live(peer, now):
-        return now
     if _has_moved(state, peer, resolved):
         return state.asked_at + MOVED_SILENT_SECONDS
     answered_before = path is not None and path.last_reply_at is not None

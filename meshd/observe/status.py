@@ -35,7 +35,8 @@ class PathStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One other host of the mesh. ``configured``: the kernel has it as a peer."""
+    """One other host of the mesh. ``configured``: the kernel has it as a peer. ``endpoint_reason``: why it
+    has this endpoint, for people; None without one."""
 
     hid: str
     name: str
@@ -53,9 +54,12 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     granted_by: str
     record_version: int | None
     path: PathStatus
+    endpoint_reason: str | None = None
 
 
 class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``endpoints``: where its record says that it is, those learned from peers (``learned``) among them."""
+
     hid: str
     name: str | None
     region: str
@@ -68,6 +72,9 @@ class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     interface_up: bool
     key_created_at: float | None
+    endpoints: tuple[str, ...] = ()
+    learned: tuple[str, ...] = ()
+    behind_nat: bool = False
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
