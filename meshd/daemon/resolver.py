@@ -49,9 +49,15 @@ class _Name:
     addresses: tuple[IPAddress, ...] = ()
     error: str = ""
     failures: int = 0
+    hangs: bool = False
     next_at: float = -math.inf
     pause_seconds: float = RETRY_SECONDS
     wanted: bool = False
+
+    @property
+    def is_failing(self) -> bool:
+        """Once may happen to anybody; but what hangs is not asked a second time until it ends."""
+        return self.failures >= 2 or self.hangs
 
 
 class NameResolver:
@@ -81,8 +87,8 @@ class NameResolver:
         return self._resolved
 
     def failing(self) -> Mapping[str, str]:
-        """Names that failed at least twice in a row -> why."""
-        return {name: each.error for name, each in self._names.items() if each.failures >= 2}
+        """Names that do not resolve -> why."""
+        return {name: each.error for name, each in self._names.items() if each.is_failing}
 
     def follow(self, names: Mapping[str, str], wanted: Mapping[str, str]) -> None:
         """``names``: all there are, by name the hid of its host; ``wanted``: those needed now."""
@@ -133,13 +139,15 @@ class NameResolver:
         loop = asyncio.get_running_loop()
         call = loop.create_task(in_thread(self._lookup, name))
         call.add_done_callback(lambda done: self._ended(name, done))
-        before = each.addresses
+        before, was_failing = each.addresses, each.is_failing
+        each.hangs = False
         try:
             answers = await asyncio.wait_for(asyncio.shield(call), self._lookup_seconds)
             addresses = _usable(answers)
             each.error = "" if addresses else "it has no usable address"
             each.addresses = addresses or before
         except TimeoutError:
+            each.hangs = True
             each.error = f"no answer within {self._lookup_seconds:g} s"
         except (OSError, UnicodeError) as error:
             each.error = getattr(error, "strerror", None) or str(error)
@@ -147,7 +155,7 @@ class NameResolver:
         if each.addresses != before:
             self._publish()
             self._changed()
-        elif each.error and each.failures == 2:
+        elif each.is_failing and not was_failing:
             self._changed()
         self._ask()
 

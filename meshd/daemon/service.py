@@ -258,7 +258,8 @@ class Daemon:
         if look and self._loop is not None:
             with contextlib.suppress(Exception):  # what was seen last is said then, as to anybody
                 asyncio.run_coroutine_threadsafe(self._look(), self._loop).result(STATUS_TIMEOUT_SECONDS)
-        return seen_at(self._membership.hosts.get(hid), self._observed[1] if self._observed else None)
+        observed = self._observed[1] if self._observed else None
+        return seen_at(self._membership.hosts.get(hid), observed, self._clock())
 
     async def _publish_own(self) -> None:
         """Other hosts hear of it at once, the stores in the round that this starts."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final
 
-from meshd.daemon.resolver import Lookup, NameResolver, system_lookup
+from meshd.daemon.resolver import NameResolver
 from meshd.daemon.state import HostState
 from meshd.daemon.underlay import is_own, source_of
 from meshd.errors import StoreError
-from meshd.mesh.endpoints import Resolved, SourceOf, explain_endpoint
+from meshd.mesh.endpoints import Resolved, SourceOf, explain_endpoint, is_live
 from meshd.mesh.reflection import Learned, OwnUnderlay, Reflection, Sighting, may_be_reflected
 from meshd.mesh.selector import NO_ADVICE, EndpointSelector
 from meshd.mesh.view import MeshView
@@ -33,7 +33,8 @@ UNSETTLED_SECONDS: Final = 60.0
 
 
 class Whereabouts:
-    """``witness_seconds``: between two rounds in which peers say what they see."""
+    """``witness_seconds``: between two rounds in which peers say what they see. ``open_resolver``: given
+    what to call when a name resolves to something else."""
 
     def __init__(
         self,
@@ -41,13 +42,13 @@ class Whereabouts:
         state: HostState,
         clock: Callable[[], float],
         witness_seconds: float,
-        lookup: Lookup = system_lookup,
+        open_resolver: Callable[[Callable[[], None]], NameResolver] = NameResolver,
         source_of: SourceOf = source_of,
         is_own: Callable[[IPAddress], bool] = is_own,
     ) -> None:
         self._state = state
         self._clock = clock
-        self._lookup = lookup
+        self._open_resolver = open_resolver
         self._source_of = source_of
         self._is_own = is_own
         self._selector = EndpointSelector()
@@ -66,7 +67,7 @@ class Whereabouts:
 
     def start(self, changed: Callable[[], None]) -> None:
         """On the running loop. ``changed``: a name resolves to something else."""
-        self._resolver = NameResolver(changed, lookup=self._lookup)
+        self._resolver = self._open_resolver(changed)
         self._unsettle()
 
     def close(self) -> None:
@@ -199,12 +200,15 @@ class Whereabouts:
         self._unsettled_until = self._clock() + UNSETTLED_SECONDS
 
 
-def seen_at(host: Host | None, observed: ObservedState | None) -> str:
-    """The endpoint from which that host's newest packet came, or empty."""
+def seen_at(host: Host | None, observed: ObservedState | None, now: float) -> str:
+    """The endpoint from which that host's newest packet came, or empty. One that was only configured,
+    and has not proved itself by a handshake, is nothing that was seen."""
     if host is None or host.record is None or observed is None or observed.device is None:
         return ""
     peer = observed.device.peers.get(host.record.public_key)
-    return str(peer.config.endpoint or "") if peer is not None else ""
+    if peer is None or peer.config.endpoint is None or not is_live(peer, now):
+        return ""
+    return str(peer.config.endpoint)
 
 
 def published_endpoints(configured: tuple[AnyEndpoint, ...], learned: Learned) -> tuple[AnyEndpoint, ...]:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from meshd.backend.memory import MemoryBackend
 from meshd.daemon.follower import RegistryFollower
 from meshd.daemon.local import LocalKey
 from meshd.daemon.reconciler import Reconciler
+from meshd.daemon.resolver import NameResolver
 from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
 from meshd.daemon.whereabouts import Whereabouts
@@ -177,7 +179,8 @@ def build_rig(
     key, created_at = state.read_wireguard_key()
     whereabouts = Whereabouts(
         state=state, clock=clock, witness_seconds=settings.exchange.witness_seconds,
-        lookup=underlay.lookup, source_of=underlay.source_of, is_own=underlay.is_own,
+        open_resolver=partial(NameResolver, lookup=underlay.lookup, retry_seconds=0.02),
+        source_of=underlay.source_of, is_own=underlay.is_own,
     )
     daemon = Daemon(
         settings=settings,
