@@ -36,6 +36,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "admin": ("admin", "Administrators: list, add, retire, cut."),
     "root": ("root", "Root documents: list, sign, thresholds, recovery."),
     "export": ("export", "Write the verified registry to a file, to be carried."),
+    "sign": ("sign", "Sign what was prepared on another machine, or waits for this key."),
     "import": ("import_", "Take in what another home exported, and publish it."),
     "status": ("status", "How this host sees the mesh now."),
     "plan": ("plan", "What meshd would change on this host, and why."),

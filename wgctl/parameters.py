@@ -113,3 +113,10 @@ def garage_options(function: F) -> F:
     token = click.option("--garage-token-file", type=click.Path(path_type=Path, dir_okay=False),
                          metavar="FILE", help="Its token, mode 0600. [default: $GARAGE_ADMIN_TOKEN]")
     return urls(token(function))
+
+
+def draft_option(function: F) -> F:
+    """``--draft FILE`` as the parameter ``draft``."""
+    option = click.option("--draft", metavar="FILE",
+                          help="Sign nothing: add this to FILE, for `wgctl sign` where the key is.")
+    return option(function)

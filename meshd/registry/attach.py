@@ -27,11 +27,6 @@ class _Attached:
     host: Host
     conditions: tuple[Condition, ...]
 
-    def is_of(self, base: Host, record: CheckedRecord | None, rotation: RotationRequest | None) -> bool:
-        # Requests are values that each reduction makes anew.
-        same = self.rotation is rotation or self.rotation == rotation
-        return self.base is base and self.record is record and same
-
 
 @dataclass(slots=True)
 class Attachments:
@@ -61,6 +56,8 @@ def attach_records(
     conditions = list(reduction.conditions)
     owners: dict[PublicKey, Host] = {}
     attached: dict[str, _Attached] = {}
+    rotations = reduction.rotations
+    common = rotations.due_to_all(now)
     for hid, base in reduction.placed.items():
         if base.expires_at is not None and now >= base.expires_at:
             unplaced[hid] = f"its grant ended at {base.expires_at}"
@@ -73,9 +70,13 @@ def attach_records(
             if owner is not base:
                 conditions.append(_key_conflict(base, owner))
                 record = None
-        rotation = reduction.rotations.due(hid, now)
+        rotation = rotations.due(hid, now) if hid in rotations.by_hid else common
         known = memory.by_hid.get(hid)
-        if known is None or not known.is_of(base, record, rotation):
+        if (
+            known is None or known.base is not base or known.record is not record
+            # Requests are values that each reduction makes anew.
+            or (known.rotation is not rotation and known.rotation != rotation)
+        ):
             known = _attach(base, record, rotation)
         attached[hid] = known
         hosts[hid] = known.host

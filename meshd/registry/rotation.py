@@ -38,10 +38,14 @@ class Rotations:
 
     def due(self, hid: str, now: float) -> RotationRequest | None:
         """The newest request to this host that is not after ``now`` (unix seconds)."""
-        common, own = _newest(self.to_all, now), _newest(self.by_hid.get(hid, ()), now)
+        common, own = self.due_to_all(now), _newest(self.by_hid.get(hid, ()), now)
         if common is None or own is None:
             return common or own
         return min(common, own, key=_rank)
+
+    def due_to_all(self, now: float) -> RotationRequest | None:
+        """As ``due``, for a host that no request names."""
+        return _newest(self.to_all, now)
 
     def scheduled(self, hid: str, now: float) -> tuple[RotationRequest, ...]:
         """The requests to this host that are still to come, the next one first."""

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from .shapes import Failure, Host
 
 STDIN_COMMANDS = ("addconf", "setconf", "syncconf", "pubkey")
+STDIN_PATH = "/dev/stdin"
 
 
 def main(tool: str, directory: str) -> None:
     args = sys.argv[1:]
-    stdin = sys.stdin.read() if tool == "wg" and args and args[0] in STDIN_COMMANDS else ""
+    reads = tool == "wg" and args and (args[0] in STDIN_COMMANDS or STDIN_PATH in args)
+    stdin = sys.stdin.read() if reads else ""
     call = Call(tool, args, os.environ, stdin)
     log(directory, call)
     code = answer(directory, call)

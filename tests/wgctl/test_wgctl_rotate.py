@@ -97,7 +97,7 @@ def test_a_revoked_host_is_not_asked(desk: Desk) -> None:
 
 
 def test_a_long_list_takes_several_statements(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshd.registry.signer.MAX_ROTATE_HIDS", 1)
+    monkeypatch.setattr("wgctl.rotation.MAX_ROTATE_HIDS", 1)
     report = desk.json("ada", "rotate-keys", "newton", "tesla")
     assert report["statements"] == [3, 4]
     assert [len(row["hids"]) for row in statements(desk)[2:]] == [1, 1]

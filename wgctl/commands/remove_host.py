@@ -11,6 +11,7 @@ import click
 from meshd.errors import ConfigError
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, write_json
+from wgctl.parameters import draft_option
 
 if TYPE_CHECKING:
     from wgctl.session import AdminSession
@@ -22,9 +23,12 @@ REPORT_FORMAT: Final = "wgctl-remove-host/1"
 @click.argument("host", metavar="NAME|HID")
 @click.option("--why", default="", metavar="TEXT", help="Kept in the signed statement.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@draft_option
 @json_option
 @pass_options
-def command(options: Options, host: str, why: str, yes: bool, as_json: bool) -> None:
+def command(
+    options: Options, host: str, why: str, yes: bool, draft: str | None, as_json: bool
+) -> None:
     """Revoke a host for good.
 
     Every other host drops it as soon as it hears of it. It can come back only with a new identity.
@@ -33,9 +37,12 @@ def command(options: Options, host: str, why: str, yes: bool, as_json: bool) -> 
     from wgctl.registryview import host_names
     from wgctl.session import find_hids, open_session
 
+    now = time.time()
+    if draft is not None:
+        _write_draft(options, draft, host, why, now, as_json)
+        return
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")
-    now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
         session.require_store()
@@ -80,3 +87,12 @@ def _withdraw_key(session: AdminSession, hid: str) -> str:
 
     folder = KeyFolder(home.directory / HOST_KEYS)
     return withdraw_host_key(home.mesh, session.store_urls, folder, hid)
+
+
+def _write_draft(options: Options, path: str, host: str, why: str, now: float, as_json: bool) -> None:
+    from wgctl.draft import RemoveHost, draft_wish, report_draft
+    from wgctl.hostchoice import choose_granted
+
+    report_draft(path, draft_wish(
+        options, path, lambda ledger: RemoveHost(hid=choose_granted(ledger, [host])[0], why=why), now=now,
+    ), as_json)

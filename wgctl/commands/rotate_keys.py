@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import click
 
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, render_time, write_json
-from wgctl.parameters import ANY_INSTANT
-
-if TYPE_CHECKING:
-    from meshd.registry.ledger import Ledger
+from wgctl.parameters import ANY_INSTANT, draft_option
 
 REPORT_FORMAT: Final = "wgctl-rotate-keys/1"
 MAX_AHEAD_SECONDS: Final = 366 * 86400
@@ -24,16 +21,19 @@ MAX_AHEAD_SECONDS: Final = 366 * 86400
 @click.option("--all", "everybody", is_flag=True, help="Every host, those that are granted later included.")
 @click.option("--at", type=ANY_INSTANT, default="now", metavar="TIME",
               help="Replace keys from before TIME, but not earlier: now, +2h, or RFC 3339. [default: now]")
+@draft_option
 @json_option
 @pass_options
-def command(options: Options, hosts: tuple[str, ...], everybody: bool, at: int, as_json: bool) -> None:
+def command(
+    options: Options, hosts: tuple[str, ...], everybody: bool, at: int, draft: str | None, as_json: bool
+) -> None:
     """Ask hosts to make new WireGuard keys.
 
     Each host makes its own key and changes over without losing a packet; private keys never travel. A
     host whose key is from after TIME has nothing to do.
     """
-    from meshd.registry.signer import MAX_ROTATE_HIDS
     from wgctl.hostchoice import choose_granted
+    from wgctl.rotation import commit_rotation, is_asked
     from wgctl.session import open_session
 
     if bool(hosts) == everybody:
@@ -42,20 +42,17 @@ def command(options: Options, hosts: tuple[str, ...], everybody: bool, at: int, 
     if at > now + MAX_AHEAD_SECONDS:
         days = MAX_AHEAD_SECONDS // 86400
         raise click.UsageError(f"--at: {render_time(at)} seen, at most {days} days ahead expected")
+    if draft is not None:
+        _write_draft(options, draft, hosts, at, now, as_json)
+        return
     with open_session(options) as session:
         session.sync(now=now)
         session.require_store()
         meant = choose_granted(session.ledger, hosts)
         reduction = session.ledger.reduction()
         names = {hid: reduction.effective[hid].grant.name for hid in meant}
-        fresh = [hid for hid in meant if not _is_asked(session.ledger, hid, at)]
-        parts = [fresh[start:start + MAX_ROTATE_HIDS] for start in range(0, len(fresh), MAX_ROTATE_HIDS)]
-        if everybody and not _is_asked(session.ledger, "", at):
-            parts = [[]]
-        signer = session.signer() if parts else None
-        seqs = [
-            session.commit(signer.rotate(part, at, now=now), now=now) for part in parts if signer
-        ]
+        fresh = {hid for hid in meant if not is_asked(session.ledger, hid, at)}
+        seqs = commit_rotation(session, meant, at, now=now)
         session.report_failures()
     if as_json:
         write_json({
@@ -73,7 +70,13 @@ def command(options: Options, hosts: tuple[str, ...], everybody: bool, at: int, 
     click.echo(f"{whom}: to make new WireGuard keys {when}, asked by {number}")
 
 
-def _is_asked(ledger: Ledger, hid: str, at: int) -> bool:
-    """Whether a counted statement asks for the very same already. ``hid`` empty: of all hosts."""
-    rotations = ledger.reduction().rotations
-    return any(each.not_before == at for each in (*rotations.to_all, *rotations.by_hid.get(hid, ())))
+def _write_draft(
+    options: Options, path: str, hosts: tuple[str, ...], at: int, now: float, as_json: bool
+) -> None:
+    from wgctl.draft import RotateKeys, draft_wish, report_draft
+    from wgctl.hostchoice import choose_granted
+
+    report_draft(path, draft_wish(
+        options, path, lambda ledger: RotateKeys(hids=tuple(choose_granted(ledger, hosts)), not_before=at),
+        now=now,
+    ), as_json)
