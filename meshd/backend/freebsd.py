@@ -113,6 +113,9 @@ class FreeBSDBackend:
                 for call in batch.calls:
                     self._wg(f"set peers of {interface}", call)
 
+    def forget_sources(self, interface: str) -> None:
+        """The first packet to each peer finds its source gone (EADDRNOTAVAIL) and clears it (if_wg.c)."""
+
     def set_mtu(self, interface: str, mtu_bytes: int) -> None:
         self._ifconfig(f"set mtu of {interface} to {mtu_bytes}", interface, "mtu", str(mtu_bytes))
 
@@ -127,6 +130,9 @@ class FreeBSDBackend:
                 f"interface {interface}: up but not running seen, running expected: "
                 f"UDP port {port} is probably in use by another program"
             )
+
+    def loosen_reverse_path(self, interface: str) -> None:
+        """FreeBSD's kernel has no such filter; pf's antispoof and urpf-failed are the operator's."""
 
     def add_address(self, interface: str, address: IPInterface) -> None:
         found = self._existing(interface)

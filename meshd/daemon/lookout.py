@@ -34,11 +34,13 @@ class Say(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookoutHooks:
     """``wake``: compare the kernel with what is wanted now. ``publish``: this host's record says something
-    else. ``nudge``: speak to every peer. ``ask``: some peers where they see us -> how many said so."""
+    else. ``forget_sources``: WireGuard is to send from where the routes say. ``nudge``: speak to every
+    peer. ``ask``: some peers where they see us -> how many said so."""
 
     wake: Callable[[], None]
     say: Say
     publish: Callable[[], Awaitable[None]]
+    forget_sources: Callable[[], Awaitable[None]]
     nudge: Callable[[], None]
     ask: Callable[[], Awaitable[int]] | None
 
@@ -76,10 +78,10 @@ class Lookout:
         hooks.say("names", *self._whereabouts.conditions())
         if has_moved:
             event(log, logging.INFO, "underlay_changed", source=self._whereabouts.source)
-        if has_moved or turn.moved:
+            self._spawn(self._speak_up(hooks))
+        elif turn.moved:
             hooks.nudge()
-            if hooks.ask is not None and not self._is_asking:
-                self._spawn(self._look_around(hooks.ask))
+            self._spawn(self._look_around(hooks))
         self._arm(hooks)
 
     def sighted(self, sightings: Sequence[tuple[str, Endpoint]], settings: Settings) -> None:
@@ -97,12 +99,19 @@ class Lookout:
         await hooks.publish()
         hooks.say("learned", *await in_thread(self._whereabouts.save))
 
-    async def _look_around(self, ask: Callable[[], Awaitable[int]]) -> None:
+    async def _speak_up(self, hooks: LookoutHooks) -> None:
+        await hooks.forget_sources()
+        hooks.nudge()
+        await self._look_around(hooks)
+
+    async def _look_around(self, hooks: LookoutHooks) -> None:
+        if hooks.ask is None or self._is_asking:
+            return
         self._is_asking = True
         try:
             for pause in LOOK_AROUND_SECONDS:
                 await asyncio.sleep(pause)
-                if await ask():
+                if await hooks.ask():
                     return
         finally:
             self._is_asking = False

@@ -25,9 +25,10 @@ from meshd.daemon.alarms import Alarms
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
-from meshd.daemon.local import LocalKey, boot_file, local_device, own_description, refuse_restart_only
+from meshd.daemon.local import boot_file, local_device, own_description, refuse_restart_only
 from meshd.daemon.lookout import Lookout, LookoutHooks
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
+from meshd.daemon.rotation import Rotation
 from meshd.daemon.scrapes import Scrapes
 from meshd.daemon.watch import KernelWatch
 from meshd.daemon.whereabouts import Whereabouts, seen_at
@@ -55,6 +56,7 @@ HANDSHAKE_FRESH_SECONDS: Final = 180.0
 """A peer with a WireGuard session younger than this (REJECT_AFTER_TIME) can be talked to."""
 TELL_SECONDS: Final = 3.0
 """How long wgctl waits for the other hosts to take what it signed."""
+DAY_SECONDS: Final = 86400.0
 PROBE_GRACE: Final = 5
 """Probes that a new peer may leave unanswered before that is worth a condition."""
 
@@ -69,7 +71,7 @@ class Daemon:
         *,
         settings: Settings,
         read_settings: Callable[[], Settings],
-        key: LocalKey,
+        rotation: Rotation,
         hid: str,
         backend: Backend,
         reconciler: Reconciler,
@@ -83,7 +85,8 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._read_settings = read_settings
-        self._key = key
+        self._rotation = rotation
+        self._keys = rotation.keys
         self._hid = hid
         self._backend = backend
         self._reconciler = reconciler
@@ -99,6 +102,7 @@ class Daemon:
         self._kernel_lock = asyncio.Lock()
         self._wake_registry = asyncio.Event()
         self._wake_kernel = asyncio.Event()
+        self._look_timer: asyncio.TimerHandle | None = None
         self._watch = watch
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -123,6 +127,7 @@ class Daemon:
             wake=self._wake_kernel.set,
             say=self._alarms.say,
             publish=self._publish_own,
+            forget_sources=self._forget_sources,
             nudge=self._prober.nudge,
             ask=self._exchange.witness_round if self._exchange is not None else None,
         ))
@@ -216,7 +221,7 @@ class Daemon:
         self._heed(await self._in(self._stores, self._follower.describe, self._own_description()))
 
     def _own_description(self) -> OwnDescription:
-        return own_description(self._settings, self._key.private_key, self._whereabouts.learned)
+        return own_description(self._settings, self._keys.key, self._whereabouts.learned)
 
     async def _follow(self) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
@@ -261,6 +266,13 @@ class Daemon:
         observed = self._observed[1] if self._observed else None
         return seen_at(self._membership.hosts.get(hid), observed, self._clock())
 
+    async def _forget_sources(self) -> None:
+        """What a failure costs is the time until WireGuard notices by itself."""
+        async with self._kernel_lock:
+            with contextlib.suppress(BackendError):
+                forget, name = self._reconciler.forget_sources, self._settings.wireguard.interface
+                await self._in(self._kernel, forget, name)
+
     async def _publish_own(self) -> None:
         """Other hosts hear of it at once, the stores in the round that this starts."""
         self._heed(await in_thread(self._follower.describe, self._own_description()))
@@ -303,10 +315,11 @@ class Daemon:
                 self._kernel,
                 lambda: self._reconciler.turn(
                     self._membership,
-                    local_device(settings, self._key.private_key, self._whereabouts.learned),
+                    local_device(settings, self._keys.key, self._whereabouts.learned),
                     max_removed_share=settings.safety.max_removed_share,
                     boot_file=boot_file(settings),
                     force=force,
+                    key_lifetime_seconds=settings.wireguard.key_lifetime_days * DAY_SECONDS,
                 ),
             )
         self._note(turn)
@@ -314,10 +327,22 @@ class Daemon:
         await self._serve_metrics(turn)
         self._watch_paths(turn)
         self._lookout.follow(turn)
+        if turn.rekeyed:
+            event(log, logging.INFO, "key_rotation", state=self._rotation.status().state)
+            await self._describe()
+            self._wake_registry.set()
+        if turn.look_again_seconds is not None:
+            self._look_after(turn.look_again_seconds)
         if self._exchange is not None:
             is_up = turn.observed is not None and turn.observed.up
             await self._exchange.follow(turn.view.membership, is_up=is_up)
         return turn
+
+    def _look_after(self, seconds: float) -> None:
+        """One timer, however many turns ask for it."""
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        self._look_timer = asyncio.get_running_loop().call_later(seconds, self._wake_kernel.set)
 
     def _note(self, turn: Turn) -> None:
         self._turn = turn
@@ -428,7 +453,9 @@ class Daemon:
             view=turn.view,
             observed=observed,
             backend=self._backend.name,
-            key_created_at=self._key.created_at,
+            key_created_at=self._keys.key.created_at,
+            second=turn.second,
+            rotation=self._rotation.status(),
             paths=self._prober.snapshot(now),
             stores=followed.stores if followed else self._follower.store_status(),
             verified_at=followed.verified_at if followed else None,
@@ -475,7 +502,7 @@ class Daemon:
                 self._kernel,
                 self._reconciler.plan,
                 self._membership,
-                local_device(settings, self._key.private_key, self._whereabouts.learned),
+                local_device(settings, self._keys.key, self._whereabouts.learned),
                 settings.safety.max_removed_share,
             )
         document = plan_document(plan, settings.wireguard.interface)

@@ -7,7 +7,7 @@ publishes a wrong address, costs the time of one candidate and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
@@ -18,6 +18,9 @@ from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, IPNetwork, Nam
 
 REJECT_AFTER_SECONDS: Final = 180.0
 """WireGuard paper, section 6.1: no packet of an older session is accepted."""
+
+CANDIDATE_SECONDS: Final = 15.0
+"""How long one candidate is tried: three handshake attempts of REKEY_TIMEOUT (5 s)."""
 
 PRIVATE: Final = tuple(map(ip_network, (
     "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
@@ -104,6 +107,14 @@ def choose_endpoint(
     if awaited and current is None:
         return None
     return advised if advised is not None else current
+
+
+def choose_in_turn(candidates: Sequence[Endpoint], observed: Peer | None, now: float) -> Endpoint | None:
+    """A live endpoint stays; else the candidates by turns of the clock, for who keeps no memory of them."""
+    current = observed.config.endpoint if observed else None
+    if not candidates or (observed is not None and current is not None and is_live(observed, now)):
+        return current
+    return candidates[int(now // CANDIDATE_SECONDS) % len(candidates)]
 
 
 def explain_endpoint(current: Endpoint, endpoints: Iterable[AnyEndpoint], resolved: Resolved) -> str:

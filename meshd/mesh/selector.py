@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from meshd.mesh.endpoints import (
+    CANDIDATE_SECONDS,
     Candidate,
     Resolved,
     SourceOf,
@@ -28,10 +29,9 @@ from meshd.model.host import Host
 from meshd.model.network import Endpoint, NamedEndpoint
 from meshd.model.path import PathStats
 
-CANDIDATE_SECONDS: Final = 15.0
-"""How long one candidate is tried: three handshake attempts of REKEY_TIMEOUT (5 s)."""
 FIRST_TRY_SECONDS: Final = 6.0
-"""The same in the first round: one attempt, with the jitter of WireGuard's timer and a round trip."""
+"""How long a candidate is tried in the first round: one handshake, with the jitter of its timer and a
+round trip; afterwards CANDIDATE_SECONDS."""
 SILENT_SECONDS: Final = 15.0
 """KEEPALIVE_TIMEOUT (10 s) and REKEY_TIMEOUT (5 s): WireGuard shakes hands anew after it."""
 UNPROBED_SILENT_SECONDS: Final = 45.0
@@ -145,7 +145,7 @@ def _doubt_at(
     if peer is None or peer.config.endpoint is None:
         return now
     is_probed = path is not None and path.sent > 0
-    if is_live(peer, now) and (path is None or not is_probed or path.up):
+    if (path is not None and path.up) or (is_live(peer, now) and not is_probed):
         return None
     if not is_live(peer, now) and (state.trial is not None or state.asked_at is not None):
         return now

@@ -35,8 +35,9 @@ class PathStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One other host of the mesh. ``configured``: the kernel has it as a peer. ``endpoint_reason``: why it
-    has this endpoint, for people; None without one."""
+    """One other host of the mesh. ``configured``: the kernel has it as a peer. ``rotation``: how far its
+    key rotation is by its record: steady, moving or returning. ``endpoint_reason``: why it has this
+    endpoint, for people; None without one."""
 
     hid: str
     name: str
@@ -55,6 +56,7 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     record_version: int | None
     path: PathStatus
     endpoint_reason: str | None = None
+    rotation: str = "steady"
 
 
 class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +77,20 @@ class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: tuple[str, ...] = ()
     learned: tuple[str, ...] = ()
     behind_nat: bool = False
+
+
+class RotationStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The rotation of this host's key. ``state``: steady, moving or returning. Hosts by name: ``settled``
+    ones have followed, ``absent`` ones are not waited for. ``statement``: the signed request obeyed last."""
+
+    state: str = "steady"
+    reason: str = ""
+    started_at: float | None = None
+    settled: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    last_started_at: float | None = None
+    statement: str = ""
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,3 +173,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     counters: ReconcileCounters
     metrics_urls: tuple[str, ...] = ()
     exchange: ExchangeStatus | None = None
+    rotation: RotationStatus = RotationStatus()

@@ -66,7 +66,7 @@ def attach_records(
             continue
         record = records.get(hid)
         if record is not None:
-            owner = owners.setdefault(record.keys.public_key, base)
+            owner = _claim(owners, record, base)
             if owner is not base:
                 conditions.append(_key_conflict(base, owner))
                 record = None
@@ -124,6 +124,16 @@ def _attach(base: Host, record: CheckedRecord | None, rotation: RotationRequest 
         "grant it, or take it out of that host's settings",
     )
     return _Attached(base=base, record=record, rotation=rotation, host=host, conditions=(condition,))
+
+
+def _claim(owners: dict[PublicKey, Host], record: CheckedRecord, base: Host) -> Host:
+    """Take both keys of the record for ``base``, unless an earlier host has one of them: then that host."""
+    keys = {record.keys.public_key, record.keys.next_public_key or record.keys.public_key}
+    for key in keys:
+        if (owner := owners.get(key)) is not None:
+            return owner
+    owners.update(dict.fromkeys(keys, base))
+    return base
 
 
 def _key_conflict(base: Host, owner: Host) -> Condition:

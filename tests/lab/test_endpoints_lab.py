@@ -233,8 +233,8 @@ def translate(scene: Scene, router: Member, *inner: Member, how: str = "masquera
             netns, f"link add {port} up master {LAN_LINK} type veth peer name eth0 netns {netns_of(member)}"
         )
         ip_batch(
-            netns_of(member), f"link set {UNDERLAY_INTERFACE} down", f"address add {LAN}.{number}/24 dev eth0",
-            "link set eth0 up", f"route add default via {LAN}.1",
+            netns_of(member), f"link set {UNDERLAY_INTERFACE} down",
+            f"address add {LAN}.{number}/24 dev eth0", "link set eth0 up", f"route add default via {LAN}.1",
         )
     write_sysctls(netns, {"net/netfilter/nf_conntrack_udp_timeout": "5",
                           "net/netfilter/nf_conntrack_udp_timeout_stream": "5"})
@@ -250,7 +250,7 @@ def netns_of(member: Member) -> str:
     return member.host.netns  # type: ignore[attr-defined,no-any-return]
 
 
-NATTED = {"endpoints": []}
+NATTED: dict[str, Any] = {"endpoints": []}
 
 
 def test_hosts_behind_one_nat_join_stay_reachable_and_find_each_other_on_their_lan(scene: Scene) -> None:

@@ -10,13 +10,13 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from meshd.mesh.endpoints import (
+    CANDIDATE_SECONDS,
     Candidate,
     build_candidates,
     explain_endpoint,
     order_candidates,
 )
 from meshd.mesh.selector import (
-    CANDIDATE_SECONDS,
     FIRST_TRY_SECONDS,
     LOOK_SECONDS,
     MOVED_SILENT_SECONDS,
