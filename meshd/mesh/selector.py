@@ -144,14 +144,16 @@ def _doubt_at(
     """When the peer's candidates are to be tried; None: there is no reason to doubt its endpoint."""
     if peer is None or peer.config.endpoint is None:
         return now
-    is_probed = path is not None and path.sent > 0
-    if (path is not None and path.up) or (is_live(peer, now) and not is_probed):
-        return None
-    if not is_live(peer, now) and (state.trial is not None or state.asked_at is not None):
+    is_probed, is_up = path is not None and path.sent > 0, path is not None and path.up
+    if not is_live(peer, now) and state.trial is not None:
         return now
+    if is_up or (is_live(peer, now) and not is_probed):
+        return None  # up without a session: a key rotation has it on its second interface
     if state.asked_at is None:
         # It has been heard, or nobody asks it anything; and then its silence means nothing.
         return now + LOOK_SECONDS if is_probed else None
+    if not is_live(peer, now):
+        return now
     if _has_moved(state, peer, resolved):
         return state.asked_at + MOVED_SILENT_SECONDS
     answered_before = path is not None and path.last_reply_at is not None

@@ -131,7 +131,7 @@ def test_a_host_that_moves_speaks_to_all_and_publishes_its_new_place_behind_the_
             fleet.tesla.underlay.source = IPv4Address("198.18.0.9")
             await hear(fleet.seers[0], mesh, SEEN)
             await fleet.tesla.apply()
-            assert fleet.tesla.prober.nudges == nudges + 1
+            await until(lambda: fleet.tesla.prober.nudges == nudges + 1)
             await until_published(fleet, CONFIGURED, SEEN)
 
     asyncio.run(scenario())
