@@ -81,10 +81,12 @@ class JailSettings(_Table, frozen=True, kw_only=True):
 
 
 class ProbeSettings(_Table, frozen=True, kw_only=True):
-    """``interval_seconds`` 0: a second per hundred peers, 1 to 10. ``window``: probes kept for loss."""
+    """``interval_seconds`` 0: a second per hundred peers, 1 to 10. ``window``: probes kept for loss.
+    ``path_mtu``: search each path's MTU and give it to the routes."""
 
     interval_seconds: float = 0.0
     window: int = 60
+    path_mtu: bool = True
 
 
 class MetricsSettings(_Table, frozen=True, kw_only=True):

@@ -121,6 +121,7 @@ def _render_head(status: Status, now: float) -> RenderableType:
         ["verified", (f"{render_duration(verified_for)} ago", _age_style(verified_for))
             if verified_for is not None else ("not yet since meshd started", FAIR)],
     ]
+    rows += _rotation_rows(status)
     rows += [["store", _store_cell(store.url, store.up, store.error)] for store in registry.stores]
     rows.append(["last plan", _plan_cell(status, now)])
     rows.append(["meshd", f"{status.version}, running for {render_duration(now - status.started_at)}"])
@@ -132,6 +133,18 @@ def _own_endpoints_cell(status: Status) -> Cell:
     texts = [f"{each} (seen by others)" if each in host.learned else each for each in host.endpoints]
     nat = ", behind a NAT" if host.behind_nat else ""
     return (", ".join(texts) or "none published") + nat
+
+
+def _rotation_rows(status: Status) -> list[list[Cell]]:
+    """Whose key is being rotated: this host's, and others'; nothing is the rule."""
+    own, rows = status.rotation, list[list[Cell]]()
+    if own.state != "steady":
+        waits = f", waits for {', '.join(own.waiting)}" if own.waiting else ""
+        rows.append(["rotation", (f"this host's key: {own.state}{waits} ({own.reason})", FAIR)])
+    for peer in status.peers:
+        if peer.rotation != "steady":
+            rows.append(["rotation", (f"{peer.name}: {peer.rotation}", FAIR)])
+    return rows
 
 
 def _age_style(seconds: float) -> str:
@@ -159,13 +172,14 @@ def _plan_cell(status: Status, now: float) -> Cell:
 
 
 def _render_peers(status: Status, now: float) -> RenderableType:
-    measured = ["PATH", "RTT", "JITTER", "LOSS", "HANDSHAKE"]
+    measured = ["PATH", "RTT", "JITTER", "LOSS", "MTU", "HANDSHAKE"]
     headers = ["PEER", "ADDRESS", *measured, "ENDPOINT", "RX", "TX", "NETWORKS"]
-    rows = [_peer_row(peer, now) for peer in sorted(status.peers, key=lambda peer: peer.name)]
-    return build_table(headers, rows, right=["RTT", "JITTER", "LOSS", "HANDSHAKE", "RX", "TX"])
+    peers = sorted(status.peers, key=lambda peer: peer.name)
+    rows = [_peer_row(peer, now, status.host.mtu_bytes) for peer in peers]
+    return build_table(headers, rows, right=["RTT", "JITTER", "LOSS", "MTU", "HANDSHAKE", "RX", "TX"])
 
 
-def _peer_row(peer: PeerStatus, now: float) -> list[Cell]:
+def _peer_row(peer: PeerStatus, now: float, interface_mtu_bytes: int | None) -> list[Cell]:
     path = peer.path
     style = rtt_style(path.srtt_seconds, up=path.up, loss_ratio=path.loss_ratio)
     if not peer.configured:
@@ -179,6 +193,7 @@ def _peer_row(peer: PeerStatus, now: float) -> list[Cell]:
         (render_rtt(path.srtt_seconds), style),
         render_rtt(path.jitter_seconds),
         (render_loss(path.loss_ratio) if path.sent else NOTHING, style if path.loss_ratio else ""),
+        _mtu_cell(peer.mtu_bytes, interface_mtu_bytes),
         render_age(peer.latest_handshake_at, now),
         _endpoint_cell(peer),
         render_bytes(peer.receive_bytes),
@@ -191,6 +206,12 @@ def _endpoint_cell(peer: PeerStatus) -> Cell:
     if peer.endpoint is None:
         return "none known", FAIR
     return f"{peer.endpoint} ({peer.endpoint_reason})" if peer.endpoint_reason else peer.endpoint
+
+
+def _mtu_cell(mtu_bytes: int | None, interface_mtu_bytes: int | None) -> Cell:
+    if mtu_bytes is None:
+        return NOTHING
+    return str(mtu_bytes), FAIR if mtu_bytes < (interface_mtu_bytes or 0) else ""
 
 
 def render_conditions(conditions: tuple[ConditionStatus, ...], now: float) -> RenderableType:

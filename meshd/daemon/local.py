@@ -11,7 +11,7 @@ from meshd.errors import ConfigError
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.reflection import Learned
 from meshd.model.keys import PrivateKey, PublicKey
-from meshd.settings import Settings
+from meshd.settings import FREEBSD, Settings
 from meshd.version import read_version
 
 
@@ -45,6 +45,7 @@ def local_device(settings: Settings, key: LocalKey, learned: Learned) -> LocalDe
         mtu_bytes=settings.wireguard.mtu_bytes,
         behind_nat=is_behind_nat(settings, learned),
         persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
+        link_routes_stay_wide=FREEBSD,
     )
     return rekeyed(device, key)
 

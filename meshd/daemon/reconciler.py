@@ -158,14 +158,20 @@ class Reconciler:
     def forget_sources(self, interface: str) -> None:
         self._backend.forget_sources(interface)
 
-    def plan(self, membership: Membership, local: LocalDevice, max_removed_share: float) -> Plan | None:
+    def plan(
+        self,
+        membership: Membership,
+        local: LocalDevice,
+        max_removed_share: float,
+        path_mtus: Mapping[str, int] | None,
+    ) -> Plan | None:
         """The plan that a turn would carry out now; None: no grant for this host, so none."""
         view = build_view(membership, self._hid)
         if _not_a_member(view):
             return None
         observed, second = self._look(view, local)
         found = self._rotation.find(view, local, observed, second)
-        return self._plan(view, local, observed, found, max_removed_share)[0]
+        return self._plan(view, local, observed, found, max_removed_share, path_mtus)[0]
 
     def turn(
         self,
@@ -174,12 +180,14 @@ class Reconciler:
         *,
         max_removed_share: float,
         boot_file: Path | None,
+        path_mtus: Mapping[str, int] | None,
         force: bool = False,
         key_lifetime_seconds: float | None = None,
     ) -> Turn:
         """Make the kernel agree with ``membership``; every failure is in the answer.
 
-        ``key_lifetime_seconds`` None: a rotation that is under way stays where it is; 0: no schedule.
+        ``path_mtus``: as ``DesiredBuilder.build`` takes them. ``key_lifetime_seconds`` None: a rotation that
+        is under way stays where it is; 0: no schedule.
         """
         started = time.monotonic()
         now = self._clock()
@@ -206,7 +214,7 @@ class Reconciler:
                 rotated = True
                 local = rekeyed(local, self._rotation.keys.key)
                 found = self._rotation.find(view, local, observed, second)
-            plan, desired = self._plan(view, local, observed, found, max_removed_share)
+            plan, desired = self._plan(view, local, observed, found, max_removed_share, path_mtus)
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
         conditions = [
@@ -265,12 +273,15 @@ class Reconciler:
 
     def _plan(
         self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
-        max_removed_share: float,
+        max_removed_share: float, path_mtus: Mapping[str, int] | None,
     ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
         now = self._clock()
         advised = self._advise(view, observed, self._awaited) if self._advise is not None else None
-        desired = self._builder.build(view, local, observed, awaited=self._awaited, endpoints=advised)
+        desired = self._builder.build(
+            view, local, observed, awaited=self._awaited, endpoints=advised,
+            path_mtus=path_mtus, second_routes=found.second.routes,
+        )
         desired, wanted = split_desired(desired, found.crossings, local, now=now)
         limits = SafetyLimits(
             max_removed_share=max_removed_share,

@@ -27,6 +27,7 @@ from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
 from meshd.daemon.local import boot_file, local_device, own_description, refuse_restart_only
 from meshd.daemon.lookout import Lookout, LookoutHooks
+from meshd.daemon.pathmtu import PathMtus, probe_targets
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.scrapes import Scrapes
@@ -42,7 +43,7 @@ from meshd.observe.logs import event
 from meshd.observe.protocol import SOCKET_NAME, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
 from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
-from meshd.probe.base import Prober, ProbeTarget
+from meshd.probe.base import Prober
 from meshd.settings import Settings
 from meshd.version import read_version
 
@@ -109,6 +110,7 @@ class Daemon:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._alarms = Alarms(clock, conditions)
         self._scrapes = Scrapes()
+        self._path_mtus = PathMtus(prober, wanted=settings.probe.path_mtu)
         self._counters = ReconcileCounters()
         self._started_at = clock()
         self._membership = follower.membership()
@@ -309,7 +311,7 @@ class Daemon:
     # --- kernel
 
     async def _reconcile(self, *, force: bool = False) -> Turn:
-        settings = self._settings
+        settings, path_mtus = self._settings, self._path_mtus.found()
         async with self._kernel_lock:
             turn: Turn = await self._in(
                 self._kernel,
@@ -318,6 +320,7 @@ class Daemon:
                     local_device(settings, self._keys.key, self._whereabouts.learned),
                     max_removed_share=settings.safety.max_removed_share,
                     boot_file=boot_file(settings),
+                    path_mtus=path_mtus,
                     force=force,
                     key_lifetime_seconds=settings.wireguard.key_lifetime_days * DAY_SECONDS,
                 ),
@@ -382,15 +385,10 @@ class Daemon:
             ))
 
     def _aim_prober(self, turn: Turn) -> None:
-        device = turn.observed.device if turn.observed else None
-        configured = device.peers if device else {}
         self._prober.set_targets(
-            tuple(
-                ProbeTarget(hid=host.hid, address=host.link_address)
-                for host in turn.view.peers
-                if host.record is not None
-                and host.record.public_key in configured
-                and host.hid not in turn.awaited
+            probe_targets(
+                turn.view, turn.observed, turn.second, turn.awaited,
+                search_mtu=self._settings.probe.path_mtu,
             )
         )
         if turn.awaited:
@@ -408,6 +406,15 @@ class Daemon:
         elif self._exchange is not None:
             self._exchange.path_up(hid)
 
+    def mtu_changed(self, hid: str, old: int | None, new: int) -> None:
+        """The prober found that a path carries less, or more: the routes follow at once."""
+        turn = self._turn
+        name = turn.view.membership.hosts[hid].name if turn and hid in turn.view.membership.hosts else hid
+        shrunk = old is not None and new < old
+        event(log, logging.WARNING if shrunk else logging.INFO, "path_mtu", host=name, old=old, new=new)
+        self._path_mtus.note(hid, old, new, self._clock())
+        self._wake_kernel.set()
+
     def _watch_paths(self, turn: Turn) -> None:
         self._whereabouts.paths = paths = self._prober.snapshot(self._clock())
         silent = []
@@ -419,7 +426,8 @@ class Daemon:
                     text=f"{host.name} ({host.link_address}) answers no probe: "
                     f"{stats.received} of the last {stats.sent} answered",
                 ))
-        self._alarms.say("paths", *silent)
+        mtus = self._path_mtus.conditions(turn.view, self._settings.wireguard.mtu_bytes, self._clock())
+        self._alarms.say("paths", *silent, *mtus)
 
     # --- what others see
 
@@ -457,6 +465,7 @@ class Daemon:
             second=turn.second,
             rotation=self._rotation.status(),
             paths=self._prober.snapshot(now),
+            path_mtus=self._prober.path_mtus(),
             stores=followed.stores if followed else self._follower.store_status(),
             verified_at=followed.verified_at if followed else None,
             applied_generation=self._reconciler.applied_generation,
@@ -504,6 +513,7 @@ class Daemon:
                 self._membership,
                 local_device(settings, self._keys.key, self._whereabouts.learned),
                 settings.safety.max_removed_share,
+                self._path_mtus.found(),
             )
         document = plan_document(plan, settings.wireguard.interface)
         if document.held_because:

@@ -124,6 +124,9 @@ def build_daemon(
     def path_changed(hid: str, up: bool) -> None:
         daemon.path_changed(hid, up)
 
+    def mtu_changed(hid: str, old: int | None, new: int) -> None:
+        daemon.mtu_changed(hid, old, new)
+
     daemon = Daemon(
         settings=settings,
         read_settings=read_settings,
@@ -134,7 +137,8 @@ def build_daemon(
         whereabouts=parts.whereabouts,
         follower=follower,
         prober=IcmpProber(
-            settings.probe.interval_seconds, settings.probe.window, on_change=path_changed
+            settings.probe.interval_seconds, settings.probe.window,
+            on_change=path_changed, on_mtu=mtu_changed,
         ),
         clock=clock,
         exchange=exchange,

@@ -45,5 +45,8 @@ CODES: Final[Mapping[str, Severity]] = {
     "name_unresolved": Severity.WARNING,
     "peer_unreachable": Severity.WARNING,
     "probe_failed": Severity.WARNING,
+    "path_mtu_low": Severity.INFO,
+    "path_mtu_shrunk": Severity.WARNING,
+    "path_mtu_too_low": Severity.WARNING,
     "no_metrics": Severity.WARNING,
 }

@@ -131,7 +131,7 @@ class SimHost:
             self.keys.key,
         )
         turn = self.last = self.reconciler.turn(
-            self.world.membership(self), local, max_removed_share=0.2, boot_file=None,
+            self.world.membership(self), local, max_removed_share=0.2, boot_file=None, path_mtus={},
             key_lifetime_seconds=0.0 if rotate else None,
         )
         if turn.rekeyed:
