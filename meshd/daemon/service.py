@@ -270,10 +270,11 @@ class Daemon:
 
     async def _forget_sources(self) -> None:
         """What a failure costs is the time until WireGuard notices by itself."""
+        wireguard = self._settings.wireguard
         async with self._kernel_lock:
-            with contextlib.suppress(BackendError):
-                forget, name = self._reconciler.forget_sources, self._settings.wireguard.interface
-                await self._in(self._kernel, forget, name)
+            for name in filter(None, (wireguard.interface, wireguard.rotation_interface)):
+                with contextlib.suppress(BackendError):
+                    await self._in(self._kernel, self._reconciler.forget_sources, name)
 
     async def _publish_own(self) -> None:
         """Other hosts hear of it at once, the stores in the round that this starts."""
