@@ -75,9 +75,15 @@ class RegistrySettings(_Table, frozen=True, kw_only=True):
 
 
 class JailSettings(_Table, frozen=True, kw_only=True):
-    """The jail networks that this host announces, each within its grant."""
+    """The jail networks that this host announces, each within its grant; ``auto``: those in which its
+    jails are. ``routes``: VNET jails get a route to the mesh where they need one."""
 
-    networks: tuple[str, ...] = ()
+    networks: tuple[str, ...] | Literal["auto"] = ()
+    routes: bool = True
+
+    @property
+    def is_auto(self) -> bool:
+        return self.networks == "auto"
 
 
 class ProbeSettings(_Table, frozen=True, kw_only=True):
@@ -137,6 +143,7 @@ class Settings:
     host: HostSettings
     wireguard: WireguardSettings
     registry: RegistrySettings
+    jails: JailSettings
     probe: ProbeSettings
     metrics: MetricsSettings
     exchange: ExchangeSettings
@@ -161,6 +168,7 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
             file.wireguard, rotation_interface=_second_interface(file.wireguard, source)
         ),
         registry=file.registry,
+        jails=file.jails,
         probe=file.probe,
         metrics=file.metrics,
         exchange=file.exchange,
@@ -170,7 +178,8 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
             _each(parse_endpoint, text, f"{source}: host.endpoints") for text in file.host.endpoints
         ),
         jail_networks=frozenset(
-            _each(parse_network, text, f"{source}: jails.networks") for text in file.jails.networks
+            _each(parse_network, text, f"{source}: jails.networks")
+            for text in (() if file.jails.networks == "auto" else file.jails.networks)
         ),
     )
 

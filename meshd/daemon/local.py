@@ -11,6 +11,7 @@ from meshd.errors import ConfigError
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.reflection import Learned
 from meshd.model.keys import PrivateKey, PublicKey
+from meshd.model.network import IPNetwork
 from meshd.settings import FREEBSD, Settings
 from meshd.version import read_version
 
@@ -50,7 +51,9 @@ def local_device(settings: Settings, key: LocalKey, learned: Learned) -> LocalDe
     return rekeyed(device, key)
 
 
-def own_description(settings: Settings, key: LocalKey, learned: Learned) -> OwnDescription:
+def own_description(
+    settings: Settings, key: LocalKey, announced: frozenset[IPNetwork], learned: Learned
+) -> OwnDescription:
     return OwnDescription(
         public_key=key.private_key.public(),
         next_public_key=key.following.public() if key.following else None,
@@ -58,7 +61,7 @@ def own_description(settings: Settings, key: LocalKey, learned: Learned) -> OwnD
         endpoints=published_endpoints(
             settings.endpoints, learned if settings.host.reflection else Learned()
         ),
-        announced=settings.jail_networks,
+        announced=announced,
         behind_nat=is_behind_nat(settings, learned),
         software=f"meshd/{read_version()}",
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -169,6 +169,7 @@ class Reconciler:
         view = build_view(membership, self._hid)
         if _not_a_member(view):
             return None
+        local = replace(local, rescue_key=self._rotation.rescue_key())
         observed, second = self._look(view, local)
         found = self._rotation.find(view, local, observed, second)
         return self._plan(view, local, observed, found, max_removed_share, path_mtus)[0]
@@ -193,6 +194,7 @@ class Reconciler:
         now = self._clock()
         view = build_view(membership, self._hid)
         rotated = False
+        local = replace(local, rescue_key=self._rotation.rescue_key())
 
         def end(outcome: str, **parts: object) -> Turn:
             return Turn(

@@ -25,6 +25,7 @@ from meshd.daemon.alarms import Alarms
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
+from meshd.daemon.jails import JailKeeper, JailTurn, with_jail_changes
 from meshd.daemon.local import boot_file, local_device, own_description, refuse_restart_only
 from meshd.daemon.lookout import Lookout, LookoutHooks
 from meshd.daemon.pathmtu import PathMtus, probe_targets
@@ -37,6 +38,7 @@ from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
 from meshd.exchange.threads import in_thread
+from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.observe.logs import event
@@ -82,6 +84,7 @@ class Daemon:
         clock: Callable[[], float],
         exchange: Exchange | None = None,
         watch: KernelWatch | None = None,
+        jails: JailKeeper | None = None,
         conditions: tuple[Condition, ...] = (),
     ) -> None:
         self._settings = settings
@@ -105,6 +108,7 @@ class Daemon:
         self._wake_kernel = asyncio.Event()
         self._look_timer: asyncio.TimerHandle | None = None
         self._watch = watch
+        self._jails = jails or JailKeeper(None)
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -141,7 +145,7 @@ class Daemon:
             self._start_exchange()
             self._started.set()
             if self._watch is not None:
-                self._watch.start(self._wake_kernel.set)
+                self._watch.start(self._kernel_changed)
             tasks = [
                 asyncio.create_task(loop)
                 for loop in (self._follow_loop(), self._kernel_loop(), self._news_loop())
@@ -187,6 +191,7 @@ class Daemon:
             raise
         self._alarms.say("settings")
         self._settings = fresh
+        self._jails.notice()
         event(log, logging.INFO, "reloaded")
         self._wake_registry.set()
         self._wake_kernel.set()
@@ -223,7 +228,9 @@ class Daemon:
         self._heed(await self._in(self._stores, self._follower.describe, self._own_description()))
 
     def _own_description(self) -> OwnDescription:
-        return own_description(self._settings, self._keys.key, self._whereabouts.learned)
+        own = self._membership.hosts.get(self._hid)
+        announced = self._jails.announced(own, self._settings.jails, self._settings.jail_networks)
+        return own_description(self._settings, self._keys.key, announced, self._whereabouts.learned)
 
     async def _follow(self) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
@@ -240,6 +247,7 @@ class Daemon:
         if self._followed is not None and report.number < self._followed.number:
             return  # two threads made reports, and the newer one was heard first
         self._followed = report
+        self._rotation.use_identity(self._follower.identity)
         self._alarms.say("registry", *report.conditions)
         self._take(report.membership)
 
@@ -311,6 +319,10 @@ class Daemon:
 
     # --- kernel
 
+    def _kernel_changed(self) -> None:
+        self._jails.notice()
+        self._wake_kernel.set()
+
     async def _reconcile(self, *, force: bool = False) -> Turn:
         settings, path_mtus = self._settings, self._path_mtus.found()
         async with self._kernel_lock:
@@ -340,6 +352,7 @@ class Daemon:
         if self._exchange is not None:
             is_up = turn.observed is not None and turn.observed.up
             await self._exchange.follow(turn.view.membership, is_up=is_up)
+        await self._tend_jails(turn)  # last: what hangs there keeps nothing of the mesh waiting
         return turn
 
     def _look_after(self, seconds: float) -> None:
@@ -374,6 +387,22 @@ class Daemon:
                 generation=turn.view.membership.generation, seconds=round(turn.duration_seconds, 4),
                 reasons="; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else ""),
             )
+
+    async def _tend_jails(self, mesh: Turn) -> None:
+        settings = self._settings
+        async with self._kernel_lock:
+            turn: JailTurn = await self._in(
+                self._kernel, self._jails.turn, mesh.view, settings.jails, settings.wireguard.interface
+            )
+        self._alarms.say("jails", *turn.conditions)
+        if turn.done:
+            event(log, logging.INFO, "jail_routes", done=len(turn.done),
+                  changes="; ".join(change.summary() for change in turn.done[:3]))
+        own = self._membership.hosts.get(self._hid)
+        if turn.looked and own is not None and self._jails.has_news(own, settings.jails):
+            # Not in the stores' thread, where one that hangs would hold it up.
+            self._heed(await in_thread(self._follower.describe, self._own_description()))
+            self._wake_registry.set()
 
     # --- probing
 
@@ -488,6 +517,7 @@ class Daemon:
                 return await self._plan()
             case "apply":
                 await self._follow()
+                self._jails.notice()
                 turn = await self._reconcile(force=request.force)
                 document = turn.apply_document(self._settings.wireguard.interface)
                 return document, {"held": 4, "failed": 1, "partial": 1}.get(turn.outcome, 0)
@@ -516,7 +546,9 @@ class Daemon:
                 settings.safety.max_removed_share,
                 self._path_mtus.found(),
             )
-        document = plan_document(plan, settings.wireguard.interface)
+            view, interface = build_view(self._membership, self._hid), settings.wireguard.interface
+            jail_plan = await self._in(self._kernel, self._jails.plan, view, settings.jails, interface)
+        document = with_jail_changes(plan_document(plan, settings.wireguard.interface), jail_plan)
         if document.held_because:
             return document, 4
         return document, 5 if document.changes else 0

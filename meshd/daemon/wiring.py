@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshd.backend.base import Backend
-from meshd.backend.select import open_backend
+from meshd.backend.select import open_backend, open_jail_host
 from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.jails import JailKeeper
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.rotation import Rotation
@@ -70,6 +71,7 @@ def open_reconciler(
     hosts = len(ledger.membership(0).hosts)
     rotation = Rotation(
         keys=keys,
+        identity=identity,
         clock=clock,
         probe_seconds=settings.probe.interval_seconds or auto_interval_seconds(hosts),
     )
@@ -143,6 +145,7 @@ def build_daemon(
         clock=clock,
         exchange=exchange,
         watch=KernelWatch(),
+        jails=JailKeeper(open_jail_host()),
         conditions=parts.conditions,
     )
     return daemon

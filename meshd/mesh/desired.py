@@ -25,7 +25,8 @@ class LocalDevice:
     ``second_interface`` serves key rotations, on UDP port ``listen_port`` + 1. ``next_private_key``
     is there during a rotation of this host: another key while traffic moves to the second interface,
     the same one while it returns; ``retired_key`` is then the one before, and ``returning_since``
-    (unix seconds) when it was given up. See meshd.mesh.rotation.
+    (unix seconds) when it was given up. ``rescue_key`` is that of this host's identity, for peers that
+    are lost. See meshd.mesh.rotation.
 
     ``link_routes_stay_wide``: see ``build_routes``.
     """
@@ -41,6 +42,7 @@ class LocalDevice:
     next_private_key: PrivateKey | None = None
     retired_key: PublicKey | None = None
     returning_since: float = 0.0
+    rescue_key: PrivateKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

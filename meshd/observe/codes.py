@@ -35,6 +35,8 @@ CODES: Final[Mapping[str, Severity]] = {
     "plan_held": Severity.CRITICAL,
     "apply_failed": Severity.CRITICAL,
     "route_conflict": Severity.WARNING,
+    "jails_unknown": Severity.WARNING,
+    "jail_route_failed": Severity.WARNING,
     "forwarding_off": Severity.WARNING,
     "rotation_waits": Severity.WARNING,
     "rotation_interface_taken": Severity.WARNING,

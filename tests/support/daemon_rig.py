@@ -17,12 +17,14 @@ from quiet_prober import QuietProber
 
 from meshd.backend.memory import MemoryBackend
 from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.jails import JailKeeper
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.resolver import NameResolver
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
+from meshd.daemon.watch import KernelWatch
 from meshd.daemon.whereabouts import Whereabouts
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
@@ -135,6 +137,8 @@ def build_rig(
     forwarding: bool = True,
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
+    jails: JailKeeper | None = None,
+    watch: KernelWatch | None = None,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
@@ -177,7 +181,7 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    rotation = Rotation(keys=KeyRing(state), clock=clock)
+    rotation = Rotation(keys=KeyRing(state), identity=state.read_identity(), clock=clock)
     whereabouts = Whereabouts(
         state=state, clock=clock, witness_seconds=settings.exchange.witness_seconds,
         open_resolver=partial(NameResolver, lookup=underlay.lookup, retry_seconds=0.02),
@@ -199,6 +203,8 @@ def build_rig(
         prober=prober,
         clock=clock,
         exchange=exchange,
+        watch=watch,
+        jails=jails,
         conditions=cache_conditions(cache),
     )
     rig = Rig(
