@@ -58,11 +58,11 @@ def test_no_route_covers_or_cuts_an_own_network(
     for number, jails in enumerate(theirs):
         grant(other, f"b{number}", jails)
     for key, body in other.objects.items():
-        mesh.ledger.offer(key, body, now=NOW)
+        mesh.ledger.offer(key, body)
     membership = mesh.ledger.membership(NOW)
     for hid, host in membership.hosts.items():
         view = build_view(membership, hid)
-        desired = DesiredBuilder().build(view, LOCAL, ObservedState(interface="wg0"), now=NOW)
+        desired = DesiredBuilder().build(view, LOCAL, ObservedState(interface="wg0"))
         own = [*host.granted_networks, *(ip_network(address) for address in host.addresses)]
         for route in desired.routes:
             assert route.interface == "wg0"
