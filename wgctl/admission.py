@@ -250,4 +250,4 @@ def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterabl
         wanted = " ".join(f"--jails {network}" for network in excess)
         yield f"{request.name} announces networks that are not granted, so not routed; to grant: {wanted}"
     if not request.record.keys.endpoints:
-        yield f"{request.name} names no endpoint: it can call others, others cannot call it first"
+        yield f"{request.name} names no endpoint: others cannot call it before it has called one of them"

@@ -11,7 +11,7 @@ Behind a symmetric NAT every peer sees another port, no two agree, and nothing i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -111,10 +111,11 @@ class Reflection:
             if is_translated is not None:
                 (translated.add if is_translated else translated.discard)(version)
         kept = self._keep(seen, judged, own, now)
-        endpoints = [each for each in dict.fromkeys((*seen, *kept)) if each not in own.configured]
-        return Learned(
-            endpoints=_settle(endpoints, self.learned.endpoints), translated=tuple(sorted(translated))
-        )
+        found = [each for each in dict.fromkeys((*seen, *kept)) if each not in own.configured]
+        endpoints = tuple(sorted(found, key=lambda each: _rank(each, each in seen))[:MAX_LEARNED])
+        if set(endpoints) == set(self.learned.endpoints):
+            endpoints = self.learned.endpoints  # another order alone is not worth a signature
+        return Learned(endpoints=endpoints, translated=tuple(sorted(translated)))
 
     def _keep(
         self, seen: Collection[Endpoint], judged: Collection[int], own: OwnUnderlay, now: float
@@ -174,10 +175,7 @@ def _takes_place(new: Endpoint, old: Endpoint) -> bool:
     return new.address.version == old.address.version and is_private(new.address) == is_private(old.address)
 
 
-def _settle(endpoints: Iterable[Endpoint], published: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-    """Public ones first, then in an order that does not depend on who spoke last."""
-    def rank(endpoint: Endpoint) -> tuple[bool, bool, int, int]:
-        address = endpoint.address
-        return is_private(address), endpoint not in published, address.version, int(address)
-
-    return tuple(sorted(endpoints, key=rank)[:MAX_LEARNED])
+def _rank(endpoint: Endpoint, is_seen: bool) -> tuple[bool, bool, int, int]:
+    """Public ones first, then those that are seen now, then in an order that nobody can influence."""
+    address = endpoint.address
+    return is_private(address), not is_seen, address.version, int(address)

@@ -31,7 +31,9 @@ from meshd.model.path import PathStats
 
 FIRST_TRY_SECONDS: Final = 6.0
 """How long a candidate is tried in the first round: one handshake, with the jitter of its timer and a
-round trip; afterwards CANDIDATE_SECONDS."""
+round trip; then CANDIDATE_SECONDS, doubled in each round."""
+MAX_CANDIDATE_SECONDS: Final = 120.0
+"""A host that is down for long is not worth a change every few seconds: when it comes back, it calls."""
 SILENT_SECONDS: Final = 15.0
 """KEEPALIVE_TIMEOUT (10 s) and REKEY_TIMEOUT (5 s): WireGuard shakes hands anew after it."""
 UNPROBED_SILENT_SECONDS: Final = 45.0
@@ -43,15 +45,19 @@ LOOK_SECONDS: Final = 2.0
 
 @dataclass(slots=True)
 class _Trial:
-    """``tried``: in this round; the last one is being tried, ``since`` unix seconds."""
+    """``tried``: in this round; the last one is being tried, ``since`` unix seconds. ``known``: all
+    candidates that there have been, so that a new one is noticed."""
 
     tried: list[Endpoint]
     since: float
     rounds: int = 0
+    known: frozenset[Endpoint] = frozenset()
 
     @property
     def ends_at(self) -> float:
-        return self.since + (CANDIDATE_SECONDS if self.rounds else FIRST_TRY_SECONDS)
+        if self.rounds == 0:
+            return self.since + FIRST_TRY_SECONDS
+        return self.since + min(CANDIDATE_SECONDS * (1 << min(self.rounds - 1, 9)), MAX_CANDIDATE_SECONDS)
 
 
 @dataclass(slots=True)
@@ -206,9 +212,11 @@ def _try(
         state.trial = _begin(state, peer, candidates, now)
     trial = state.trial
     being_tried = trial.tried[-1] if trial.tried else None
-    if being_tried in candidates and now < trial.ends_at:
+    news = [each for each in candidates if trial.rounds and each not in trial.known]
+    trial.known |= set(candidates)
+    if being_tried in candidates and now < trial.ends_at and not news:
         return being_tried
-    untried = [each for each in candidates if each not in trial.tried]
+    untried = news or [each for each in candidates if each not in trial.tried]
     if not untried:
         trial.rounds += 1
         trial.tried.clear()

@@ -136,6 +136,14 @@ def test_peers_on_the_own_network_cannot_tell_whether_there_is_a_nat() -> None:
         assert reflection.learn(NATTED, NOW) == Learned(endpoints=(LAN,), translated=before)
 
 
+def test_a_new_address_is_published_before_old_ones_that_are_there_still() -> None:
+    temporary = [Endpoint.parse(f"[2001:db8::{number}]:51820") for number in range(1, 6)]
+    reflection = new_reflection(Learned(endpoints=tuple(temporary[:4])))
+    say(reflection, {"a": temporary[4]}, own=tuple(temporary))
+    learned = reflection.learn(replace(OPEN, present=frozenset(temporary)), NOW)
+    assert learned.endpoints[0] == temporary[4] and len(learned.endpoints) == 4
+
+
 def test_old_words_count_no_more() -> None:
     reflection = new_reflection()
     say(reflection, {"a": OUTER, "b": OUTER, "c": OUTER})

@@ -19,6 +19,7 @@ from meshd.mesh.endpoints import (
 from meshd.mesh.selector import (
     FIRST_TRY_SECONDS,
     LOOK_SECONDS,
+    MAX_CANDIDATE_SECONDS,
     MOVED_SILENT_SECONDS,
     SILENT_SECONDS,
     UNPROBED_SILENT_SECONDS,
@@ -142,12 +143,22 @@ def test_a_new_peer_gets_its_candidates_one_after_the_other_until_one_answers() 
     assert world.advice.look_at is None and not world.selector.trying()
 
 
-def test_a_peer_that_is_nowhere_gets_each_candidate_again_and_again_for_three_handshakes() -> None:
+def test_a_peer_that_is_nowhere_gets_each_candidate_again_and_again_ever_more_slowly() -> None:
     world = World(endpoints=texts(A, B))
-    world.run(120)
+    world.run(3600)
     assert [endpoint for _, endpoint in world.tried[:6]] == [A, B, A, B, A, B]
-    times = [at for at, _ in world.tried]
-    assert {round(b - a, 6) for a, b in itertools.pairwise(times[2:])} == {CANDIDATE_SECONDS}
+    waits = [round(b - a, 6) for a, b in itertools.pairwise(at for at, _ in world.tried)]
+    assert waits[:5] == [FIRST_TRY_SECONDS] * 2 + [CANDIDATE_SECONDS] * 2 + [2 * CANDIDATE_SECONDS]
+    assert waits == sorted(waits) and waits[-1] == MAX_CANDIDATE_SECONDS
+
+
+def test_a_candidate_that_is_new_is_tried_at_once_however_long_the_peer_has_been_away() -> None:
+    world = World(endpoints=(str(A), f"{NAME}:51820"))
+    world.run(3600)
+    world.where, appeared_at = {C}, world.now
+    world.resolved = {NAME: (C.address,)}
+    world.turn()
+    assert world.tried[-1] == (appeared_at, C)
 
 
 @pytest.mark.parametrize("current", [A, ROAMED])
