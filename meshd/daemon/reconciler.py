@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,8 @@ from meshd.daemon.rotation import Crossroads, Rotation
 from meshd.daemon.state import AppliedNote, HostState
 from meshd.errors import BackendError, StoreError
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
-from meshd.mesh.rotation import Phase, own_phase, phase_of, split_desired
+from meshd.mesh.lanes import split_desired
+from meshd.mesh.rotation import Phase, own_phase, phase_of
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
@@ -73,6 +75,7 @@ class Turn:
     awaited: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
     second: ObservedState | None = None
+    done_kinds: Mapping[str, int] = field(default_factory=dict)
     rekeyed: bool = False
     look_again_seconds: float | None = None
 
@@ -243,6 +246,7 @@ class Reconciler:
             observed=report.observed,
             second=self._look_again(plan, second),
             done=len(report.done),
+            done_kinds=Counter(change.kind for change in report.done),
             failed=(report.error,) if report.error else (),
             not_attempted=len(report.not_attempted),
             moved=any(
