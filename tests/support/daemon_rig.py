@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -137,6 +138,7 @@ def build_rig(
     forwarding: bool = True,
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
+    rng: random.Random | None = None,
     jails: JailKeeper | None = None,
     watch: KernelWatch | None = None,
 ) -> Rig:
@@ -174,6 +176,7 @@ def build_rig(
         witness_seconds=settings.exchange.witness_seconds,
         clock=clock,
         places=places,
+        rng=rng,
     )
 
     def read() -> Settings:
