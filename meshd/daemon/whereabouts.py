@@ -112,7 +112,9 @@ class Whereabouts:
         """Why the peer has this endpoint, for people."""
         assert host.record is not None
         text = explain_endpoint(endpoint, host.record.endpoints, self.resolved)
-        return f"{text}, no answer yet" if host.hid in self._selector.trying() else text
+        path = self.paths.get(host.hid)
+        is_silent = host.hid in self._selector.trying() and not (path is not None and path.up)
+        return f"{text}, no answer yet" if is_silent else text
 
     def conditions(self) -> tuple[Condition, ...]:
         if self._resolver is None or self._view is None:
