@@ -53,6 +53,8 @@ RECONCILE_SECONDS: Final = 10.0
 """How often the kernel is compared with the registry when nothing asks for it sooner."""
 FRESH_SECONDS: Final = 1.0
 """An observation younger than this answers a status request without asking the kernel again."""
+LOOK_SECONDS: Final = 2.0
+"""How long a status request waits for the kernel before it shows what was seen last."""
 STATUS_TIMEOUT_SECONDS: Final = 5.0
 """How long a scrape waits for the loop."""
 HANDSHAKE_FRESH_SECONDS: Final = 180.0
@@ -272,7 +274,7 @@ class Daemon:
         """At which endpoint this host sees that one; from any thread but the loop's."""
         if look and self._loop is not None:
             with contextlib.suppress(Exception):  # what was seen last is said then, as to anybody
-                asyncio.run_coroutine_threadsafe(self._look(), self._loop).result(STATUS_TIMEOUT_SECONDS)
+                asyncio.run_coroutine_threadsafe(self._look_afresh(), self._loop).result(STATUS_TIMEOUT_SECONDS)
         observed = self._observed[1] if self._observed else None
         return seen_at(self._membership.hosts.get(hid), observed, self._clock())
 
@@ -464,19 +466,18 @@ class Daemon:
         """What is wrong now."""
         return self._alarms.statuses()
 
-    async def _look(self) -> None:
-        """Have an observation of the kernel that is no older than a second."""
+    async def _look_afresh(self) -> None:
+        """Have an observation that is no older than a second, unless the kernel keeps us waiting."""
         now = self._clock()
         if self._observed is None or now - self._observed[0] > FRESH_SECONDS:
-            async with self._kernel_lock:
-                with contextlib.suppress(BackendError):  # the last turn's condition says it already
-                    observe, name = self._reconciler.observe, self._settings.wireguard.interface
-                    self._observed = (now, await self._in(self._kernel, observe, name))
+            # A refusal is in the last turn's conditions already, a tool that hangs will be in the next's.
+            with contextlib.suppress(BackendError, TimeoutError):
+                await asyncio.wait_for(self._look(now), LOOK_SECONDS)
 
     async def status(self) -> Status:
-        """Everything known now; counters no older than a second."""
+        """Everything known now; counters no older than a second, unless the kernel keeps us waiting."""
         now = self._clock()
-        await self._look()
+        await self._look_afresh()
         followed, turn = self._followed, self._turn
         assert turn is not None
         observed = self._observed[1] if self._observed else ObservedState(
@@ -506,6 +507,11 @@ class Daemon:
             explain_endpoint=self._whereabouts.explain,
             exchange=exchange_status(self._exchange.figures()) if self._exchange else None,
         ))
+
+    async def _look(self, now: float) -> None:
+        observe, name = self._reconciler.observe, self._settings.wireguard.interface
+        async with self._kernel_lock:
+            self._observed = (now, await self._in(self._kernel, observe, name))
 
     async def _handle(self, request: ControlRequest) -> tuple[Any, int]:
         await self._started.wait()  # whoever asks during the first turn is answered after it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -141,10 +142,12 @@ def build_rig(
     rng: random.Random | None = None,
     jails: JailKeeper | None = None,
     watch: KernelWatch | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
-    ``places``: where hosts are reached for the exchange; None: it has none.
+    ``places``: where hosts are reached for the exchange; None: it has none. ``monotonic``: the clock by
+    which a rotation waits.
     """
     settings = settings or settings_for(directory)
     state = HostState(settings.state_dir)
@@ -184,7 +187,9 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    rotation = Rotation(keys=KeyRing(state), identity=state.read_identity(), clock=clock)
+    rotation = Rotation(
+        keys=KeyRing(state), identity=state.read_identity(), clock=clock, monotonic=monotonic
+    )
     whereabouts = Whereabouts(
         state=state, clock=clock, witness_seconds=settings.exchange.witness_seconds,
         open_resolver=partial(NameResolver, lookup=underlay.lookup, retry_seconds=0.02),
