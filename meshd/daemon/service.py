@@ -274,7 +274,8 @@ class Daemon:
         """At which endpoint this host sees that one; from any thread but the loop's."""
         if look and self._loop is not None:
             with contextlib.suppress(Exception):  # what was seen last is said then, as to anybody
-                asyncio.run_coroutine_threadsafe(self._look_afresh(), self._loop).result(STATUS_TIMEOUT_SECONDS)
+                looking = asyncio.run_coroutine_threadsafe(self._look_afresh(), self._loop)
+                looking.result(STATUS_TIMEOUT_SECONDS)
         observed = self._observed[1] if self._observed else None
         return seen_at(self._membership.hosts.get(hid), observed, self._clock())
 
