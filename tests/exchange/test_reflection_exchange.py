@@ -200,8 +200,8 @@ def test_behind_a_nat_that_gives_each_peer_a_port_only_the_nat_is_published_and_
             assert keepalives() == {0}
             await fleet.see("203.0.113.5:1001", "203.0.113.5:1002", "203.0.113.5:1003")
             await until(lambda: keepalives() == {25})
-            status = await fleet.tesla.status()
-            assert (status.host.endpoints, status.host.behind_nat) == ((), True)
+            await until_true(fleet.tesla.status, lambda status: status.host.behind_nat)
+            assert await fleet.published() == ()
 
     asyncio.run(scenario())
 
