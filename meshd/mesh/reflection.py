@@ -24,6 +24,8 @@ DROP_SECONDS: Final = 600.0
 CHANGES_AT_ONCE: Final = 3
 CHANGE_SECONDS: Final = 600.0
 """A host publishes so many changes at once and one in each such time for ever: records do not flap."""
+LONE_SECONDS: Final = 30.0
+"""For so long a lone witness must say the same: others may be about to contradict it."""
 MAX_SIGHTINGS: Final = 64
 
 
@@ -75,18 +77,25 @@ class Reflection:
         self.learned = learned
         self._lifetime_seconds = lifetime_seconds
         self._sightings: dict[str, dict[int, Sighting]] = {}
+        self._since: dict[tuple[str, int], float] = {}
         self._contradicted_at: dict[Endpoint, float] = {}
         self._changes = float(CHANGES_AT_ONCE)
         self._changes_at: float | None = None
 
     def note(self, hid: str, sighting: Sighting) -> None:
         """A peer's newest word, which replaces what it said before of that family."""
-        if hid in self._sightings or len(self._sightings) < MAX_SIGHTINGS:
-            self._sightings.setdefault(hid, {})[sighting.endpoint.address.version] = sighting
+        if hid not in self._sightings and len(self._sightings) >= MAX_SIGHTINGS:
+            return
+        version = sighting.endpoint.address.version
+        before = self._sightings.setdefault(hid, {}).get(version)
+        if before is None or before.endpoint != sighting.endpoint:
+            self._since[hid, version] = sighting.at
+        self._sightings[hid][version] = sighting
 
     def forget(self) -> None:
         """This host's own addresses changed: what was seen before says nothing about now."""
         self._sightings.clear()
+        self._since.clear()
 
     def learn(self, own: OwnUnderlay, now: float) -> Learned:
         """What to publish now; the same value until it changes."""
@@ -106,7 +115,8 @@ class Reflection:
             if not sightings:
                 continue
             judged.add(version)
-            found, is_translated = _judge(sightings, own)
+            since = max(at for (hid, v), at in self._since.items() if v == version)
+            found, is_translated = _judge(sightings, own, stands=now - since >= LONE_SECONDS)
             seen += found
             if is_translated is not None:
                 (translated.add if is_translated else translated.discard)(version)
@@ -152,18 +162,24 @@ class Reflection:
                 self._sightings[hid] = fresh
             else:
                 del self._sightings[hid]
+        self._since = {
+            (hid, version): at for (hid, version), at in self._since.items()
+            if version in self._sightings.get(hid, {})
+        }
 
 
-def _judge(sightings: Collection[Sighting], own: OwnUnderlay) -> tuple[list[Endpoint], bool | None]:
+def _judge(
+    sightings: Collection[Sighting], own: OwnUnderlay, *, stands: bool
+) -> tuple[list[Endpoint], bool | None]:
     """Of one family: where this host is reached, and whether a translation stands before it; None: those
-    who see it are on its own network and cannot tell."""
+    who see it are on its own network and cannot tell. ``stands``: they have said so for a while."""
     direct = [each.endpoint for each in sightings if each.is_own and each.endpoint.port == own.listen_port]
     outside = [each for each in direct if not is_private(each.address)]
     translated = [each.endpoint for each in sightings if not each.is_own]
     witnesses = len(translated) + len(outside)
     found = list(direct)
     for endpoint, count in Counter(translated).most_common(1):
-        if count >= (1 if witnesses == 1 else max(2, witnesses // 2 + 1)):
+        if count >= max(2, witnesses // 2 + 1) or (witnesses == 1 and stands):
             found.append(endpoint)
             source = own.sources.get(endpoint.address.version)
             if source is not None and is_private(source):

@@ -12,6 +12,7 @@ import pytest
 from meshd.mesh.reflection import (
     CHANGES_AT_ONCE,
     DROP_SECONDS,
+    LONE_SECONDS,
     Learned,
     OwnUnderlay,
     Reflection,
@@ -89,7 +90,9 @@ def test_one_liar_among_honest_peers_changes_nothing() -> None:
 def test_a_lone_liar_wins_a_useless_candidate_that_goes_when_others_speak() -> None:
     reflection = new_reflection()
     say(reflection, {"liar": JUNK})
-    assert reflection.learn(OPEN, NOW).endpoints == (JUNK,)
+    assert reflection.learn(OPEN, NOW).endpoints == ()
+    say(reflection, {"liar": JUNK}, at=NOW + LONE_SECONDS)
+    assert reflection.learn(OPEN, NOW + LONE_SECONDS).endpoints == (JUNK,)
     say(reflection, {"a": PUBLIC, "b": PUBLIC}, own=(PUBLIC,), at=NOW + 60)
     assert reflection.learn(OPEN, NOW + 60) == Learned(endpoints=(PUBLIC,))
 
@@ -148,7 +151,7 @@ def test_old_words_count_no_more() -> None:
     reflection = new_reflection()
     say(reflection, {"a": OUTER, "b": OUTER, "c": OUTER})
     late = NOW + LIFETIME_SECONDS + 1
-    say(reflection, {"d": MOVED}, at=late)
+    say(reflection, {"d": MOVED, "e": MOVED}, at=late)
     assert reflection.learn(OPEN, late).endpoints == (MOVED,)
 
 
