@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.host import Host, Membership
 from meshd.model.keys import PublicKey
+from meshd.model.network import Endpoint
 from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
 from meshd.observe.status import PlanStatus
 from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
@@ -47,6 +48,10 @@ one-way delay, so that two that learn of each other together do not collide, and
 the other end may have spoken before we were there to hear it."""
 NEWBORN_PATIENCE: Final = 20
 """As many times longer for a host that is granted but whose daemon has never run."""
+
+
+Advise = Callable[[MeshView, ObservedState, Container[str]], Mapping[str, Endpoint]]
+"""(view, the kernel's state, hids whose turn it is to speak first) -> endpoints to change to, by hid."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,8 +130,10 @@ class Reconciler:
         forwarding: Callable[[int], bool | None] = read_forwarding,
         courtesy_seconds: float = COURTESY_SECONDS,
         newborn: bool = False,
+        advise: Advise | None = None,
     ) -> None:
-        """``newborn``: the others know this host by its enrollment record alone."""
+        """``newborn``: the others know this host by its enrollment record alone. ``advise``: chooses the
+        peers' endpoints; without it new ones get the first of their record."""
         self._backend = backend
         self._state = state
         self._hid = hid
@@ -136,6 +143,7 @@ class Reconciler:
         self._forwarding = forwarding
         self._courtesy_seconds = courtesy_seconds
         self._newborn = newborn
+        self._advise = advise
         self._patient_until: dict[str, float] = {}
         self._unborn: frozenset[str] = frozenset()
         self._awaited: frozenset[str] = frozenset()
@@ -149,6 +157,9 @@ class Reconciler:
 
     def observe(self, interface: str) -> ObservedState:
         return self._backend.observe(interface)
+
+    def forget_sources(self, interface: str) -> None:
+        self._backend.forget_sources(interface)
 
     def plan(
         self,
@@ -273,8 +284,9 @@ class Reconciler:
     ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
         now = self._clock()
+        advised = self._advise(view, observed, self._awaited) if self._advise is not None else None
         desired = self._builder.build(
-            view, local, observed, now=now, awaited=self._awaited,
+            view, local, observed, awaited=self._awaited, endpoints=advised,
             path_mtus=path_mtus, second_routes=found.second.routes,
         )
         desired, wanted = split_desired(desired, found.crossings, local, now=now)

@@ -15,6 +15,7 @@ from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
+from meshd.daemon.whereabouts import Whereabouts
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange
 from meshd.model.condition import Condition, Severity
@@ -43,6 +44,7 @@ class Parts:
     ledger: Ledger
     backend: Backend
     reconciler: Reconciler
+    whereabouts: Whereabouts
     conditions: tuple[Condition, ...]
 
 
@@ -74,6 +76,7 @@ def open_reconciler(
         clock=clock,
         probe_seconds=settings.probe.interval_seconds or auto_interval_seconds(hosts),
     )
+    whereabouts = Whereabouts(state=state, clock=clock, witness_seconds=settings.exchange.witness_seconds)
     return Parts(
         state=state,
         identity=identity,
@@ -86,8 +89,9 @@ def open_reconciler(
         reconciler=Reconciler(
             backend=backend, state=state, hid=hid, clock=clock, rotation=rotation,
             courtesy_seconds=courtesy_seconds,
-            newborn=_is_newborn(ledger, hid),
+            newborn=_is_newborn(ledger, hid), advise=whereabouts.advise,
         ),
+        whereabouts=whereabouts,
         conditions=cache_conditions(cache),
     )
 
@@ -133,6 +137,7 @@ def build_daemon(
         hid=parts.hid,
         backend=parts.backend,
         reconciler=parts.reconciler,
+        whereabouts=parts.whereabouts,
         follower=follower,
         prober=IcmpProber(
             settings.probe.interval_seconds, settings.probe.window,
