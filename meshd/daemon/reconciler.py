@@ -212,7 +212,8 @@ class Reconciler:
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
         conditions = [
-            *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found)
+            *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found),
+            *_unusable_fibs(observed),
         ]
         if view.own_revocation is not None:
             conditions.append(_revoked(view))
@@ -400,6 +401,19 @@ def _held(plan: Plan) -> Condition:
         text=f"a plan of {len(plan.changes)} changes is held: {'; '.join(plan.objections)}; "
         "look with wgctl plan, go ahead with wgctl apply --force",
     )
+
+
+def _unusable_fibs(observed: ObservedState) -> list[Condition]:
+    return [
+        Condition(
+            code="fib_unusable",
+            severity=Severity.WARNING,
+            subject=str(number),
+            text=f"wireguard.fibs holds {number}: {error}; jails with exec.fib={number} do not reach the "
+            "mesh: net.fibs in /boot/loader.conf says how many tables there are",
+        )
+        for number, error in observed.unusable_fibs.items()
+    ]
 
 
 def _apply_failed(error: str) -> Condition:
