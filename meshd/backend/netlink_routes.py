@@ -120,14 +120,16 @@ class RouteTable:
         )
 
     def _present(self, wanted: Mapping[IPNetwork, Route]) -> dict[IPNetwork, TableRoute]:
-        """Our routes to these destinations; BackendError names the first foreign one."""
+        """Our routes to these destinations; BackendError names the first foreign one.
+
+        A foreign one that came beside ours has another metric: replacing ours leaves it alone.
+        """
         versions = sorted({destination.version for destination in wanted})
-        present: dict[IPNetwork, TableRoute] = {}
-        for route in self.read(versions):
-            if route.destination in wanted:
-                if not route.ours:
-                    raise _conflict(route)
-                present[route.destination] = route
+        there = [route for route in self.read(versions) if route.destination in wanted]
+        present = {route.destination: route for route in there if route.ours}
+        for route in there:
+            if route.destination not in present:
+                raise _conflict(route)
         return present
 
     def _check_routes(

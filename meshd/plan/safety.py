@@ -38,7 +38,8 @@ def check_safety(
         return ()
     objections = []
     present = observed.device.peers if observed.device else {}
-    removed = [change for change in changes if isinstance(change, RemovePeer)]
+    # A peer that owns no prefix carries nothing: what a replacing key, taken over before, left behind.
+    removed = [change for change in changes if isinstance(change, RemovePeer) and change.old.allowed_ips]
     unexplained = [change for change in removed if change.public_key not in desired.explained]
     allowed = max(1, int(limits.max_removed_share * len(present)))
     if len(unexplained) > allowed:
