@@ -36,7 +36,7 @@ def test_many_keys_replaced_at_once_and_cut_short_are_not_taken_for_a_lost_regis
             call = len(rig.backend.calls) + 1
             rig.backend.failures[call] = Failure(call=call, after_items=after_items)
             assert (await rig.apply()).outcome in ("failed", "partial")
-            assert (await rig.apply()).outcome == "applied"
+            assert (await rig.apply()).outcome in ("applied", "unchanged")
             device = rig.kernel().device
             assert device is not None
             assert set(device.peers) == {key.public() for key in fresh.values()}
