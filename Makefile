@@ -3,6 +3,7 @@
 #   make demo        a whole mesh on this machine, checked, in under a minute (root)
 #   make check       lint, types, import contracts and unit tests; under a minute
 #   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
+#   make golden      writes the transcripts of tests/golden anew: read the difference
 #   make bench       the measurements
 #   make mutation    switches each defence off, one at a time: its tests must notice
 #   make lab         the demo's mesh, left standing to play with (root)
@@ -11,7 +12,7 @@
 
 FAST = not root and not garage and not kernel and not slow
 
-.PHONY: all setup static check test demo bench mutation lab lab-kernel garage clean
+.PHONY: all setup static check test demo bench mutation lab lab-kernel garage golden clean
 
 all: check
 
@@ -34,6 +35,9 @@ demo: setup
 
 bench: setup
 	.venv/bin/python -m bench.run
+
+golden: setup
+	GOLDEN=write .venv/bin/python -m pytest -q tests/golden -k transcript_of_a_case
 
 mutation: setup
 	.venv/bin/python tools/mutation.py

@@ -19,6 +19,8 @@ from meshd.plan.changes import (
     AddRoute,
     Change,
     CreateInterface,
+    DestroyInterface,
+    LoosenReversePath,
     PeerChange,
     RemoveAddress,
     RemoveRoute,
@@ -44,13 +46,16 @@ class ApplyReport:
 
 
 def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -> ApplyReport:
-    """Apply in order, then observe again. Never raises BackendError: the report says it."""
+    """Apply in order, then observe ``interface`` again. Never raises BackendError: the report says it.
+
+    A change goes to the interface that it names, which during a key rotation may be a second one.
+    """
     done: list[Change] = []
     failed: tuple[Change, ...] = ()
     error: str | None = None
     for batch in _batches(changes):
         try:
-            _apply_batch(backend, interface, batch)
+            _apply_batch(backend, batch)
         except BackendError as refusal:
             failed, error = batch, str(refusal)
             break
@@ -69,16 +74,16 @@ def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -
     )
 
 
-def _sort_of(change: Change) -> str:
+def _sort_of(change: Change) -> tuple[str, str]:
     if isinstance(change, PeerChange):
-        return "peers"
+        return change.interface, "peers"
     if isinstance(change, AddRoute | SetRoute):
-        return "routes"
-    return change.kind
+        return change.interface, "routes"
+    return change.interface, change.kind
 
 
 def _batches(changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
-    for sort, group in groupby(changes, key=_sort_of):
+    for (_, sort), group in groupby(changes, key=_sort_of):
         if sort in ("peers", "routes", RemoveRoute.__name__):
             yield tuple(group)
         else:
@@ -86,7 +91,8 @@ def _batches(changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
                 yield (change,)
 
 
-def _apply_batch(backend: Backend, name: str, batch: tuple[Change, ...]) -> None:
+def _apply_batch(backend: Backend, batch: tuple[Change, ...]) -> None:
+    name = batch[0].interface
     peers = [change.update() for change in batch if isinstance(change, PeerChange)]
     routes = [change.new for change in batch if isinstance(change, AddRoute | SetRoute)]
     gone = [change.old.destination for change in batch if isinstance(change, RemoveRoute)]
@@ -104,6 +110,10 @@ def _apply_single(backend: Backend, name: str, change: Change) -> None:
     match change:
         case CreateInterface():
             backend.create_interface(name)
+        case DestroyInterface():
+            backend.destroy_interface(name)
+        case LoosenReversePath():
+            backend.loosen_reverse_path(name)
         case SetPrivateKey(private_key=key):
             backend.set_private_key(name, key)
         case SetListenPort(new=port):

@@ -45,7 +45,11 @@ class HostSettings(_Table, frozen=True, kw_only=True):
 
 
 class WireguardSettings(_Table, frozen=True, kw_only=True):
-    """``boot_file``: wg-quick's form of the running mesh, kept 0600; empty: not written."""
+    """``boot_file``: wg-quick's form of the running mesh, kept 0600; empty: not written.
+
+    Key rotations use ``rotation_interface`` (empty: the interface's number plus 100) and UDP port
+    ``listen_port`` + 1. ``key_lifetime_days`` 0: the key stays until an administrator asks.
+    """
 
     interface: str = "wg0"
     listen_port: int = 51820
@@ -54,6 +58,8 @@ class WireguardSettings(_Table, frozen=True, kw_only=True):
     userspace_program: str = ""
     boot_file: str = ""
     persistent_keepalive_seconds: int = 25
+    rotation_interface: str = ""
+    key_lifetime_days: float = 0.0
 
 
 class RegistrySettings(_Table, frozen=True, kw_only=True):
@@ -145,7 +151,9 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
         state_dir=_absolute(file.state_dir, f"{source}: state_dir"),
         run_dir=_absolute(file.run_dir, f"{source}: run_dir"),
         host=file.host,
-        wireguard=file.wireguard,
+        wireguard=msgspec.structs.replace(
+            file.wireguard, rotation_interface=_second_interface(file.wireguard, source)
+        ),
         registry=file.registry,
         probe=file.probe,
         metrics=file.metrics,
@@ -200,6 +208,26 @@ def _absolute(text: str, where: str) -> Path:
     return path
 
 
+def _second_interface(wireguard: WireguardSettings, source: str) -> str:
+    """wg0 -> wg100: a name that ifconfig(8) can create by itself, as the number is a unit to it."""
+    first, second = wireguard.interface, wireguard.rotation_interface
+    if not second:
+        stem = first.rstrip("0123456789")
+        second = f"{stem}{int(first[len(stem):] or 0) + 100}"
+        if len(second) > MAX_INTERFACE_NAME:
+            second = f"{stem[: MAX_INTERFACE_NAME - 3]}100"
+    if second == first or not _is_interface_name(second):
+        raise ConfigError(
+            f"{source}: wireguard.rotation_interface: {second!r} seen, 1 to {MAX_INTERFACE_NAME} ASCII "
+            f"letters and digits and another name than {first!r} expected"
+        )
+    return second
+
+
+def _is_interface_name(name: str) -> bool:
+    return 0 < len(name) <= MAX_INTERFACE_NAME and name.isascii() and name.isalnum()
+
+
 def _check_ranges(file: _File, source: str) -> None:
     def expect(ok: bool, key: str, seen: object, expected: str) -> None:
         if not ok:
@@ -208,10 +236,15 @@ def _check_ranges(file: _File, source: str) -> None:
     wireguard = file.wireguard
     name = wireguard.interface
     expect(
-        0 < len(name) <= MAX_INTERFACE_NAME and name.isascii() and name.isalnum(),
-        "wireguard.interface", name, f"1 to {MAX_INTERFACE_NAME} ASCII letters and digits",
+        _is_interface_name(name), "wireguard.interface", name,
+        f"1 to {MAX_INTERFACE_NAME} ASCII letters and digits",
     )
-    expect(0 < wireguard.listen_port < 65536, "wireguard.listen_port", wireguard.listen_port, "1 to 65535")
+    expect(0 < wireguard.listen_port < 65535, "wireguard.listen_port", wireguard.listen_port,
+           "1 to 65534, as key rotations use the next one too")
+    expect(0 <= wireguard.key_lifetime_days <= 3650, "wireguard.key_lifetime_days",
+           wireguard.key_lifetime_days, "0 (never by itself) to 3650")
+    expect(wireguard.key_lifetime_days == 0 or wireguard.key_lifetime_days >= 1 / 24,
+           "wireguard.key_lifetime_days", wireguard.key_lifetime_days, "an hour (0.042) at least")
     expect(1280 <= wireguard.mtu_bytes <= 65455, "wireguard.mtu_bytes", wireguard.mtu_bytes, "1280 to 65455")
     expect(
         0 < wireguard.persistent_keepalive_seconds < 65536, "wireguard.persistent_keepalive_seconds",

@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from meshd.errors import ConfigError
-from meshd.model.host import Host, Membership
+from meshd.model.host import Host, Membership, Provenance
 from meshd.model.network import (
     IPNetwork,
     contained_in_any,
@@ -31,6 +31,7 @@ from wgctl.registryview import admin_name, host_names
 from wgctl.session import find_hids
 
 SHORT = 8
+MAX_SCHEDULED = 8
 
 Verdict = Literal["yes", "no", "note"]
 
@@ -95,6 +96,7 @@ def explain_host(ledger: Ledger, hid: str, *, now: float) -> Explanation:
         reasons += _incumbents(ledger, hid)
     if host is not None:
         reasons += _record(host)
+        reasons += _rotations(ledger, host, now=now)
     reasons += _doubts(ledger, hid)
     return Explanation(
         subject=f"{name} ({hid})", here=host is not None, reasons=tuple(reasons),
@@ -273,6 +275,16 @@ def _record(host: Host) -> Iterable[Reason]:
         yield from _announcement(host, network)
 
 
+def _rotations(ledger: Ledger, host: Host, *, now: float) -> Iterable[Reason]:
+    """The request for a new WireGuard key that is due, and those to come."""
+    if host.rotation is not None:
+        text = f"a WireGuard key of it from before {render_time(host.rotate_not_before)} is to be replaced"
+        yield Reason(verdict="note", text=text, source=_provenance_source(ledger, host.rotation))
+    for request in ledger.reduction().rotations.scheduled(host.hid, now)[:MAX_SCHEDULED]:
+        text = f"it is to make a new WireGuard key at {render_time(request.not_before)}"
+        yield Reason(verdict="note", text=text, source=_provenance_source(ledger, request.provenance))
+
+
 def _announcement(host: Host, network: IPNetwork) -> Iterable[Reason]:
     """Networks that are granted but not announced are not routed; addresses always are."""
     if network not in host.granted_networks or any(overlaps(network, each) for each in host.networks):
@@ -346,8 +358,11 @@ def _who(ledger: Ledger, kid: str) -> str:
 
 
 def _source(ledger: Ledger, entry: LogEntry) -> Source:
-    statement = entry.statement
+    return _provenance_source(ledger, entry.provenance)
+
+
+def _provenance_source(ledger: Ledger, said: Provenance) -> Source:
     return Source(
-        by=statement.by, by_name=admin_name(ledger, statement.by), seq=statement.seq, at=statement.at,
-        statement=entry.hash,
+        by=said.kid, by_name=admin_name(ledger, said.kid), seq=said.seq, at=said.signed_at,
+        statement=said.statement,
     )

@@ -20,8 +20,9 @@ else:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-UNIT_SECONDS: Final = {"h": 3600, "d": 86400, "w": 7 * 86400}
+UNIT_SECONDS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _SPAN: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
+_AHEAD: Final = re.compile(r"\+([1-9][0-9]{0,4})([mhdw])")
 
 
 class NetworkParameter(_Parameter):
@@ -62,19 +63,47 @@ class InstantParameter(_Parameter):
         now, text = time.time(), str(value)
         if match := _SPAN.fullmatch(text):
             return int(now) + int(match[1]) * UNIT_SECONDS[match[2]]
-        try:
-            at = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
-        except ValueError:
+        at = _parse_instant(text)
+        if at is None:
             self.fail(f"{text!r} seen, 90d, 12h, 4w or a date as 2031-05-01 expected", param, ctx)
         if at <= now:
             self.fail(f"{text!r} is over already", param, ctx)
         return at
 
 
+class AnyInstantParameter(_Parameter):
+    """``now``, ``+30m``, ``+2h``, ``+4d``, or a date or RFC 3339 instant (UTC where it names no zone)
+    -> unix seconds, past ones included."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        now, text = time.time(), str(value)
+        if text == "now":
+            return int(now)
+        if match := _AHEAD.fullmatch(text):
+            return int(now) + int(match[1]) * UNIT_SECONDS[match[2]]
+        at = _parse_instant(text)
+        if at is None or at < 0:
+            expected = "now, +2h, +30m or an instant as 2031-05-01T12:00:00Z expected"
+            self.fail(f"{text[:80]!r} seen, {expected}", param, ctx)
+        return at
+
+
+def _parse_instant(text: str) -> int | None:
+    """Unix seconds of an RFC 3339 text, which may be a date alone; UTC where it names no zone."""
+    try:
+        at = datetime.fromisoformat(text)
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
 NETWORK: Final = NetworkParameter()
 NETWORK_OR_NONE: Final = OptionalNetworkParameter()
 ADDRESS: Final = AddressParameter()
 INSTANT: Final = InstantParameter()
+ANY_INSTANT: Final = AnyInstantParameter()
 
 
 def garage_options(function: F) -> F:
@@ -84,3 +113,10 @@ def garage_options(function: F) -> F:
     token = click.option("--garage-token-file", type=click.Path(path_type=Path, dir_okay=False),
                          metavar="FILE", help="Its token, mode 0600. [default: $GARAGE_ADMIN_TOKEN]")
     return urls(token(function))
+
+
+def draft_option(function: F) -> F:
+    """``--draft FILE`` as the parameter ``draft``."""
+    option = click.option("--draft", metavar="FILE",
+                          help="Sign nothing: add this to FILE, for `wgctl sign` where the key is.")
+    return option(function)

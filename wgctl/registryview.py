@@ -54,7 +54,7 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class StatementRow(msgspec.Struct, frozen=True, kw_only=True):
     """``counts``: in the unbroken log of a key that the newest root names. ``waits``: a grant that
-    needs more administrators, and how many of how many agree; else empty."""
+    needs more administrators, and how many of how many agree; else empty. ``to_all``: about every host."""
 
     at: int
     by: str
@@ -63,6 +63,7 @@ class StatementRow(msgspec.Struct, frozen=True, kw_only=True):
     lamport: int
     kind: str
     hids: tuple[str, ...]
+    to_all: bool
     text: str
     counts: bool
     waits: str
@@ -202,7 +203,7 @@ def _statement_row(
     return StatementRow(
         at=statement.at, by=statement.by, by_name=admin_name(ledger, statement.by), seq=statement.seq,
         lamport=statement.lamport, kind=kind, hids=hids, text=text, counts=counts, waits=waits,
-        hash=entry.hash,
+        to_all=isinstance(entry.body, Rotate) and not hids, hash=entry.hash,
     )
 
 
@@ -220,7 +221,7 @@ def _describe(body: Body, names: dict[str, str]) -> tuple[str, tuple[str, ...], 
             return "endorse", (), f"statement {body.hash[:12]}"
         case Rotate():
             whom = ", ".join(map(host, body.hids)) or "all hosts"
-            return "rotate", body.hids, f"{whom}: keys older than {render_time(body.not_before)}"
+            return "rotate", body.hids, f"{whom}: keys from before {render_time(body.not_before)}"
         case Service():
             return "service", (), f"{body.name} {body.kind} port {body.port}, {body.state}"
         case Place():

@@ -27,7 +27,7 @@ class Backend(Protocol):
         """Create the interface, or adopt one of that name if it is WireGuard already."""
 
     def destroy_interface(self, interface: str) -> None:
-        """Remove it; a missing one is no error. Never called on a live mesh's interface."""
+        """Remove it; a missing one is no error. Only for the drained second interface of a rotation."""
 
     def set_private_key(self, interface: str, key: PrivateKey) -> None: ...
 
@@ -43,6 +43,10 @@ class Backend(Protocol):
     def set_mtu(self, interface: str, mtu_bytes: int) -> None: ...
 
     def set_up(self, interface: str) -> None: ...
+
+    def loosen_reverse_path(self, interface: str) -> None:
+        """Take in packets whose way back leads through another interface; nothing to do where the
+        system does not ask."""
 
     def add_address(self, interface: str, address: IPInterface) -> None:
         """Already there: no error."""

@@ -128,6 +128,9 @@ class FreeBSDBackend:
                 f"UDP port {port} is probably in use by another program"
             )
 
+    def loosen_reverse_path(self, interface: str) -> None:
+        """FreeBSD's kernel has no such filter; pf's antispoof and urpf-failed are the operator's."""
+
     def add_address(self, interface: str, address: IPInterface) -> None:
         found = self._existing(interface)
         if address not in found.addresses:

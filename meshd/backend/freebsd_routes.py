@@ -118,7 +118,7 @@ class RouteTable:
         """Add our routes or change ours; BackendError before any change if one is foreign.
 
         ``add`` fails where there is a route already, so one that somebody else adds in between
-        is never overwritten.
+        is never overwritten. A route that is refused keeps no other from being set.
         """
         wanted = {route.destination: route for route in routes}
         if not wanted:
@@ -134,11 +134,13 @@ class RouteTable:
             self._claim(interface.name, table, wanted)
             with contextlib.suppress(BackendError):  # the routes matter more; said at the end
                 self._owned.write()
-            for route, verb in calls:
-                self._set(verb, interface.name, route)
+            answers = {route.destination: self._set(verb, interface.name, route) for route, verb in calls}
+            refusals = {destination: refusal for destination, refusal in answers.items() if refusal}
             for destination, before in present.items():
-                if before.interface != interface.name:
+                if before.interface != interface.name and destination not in refusals:
                     self._owned.release(before.interface, [destination])
+            for refusal in refusals.values():
+                raise refusal
             self._owned.write()
 
     def remove(self, name: str, destinations: Sequence[IPNetwork]) -> None:
@@ -197,7 +199,8 @@ class RouteTable:
         kept = {d for d in owned if d in there or d.version in unread}
         self._owned.set(name, kept.union(wanted))
 
-    def _set(self, verb: str, name: str, route: Route) -> None:
+    def _set(self, verb: str, name: str, route: Route) -> BackendError | None:
+        """The refusal is returned; a tool that hangs is raised, as it would for the next route too."""
         destination = route.destination
         arguments = ["-n", verb, f"-{FAMILIES[destination.version]}", str(destination), "-interface", name]
         if route.mtu_bytes is not None:
@@ -207,9 +210,10 @@ class RouteTable:
         if outcome is RouteOutcome.EXISTS:
             for found in self._read((destination.version,)):
                 if found.destination == destination:
-                    raise self._conflict(found)
+                    return self._conflict(found)
         if outcome is not RouteOutcome.DONE:
-            raise done.refusal(f"route {destination} through {name}")
+            return done.refusal(f"route {destination} through {name}")
+        return None
 
     def _delete(self, name: str, destination: IPNetwork) -> None:
         family = FAMILIES[destination.version]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from meshd.backend.netlink import Link, Rtnetlink
 from meshd.backend.netlink_routes import split_routes
+from meshd.backend.reverse_path import is_strict, loosen
 from meshd.model.device import Device, ObservedState
 from meshd.model.network import IPInterface, IPNetwork, Route
 
@@ -20,8 +21,11 @@ class LinuxLinks:
         link = self._links.link(interface)
         index = None if link is None else link.index
         ours, foreign = split_routes(interface, index, self._links.routes())
+        strict = is_strict(interface)
         if link is None:
-            return ObservedState(interface=interface, foreign_routes=foreign)
+            return ObservedState(
+                interface=interface, foreign_routes=foreign, strict_reverse_path=strict
+            )
         return ObservedState(
             interface=interface,
             device=self._device_of(interface, link),
@@ -30,6 +34,7 @@ class LinuxLinks:
             addresses=self._links.addresses(link.index),
             routes=ours,
             foreign_routes=foreign,
+            strict_reverse_path=strict,
         )
 
     def _device_of(self, interface: str, link: Link) -> Device | None:
@@ -41,6 +46,9 @@ class LinuxLinks:
 
     def set_up(self, interface: str) -> None:
         self._links.set_up(interface)
+
+    def loosen_reverse_path(self, interface: str) -> None:
+        loosen(interface)
 
     def add_address(self, interface: str, address: IPInterface) -> None:
         self._links.add_address(interface, address)

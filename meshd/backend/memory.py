@@ -52,6 +52,7 @@ class _Interface:
     listen_port: int = 0
     up: bool = False
     mtu_bytes: int = DEFAULT_MTU_BYTES
+    strict_reverse_path: bool = False
     addresses: set[IPInterface] = field(default_factory=set)
     peers: dict[PublicKey, _Peer] = field(default_factory=dict)
     owners: dict[IPNetwork, PublicKey] = field(default_factory=dict)
@@ -124,6 +125,7 @@ class MemoryBackend:
     """A Backend over dictionaries. ``calls`` lists the changing calls made, in order.
 
     ``failures`` may be changed at any time; calls are counted from 1 over the whole life.
+    ``strict_reverse_path``: how new interfaces start.
     """
 
     name: str = "memory"
@@ -131,6 +133,7 @@ class MemoryBackend:
     def __init__(self, *, failures: Iterable[Failure] = ()) -> None:
         self.failures: dict[int, Failure] = {failure.call: failure for failure in failures}
         self.calls: list[str] = []
+        self.strict_reverse_path = False
         self._interfaces: dict[str, _Interface] = {}
         self._routes: dict[IPNetwork, Route] = {}
         self._foreign: dict[IPNetwork, ForeignRoute] = {}
@@ -145,7 +148,9 @@ class MemoryBackend:
                     destination=route.destination, interface=route.interface, description="meshd"
                 )
         if found is None:
-            return ObservedState(interface=interface, foreign_routes=foreign)
+            return ObservedState(
+                interface=interface, foreign_routes=foreign, strict_reverse_path=self.strict_reverse_path
+            )
         return ObservedState(
             interface=interface,
             device=found.device(interface),
@@ -154,11 +159,14 @@ class MemoryBackend:
             addresses=frozenset(found.addresses),
             routes=ours,
             foreign_routes=foreign,
+            strict_reverse_path=found.strict_reverse_path,
         )
 
     def create_interface(self, interface: str) -> None:
         self._begin(f"create_interface {interface}")
-        found = self._interfaces.setdefault(interface, _Interface())
+        found = self._interfaces.setdefault(
+            interface, _Interface(strict_reverse_path=self.strict_reverse_path)
+        )
         if not found.wireguard:
             raise BackendError(f"interface {interface}: not WireGuard, a WireGuard interface expected")
 
@@ -190,6 +198,10 @@ class MemoryBackend:
     def set_up(self, interface: str) -> None:
         self._begin(f"set_up {interface}")
         self._interface(interface).up = True
+
+    def loosen_reverse_path(self, interface: str) -> None:
+        self._begin(f"loosen_reverse_path {interface}")
+        self._interface(interface).strict_reverse_path = False
 
     def add_address(self, interface: str, address: IPInterface) -> None:
         self._begin(f"add_address {interface} {address}")

@@ -51,6 +51,7 @@ class OwnDescription:
     announced: frozenset[IPNetwork]
     behind_nat: bool
     software: str
+    next_public_key: PublicKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +184,7 @@ class RegistryFollower:
                 networks=_announced(wanted, own),
                 behind_nat=wanted.behind_nat,
                 software=wanted.software,
+                next_public_key=wanted.next_public_key,
                 seen=self._ledger.heads(),
             )
             key, body = host_key(self._hid), sign_record(record, self._identity)
@@ -408,6 +410,7 @@ def _announced(wanted: OwnDescription, own: Host) -> frozenset[IPNetwork]:
 def _says(record: HostKeys, announced: frozenset[IPNetwork], wanted: OwnDescription) -> bool:
     return record.version > 0 and (
         record.public_key,
+        record.next_public_key,
         record.listen_port,
         record.endpoints,
         record.announced,
@@ -415,6 +418,7 @@ def _says(record: HostKeys, announced: frozenset[IPNetwork], wanted: OwnDescript
         record.software,
     ) == (
         wanted.public_key,
+        wanted.next_public_key,
         wanted.listen_port,
         wanted.endpoints,
         announced,

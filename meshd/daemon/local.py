@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from meshd.daemon.follower import OwnDescription
 from meshd.errors import ConfigError
 from meshd.mesh.desired import LocalDevice
-from meshd.model.keys import PrivateKey
+from meshd.model.keys import PrivateKey, PublicKey
 from meshd.settings import Settings
 from meshd.version import read_version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalKey:
-    """The WireGuard key and when it was made, unix seconds."""
+    """The WireGuard key and when it was made, unix seconds. ``following``: the key that a rotation
+    brings, which is the one in force already when traffic returns; see LocalDevice."""
 
     private_key: PrivateKey
     created_at: float
+    following: PrivateKey | None = None
+    retired: PublicKey | None = None
+    returning_since: float = 0.0
 
 
-def local_device(settings: Settings, key: PrivateKey) -> LocalDevice:
-    return LocalDevice(
+def rekeyed(local: LocalDevice, key: LocalKey) -> LocalDevice:
+    """The same device with the keys as they are now."""
+    return replace(
+        local, private_key=key.private_key, next_private_key=key.following, retired_key=key.retired,
+        returning_since=key.returning_since,
+    )
+
+
+def local_device(settings: Settings, key: LocalKey) -> LocalDevice:
+    device = LocalDevice(
         interface=settings.wireguard.interface,
-        private_key=key,
+        second_interface=settings.wireguard.rotation_interface,
+        private_key=key.private_key,
         listen_port=settings.wireguard.listen_port,
         mtu_bytes=settings.wireguard.mtu_bytes,
         behind_nat=settings.host.behind_nat,
         persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
     )
+    return rekeyed(device, key)
 
 
-def own_description(settings: Settings, key: PrivateKey) -> OwnDescription:
+def own_description(settings: Settings, key: LocalKey) -> OwnDescription:
     return OwnDescription(
-        public_key=key.public(),
+        public_key=key.private_key.public(),
+        next_public_key=key.following.public() if key.following else None,
         listen_port=settings.wireguard.listen_port,
         endpoints=settings.endpoints,
         announced=settings.jail_networks,
@@ -53,6 +68,7 @@ def refuse_restart_only(old: Settings, new: Settings) -> None:
         ("state_dir", old.state_dir, new.state_dir),
         ("run_dir", old.run_dir, new.run_dir),
         ("wireguard.interface", old.wireguard.interface, new.wireguard.interface),
+        ("wireguard.rotation_interface", old.wireguard.rotation_interface, new.wireguard.rotation_interface),
         ("wireguard.backend", old.wireguard.backend, new.wireguard.backend),
         ("registry.stores", old.registry.stores, new.registry.stores),
         ("probe", old.probe, new.probe),

@@ -82,7 +82,7 @@ def bring_up(config: Path) -> int:
     try:
         turn = parts.reconciler.turn(
             parts.ledger.membership(time.time()),
-            local_device(settings, parts.key.private_key),
+            local_device(settings, parts.keys.key),
             max_removed_share=settings.safety.max_removed_share,
             boot_file=boot_file(settings),
         )

@@ -6,6 +6,7 @@ bring-up`` directly.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from meshd.apply import apply_changes
 from meshd.backend.base import Backend
 from meshd.backend.forwarding import read_forwarding
 from meshd.daemon.follower import disk_failed
+from meshd.daemon.local import rekeyed
+from meshd.daemon.rotation import Crossroads, Rotation
 from meshd.daemon.state import AppliedNote, HostState
 from meshd.errors import BackendError, StoreError
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
+from meshd.mesh.rotation import Phase, own_phase, phase_of, split_desired
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
@@ -27,6 +31,7 @@ from meshd.model.keys import PublicKey
 from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
 from meshd.observe.status import PlanStatus
 from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
+from meshd.plan.diff import Side
 from meshd.plan.plan import Plan, build_plan
 from meshd.plan.render import render_wg_quick
 from meshd.plan.safety import SafetyLimits
@@ -46,7 +51,9 @@ NEWBORN_PATIENCE: Final = 20
 class Turn:
     """What one turn found and did. ``moved``: peers must hear from us at once, because the
     interface or its port is new and they would go on sending to the old place. ``awaited``:
-    hids of new peers whose turn it is to speak first; look again in COURTESY_SECONDS."""
+    hids of new peers whose turn it is to speak first; look again in COURTESY_SECONDS. ``second``: the
+    interface of a key rotation, if there is one; ``rekeyed``: this host's record has to say other keys;
+    ``look_again_seconds``: when the next turn should come, None as always."""
 
     outcome: str
     at: float
@@ -60,6 +67,9 @@ class Turn:
     moved: bool = False
     awaited: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
+    second: ObservedState | None = None
+    rekeyed: bool = False
+    look_again_seconds: float | None = None
 
     def plan_status(self) -> PlanStatus:
         plan = self.plan
@@ -108,6 +118,7 @@ class Reconciler:
         state: HostState,
         hid: str,
         clock: Callable[[], float],
+        rotation: Rotation,
         forwarding: Callable[[int], bool | None] = read_forwarding,
         courtesy_seconds: float = COURTESY_SECONDS,
         newborn: bool = False,
@@ -117,6 +128,8 @@ class Reconciler:
         self._state = state
         self._hid = hid
         self._clock = clock
+        self._rotation = rotation
+        self._second_seen = True  # until the first look
         self._forwarding = forwarding
         self._courtesy_seconds = courtesy_seconds
         self._newborn = newborn
@@ -139,7 +152,9 @@ class Reconciler:
         view = build_view(membership, self._hid)
         if _not_a_member(view):
             return None
-        return self._plan(view, local, max_removed_share)[0]
+        observed, second = self._look(view, local)
+        found = self._rotation.find(view, local, observed, second)
+        return self._plan(view, local, observed, found, max_removed_share)[0]
 
     def turn(
         self,
@@ -149,16 +164,22 @@ class Reconciler:
         max_removed_share: float,
         boot_file: Path | None,
         force: bool = False,
+        key_lifetime_seconds: float | None = None,
     ) -> Turn:
-        """Make the kernel agree with ``membership``; every failure is in the answer."""
+        """Make the kernel agree with ``membership``; every failure is in the answer.
+
+        ``key_lifetime_seconds`` None: a rotation that is under way stays where it is; 0: no schedule.
+        """
         started = time.monotonic()
         now = self._clock()
         view = build_view(membership, self._hid)
+        rotated = False
 
         def end(outcome: str, **parts: object) -> Turn:
             return Turn(
                 outcome=outcome, at=now, duration_seconds=time.monotonic() - started, view=view,
-                awaited=self._awaited,
+                awaited=self._awaited, rekeyed=rotated,
+                look_again_seconds=self._rotation.look_again_seconds(),
                 **{"plan": None, "observed": None, **parts},  # type: ignore[arg-type]
             )
 
@@ -166,18 +187,28 @@ class Reconciler:
             if _not_a_member(view):
                 observed = self._backend.observe(local.interface)
                 return end("unchanged", observed=observed, conditions=(_not_granted(view, self._hid),))
-            plan, observed, desired = self._plan(view, local, max_removed_share)
+            observed, second = self._look(view, local)
+            found = self._rotation.find(view, local, observed, second)
+            if key_lifetime_seconds is not None and self._rotation.advance(
+                view, local, found, lifetime_seconds=key_lifetime_seconds, force=force
+            ):
+                rotated = True
+                local = rekeyed(local, self._rotation.keys.key)
+                found = self._rotation.find(view, local, observed, second)
+            plan, desired = self._plan(view, local, observed, found, max_removed_share)
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
-        conditions = [*plan.conflicts, *self._check_forwarding(view)]
+        conditions = [
+            *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found)
+        ]
         if view.own_revocation is not None:
             conditions.append(_revoked(view))
         if plan.objections and not force:
             conditions.append(_held(plan))
-            return end("held", plan=plan, observed=observed, conditions=tuple(conditions))
+            return end("held", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         if not plan:
             conditions += self._record(membership, desired, boot_file)
-            return end("unchanged", plan=plan, observed=observed, conditions=tuple(conditions))
+            return end("unchanged", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         report = apply_changes(self._backend, local.interface, plan.changes)
         if report.error is None:
             conditions += self._record(membership, desired, boot_file)
@@ -189,26 +220,56 @@ class Reconciler:
             outcome,
             plan=plan,
             observed=report.observed,
+            second=self._look_again(plan, second),
             done=len(report.done),
             failed=(report.error,) if report.error else (),
             not_attempted=len(report.not_attempted),
-            moved=any(isinstance(change, CreateInterface | SetListenPort | SetUp) for change in report.done),
+            moved=any(
+                isinstance(change, CreateInterface | SetListenPort | SetUp)
+                and change.interface == local.interface
+                for change in report.done
+            ),
             conditions=tuple(conditions),
         )
 
-    def _plan(
-        self, view: MeshView, local: LocalDevice, max_removed_share: float
-    ) -> tuple[Plan, ObservedState, DesiredState]:
+    def _look(self, view: MeshView, local: LocalDevice) -> tuple[ObservedState, ObservedState]:
+        """Both interfaces as they are; the second one only where one is wanted or was there."""
         observed = self._backend.observe(local.interface)
+        crossing = own_phase(local) is not Phase.STEADY or any(
+            phase_of(host.record) is not Phase.STEADY for host in view.peers
+        )
+        second = ObservedState(interface=local.second_interface)
+        if local.second_interface and (crossing or self._second_seen):
+            second = self._backend.observe(local.second_interface)
+        self._second_seen = second.device is not None
+        return observed, second
+
+    def _look_again(self, plan: Plan, second: ObservedState) -> ObservedState:
+        if all(change.interface != second.interface for change in plan.changes):
+            return second
+        self._second_seen = True
+        with contextlib.suppress(BackendError):  # the next turn says it
+            return self._backend.observe(second.interface)
+        return second
+
+    def _plan(
+        self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
+        max_removed_share: float,
+    ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
-        desired = self._builder.build(view, local, observed, now=self._clock(), awaited=self._awaited)
+        now = self._clock()
+        desired = self._builder.build(view, local, observed, now=now, awaited=self._awaited)
+        desired, wanted = split_desired(desired, found.crossings, local, now=now)
         limits = SafetyLimits(
             max_removed_share=max_removed_share,
             view_generation=view.membership.generation,
             applied_generation=self._applied.generation,
             admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
         )
-        return build_plan(observed, desired, limits), observed, desired
+        side = None
+        if wanted is not None or found.second.device is not None:
+            side = Side(observed=found.second, desired=wanted)
+        return build_plan(observed, desired, limits, side), desired
 
     def _check_forwarding(self, view: MeshView) -> list[Condition]:
         networks = view.own.networks if view.own else frozenset()

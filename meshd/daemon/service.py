@@ -25,8 +25,9 @@ from meshd.daemon.alarms import Alarms
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
-from meshd.daemon.local import LocalKey, boot_file, local_device, own_description, refuse_restart_only
+from meshd.daemon.local import boot_file, local_device, own_description, refuse_restart_only
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
+from meshd.daemon.rotation import Rotation
 from meshd.daemon.scrapes import Scrapes
 from meshd.daemon.watch import KernelWatch
 from meshd.errors import BackendError, ConfigError
@@ -53,6 +54,7 @@ HANDSHAKE_FRESH_SECONDS: Final = 180.0
 """A peer with a WireGuard session younger than this (REJECT_AFTER_TIME) can be talked to."""
 TELL_SECONDS: Final = 3.0
 """How long wgctl waits for the other hosts to take what it signed."""
+DAY_SECONDS: Final = 86400.0
 PROBE_GRACE: Final = 5
 """Probes that a new peer may leave unanswered before that is worth a condition."""
 
@@ -67,7 +69,7 @@ class Daemon:
         *,
         settings: Settings,
         read_settings: Callable[[], Settings],
-        key: LocalKey,
+        rotation: Rotation,
         hid: str,
         backend: Backend,
         reconciler: Reconciler,
@@ -80,7 +82,8 @@ class Daemon:
     ) -> None:
         self._settings = settings
         self._read_settings = read_settings
-        self._key = key
+        self._rotation = rotation
+        self._keys = rotation.keys
         self._hid = hid
         self._backend = backend
         self._reconciler = reconciler
@@ -94,6 +97,7 @@ class Daemon:
         self._kernel_lock = asyncio.Lock()
         self._wake_registry = asyncio.Event()
         self._wake_kernel = asyncio.Event()
+        self._look_timer: asyncio.TimerHandle | None = None
         self._watch = watch
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -201,7 +205,7 @@ class Daemon:
         self._heed(await self._in(self._stores, self._follower.describe, self._own_description()))
 
     def _own_description(self) -> OwnDescription:
-        return own_description(self._settings, self._key.private_key)
+        return own_description(self._settings, self._keys.key)
 
     async def _follow(self) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
@@ -271,20 +275,33 @@ class Daemon:
                 self._kernel,
                 lambda: self._reconciler.turn(
                     self._membership,
-                    local_device(settings, self._key.private_key),
+                    local_device(settings, self._keys.key),
                     max_removed_share=settings.safety.max_removed_share,
                     boot_file=boot_file(settings),
                     force=force,
+                    key_lifetime_seconds=settings.wireguard.key_lifetime_days * DAY_SECONDS,
                 ),
             )
         self._note(turn)
         self._aim_prober(turn)
         await self._serve_metrics(turn)
         self._watch_paths(turn)
+        if turn.rekeyed:
+            event(log, logging.INFO, "key_rotation", state=self._rotation.status().state)
+            await self._describe()
+            self._wake_registry.set()
+        if turn.look_again_seconds is not None:
+            self._look_after(turn.look_again_seconds)
         if self._exchange is not None:
             is_up = turn.observed is not None and turn.observed.up
             await self._exchange.follow(turn.view.membership, is_up=is_up)
         return turn
+
+    def _look_after(self, seconds: float) -> None:
+        """One timer, however many turns ask for it."""
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        self._look_timer = asyncio.get_running_loop().call_later(seconds, self._wake_kernel.set)
 
     def _note(self, turn: Turn) -> None:
         self._turn = turn
@@ -390,7 +407,9 @@ class Daemon:
             view=turn.view,
             observed=observed,
             backend=self._backend.name,
-            key_created_at=self._key.created_at,
+            key_created_at=self._keys.key.created_at,
+            second=turn.second,
+            rotation=self._rotation.status(),
             paths=self._prober.snapshot(now),
             stores=followed.stores if followed else self._follower.store_status(),
             verified_at=followed.verified_at if followed else None,
@@ -435,7 +454,7 @@ class Daemon:
                 self._kernel,
                 self._reconciler.plan,
                 self._membership,
-                local_device(settings, self._key.private_key),
+                local_device(settings, self._keys.key),
                 settings.safety.max_removed_share,
             )
         document = plan_document(plan, settings.wireguard.interface)

@@ -4,6 +4,7 @@
     identity.next.key the identity that this host has asked for, until a grant names it
     hid               the host's id, once its identity is no longer the first one
     wireguard.key     the interface's private key, base64 as wg(8) writes it, 0600
+    wireguard.next.key the key that a rotation brings, until it is over; rotation.json says what of
     registry/         the verified cache (meshd.registry.cache)
     applied.json      the registry generation and administrators' keys of the last applied plan
     s3.json           the store's credentials, 0600, when the join bundle held some
@@ -16,7 +17,7 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -31,6 +32,8 @@ IDENTITY_FILE: Final = "identity.key"
 NEXT_IDENTITY_FILE: Final = "identity.next.key"
 HID_FILE: Final = "hid"
 WIREGUARD_FILE: Final = "wireguard.key"
+NEXT_WIREGUARD_FILE: Final = "wireguard.next.key"
+ROTATION_FILE: Final = "rotation.json"
 APPLIED_FILE: Final = "applied.json"
 CREDENTIALS_FILE: Final = "s3.json"
 ROUTES_FILE: Final = "routes.json"
@@ -38,11 +41,26 @@ REGISTRY_DIRECTORY: Final = "registry"
 MAX_KEY_FILE_BYTES: Final = 4096
 
 
+Note = TypeVar("Note", "AppliedNote", "RotationNote")
+
+
 class AppliedNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the last carried-out plan was made from."""
 
     generation: int = 0
     admin_keys: tuple[str, ...] = ()
+
+
+class RotationNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is known of the newest rotation beside its keys. ``statement``: the signed request that it
+    obeys, empty for the host's own schedule. ``retired``: the public key that it replaces, once it did.
+    Instants in unix seconds."""
+
+    statement: str = ""
+    reason: str = ""
+    started_at: float = 0.0
+    retired: str = ""
+    returning_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,22 +175,58 @@ class HostState:
         write_file(self.directory / WIREGUARD_FILE, key.reveal_text().encode() + b"\n")
         return key
 
+    def read_next_wireguard_key(self) -> PrivateKey | None:
+        """The key of a rotation that is not over; None: there is none."""
+        path = self.directory / NEXT_WIREGUARD_FILE
+        if not path.exists():
+            return None
+        try:
+            return PrivateKey.parse(_read_secret(path))
+        except ValueError as error:
+            raise TrustStateError(f"{path}: {error}") from None
+
+    def write_wireguard_key(self, key: PrivateKey, *, following: bool) -> None:
+        """The key in force, or with ``following`` the one that a rotation brings. StoreError when the
+        disk refuses; the old one then stays."""
+        path = self.directory / (NEXT_WIREGUARD_FILE if following else WIREGUARD_FILE)
+        write_file(path, key.reveal_text().encode() + b"\n")
+
+    def remove_next_wireguard_key(self) -> None:
+        """The rotation is over. StoreError when the disk refuses; it is then not."""
+        path = self.directory / NEXT_WIREGUARD_FILE
+        try:
+            path.unlink(missing_ok=True)
+            sync_directory(self.directory)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be removed: {error.strerror}") from None
+
+    def read_rotation(self) -> RotationNote:
+        """The note of the newest rotation; an empty one before the first."""
+        return self._read_note(ROTATION_FILE, RotationNote)
+
+    def write_rotation(self, note: RotationNote) -> None:
+        """StoreError when the disk refuses; the old note then stays."""
+        write_file(self.directory / ROTATION_FILE, msgspec.json.encode(note))
+
     def read_applied(self) -> AppliedNote:
         """The note of the last applied plan; an empty one before the first."""
-        path = self.directory / APPLIED_FILE
+        return self._read_note(APPLIED_FILE, AppliedNote)
+
+    def write_applied(self, note: AppliedNote) -> None:
+        """StoreError when the disk refuses; the old note then stays."""
+        write_file(self.directory / APPLIED_FILE, msgspec.json.encode(note))
+
+    def _read_note(self, name: str, kind: type[Note]) -> Note:
+        path = self.directory / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=AppliedNote)
+            return msgspec.json.decode(path.read_bytes(), type=kind)
         except FileNotFoundError:
-            return AppliedNote()
+            return kind()
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TrustStateError(
                 f"{path}: cannot be read: {error}; if the mesh is as it should be, "
                 f"remove the file and restart meshd"
             ) from None
-
-    def write_applied(self, note: AppliedNote) -> None:
-        """StoreError when the disk refuses; the old note then stays."""
-        write_file(self.directory / APPLIED_FILE, msgspec.json.encode(note))
 
     def write_credentials(self, access_key: str, secret_key: str) -> None:
         document = {"access_key": access_key, "secret_key": secret_key}

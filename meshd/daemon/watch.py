@@ -1,69 +1,71 @@
-"""Wakes the daemon when somebody changes interfaces, addresses or routes under it.
+"""Wakes the daemon when somebody changes interfaces, addresses, routes or jails under it.
 
-Only a wake-up: what changed is read by the next turn. Linux tells by rtnetlink(7); elsewhere
-the turn that comes every few seconds finds it. Our own changes wake us too; the turn after
-them finds nothing to do, so it ends there.
+Only a wake-up: what changed is read by the next turn. Our own changes wake us too (nothing in
+them says whose they are); the turn after them finds nothing to do, so it ends there. What no
+source tells, the turn that comes every few seconds finds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import sys
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Final
 
-LINK, IPV4_ADDRESS, IPV4_ROUTE, IPV6_ADDRESS, IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
-"""RTMGRP_* of linux/rtnetlink.h."""
-GROUPS: Final = LINK | IPV4_ADDRESS | IPV4_ROUTE | IPV6_ADDRESS | IPV6_ROUTE
-DATAGRAM_BYTES: Final = 65536
+from meshd.backend.events import EventSource, Look, open_event_sources
+from meshd.observe.logs import event
+
 SETTLE_SECONDS: Final = 0.05
 """Changes come in bunches: a lost interface takes its addresses and routes with it."""
 LEAST_PAUSE_SECONDS: Final = 1.0
 """A host that speaks BGP sees thousands of changes that are not ours: one look a second at most."""
+AGAIN_SECONDS: Final = (1.0, 5.0)
+"""A jail's address comes before the jail, and a VNET jail's addresses come seconds after it."""
+
+log = logging.getLogger("meshd")
 
 
 class KernelWatch:
-    """Calls back on the event loop soon after a change; no socket, no calls."""
+    """Calls back on the event loop soon after a change; without sources, never."""
 
-    def __init__(self) -> None:
+    def __init__(self, open_sources: Callable[[], Sequence[EventSource]] = open_event_sources) -> None:
+        self._open_sources = open_sources
+        self._sources: Sequence[EventSource] = ()
         self._wake: Callable[[], None] | None = None
-        self._socket: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._again: list[asyncio.TimerHandle] = []
         self._woken_at = 0.0
 
     def start(self, wake: Callable[[], None]) -> None:
-        """Listen, where the system can tell; a system that refuses is as one that cannot."""
         self._wake = wake
-        if not sys.platform.startswith("linux"):
-            return
-        with contextlib.suppress(OSError):
-            kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-            opened = socket.socket(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE)
-            try:
-                opened.bind((0, GROUPS))
-            except OSError:
-                opened.close()
-                raise
-            self._socket = opened
-            asyncio.get_running_loop().add_reader(opened.fileno(), self._changed)
+        self._sources = self._open_sources()
+        loop = asyncio.get_running_loop()
+        for source in self._sources:
+            loop.add_reader(source.fileno(), self._changed, source)
 
     def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._socket is not None:
-            asyncio.get_running_loop().remove_reader(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        loop = asyncio.get_running_loop()
+        for timer in (self._timer, *self._again):
+            if timer is not None:
+                timer.cancel()
+        for source in self._sources:
+            loop.remove_reader(source.fileno())
+            source.close()
+        self._sources = ()
 
-    def _changed(self) -> None:
-        assert self._socket is not None
-        try:
-            while self._socket.recv(DATAGRAM_BYTES):
-                pass
-        except OSError:
-            pass  # no more (EAGAIN), or some were missed (ENOBUFS): a reason to look all the same
+    def _changed(self, source: EventSource) -> None:
+        news = source.take()
+        if news.look is Look.NEEDLESS:
+            return
+        event(log, logging.DEBUG, "kernel_changed", what=news.what)
+        self._arm()
+        if news.look is Look.REPEATEDLY:
+            loop = asyncio.get_running_loop()
+            for timer in self._again:  # of a burst, the last change counts
+                timer.cancel()
+            self._again = [loop.call_later(seconds, self._arm) for seconds in AGAIN_SECONDS]
+
+    def _arm(self) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
             at = max(loop.time() + SETTLE_SECONDS, self._woken_at + LEAST_PAUSE_SECONDS)

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from meshd.backend.base import Backend
 from meshd.backend.select import open_backend
 from meshd.daemon.follower import RegistryFollower
-from meshd.daemon.local import LocalKey
+from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
+from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange
 from meshd.model.condition import Condition, Severity
+from meshd.probe.schedule import auto_interval_seconds
 from meshd.probe.transport import IcmpProber
 from meshd.registry.cache import RegistryCache
 from meshd.registry.ledger import Ledger
@@ -34,7 +36,8 @@ class Parts:
     state: HostState
     identity: SigningKey
     hid: str
-    key: LocalKey
+    keys: KeyRing
+    rotation: Rotation
     cache: RegistryCache
     ledger: Ledger
     backend: Backend
@@ -52,7 +55,7 @@ def open_reconciler(
     """Read the host's files and open the kernel. ConfigError before ``enroll`` and ``join``,
     TrustStateError when the trust state is damaged, BackendError without WireGuard or root."""
     identity, hid = state.read_identity(), state.read_hid()
-    private_key, created_at = state.read_wireguard_key()
+    keys = KeyRing(state)
     if not state.joined:
         raise ConfigError(f"{state.directory}: this host has not joined a mesh; run: meshd join BUNDLE")
     cache = state.open_cache()
@@ -62,16 +65,24 @@ def open_reconciler(
         userspace_program=settings.wireguard.userspace_program,
         route_note_path=state.routes_path,
     )
+    hosts = len(ledger.membership(0).hosts)
+    rotation = Rotation(
+        keys=keys,
+        clock=clock,
+        probe_seconds=settings.probe.interval_seconds or auto_interval_seconds(hosts),
+    )
     return Parts(
         state=state,
         identity=identity,
         hid=hid,
-        key=LocalKey(private_key=private_key, created_at=created_at),
+        keys=keys,
+        rotation=rotation,
         cache=cache,
         ledger=ledger,
         backend=backend,
         reconciler=Reconciler(
-            backend=backend, state=state, hid=hid, clock=clock, courtesy_seconds=courtesy_seconds,
+            backend=backend, state=state, hid=hid, clock=clock, rotation=rotation,
+            courtesy_seconds=courtesy_seconds,
             newborn=_is_newborn(ledger, hid),
         ),
         conditions=cache_conditions(cache),
@@ -112,7 +123,7 @@ def build_daemon(
     daemon = Daemon(
         settings=settings,
         read_settings=read_settings,
-        key=parts.key,
+        rotation=parts.rotation,
         hid=parts.hid,
         backend=parts.backend,
         reconciler=parts.reconciler,

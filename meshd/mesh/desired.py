@@ -19,7 +19,13 @@ ADMIN_ROLE: Final = "admin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalDevice:
-    """What this host decides itself. The private key stays a hidden value."""
+    """What this host decides itself. The private keys stay hidden values.
+
+    ``second_interface`` serves key rotations, on UDP port ``listen_port`` + 1. ``next_private_key``
+    is there during a rotation of this host: another key while traffic moves to the second interface,
+    the same one while it returns; ``retired_key`` is then the one before, and ``returning_since``
+    (unix seconds) when it was given up. See meshd.mesh.rotation.
+    """
 
     interface: str
     private_key: PrivateKey
@@ -27,6 +33,10 @@ class LocalDevice:
     mtu_bytes: int
     behind_nat: bool
     persistent_keepalive_seconds: int
+    second_interface: str = ""
+    next_private_key: PrivateKey | None = None
+    retired_key: PublicKey | None = None
+    returning_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +51,11 @@ class DesiredPeer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
     """``route_labels``: for every destination of a route the host behind it. ``explained`` names,
-    by public key, the peers whose removal a signed statement explains."""
+    by public key, the peers whose removal a signed statement explains.
+
+    During a key rotation: ``is_second`` of its second interface; ``crossing`` while pairs have both;
+    ``retired_keys``, which may be replaced in place as nothing goes over them; ``moves``, by
+    destination, why a route comes from the other interface."""
 
     interface: str
     private_key: PrivateKey
@@ -53,6 +67,10 @@ class DesiredState:
     routes: frozenset[Route]
     route_labels: Mapping[IPNetwork, str] = field(default_factory=dict)
     explained: Mapping[PublicKey, str] = field(default_factory=dict)
+    is_second: bool = False
+    crossing: bool = False
+    retired_keys: frozenset[PublicKey] = frozenset()
+    moves: Mapping[IPNetwork, str] = field(default_factory=dict)
 
 
 def allowed_ips(host: Host) -> frozenset[IPNetwork]:

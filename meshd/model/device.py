@@ -52,7 +52,8 @@ class ObservedState:
 
     ``routes`` are those that carry our mark (Linux: the routing protocol number) and go
     through this interface; every other route of the main table is in ``foreign_routes``,
-    by destination.
+    by destination. ``strict_reverse_path``: the kernel drops packets whose way back would take
+    another interface (Linux: rp_filter 1).
     """
 
     interface: str
@@ -62,6 +63,7 @@ class ObservedState:
     addresses: frozenset[IPInterface] = frozenset()
     routes: frozenset[Route] = frozenset()
     foreign_routes: Mapping[IPNetwork, ForeignRoute] = field(default_factory=dict)
+    strict_reverse_path: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,6 +43,10 @@ class Host:
 
     ``networks`` is what is granted *and* announced; only that is routed. The first address
     is the one people use; ``link_address`` (IPv6, derived from the hid) is never detoured.
+
+    ``rotate_not_before``: a WireGuard key of this host from before that instant (unix seconds) is to
+    be replaced, as the statement ``rotation`` asks; 0 and None: no request has come due. It is never
+    after the instant of the membership, so a key that is made in answer answers it for good.
     """
 
     hid: str
@@ -58,6 +62,8 @@ class Host:
     expires_at: int | None
     provenance: Provenance
     record: HostKeys | None
+    rotate_not_before: int = 0
+    rotation: Provenance | None = None
 
     @property
     def link_address(self) -> IPAddress:

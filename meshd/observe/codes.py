@@ -36,6 +36,8 @@ CODES: Final[Mapping[str, Severity]] = {
     "apply_failed": Severity.CRITICAL,
     "route_conflict": Severity.WARNING,
     "forwarding_off": Severity.WARNING,
+    "rotation_waits": Severity.WARNING,
+    "rotation_interface_taken": Severity.WARNING,
     "disk_failed": Severity.CRITICAL,
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,

@@ -162,6 +162,18 @@ HOST_FAMILIES: Final = (
     Family("meshd_key_age_seconds", (), "Age of the host's WireGuard key.",
            _one(lambda status: None if status.host.key_created_at is None
                 else max(0.0, status.at - status.host.key_created_at))),
+    Family("meshd_rotation_state", (), "Rotation of this host's key: 0 steady, 1 moving, 2 returning.",
+           _one(lambda status: ROTATION_STATES.get(status.rotation.state))),
+    Family("meshd_rotation_hosts", ("state",),
+           "Other hosts during a rotation: settled (they followed), waiting, absent.",
+           lambda status: [
+               (("settled",), len(status.rotation.settled)),
+               (("waiting",), len(status.rotation.waiting)),
+               (("absent",), len(status.rotation.absent)),
+           ]),
+    Family("meshd_rotation_last_start_timestamp_seconds", (),
+           "Unix time the newest rotation of this host's key began; 0: never.",
+           _one(lambda status: status.rotation.last_started_at or 0)),
     Family("meshd_reconciles_total", ("outcome",), "Reconciles by outcome.",
            lambda status: [
                ((outcome,), status.counters.outcomes.get(outcome, 0))
@@ -173,6 +185,7 @@ HOST_FAMILIES: Final = (
            lambda status: _count_conditions(status)),
 )
 
+ROTATION_STATES: Final[Mapping[str, int]] = {"steady": 0, "moving": 1, "returning": 2}
 RECONCILE_DURATION: Final = "meshd_reconcile_duration_seconds"
 RECONCILE_DURATION_HELP: Final = "Time spent reconciling."
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from meshd.mesh.rotation import phase_of
 from meshd.mesh.view import MeshView
-from meshd.model.device import ObservedState, Peer
+from meshd.model.device import ObservedState, Peer, PeerStats
 from meshd.model.host import Host
 from meshd.model.network import network_key
 from meshd.model.path import PathStats
@@ -18,12 +19,14 @@ from meshd.observe.status import (
     PlanStatus,
     ReconcileCounters,
     RegistryStatus,
+    RotationStatus,
     SelfStatus,
     Status,
     StoreStatus,
 )
 
 NO_STATS = PathStats()
+NO_ROTATION = RotationStatus()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,8 @@ class Facts:
     counters: ReconcileCounters
     metrics_urls: tuple[str, ...]
     exchange: ExchangeStatus | None = None
+    second: ObservedState | None = None
+    rotation: RotationStatus = NO_ROTATION
 
 
 def build_status(facts: Facts) -> Status:
@@ -77,6 +82,7 @@ def build_status(facts: Facts) -> Status:
         counters=facts.counters,
         metrics_urls=facts.metrics_urls,
         exchange=facts.exchange,
+        rotation=facts.rotation,
     )
 
 
@@ -100,11 +106,10 @@ def _self(facts: Facts) -> SelfStatus:
 
 
 def _peer(host: Host, facts: Facts) -> PeerStatus:
-    device = facts.observed.device
     record = host.record
-    peer: Peer | None = device.peers.get(record.public_key) if device and record else None
-    stats = peer.stats if peer else None
-    endpoint = peer.config.endpoint if peer else None
+    peers = _peers_of(host, facts)
+    stats = _sum(peers)
+    endpoint = peers[0].config.endpoint if peers else None
     return PeerStatus(
         hid=host.hid,
         name=host.name,
@@ -114,14 +119,40 @@ def _peer(host: Host, facts: Facts) -> PeerStatus:
         networks=_network_texts(host),
         public_key=str(record.public_key) if record else None,
         endpoint=str(endpoint) if endpoint else None,
-        configured=peer is not None,
-        latest_handshake_at=stats.latest_handshake_at or None if stats else None,
-        receive_bytes=stats.receive_bytes if stats else 0,
-        transmit_bytes=stats.transmit_bytes if stats else 0,
+        configured=bool(peers),
+        latest_handshake_at=stats.latest_handshake_at or None,
+        receive_bytes=stats.receive_bytes,
+        transmit_bytes=stats.transmit_bytes,
         mtu_bytes=facts.observed.mtu_bytes,
         granted_by=str(host.provenance),
         record_version=record.version if record else None,
         path=_path(facts.paths.get(host.hid, NO_STATS)),
+        rotation=str(phase_of(record)),
+    )
+
+
+def _peers_of(host: Host, facts: Facts) -> list[Peer]:
+    """The host's peer on the interface, and during a rotation the one on the second interface; the one
+    with the newest handshake first."""
+    record = host.record
+    if record is None:
+        return []
+    keys = {record.public_key, record.next_public_key}
+    found = [
+        peer
+        for observed in (facts.observed, facts.second)
+        if observed is not None and observed.device is not None
+        for key, peer in ((key, observed.device.peers.get(key)) for key in keys if key)
+        if peer is not None
+    ]
+    return sorted(found, key=lambda peer: peer.stats.latest_handshake_at, reverse=True)
+
+
+def _sum(peers: Sequence[Peer]) -> PeerStats:
+    return PeerStats(
+        latest_handshake_at=peers[0].stats.latest_handshake_at if peers else 0.0,
+        receive_bytes=sum(peer.stats.receive_bytes for peer in peers),
+        transmit_bytes=sum(peer.stats.transmit_bytes for peer in peers),
     )
 
 

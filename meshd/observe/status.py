@@ -35,7 +35,8 @@ class PathStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One other host of the mesh. ``configured``: the kernel has it as a peer."""
+    """One other host of the mesh. ``configured``: the kernel has it as a peer. ``rotation``: how far its
+    key rotation is by its record: steady, moving or returning."""
 
     hid: str
     name: str
@@ -53,6 +54,7 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     granted_by: str
     record_version: int | None
     path: PathStatus
+    rotation: str = "steady"
 
 
 class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +70,20 @@ class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     interface_up: bool
     key_created_at: float | None
+
+
+class RotationStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The rotation of this host's key. ``state``: steady, moving or returning. Hosts by name: ``settled``
+    ones have followed, ``absent`` ones are not waited for. ``statement``: the signed request obeyed last."""
+
+    state: str = "steady"
+    reason: str = ""
+    started_at: float | None = None
+    settled: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    last_started_at: float | None = None
+    statement: str = ""
 
 
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,3 +166,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     counters: ReconcileCounters
     metrics_urls: tuple[str, ...] = ()
     exchange: ExchangeStatus | None = None
+    rotation: RotationStatus = RotationStatus()

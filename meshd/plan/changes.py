@@ -40,8 +40,16 @@ class CreateInterface(Change):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DestroyInterface(Change):
+    """Only ever the second interface of a key rotation, when no route of ours is left on it."""
+
+    def summary(self) -> str:
+        return f"destroy interface {self.interface}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetPrivateKey(Change):
-    """Ends the sessions with all peers: only for a new interface, never to rotate a key."""
+    """Ends the sessions with all peers: only for an interface that is new or carries nothing."""
 
     old: PublicKey | None
     new: PublicKey
@@ -73,6 +81,15 @@ class SetMtu(Change):
 class SetUp(Change):
     def summary(self) -> str:
         return f"bring {self.interface} up"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoosenReversePath(Change):
+    """During a rotation a peer's packets may come in by one interface while its route leads out by
+    the other; a strict reverse path filter (RFC 3704) would drop them."""
+
+    def summary(self) -> str:
+        return f"accept packets on {self.interface} whatever interface their way back takes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +216,9 @@ class SetRoute(Change):
     new: Route
 
     def summary(self) -> str:
+        if self.old.interface != self.new.interface:
+            moved = f"move route {self.new.destination} from {self.old.interface} to {self.new.interface}"
+            return moved + _mtu(self.new)
         return f"change route {self.new.destination}:{_mtu(self.new) or ' interface MTU'}"
 
 

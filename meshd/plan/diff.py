@@ -9,27 +9,30 @@ The order is data and has reasons:
    owner, and taking it from the giver later would take it from the receiver.
 4. New peers and changed ones, before the peers that go: a key that replaces another takes its
    prefixes over in one step, and removing the old peer then removes nothing else.
-5. New routes, when a peer stands behind them.
-6. Peers and addresses that go.
+5. New routes, when a peer stands behind them, and routes that move to the other interface of a
+   key rotation: replaced, never deleted and added.
+6. Peers and addresses that go, and last an interface that carries nothing any more.
 Stopping after any of these steps leaves a state from which the next plan converges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from meshd.mesh.desired import DesiredPeer, DesiredState
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import Device, ObservedState, PeerConfig
 from meshd.model.keys import PublicKey
-from meshd.model.network import Route, network_key
+from meshd.model.network import ForeignRoute, IPNetwork, Route, network_key
 from meshd.plan.changes import (
     AddAddress,
     AddPeer,
     AddRoute,
     Change,
     CreateInterface,
+    DestroyInterface,
+    LoosenReversePath,
     RemoveAddress,
     RemovePeer,
     RemoveRoute,
@@ -42,39 +45,78 @@ from meshd.plan.changes import (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One interface as it is and as it should be. ``desired`` None: it should not be there."""
+
+    observed: ObservedState
+    desired: DesiredState | None
+
+    def __post_init__(self) -> None:
+        wanted, seen = self.desired, self.observed.interface
+        if wanted is not None and wanted.interface != seen:
+            raise ValueError(f"observed {seen}, desired {wanted.interface}: expected the same")
+
+
 def diff_state(observed: ObservedState, desired: DesiredState) -> tuple[Change, ...]:
     """The changes that turn ``observed`` into ``desired``; empty when nothing differs."""
-    if observed.interface != desired.interface:
-        raise ValueError(f"observed {observed.interface}, desired {desired.interface}: expected the same")
+    return diff_sides((Side(observed=observed, desired=desired),))
+
+
+def diff_sides(sides: Sequence[Side]) -> tuple[Change, ...]:
+    """The changes on all of a host's interfaces together. A route has one place in the table, so what
+    one side gives up and the other one takes is moved."""
+    wanted = [(side.observed, side.desired) for side in sides if side.desired is not None]
+    gone = [side.observed for side in sides if side.desired is None and side.observed.device is not None]
+    here = {route.destination: route for side in sides for route in side.observed.routes}
+    labels = {d for _, desired in wanted for d in desired.route_labels}
+    foreign = [d for d in _foreign_routes(sides) if d not in here]
     return (
-        *_device(observed, desired),
-        *_routes_that_go(observed, desired),
-        *_peers(observed, desired),
-        *_routes_that_come(observed, desired),
-        *_peers_that_go(observed, desired),
-        *_addresses_that_go(observed, desired),
+        *(change for observed, desired in wanted for change in _device(observed, desired)),
+        *_routes_that_go(sides, labels),
+        *(change for observed, desired in wanted for change in _peers(observed, desired)),
+        *(change for observed, desired in wanted for change in _routes_that_come(
+            observed, desired, here, frozenset(foreign))),
+        *(change for observed, desired in wanted for change in _peers_that_go(observed, desired)),
+        *(change for observed, desired in wanted for change in _addresses_that_go(observed, desired)),
+        *(_destroy(observed) for observed in gone),
     )
 
 
-def find_route_conflicts(observed: ObservedState, desired: DesiredState) -> tuple[Condition, ...]:
+def find_route_conflicts(sides: Sequence[Side]) -> tuple[Condition, ...]:
     """Foreign routes that stand where one of ours belongs: reported, never touched.
 
-    One that already leads into our interface does the same work and is no conflict.
+    One that already leads into an interface of ours does the same work and is no conflict.
     """
-    found = []
-    for destination, route in observed.foreign_routes.items():
-        label = desired.route_labels.get(destination)
-        if label is not None and route.interface != desired.interface:
-            found.append(
-                Condition(
-                    code="route_conflict",
-                    severity=Severity.WARNING,
-                    subject=str(destination),
-                    text=f"route {destination} ({route.description}) is not meshd's, so traffic to "
-                    f"{label} does not go through {desired.interface}; remove it or narrow the grant",
-                )
-            )
-    return tuple(found)
+    own = {side.observed.interface for side in sides}
+    labels: dict[IPNetwork, str] = {}
+    for side in reversed(sides):
+        labels.update(side.desired.route_labels if side.desired else {})
+    return tuple(
+        Condition(
+            code="route_conflict",
+            severity=Severity.WARNING,
+            subject=str(destination),
+            text=f"route {destination} ({route.description}) is not meshd's, so traffic to "
+            f"{labels[destination]} does not go through {sides[0].observed.interface}; remove it or narrow "
+            "the grant",
+        )
+        for destination, route in _foreign_routes(sides).items()
+        if destination in labels and route.interface not in own
+    )
+
+
+def _foreign_routes(sides: Sequence[Side]) -> dict[IPNetwork, ForeignRoute]:
+    """What is foreign to every side; to each of them the routes of the others are."""
+    if len(sides) == 1:
+        return dict(sides[0].observed.foreign_routes)
+    ours = {route.destination for side in sides for route in side.observed.routes}
+    return {
+        destination: route
+        for side in sides
+        for destination, route in side.observed.foreign_routes.items()
+        if destination not in ours
+    }
 
 
 def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
@@ -84,7 +126,7 @@ def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
     if device is None or device.public_key != desired.public_key:
         yield SetPrivateKey(
             interface=name,
-            reason="the interface has no key" if device is None else "the key is not this host's",
+            reason=_key_reason(device, desired),
             old=device.public_key if device else None,
             new=desired.public_key,
             private_key=desired.private_key,
@@ -92,7 +134,7 @@ def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
     if device is None or device.listen_port != desired.listen_port:
         yield SetListenPort(
             interface=name,
-            reason="wireguard.listen_port in the settings",
+            reason="wireguard.listen_port in the settings" + (", plus one" if desired.is_second else ""),
             old=device.listen_port if device else 0,
             new=desired.listen_port,
         )
@@ -107,15 +149,19 @@ def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
         )
     if not observed.up:
         yield SetUp(interface=name, reason="the interface is down")
+    if desired.crossing and observed.strict_reverse_path:
+        yield LoosenReversePath(interface=name, reason="a key rotation moves traffic between interfaces")
 
 
-def _routes_that_go(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
-    for route in _by_destination(observed.routes - desired.routes):
-        if route.destination in desired.route_labels:
-            continue
-        yield RemoveRoute(
-            interface=desired.interface, reason="no host announces it within its grant", old=route
-        )
+def _routes_that_go(sides: Sequence[Side], labels: set[IPNetwork]) -> Iterator[Change]:
+    for side in sides:
+        kept = side.desired.routes if side.desired else frozenset()
+        for route in _by_destination(side.observed.routes - kept):
+            if route.destination not in labels:
+                yield RemoveRoute(
+                    interface=side.observed.interface, reason="no host announces it within its grant",
+                    old=route,
+                )
 
 
 def _peers(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
@@ -147,14 +193,20 @@ def _set_peer(desired: DesiredState, peer: DesiredPeer, old: PeerConfig, new: Pe
     return SetPeer(interface=desired.interface, reason=peer.reason, label=peer.label, old=old, new=new)
 
 
-def _routes_that_come(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
-    replaced = {route.destination: route for route in observed.routes - desired.routes}
+def _routes_that_come(
+    observed: ObservedState,
+    desired: DesiredState,
+    here: Mapping[IPNetwork, Route],
+    foreign: Container[IPNetwork],
+) -> Iterator[Change]:
     for route in _by_destination(desired.routes - observed.routes):
-        old = replaced.get(route.destination)
+        old = here.get(route.destination)
         reason = f"belongs to {desired.route_labels[route.destination]}"
         if old is not None:
+            if old.interface != route.interface:
+                reason = desired.moves.get(route.destination, reason)
             yield SetRoute(interface=desired.interface, reason=reason, old=old, new=route)
-        elif route.destination not in observed.foreign_routes:
+        elif route.destination not in foreign:
             yield AddRoute(interface=desired.interface, reason=reason, new=route)
 
 
@@ -178,6 +230,20 @@ def _addresses_that_go(observed: ObservedState, desired: DesiredState) -> Iterat
         if address.is_link_local:
             continue  # the kernel's own (fe80::/10); it comes and goes with the interface
         yield RemoveAddress(interface=desired.interface, reason="not granted to this host", old=address)
+
+
+def _key_reason(device: Device | None, desired: DesiredState) -> str:
+    if device is None or device.public_key is None:
+        return "the interface has no key"
+    if device.public_key in desired.retired_keys:
+        return "the key was rotated, and nothing goes over this interface any more"
+    return "the key is not this host's"
+
+
+def _destroy(observed: ObservedState) -> Change:
+    return DestroyInterface(
+        interface=observed.interface, reason="no key rotation of this host or of a peer needs it any more"
+    )
 
 
 def _configs(device: Device | None) -> dict[PublicKey, PeerConfig]:

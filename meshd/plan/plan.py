@@ -11,7 +11,7 @@ from meshd.mesh.desired import DesiredState
 from meshd.model.condition import Condition
 from meshd.model.device import ObservedState
 from meshd.plan.changes import Change
-from meshd.plan.diff import diff_state, find_route_conflicts
+from meshd.plan.diff import Side, diff_sides, find_route_conflicts
 from meshd.plan.safety import SafetyLimits, check_safety
 
 
@@ -38,12 +38,16 @@ class Plan:
         return bool(self.changes)
 
 
-def build_plan(observed: ObservedState, desired: DesiredState, limits: SafetyLimits) -> Plan:
-    """Diff, find what stands in the way, and weigh the danger."""
-    changes = diff_state(observed, desired)
+def build_plan(
+    observed: ObservedState, desired: DesiredState, limits: SafetyLimits, second: Side | None = None
+) -> Plan:
+    """Diff, find what stands in the way, and weigh the danger. ``second``: the interface that serves
+    key rotations, while there is a use for it or a rest of it."""
+    sides = (Side(observed=observed, desired=desired), *([second] if second else []))
+    changes = diff_sides(sides)
     return Plan(
         interface=desired.interface,
         changes=changes,
-        objections=check_safety(changes, observed, desired, limits),
-        conflicts=find_route_conflicts(observed, desired),
+        objections=check_safety(changes, sides, limits),
+        conflicts=find_route_conflicts(sides),
     )

@@ -6,13 +6,14 @@ nobody, or a fault in this program, does not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from meshd.mesh.desired import DesiredState
 from meshd.model.device import ObservedState
 from meshd.model.keys import PublicKey
 from meshd.plan.changes import Change, RemovePeer, SetPrivateKey
+from meshd.plan.diff import Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,37 +31,55 @@ class SafetyLimits:
     admin_keys: frozenset[PublicKey] = frozenset()
 
 
-def check_safety(
-    changes: Sequence[Change], observed: ObservedState, desired: DesiredState, limits: SafetyLimits
-) -> tuple[str, ...]:
-    """The objections to these changes, each a line for people; empty: safe to apply."""
+def check_safety(changes: Sequence[Change], sides: Sequence[Side], limits: SafetyLimits) -> tuple[str, ...]:
+    """The objections to these changes, each a line for people; empty: safe to apply.
+
+    The first of ``sides`` is the mesh's interface. What goes from the other one, which serves key
+    rotations, has a peer on the first and takes nobody away.
+    """
     if not changes:
         return ()
-    objections = []
+    main = sides[0]
+    assert main.desired is not None
+    objections = [
+        *_object_to_removals([change for change in changes if change.interface == main.desired.interface],
+                             main.observed, main.desired, limits),
+    ]
+    if limits.view_generation < limits.applied_generation:
+        objections.append(
+            f"the registry held here is older (generation {limits.view_generation}) than the one already "
+            f"applied (generation {limits.applied_generation}): its cache was lost or put back"
+        )
+    objections += [text for side in sides for text in _object_to_key(changes, side)]
+    return tuple(objections)
+
+
+def _object_to_removals(
+    changes: Sequence[Change], observed: ObservedState, desired: DesiredState, limits: SafetyLimits
+) -> Iterator[str]:
     present = observed.device.peers if observed.device else {}
     # A peer that owns no prefix carries nothing: what a replacing key, taken over before, left behind.
     removed = [change for change in changes if isinstance(change, RemovePeer) and change.old.allowed_ips]
     unexplained = [change for change in removed if change.public_key not in desired.explained]
     allowed = max(1, int(limits.max_removed_share * len(present)))
     if len(unexplained) > allowed:
-        objections.append(
+        yield (
             f"{len(unexplained)} of {len(present)} peers would be removed without a signed revoke, "
             f"at most {allowed} expected: {', '.join(change.label for change in unexplained[:5])}"
         )
     admins_leave = [change.label for change in unexplained if change.public_key in limits.admin_keys]
     if admins_leave and not any(peer.is_admin for peer in desired.peers.values()):
-        objections.append(
-            f"the last path to an administrator's host ({', '.join(admins_leave)}) would be removed"
-        )
-    if limits.view_generation < limits.applied_generation:
-        objections.append(
-            f"the registry held here is older (generation {limits.view_generation}) than the one already "
-            f"applied (generation {limits.applied_generation}): its cache was lost or put back"
-        )
+        yield f"the last path to an administrator's host ({', '.join(admins_leave)}) would be removed"
+
+
+def _object_to_key(changes: Sequence[Change], side: Side) -> Iterator[str]:
+    present = side.observed.device.peers if side.observed.device else {}
     for change in changes:
-        if isinstance(change, SetPrivateKey) and change.old is not None and present:
-            objections.append(
+        if not isinstance(change, SetPrivateKey) or change.interface != side.observed.interface:
+            continue
+        retired = side.desired.retired_keys if side.desired else frozenset()
+        if change.old is not None and change.old not in retired and present:
+            yield (
                 f"the key of {change.interface} would be replaced in place ({change.old} by {change.new}), "
                 f"which ends the sessions with all {len(present)} peers"
             )
-    return tuple(objections)

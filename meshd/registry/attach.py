@@ -12,6 +12,7 @@ from meshd.model.keys import PublicKey
 from meshd.model.network import contained_in_any, network_key
 from meshd.registry.record import CheckedRecord
 from meshd.registry.reducer import MemberReduction
+from meshd.registry.rotation import RotationRequest
 
 NETWORK_NOT_GRANTED: Final = "network_not_granted"
 WIREGUARD_KEY_CONFLICT: Final = "wireguard_key_conflict"
@@ -22,6 +23,7 @@ GRANT_EXPIRED: Final = "grant_expired"
 class _Attached:
     base: Host
     record: CheckedRecord | None
+    rotation: RotationRequest | None
     host: Host
     conditions: tuple[Condition, ...]
 
@@ -41,10 +43,11 @@ def attach_records(
     more_conditions: Iterable[Condition] = (),
     memory: Attachments | None = None,
 ) -> Membership:
-    """Give each placed host its record; ``records`` are verified under the effective grants.
+    """Give each placed host its record, and the newest request to rotate its key that is due.
 
-    ``now`` (unix seconds) decides on expired grants alone. They keep their ranges, so that a
-    grant renewed late finds them free.
+    ``records`` are verified under the effective grants. ``now`` (unix seconds) decides on expired
+    grants and on requests alone. Expired grants keep their ranges, so that one renewed late finds
+    them free.
     """
     memory = memory if memory is not None else Attachments()
     hosts: dict[str, Host] = {}
@@ -53,6 +56,8 @@ def attach_records(
     conditions = list(reduction.conditions)
     owners: dict[PublicKey, Host] = {}
     attached: dict[str, _Attached] = {}
+    rotations = reduction.rotations
+    common = rotations.due_to_all(now)
     for hid, base in reduction.placed.items():
         if base.expires_at is not None and now >= base.expires_at:
             unplaced[hid] = f"its grant ended at {base.expires_at}"
@@ -61,13 +66,18 @@ def attach_records(
             continue
         record = records.get(hid)
         if record is not None:
-            owner = owners.setdefault(record.keys.public_key, base)
+            owner = _claim(owners, record, base)
             if owner is not base:
                 conditions.append(_key_conflict(base, owner))
                 record = None
+        rotation = rotations.due(hid, now) if hid in rotations.by_hid else common
         known = memory.by_hid.get(hid)
-        if known is None or known.base is not base or known.record is not record:
-            known = _attach(base, record)
+        if (
+            known is None or known.base is not base or known.record is not record
+            # Requests are values that each reduction makes anew.
+            or (known.rotation is not rotation and known.rotation != rotation)
+        ):
+            known = _attach(base, record, rotation)
         attached[hid] = known
         hosts[hid] = known.host
         conditions.extend(known.conditions)
@@ -92,17 +102,20 @@ def attach_records(
     )
 
 
-def _attach(base: Host, record: CheckedRecord | None) -> _Attached:
+def _attach(base: Host, record: CheckedRecord | None, rotation: RotationRequest | None) -> _Attached:
+    asked = base
+    if rotation is not None:
+        asked = replace(base, rotate_not_before=rotation.not_before, rotation=rotation.provenance)
     if record is None:
-        return _Attached(base=base, record=None, host=base, conditions=())
+        return _Attached(base=base, record=None, rotation=rotation, host=asked, conditions=())
     announced = record.keys.announced
     networks = frozenset(
         network for network in announced if contained_in_any(network, base.granted_networks)
     )
-    host = replace(base, networks=networks, record=record.keys)
+    host = replace(asked, networks=networks, record=record.keys)
     excess = sorted(announced - networks, key=network_key)
     if not excess:
-        return _Attached(base=base, record=record, host=host, conditions=())
+        return _Attached(base=base, record=record, rotation=rotation, host=host, conditions=())
     condition = Condition(
         code=NETWORK_NOT_GRANTED,
         severity=Severity.WARNING,
@@ -110,7 +123,17 @@ def _attach(base: Host, record: CheckedRecord | None) -> _Attached:
         text=f"{base.name} announces {', '.join(map(str, excess))} without a grant: not routed; "
         "grant it, or take it out of that host's settings",
     )
-    return _Attached(base=base, record=record, host=host, conditions=(condition,))
+    return _Attached(base=base, record=record, rotation=rotation, host=host, conditions=(condition,))
+
+
+def _claim(owners: dict[PublicKey, Host], record: CheckedRecord, base: Host) -> Host:
+    """Take both keys of the record for ``base``, unless an earlier host has one of them: then that host."""
+    keys = {record.keys.public_key, record.keys.next_public_key or record.keys.public_key}
+    for key in keys:
+        if (owner := owners.get(key)) is not None:
+            return owner
+    owners.update(dict.fromkeys(keys, base))
+    return base
 
 
 def _key_conflict(base: Host, owner: Host) -> Condition:

@@ -9,7 +9,6 @@ Over 400 lines: one handle on one state; every rule that can be judged apart has
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
@@ -401,7 +400,8 @@ def _trim(waiting: dict[str, Any], limit: int) -> None:
 
 
 def _validity(reduction: MemberReduction, now: float) -> tuple[float, float]:
-    """The span around ``now`` in which no grant starts or ends by its expiry."""
+    """The span around ``now`` in which no grant ends and no request to rotate a key comes due."""
     ends = [host.expires_at for host in reduction.placed.values() if host.expires_at is not None]
-    first = max((end for end in ends if end <= now), default=-math.inf)
-    return first, min((end for end in ends if end > now), default=math.inf)
+    first, last = reduction.rotations.validity(now)
+    first = max((first, *(end for end in ends if end <= now)))
+    return first, min((last, *(end for end in ends if end > now)))

@@ -17,6 +17,7 @@ from meshd.registry.allocation import derive_link_address
 from meshd.registry.logs import AdminLog, build_logs
 from meshd.registry.ranges import RangeTable, address_span, is_within, render_span
 from meshd.registry.root import RootChain, TrustedRoot
+from meshd.registry.rotation import Rotations, build_rotations
 from meshd.registry.statement import Endorse, Grant, GrantRanges, LogEntry, RawBody, Revoke
 
 REGISTRY_FORK: Final = "registry_fork"
@@ -55,7 +56,8 @@ class MemberReduction:
 
     ``effective`` holds every host that is granted and not revoked; ``waiting`` holds newer grants that
     wait for endorsement. ``used_addresses``: every address that a counted or waiting grant names or
-    named.
+    named. ``rotations``: the requests for new WireGuard keys, which hosts get with their records, as
+    the clock decides on them too.
     """
 
     chain: RootChain
@@ -71,6 +73,7 @@ class MemberReduction:
     forks: int
     gaps: int
     newest_signed_at: int
+    rotations: Rotations
     used_addresses: frozenset[IPAddress] = field(repr=False)
 
 
@@ -113,6 +116,9 @@ def reduce_members(
         forks=sum(1 for log in logs.values() if log.forked_at is not None),
         gaps=sum(1 for log in logs.values() if log.missing is not None),
         newest_signed_at=max((entry.statement.at for entry in counted), default=chain.root.created_at),
+        # Like a revoke it needs no endorsement: it gives nobody anything, and a key that may have
+        # leaked must not wait for a second administrator.
+        rotations=build_rotations(counted),
         used_addresses=frozenset(used),
     )
 

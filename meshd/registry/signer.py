@@ -34,6 +34,7 @@ from meshd.registry.statement import (
     Grant,
     GrantRanges,
     Revoke,
+    Rotate,
     Statement,
     check_body,
     encode_statement,
@@ -43,6 +44,8 @@ MESH_ID_BYTES: Final = 16
 DEFAULT_MAX_HOSTS: Final = 1000
 MAX_SEEN: Final = 8
 """How many other logs one statement vouches for: what is left out comes with the next one."""
+MAX_ROTATE_HIDS: Final = 20
+"""Of one statement, so that it fits an envelope whatever else it names. More take several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +188,20 @@ class LogSigner:
         if all(entry.hash != statement_hash for entry in self._ledger.entries()):
             raise RegistryError(f"statement {statement_hash[:80]!r}: not held, so it cannot be endorsed")
         return self.append(Endorse(hash=statement_hash), now=now)
+
+    def rotate(self, hids: Sequence[str], not_before: int, *, now: float) -> tuple[str, bytes]:
+        """Sign the request for new WireGuard keys in place of those from before ``not_before``.
+
+        ``hids``: at most MAX_ROTATE_HIDS, none: all hosts. Times in unix seconds. RegistryError for a
+        host that is not granted: nobody would ever answer.
+        """
+        reduction = self._checked_reduction()
+        if len(hids) > MAX_ROTATE_HIDS:
+            raise RegistryError(f"rotate: {len(hids)} hosts seen, at most {MAX_ROTATE_HIDS} in one statement")
+        for hid in hids:
+            if hid not in reduction.effective:
+                raise RegistryError(f"host {hid}: not granted by any statement held")
+        return self.append(Rotate(hids=tuple(hids), not_before=not_before), now=now)
 
     def append(self, body: Body, *, now: float) -> tuple[str, bytes]:
         """Sign any other body after the checks on its form; RegistryError says what is wrong."""

@@ -13,7 +13,7 @@ from arena import ADMIN, OTHER, RECOVERY, create_mesh
 
 from meshd.errors import RegistryError, TrustStateError
 from meshd.registry.cache import RegistryCache
-from meshd.registry.canonical import decode_base64, encode_base64
+from meshd.registry.canonical import MAX_INTEGER, decode_base64, encode_base64
 from meshd.registry.envelope import (
     MAX_ENVELOPE_BYTES,
     MAX_ROOT_BYTES,
@@ -26,7 +26,7 @@ from meshd.registry.ledger import MAX_PENDING_BODIES, MAX_PENDING_OBJECTS, Ledge
 from meshd.registry.root import RootChain, parse_root_payload, root_objects
 from meshd.registry.segment import parse_segment, render_segment
 from meshd.registry.shelf import MAX_IDENTITIES_PER_HOST
-from meshd.registry.signer import build_root_key
+from meshd.registry.signer import LogSigner, build_root_key
 from meshd.registry.statement import Grant
 from meshd.registry.sync import THOROUGH_EVERY_POLLS, PollMemory, poll
 from meshd.store.memory import MemoryStore
@@ -324,3 +324,15 @@ def test_signature_that_names_another_key(ledger: Ledger) -> None:
     assert outcome(ledger, (key, render_envelope(renamed))) == "refused"
     assert json.loads(render_envelope(renamed))["signatures"][0]["keyid"] == ADMIN.kid
     assert key == log_key(ADMIN.kid, 1, fm.hash_of((key, body)))
+
+
+def test_rotation_of_the_end_of_time(ledger: Ledger) -> None:
+    """Taken at its word it would ask for a new key for ever, or hide every request that is meant."""
+    fm.grant(ledger, ADMIN, "tesla")
+    thief, honest = LogSigner(ledger, OTHER), LogSigner(ledger, ADMIN)
+    thief.rotate([], MAX_INTEGER, now=fm.NOW)
+    assert ledger.membership(fm.NOW).hosts[TESLA.kid].rotate_not_before == 0
+    for later in (0, 60):
+        honest.rotate([TESLA.kid], int(fm.NOW) + later, now=fm.NOW)
+        assert ledger.membership(fm.NOW + later).hosts[TESLA.kid].rotate_not_before == fm.NOW + later
+    assert ledger.membership(fm.NOW + 10**9).hosts[TESLA.kid].rotate_not_before == fm.NOW + 60

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .shapes import Host, Link, Stack
+    from .shapes import Host, Jail, Link, Stack
 
 NOT_IMITATED = 99
 
@@ -49,8 +49,25 @@ class Call:
 
 
 def stack_of(host: Host, jail: str) -> Stack:
-    """The network stack that a process in this jail sees; only VNET jails have one of their own."""
-    return host["stacks"].get(jail) or host["stacks"][""]
+    """The network stack that a process in this jail sees: only VNET jails have one of their own, the
+    others use that of the jail around them."""
+    while jail not in host["stacks"]:
+        jail = jail.rpartition(".")[0]
+    return host["stacks"][jail]
+
+
+def full_name(jail: str, child: str) -> str:
+    """`web` as the host names it when seen from inside `h1`: h1.web."""
+    return f"{jail}.{child}" if jail else child
+
+
+def find_jail(host: Host, inside: str, name: str) -> Jail | None:
+    """By jid or by name, as somebody inside a jail knows it: only the jails below are there."""
+    for one in host["jails"]:
+        below = not inside or one["name"].startswith(f"{inside}.")
+        if below and (one["name"] == full_name(inside, name) or str(one["jid"]) == name):
+            return one
+    return None
 
 
 def find_link(stack: Stack, name: str) -> Link | None:
@@ -62,8 +79,7 @@ def find_link(stack: Stack, name: str) -> Link | None:
 
 def set_jail(host: Host, call: Call, name: str, error: str) -> None:
     """-j JAIL of ifconfig, route and netstat, by name or jid."""
-    for jail in host["jails"]:
-        if name in (jail["name"], str(jail["jid"])):
-            call.jail = jail["name"]
-            return
-    raise Exit(1, error)
+    jail = find_jail(host, call.jail, name)
+    if jail is None:
+        raise Exit(1, error)
+    call.jail = jail["name"]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from . import links
 from .addresses import WIDTHS, mask, packed, text_of
-from .call import Call, Exit, find_link, set_jail, stack_of
+from .call import Call, Exit, find_jail, find_link, set_jail, stack_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .shapes import Address, Family, Host, Link
+    from .shapes import Address, Family, Host, Link, Stack
 
-KINDS = ("wg", "lo", "epair")
+KINDS = ("wg", "lo", "epair", "bridge")
 FLAGS = (
     ("UP", 0x1), ("BROADCAST", 0x2), ("LOOPBACK", 0x8), ("RUNNING", 0x40), ("NOARP", 0x80),
     ("SIMPLEX", 0x800), ("MULTICAST", 0x8000), ("LOWER_UP", 0x1000000),
@@ -21,7 +21,14 @@ OPTIONS = {
     "wg": "80000<LINKSTATE>",
     "lo": "680003<RXCSUM,TXCSUM,LINKSTATE,RXCSUM_IPV6,TXCSUM_IPV6>",
     "epair": "60001b<RXCSUM,TXCSUM,VLAN_MTU,VLAN_HWTAGGING,RXCSUM_IPV6,TXCSUM_IPV6>",
+    "bridge": "10<VLAN_HWTAGGING>",
 }
+BRIDGE = (
+    "id 00:00:00:00:00:00 priority 32768 hellotime 2 fwddelay 15",
+    "maxage 20 holdcnt 6 proto rstp maxaddr 2000 timeout 1200",
+    "root id 00:00:00:00:00:00 priority 32768 ifcost 0 port 0",
+    "bridge flags=0<>",
+)
 
 
 def run(host: Host, call: Call) -> int:
@@ -33,7 +40,7 @@ def run(host: Host, call: Call) -> int:
         words = words[1:]
     if words in ([], ["-a"]):
         for link in stack_of(host, call.jail)["links"]:
-            show(call, link)
+            show(call, link, stack_of(host, call.jail))
         return 0
     if words[0] in ("-l", "-g"):
         return names(host, call, words)
@@ -41,7 +48,7 @@ def run(host: Host, call: Call) -> int:
         return create(host, call, words)
     link = links.need_link(host, call, words[0])
     if len(words) == 1:
-        show(call, link)
+        show(call, link, stack_of(host, call.jail))
     return change(host, call, link, words[1:])
 
 
@@ -63,13 +70,15 @@ def create(host: Host, call: Call, words: list[str]) -> int:
     named = len(words) == 4 and words[2] == "name"
     if kind not in KINDS or not (named or len(words) == 2):
         raise call.not_imitated()
-    units = [link["unit"] for link in stack["links"] if link["kind"] == kind]
+    # The ends of a pair move between stacks, so its numbers are the whole system's.
+    stacks = host["stacks"].values() if kind == "epair" else [stack]
+    units = [link["unit"] for one in stacks for link in one["links"] if link["kind"] == kind]
     unit = next(n for n in range(1000) if n not in units) if number == "" else int(number)
     if unit in units or find_link(stack, words[0]) is not None:
         raise Exit(1, f"ifconfig: interface {words[0]} already exists")
     if not call.privileged:
         raise Exit(1, f"ifconfig: SIOCIFCREATE2 ({words[0]}): Operation not permitted")
-    if kind == "wg" and not loaded(host, call):
+    if kind in ("wg", "epair", "bridge") and not loaded(host, call, f"if_{kind}"):
         raise Exit(1, f"ifconfig: SIOCIFCREATE2 ({words[0]}): Invalid argument")
     taken = named and find_link(stack, words[3]) is not None
     made = links.new_link(host, stack, kind, unit, f"{kind}{unit}a" if kind == "epair" else f"{kind}{unit}")
@@ -77,7 +86,7 @@ def create(host: Host, call: Call, words: list[str]) -> int:
         links.new_link(host, stack, kind, unit, f"epair{unit}b")
     if named and not taken:
         made["name"] = words[3]
-    if number == "" or named:
+    if number == "" or named or made["name"] != words[0]:
         call.say(made["name"])
     if taken:
         raise Exit(1, "ifconfig: ioctl SIOCSIFNAME (set name): File exists")
@@ -89,13 +98,13 @@ def split_name(name: str) -> tuple[str, str]:
     return kind, name[len(kind):]
 
 
-def loaded(host: Host, call: Call) -> bool:
-    """ifconfig loads if_wg itself, but not from inside a jail."""
-    if "if_wg" in host["modules"]:
+def loaded(host: Host, call: Call, module: str) -> bool:
+    """ifconfig loads the module itself, but not from inside a jail."""
+    if module in host["modules"]:
         return True
-    if "if_wg" in host["missing_modules"] or call.jail:
+    if module in host["missing_modules"] or call.jail:
         return False
-    host["modules"].append("if_wg")
+    host["modules"].append(module)
     return True
 
 
@@ -243,30 +252,40 @@ def set_tunnel_fib(host: Host, call: Call, link: Link, text: str) -> None:
 def into_jail(host: Host, call: Call, link: Link, name: str) -> None:
     """The interface moves into the jail's own stack and leaves addresses and routes behind."""
     need_root(call, "ioctl (SIOCSIFVNET)")
-    if name not in host["stacks"]:
+    jail = find_jail(host, call.jail, name)
+    if jail is None or jail["name"] not in host["stacks"]:
         raise call.not_imitated()
-    links.destroy(stack_of(host, call.jail), link)
-    link["addresses"] = []
-    host["stacks"][name]["links"].append(link)
+    links.move(stack_of(host, call.jail), host["stacks"][jail["name"]], link)
+
+
+def add_member(host: Host, call: Call, link: Link, name: str) -> None:
+    """15 takes no member that has addresses (net.link.bridge.member_ifaddrs)."""
+    need_root(call, f"BRDGADD {name}")
+    member = find_link(stack_of(host, call.jail), name)
+    if link["kind"] != "bridge" or member is None or member["addresses"] or name in link["members"]:
+        raise call.not_imitated()
+    link["members"].append(name)
 
 
 ONE_WORD: dict[str, Callable[[Host, Call, Link], None]] = {"destroy": destroy, "up": up, "down": down}
 TWO_WORDS: dict[str, Callable[[Host, Call, Link, str], None]] = {
     "name": rename, "description": describe, "descr": describe, "group": join, "-group": leave,
-    "mtu": set_mtu, "fib": set_fib, "tunnelfib": set_tunnel_fib, "vnet": into_jail,
+    "mtu": set_mtu, "fib": set_fib, "tunnelfib": set_tunnel_fib, "vnet": into_jail, "addm": add_member,
 }
 
 
-def show(call: Call, link: Link) -> None:
+def show(call: Call, link: Link, stack: Stack) -> None:
     names = [name for name, _ in FLAGS if name in flag_names(link)]
     value = sum(bit for name, bit in FLAGS if name in names)
     call.say(f"{link['name']}: flags={value:x}<{','.join(names)}> metric 0 mtu {link['mtu']}")
     if link["description"]:
         call.say(f"\tdescription: {link['description']}")
     call.say(f"\toptions={OPTIONS[link['kind']]}")
-    if link["kind"] == "epair":
+    if link["kind"] in ("epair", "bridge"):
         call.say(f"\tether 58:9c:fc:10:{link['index']:02x}:{link['unit']:02x}")
     call.lines += [f"\t{address_line(link, one)}" for one in sorted(link["addresses"], key=family_first)]
+    if link["kind"] == "bridge":
+        show_members(call, link, stack)
     call.say(f"\tgroups: {' '.join(link['groups'])}")
     if link["fib"]:
         call.say(f"\tfib: {link['fib']}")
@@ -275,6 +294,15 @@ def show(call: Call, link: Link) -> None:
     if link["kind"] == "epair":
         call.lines += ["\tmedia: Ethernet 10Gbase-T (10Gbase-T <full-duplex>)", "\tstatus: active"]
     call.say(f"\tnd6 options={link['nd6']}")
+
+
+def show_members(call: Call, link: Link, stack: Stack) -> None:
+    call.lines += [f"\t{line}" for line in BRIDGE]
+    for name in link["members"]:
+        member = find_link(stack, name)
+        assert member is not None
+        call.say(f"\tmember: {name} flags=143<LEARNING,DISCOVER,AUTOEDGE,AUTOPTP>")
+        call.say(f"\t        port {member['index']} priority 128 path cost 2000 vlan protocol 802.1q")
 
 
 def flag_names(link: Link) -> set[str]:
@@ -302,6 +330,6 @@ def broadcast(address: Address) -> str:
 def address_line(link: Link, address: Address) -> str:
     if address["family"] == "inet":
         line = f"inet {address['address']} netmask 0x{mask('inet', address['length']).hex()}"
-        return f"{line} broadcast {broadcast(address)}" if link["kind"] == "epair" else line
+        return f"{line} broadcast {broadcast(address)}" if link["kind"] in ("epair", "bridge") else line
     zone = f" scopeid 0x{link['index']:x}" if "%" in address["address"] else ""
     return f"inet6 {address['address']} prefixlen {address['length']}{zone}"

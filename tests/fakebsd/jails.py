@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 
 from .addresses import WIDTHS, family_of
-from .call import Call, Exit, find_link
-from .links import add_address, new_stack
+from .call import Call, Exit, find_jail, find_link, full_name, stack_of
+from .links import add_address, move, new_stack
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .shapes import Address, Host, Jail
+    from .shapes import Address, Host, Jail, Stack
 
 
 def run(host: Host, call: Call) -> int:
@@ -25,7 +24,7 @@ def jls(host: Host, call: Call) -> int:
         words = words[1:] if "=" in words[0] else words[2:]
     flags = [word for word in words if word.startswith("-")]
     names = [word for word in words if not word.startswith("-")]
-    jails = host["jails"] if not call.jail else []
+    jails = [seen_from(call.jail, one) for one in host["jails"] if is_below(call.jail, one)]
     if as_json and names and not flags:
         say_json(call, [parameters(one, names) for one in jails])
     elif as_json and flags == ["-v"] and not names:
@@ -37,6 +36,15 @@ def jls(host: Host, call: Call) -> int:
     else:
         raise call.not_imitated()
     return 0
+
+
+def is_below(inside: str, one: Jail) -> bool:
+    return not inside or one["name"].startswith(f"{inside}.")
+
+
+def seen_from(inside: str, one: Jail) -> Jail:
+    """Inside a jail the names of those within it begin below it (seen)."""
+    return {**one, "name": one["name"].removeprefix(f"{inside}.")}
 
 
 def say_table(call: Call, jails: list[Jail]) -> None:
@@ -103,7 +111,7 @@ def plain(value: str | list[str]) -> str:
 
 def jail(host: Host, call: Call) -> int:
     if call.args[:1] == ["-r"] and len(call.args) == 2:
-        return remove(host, call.args[1])
+        return remove(host, call, call.args[1])
     if call.args[:1] == ["-c"]:
         return create(host, call)
     raise call.not_imitated()
@@ -113,32 +121,44 @@ def create(host: Host, call: Call) -> int:
     settings = dict(word.partition("=")[::2] for word in call.args[1:])
     vnet = "vnet" in settings
     one: Jail = {
-        "jid": host["next_jid"], "name": settings["name"], "path": settings.get("path", "/"),
+        "jid": host["next_jid"], "name": full_name(call.jail, settings["name"]),
+        "path": settings.get("path", "/"),
         "hostname": settings.get("host.hostname", ""), "vnet": "new" if vnet else "inherit",
         "ip4": "inherit" if vnet else settings.get("ip4", "disable"),
         "ip4_addresses": bare(settings.get("ip4.addr", "")),
         "ip6_addresses": bare(settings.get("ip6.addr", "")),
-        "cpuset": host["next_jid"] + 2,
+        "cpuset": host["next_jid"] + 2, "children_max": int(settings.get("children.max", "0")),
     }
     if any(other["name"] == one["name"] for other in host["jails"]):
-        raise Exit(1, f"jail: jail \"{one['name']}\" already exists")
+        raise Exit(1, f"jail: jail \"{settings['name']}\" already exists")
+    if any(len(children(host, above)) >= above["children_max"] for above in around(host, call.jail)):
+        raise Exit(1, "jail: prison limit exceeded")
     host["next_jid"] += 1
     host["jails"].append(one)
     if vnet:
         new_stack(host, one["name"])
     for part in (settings.get("ip4.addr", "") + "," + settings.get("ip6.addr", "")).split(","):
-        assign(host, part)
+        assign(stack_of(host, call.jail), part)
     return 0
 
 
-def assign(host: Host, part: str) -> None:
+def around(host: Host, inside: str) -> list[Jail]:
+    """The jail of this name and those that it is in."""
+    return [one for one in host["jails"] if inside and f"{inside}.".startswith(f"{one['name']}.")]
+
+
+def children(host: Host, above: Jail) -> list[Jail]:
+    return [one for one in host["jails"] if is_below(above["name"], one)]
+
+
+def assign(stack: Stack, part: str) -> None:
     """`bastille0|10.17.1.10`: the address is put on the host's interface, unless it is there."""
     name, bar, text = part.partition("|")
-    link = find_link(host["stacks"][""], name)
+    link = find_link(stack, name)
     if bar and link is not None and all(one["address"] != text for one in link["addresses"]):
         family = family_of(text)
         address: Address = {"family": family, "address": text, "length": WIDTHS[family], "fib": 0}
-        add_address(host["stacks"][""], link, address)
+        add_address(stack, link, address)
 
 
 def bare(text: str) -> list[str]:
@@ -146,21 +166,26 @@ def bare(text: str) -> list[str]:
     return [part.rpartition("|")[2] for part in text.split(",") if part]
 
 
-def remove(host: Host, name: str) -> int:
-    """A VNET jail's own stack dies with it."""
-    for one in host["jails"]:
-        if name in (one["name"], str(one["jid"])):
-            host["jails"].remove(one)
-            host["stacks"].pop(one["name"], None)
-            return 0
-    raise Exit(1, f"jail: \"{name}\" not found")
+def remove(host: Host, call: Call, name: str) -> int:
+    """The jails within die with it, a VNET jail's stack too; its ends of pairs go back to the host."""
+    one = find_jail(host, call.jail, name)
+    if one is None:
+        raise Exit(1, f"jail: \"{name}\" not found")
+    for dead in [*children(host, one), one]:
+        host["jails"].remove(dead)
+        stack = host["stacks"].pop(dead["name"], None)
+        if stack is not None:
+            for end in [link for link in stack["links"] if link["kind"] == "epair"]:
+                move(stack, host["stacks"][""], end)
+    return 0
 
 
 def jexec(host: Host, call: Call) -> int:
     """The command runs once more through its own executable, inside the jail's stack."""
     words = [word for word in call.args if word != "-l"]
-    if not any(words[0] in (one["name"], str(one["jid"])) for one in host["jails"]):
+    one = find_jail(host, call.jail, words[0])
+    if one is None:
         raise Exit(1, f"jexec: jail \"{words[0]}\" not found")
-    call.follow_up = [os.path.basename(words[1]), *words[2:]]  # noqa: PTH119
-    call.jail = next(one["name"] for one in host["jails"] if words[0] in (one["name"], str(one["jid"])))
+    call.follow_up = words[1:]
+    call.jail = one["name"]
     return 0

@@ -15,6 +15,7 @@ ND6 = {
     "wg": "109<PERFORMNUD,IFDISABLED,NO_DAD>",
     "lo": "21<PERFORMNUD,AUTO_LINKLOCAL>",
     "epair": "29<PERFORMNUD,IFDISABLED,AUTO_LINKLOCAL>",
+    "bridge": "9<PERFORMNUD,IFDISABLED>",
 }
 ND6_WITH_ADDRESS = "101<PERFORMNUD,NO_DAD>"
 
@@ -32,7 +33,7 @@ def new_link(host: Host, stack: Stack, kind: str, unit: int, name: str) -> Link:
         "groups": [kind], "mtu": {"wg": WG_MTU_BYTES, "lo": 16384}.get(kind, 1500), "addresses": [],
         "fib": 0, "tunnel_fib": 0,
         "nd6": ND6[kind],
-        "inet_routes_gone": False,
+        "inet_routes_gone": False, "members": [],
         "device": {"private_key": "", "listen_port": 0, "fwmark": 0, "peers": []} if wireguard else None,
     }
     stack["links"].append(link)
@@ -40,7 +41,7 @@ def new_link(host: Host, stack: Stack, kind: str, unit: int, name: str) -> Link:
 
 
 def new_stack(host: Host, jail: str) -> Stack:
-    stack: Stack = {"links": [], "routes": []}
+    stack: Stack = {"links": [], "routes": [], "sysctls": {}}
     host["stacks"][jail] = stack
     new_link(host, stack, "lo", 0, "lo0")
     return stack
@@ -56,18 +57,29 @@ def add_loopback_addresses(link: Link) -> None:
 
 
 def destroy(stack: Stack, link: Link) -> None:
-    """A destroyed interface takes its routes along (seen)."""
+    """A destroyed interface takes its routes along (seen), and leaves its bridge."""
     stack["links"].remove(link)
+    for bridge in stack["links"]:
+        bridge["members"] = [name for name in bridge["members"] if name != link["name"]]
     stack["routes"] = [route for route in stack["routes"] if route["link"] != link["name"]]
 
 
+def move(source: Stack, target: Stack, link: Link) -> None:
+    """Into another stack: up no more, addresses and routes are left behind (seen)."""
+    destroy(source, link)
+    link["addresses"] = []
+    link["up"] = False
+    target["links"].append(link)
+
+
 def taken_ports(host: Host, besides: Link) -> list[int]:
-    """UDP ports of other running WireGuard interfaces and of other programs."""
-    ports = list(host["taken_ports"])
-    for stack in host["stacks"].values():
-        for link in stack["links"]:
-            if link["device"] is not None and link["running"] and link is not besides:
-                ports.append(link["device"]["listen_port"])
+    """UDP ports of other running WireGuard interfaces in the same stack; on the host, of other programs."""
+    stacks = host["stacks"].items()
+    name = next(jail for jail, stack in stacks if any(besides is one for one in stack["links"]))
+    ports = [] if name else list(host["taken_ports"])
+    for link in host["stacks"][name]["links"]:
+        if link["device"] is not None and link["running"] and link is not besides:
+            ports.append(link["device"]["listen_port"])
     return ports
 
 
@@ -132,6 +144,8 @@ def refuse_other_length(old: Address, new: Address) -> None:
 def wake_loopback(link: Link) -> None:
     """A loopback's first address brings it up, and an IPv6 link-local address with it (seen)."""
     link["up"] = link["running"] = link["lower_up"] = True
+    if link["unit"] == 0:
+        link["addresses"].append({"family": "inet6", "address": "::1", "length": 128, "fib": 0})
     local: Address = {"family": "inet6", "address": f"fe80::1%{link['name']}", "length": 64, "fib": 0}
     link["addresses"].append(local)
 

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from .shapes import Failure, Host
 
 STDIN_COMMANDS = ("addconf", "setconf", "syncconf", "pubkey")
+STDIN_PATH = "/dev/stdin"
 
 
 def main(tool: str, directory: str) -> None:
     args = sys.argv[1:]
-    stdin = sys.stdin.read() if tool == "wg" and args and args[0] in STDIN_COMMANDS else ""
+    reads = tool == "wg" and args and (args[0] in STDIN_COMMANDS or STDIN_PATH in args)
+    stdin = sys.stdin.read() if reads else ""
     call = Call(tool, args, os.environ, stdin)
     log(directory, call)
     code = answer(directory, call)
@@ -28,9 +30,21 @@ def main(tool: str, directory: str) -> None:
     sys.stderr.write("".join(f"{line}\n" for line in call.errors))
     sys.stderr.flush()
     if call.follow_up:
-        name = call.follow_up[0]
-        os.execve(f"{directory}/bin/{name}", call.follow_up, {**os.environ, "FAKEBSD_JAIL": call.jail})
+        enter(directory, call)
     os._exit(code)
+
+
+def enter(directory: str, call: Call) -> None:
+    """Become the program: an imitated tool in the jail's stack, or whatever else the system has."""
+    environment = {**os.environ, "FAKEBSD_JAIL": call.jail}
+    tool = f"{directory}/bin/{call.follow_up[0].rpartition('/')[2]}"
+    try:
+        if os.access(tool, os.X_OK):
+            os.execve(tool, call.follow_up, environment)
+        os.execvpe(call.follow_up[0], call.follow_up, environment)
+    except OSError as error:
+        sys.stderr.write(f"jexec: execvp: {call.follow_up[0]}: {error.strerror}\n")
+        os._exit(1)
 
 
 def log(directory: str, call: Call) -> None:

@@ -48,6 +48,7 @@ class Link(TypedDict):
     tunnel_fib: int
     nd6: str
     inet_routes_gone: bool  # taken away by `down`, back with `up`
+    members: list[str]  # of a bridge
     device: Device | None
 
 
@@ -66,6 +67,7 @@ class Route(TypedDict):
 class Stack(TypedDict):
     links: list[Link]
     routes: list[Route]
+    sysctls: dict[str, str]  # of a VNET jail: what differs from the host's
 
 
 class Jail(TypedDict):
@@ -78,6 +80,7 @@ class Jail(TypedDict):
     ip4_addresses: list[str]
     ip6_addresses: list[str]
     cpuset: int
+    children_max: int
 
 
 class Failure(TypedDict):

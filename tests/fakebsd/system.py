@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from .call import Call, Exit
+from .call import Call, Exit, stack_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .shapes import Host
 
-LOADABLE = ("if_wg", "pf")
+LOADABLE = ("if_wg", "if_epair", "if_bridge", "pf")
+OF_A_STACK = ("net.inet.", "net.inet6.")
 
 
 def run(host: Host, call: Call) -> int:
@@ -23,23 +24,30 @@ def sysctl(host: Host, call: Call) -> int:
         if word.startswith("-"):
             if word not in ("-n", "-q"):
                 raise call.not_imitated()
-        elif name not in host["sysctls"]:
+        elif name not in known(host, call):
             code = 1
             if "-q" not in call.args:
                 call.warn(f"sysctl: unknown oid '{name}'")
         elif assigned:
             code = max(code, assign(host, call, name, value))
         else:
-            call.say(host["sysctls"][name] if bare else f"{name}: {host['sysctls'][name]}")
+            value = known(host, call)[name]
+            call.say(value if bare else f"{name}: {value}")
     return code
 
 
+def known(host: Host, call: Call) -> dict[str, str]:
+    return {**host["sysctls"], **stack_of(host, call.jail)["sysctls"]}
+
+
 def assign(host: Host, call: Call, name: str, value: str) -> int:
+    """A VNET jail has the network's variables for itself."""
     if not call.privileged:
         call.warn(f"sysctl: {name}={value}: Operation not permitted")
         return 1
-    call.say(f"{name}: {host['sysctls'][name]} -> {value}")
-    host["sysctls"][name] = value
+    own = call.jail and name.startswith(OF_A_STACK)
+    call.say(f"{name}: {known(host, call)[name]} -> {value}")
+    (stack_of(host, call.jail)["sysctls"] if own else host["sysctls"])[name] = value
     return 0
 
 

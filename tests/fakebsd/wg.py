@@ -38,8 +38,7 @@ def run(host: Host, call: Call) -> int:
 
 def file_text(path: str) -> str:
     try:
-        with open(path) as file:  # noqa: PTH123
-            return file.read()
+        return wgconf.file_text(path)
     except FileNotFoundError as error:
         raise Exit(1, "fopen: No such file or directory") from error
 
@@ -143,17 +142,17 @@ def set_order(host: Host, call: Call, words: list[str]) -> DeviceChange:
         elif change["peers"]:
             set_peer(host, call, change["peers"][-1], word, value)
         else:
-            set_device(change, word, value)
+            set_device(call, change, word, value)
     return change
 
 
-def set_device(change: DeviceChange, word: str, value: str) -> None:
+def set_device(call: Call, change: DeviceChange, word: str, value: str) -> None:
     if word == "listen-port":
         change["listen_port"] = wgconf.port(value)
     elif word == "fwmark":
         change["fwmark"] = wgconf.fwmark(value)
     elif word == "private-key":
-        change["private_key"] = wgconf.key_file(value)
+        change["private_key"] = wgconf.key_file(call, value)
     else:
         raise Exit(1, f"Invalid argument: {word}")
 
@@ -167,7 +166,7 @@ def set_peer(host: Host, call: Call, peer: PeerChange, word: str, value: str) ->
     elif word == "persistent-keepalive":
         peer["keepalive"] = wgconf.keepalive(value)
     elif word == "preshared-key":
-        peer["preshared_key"] = wgconf.key_file(value)
+        peer["preshared_key"] = wgconf.key_file(call, value)
     else:
         raise Exit(1, f"Invalid argument: {word}")
 

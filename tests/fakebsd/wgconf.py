@@ -43,14 +43,19 @@ def key(text: str) -> str:
     return "" if text == NO_KEY else text
 
 
-def key_file(path: str) -> str:
+def key_file(call: Call, path: str) -> str:
     """An empty file (/dev/null) clears the key."""
     try:
-        with open(path) as file:  # noqa: PTH123
-            text = file.read().strip()
+        text = call.stdin if path == "/dev/stdin" else file_text(path)
     except FileNotFoundError as error:
         raise Exit(1, "fopen: No such file or directory") from error
+    text = text.strip()
     return key(text) if text else ""
+
+
+def file_text(path: str) -> str:
+    with open(path) as file:  # noqa: PTH123
+        return file.read()
 
 
 def port(text: str) -> int:

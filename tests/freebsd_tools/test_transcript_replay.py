@@ -17,7 +17,8 @@ EIGHT_FIBS = ["00-system.txt", "01-interface.txt", "02-peers.txt", "03-routes-8-
     [
         pytest.param(EIGHT_FIBS, 8, 207, 7, id="eight-fibs"),
         pytest.param(["04-routes-1-fib.txt"], 1, 31, 1, id="one-fib"),
-        pytest.param(["05-jails.txt"], 1, 31, 5, id="jails"),
+        pytest.param(["05-jails.txt"], 1, 34, 2, id="jails"),
+        pytest.param(["06-hosts-as-vnet-jails.txt"], 1, 18, 16, id="vnet-hosts"),
     ],
 )
 def test_every_command_is_answered_as_the_real_host_did(

@@ -126,6 +126,11 @@ meshd_start_timestamp_seconds 1.69999995e+09
 meshd_status_timestamp_seconds 1.7e+09
 meshd_interface_up 1.0
 meshd_key_age_seconds 3600.0
+meshd_rotation_state 0.0
+meshd_rotation_hosts{state="settled"} 0.0
+meshd_rotation_hosts{state="waiting"} 0.0
+meshd_rotation_hosts{state="absent"} 0.0
+meshd_rotation_last_start_timestamp_seconds 0.0
 meshd_reconciles_total{outcome="unchanged"} 40.0
 meshd_reconciles_total{outcome="applied"} 2.0
 meshd_reconciles_total{outcome="partial"} 0.0

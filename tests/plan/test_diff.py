@@ -17,7 +17,7 @@ from meshd.model.device import ObservedState, PeerConfig
 from meshd.model.keys import PublicKey
 from meshd.model.network import ForeignRoute, IPNetwork, Route
 from meshd.plan.changes import AddPeer, PeerChange, RemovePeer, RemoveRoute, SetPeer
-from meshd.plan.diff import diff_state, find_route_conflicts
+from meshd.plan.diff import Side, diff_state, find_route_conflicts
 
 
 def converge(backend: MemoryBackend, desired: DesiredState) -> None:
@@ -111,7 +111,7 @@ def test_a_foreign_route_is_never_replaced_and_is_said() -> None:
     foreign = ForeignRoute(destination=NETWORKS[6], interface="eth0", description="via 192.0.2.1 dev eth0")
     observed = ObservedState(interface="wg0", foreign_routes={NETWORKS[6]: foreign})
     assert not [c for c in diff_state(observed, desired) if c.kind in ("AddRoute", "SetRoute", "RemoveRoute")]
-    (conflict,) = find_route_conflicts(observed, desired)
+    (conflict,) = find_route_conflicts((Side(observed=observed, desired=desired),))
     assert conflict.code == "route_conflict" and "192.0.2.1" in conflict.text
 
 

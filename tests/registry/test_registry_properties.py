@@ -37,7 +37,7 @@ QUICK = settings(
 )
 
 Step = tuple[str, int, int]
-HONEST = ["grant", "grant", "grant", "regrant", "revoke", "record", "sync", "sync", "fork"]
+HONEST = ["grant", "grant", "grant", "regrant", "revoke", "rotate", "record", "sync", "sync", "fork"]
 
 
 def steps_of(kinds: list[str]) -> st.SearchStrategy[list[Step]]:
@@ -101,6 +101,9 @@ def act(view: Ledger, what: str, admin: SigningKey, name: str, number: int) -> f
         return fm.grant(view, admin, name, gen=2, identity=fm.key(f"{name} again").public)
     if what == "revoke":
         return LogSigner(view, admin).revoke(fm.key(name).kid, "gone", now=fm.NOW)
+    if what == "rotate":
+        hids = [fm.key(name).kid] if number % 2 else []
+        return LogSigner(view, admin).rotate(hids, int(fm.NOW) + number % 5 - 3, now=fm.NOW)
     return fm.record(name, version=number + 1)
 
 

@@ -15,8 +15,9 @@ from quiet_prober import QuietProber
 
 from meshd.backend.memory import MemoryBackend
 from meshd.daemon.follower import RegistryFollower
-from meshd.daemon.local import LocalKey
+from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import Reconciler
+from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
 from meshd.daemon.wiring import cache_conditions
@@ -150,15 +151,16 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    key, created_at = state.read_wireguard_key()
+    rotation = Rotation(keys=KeyRing(state), clock=clock)
     daemon = Daemon(
         settings=settings,
         read_settings=read,
-        key=LocalKey(private_key=key, created_at=created_at),
+        rotation=rotation,
         hid=host.hid,
         backend=backend,
         reconciler=Reconciler(
-            backend=backend, state=state, hid=host.hid, clock=clock, forwarding=lambda version: forwarding,
+            backend=backend, state=state, hid=host.hid, clock=clock, rotation=rotation,
+            forwarding=lambda version: forwarding,
             courtesy_seconds=courtesy_seconds,
         ),
         follower=follower,

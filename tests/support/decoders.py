@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import fakemesh as fm
+import msgspec
 import vectors
 
 from meshd.backend.netlink_attributes import NESTED, pack
@@ -60,6 +61,7 @@ from meshd.settings import read_settings
 from meshd.store.credentials import S3Credentials
 from meshd.store.s3_answers import parse_error, parse_listing
 from meshd.store.select import open_store
+from wgctl.draft import DRAFT_FORMAT, AddHost, Draft, RemoveHost, RotateKeys, Wish, parse_draft
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAIN = fm.make_chain(2)
@@ -114,6 +116,18 @@ def _control(line: bytes) -> None:
     server = ControlServer(Path("/nonexistent"), handle)
     answer = _drive(server._answer(line))
     assert answer.error is None or answer.exit_code == 2
+
+
+def _drafts(request: str) -> tuple[bytes, ...]:
+    wishes: tuple[Wish, ...] = (
+        AddHost(name="newton", request=request, address="10.77.0.9", networks=("10.128.2.0/24",), region="eu",
+                roles=("db",), tags=None, expires=1),
+        RemoveHost(hid=fm.key("tesla").kid, why="sold"),
+        RotateKeys(hids=(), not_before=1),
+    )
+    return tuple(
+        msgspec.json.encode(Draft(format=DRAFT_FORMAT, wishes=(wish,), registry="{}")) for wish in wishes
+    )
 
 
 def _drive(coroutine: Coroutine[Any, Any, ControlAnswer]) -> ControlAnswer:
@@ -240,6 +254,8 @@ def build_decoders() -> tuple[Decoder, ...]:
                 build_key_request("ada", "admin", fm.key("tesla")).encode()),
         decoder("export", lambda body: open_export(body.decode("utf-8", "replace"), fm.NOW), registry,
                 render_export(build_export(_ledger_of(objects), now=fm.NOW)).encode()),
+        decoder("draft", lambda body: parse_draft(body.decode("utf-8", "surrogateescape"), "draft"), registry,
+                *_drafts(enrollment["request"])),
         decoder("exchange", _exchange, (), *_messages(objects)),
         decoder("freebsd_tools", _freebsd, (), *_TOOL_OUTPUT),
         decoder("recovery_words", lambda body: parse_recovery_words(body.decode("latin-1")), registry,

@@ -73,10 +73,10 @@ class FakeBSD:
         )
 
     def answer(
-        self, words: Sequence[str], environment: Mapping[str, str] = NO_ENVIRONMENT
+        self, words: Sequence[str], environment: Mapping[str, str] = NO_ENVIRONMENT, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """One command without a process of its own; not for jexec."""
-        call = Call(words[0], list(words[1:]), environment, "")
+        """One command without a process of its own; not for jexec, nor for one that hangs."""
+        call = Call(words[0], list(words[1:]), environment, stdin)
         code = answer(str(self.directory), call)
         said, complained = ("".join(f"{line}\n" for line in lines) for lines in (call.lines, call.errors))
         return subprocess.CompletedProcess(list(words), code, said, complained)
@@ -151,6 +151,7 @@ def fresh_host(release: Release, fibs: int, incremental: Incremental) -> Host:
             "kern.osrelease": f"{release}-RELEASE",
             "net.route.multipath": "1", "net.fibs": str(fibs), "net.inet.icmp.icmplim": "200",
             "net.inet.ip.forwarding": "0", "net.inet6.ip6.forwarding": "0",
+            "kern.features.vimage": "1",
         },
         "modules": [], "missing_modules": [], "jails": [], "next_jid": 1, "stacks": {},
         "taken_ports": [], "random_ports": [], "incremental_allowed_ips": incremental,

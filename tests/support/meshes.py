@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
@@ -41,22 +42,29 @@ class SignedHost:
 
 @dataclass(slots=True)
 class SignedMesh:
-    """``objects`` holds everything that a complete store would."""
+    """``objects`` holds everything that a complete store would. ``seed``: every key follows from it and
+    from what the key is for; empty: keys are random."""
 
     mesh: NewMesh
     ledger: Ledger
     signer: LogSigner
     objects: dict[str, bytes] = field(default_factory=dict)
     hosts: dict[str, SignedHost] = field(default_factory=dict)
+    seed: str = ""
 
     @classmethod
-    def create(cls, *, stores: tuple[str, ...] = ("file:///nowhere/registry",)) -> SignedMesh:
+    def create(
+        cls, *, stores: tuple[str, ...] = ("file:///nowhere/registry",), seed: str = ""
+    ) -> SignedMesh:
         mesh = create_mesh(
             name="test",
             overlay=[ip_network("10.99.0.0/16"), ip_network("fd12:3456:789a::/48")],
             jail=[ip_network("10.17.0.0/16")],
             stores=stores,
             now=NOW - 3600,
+            admin_key=SigningKey.from_seed(_secret(seed, "admin")) if seed else None,
+            recovery_key=SigningKey.from_seed(_secret(seed, "recovery")) if seed else None,
+            mesh_id=_secret(seed, "mesh").hex()[:32] if seed else None,
         )
         ledger = Ledger(mesh.chain)
         return cls(
@@ -64,12 +72,15 @@ class SignedMesh:
             ledger=ledger,
             signer=LogSigner(ledger, mesh.admin_key),
             objects=dict(mesh.objects),
+            seed=seed,
         )
 
-    def add(self, name: str, *, jails: tuple[str, ...] = (), roles: tuple[str, ...] = ()) -> SignedHost:
+    def add(
+        self, name: str, *, jails: tuple[str, ...] = (), roles: tuple[str, ...] = (), software: str = ""
+    ) -> SignedHost:
         """Grant a new host and publish its record."""
         number = len(self.hosts) + 1
-        identity, wireguard = SigningKey.generate(), PrivateKey.generate()
+        identity, wireguard = self.make_keys(name)
         networks = [parse_network(text) for text in jails]
         record = build_record(
             mesh=self.ledger.mesh_id,
@@ -80,6 +91,7 @@ class SignedMesh:
             listen_port=51820,
             endpoints=[Endpoint.parse(f"198.18.0.{number}:51820")],
             networks=networks,
+            software=software,
         )
         host = SignedHost(name=name, identity=identity, wireguard=wireguard, record=record)
         key, body = self.signer.grant(
@@ -89,6 +101,12 @@ class SignedMesh:
         self.objects[key] = body
         self.offer(host.key, host.body())
         return host
+
+    def make_keys(self, name: str) -> tuple[SigningKey, PrivateKey]:
+        if not self.seed:
+            return SigningKey.generate(), PrivateKey.generate()
+        identity = SigningKey.from_seed(_secret(self.seed, f"identity {name}"))
+        return identity, PrivateKey(_secret(self.seed, f"wireguard {name}"))
 
     def revoke(self, name: str, why: str = "") -> None:
         key, body = self.signer.revoke(self.hosts[name].hid, why, now=NOW - 30)
@@ -105,7 +123,7 @@ class SignedMesh:
             ledger.offer(key, body, now=NOW)
         return SignedMesh(
             mesh=self.mesh, ledger=ledger, signer=LogSigner(ledger, self.mesh.admin_key),
-            objects=dict(self.objects), hosts=dict(self.hosts),
+            objects=dict(self.objects), hosts=dict(self.hosts), seed=self.seed,
         )
 
     def publish(self, store: ObjectStore) -> None:
@@ -117,3 +135,5 @@ def _changed(record: HostRecord, changes: dict[str, Any]) -> HostRecord:
     return HostRecord(**{**fields, **changes})
 
 
+def _secret(seed: str, purpose: str) -> bytes:
+    return hashlib.sha256(f"{seed} {purpose}".encode()).digest()

@@ -18,11 +18,11 @@ from tests.fakebsd.x25519 import encoded, public_key
 
 #: Commands that are not replayed: how they begin, and why.
 LEFT_OUT = {
-    r"(uname|freebsd-version|which|sockstat|ping|cat)\b": "no tool of the product",
+    r"(jexec \w+ )*(uname|freebsd-version|which|sockstat|ping|cat|tail)\b": "no tool of the product",
     r"nc -u -l": "another program's port: tested as a fault",
     r"kldstat -v \|": "lists the modules of a whole kernel; only -q is asked for",
     r"jls -s$": "every parameter of a jail; never asked for",
-    r"ifconfig bridge": "bridges are the administrator's",
+    r"jexec h1 wg show wg0( latest-handshakes)?$": "what packets left behind: times and counters",
     r"time ": "its output is the time it took; what it does is done",
 }
 
@@ -39,15 +39,56 @@ NORMALISED_IN = {
     "05-jails.txt": {
         r"link#\d+": ("link#N", "interfaces that the transcript does not show hold numbers"),
         r"scopeid 0x\d": ("scopeid N", "the same numbers"),
-    }
+        r"port \d+ priority 128": ("port N priority 128", "the same numbers"),
+    },
+    "06-hosts-as-vnet-jails.txt": {
+        r"link#\d+": ("link#N", "other labs before this one held numbers"),
+        r"scopeid 0x\d": ("scopeid N", "the same numbers"),
+    },
 }
+
+#: Three hosts on one bridge, before the first command of the transcript.
+VNET_HOSTS = (
+    "kldload -n if_wg", "ifconfig bridge create name internet",
+    *(
+        line
+        for number in (1, 2, 3)
+        for line in (
+            f"jail -c name=h{number} vnet path=/ children.max=8 allow.raw_sockets persist",
+            "ifconfig epair create", f"ifconfig epair{number - 1}b vnet h{number}",
+            f"ifconfig internet addm epair{number - 1}a up", f"ifconfig epair{number - 1}a up",
+            f"ifconfig -j h{number} lo0 inet 127.0.0.1/8 up",
+            f"ifconfig -j h{number} epair{number - 1}b inet 192.0.2.{number}/24 up",
+        )
+    ),
+)
+
+#: And their mesh, once each has its wg0.
+VNET_MESH = tuple(
+    line
+    for number in (1, 2, 3)
+    for line in (
+        f"ifconfig -j h{number} wg0 inet 10.99.0.{number}/32 alias up",
+        *(
+            line
+            for other in {1, 2, 3} - {number}
+            for line in (
+                f"route -j h{number} -n add -inet 10.17.{other}.0/24 -interface wg0",
+                f"route -j h{number} -n add -inet 10.99.0.{other}/32 -interface wg0",
+                f"jexec h{number} wg addconf wg0 /tmp/m{other}",
+            )
+        ),
+    )
+)
 
 #: Done on the host after a command, without being in the transcript; known from what it says later.
 UNSEEN = {
     ("04-routes-1-fib.txt", "ifconfig wg9 create"): (
         "ifconfig wg0 inet 10.99.0.1/32 alias", "ifconfig wg9 inet 10.99.9.1/32 alias",
         "ifconfig wg0 up", "ifconfig wg9 up",
-    )
+    ),
+    ("06-hosts-as-vnet-jails.txt", "jexec h1 ping -c 2 192.0.2.2"): VNET_HOSTS,
+    ("06-hosts-as-vnet-jails.txt", "jexec h1 ifconfig -a"): VNET_MESH,
 }
 
 #: Private keys are not in the transcripts; their public keys give way to those of keys made here.
@@ -74,9 +115,7 @@ def replay(host: FakeBSD, sources: list[str], inputs: Path) -> Outcome:
             outcome.left_out.append(entry)
             if entry.command.startswith("time "):
                 perform(host, entry.command.removeprefix("time "), inputs)
-            continue
-        difference = compare(entry, perform(host, entry.command, inputs))
-        if difference:
+        elif difference := compare(entry, perform(host, entry.command, inputs)):
             outcome.differences.append(difference)
         else:
             outcome.equal.append(entry)
@@ -101,6 +140,10 @@ def write_inputs(directory: Path) -> None:
         for number in range(1, 1001)
     )
     (directory / "k1000").write_text("".join(peers))
+    for number in (1, 2, 3):
+        block = f"[Peer]\nPublicKey = {encoded(bytes([100 + number]) * 32)}\nAllowedIPs ="
+        (directory / f"m{number}").write_text(f"{block} 10.99.0.{number}/32\n")
+        (directory / "n1").write_text(f"{block}\n")
 
 
 def perform(host: FakeBSD, command: str, inputs: Path) -> subprocess.CompletedProcess[str]:

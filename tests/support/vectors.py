@@ -38,7 +38,7 @@ from meshd.registry.record import build_record
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.signing import SigningKey, render_fingerprint, render_recovery_words
-from meshd.registry.statement import Grant, Revoke
+from meshd.registry.statement import Grant, Revoke, Rotate
 
 DIRECTORY: Final = Path(__file__).resolve().parents[1] / "vectors"
 NAMES: Final = ("admin0", "admin1", "recovery", "tesla", "newton", "bohr", "stranger")
@@ -160,7 +160,7 @@ def body_of(name: str, address: str, *networks: str, gen: int = 1, signer: Signi
 
 def build_scenarios() -> list[dict[str, Any]]:
     """Each: what a reader that trusts root 1 is given, in any order, and what it must conclude."""
-    return [_grants(), _withheld(), _conflicts(), _generations(), _fork_and_cut()]
+    return [_grants(), _withheld(), _conflicts(), _generations(), _fork_and_cut(), _rotations()]
 
 
 def _scenario(name: str, text: str, objects: list[Item]) -> dict[str, Any]:
@@ -187,6 +187,8 @@ def _scenario(name: str, text: str, objects: list[Item]) -> dict[str, Any]:
                     "networks": sorted(str(network) for network in host.networks),
                     "record_version": host.record.version if host.record else None,
                     "wireguard": str(host.record.public_key) if host.record else None,
+                    "rotate_not_before": host.rotate_not_before,
+                    "rotation": host.rotation.statement if host.rotation else None,
                 }
                 for host in membership.hosts.values()
             },
@@ -266,6 +268,31 @@ def _fork_and_cut() -> dict[str, Any]:
     return _scenario(
         "fork and cut", "A copied key signed statement 1 twice and a revoke after it; root 2 cuts the log at "
         "the first statement 1. Only that one counts.", [good, twin, after, *root_objects(root)],
+    )
+
+
+def _rotations() -> dict[str, Any]:
+    ledger = Ledger(fm.make_chain(2))
+    now = int(fm.NOW)
+    objects = [fm.grant(ledger, ADMIN, name) for name in ("tesla", "newton", "bohr")]
+    objects += [fm.record("tesla"), fm.record("newton")]
+    asked: list[tuple[SigningKey, tuple[str, ...], int]] = [
+        (OTHER, (), now - 100),
+        (ADMIN, (TESLA.kid, fm.key("stranger").kid), now),
+        (OTHER, (TESLA.kid, NEWTON.kid), now),
+        (ADMIN, (NEWTON.kid,), now - 200),
+        (ADMIN, (), now + 1),
+        (OTHER, (BOHR.kid,), 2**53 - 1),
+    ]
+    for key, hids, not_before in asked:
+        objects.append(LogSigner(ledger, key).append(Rotate(hids=hids, not_before=not_before), now=fm.NOW))
+    after_a_hole = fm.forge_statement(
+        OTHER, Rotate(hids=(), not_before=now), seq=9, prev="0" * 64, lamport=99
+    )
+    return _scenario(
+        "rotations", "Requests for new WireGuard keys: to all, to some, one to come and one of the end of "
+        "time, and one above a hole. Of two that ask tesla for the same, the first in order is named.",
+        [*objects, after_a_hole],
     )
 
 
@@ -354,6 +381,9 @@ def _bad_statements(granted: Item) -> dict[str, Item]:
         "a role twice": grant(roles=["web", "web"]),
         "a revoke of no host id":
             _edited(granted, ADMIN, body={"type": "revoke", "hid": "newton", "why": ""}),
+        "a rotation of no host id":
+            _edited(granted, ADMIN, body={"type": "rotate", "hids": ["newton"], "not_before": 1}),
+        "a rotation without an instant": _edited(granted, ADMIN, body={"type": "rotate", "hids": []}),
         "a reason of 201 characters":
             _edited(granted, ADMIN, body={"type": "revoke", "hid": NEWTON.kid, "why": "x" * 201}),
         "an envelope of over 3,000 bytes": grant(tags=[f"tag{number:04d}" for number in range(200)]),

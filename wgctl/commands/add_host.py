@@ -13,11 +13,12 @@ from meshd.model.network import IPAddress, IPNetwork
 from wgctl.files import STANDARD_STREAM, check_writable, read_text, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
-from wgctl.parameters import ADDRESS, INSTANT, NETWORK, garage_options
+from wgctl.parameters import ADDRESS, INSTANT, NETWORK, draft_option, garage_options
 
 if TYPE_CHECKING:
     from meshd.registry.bundle import EnrollmentRequest
     from meshd.registry.reducer import EffectiveGrant, WaitingGrant
+    from wgctl.admission import Wishes
 
 REPORT_FORMAT: Final = "wgctl-add-host/1"
 MAX_REQUEST_BYTES: Final = 65536
@@ -40,13 +41,14 @@ MAX_REQUEST_BYTES: Final = 65536
               help="Replace the host's identity by that of the request, without being asked.")
 @garage_options
 @click.option("--offline", is_flag=True, help="Ask no store: for hosts that a store is to run on.")
+@draft_option
 @json_option
 @pass_options
 def command(
     options: Options, name: str, request: str, address: IPAddress | None, networks: tuple[IPNetwork, ...],
     region: str | None, roles: tuple[str, ...], tags: tuple[str, ...], expires: int | None,
     out: str | None, s3_credentials: Path | None, new_identity: bool, garage_admin: tuple[str, ...],
-    garage_token_file: Path | None, offline: bool, as_json: bool,
+    garage_token_file: Path | None, offline: bool, draft: str | None, as_json: bool,
 ) -> None:
     """Grant a host its place and print its join bundle.
 
@@ -68,14 +70,20 @@ def command(
     target = out or f"{name}.bundle"
     if as_json and target == STANDARD_STREAM:
         raise click.UsageError("--json and --out - both want standard output")
-    enrollment = parse_named_request(read_text(request, "an enrollment request", MAX_REQUEST_BYTES), name)
-    given = read_host_credentials(s3_credentials)
-    check_writable(target, "the bundle")
+    text = read_text(request, "an enrollment request", MAX_REQUEST_BYTES)
+    enrollment = parse_named_request(text, name)
     now = time.time()
     wishes = Wishes(
         address=address, networks=networks or None, region=region, roles=roles or None, tags=tags or None,
         expires_at=expires,
     )
+    if draft is not None:
+        if out or s3_credentials or garage_admin or garage_token_file or offline:
+            raise click.UsageError("--draft: the bundle and its S3 key are made where it is signed")
+        _write_draft(options, draft, name, text, wishes, now, as_json)
+        return
+    given = read_host_credentials(s3_credentials)
+    check_writable(target, "the bundle")
     with open_session(options, offline=offline) as session:
         session.sync(now=now)
         _confirm_identity(newest_grant(session.ledger, enrollment.hid), enrollment, new_identity)
@@ -137,3 +145,17 @@ def _confirm_identity(
     click.confirm(
         f"Replace {what}, fingerprint {render_fingerprint(request.kid)}?", abort=True, err=True
     )
+
+
+def _write_draft(
+    options: Options, path: str, name: str, request: str, wishes: Wishes, now: float, as_json: bool
+) -> None:
+    from wgctl.draft import AddHost, draft_wish, report_draft
+
+    wish = AddHost(
+        name=name, request=request, region=wishes.region, roles=wishes.roles, tags=wishes.tags,
+        address=str(wishes.address) if wishes.address is not None else None,
+        networks=tuple(map(str, wishes.networks)) if wishes.networks is not None else None,
+        expires=wishes.expires_at,
+    )
+    report_draft(path, draft_wish(options, path, lambda _: wish, now=now), as_json)

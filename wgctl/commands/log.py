@@ -57,7 +57,7 @@ def command(
         wanted = find_hids(ledger, host)
         if not wanted:
             raise ConfigError(f"host {host!r}: no statement names it; see: wgctl list")
-        rows = [row for row in rows if wanted & set(row.hids)]
+        rows = [row for row in rows if wanted & set(row.hids) or row.to_all]
     if as_json:
         write_json({"format": REPORT_FORMAT, "mesh_id": ledger.mesh_id, "statements": rows})
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import time
 from typing import TYPE_CHECKING, Final
@@ -12,9 +11,9 @@ import click
 from meshd.errors import ConfigError
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, write_json
+from wgctl.parameters import draft_option
 
 if TYPE_CHECKING:
-    from meshd.registry.ledger import Ledger
     from wgctl.session import AdminSession
 
 REPORT_FORMAT: Final = "wgctl-remove-host/1"
@@ -24,19 +23,26 @@ REPORT_FORMAT: Final = "wgctl-remove-host/1"
 @click.argument("host", metavar="NAME|HID")
 @click.option("--why", default="", metavar="TEXT", help="Kept in the signed statement.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@draft_option
 @json_option
 @pass_options
-def command(options: Options, host: str, why: str, yes: bool, as_json: bool) -> None:
+def command(
+    options: Options, host: str, why: str, yes: bool, draft: str | None, as_json: bool
+) -> None:
     """Revoke a host for good.
 
     Every other host drops it as soon as it hears of it. It can come back only with a new identity.
     """
+    from wgctl.hostchoice import several_hosts, unknown_host
     from wgctl.registryview import host_names
     from wgctl.session import find_hids, open_session
 
+    now = time.time()
+    if draft is not None:
+        _write_draft(options, draft, host, why, now, as_json)
+        return
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")
-    now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
         session.require_store()
@@ -46,10 +52,10 @@ def command(options: Options, host: str, why: str, yes: bool, as_json: bool) -> 
         if not living:
             gone = sorted(hids & reduction.revoked.keys())
             if not gone:
-                raise ConfigError(_unknown(session.ledger, host))
+                raise ConfigError(unknown_host(session.ledger, host))
             seq, hid = None, gone[-1]
         elif len(living) > 1:
-            raise ConfigError(f"host {host!r}: {', '.join(living)} are meant by it; name one of these")
+            raise ConfigError(several_hosts(host, living))
         else:
             hid = living[0]
             name = host_names(session.ledger)[hid]
@@ -83,9 +89,10 @@ def _withdraw_key(session: AdminSession, hid: str) -> str:
     return withdraw_host_key(home.mesh, session.store_urls, folder, hid)
 
 
-def _unknown(ledger: Ledger, text: str) -> str:
-    """Names that are nearly that, among hosts that can still be removed."""
-    names = [found.grant.name for found in ledger.reduction().effective.values()]
-    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(near)}?" if near else "see: wgctl list"
-    return f"host {text!r} is not in the registry; {hint}"
+def _write_draft(options: Options, path: str, host: str, why: str, now: float, as_json: bool) -> None:
+    from wgctl.draft import RemoveHost, draft_wish, report_draft
+    from wgctl.hostchoice import choose_granted
+
+    report_draft(path, draft_wish(
+        options, path, lambda ledger: RemoveHost(hid=choose_granted(ledger, [host])[0], why=why), now=now,
+    ), as_json)

@@ -1,0 +1,89 @@
+"""Sources of events and the loop: one wake-up for a bunch, later ones for what takes time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from meshd.backend.events import Look, News
+from meshd.daemon import watch
+from meshd.daemon.watch import KernelWatch
+
+
+class Pipe:
+    """A source that advises what the test wrote into it."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        self.closed = False
+
+    def say(self, look: Look) -> None:
+        os.write(self._write, bytes([look]))
+
+    def fileno(self) -> int:
+        return self._read
+
+    def take(self) -> News:
+        return News(Look(max(os.read(self._read, 100))))
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+        self.closed = True
+
+
+def run(scenario: Callable[[Pipe, asyncio.Queue[float]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "SETTLE_SECONDS", 0.01)
+    monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(watch, "AGAIN_SECONDS", (0.1, 0.2))
+
+    async def play() -> None:
+        source = Pipe()
+        wakes: asyncio.Queue[float] = asyncio.Queue()
+        kernel_watch = KernelWatch(lambda: [source])
+        kernel_watch.start(lambda: wakes.put_nowait(asyncio.get_running_loop().time()))
+        try:
+            await asyncio.wait_for(scenario(source, wakes), 20)
+        finally:
+            kernel_watch.stop()
+        assert source.closed
+
+    asyncio.run(play())
+
+
+def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[float]) -> None:
+        for _ in range(10):
+            source.say(Look.ONCE)
+        await wakes.get()
+        source.say(Look.NEEDLESS)
+        source.say(Look.ONCE)
+        await wakes.get()
+        assert wakes.empty()
+
+    run(scenario, monkeypatch)
+
+
+def test_what_takes_time_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[float]) -> None:
+        source.say(Look.REPEATEDLY)
+        for _ in range(3):
+            await wakes.get()
+
+    run(scenario, monkeypatch)
+
+
+def test_needless_news_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[float]) -> None:
+        source.say(Look.NEEDLESS)
+        await asyncio.sleep(0)
+        source.say(Look.ONCE)
+        await wakes.get()
+        assert wakes.empty()
+
+    run(scenario, monkeypatch)

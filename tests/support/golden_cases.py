@@ -1,0 +1,181 @@
+"""The table of golden cases: what happens to a mesh, told once for every kernel.
+
+Each case is a file in tests/golden for FreeBSD 14, FreeBSD 15 and Linux, and one that lacks one fails.
+A case's name is its file's name; its docstring says what it shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from golden_stage import INTERFACE, NOW, Stage
+
+FLEET: Final = ("tesla", "newton", "bohr", "curie", "hertz", "ohm")
+THREE: Final = FLEET[:3]
+
+
+async def _three(stage: Stage) -> None:
+    """A mesh of three, of which tesla's daemon runs; how it starts is six_hosts' subject."""
+    stage.grow(*THREE)
+    await stage.start_unheard("tesla")
+
+
+async def six_hosts(stage: Stage) -> None:
+    """Six whole daemons, each on its own kernel, from the registry to the routes."""
+    stage.grow(*FLEET)
+    for name in FLEET:
+        await stage.start(name, "the first start")
+    for name in FLEET:
+        await stage.turn(name, "the next turn")
+
+
+async def host_added(stage: Stage) -> None:
+    """A new host is a new peer and its routes; the living peers are not spoken of."""
+    await _three(stage)
+    stage.grow("curie")
+    await stage.news("tesla", "curie is granted")
+
+
+async def host_revoked(stage: Stage) -> None:
+    """Routes first, then the peer."""
+    await _three(stage)
+    stage.revoke("newton", "sold")
+    await stage.news("tesla", "newton is revoked")
+
+
+async def own_host_revoked(stage: Stage) -> None:
+    """The others have thrown this host out: it takes every peer and address away, the interface stays."""
+    await _three(stage)
+    stage.revoke("tesla", "stolen")
+    await stage.news("tesla", "it is revoked itself")
+
+
+async def network_announced(stage: Stage) -> None:
+    """A network more of a living peer: its allowed IP first, then the route."""
+    stage.grow(*THREE)
+    stage.restate("newton", networks=())
+    await stage.start_unheard("tesla")
+    stage.restate("newton", networks=("10.17.2.0/24",))
+    await stage.news("tesla", "newton announces 10.17.2.0/24")
+
+
+async def network_withdrawn(stage: Stage) -> None:
+    """A network less: the route first, then the allowed IP, and no other allowed IP is touched."""
+    await _three(stage)
+    stage.restate("newton", networks=())
+    await stage.news("tesla", "newton withdraws 10.17.2.0/24")
+
+
+async def peer_key_changed(stage: Stage) -> None:
+    """A peer with another key in place: the new peer takes the prefixes over, then the old one goes."""
+    await _three(stage)
+    stage.restate("newton", wireguard=str(stage.new_key("newton").public()))
+    await stage.news("tesla", "newton has another key")
+
+
+async def own_key_changed(stage: Stage) -> None:
+    """Another key under living sessions is held until an operator forces it."""
+    await _three(stage)
+    await stage.stop("tesla")
+    stage.replace_own_key("tesla")
+    await stage.start("tesla", "it starts with another key file", settled=False)
+    await stage.turn("tesla", "wgctl apply --force", force=True)
+
+
+async def peer_moved(stage: Stage) -> None:
+    """A registry's new endpoint is set; one learned from a living session outranks the registry's."""
+    await _three(stage)
+    stage.restate("newton", endpoints=("198.18.9.2:51999",))
+    await stage.news("tesla", "newton announces another address")
+    key = str(stage.mesh.hosts["bohr"].wireguard.public())
+    stage.kernel("tesla").roam(INTERFACE, key, "203.0.113.7:40000", NOW - 5)
+    await stage.turn("tesla", "bohr has roamed")
+
+
+async def behind_nat(stage: Stage) -> None:
+    """A host behind a NAT speaks to every peer now and then."""
+    await _three(stage)
+    await stage.reload("tesla", "host.behind_nat is set", host={"endpoints": [], "behind_nat": True})
+
+
+async def restart(stage: Stage) -> None:
+    """The next daemon adopts what is there: it only looks."""
+    await _three(stage)
+    await stage.stop("tesla")
+    await stage.start("tesla", "it starts again")
+
+
+async def killed_midway(stage: Stage) -> None:
+    """Killed in the middle of its first turn: the next start goes on from what is there."""
+    stage.grow(*THREE)
+    await stage.start_and_die("tesla", "it is killed", after=7)
+    await stage.start("tesla", "it starts again")
+
+
+async def interface_destroyed(stage: Stage) -> None:
+    """Somebody destroys the interface: all of it is made again."""
+    await _three(stage)
+    stage.kernel("tesla").destroy(INTERFACE)
+    await stage.turn("tesla", "the interface is gone")
+
+
+async def route_taken(stage: Stage) -> None:
+    """Somebody deletes one of our routes: it comes back, nothing else is touched."""
+    await _three(stage)
+    stage.kernel("tesla").delete_route("10.17.2.0/24", INTERFACE)
+    await stage.turn("tesla", "a route is gone")
+
+
+async def foreign_route(stage: Stage) -> None:
+    """Somebody else's route where ours belongs is said and never touched; when it goes, ours comes."""
+    stage.grow(*THREE)
+    stage.kernel("tesla").block_route("10.17.2.0/24")
+    await stage.start("tesla", "it starts beside a foreign route")
+    stage.kernel("tesla").unblock_route("10.17.2.0/24")
+    await stage.turn("tesla", "the foreign route is gone")
+
+
+async def foreign_peer(stage: Stage) -> None:
+    """A peer that nobody granted goes, and the prefix that it took goes back to its owner."""
+    await _three(stage)
+    stage.kernel("tesla").add_peer(INTERFACE, str(stage.new_key("nobody").public()), "10.17.2.0/24")
+    await stage.turn("tesla", "somebody added a peer")
+
+
+async def network_moves(stage: Stage) -> None:
+    """A network that moves from a host to another: given up first, taken over, and its route stays."""
+    await _three(stage)
+    stage.regrant("newton")
+    stage.restate("newton", networks=())
+    stage.regrant("bohr", "10.17.3.0/24", "10.17.2.0/24")
+    stage.restate("bohr", networks=("10.17.2.0/24", "10.17.3.0/24"))
+    await stage.news("tesla", "10.17.2.0/24 moves from newton to bohr")
+
+
+async def settings_changed(stage: Stage) -> None:
+    """Another port and another MTU on a running interface; no peer is spoken of."""
+    await _three(stage)
+    await stage.reload(
+        "tesla", "wireguard.listen_port and mtu_bytes", wireguard={"listen_port": 51900, "mtu_bytes": 1380}
+    )
+
+
+async def route_refused(stage: Stage) -> None:
+    """The kernel has no buffers for one route: said, the others are set, the next turn completes it."""
+    stage.grow(*THREE)
+    stage.kernel("tesla").refuse_route_once("10.17.3.0/24")
+    await stage.start("tesla", "it starts", settled=False)
+    await stage.turn("tesla", "the next turn")
+
+
+Case = Callable[[Stage], Awaitable[None]]
+
+CASES: Final[Mapping[str, Case]] = {
+    case.__name__.replace("_", "-"): case
+    for case in (
+        six_hosts, host_added, host_revoked, own_host_revoked, network_announced, network_withdrawn,
+        network_moves, peer_key_changed, own_key_changed, peer_moved, behind_nat, restart, killed_midway,
+        interface_destroyed, route_taken, foreign_route, foreign_peer, settings_changed, route_refused,
+    )
+}

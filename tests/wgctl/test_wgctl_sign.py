@@ -1,0 +1,193 @@
+"""Prepared where the stores are, signed where the key is, published where the stores are."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from admin_desk import Desk
+from admin_fixture import snapshot
+from click.testing import Result
+
+Run = Callable[..., Result]
+
+
+class Gap:
+    """``vault`` holds the keys and meets no store, ``courier`` meets them and holds none."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.draft = desk.directory / "today"
+        self.signed = desk.directory / "today.signed"
+
+    def prepare(self, *words: object) -> str:
+        return self.desk.ok("courier", *words, "--draft", self.draft).stdout
+
+    def sign(self) -> str:
+        return self.desk.ok("vault", "sign", self.draft, "--yes").stdout
+
+
+@pytest.fixture
+def gap(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gap:
+    monkeypatch.chdir(tmp_path)
+    desk = Desk(run, tmp_path)
+    desk.found("vault", "--air-gapped")
+    desk.ok("vault", "export", "--out", tmp_path / "first")
+    desk.ok("courier", "admin", "join", tmp_path / "first")
+    desk.store.mkdir()
+    desk.ok("courier", "list")
+    return Gap(desk)
+
+
+def test_the_whole_walk(gap: Gap) -> None:
+    desk = gap.desk
+    newton, bohr = desk.enroll("newton"), desk.enroll("bohr")
+    gap.prepare("add-host", "newton", "--request", newton.request, "--jails", "10.17.1.0/24", "--role", "db")
+    said = gap.prepare("add-host", "bohr", "--request", bohr.request)
+    assert "2 to be signed" in said and desk.members("courier") == set()
+    done = desk.run("vault", "sign", gap.draft, "--yes")
+    assert done.exit_code == 0 and "1 of 2: grant newton, fingerprint" in done.stderr
+    assert "networks 10.17.1.0/24; roles db" in done.stderr
+    desk.ok("courier", "import", gap.signed)
+    assert desk.members("courier") == {"newton", "bohr"}
+    host = desk.hosts("courier")["newton"]
+    assert (host["granted"], host["roles"]) == (["10.17.1.0/24"], ["db"])
+    for name in ("newton", "bohr"):
+        assert json.loads((desk.directory / f"{name}.bundle").read_text())["hid"]
+    gap.draft.unlink()
+    gap.prepare("remove-host", "bohr", "--why", "sold")
+    gap.prepare("rotate-keys", "newton", "--at", "2026-01-02T03:04:05Z")
+    gap.sign()
+    desk.ok("courier", "import", gap.signed)
+    assert desk.members("courier") == {"newton"} and desk.hosts("courier")["bohr"]["reason"] == "sold"
+    kinds = [row["kind"] for row in desk.json("courier", "log")["statements"]]
+    assert kinds == ["grant", "grant", "revoke", "rotate"]
+
+
+def test_signing_and_preparing_again_change_nothing(gap: Gap) -> None:
+    desk = gap.desk
+    newton = desk.enroll("newton")
+    for _ in range(2):
+        assert "1 to be signed" in gap.prepare("add-host", "newton", "--request", newton.request)
+    gap.sign()
+    desk.ok("courier", "import", gap.signed)
+    gap.prepare("rotate-keys", "--all", "--at", "2026-01-02")
+    first = gap.sign()
+    assert "granted so before" in first and "statements 2" in first
+    assert "asked before" in gap.sign()
+    assert len(desk.json("vault", "log")["statements"]) == 2
+
+
+def test_what_others_wait_for_is_signed_from_an_export(gap: Gap) -> None:
+    desk = gap.desk
+    for name in ("bob", "carol"):
+        desk.ok(name, "root", "request", "--name", name, "--no-passphrase", "--out", desk.directory / name)
+        desk.ok("vault", "root", "add-key", name, "--key", desk.directory / name, "--yes")
+    desk.ok("vault", "root", "threshold", "--root", "2", "--yes")
+    carried = desk.directory / "carried"
+    desk.ok("vault", "export", "--out", carried)
+    desk.ok("bob", "admin", "join", carried)
+    report = desk.json("bob", "sign", carried, "--yes")
+    assert [each["outcome"] for each in report["signed"]] == ["signed and in force"]
+    assert desk.json("bob", "sign", carried, "--yes")["signed"] == []
+    desk.ok("courier", "import", report["file"])
+    assert desk.json("courier", "root", "list")["roots"][-1]["version"] == 4
+
+
+def test_a_grant_that_waits_is_endorsed_behind_the_gap(gap: Gap) -> None:
+    desk = gap.desk
+    desk.ok("bob", "admin", "request", "--name", "bob", "--no-passphrase", "--out", desk.directory / "bob")
+    desk.ok("vault", "admin", "add", "bob", "--key", desk.directory / "bob", "--pool", "10.99.128.0/17",
+            "--split", "--out", desk.directory / "bob.bundle", "--yes")
+    desk.ok("vault", "root", "threshold", "--admin", "2", "--yes")
+    desk.ok("vault", "export", "--out", gap.signed)
+    desk.ok("courier", "import", gap.signed)
+    desk.ok("bob", "admin", "join", desk.directory / "bob.bundle")
+    desk.add("bob", "bohr")
+    desk.ok("courier", "export", "--out", gap.draft)
+    done = desk.run("vault", "sign", gap.draft, "--yes")
+    assert "1 of 1: endorse" in done.stderr and "bohr" in done.stderr
+    desk.ok("courier", "import", gap.signed)
+    assert desk.members("courier") == {"bohr"}
+
+
+def test_what_cannot_be_signed_stops_nothing_else(gap: Gap) -> None:
+    desk = gap.desk
+    newton, twin = desk.enroll("newton"), desk.enroll("newton")
+    gap.prepare("add-host", "newton", "--request", newton.request)
+    gap.prepare("add-host", "newton", "--request", twin.request)
+    gap.prepare("rotate-keys", "--all")
+    line = desk.refused(1, "vault", "sign", gap.draft, "--yes")
+    assert "1 of 3 could not be signed" in line and "the name belongs" in line
+    desk.ok("courier", "import", gap.signed)
+    assert desk.members("courier") == {"newton"}
+    assert desk.hosts("courier")["newton"]["hid"] == newton.hid
+
+
+def test_wrong_files_are_refused_and_nothing_is_signed(gap: Gap, tmp_path: Path, run: Run) -> None:
+    desk = gap.desk
+    gap.prepare("add-host", "newton", "--request", desk.enroll("newton").request)
+    document = json.loads(gap.draft.read_text())
+    other = Desk(run, tmp_path / "other")
+    other.directory.mkdir()
+    other.found("mallory")
+    other.ok("mallory", "export", "--out", tmp_path / "strange")
+    wish = document["wishes"][0]
+    request = wish["request"].replace("A", "B", 1)
+    before = snapshot(desk.home("vault"))
+    for changes, code, word in (
+        ({"format": "wgctl-draft/2"}, 1, "wgctl-draft/2"),
+        ({"surplus": 1}, 1, "surplus"),
+        ({"wishes": [{"type": "make-coffee"}]}, 1, "make-coffee"),
+        ({"wishes": [{**wish, "request": request}]}, 1, "request"),
+        ({"wishes": [{**wish, "name": "bohr"}]}, 2, "'newton'"),
+        ({"wishes": [{**wish, "networks": ["10.17.1.1/24"]}]}, 1, "10.17.1.1/24"),
+        ({"wishes": [wish] * 1001}, 1, "1001"),
+        ({"registry": (tmp_path / "strange").read_text()}, 2, "mesh"),
+        ({"registry": "nonsense"}, 1, "not JSON"),
+    ):
+        gap.draft.write_text(json.dumps({**document, **changes}))
+        assert word in desk.refused(code, "vault", "sign", gap.draft, "--yes")
+        after = {path: held for path, held in snapshot(desk.home("vault")).items() if "registry" not in path}
+        assert after == {path: held for path, held in before.items() if "registry" not in path}
+    gap.draft.write_text("nonsense")
+    assert "not JSON" in desk.refused(1, "vault", "sign", gap.draft, "--yes")
+    assert "cannot be read" in desk.refused(2, "vault", "sign", tmp_path / "nowhere", "--yes")
+    assert "--yes" in desk.refused(2, "vault", "sign", gap.draft)
+    assert not gap.signed.exists() and desk.json("vault", "log")["statements"] == []
+
+
+def test_a_draft_is_written_over_nothing_else(gap: Gap) -> None:
+    desk = gap.desk
+    newton = desk.enroll("newton")
+    words = ("add-host", "newton", "--request", newton.request, "--draft")
+    line = desk.refused(2, "courier", *words, newton.request)
+    assert "name another file" in line and "payload" in newton.request.read_text()
+    assert "--draft" in desk.refused(2, "courier", *words, gap.draft, "--out", "x")
+    assert "'zzz'" in desk.refused(2, "courier", "remove-host", "zzz", "--draft", gap.draft)
+    assert not gap.draft.exists()
+
+
+def test_each_thing_is_asked_about(gap: Gap) -> None:
+    desk = gap.desk
+    for name in ("newton", "bohr"):
+        gap.prepare("add-host", name, "--request", desk.enroll(name).request)
+    leader, follower = pty.openpty()
+    os.write(leader, b"n\ny\n")
+    try:
+        subprocess.run(
+            [sys.executable, "-c", "from wgctl.main import main; main()", "--home", desk.home("vault"),
+             "sign", gap.draft],
+            stdin=follower, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=True,
+        )
+    finally:
+        os.close(follower)
+        os.close(leader)
+    desk.ok("courier", "import", gap.signed)
+    assert desk.members("courier") == {"bohr"}

@@ -1,0 +1,82 @@
+"""``wgctl rotate-keys``: ask hosts for new WireGuard keys."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import click
+
+from wgctl.options import Options, pass_options
+from wgctl.output import json_option, render_time, write_json
+from wgctl.parameters import ANY_INSTANT, draft_option
+
+REPORT_FORMAT: Final = "wgctl-rotate-keys/1"
+MAX_AHEAD_SECONDS: Final = 366 * 86400
+"""Further ahead is taken for a slip of the keyboard; nobody plans a rotation for the year 2206."""
+
+
+@click.command("rotate-keys")
+@click.argument("hosts", metavar="[NAME|HID]...", nargs=-1)
+@click.option("--all", "everybody", is_flag=True, help="Every host, those that are granted later included.")
+@click.option("--at", type=ANY_INSTANT, default="now", metavar="TIME",
+              help="Replace keys from before TIME, but not earlier: now, +2h, or RFC 3339. [default: now]")
+@draft_option
+@json_option
+@pass_options
+def command(
+    options: Options, hosts: tuple[str, ...], everybody: bool, at: int, draft: str | None, as_json: bool
+) -> None:
+    """Ask hosts to make new WireGuard keys.
+
+    Each host makes its own key and changes over without losing a packet; private keys never travel. A
+    host whose key is from after TIME has nothing to do.
+    """
+    from wgctl.hostchoice import choose_granted
+    from wgctl.rotation import commit_rotation, is_asked
+    from wgctl.session import open_session
+
+    if bool(hosts) == everybody:
+        raise click.UsageError("either names of hosts or --all is needed")
+    now = time.time()
+    if at > now + MAX_AHEAD_SECONDS:
+        days = MAX_AHEAD_SECONDS // 86400
+        raise click.UsageError(f"--at: {render_time(at)} seen, at most {days} days ahead expected")
+    if draft is not None:
+        _write_draft(options, draft, hosts, at, now, as_json)
+        return
+    with open_session(options) as session:
+        session.sync(now=now)
+        session.require_store()
+        meant = choose_granted(session.ledger, hosts)
+        reduction = session.ledger.reduction()
+        names = {hid: reduction.effective[hid].grant.name for hid in meant}
+        fresh = {hid for hid in meant if not is_asked(session.ledger, hid, at)}
+        seqs = commit_rotation(session, meant, at, now=now)
+        session.report_failures()
+    if as_json:
+        write_json({
+            "format": REPORT_FORMAT, "all": everybody, "not_before": at, "statements": seqs,
+            "changed": bool(seqs),
+            "hosts": [{"name": name, "hid": hid, "changed": hid in fresh} for hid, name in names.items()],
+        })
+        return
+    whom = "all hosts" if everybody else ", ".join(names.values())
+    if not seqs:
+        click.echo(f"{whom}: asked before to replace keys from before {render_time(at)}")
+        return
+    number = f"statement {seqs[0]}" if len(seqs) == 1 else f"statements {seqs[0]} to {seqs[-1]}"
+    when = f"at {render_time(at)}" if at > now else "now"
+    click.echo(f"{whom}: to make new WireGuard keys {when}, asked by {number}")
+
+
+def _write_draft(
+    options: Options, path: str, hosts: tuple[str, ...], at: int, now: float, as_json: bool
+) -> None:
+    from wgctl.draft import RotateKeys, draft_wish, report_draft
+    from wgctl.hostchoice import choose_granted
+
+    report_draft(path, draft_wish(
+        options, path, lambda ledger: RotateKeys(hids=tuple(choose_granted(ledger, hosts)), not_before=at),
+        now=now,
+    ), as_json)
