@@ -120,10 +120,23 @@ def _render_head(status: Status, now: float) -> RenderableType:
         ["verified", (f"{render_duration(verified_for)} ago", _age_style(verified_for))
             if verified_for is not None else ("not yet since meshd started", FAIR)],
     ]
+    rows += _rotation_rows(status)
     rows += [["store", _store_cell(store.url, store.up, store.error)] for store in registry.stores]
     rows.append(["last plan", _plan_cell(status, now)])
     rows.append(["meshd", f"{status.version}, running for {render_duration(now - status.started_at)}"])
     return build_table(["", ""], rows)
+
+
+def _rotation_rows(status: Status) -> list[list[Cell]]:
+    """Whose key is being rotated: this host's, and others'; nothing is the rule."""
+    own, rows = status.rotation, list[list[Cell]]()
+    if own.state != "steady":
+        waits = f", waits for {', '.join(own.waiting)}" if own.waiting else ""
+        rows.append(["rotation", (f"this host's key: {own.state}{waits} ({own.reason})", FAIR)])
+    for peer in status.peers:
+        if peer.rotation != "steady":
+            rows.append(["rotation", (f"{peer.name}: {peer.rotation}", FAIR)])
+    return rows
 
 
 def _age_style(seconds: float) -> str:

@@ -1,7 +1,7 @@
 """The seam between a laboratory of whole hosts and whatever makes hosts on this system.
 
 The fleet, the oracle and the scenarios know these protocols only. Linux network
-namespaces implement them in ``namespaces``; FreeBSD's VNET jails can do so in the same way.
+namespaces implement them in ``namespaces``, FreeBSD's VNET jails in ``jailhosts``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,12 @@ class LinkState:
 
 
 class Lab(Protocol):
-    """Hosts that see each other over an underlay whose every path can be made worse."""
+    """Hosts that see each other over an underlay."""
+
+    @property
+    def emulates_paths(self) -> bool:
+        """Whether every path can be made worse. If not, all are as fast as the machine, and whoever
+        asks for a delay, loss or cut gets a BackendError."""
 
     @property
     def directory(self) -> Path: ...

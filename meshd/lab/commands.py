@@ -46,9 +46,13 @@ class CommandResult(msgspec.Struct, frozen=True, kw_only=True):
 class CommandServer:
     """The owner's end. Calls block until the command has ended; they may come from several threads."""
 
-    def __init__(self, preload: Sequence[str] = (), *, enter: Sequence[str] = ()) -> None:
+    def __init__(
+        self, preload: Sequence[str] = (), *, enter: Sequence[str] = (), patience: float = 1.0
+    ) -> None:
         """``preload``: modules that the commands would import each time anew. ``enter``: what to type
-        in front, so that the commands run in a place of the lab."""
+        in front, so that the commands run in a place of the lab. ``patience``: how many times longer
+        they may take."""
+        self._patience = patience
         self._lock = threading.Lock()
         self._process = subprocess.Popen(
             [*enter, sys.executable, "-m", "meshd.lab.commands", *preload],
@@ -62,7 +66,8 @@ class CommandServer:
 
         A command that takes longer than ``seconds`` is ended.
         """
-        request = CommandRequest(program=program, arguments=tuple(map(str, arguments)), seconds=seconds)
+        allowed = round(seconds * self._patience)
+        request = CommandRequest(program=program, arguments=tuple(map(str, arguments)), seconds=allowed)
         result = self._ask(request)
         if result.exit_code != 0:
             line = " ".join([program, *request.arguments])

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from meshd.errors import ConfigError
+from meshd.lab.base import Lab
 from meshd.lab.fleet import Fleet, Member, settled
 from meshd.lab.garage import find_garage
 from meshd.lab.garage_fleet import NODES, GarageFleet
@@ -26,6 +27,7 @@ from meshd.lab.select import open_lab
 MATRIX_PAIRS_PER_SECOND: Final = 1000.0
 MATRIX_SWEEPS: Final = 3
 SETTLE_LOOK_SECONDS: Final = 0.02
+DEADLINE_SECONDS: Final = 60.0
 MAX_FAILURE_TEXTS: Final = 20
 
 Progress = Callable[[str], None]
@@ -33,14 +35,15 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """``deadline_seconds``: for all pairs to answer, once for the mesh and once for the newcomer.
-    ``keep``: after measuring leave everything running until Ctrl-C. ``store``: where the registry
-    lives: a directory that all hosts see, or a Garage on three of the hosts, over their mesh."""
+    """``deadline_seconds``: for all pairs to answer, once for the mesh and once for the newcomer; a longer
+    one gives every other step more time too. ``keep``: after measuring leave everything running
+    until Ctrl-C. ``store``: where the registry lives: a directory that all hosts see, or a Garage
+    on three of the hosts, over their mesh."""
 
     hosts: int = 6
     keep: bool = False
     jails_per_host: int = 2
-    deadline_seconds: float = 60.0
+    deadline_seconds: float = DEADLINE_SECONDS
     store: Literal["directory", "garage"] = "directory"
 
 
@@ -51,6 +54,7 @@ class DemoResult:
     ``converge_seconds`` from the start of it all to the last pair's first answer,
     ``add_host_seconds`` from the add-host command to the same for the newcomer's pairs,
     ``remove_host_seconds`` from the remove-host command until nobody has it as a peer.
+    ``distances``: whether paths are as long as between the hosts' cities, or as short as here.
     """
 
     hosts: int
@@ -63,6 +67,7 @@ class DemoResult:
     remove_host_seconds: float | None
     matrix: dict[str, dict[str, float | None]] = field(default_factory=dict)
     metrics_urls: tuple[str, ...] = ()
+    distances: bool = True
     failures: tuple[str, ...] = ()
 
 
@@ -70,9 +75,12 @@ def run_demo(
     options: DemoOptions,
     progress: Progress,
     on_result: Callable[[DemoResult], None] = lambda result: None,
+    *,
+    make_lab: Callable[[Progress], Lab] = open_lab,
+    make_oracle: Callable[[], Oracle] = Oracle,
 ) -> DemoResult:
     """Build, measure, tear down. ``progress`` receives lines for people; ``on_result`` the result
-    while everything still runs.
+    while everything still runs. ``make_lab``, ``make_oracle``: other parts than this system's own.
 
     Raises ConfigError where there can be no lab, BackendError when a part of it fails; on
     these, on Ctrl-C and on SIGTERM nothing is left behind.
@@ -84,11 +92,12 @@ def run_demo(
     binary = find_garage() if options.store == "garage" else None
     with interruptible(), ExitStack() as stack:
         started_at = time.monotonic()
-        lab = open_lab()
+        lab = make_lab(progress)
         stack.callback(lab.close)
-        fleet = Fleet(lab) if binary is None else GarageFleet(lab, binary)
+        patience = options.deadline_seconds / DEADLINE_SECONDS
+        fleet = Fleet(lab, patience=patience) if binary is None else GarageFleet(lab, binary)
         stack.callback(fleet.close)
-        oracle = Oracle()
+        oracle = make_oracle()
         stack.callback(oracle.close)
         demo = _Demo(options, progress, fleet, oracle)
         result = demo.run(started_at)
@@ -124,6 +133,7 @@ class _Demo:
             remove_host_seconds=remove_seconds,
             matrix=matrix,
             metrics_urls=tuple(url for member in members for url in self._fleet.status(member).metrics_urls),
+            distances=self._fleet.lab.emulates_paths,
             failures=tuple(self._failures),
         )
 
@@ -164,9 +174,11 @@ class _Demo:
         names = [member.name for member in wanted]
         # Half of the time at most is spent on the daemons' word; the pings decide.
         while time.monotonic() < deadline - self._options.deadline_seconds / 2:
+            looked_at = time.monotonic()
             if settled(self._fleet, members, names):
                 break
-            time.sleep(SETTLE_LOOK_SECONDS)
+            # To look costs the daemons time: on a slow machine at most half of it.
+            time.sleep(max(SETTLE_LOOK_SECONDS, time.monotonic() - looked_at))
         begin = time.monotonic()
         answers = self._oracle.wait_all(pairs, deadline - begin)
         silent = [pair for pair, seconds in answers.items() if seconds is None]

@@ -22,7 +22,7 @@ import tomli_w
 from meshd.errors import BackendError, ControlError
 from meshd.lab.base import Lab, LabHost
 from meshd.lab.commands import CommandServer
-from meshd.lab.control import fetch_status
+from meshd.lab.control import ANSWER_SECONDS, fetch_status
 from meshd.lab.geography import NamedSite, delay_seconds
 from meshd.model.network import Endpoint, IPAddress, parse_address
 from meshd.observe.protocol import SOCKET_NAME
@@ -37,6 +37,7 @@ MESH_RANGE: Final = "10.99.0.0/16"
 JAIL_NAMES: Final = ("www", "db", "mail", "dns")
 START_SECONDS: Final = 20.0
 STOP_SECONDS: Final = 10.0
+WG_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.01
 LOG_TAIL_BYTES: Final = 2000
 
@@ -74,15 +75,20 @@ class Member:
 class Fleet:
     """One mesh, its admin home and its members. The lab is the caller's to close, after this."""
 
-    def __init__(self, lab: Lab, *, store_url: str = "", poll_seconds: float = POLL_SECONDS) -> None:
-        """``store_url`` empty: a directory that all hosts share, as a synchronised folder would be."""
+    def __init__(
+        self, lab: Lab, *, store_url: str = "", poll_seconds: float = POLL_SECONDS, patience: float = 1.0
+    ) -> None:
+        """``store_url`` empty: a directory that all hosts share, as a synchronised folder would be.
+        ``patience``: how many times longer than on a machine of our days everything may take; a slow one
+        also asks its store less often, which would otherwise be all that it does."""
         self.lab = lab
+        self.patience = max(1.0, patience)
         self.home = lab.directory / "admin"
         self.store_urls: tuple[str, ...] = (store_url or f"file://{lab.directory / 'store'}",)
         self.members: dict[str, Member] = {}
-        self._poll_seconds = poll_seconds
+        self._poll_seconds = poll_seconds * self.patience
         self._networks = iter(JAIL_NETWORKS)
-        self._commands = CommandServer(PRELOAD)
+        self._commands = CommandServer(PRELOAD, patience=self.patience)
 
     def close(self) -> None:
         """Ends the command server; daemons end with the lab."""
@@ -130,7 +136,7 @@ class Fleet:
         if network is None:
             raise BackendError(f"fleet: {len(JAIL_NETWORKS)} jail networks are in use, there are no more")
         host = self.lab.add_host(site.name, jail_network=network, jail_names=_jail_names(jails))
-        for other in self.members.values():
+        for other in self.members.values() if self.lab.emulates_paths else ():
             self.lab.set_delay(site.name, other.name, delay_seconds(site.site, other.site.site))
         member = Member(name=site.name, site=site, host=host, config=host.directory / "meshd.toml")
         self._write_settings(member, network)
@@ -185,7 +191,7 @@ class Fleet:
     def status(self, member: Member) -> Status:
         """Raises ControlError when the daemon does not answer, with its log's end when it has died."""
         try:
-            return fetch_status(member.control_socket)
+            return fetch_status(member.control_socket, within_seconds=ANSWER_SECONDS * self.patience)
         except ControlError as error:
             if member.process is not None and member.process.poll() is not None:
                 code = member.process.returncode
@@ -194,6 +200,7 @@ class Fleet:
 
     def wait_started(self, member: Member, *, deadline_seconds: float = START_SECONDS) -> Status:
         """Until the control socket answers. Raises BackendError when it has died or takes too long."""
+        deadline_seconds *= self.patience
         deadline = time.monotonic() + deadline_seconds
         while time.monotonic() < deadline:
             with contextlib.suppress(ControlError):
@@ -209,7 +216,9 @@ class Fleet:
 
     def wireguard_peers(self, member: Member) -> frozenset[str]:
         """Public keys that the host's WireGuard has as peers, by wg(8) and not by our word."""
-        done = member.host.run(["wg", "show", INTERFACE, "peers"])
+        done = member.host.run(
+            ["wg", "show", INTERFACE, "peers"], timeout_seconds=WG_SECONDS * self.patience
+        )
         if done.returncode != 0:
             raise BackendError(f"{member.name}: wg show {INTERFACE} peers: {done.stderr.strip()}")
         return frozenset(done.stdout.split())
@@ -220,9 +229,9 @@ class Fleet:
             raise BackendError(f"{member.name}: meshd was not started")
         process.send_signal(number)
         try:
-            process.wait(STOP_SECONDS)
+            process.wait(STOP_SECONDS * self.patience)
         except subprocess.TimeoutExpired:
-            message = f"{member.name}: meshd runs on {STOP_SECONDS:g} s after {number.name}"
+            message = f"{member.name}: meshd runs on {STOP_SECONDS * self.patience:g} s after {number.name}"
             raise BackendError(message) from None
 
     def _write_settings(self, member: Member, network: IPv4Network) -> None:

@@ -4,9 +4,7 @@
        │ jails0 (bridge, first address of the jail network)
        └─ veth ── jail namespace (default route: the host)
 
-Names begin with ``wgm``, the owner's process id and a letter, so labs of several processes
-do not collide and what a killed owner left behind can be told from what is in use. Hosts
-see a /run/wireguard of their own, because wireguard-go's socket has a fixed place in the
+Hosts see a /run/wireguard of their own, because wireguard-go's socket has a fixed place in the
 file system, which network namespaces share.
 """
 
@@ -15,12 +13,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import re
 import shutil
-import signal
 import socket
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -28,7 +23,7 @@ from typing import Any, Final, Self
 
 from meshd.errors import BackendError, ConfigError
 from meshd.lab.base import LabHost, LinkState
-from meshd.lab.leftovers import cleanup_leftovers, make_lab_directory
+from meshd.lab.leftovers import cleanup_leftovers
 from meshd.lab.netns import (
     delete_netns,
     end_processes,
@@ -40,6 +35,9 @@ from meshd.lab.netns import (
     open_socket_in,
     write_sysctls,
 )
+from meshd.lab.owner import make_lab
+from meshd.lab.places import CommandHost, CommandPlace, check_new_name
+from meshd.lab.scope import signals_held
 from meshd.lab.switch import TUN_DEVICE
 from meshd.lab.underlay import Underlay
 from meshd.model.network import IPAddress
@@ -65,13 +63,12 @@ _SYSCTLS: Final = {
 }
 
 
-class NamespacePlace:
-    """A jail; and what a host has in common with one."""
+class NamespacePlace(CommandPlace):
+    """A jail: a namespace behind its host's."""
 
     def __init__(self, name: str, netns: str, address: IPAddress) -> None:
-        self.name = name
+        super().__init__(name, address)
         self.netns = netns
-        self.address = address
 
     def open_socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         return open_socket_in(self.netns, family, kind, protocol)
@@ -79,63 +76,25 @@ class NamespacePlace:
     def enter_command(self) -> tuple[str, ...]:
         return "ip", "netns", "exec", self.netns
 
-    def run(
-        self, argv: Sequence[str], *, timeout_seconds: float = 10.0, input_text: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        try:
-            return subprocess.run(
-                [*self.enter_command(), *argv],
-                input=input_text,
-                stdin=subprocess.DEVNULL if input_text is None else None,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            message = f"{self.name}: {argv[0]}: no end after {timeout_seconds:g} s"
-        except OSError as error:
-            message = f"{self.name}: {argv[0]}: {error}"
-        raise BackendError(message)
 
-
-class NamespaceHost(NamespacePlace):
+class NamespaceHost(CommandHost):
     """A host's namespace with its directory, bridge and jails."""
 
     def __init__(self, name: str, netns: str, address: IPv4Address, directory: Path) -> None:
-        super().__init__(name, netns, address)
-        self.directory = directory
-        self.jail_network: IPv4Network | None = None
+        super().__init__(name, address, directory)
+        self.netns = netns
         self.jails: tuple[NamespacePlace, ...] = ()
-        self._spawned: list[subprocess.Popen[bytes]] = []
+
+    def open_socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
+        return open_socket_in(self.netns, family, kind, protocol)
 
     def enter_command(self) -> tuple[str, ...]:
         run_dir = str(self.directory / "wireguard")
         return "ip", "netns", "exec", self.netns, "sh", "-c", _ENTER_WITH_RUN_DIR, run_dir
 
-    def spawn(self, argv: Sequence[str], *, log: Path) -> subprocess.Popen[bytes]:
-        try:
-            with log.open("ab") as output:
-                process = subprocess.Popen(
-                    [*self.enter_command(), *argv],
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,
-                )
-        except OSError as error:
-            raise BackendError(f"{self.name}: {argv[0]}: {error}") from None
-        self._spawned.append(process)
-        return process
-
     def end(self) -> None:
-        """Kill everything in the host, and what was started so lately that it is not in there yet."""
-        for process in self._spawned:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-        self._spawned.clear()
+        """Kill everything in the host, daemons that detached themselves included."""
+        self.end_spawned()
         end_processes(self.namespaces())
 
     def namespaces(self) -> tuple[str, ...]:
@@ -145,11 +104,14 @@ class NamespaceHost(NamespacePlace):
 class NamespaceLab:
     """Implements ``meshd.lab.base.Lab``. A context manager: leaving it removes everything."""
 
+    emulates_paths: bool = True
+
     def __init__(self) -> None:
         check_prerequisites()
         cleanup_leftovers()
-        self.directory = make_lab_directory()
-        self.prefix = self.directory.name
+        self._lab = make_lab()
+        self.directory = self._lab.path
+        self.prefix = self._lab.name
         self._hosts: dict[str, NamespaceHost] = {}
         self._links: dict[tuple[str, str], LinkState] = {}
         self._next_address = UNDERLAY.network_address + 1
@@ -175,8 +137,7 @@ class NamespaceLab:
         self, name: str, *, jail_network: IPv4Network | None = None, jail_names: Sequence[str] = ()
     ) -> LabHost:
         """Raises BackendError; a host that is not whole is taken away again."""
-        if name in self._hosts or not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-            raise BackendError(f"lab host {name!r}: an unused name of a-z, 0-9 and - expected")
+        check_new_name(name, self._hosts)
         netns = f"{self.prefix}-{name}"
         directory = self.directory / name
         host = NamespaceHost(name, netns, self._next_address, directory)
@@ -262,7 +223,7 @@ class NamespaceLab:
         """Signals wait until all is gone: a second Ctrl-C must not leave half of it behind."""
         if self._closed or os.getpid() != self._owner_pid:
             return
-        with _signals_held():
+        with signals_held():
             self._closed = True
             atexit.unregister(self.close)
             for host in self._hosts.values():
@@ -270,7 +231,7 @@ class NamespaceLab:
             end_processes(list_netns(f"{self.prefix}-"))
             self.underlay.close()
             delete_netns(list_netns(f"{self.prefix}-"))
-            shutil.rmtree(self.directory, ignore_errors=True)
+            self._lab.close()
             self._hosts.clear()
 
 
@@ -312,13 +273,3 @@ def _build_jails(host: NamespaceHost, network: IPv4Network, names: Sequence[str]
             "link set eth0 up",
             f"route add default via {gateway}",
         )
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    held = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

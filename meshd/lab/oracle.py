@@ -139,7 +139,8 @@ class Oracle:
                 opened = place.open_socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
             else:
                 opened = place.open_socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            with contextlib.suppress(OSError):  # more than the system allows: its own size has to do
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             if version == 4 and sys.platform == "linux":
                 opened.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", ~(1 << _ECHO[4][1]) & 0xFFFFFFFF))
             self._sockets[key] = opened
@@ -168,13 +169,16 @@ class _Run:
         self._resend_seconds = resend_seconds
         self._on_progress = on_progress
         self._total = len(pairs)
-        self._identifier = secrets.randbelow(0x10000)
+        # One for each source: jails that share a network stack hear each other's answers.
+        first = secrets.randbelow(0x10000)
+        sources = dict.fromkeys(source for source, _ in pairs)
+        self._identifiers = {name: (first + number) & 0xFFFF for number, name in enumerate(sources)}
         self._questions = {
             (source, str(oracle.address(target))): _Question((source, target), {}) for source, target in pairs
         }
         self._waiting = deque((0.0, key) for key in self._questions)
         self._answers: dict[Pair, tuple[float, float]] = {}
-        self._requests: dict[tuple[int, int], bytes] = {}
+        self._requests: dict[tuple[int, int, int], bytes] = {}
         for source, target in pairs:
             oracle.socket_of(source, oracle.address(target).version)
 
@@ -199,9 +203,9 @@ class _Run:
             return
         address = self._oracle.address(target)
         sequence = len(question.sent_at) & 0xFFFF
-        kind = (address.version, sequence)
+        kind = (address.version, self._identifiers[source], sequence)
         if kind not in self._requests:
-            self._requests[kind] = _echo_request(address.version, self._identifier, sequence)
+            self._requests[kind] = _echo_request(*kind)
         now = question.sent_at[sequence] = time.monotonic()
         # No route, no peer or no key yet: that is an answer that did not come.
         with contextlib.suppress(OSError):
@@ -229,7 +233,7 @@ class _Run:
             return
         kind, _, _, identifier, sequence = struct.unpack_from("!BBHHH", packet, start)
         question = self._questions.get((name, sender))
-        if kind != _ECHO[version][1] or identifier != self._identifier or question is None:
+        if kind != _ECHO[version][1] or question is None or identifier != self._identifiers[name]:
             return
         sent_at = question.sent_at.get(sequence)
         if sent_at is not None and question.pair not in self._answers:

@@ -111,7 +111,8 @@ class _Receiver:
         self._reordered = 0
         self._last_at: float | None = None
         self._longest_gap = 0.0
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        with contextlib.suppress(OSError):  # FreeBSD refuses more than kern.ipc.maxsockbuf
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         if sys.platform == "linux":
             opened.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
 

@@ -182,7 +182,9 @@ def remove(host: Host, call: Call, name: str) -> int:
 
 def jexec(host: Host, call: Call) -> int:
     """The command runs once more through its own executable, inside the jail's stack."""
-    words = [word for word in call.args if word != "-l"]
+    words = call.args[1:] if call.args[:1] == ["-l"] else call.args
+    if words[0].startswith("-"):
+        raise call.not_imitated()
     one = find_jail(host, call.jail, words[0])
     if one is None:
         raise Exit(1, f"jexec: jail \"{words[0]}\" not found")

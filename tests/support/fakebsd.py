@@ -75,9 +75,14 @@ class FakeBSD:
     def answer(
         self, words: Sequence[str], environment: Mapping[str, str] = NO_ENVIRONMENT, stdin: str = ""
     ) -> subprocess.CompletedProcess[str]:
-        """One command without a process of its own; not for jexec, nor for one that hangs."""
+        """One command without a process of its own, nor one for what jexec(8) runs; it is not in `calls`, and
+        must not hang."""
         call = Call(words[0], list(words[1:]), environment, stdin)
         code = answer(str(self.directory), call)
+        while call.follow_up:
+            inside = {**environment, "FAKEBSD_JAIL": call.jail}
+            call = Call(call.follow_up[0].rpartition("/")[2], call.follow_up[1:], inside, stdin)
+            code = answer(str(self.directory), call)
         said, complained = ("".join(f"{line}\n" for line in lines) for lines in (call.lines, call.errors))
         return subprocess.CompletedProcess(list(words), code, said, complained)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
-from meshd.errors import ConfigError
+from meshd.errors import BackendError, ConfigError
 from wgctl.output import (
     BAD,
     FAINT,
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from meshd.lab.demo import DemoResult
 
 REPORT_FORMAT: Final = "wgctl-demo/1"
+SWEEP_FORMAT: Final = "wgctl-demo-sweep/1"
 MIN_HOSTS: Final = 2
+MIN_DEADLINE_SECONDS: Final = 10
 
 
 @click.command("demo")
@@ -35,28 +37,48 @@ MIN_HOSTS: Final = 2
               help="Hosts to build; one more joins and leaves.")
 @click.option("--store", type=click.Choice(["directory", "garage"]), default="directory", show_default=True,
               help="Where the registry lives: a folder, or a Garage on three of the hosts.")
+@click.option("--deadline", type=click.IntRange(min=MIN_DEADLINE_SECONDS), default=60, show_default=True,
+              help="Seconds for every pair to answer; a slow machine needs more.")
 @click.option("--check", is_flag=True, help="End with 1 unless every pair of hosts and of jails talked.")
 @click.option("--keep", is_flag=True, help="Leave it running until Ctrl-C.")
+@click.option("--sweep", "only_sweep", is_flag=True,
+              help="Build nothing: take away what demos that were killed have left.")
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, hosts: int, store: Literal["directory", "garage"], check: bool, keep: bool,
-    as_json: bool,
+    ctx: click.Context, hosts: int, store: Literal["directory", "garage"], deadline: int, check: bool,
+    keep: bool, only_sweep: bool, as_json: bool,
 ) -> None:
     """Build a whole mesh on this machine and measure it.
 
-    Hosts with their own meshd, keys and jails, a signed registry, the latencies of several
+    Hosts with their own meshd, keys and jails, a signed registry, on Linux the latencies of several
     continents between them. Needs root; nothing outside of it is touched, and it is all taken
-    away at the end.
+    away at the end. On Linux hosts are network namespaces, on FreeBSD VNET jails.
     """
     if os.geteuid() != 0:
         raise ConfigError(f"demo: user id {os.geteuid()} seen, 0 expected: only root can make hosts")
+    if only_sweep:
+        _sweep(as_json)
+        return
     from meshd.lab.demo import DemoOptions, run_demo
 
     with _progress() as progress:
-        wanted = DemoOptions(hosts=hosts, keep=keep, store=store)
+        wanted = DemoOptions(hosts=hosts, keep=keep, store=store, deadline_seconds=deadline)
         result = run_demo(wanted, progress, _write if as_json else _show)
     ctx.exit(1 if check and not _is_whole(result) else 0)
+
+
+def _sweep(as_json: bool) -> None:
+    from meshd.lab.select import sweep_labs
+
+    refusals: list[str] = []
+    swept = sweep_labs(refusals.append)
+    if as_json:
+        write_json({"format": SWEEP_FORMAT, "swept": list(swept), "failures": refusals})
+    else:
+        say(f"taken away: {', '.join(swept)}" if swept else "nothing was left of other demos")
+    if refusals:
+        raise BackendError("; ".join(refusals))
 
 
 def _is_whole(result: DemoResult) -> bool:
@@ -103,6 +125,8 @@ def _show(result: DemoResult) -> None:
         say(f"one more host: every pair answers after {result.add_host_seconds:.2f} s")
     if result.remove_host_seconds is not None:
         say(f"that host revoked: gone from every other after {result.remove_host_seconds:.2f} s")
+    if not result.distances:
+        say("distances are not emulated on this system: every path is as short as this machine is fast")
     for url in result.metrics_urls:
         say(f"metrics: {url}")
     for failure in result.failures:

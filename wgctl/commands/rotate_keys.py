@@ -22,10 +22,12 @@ MAX_AHEAD_SECONDS: Final = 366 * 86400
 @click.option("--at", type=ANY_INSTANT, default="now", metavar="TIME",
               help="Replace keys from before TIME, but not earlier: now, +2h, or RFC 3339. [default: now]")
 @draft_option
+@click.option("--watch", is_flag=True, help="Show how far they are until all are done; needs meshd here.")
 @json_option
 @pass_options
 def command(
-    options: Options, hosts: tuple[str, ...], everybody: bool, at: int, draft: str | None, as_json: bool
+    options: Options, hosts: tuple[str, ...], everybody: bool, at: int, draft: str | None, watch: bool,
+    as_json: bool,
 ) -> None:
     """Ask hosts to make new WireGuard keys.
 
@@ -42,6 +44,9 @@ def command(
     if at > now + MAX_AHEAD_SECONDS:
         days = MAX_AHEAD_SECONDS // 86400
         raise click.UsageError(f"--at: {render_time(at)} seen, at most {days} days ahead expected")
+    if watch and (as_json or draft is not None):
+        raise click.UsageError("--watch excludes --json and --draft")
+    before = _read_keys(options) if watch else {}
     if draft is not None:
         _write_draft(options, draft, hosts, at, now, as_json)
         return
@@ -68,6 +73,21 @@ def command(
     number = f"statement {seqs[0]}" if len(seqs) == 1 else f"statements {seqs[0]} to {seqs[-1]}"
     when = f"at {render_time(at)}" if at > now else "now"
     click.echo(f"{whom}: to make new WireGuard keys {when}, asked by {number}")
+    if watch:
+        from wgctl import rotationwatch
+
+        if everybody:
+            names = {hid: grant.grant.name for hid, grant in reduction.effective.items()}
+        rotationwatch.watch(options.control_socket(), names, before)
+
+
+def _read_keys(options: Options) -> dict[str, str | None]:
+    """The keys in force before anybody is asked; ControlError, and nobody is, without meshd."""
+    from wgctl.client import ControlClient
+    from wgctl.rotationwatch import read_keys
+
+    with ControlClient(options.control_socket()) as client:
+        return read_keys(client.status())
 
 
 def _write_draft(
