@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from meshd.daemon.follower import disk_failed
 from meshd.daemon.local import rekeyed
 from meshd.daemon.rotation import Crossroads, Rotation
 from meshd.daemon.state import AppliedNote, HostState
+from meshd.daemon.wayback import WayBack
 from meshd.errors import BackendError, StoreError
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
 from meshd.mesh.rotation import Phase, own_phase, phase_of, split_desired
@@ -28,6 +29,7 @@ from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.host import Host, Membership
 from meshd.model.keys import PublicKey
+from meshd.model.path import PathStats
 from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
 from meshd.observe.status import PlanStatus
 from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
@@ -39,6 +41,7 @@ from meshd.registry.record import ENROLLMENT_VERSION
 from meshd.settings import FREEBSD
 from meshd.store.atomic import write_file
 
+NO_PATHS: Final[Mapping[str, PathStats]] = {}
 COURTESY_SECONDS: Final = 0.5
 """How long the end with the greater hid lets the other end of a new pair speak first: longer than any
 one-way delay, so that two that learn of each other together do not collide, and no longer, because
@@ -105,6 +108,8 @@ def plan_document(plan: Plan | None, interface: str) -> PlanDocument:
         ),
         counts=dict(plan.counts),
         held_because="; ".join(plan.objections) or None,
+        objections=plan.objections,
+        conflicts=tuple(condition.text for condition in plan.conflicts),
     )
 
 
@@ -122,8 +127,10 @@ class Reconciler:
         forwarding: Callable[[int], bool | None] = read_forwarding,
         courtesy_seconds: float = COURTESY_SECONDS,
         newborn: bool = False,
+        wayback: WayBack | None = None,
     ) -> None:
-        """``newborn``: the others know this host by its enrollment record alone."""
+        """``newborn``: the others know this host by its enrollment record alone. ``wayback`` None: the
+        one of ``state``."""
         self._backend = backend
         self._state = state
         self._hid = hid
@@ -138,6 +145,7 @@ class Reconciler:
         self._awaited: frozenset[str] = frozenset()
         self._builder = DesiredBuilder()
         self._applied = state.read_applied()
+        self.wayback = wayback or WayBack(state, clock)
         self._boot_text: str | None = None
 
     @property
@@ -154,7 +162,7 @@ class Reconciler:
             return None
         observed, second = self._look(view, local)
         found = self._rotation.find(view, local, observed, second)
-        return self._plan(view, local, observed, found, max_removed_share)[0]
+        return self._wished(view, local, observed, found, max_removed_share)
 
     def turn(
         self,
@@ -165,21 +173,35 @@ class Reconciler:
         boot_file: Path | None,
         force: bool = False,
         key_lifetime_seconds: float | None = None,
+        paths: Mapping[str, PathStats] = NO_PATHS,
+        confirm_seconds: float = 0.0,
+        asked: bool = False,
+        undo: bool = False,
     ) -> Turn:
         """Make the kernel agree with ``membership``; every failure is in the answer.
 
         ``key_lifetime_seconds`` None: a rotation that is under way stays where it is; 0: no schedule.
+        ``paths``: what the prober says; ``confirm_seconds``: how long a change is on trial, 0: it is not.
+        ``asked``: an operator asks for this turn; ``undo``: he asks for the state before the last plan,
+        and MeshError is raised when there is none.
         """
         started = time.monotonic()
         now = self._clock()
         view = build_view(membership, self._hid)
         rotated = False
+        if undo:
+            self.wayback.undo()
+        elif asked or force:
+            self.wayback.hear(force=force)
+        self.wayback.look(paths, confirm_seconds)
 
         def end(outcome: str, **parts: object) -> Turn:
             return Turn(
                 outcome=outcome, at=now, duration_seconds=time.monotonic() - started, view=view,
                 awaited=self._awaited, rekeyed=rotated,
-                look_again_seconds=self._rotation.look_again_seconds(),
+                look_again_seconds=_sooner(
+                    self._rotation.look_again_seconds(), self.wayback.look_again_seconds()
+                ),
                 **{"plan": None, "observed": None, **parts},  # type: ignore[arg-type]
             )
 
@@ -199,7 +221,8 @@ class Reconciler:
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
         conditions = [
-            *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found)
+            *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found),
+            *self.wayback.conditions(view),
         ]
         if view.own_revocation is not None:
             conditions.append(_revoked(view))
@@ -208,8 +231,14 @@ class Reconciler:
             return end("held", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         if not plan:
             conditions += self._record(membership, desired, boot_file)
-            return end("unchanged", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
+            outcome = "unchanged"
+            if self.wayback.is_held:
+                outcome, plan = "held", self._wished(view, local, observed, found, max_removed_share)
+            return end(outcome, plan=plan, observed=observed, second=second, conditions=tuple(conditions))
+        if not found.crossings:
+            self.wayback.begin(plan, observed, desired, paths)
         report = apply_changes(self._backend, local.interface, plan.changes)
+        self.wayback.end(done=len(report.done), error=report.error is not None)
         if report.error is None:
             conditions += self._record(membership, desired, boot_file)
             outcome = "applied"
@@ -254,11 +283,13 @@ class Reconciler:
 
     def _plan(
         self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
-        max_removed_share: float,
+        max_removed_share: float, *, steered: bool = True,
     ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
         now = self._clock()
         desired = self._builder.build(view, local, observed, now=now, awaited=self._awaited)
+        if steered:
+            desired = self.wayback.steer(desired, view, observed)
         desired, wanted = split_desired(desired, found.crossings, local, now=now)
         limits = SafetyLimits(
             max_removed_share=max_removed_share,
@@ -270,6 +301,15 @@ class Reconciler:
         if wanted is not None or found.second.device is not None:
             side = Side(observed=found.second, desired=wanted)
         return build_plan(observed, desired, limits, side), desired
+
+    def _wished(
+        self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
+        max_removed_share: float,
+    ) -> Plan:
+        """The plan that the registry asks for, with everything that keeps it from being carried out."""
+        plan = self._plan(view, local, observed, found, max_removed_share, steered=False)[0]
+        objection = self.wayback.objection()
+        return replace(plan, objections=(*plan.objections, objection)) if plan and objection else plan
 
     def _check_forwarding(self, view: MeshView) -> list[Condition]:
         networks = view.own.networks if view.own else frozenset()
@@ -343,6 +383,10 @@ class Reconciler:
             return
         write_file(path, text.encode())
         self._boot_text = text
+
+
+def _sooner(*seconds: float | None) -> float | None:
+    return min((each for each in seconds if each is not None), default=None)
 
 
 def _is_unborn(host: Host) -> bool:

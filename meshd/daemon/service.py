@@ -37,7 +37,7 @@ from meshd.exchange.threads import in_thread
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.observe.logs import event
-from meshd.observe.protocol import SOCKET_NAME, ControlRequest, ObjectsDocument, OfferDocument
+from meshd.observe.protocol import SOCKET_NAME, ApplyDocument, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
 from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
 from meshd.probe.base import Prober, ProbeTarget
@@ -268,9 +268,10 @@ class Daemon:
 
     # --- kernel
 
-    async def _reconcile(self, *, force: bool = False) -> Turn:
+    async def _reconcile(self, *, force: bool = False, asked: bool = False, undo: bool = False) -> Turn:
         settings = self._settings
         async with self._kernel_lock:
+            paths = self._prober.snapshot(self._clock())
             turn: Turn = await self._in(
                 self._kernel,
                 lambda: self._reconciler.turn(
@@ -280,6 +281,10 @@ class Daemon:
                     boot_file=boot_file(settings),
                     force=force,
                     key_lifetime_seconds=settings.wireguard.key_lifetime_days * DAY_SECONDS,
+                    paths=paths,
+                    confirm_seconds=settings.safety.confirm_seconds,
+                    asked=asked,
+                    undo=undo,
                 ),
             )
         self._note(turn)
@@ -414,6 +419,7 @@ class Daemon:
             stores=followed.stores if followed else self._follower.store_status(),
             verified_at=followed.verified_at if followed else None,
             applied_generation=self._reconciler.applied_generation,
+            change=self._reconciler.wayback.status(),
             conditions=self.conditions(),
             last_plan=turn.plan_status(),
             counters=self._counters,
@@ -430,9 +436,11 @@ class Daemon:
                 return await self._plan()
             case "apply":
                 await self._follow()
-                turn = await self._reconcile(force=request.force)
-                document = turn.apply_document(self._settings.wireguard.interface)
-                return document, {"held": 4, "failed": 1, "partial": 1}.get(turn.outcome, 0)
+                return self._applied(await self._reconcile(force=request.force, asked=True))
+            case "rollback":
+                turn = await self._reconcile(undo=True)
+                document, code = self._applied(turn)
+                return document, 0 if turn.outcome == "held" else code
             case "poll":
                 await self._follow()
                 return {"generation": self._membership.generation}, 0
@@ -446,6 +454,10 @@ class Daemon:
                 return ObjectsDocument(mesh=self._follower.desk.mesh_id, page=raw), 0
             case "offer":
                 return await self._offer(request)
+
+    def _applied(self, turn: Turn) -> tuple[ApplyDocument, int]:
+        document = turn.apply_document(self._settings.wireguard.interface)
+        return document, {"held": 4, "failed": 1, "partial": 1}.get(turn.outcome, 0)
 
     async def _plan(self) -> tuple[Any, int]:
         settings = self._settings

@@ -133,7 +133,7 @@ class DesiredBuilder:
             peers=peers,
             routes=frozenset(self._routes),
             route_labels=dict(self._labels),
-            explained=_explain_removals(view, peers, present),
+            explained=explain_removals(view, peers, present),
         )
 
     def _learn(self, hosts: Iterable[Host], local: LocalDevice) -> None:
@@ -210,7 +210,7 @@ def _interface_addresses(own: Host | None) -> frozenset[IPInterface]:
     )
 
 
-def _explain_removals(
+def explain_removals(
     view: MeshView, wanted: Mapping[PublicKey, DesiredPeer], present: Mapping[PublicKey, Peer]
 ) -> Mapping[PublicKey, str]:
     """A signed revoke, a signed end of a grant, or a newer record with another key explains that

@@ -34,6 +34,8 @@ CODES: Final[Mapping[str, Severity]] = {
     "own_record_missing": Severity.WARNING,
     "plan_held": Severity.CRITICAL,
     "apply_failed": Severity.CRITICAL,
+    "change_unconfirmed": Severity.WARNING,
+    "change_rolled_back": Severity.CRITICAL,
     "route_conflict": Severity.WARNING,
     "forwarding_off": Severity.WARNING,
     "rotation_waits": Severity.WARNING,

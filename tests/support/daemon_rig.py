@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
+from meshd.daemon.wayback import WayBack
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, Places
@@ -110,6 +112,7 @@ def build_rig(
     forwarding: bool = True,
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
@@ -161,6 +164,7 @@ def build_rig(
         reconciler=Reconciler(
             backend=backend, state=state, hid=host.hid, clock=clock, rotation=rotation,
             forwarding=lambda version: forwarding,
+            wayback=WayBack(state, clock, monotonic),
             courtesy_seconds=courtesy_seconds,
         ),
         follower=follower,
