@@ -71,16 +71,24 @@ class RegistrySettings(_Table, frozen=True, kw_only=True):
 
 
 class JailSettings(_Table, frozen=True, kw_only=True):
-    """The jail networks that this host announces, each within its grant."""
+    """The jail networks that this host announces, each within its grant; ``auto``: those in which its
+    jails are. ``routes``: VNET jails get a route to the mesh where they need one."""
 
-    networks: tuple[str, ...] = ()
+    networks: tuple[str, ...] | Literal["auto"] = ()
+    routes: bool = True
+
+    @property
+    def is_auto(self) -> bool:
+        return self.networks == "auto"
 
 
 class ProbeSettings(_Table, frozen=True, kw_only=True):
-    """``interval_seconds`` 0: a second per hundred peers, 1 to 10. ``window``: probes kept for loss."""
+    """``interval_seconds`` 0: a second per hundred peers, 1 to 10. ``window``: probes kept for loss.
+    ``path_mtu``: search each path's MTU and give it to the routes."""
 
     interval_seconds: float = 0.0
     window: int = 60
+    path_mtu: bool = True
 
 
 class MetricsSettings(_Table, frozen=True, kw_only=True):
@@ -134,6 +142,7 @@ class Settings:
     host: HostSettings
     wireguard: WireguardSettings
     registry: RegistrySettings
+    jails: JailSettings
     probe: ProbeSettings
     metrics: MetricsSettings
     exchange: ExchangeSettings
@@ -158,6 +167,7 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
             file.wireguard, rotation_interface=_second_interface(file.wireguard, source)
         ),
         registry=file.registry,
+        jails=file.jails,
         probe=file.probe,
         metrics=file.metrics,
         exchange=file.exchange,
@@ -167,7 +177,8 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
             _each(Endpoint.parse, text, f"{source}: host.endpoints") for text in file.host.endpoints
         ),
         jail_networks=frozenset(
-            _each(parse_network, text, f"{source}: jails.networks") for text in file.jails.networks
+            _each(parse_network, text, f"{source}: jails.networks")
+            for text in (() if file.jails.networks == "auto" else file.jails.networks)
         ),
     )
 

@@ -164,13 +164,14 @@ def _plan_cell(status: Status, now: float) -> Cell:
 
 
 def _render_peers(status: Status, now: float) -> RenderableType:
-    measured = ["PATH", "RTT", "JITTER", "LOSS", "HANDSHAKE"]
+    measured = ["PATH", "RTT", "JITTER", "LOSS", "MTU", "HANDSHAKE"]
     headers = ["PEER", "ADDRESS", *measured, "ENDPOINT", "RX", "TX", "NETWORKS"]
-    rows = [_peer_row(peer, now) for peer in sorted(status.peers, key=lambda peer: peer.name)]
-    return build_table(headers, rows, right=["RTT", "JITTER", "LOSS", "HANDSHAKE", "RX", "TX"])
+    peers = sorted(status.peers, key=lambda peer: peer.name)
+    rows = [_peer_row(peer, now, status.host.mtu_bytes) for peer in peers]
+    return build_table(headers, rows, right=["RTT", "JITTER", "LOSS", "MTU", "HANDSHAKE", "RX", "TX"])
 
 
-def _peer_row(peer: PeerStatus, now: float) -> list[Cell]:
+def _peer_row(peer: PeerStatus, now: float, interface_mtu_bytes: int | None) -> list[Cell]:
     path = peer.path
     style = rtt_style(path.srtt_seconds, up=path.up, loss_ratio=path.loss_ratio)
     if not peer.configured:
@@ -184,12 +185,19 @@ def _peer_row(peer: PeerStatus, now: float) -> list[Cell]:
         (render_rtt(path.srtt_seconds), style),
         render_rtt(path.jitter_seconds),
         (render_loss(path.loss_ratio) if path.sent else NOTHING, style if path.loss_ratio else ""),
+        _mtu_cell(peer.mtu_bytes, interface_mtu_bytes),
         render_age(peer.latest_handshake_at, now),
         peer.endpoint or ("none known", FAIR),
         render_bytes(peer.receive_bytes),
         render_bytes(peer.transmit_bytes),
         " ".join(peer.networks) or NOTHING,
     ]
+
+
+def _mtu_cell(mtu_bytes: int | None, interface_mtu_bytes: int | None) -> Cell:
+    if mtu_bytes is None:
+        return NOTHING
+    return str(mtu_bytes), FAIR if mtu_bytes < (interface_mtu_bytes or 0) else ""
 
 
 def render_conditions(conditions: tuple[ConditionStatus, ...], now: float) -> RenderableType:

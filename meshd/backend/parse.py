@@ -46,12 +46,14 @@ class Interface:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRoute:
-    """One line of the routing table. ``kinds`` are netstat's words: up, static, blackhole, ..."""
+    """One line of the routing table. ``kinds`` are netstat's words: up, static, blackhole, ...;
+    ``gateway`` is an address, or ``link#N``."""
 
     destination: IPNetwork
     interface: str
     kinds: tuple[str, ...]
     mtu_bytes: int | None
+    gateway: str = ""
 
 
 class RouteOutcome(enum.Enum):
@@ -191,6 +193,7 @@ def _table_route(entry: Mapping[str, Any], version: int, what: str) -> TableRout
         interface=interface,
         kinds=tuple(map(str, kinds)),
         mtu_bytes=mtu,
+        gateway=str(entry.get("gateway", "")),
     )
 
 

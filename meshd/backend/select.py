@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from meshd.backend.base import Backend
+from meshd.backend.jails import JailHost
 from meshd.errors import BackendError
 
 BackendName = Literal["auto", "linux", "userspace", "freebsd"]
@@ -50,6 +51,22 @@ def open_backend(
         return _require(_open_userspace(userspace_program, log_path), _missing(userspace_program))
     found = _open_linux() or _open_userspace(userspace_program, log_path)
     return _require(found, f"backend 'auto': {_INSTALL}")
+
+
+def open_jail_host(tools: Mapping[str, Path] | None = None) -> JailHost | None:
+    """What knows this system's jails or containers; None where nothing does.
+
+    ``tools``: as for ``open_backend``.
+    """
+    if tools is None and sys.platform.startswith("linux"):
+        from meshd.backend.linux_containers import LinuxContainers
+
+        return LinuxContainers()
+    from meshd.backend.freebsd_jails import FreeBSDJails, find_jail_tools
+    from meshd.backend.runner import ToolRunner
+
+    found = find_jail_tools() if tools is None else tools
+    return FreeBSDJails(ToolRunner(found)) if "jls" in found else None
 
 
 def _check_platform(name: BackendName, freebsd: bool) -> None:

@@ -9,7 +9,8 @@ from meshd.daemon.follower import OwnDescription
 from meshd.errors import ConfigError
 from meshd.mesh.desired import LocalDevice
 from meshd.model.keys import PrivateKey, PublicKey
-from meshd.settings import Settings
+from meshd.model.network import IPNetwork
+from meshd.settings import FREEBSD, Settings
 from meshd.version import read_version
 
 
@@ -42,17 +43,20 @@ def local_device(settings: Settings, key: LocalKey) -> LocalDevice:
         mtu_bytes=settings.wireguard.mtu_bytes,
         behind_nat=settings.host.behind_nat,
         persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
+        link_routes_stay_wide=FREEBSD,
     )
     return rekeyed(device, key)
 
 
-def own_description(settings: Settings, key: LocalKey) -> OwnDescription:
+def own_description(
+    settings: Settings, key: LocalKey, announced: frozenset[IPNetwork]
+) -> OwnDescription:
     return OwnDescription(
         public_key=key.private_key.public(),
         next_public_key=key.following.public() if key.following else None,
         listen_port=settings.wireguard.listen_port,
         endpoints=settings.endpoints,
-        announced=settings.jail_networks,
+        announced=announced,
         behind_nat=settings.host.behind_nat,
         software=f"meshd/{read_version()}",
     )

@@ -85,6 +85,7 @@ def bring_up(config: Path) -> int:
             local_device(settings, parts.keys.key),
             max_removed_share=settings.safety.max_removed_share,
             boot_file=boot_file(settings),
+            path_mtus={} if settings.probe.path_mtu else None,
         )
     finally:
         parts.backend.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from meshd.daemon.follower import disk_failed
 from meshd.daemon.local import rekeyed
 from meshd.daemon.rotation import Crossroads, Rotation
 from meshd.daemon.state import AppliedNote, HostState
+from meshd.daemon.turn import Turn, apply_failed, not_granted, plan_held, revoked
 from meshd.daemon.wayback import WayBack
 from meshd.errors import BackendError, StoreError
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
@@ -30,8 +31,6 @@ from meshd.model.device import ObservedState
 from meshd.model.host import Host, Membership
 from meshd.model.keys import PublicKey
 from meshd.model.path import PathStats
-from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
-from meshd.observe.status import PlanStatus
 from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.diff import Side
 from meshd.plan.plan import Plan, build_plan
@@ -48,69 +47,6 @@ one-way delay, so that two that learn of each other together do not collide, and
 the other end may have spoken before we were there to hear it."""
 NEWBORN_PATIENCE: Final = 20
 """As many times longer for a host that is granted but whose daemon has never run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What one turn found and did. ``moved``: peers must hear from us at once, because the
-    interface or its port is new and they would go on sending to the old place. ``awaited``:
-    hids of new peers whose turn it is to speak first; look again in COURTESY_SECONDS. ``second``: the
-    interface of a key rotation, if there is one; ``rekeyed``: this host's record has to say other keys;
-    ``look_again_seconds``: when the next turn should come, None as always."""
-
-    outcome: str
-    at: float
-    duration_seconds: float
-    view: MeshView
-    plan: Plan | None
-    observed: ObservedState | None
-    done: int = 0
-    failed: tuple[str, ...] = ()
-    not_attempted: int = 0
-    moved: bool = False
-    awaited: frozenset[str] = frozenset()
-    conditions: tuple[Condition, ...] = ()
-    second: ObservedState | None = None
-    rekeyed: bool = False
-    look_again_seconds: float | None = None
-
-    def plan_status(self) -> PlanStatus:
-        plan = self.plan
-        return PlanStatus(
-            outcome=self.outcome,
-            at=self.at,
-            duration_seconds=self.duration_seconds,
-            changes=tuple(change.summary() for change in plan.changes) if plan else (),
-            failed=self.failed,
-            held_because="; ".join(plan.objections) if plan and self.outcome == "held" else None,
-        )
-
-    def apply_document(self, interface: str) -> ApplyDocument:
-        return ApplyDocument(
-            outcome=self.outcome,
-            plan=plan_document(self.plan, interface),
-            done=self.done,
-            failed=self.failed,
-            not_attempted=self.not_attempted,
-        )
-
-
-def plan_document(plan: Plan | None, interface: str) -> PlanDocument:
-    """The plan as the control socket and ``--json`` show it; no secret is in it."""
-    if plan is None:
-        return PlanDocument(digest="", interface=interface, changes=(), counts={})
-    return PlanDocument(
-        digest=plan.digest,
-        interface=plan.interface,
-        changes=tuple(
-            ChangeDocument(kind=change.kind, summary=change.summary(), reason=change.reason)
-            for change in plan.changes
-        ),
-        counts=dict(plan.counts),
-        held_because="; ".join(plan.objections) or None,
-        objections=plan.objections,
-        conflicts=tuple(condition.text for condition in plan.conflicts),
-    )
 
 
 class Reconciler:
@@ -155,14 +91,21 @@ class Reconciler:
     def observe(self, interface: str) -> ObservedState:
         return self._backend.observe(interface)
 
-    def plan(self, membership: Membership, local: LocalDevice, max_removed_share: float) -> Plan | None:
+    def plan(
+        self,
+        membership: Membership,
+        local: LocalDevice,
+        max_removed_share: float,
+        path_mtus: Mapping[str, int] | None,
+    ) -> Plan | None:
         """The plan that a turn would carry out now; None: no grant for this host, so none."""
         view = build_view(membership, self._hid)
         if _not_a_member(view):
             return None
+        local = replace(local, rescue_key=self._rotation.rescue_key())
         observed, second = self._look(view, local)
         found = self._rotation.find(view, local, observed, second)
-        return self._wished(view, local, observed, found, max_removed_share)
+        return self._wished(view, local, observed, found, max_removed_share, path_mtus)
 
     def turn(
         self,
@@ -171,6 +114,7 @@ class Reconciler:
         *,
         max_removed_share: float,
         boot_file: Path | None,
+        path_mtus: Mapping[str, int] | None,
         force: bool = False,
         key_lifetime_seconds: float | None = None,
         paths: Mapping[str, PathStats] = NO_PATHS,
@@ -180,10 +124,11 @@ class Reconciler:
     ) -> Turn:
         """Make the kernel agree with ``membership``; every failure is in the answer.
 
-        ``key_lifetime_seconds`` None: a rotation that is under way stays where it is; 0: no schedule.
-        ``paths``: what the prober says; ``confirm_seconds``: how long a change is on trial, 0: it is not.
-        ``asked``: an operator asks for this turn; ``undo``: he asks for the state before the last plan,
-        and MeshError is raised when there is none.
+        ``path_mtus``: as ``DesiredBuilder.build`` takes them. ``key_lifetime_seconds`` None: a rotation that
+        is under way stays where it is; 0: no schedule. ``paths``: what the prober says;
+        ``confirm_seconds``: how long a change is on trial, 0: it is not. ``asked``: an operator asks for
+        this turn; ``undo``: he asks for the state before the last plan, and MeshError is raised when
+        there is none.
         """
         started = time.monotonic()
         now = self._clock()
@@ -194,6 +139,7 @@ class Reconciler:
         elif asked or force:
             self.wayback.hear(force=force)
         self.wayback.look(paths, confirm_seconds)
+        local = replace(local, rescue_key=self._rotation.rescue_key())
 
         def end(outcome: str, **parts: object) -> Turn:
             return Turn(
@@ -208,7 +154,7 @@ class Reconciler:
         try:
             if _not_a_member(view):
                 observed = self._backend.observe(local.interface)
-                return end("unchanged", observed=observed, conditions=(_not_granted(view, self._hid),))
+                return end("unchanged", observed=observed, conditions=(not_granted(view, self._hid),))
             observed, second = self._look(view, local)
             found = self._rotation.find(view, local, observed, second)
             if key_lifetime_seconds is not None and self._rotation.advance(
@@ -217,23 +163,25 @@ class Reconciler:
                 rotated = True
                 local = rekeyed(local, self._rotation.keys.key)
                 found = self._rotation.find(view, local, observed, second)
-            plan, desired = self._plan(view, local, observed, found, max_removed_share)
+            plan, desired = self._plan(view, local, observed, found, max_removed_share, path_mtus)
         except BackendError as error:
-            return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
+            return end("failed", failed=(str(error),), conditions=(apply_failed(str(error)),))
         conditions = [
             *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found),
             *self.wayback.conditions(view),
         ]
         if view.own_revocation is not None:
-            conditions.append(_revoked(view))
+            conditions.append(revoked(view))
         if plan.objections and not force:
-            conditions.append(_held(plan))
+            conditions.append(plan_held(plan))
             return end("held", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         if not plan:
             conditions += self._record(membership, desired, boot_file)
             outcome = "unchanged"
             if self.wayback.is_held:
-                outcome, plan = "held", self._wished(view, local, observed, found, max_removed_share)
+                outcome, plan = "held", self._wished(
+                    view, local, observed, found, max_removed_share, path_mtus
+                )
             return end(outcome, plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         if not found.crossings:
             self.wayback.begin(plan, observed, desired, paths)
@@ -243,7 +191,7 @@ class Reconciler:
             conditions += self._record(membership, desired, boot_file)
             outcome = "applied"
         else:
-            conditions.append(_apply_failed(report.error))
+            conditions.append(apply_failed(report.error))
             outcome = "partial" if report.done else "failed"
         return end(
             outcome,
@@ -283,11 +231,14 @@ class Reconciler:
 
     def _plan(
         self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
-        max_removed_share: float, *, steered: bool = True,
+        max_removed_share: float, path_mtus: Mapping[str, int] | None, *, steered: bool = True,
     ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
         now = self._clock()
-        desired = self._builder.build(view, local, observed, now=now, awaited=self._awaited)
+        desired = self._builder.build(
+            view, local, observed, now=now, awaited=self._awaited,
+            path_mtus=path_mtus, second_routes=found.second.routes,
+        )
         if steered:
             desired = self.wayback.steer(desired, view, observed)
         desired, wanted = split_desired(desired, found.crossings, local, now=now)
@@ -304,10 +255,10 @@ class Reconciler:
 
     def _wished(
         self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
-        max_removed_share: float,
+        max_removed_share: float, path_mtus: Mapping[str, int] | None,
     ) -> Plan:
         """The plan that the registry asks for, with everything that keeps it from being carried out."""
-        plan = self._plan(view, local, observed, found, max_removed_share, steered=False)[0]
+        plan = self._plan(view, local, observed, found, max_removed_share, path_mtus, steered=False)[0]
         objection = self.wayback.objection()
         return replace(plan, objections=(*plan.objections, objection)) if plan and objection else plan
 
@@ -395,39 +346,3 @@ def _is_unborn(host: Host) -> bool:
 
 def _not_a_member(view: MeshView) -> bool:
     return view.own is None and view.own_revocation is None
-
-
-def _not_granted(view: MeshView, hid: str) -> Condition:
-    why = view.membership.unplaced.get(hid)
-    detail = f"its grant collides: {why}" if why else "no verified grant names it"
-    return Condition(
-        code="not_granted",
-        severity=Severity.CRITICAL,
-        text=f"this host ({hid[:8]}) is not a member of {view.membership.mesh_name}: {detail}; "
-        "nothing was changed",
-    )
-
-
-def _revoked(view: MeshView) -> Condition:
-    revocation = view.own_revocation
-    assert revocation is not None
-    return Condition(
-        code="self_revoked",
-        severity=Severity.CRITICAL,
-        text=f"this host was revoked by {revocation.provenance}: {revocation.why or 'no reason given'}",
-    )
-
-
-def _held(plan: Plan) -> Condition:
-    return Condition(
-        code="plan_held",
-        severity=Severity.CRITICAL,
-        text=f"a plan of {len(plan.changes)} changes is held: {'; '.join(plan.objections)}; "
-        "look with wgctl plan, go ahead with wgctl apply --force",
-    )
-
-
-def _apply_failed(error: str) -> Condition:
-    return Condition(
-        code="apply_failed", severity=Severity.CRITICAL, text=f"{error}; meshd observes and tries again"
-    )

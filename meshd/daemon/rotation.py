@@ -17,12 +17,14 @@ from meshd.daemon.keyring import KeyRing
 from meshd.errors import StoreError
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import is_live
-from meshd.mesh.progress import SLOT_SECONDS, Progress, Request, RotationWatch, Step, find_request
+from meshd.mesh.progress import SLOT_SECONDS, Absences, Progress, Request, RotationWatch, Step, find_request
 from meshd.mesh.rotation import PORT_OFFSET, Crossing, Phase, find_crossings, own_phase
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
+from meshd.model.keys import PrivateKey, rescue_private_key
 from meshd.observe.status import RotationStatus
+from meshd.registry.signing import SigningKey
 
 LOOK_SECONDS: Final = 0.5
 """Between two turns while a pair is about to cross."""
@@ -48,12 +50,16 @@ class Rotation:
         self,
         *,
         keys: KeyRing,
+        identity: SigningKey,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
         probe_seconds: float = 1.0,
         slot_seconds: float = SLOT_SECONDS,
     ) -> None:
         self._keys = keys
+        self._identity = identity
+        self._rescue: tuple[bytes, PrivateKey] | None = None
+        self._absences = Absences()
         self._clock = clock
         self._monotonic = monotonic
         self._slot_seconds = slot_seconds
@@ -70,19 +76,35 @@ class Rotation:
     def find(
         self, view: MeshView, local: LocalDevice, main: ObservedState, second: ObservedState
     ) -> Crossroads:
-        """The pairs that cross now. Changes nothing."""
+        """The pairs that cross now. Changes nothing in the kernel or on disk."""
+        now = self._clock()
+        lost = self._absences.look(view.peers, main, at=now, now=self._monotonic())
         if second.device is not None and not self._is_ours(second):
             return Crossroads(
                 second=ObservedState(interface=second.interface, foreign_routes=second.foreign_routes),
                 foreign=True,
             )
-        crossings = find_crossings(view, local, main, second, now=self._clock())
+        crossings = find_crossings(view, local, main, second, now=now, lost=lost)
         return Crossroads(second=second, crossings=crossings)
+
+    def use_identity(self, identity: SigningKey) -> None:
+        """This host signs with another identity from now on, and is found under it."""
+        self._identity = identity
+
+    def rescue_key(self) -> PrivateKey:
+        """That of this host's identity, derived anew when the identity is another one."""
+        identity = self._identity
+        if self._rescue is None or self._rescue[0] != identity.public:
+            self._rescue = identity.public, rescue_private_key(identity.seed())
+        return self._rescue[1]
 
     def _is_ours(self, second: ObservedState) -> bool:
         device, key = second.device, self._keys.key
         assert device is not None
-        own = {key.private_key.public(), key.retired, key.following.public() if key.following else None}
+        own = {
+            key.private_key.public(), key.retired, key.following.public() if key.following else None,
+            self.rescue_key().public(),
+        }
         return device.public_key in own or (device.public_key is None and not device.peers)
 
     def advance(

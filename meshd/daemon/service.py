@@ -25,22 +25,26 @@ from meshd.daemon.alarms import Alarms
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
+from meshd.daemon.jails import JailKeeper, JailTurn, with_jail_changes
 from meshd.daemon.local import boot_file, local_device, own_description, refuse_restart_only
-from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
+from meshd.daemon.pathmtu import PathMtus, probe_targets
+from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.scrapes import Scrapes
+from meshd.daemon.turn import Turn, plan_document
 from meshd.daemon.watch import KernelWatch
 from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
 from meshd.exchange.threads import in_thread
+from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.observe.logs import event
 from meshd.observe.protocol import SOCKET_NAME, ApplyDocument, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
 from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
-from meshd.probe.base import Prober, ProbeTarget
+from meshd.probe.base import Prober
 from meshd.settings import Settings
 from meshd.version import read_version
 
@@ -78,6 +82,7 @@ class Daemon:
         clock: Callable[[], float],
         exchange: Exchange | None = None,
         watch: KernelWatch | None = None,
+        jails: JailKeeper | None = None,
         conditions: tuple[Condition, ...] = (),
     ) -> None:
         self._settings = settings
@@ -99,10 +104,12 @@ class Daemon:
         self._wake_kernel = asyncio.Event()
         self._look_timer: asyncio.TimerHandle | None = None
         self._watch = watch
+        self._jails = jails or JailKeeper(None)
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._alarms = Alarms(clock, conditions)
         self._scrapes = Scrapes()
+        self._path_mtus = PathMtus(prober, wanted=settings.probe.path_mtu)
         self._counters = ReconcileCounters()
         self._started_at = clock()
         self._membership = follower.membership()
@@ -124,7 +131,7 @@ class Daemon:
             self._start_exchange()
             self._started.set()
             if self._watch is not None:
-                self._watch.start(self._wake_kernel.set)
+                self._watch.start(self._kernel_changed)
             tasks = [
                 asyncio.create_task(loop)
                 for loop in (self._follow_loop(), self._kernel_loop(), self._news_loop())
@@ -169,6 +176,7 @@ class Daemon:
             raise
         self._alarms.say("settings")
         self._settings = fresh
+        self._jails.notice()
         event(log, logging.INFO, "reloaded")
         self._wake_registry.set()
         self._wake_kernel.set()
@@ -205,7 +213,9 @@ class Daemon:
         self._heed(await self._in(self._stores, self._follower.describe, self._own_description()))
 
     def _own_description(self) -> OwnDescription:
-        return own_description(self._settings, self._keys.key)
+        own = self._membership.hosts.get(self._hid)
+        announced = self._jails.announced(own, self._settings.jails, self._settings.jail_networks)
+        return own_description(self._settings, self._keys.key, announced)
 
     async def _follow(self) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
@@ -222,6 +232,7 @@ class Daemon:
         if self._followed is not None and report.number < self._followed.number:
             return  # two threads made reports, and the newer one was heard first
         self._followed = report
+        self._rotation.use_identity(self._follower.identity)
         self._alarms.say("registry", *report.conditions)
         self._take(report.membership)
 
@@ -268,8 +279,12 @@ class Daemon:
 
     # --- kernel
 
+    def _kernel_changed(self) -> None:
+        self._jails.notice()
+        self._wake_kernel.set()
+
     async def _reconcile(self, *, force: bool = False, asked: bool = False, undo: bool = False) -> Turn:
-        settings = self._settings
+        settings, path_mtus = self._settings, self._path_mtus.found()
         async with self._kernel_lock:
             paths = self._prober.snapshot(self._clock())
             turn: Turn = await self._in(
@@ -279,6 +294,7 @@ class Daemon:
                     local_device(settings, self._keys.key),
                     max_removed_share=settings.safety.max_removed_share,
                     boot_file=boot_file(settings),
+                    path_mtus=path_mtus,
                     force=force,
                     key_lifetime_seconds=settings.wireguard.key_lifetime_days * DAY_SECONDS,
                     paths=paths,
@@ -300,6 +316,7 @@ class Daemon:
         if self._exchange is not None:
             is_up = turn.observed is not None and turn.observed.up
             await self._exchange.follow(turn.view.membership, is_up=is_up)
+        await self._tend_jails(turn)  # last: what hangs there keeps nothing of the mesh waiting
         return turn
 
     def _look_after(self, seconds: float) -> None:
@@ -335,6 +352,22 @@ class Daemon:
                 reasons="; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else ""),
             )
 
+    async def _tend_jails(self, mesh: Turn) -> None:
+        settings = self._settings
+        async with self._kernel_lock:
+            turn: JailTurn = await self._in(
+                self._kernel, self._jails.turn, mesh.view, settings.jails, settings.wireguard.interface
+            )
+        self._alarms.say("jails", *turn.conditions)
+        if turn.done:
+            event(log, logging.INFO, "jail_routes", done=len(turn.done),
+                  changes="; ".join(change.summary() for change in turn.done[:3]))
+        own = self._membership.hosts.get(self._hid)
+        if turn.looked and own is not None and self._jails.has_news(own, settings.jails):
+            # Not in the stores' thread, where one that hangs would hold it up.
+            self._heed(await in_thread(self._follower.describe, self._own_description()))
+            self._wake_registry.set()
+
     # --- probing
 
     async def _start_prober(self) -> None:
@@ -346,15 +379,10 @@ class Daemon:
             ))
 
     def _aim_prober(self, turn: Turn) -> None:
-        device = turn.observed.device if turn.observed else None
-        configured = device.peers if device else {}
         self._prober.set_targets(
-            tuple(
-                ProbeTarget(hid=host.hid, address=host.link_address)
-                for host in turn.view.peers
-                if host.record is not None
-                and host.record.public_key in configured
-                and host.hid not in turn.awaited
+            probe_targets(
+                turn.view, turn.observed, turn.second, turn.awaited,
+                search_mtu=self._settings.probe.path_mtu,
             )
         )
         if turn.moved:
@@ -372,6 +400,15 @@ class Daemon:
         if up and self._exchange is not None:
             self._exchange.path_up(hid)
 
+    def mtu_changed(self, hid: str, old: int | None, new: int) -> None:
+        """The prober found that a path carries less, or more: the routes follow at once."""
+        turn = self._turn
+        name = turn.view.membership.hosts[hid].name if turn and hid in turn.view.membership.hosts else hid
+        shrunk = old is not None and new < old
+        event(log, logging.WARNING if shrunk else logging.INFO, "path_mtu", host=name, old=old, new=new)
+        self._path_mtus.note(hid, old, new, self._clock())
+        self._wake_kernel.set()
+
     def _watch_paths(self, turn: Turn) -> None:
         paths = self._prober.snapshot(self._clock())
         silent = []
@@ -383,7 +420,8 @@ class Daemon:
                     text=f"{host.name} ({host.link_address}) answers no probe: "
                     f"{stats.received} of the last {stats.sent} answered",
                 ))
-        self._alarms.say("paths", *silent)
+        mtus = self._path_mtus.conditions(turn.view, self._settings.wireguard.mtu_bytes, self._clock())
+        self._alarms.say("paths", *silent, *mtus)
 
     # --- what others see
 
@@ -416,6 +454,7 @@ class Daemon:
             second=turn.second,
             rotation=self._rotation.status(),
             paths=self._prober.snapshot(now),
+            path_mtus=self._prober.path_mtus(),
             stores=followed.stores if followed else self._follower.store_status(),
             verified_at=followed.verified_at if followed else None,
             applied_generation=self._reconciler.applied_generation,
@@ -436,6 +475,7 @@ class Daemon:
                 return await self._plan()
             case "apply":
                 await self._follow()
+                self._jails.notice()
                 return self._applied(await self._reconcile(force=request.force, asked=True))
             case "rollback":
                 turn = await self._reconcile(undo=True)
@@ -468,8 +508,11 @@ class Daemon:
                 self._membership,
                 local_device(settings, self._keys.key),
                 settings.safety.max_removed_share,
+                self._path_mtus.found(),
             )
-        document = plan_document(plan, settings.wireguard.interface)
+            view, interface = build_view(self._membership, self._hid), settings.wireguard.interface
+            jail_plan = await self._in(self._kernel, self._jails.plan, view, settings.jails, interface)
+        document = with_jail_changes(plan_document(plan, settings.wireguard.interface), jail_plan)
         if document.held_because:
             return document, 4
         return document, 5 if document.changes else 0

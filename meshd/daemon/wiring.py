@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshd.backend.base import Backend
-from meshd.backend.select import open_backend
+from meshd.backend.select import open_backend, open_jail_host
 from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.jails import JailKeeper
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.rotation import Rotation
@@ -68,6 +69,7 @@ def open_reconciler(
     hosts = len(ledger.membership(0).hosts)
     rotation = Rotation(
         keys=keys,
+        identity=identity,
         clock=clock,
         probe_seconds=settings.probe.interval_seconds or auto_interval_seconds(hosts),
     )
@@ -120,6 +122,9 @@ def build_daemon(
     def path_changed(hid: str, up: bool) -> None:
         daemon.path_changed(hid, up)
 
+    def mtu_changed(hid: str, old: int | None, new: int) -> None:
+        daemon.mtu_changed(hid, old, new)
+
     daemon = Daemon(
         settings=settings,
         read_settings=read_settings,
@@ -129,11 +134,13 @@ def build_daemon(
         reconciler=parts.reconciler,
         follower=follower,
         prober=IcmpProber(
-            settings.probe.interval_seconds, settings.probe.window, on_change=path_changed
+            settings.probe.interval_seconds, settings.probe.window,
+            on_change=path_changed, on_mtu=mtu_changed,
         ),
         clock=clock,
         exchange=exchange,
         watch=KernelWatch(),
+        jails=JailKeeper(open_jail_host()),
         conditions=parts.conditions,
     )
     return daemon

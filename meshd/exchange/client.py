@@ -24,6 +24,9 @@ from meshd.model.network import IPAddress
 CONNECT_SECONDS: Final = 3.0
 CALL_SECONDS: Final = 6.0
 PAGE_SECONDS: Final = 15.0
+SEGMENT_BYTES: Final = 1140
+"""The largest TCP segment, both ways: an IPv6 packet of 1,200 bytes fits into WireGuard over the narrowest
+underlay that IPv6 allows. News must pass before a path's MTU is found, and where it is below IPv6's."""
 
 
 class _TimedSocket(socket.socket):
@@ -46,10 +49,17 @@ class _Connection(http.client.HTTPConnection):
         self._ends_at = time.monotonic() + seconds
 
     def connect(self) -> None:
-        source = (self._source, 0) if self._source is not None else None
-        plain = socket.create_connection((self.host, self.port), self.timeout, source)
-        timed = _TimedSocket(plain.family, plain.type, plain.proto, plain.detach())
-        timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        timed = _TimedSocket(socket.AF_INET6 if ":" in self.host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            timed.settimeout(self.timeout)
+            timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
+            timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._source is not None:
+                timed.bind((self._source, 0))
+            timed.connect((self.host, self.port))
+        except OSError:
+            timed.close()
+            raise
         timed.ends_at = self._ends_at
         timed.settimeout(max(self._ends_at - time.monotonic(), 0.001))
         self.sock = timed

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from meshd.mesh.endpoints import choose_endpoint
+from meshd.mesh.pathmtu import build_routes, kept_mtu, kernel_mtus
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState, Peer, PeerConfig
 from meshd.model.host import Host
@@ -24,7 +25,10 @@ class LocalDevice:
     ``second_interface`` serves key rotations, on UDP port ``listen_port`` + 1. ``next_private_key``
     is there during a rotation of this host: another key while traffic moves to the second interface,
     the same one while it returns; ``retired_key`` is then the one before, and ``returning_since``
-    (unix seconds) when it was given up. See meshd.mesh.rotation.
+    (unix seconds) when it was given up. ``rescue_key`` is that of this host's identity, for peers that
+    are lost. See meshd.mesh.rotation.
+
+    ``link_routes_stay_wide``: see ``build_routes``.
     """
 
     interface: str
@@ -33,10 +37,12 @@ class LocalDevice:
     mtu_bytes: int
     behind_nat: bool
     persistent_keepalive_seconds: int
+    link_routes_stay_wide: bool = False
     second_interface: str = ""
     next_private_key: PrivateKey | None = None
     retired_key: PublicKey | None = None
     returning_since: float = 0.0
+    rescue_key: PrivateKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +86,12 @@ def allowed_ips(host: Host) -> frozenset[IPNetwork]:
 
 @dataclass(slots=True)
 class _Part:
-    """One host, turned into a peer and routes once; ``peer`` is the newest form of it."""
+    """One host, turned into a peer and routes once; ``peer`` is the newest form of it.
+    ``mtu_bytes``: what its routes were made with."""
 
     host: Host
     peer: DesiredPeer
+    mtu_bytes: int | None
     routes: tuple[Route, ...]
 
 
@@ -108,14 +116,22 @@ class DesiredBuilder:
         *,
         now: float,
         awaited: Container[str] = frozenset(),
+        path_mtus: Mapping[str, int] | None = None,
+        second_routes: frozenset[Route] = frozenset(),
     ) -> DesiredState:
         """The state that makes ``view`` true on this host. ``now``: unix seconds; ``awaited``: the
         hids whose turn it is to speak first.
 
+        ``path_mtus``: by hid the largest packet that the path is known to carry, bytes. The routes of a
+        host that is not in it keep what they have in the kernel, so that a restart widens none before
+        it is measured. None: the routes have the interface's MTU. ``second_routes``: those of ours that
+        go over the second interface now.
+
         Without an own grant there are no peers: the caller decides whether that may be applied.
         """
         present: Mapping[PublicKey, Peer] = observed.device.peers if observed.device else {}
-        self._learn(view.peers if view.own else (), local)
+        in_kernel = kernel_mtus(observed.routes, second_routes)
+        self._learn(view.peers if view.own else (), local, path_mtus, in_kernel)
         peers: dict[PublicKey, DesiredPeer] = {}
         for part in self._parts.values():
             key = part.peer.config.public_key
@@ -136,7 +152,13 @@ class DesiredBuilder:
             explained=explain_removals(view, peers, present),
         )
 
-    def _learn(self, hosts: Iterable[Host], local: LocalDevice) -> None:
+    def _learn(
+        self,
+        hosts: Iterable[Host],
+        local: LocalDevice,
+        path_mtus: Mapping[str, int] | None,
+        in_kernel: Mapping[IPNetwork, int],
+    ) -> None:
         if local != self._local:
             self._local, self._parts = local, {}
             self._routes, self._labels = set(), {}
@@ -144,11 +166,12 @@ class DesiredBuilder:
         changed = []
         for host in hosts:
             part = known.pop(host.hid, None)
-            if part is None or part.host is not host:
+            mtu_bytes = None if path_mtus is None else path_mtus.get(host.hid) or kept_mtu(host, in_kernel)
+            if part is None or part.host is not host or part.mtu_bytes != mtu_bytes:
                 if part is not None:
                     self._forget(part)
                 changed.append(host)
-                part = _build_part(host, local)
+                part = _build_part(host, local, mtu_bytes)
             self._parts[host.hid] = part
         for part in known.values():
             self._forget(part)
@@ -163,7 +186,7 @@ class DesiredBuilder:
             self._labels.pop(route.destination, None)
 
 
-def _build_part(host: Host, local: LocalDevice) -> _Part:
+def _build_part(host: Host, local: LocalDevice, mtu_bytes: int | None) -> _Part:
     assert host.record is not None
     networks = allowed_ips(host)
     config = PeerConfig(
@@ -178,8 +201,11 @@ def _build_part(host: Host, local: LocalDevice) -> _Part:
         reason=f"{host.name} granted by {host.provenance}, record version {host.record.version}",
         is_admin=ADMIN_ROLE in host.roles,
     )
-    routes = tuple(Route(destination=network, interface=local.interface) for network in networks)
-    return _Part(host=host, peer=peer, routes=routes)
+    routes = build_routes(
+        host, networks, local.interface, interface_mtu_bytes=local.mtu_bytes, mtu_bytes=mtu_bytes,
+        link_stays_wide=local.link_routes_stay_wide,
+    )
+    return _Part(host=host, peer=peer, mtu_bytes=mtu_bytes, routes=routes)
 
 
 def _current_config(part: _Part, observed: Peer | None, now: float, *, awaited: bool) -> PeerConfig:

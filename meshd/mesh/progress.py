@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from meshd.mesh.endpoints import is_live
 from meshd.mesh.rotation import Crossing, Lane, Phase
+from meshd.model.device import ObservedState
 from meshd.model.host import Host
+from meshd.registry.record import ENROLLMENT_VERSION as UNBORN_VERSION
 
 DRAIN_SECONDS: Final = 5.0
 """A lane that nothing came in by for this long is left by the other end too, whose probes and answers to
@@ -20,6 +23,9 @@ ours would come that way at least once in two probe intervals."""
 ABSENT_SECONDS: Final = 180.0
 """A host without any session for this long (REJECT_AFTER_TIME) is not waited for. What it misses it
 learns from a store or another host when it is back."""
+LOST_SECONDS: Final = 60.0
+"""After so long without a session on the main interface (whose end took REJECT_AFTER_TIME already, unless
+there never was one) a host is called under the key of its identity, too."""
 SLOT_SECONDS: Final = 20.0
 """Between the starts of two hosts that were asked together: about what one rotation takes."""
 
@@ -107,6 +113,31 @@ def _count(seen: _Seen, crossing: Crossing, now: float) -> None:
         seen.absent_since = None
     elif seen.absent_since is None:
         seen.absent_since = now
+
+
+class Absences:
+    """Since when each host has had no session on the main interface."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+
+    def look(
+        self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float
+    ) -> frozenset[str]:
+        """The hids of those lost for LOST_SECONDS; a host whose daemon has never run cannot be lost.
+
+        ``at``: unix seconds, as the kernel's handshakes are; ``now``: seconds of a clock that is never set.
+        """
+        peers = main.device.peers if main.device else {}
+        before, self._since = self._since, {}
+        for host in hosts:
+            record = host.record
+            if record is None or record.version == UNBORN_VERSION:
+                continue
+            peer = peers.get(record.public_key)
+            if peer is None or not is_live(peer, at):
+                self._since[host.hid] = before.get(host.hid, now)
+        return frozenset(hid for hid, since in self._since.items() if now - since >= LOST_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

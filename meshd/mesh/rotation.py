@@ -14,11 +14,16 @@ Each end decides from the two records and from what its own kernel says. No cloc
 no message has to arrive in time: a pair whose other end does not follow stays where it is, and the
 rotating host waits for it. Two hosts that rotate at once need nothing else. Every step may be the
 last for a day.
+
+A host that was away while the others rotated knows none of their keys any more, and the store may be
+reachable over the mesh alone. So while no rotation needs the second interface, a pair that has lost each
+other on the first one for minutes calls each other on the second, under the keys of their identities, which
+the registry names. What they lack they then learn from each other, and the pair returns to the first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
@@ -28,12 +33,15 @@ from meshd.mesh.endpoints import choose_endpoint, is_live
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState, Peer, PeerConfig
 from meshd.model.host import Host, HostKeys
-from meshd.model.keys import PublicKey
+from meshd.model.keys import PrivateKey, PublicKey, rescue_public_key
 from meshd.model.network import Endpoint, host_network
 
 CALL_SECONDS: Final = 5
 """Keepalive of the end whose turn it is to call, until the pair has a session: WireGuard starts a
 handshake by itself when there is something to send (REKEY_TIMEOUT, the same 5 s, is its own pace)."""
+RARE_CALL_SECONDS: Final = 7
+"""In a rescue both ends call, as either may have stale addresses of the other; at different paces, so that
+two calls that met once do not meet again and again."""
 CALL_TURN_SECONDS: Final = 15.0
 """When the one end's call does not come through, the other one tries, and so on by turns."""
 PORT_OFFSET: Final = 1
@@ -59,7 +67,8 @@ class Phase(StrEnum):
 class Crossing:
     """A pair while one of its ends rotates. ``carrier``: where our packets to the host go now, or with
     the plan that is made of this; ``goal``: where they should end up. ``main`` and ``second``: the
-    kernel's peers of that host. ``is_live``: by lane, whether it has a session of the keys in force."""
+    kernel's peers of that host. ``is_live``: by lane, whether it has a session of the keys in force.
+    ``is_rescue``: nobody rotates, and the pair has lost each other on the main lane."""
 
     host: Host
     goal: Lane
@@ -70,6 +79,7 @@ class Crossing:
     main_is_live: bool
     second_is_live: bool
     calls: bool
+    is_rescue: bool = False
 
     def is_live(self, lane: Lane) -> bool:
         return self.main_is_live if lane is Lane.MAIN else self.second_is_live
@@ -79,7 +89,7 @@ class Crossing:
 
     def is_idle(self, lane: Lane) -> bool:
         """Nothing is carried there, and nothing is wanted there."""
-        return lane not in (self.carrier, self.goal)
+        return lane not in (self.carrier, self.goal) and not self.is_rescue
 
     @property
     def is_present(self) -> bool:
@@ -101,45 +111,85 @@ def own_phase(local: LocalDevice) -> Phase:
     return Phase.RETURNING if local.next_private_key == local.private_key else Phase.MOVING
 
 
-def second_key_of(record: HostKeys) -> PublicKey:
-    """The key that a host has on its second interface."""
-    return record.next_public_key or record.public_key
+def second_key_of(record: HostKeys | None) -> PublicKey | None:
+    """The key that a host has on its second interface while somebody rotates."""
+    return (record.next_public_key or record.public_key) if record else None
 
 
 def find_crossings(
-    view: MeshView, local: LocalDevice, main: ObservedState, second: ObservedState, *, now: float
+    view: MeshView,
+    local: LocalDevice,
+    main: ObservedState,
+    second: ObservedState,
+    *,
+    now: float,
+    lost: Container[str] = frozenset(),
 ) -> dict[str, Crossing]:
-    """The pairs that have both interfaces now, by the other end's hid. ``now``: unix seconds."""
+    """The pairs that have both interfaces now, by the other end's hid. ``now``: unix seconds. ``lost``:
+    hids of hosts without a session on the main interface for long; they count while nobody rotates."""
     phase = own_phase(local)
-    moved = {route.destination for route in second.routes}
-    on_main = main.device.peers if main.device else {}
-    on_second = second.device.peers if second.device else {}
-    second_private = local.next_private_key or local.private_key
-    second_in_force = second.device is not None and second.device.public_key == second_private.public()
-    found = {}
-    for host in view.peers if view.own else ():
+    peers = view.peers if view.own else ()
+    crossing = [
+        host for host in peers if phase is not Phase.STEADY or phase_of(host.record) is not Phase.STEADY
+    ]
+    rescue = not crossing and local.rescue_key is not None
+    look = _Look(view=view, local=local, main=main, second=second, now=now, rescue=rescue)
+    found = (look.cross(host) for host in (peers if rescue else crossing) if not rescue or host.hid in lost)
+    return {crossing.host.hid: crossing for crossing in found if crossing is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    view: MeshView
+    local: LocalDevice
+    main: ObservedState
+    second: ObservedState
+    now: float
+    rescue: bool
+
+    def cross(self, host: Host) -> Crossing | None:
         record = host.record
-        theirs = phase_of(record)
-        if record is None or (phase is Phase.STEADY and theirs is Phase.STEADY):
-            continue
+        second_key = rescue_public_key(host.identity_key) if self.rescue else second_key_of(record)
+        if record is None or second_key is None:
+            return None
+        phase, theirs = own_phase(self.local), phase_of(record)
         goal = Lane.SECOND if Phase.MOVING in (phase, theirs) else Lane.MAIN
-        first, other = on_main.get(record.public_key), on_second.get(second_key_of(record))
-        main_is_live = first is not None and _is_live_on_main(first, local, phase, now)
-        second_is_live = other is not None and second_in_force and is_live(other, now)
-        here = Lane.SECOND if host_network(host.link_address) in moved else Lane.MAIN
-        live = {Lane.MAIN: main_is_live, Lane.SECOND: second_is_live}
-        found[host.hid] = Crossing(
+        first, other = _peer(self.main, record.public_key), _peer(self.second, second_key)
+        main_is_live = first is not None and _is_live_on_main(first, self.local, phase, self.now)
+        second_is_live = other is not None and self._is_in_force() and is_live(other, self.now)
+        here = Lane.SECOND if self._is_on_second(host) else Lane.MAIN
+        return Crossing(
             host=host,
             goal=goal,
-            carrier=_choose_carrier(here, goal, live),
-            second_key=second_key_of(record),
+            carrier=_choose_carrier(here, goal, {Lane.MAIN: main_is_live, Lane.SECOND: second_is_live}),
+            second_key=second_key,
             main=first,
             second=other,
             main_is_live=main_is_live,
             second_is_live=second_is_live,
-            calls=_calls(view, host, phase, theirs, now),
+            calls=_is_lower(self.view, host) if self.rescue
+            else _calls(self.view, host, phase, theirs, self.now),
+            is_rescue=self.rescue,
         )
-    return found
+
+    def _is_in_force(self) -> bool:
+        """Whether the second interface has the key that it should have: else its sessions are of another."""
+        device = self.second.device
+        return device is not None and device.public_key == _second_private(self.local, self.rescue).public()
+
+    def _is_on_second(self, host: Host) -> bool:
+        link = host_network(host.link_address)
+        return any(route.destination == link for route in self.second.routes)
+
+
+def _peer(observed: ObservedState, key: PublicKey) -> Peer | None:
+    return observed.device.peers.get(key) if observed.device else None
+
+
+def _second_private(local: LocalDevice, rescue: bool) -> PrivateKey:
+    if rescue and local.rescue_key is not None:
+        return local.rescue_key
+    return local.next_private_key or local.private_key
 
 
 def _choose_carrier(here: Lane, goal: Lane, live: Mapping[Lane, bool]) -> Lane:
@@ -174,6 +224,10 @@ def _calls(view: MeshView, host: Host, phase: Phase, theirs: Phase, now: float) 
     else:
         first = own.hid < host.hid
     return first == (int(now // CALL_TURN_SECONDS) % 2 == 0)
+
+
+def _is_lower(view: MeshView, host: Host) -> bool:
+    return view.own is not None and view.own.hid < host.hid
 
 
 def split_desired(
@@ -221,7 +275,9 @@ def split_desired(
             key: _on_main(peer, crossings.get(peer.hid), now) for key, peer in desired.peers.items()
         },
     )
-    second_private = local.next_private_key or local.private_key
+    rescue = any(crossing.is_rescue for crossing in crossings.values())
+    second_private = _second_private(local, rescue)
+    own_keys = {main_key, *retired, *([local.rescue_key.public()] if local.rescue_key else [])}
     second = replace(
         desired,
         **side(Lane.SECOND),  # type: ignore[arg-type]
@@ -235,12 +291,14 @@ def split_desired(
             for peer in [_on_second(crossing, desired, local, now)]
         },
         explained={},
-        retired_keys=frozenset({main_key}) | retired,
+        retired_keys=frozenset(own_keys),
     )
     return first, second
 
 
 def _why(crossing: Crossing) -> str:
+    if crossing.is_rescue:
+        return f"{crossing.host.name} was lost on the first interface and found on the second, or back"
     return f"the key of {crossing.host.name} or of this host is rotated, and the pair has a session there"
 
 
@@ -275,7 +333,9 @@ def _on_second(crossing: Crossing, desired: DesiredState, local: LocalDevice, no
         config=config,
         hid=crossing.host.hid,
         label=crossing.host.name,
-        reason="a key rotation: both ends have a second interface until it is over",
+        reason=f"{crossing.host.name} has no session on the first interface: called by its identity's key"
+        if crossing.is_rescue
+        else "a key rotation: both ends have a second interface until it is over",
         is_admin=of_host.is_admin if of_host else False,
     )
 
@@ -284,6 +344,10 @@ def _keepalive(crossing: Crossing, lane: Lane, normal: int) -> int:
     """An idle lane is silent, so that the other end can tell that it is left."""
     if lane is crossing.carrier:
         return normal
+    if crossing.is_rescue and lane is Lane.SECOND:
+        if crossing.main_is_live:
+            return 0
+        return CALL_SECONDS if crossing.calls else RARE_CALL_SECONDS
     return CALL_SECONDS if lane is crossing.goal and crossing.calls else 0
 
 

@@ -37,6 +37,8 @@ CODES: Final[Mapping[str, Severity]] = {
     "change_unconfirmed": Severity.WARNING,
     "change_rolled_back": Severity.CRITICAL,
     "route_conflict": Severity.WARNING,
+    "jails_unknown": Severity.WARNING,
+    "jail_route_failed": Severity.WARNING,
     "forwarding_off": Severity.WARNING,
     "rotation_waits": Severity.WARNING,
     "rotation_interface_taken": Severity.WARNING,
@@ -46,5 +48,8 @@ CODES: Final[Mapping[str, Severity]] = {
     # measuring and showing
     "peer_unreachable": Severity.WARNING,
     "probe_failed": Severity.WARNING,
+    "path_mtu_low": Severity.INFO,
+    "path_mtu_shrunk": Severity.WARNING,
+    "path_mtu_too_low": Severity.WARNING,
     "no_metrics": Severity.WARNING,
 }

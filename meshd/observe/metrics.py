@@ -85,7 +85,8 @@ PEER_FAMILIES: Final = (
           lambda peer: peer.latest_handshake_at or 0),
     _peer("meshd_peer_receive_bytes_total", "Bytes received from the peer.", lambda peer: peer.receive_bytes),
     _peer("meshd_peer_transmit_bytes_total", "Bytes sent to the peer.", lambda peer: peer.transmit_bytes),
-    _peer("meshd_peer_mtu_bytes", "MTU of the routes to the peer.", lambda peer: peer.mtu_bytes),
+    _peer("meshd_peer_mtu_bytes", "Largest packet that the path carries: MTU of the routes to the peer.",
+          lambda peer: peer.mtu_bytes),
 )
 
 REGISTRY_FAMILIES: Final = (

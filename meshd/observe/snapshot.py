@@ -43,6 +43,7 @@ class Facts:
     backend: str
     key_created_at: float
     paths: Mapping[str, PathStats]
+    path_mtus: Mapping[str, int]
     stores: tuple[StoreStatus, ...]
     verified_at: float | None
     applied_generation: int
@@ -126,7 +127,7 @@ def _peer(host: Host, facts: Facts) -> PeerStatus:
         latest_handshake_at=stats.latest_handshake_at or None,
         receive_bytes=stats.receive_bytes,
         transmit_bytes=stats.transmit_bytes,
-        mtu_bytes=facts.observed.mtu_bytes,
+        mtu_bytes=facts.path_mtus.get(host.hid),
         granted_by=str(host.provenance),
         record_version=record.version if record else None,
         path=_path(facts.paths.get(host.hid, NO_STATS)),

@@ -205,6 +205,9 @@ def _routes_that_come(
         if old is not None:
             if old.interface != route.interface:
                 reason = desired.moves.get(route.destination, reason)
+            else:
+                carried, label = route.mtu_bytes or desired.mtu_bytes, desired.route_labels[route.destination]
+                reason = f"the path to {label} carries {carried} bytes"
             yield SetRoute(interface=desired.interface, reason=reason, old=old, new=route)
         elif route.destination not in foreign:
             yield AddRoute(interface=desired.interface, reason=reason, new=route)

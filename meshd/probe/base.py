@@ -6,16 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from meshd.model.network import IPAddress
+from meshd.model.network import Endpoint, IPAddress
 from meshd.model.path import PathStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeTarget:
-    """``hid`` names it, ``address`` (the link address) is what is probed."""
+    """``hid`` names it, ``address`` (the link address) is what is probed.
+
+    ``endpoint``: where WireGuard sends to; another one may be another path. ``largest_bytes``: the largest
+    packet to try, the interface's MTU; 0: the path's MTU is not searched. ``known_bytes``: what the routes
+    say that was found before this process, if anything; only a new target's is heeded.
+    """
 
     hid: str
     address: IPAddress
+    endpoint: Endpoint | None = None
+    largest_bytes: int = 0
+    known_bytes: int | None = None
 
 
 class Prober(Protocol):
@@ -34,5 +42,8 @@ class Prober(Protocol):
 
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
         """Statistics by hid; a target without a reply yet is in it too. ``now``: unix seconds."""
+
+    def path_mtus(self) -> Mapping[str, int]:
+        """By hid the largest packet, in bytes, that is known to pass; who is not measured is not in it."""
 
     async def stop(self) -> None: ...

@@ -95,6 +95,10 @@ class ProbeEngine:
     def snapshot(self, now: float, unix_now: float) -> dict[str, PathStats]:
         return {hid: path.meter.stats(now, unix_now) for hid, path in self._paths.items()}
 
+    def is_up(self, hid: str) -> bool:
+        """As the newest UpChange of that target said."""
+        return self._paths[hid].up
+
     def refusals(self) -> Mapping[str, str]:
         """The targets whose newest probe the system would not send, with its reason."""
         return {hid: path.meter.refusal for hid, path in self._paths.items() if path.meter.refusal}

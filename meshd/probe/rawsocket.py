@@ -1,5 +1,10 @@
 """A raw ICMP socket: what differs between FreeBSD and Linux, and when a packet came in.
 
+No packet leaves in fragments, so that an answer to a large one says that it fitted. Linux then heeds
+the interface's MTU alone (IP_PMTUDISC_PROBE, ip(7)), so what a route's MTU keeps from everybody else
+can still be tried. FreeBSD has no such option: IP_DONTFRAG (ip(4)) and IPV6_DONTFRAG (ip6(4)) refuse with
+EMSGSIZE what is larger than the route's MTU.
+
 Both kernels stamp a packet as it arrives, so that a reply may lie in the socket for a while
 without being measured as slow. FreeBSD stamps by the monotonic clock (SO_TS_CLOCK,
 setsockopt(2)), Linux by the wall clock (SO_TIMESTAMPNS, socket(7)). Python's socket module
@@ -30,13 +35,21 @@ _LINUX_SOL_RAW: Final = 255
 _LINUX_ICMP_FILTER: Final = 1
 _LINUX_ICMPV6_FILTER: Final = 1
 
+_FREEBSD_IP_DONTFRAG: Final = 67
+_LINUX_IP_MTU_DISCOVER: Final = 10
+_LINUX_IPV6_MTU_DISCOVER: Final = 23
+_LINUX_PMTUDISC_PROBE: Final = 3
+
 _STAMP_TYPE: Final = _LINUX_SO_TIMESTAMPNS if LINUX else _FREEBSD_SCM_MONOTONIC
 _TIMESPEC: Final = struct.Struct("@ll")
 
 _RECEIVE_BUFFER_BYTES: Final = 256 * 1024
 """FreeBSD gives a raw socket 9 KiB, under a hundred packets."""
 
-_MAX_PACKET_BYTES: Final = 512
+_SEND_BUFFER_BYTES: Final = 128 * 1024
+"""FreeBSD sends nothing longer than a raw socket's buffer, by default 9 KiB."""
+
+_MAX_PACKET_BYTES: Final = 65536
 _ANCILLARY_BYTES: Final = 256
 _OFFSET_ATTEMPTS: Final = 3
 _OFFSET_PRECISION_SECONDS: Final = 5e-6
@@ -75,7 +88,10 @@ class RawIcmpSocket:
             ) from None
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         self._pass_only_replies(family)
+        self._send_whole(family)
+        self._buffer = bytearray(_MAX_PACKET_BYTES)
         self.stamped: Final = self._stamp_arrivals()
         self._wall_offset, self._wall_offset_at = _read_wall_offset()
 
@@ -91,10 +107,11 @@ class RawIcmpSocket:
         offset, steady = self._stamp_offset()
         while True:
             try:
-                body, ancillary, _, source = self._socket.recvmsg(_MAX_PACKET_BYTES, _ANCILLARY_BYTES)
+                length, ancillary, _, source = self._socket.recvmsg_into([self._buffer], _ANCILLARY_BYTES)
             except OSError:
                 # Empty, or a pending ICMP error of an earlier send: that probe just stays unanswered.
                 return
+            body = bytes(memoryview(self._buffer)[:length])
             now = time.monotonic()
             stamp = _read_stamp(ancillary) if self.stamped else None
             if stamp is None:
@@ -127,6 +144,15 @@ class RawIcmpSocket:
         except OSError:
             return False
         return True
+
+    def _send_whole(self, family: socket.AddressFamily) -> None:
+        level = socket.IPPROTO_IP if family == socket.AF_INET else socket.IPPROTO_IPV6
+        if LINUX:
+            option = _LINUX_IP_MTU_DISCOVER if family == socket.AF_INET else _LINUX_IPV6_MTU_DISCOVER
+            self._socket.setsockopt(level, option, _LINUX_PMTUDISC_PROBE)
+        else:
+            option = _FREEBSD_IP_DONTFRAG if family == socket.AF_INET else socket.IPV6_DONTFRAG
+            self._socket.setsockopt(level, option, 1)
 
     def _pass_only_replies(self, family: socket.AddressFamily) -> None:
         """Have the kernel keep other ICMP away. Linux's filters name what is blocked (raw(7)),

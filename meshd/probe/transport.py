@@ -1,4 +1,4 @@
-"""The Prober that sends ICMP echoes: the engine, two raw sockets and one timer.
+"""The Prober that sends ICMP echoes: the two engines, two raw sockets and one timer.
 
 Where the kernel stamps arrivals, nobody waits for the sockets to become readable: they are
 emptied whenever the timer goes off, which it does soon after every probe anyway. A reply
@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from meshd.errors import BackendError
+from meshd.model.network import Endpoint
 from meshd.model.path import PathStats
 from meshd.probe.base import ProbeTarget
 from meshd.probe.engine import Probe, ProbeEngine, UpChange
@@ -28,8 +30,11 @@ from meshd.probe.icmp import (
     parse_echo_reply_v6,
 )
 from meshd.probe.rawsocket import Packet, RawIcmpSocket
+from meshd.probe.sizes import MtuChange, SizeEngine, SizeProbe, SizeTarget
 
 TOKEN_BYTES: Final = 16
+HEADER_BYTES: Final[Mapping[int, int]] = {4: 28, 6: 48}
+"""IP header and echo header, by IP version."""
 DEFAULT_WINDOW: Final = 60
 
 _WIREGUARD_REASONS: Final = {
@@ -53,7 +58,8 @@ class IcmpProber:
 
     ``clock`` gives monotonic seconds, as the event loop's and the kernel's stamps do.
     ``on_change`` is called on the event loop with a hid when its path comes up (True) or is
-    found dead (False). Every target has an address of its own.
+    found dead (False), ``on_mtu`` with what a path was known to carry (None: nothing) and carries now, bytes.
+    Every target has an address of its own.
     """
 
     def __init__(
@@ -62,14 +68,19 @@ class IcmpProber:
         window: int = DEFAULT_WINDOW,
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[str, bool], None] | None = None,
+        on_mtu: Callable[[str, int | None, int], None] | None = None,
     ) -> None:
         self._engine = ProbeEngine(interval_seconds=interval_seconds, window=window)
+        self._sizes = SizeEngine(random.random)
+        self._on_mtu = on_mtu
         self._clock = clock
         self._on_change = on_change
         self._identifier = secrets.randbits(16)
+        self._size_identifier = self._identifier ^ 1
         self._wanted: tuple[ProbeTarget, ...] = ()
         self._targets: dict[str, _Target] = {}
         self._by_address: dict[str, _Target] = {}
+        self._endpoints: dict[str, Endpoint | None] = {}
         self._versions: set[int] = set()
         self._sockets: dict[int, RawIcmpSocket] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,7 +126,20 @@ class IcmpProber:
         if moved:
             self._engine.set_targets((hid for hid in self._targets if hid not in moved), now)
         self._engine.set_targets(self._targets, now)
+        self._set_sizes(targets, moved, now)
         self._arm()
+
+    def _set_sizes(self, targets: tuple[ProbeTarget, ...], moved: Collection[str], now: float) -> None:
+        sizes = {t.hid: SizeTarget(t.largest_bytes, t.known_bytes) for t in targets if t.largest_bytes}
+        if moved:
+            self._sizes.set_targets({hid: size for hid, size in sizes.items() if hid not in moved}, now)
+        self._sizes.set_targets(sizes, now)
+        for hid in sizes:
+            self._sizes.set_up(hid, self._engine.is_up(hid), now)
+        elsewhere = [t.hid for t in targets if self._endpoints.get(t.hid, t.endpoint) != t.endpoint]
+        for hid in elsewhere:
+            self._sizes.recheck(hid, now)
+        self._endpoints = {target.hid: target.endpoint for target in targets}
 
     def nudge(self) -> None:
         """Probe every target now, spread over a moment."""
@@ -126,6 +150,10 @@ class IcmpProber:
         """Statistics by hid; ``now``: unix seconds."""
         self._read_replies()
         return self._engine.snapshot(self._clock(), now)
+
+    def path_mtus(self) -> Mapping[str, int]:
+        """By hid the largest packet, in bytes, that is known to pass; who is not measured is not in it."""
+        return self._sizes.found()
 
     def refusals(self) -> Mapping[str, str]:
         """By hid, why the system would not send the newest probe; empty when all is well."""
@@ -149,12 +177,17 @@ class IcmpProber:
         for probe in probes:
             self._send(probe)
         self._tell(changes)
+        sizes, found = self._sizes.due(self._clock())
+        for size in sizes:
+            self._send_size(size)
+        self._tell_mtus(found)
         self._arm()
 
     def _arm(self) -> None:
-        wake_at = self._engine.wake_at
-        if self._loop is None or not self._sockets or wake_at is None:
+        wakes = [at for at in (self._engine.wake_at, self._sizes.wake_at) if at is not None]
+        if self._loop is None or not self._sockets or not wakes:
             return
+        wake_at = min(wakes)
         if self._timer is not None:
             if self._timer_at <= wake_at:
                 return
@@ -178,6 +211,19 @@ class IcmpProber:
         else:
             self._engine.sent(probe, sent_at)
 
+    def _send_size(self, probe: SizeProbe) -> None:
+        """Others of its round may be on their way when one is refused; they are not waited for."""
+        target = self._targets[probe.hid]
+        raw = self._sockets.get(target.version)
+        build = build_echo_request_v4 if target.version == 4 else build_echo_request_v6
+        padding = bytes(probe.size - HEADER_BYTES[target.version] - TOKEN_BYTES)
+        try:
+            if raw is None:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            raw.send(build(self._size_identifier, probe.sequence, target.token + padding), target.address)
+        except OSError:
+            self._sizes.refused(probe.hid, self._clock())
+
     def _read_replies(self) -> None:
         for version, raw in self._sockets.items():
             if version in self._versions:
@@ -185,21 +231,34 @@ class IcmpProber:
                     self._accept(version, packet)
 
     def _accept(self, version: int, packet: Packet) -> None:
-        """Count it if type, identifier, sequence, source address and token are all ours."""
+        """Count it if type, identifier, sequence, source address, token and length are all ours."""
         target = self._by_address.get(packet.source)
         if target is None or target.version != version:
             return
         reply = parse_echo_reply_v4(packet.body) if version == 4 else parse_echo_reply_v6(packet.body)
-        if reply is None or reply.identifier != self._identifier or reply.payload != target.token:
+        if reply is None or not reply.payload.startswith(target.token):
+            return
+        if reply.identifier == self._size_identifier:
+            size = HEADER_BYTES[version] + len(reply.payload)
+            self._sizes.received(target.hid, reply.sequence, size, packet.received_at)
+            return
+        if reply.identifier != self._identifier or reply.payload != target.token:
             return
         change = self._engine.received(target.hid, reply.sequence, packet.received_at, timed=packet.timed)
         if change is not None:
             self._tell([change])
 
     def _tell(self, changes: Iterable[UpChange]) -> None:
-        if self._on_change is not None:
-            for hid, up in changes:
+        for hid, up in changes:
+            self._sizes.set_up(hid, up, self._clock())
+            if self._on_change is not None:
                 self._on_change(hid, up)
+        self._arm()
+
+    def _tell_mtus(self, changes: Iterable[MtuChange]) -> None:
+        if self._on_mtu is not None:
+            for hid, old, new in changes:
+                self._on_mtu(hid, old, new)
 
 
 def _canonical(target: ProbeTarget) -> str:

@@ -80,8 +80,12 @@ def parse_request(text: str) -> EnrollmentRequest:
     It proves that whoever made it holds the identity key, not that this is the right host:
     compare ``kid`` with what the host shows.
     """
-    envelope = parse_envelope(encode_text(text, "enrollment request"), MAX_REQUEST_BYTES)
-    expect_type(envelope, ENROLLMENT_TYPE)
+    raw = encode_text(text, "enrollment request")
+    try:
+        envelope = parse_envelope(raw, MAX_REQUEST_BYTES)
+        expect_type(envelope, ENROLLMENT_TYPE)
+    except RegistryError as error:
+        raise RegistryError(f"enrollment request: {error}") from None
     request = decode_as(envelope.payload, _Request, "enrollment request")
     identity = decode_base64(request.identity, "enrollment request: identity", size=PUBLIC_KEY_BYTES)
     body = decode_base64(request.record, "enrollment request: record")

@@ -18,6 +18,8 @@ from golden_linux import GoldenLinux
 from golden_stage import GoldenKernel, record
 from golden_transcript import Transcript, commands_in
 
+from meshd.daemon import local
+
 DIRECTORY = Path(__file__).parent
 KERNELS = ("freebsd-14", "freebsd-15", "linux")
 WRITE = os.environ.get("GOLDEN") == "write"
@@ -40,6 +42,7 @@ def make_kernel(
 def play(
     case: str, kernel: str, directory: Path, patch: pytest.MonkeyPatch, *, processes: bool = False
 ) -> str:
+    patch.setattr(local, "FREEBSD", kernel != "linux")
     transcript = record(
         CASES[case], directory,
         lambda at, written: make_kernel(kernel, at, written, patch, processes=processes), patch,

@@ -7,15 +7,18 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from meshd.mesh.desired import DesiredBuilder, LocalDevice
+from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
 from meshd.mesh.endpoints import choose_endpoint
 from meshd.mesh.view import build_view
 from meshd.model.device import Device, ObservedState, Peer, PeerConfig, PeerStats
 from meshd.model.host import Host, HostKeys, Membership, Provenance, Revocation
 from meshd.model.keys import PrivateKey, PublicKey
-from meshd.model.network import Endpoint, overlaps
+from meshd.model.network import Endpoint, Route, overlaps
+from meshd.plan.changes import SetRoute
+from meshd.plan.diff import diff_state
 
 NOW = 1_800_000_000.0
+FOUR, SIX, JAILS = "10.99.0.2/32", "fd99::2/128", "10.17.2.0/24"
 BY = Provenance(kid="a1b2c3d4" * 4, seq=7, statement="00" * 32, signed_at=int(NOW) - 60)
 LOCAL = LocalDevice(
     interface="wg0", private_key=PrivateKey(bytes([9]) * 32), listen_port=51820, mtu_bytes=1420,
@@ -156,3 +159,82 @@ def test_the_builder_remembers_without_changing_the_answer() -> None:
         view = build_view(state, host(1).hid)
         fresh = DesiredBuilder().build(view, LOCAL, observed(), now=NOW)
         assert builder.build(view, LOCAL, observed(), now=NOW) == fresh
+
+
+def build_with(
+    path_mtus: dict[str, int] | None,
+    *,
+    local: LocalDevice = LOCAL,
+    state: ObservedState | None = None,
+    second: Host | None = None,
+    builder: DesiredBuilder | None = None,
+) -> DesiredState:
+    view = build_view(membership(host(1), second or host(2), host(3)), host(1).hid)
+    return (builder or DesiredBuilder()).build(
+        view, local, state or observed(), now=NOW, path_mtus=path_mtus
+    )
+
+
+def mtus(desired: DesiredState, *networks: str) -> list[int | None]:
+    found = {str(route.destination): route.mtu_bytes for route in desired.routes}
+    return [found[network] for network in networks]
+
+
+def test_every_route_of_that_host_has_the_found_mtu_and_ipv6_not_below_what_it_needs() -> None:
+    assert mtus(build_with({host(2).hid: 1376}), FOUR, JAILS, SIX) == [1376, 1376, 1376]
+    assert mtus(build_with({host(2).hid: 1216}), FOUR, JAILS, SIX) == [1216, 1216, 1280]
+    assert mtus(build_with({host(2).hid: 1216}), "10.99.0.3/32", "10.17.3.0/24", "fd99::3/128") == [None] * 3
+
+
+@pytest.mark.parametrize("carried", [1420, 9000])
+def test_a_path_that_carries_all_of_the_interface_needs_no_mtu_of_its_own(carried: int) -> None:
+    assert mtus(build_with({host(2).hid: carried}), FOUR, JAILS, SIX) == [None, None, None]
+
+
+def test_what_is_not_measured_keeps_what_the_kernel_has_and_a_measured_one_does_not() -> None:
+    routes = frozenset(
+        Route(destination=ip_network(network), interface="wg0", mtu_bytes=mtu_bytes)
+        for network, mtu_bytes in ((FOUR, 1216), (JAILS, 1216), (SIX, 1280), ("10.99.0.3/32", None))
+    )
+    state = replace(observed(), routes=routes)
+    assert mtus(build_with({}, state=state), FOUR, JAILS, SIX, "10.99.0.3/32") == [1216, 1216, 1280, None]
+    assert mtus(build_with({host(2).hid: 1420}, state=state), FOUR, JAILS, SIX) == [None, None, None]
+    assert mtus(build_with(None, state=state), FOUR, JAILS, SIX) == [None, None, None]
+    rotating = DesiredBuilder().build(
+        build_view(membership(host(1), host(2)), host(1).hid), LOCAL, observed(), now=NOW, path_mtus={},
+        second_routes=frozenset(replace(route, interface="wg1") for route in routes),
+    )
+    assert mtus(rotating, FOUR, JAILS, SIX) == [1216, 1216, 1280]
+
+
+def test_where_no_probe_may_exceed_a_route_the_link_address_stays_wide_unless_people_use_it() -> None:
+    local = replace(LOCAL, link_routes_stay_wide=True)
+    assert mtus(build_with({host(2).hid: 1300}, local=local), FOUR, JAILS, SIX) == [1300, 1300, None]
+    only_four = host(2, addresses=(ip_address("10.99.0.2"),))
+    assert mtus(build_with({host(2).hid: 1300}, local=local, second=only_four), FOUR, JAILS) == [1300, 1300]
+    only_six = host(2, addresses=(ip_address("fd99::2"),))
+    assert mtus(build_with({host(2).hid: 1300}, local=local, second=only_six), SIX, JAILS) == [1300, 1300]
+
+
+def test_a_changed_mtu_changes_that_hosts_routes_in_place_and_says_why() -> None:
+    builder = DesiredBuilder()
+    before = build_with({host(2).hid: 1420}, builder=builder)
+    state = ObservedState(
+        interface="wg0", device=observed(*(peer.config for peer in before.peers.values())).device,
+        up=True, mtu_bytes=1420, addresses=before.addresses, routes=before.routes,
+    )
+    after = build_with({host(2).hid: 1216}, builder=builder, state=state)
+    changes = [change for change in diff_state(state, after) if "oute" in change.kind]
+    assert {type(change) for change in changes} == {SetRoute} and len(changes) == 3
+    assert {change.reason for change in changes} == {
+        "the path to host2 carries 1216 bytes", "the path to host2 carries 1280 bytes",
+    }
+
+
+def test_the_builder_remembers_mtus_without_changing_the_answer() -> None:
+    builder = DesiredBuilder()
+    second, third = host(2).hid, host(3).hid
+    both = {second: 1216, third: 1300}
+    found: list[dict[str, int] | None] = [{}, {second: 1216}, both, {third: 1300}, None]
+    for path_mtus in found:
+        assert build_with(path_mtus, builder=builder) == build_with(path_mtus)

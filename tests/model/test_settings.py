@@ -22,6 +22,7 @@ BAD = {
     "relative state_dir": ("state_dir = 'db'\n", "absolute"),
     "endpoint that is a name": ("[host]\nendpoints = ['host.example:51820']\n", "host.example"),
     "network with host bits": ("[jails]\nnetworks = ['10.17.2.1/24']\n", "10.17.2.0/24"),
+    "jail networks by another word": ("[jails]\nnetworks = 'automatic'\n", "automatic"),
     "poll too fast": ("[registry]\npoll_seconds = 0.001\n", "0.001"),
     "negative interval": ("[probe]\ninterval_seconds = -1.0\n", "-1.0"),
     "window of one": ("[probe]\nwindow = 1\n", "2 to 10000"),
@@ -53,6 +54,13 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     settings = read_settings(path)
     assert settings.wireguard.interface == "wg0" and settings.wireguard.listen_port == 51820
     assert settings.endpoints == () and settings.jail_networks == frozenset()
+
+
+def test_jail_networks_by_themselves(tmp_path: Path) -> None:
+    path = tmp_path / "meshd.toml"
+    path.write_text("[jails]\nnetworks = 'auto'\nroutes = false\n")
+    settings = read_settings(path)
+    assert settings.jails.is_auto and not settings.jails.routes and settings.jail_networks == frozenset()
 
 
 def test_listen_addresses() -> None:

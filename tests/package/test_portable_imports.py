@@ -15,7 +15,8 @@ sys.meta_path.insert(0, Block())
 sys.platform = "freebsd15"
 import meshd, wgctl
 netlink = {"netlink", "netlink_attributes", "netlink_messages", "netlink_routes", "netlink_socket"}
-linux_only = {f"meshd.backend.{name}" for name in (*netlink, "linux", "linux_links", "wireguard_attributes")}
+linux = {*netlink, "linux", "linux_containers", "linux_links", "wireguard_attributes"}
+linux_only = {f"meshd.backend.{name}" for name in linux}
 loaded = 0
 for package in (meshd, wgctl):
     for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):

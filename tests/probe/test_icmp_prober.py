@@ -191,3 +191,40 @@ def test_without_raw_sockets_the_error_says_what_is_needed(monkeypatch: pytest.M
             monkeypatch.undo()
 
     asyncio.run(whole())
+
+
+@pytest.fixture
+def narrow_network() -> Iterator[str]:
+    """The other end of a link that drops what is longer than 1,000 bytes, without a word, behind a
+    route that has an MTU of 600."""
+    name = f"narrow{os.getpid() % 100000}"
+    try:
+        _ip("netns", "add", name)
+        _ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", "netns", name)
+        _ip("address", "add", "10.254.94.1/29", "dev", f"{name}a", "noprefixroute")
+        _ip("link", "set", f"{name}a", "up")
+        _ip("route", "add", "10.254.94.0/29", "dev", f"{name}a", "mtu", "600")
+        _ip("-n", name, "address", "add", "10.254.94.2/29", "dev", f"{name}b")
+        _ip("-n", name, "link", "set", f"{name}b", "mtu", "1000", "up")
+        yield "10.254.94.2"
+    finally:
+        subprocess.run(["ip", "link", "delete", f"{name}a"], check=False, timeout=10, capture_output=True)
+        subprocess.run(["ip", "netns", "delete", name], check=False, timeout=10, capture_output=True)
+
+
+def sized(hid: str, address: str, largest_bytes: int) -> ProbeTarget:
+    return ProbeTarget(hid=hid, address=ipaddress.ip_address(address), largest_bytes=largest_bytes)
+
+
+def test_the_mtu_of_a_path_is_found_whatever_the_route_says(narrow_network: str) -> None:
+    changes: list[tuple[str, int | None, int]] = []
+
+    async def work(prober: IcmpProber) -> None:
+        prober.set_targets((
+            sized("narrow", narrow_network, 1420), sized("wide", "127.1.1.1", 1420),
+            sized("six", "::1", 9000), target("unsearched", "127.1.1.2"),
+        ))
+        await until(lambda: dict(prober.path_mtus()) == {"narrow": 992, "wide": 1420, "six": 9000})
+
+    probing(work, on_mtu=lambda *change: changes.append(change))
+    assert changes == [("narrow", None, 576), ("narrow", 576, 992)]

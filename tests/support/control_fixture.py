@@ -70,6 +70,7 @@ def answer_with(document: object, exit_code: int = 0) -> Answer:
 def build_peer(
     name: str, *, up: bool = True, configured: bool = True, endpoint: str | None = "192.0.2.7:51820",
     rtt_seconds: float | None = 0.0123, address: str = "10.99.0.2", loss_ratio: float = 0.0,
+    mtu_bytes: int | None = 1420,
 ) -> PeerStatus:
     return PeerStatus(
         hid=f"{name.encode().hex():0<32}"[:32],
@@ -84,7 +85,7 @@ def build_peer(
         latest_handshake_at=NOW - 42,
         receive_bytes=3 * 1024 * 1024,
         transmit_bytes=512,
-        mtu_bytes=1420,
+        mtu_bytes=mtu_bytes,
         granted_by="admin deadbeef statement 3",
         record_version=int(NOW * 1000) if configured else None,
         path=PathStatus(up=up, srtt_seconds=rtt_seconds, jitter_seconds=0.0004, loss_ratio=loss_ratio,

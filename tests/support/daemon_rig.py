@@ -16,11 +16,13 @@ from quiet_prober import QuietProber
 
 from meshd.backend.memory import MemoryBackend
 from meshd.daemon.follower import RegistryFollower
+from meshd.daemon.jails import JailKeeper
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
 from meshd.daemon.state import HostState
+from meshd.daemon.watch import KernelWatch
 from meshd.daemon.wayback import WayBack
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
@@ -113,6 +115,8 @@ def build_rig(
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
     monotonic: Callable[[], float] = time.monotonic,
+    jails: JailKeeper | None = None,
+    watch: KernelWatch | None = None,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
@@ -154,7 +158,7 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    rotation = Rotation(keys=KeyRing(state), clock=clock)
+    rotation = Rotation(keys=KeyRing(state), identity=state.read_identity(), clock=clock)
     daemon = Daemon(
         settings=settings,
         read_settings=read,
@@ -171,6 +175,8 @@ def build_rig(
         prober=prober,
         clock=clock,
         exchange=exchange,
+        watch=watch,
+        jails=jails,
         conditions=cache_conditions(cache),
     )
     rig = Rig(

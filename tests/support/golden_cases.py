@@ -161,6 +161,16 @@ async def settings_changed(stage: Stage) -> None:
     )
 
 
+async def path_narrows(stage: Stage) -> None:
+    """A path carries less: its host's routes are changed in place, and a restart keeps that."""
+    await _three(stage)
+    await stage.path_carries("tesla", "newton", 1420)
+    await stage.path_carries("tesla", "newton", 1216)
+    await stage.stop("tesla")
+    await stage.start("tesla", "it starts again")
+    await stage.path_carries("tesla", "newton", 1420)
+
+
 async def route_refused(stage: Stage) -> None:
     """The kernel has no buffers for one route: said, the others are set, the next turn completes it."""
     stage.grow(*THREE)
@@ -177,5 +187,6 @@ CASES: Final[Mapping[str, Case]] = {
         six_hosts, host_added, host_revoked, own_host_revoked, network_announced, network_withdrawn,
         network_moves, peer_key_changed, own_key_changed, peer_moved, behind_nat, restart, killed_midway,
         interface_destroyed, route_taken, foreign_route, foreign_peer, settings_changed, route_refused,
+        path_narrows,
     )
 }

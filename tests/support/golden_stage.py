@@ -189,6 +189,17 @@ class Stage:
             await self._until(lambda: player.turns() > before, player)
         await self._settle(player, settled)
 
+    async def path_carries(self, name: str, peer: str, mtu_bytes: int) -> None:
+        """The prober of ``name`` finds so, and a turn follows."""
+        player = self.player(name)
+        hid, before = self.mesh.hosts[peer].hid, player.turns()
+        found = player.running.prober.mtus
+        with self._step(player, f"the path to {peer} carries {mtu_bytes} bytes"):
+            old, found[hid] = found.get(hid), mtu_bytes
+            player.running.daemon.mtu_changed(hid, old, mtu_bytes)
+            await self._until(lambda: player.turns() > before, player)
+        await self._settle(player, True)
+
     async def turn(self, name: str, what: str, *, settled: bool = True, force: bool = False) -> None:
         """A turn because it is time for one, or because an operator says so."""
         player = self.player(name)

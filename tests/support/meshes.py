@@ -76,9 +76,10 @@ class SignedMesh:
         )
 
     def add(
-        self, name: str, *, jails: tuple[str, ...] = (), roles: tuple[str, ...] = (), software: str = ""
+        self, name: str, *, jails: tuple[str, ...] = (), roles: tuple[str, ...] = (), software: str = "",
+        announced: tuple[str, ...] | None = None,
     ) -> SignedHost:
-        """Grant a new host and publish its record."""
+        """Grant a new host and publish its record. ``announced``: None, all that is granted."""
         number = len(self.hosts) + 1
         identity, wireguard = self.make_keys(name)
         networks = [parse_network(text) for text in jails]
@@ -90,7 +91,7 @@ class SignedMesh:
             public_key=wireguard.public(),
             listen_port=51820,
             endpoints=[Endpoint.parse(f"198.18.0.{number}:51820")],
-            networks=networks,
+            networks=networks if announced is None else [parse_network(text) for text in announced],
             software=software,
         )
         host = SignedHost(name=name, identity=identity, wireguard=wireguard, record=record)

@@ -13,6 +13,7 @@ class QuietProber:
         self.targets: tuple[ProbeTarget, ...] = ()
         self.nudges = 0
         self.stats: dict[str, PathStats] = {}
+        self.mtus: dict[str, int] = {}
 
     async def start(self) -> None:
         pass
@@ -26,6 +27,10 @@ class QuietProber:
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
         """What a test has set, whether or not it is a target yet, and nothing known of other targets."""
         return {target.hid: PathStats() for target in self.targets} | self.stats
+
+    def path_mtus(self) -> Mapping[str, int]:
+        """What a test has set."""
+        return self.mtus
 
     async def stop(self) -> None:
         pass

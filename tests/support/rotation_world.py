@@ -18,14 +18,16 @@ from meshd.apply import ApplyReport
 from meshd.backend.memory import MemoryBackend, _Peer
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.local import LocalKey, rekeyed
-from meshd.daemon.reconciler import Reconciler, Turn
+from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.state import HostState
+from meshd.daemon.turn import Turn
 from meshd.mesh.desired import LocalDevice
 from meshd.model.device import PeerStats
 from meshd.model.host import Host, HostKeys, Membership, Provenance
 from meshd.model.keys import PublicKey
 from meshd.model.network import Endpoint, IPNetwork, host_network
+from meshd.registry.signing import SigningKey
 
 START = 1_800_000_000.0
 MAIN, SECOND = "wg0", "wg100"
@@ -81,6 +83,10 @@ class SimHost:
         return hashlib.sha256(self.name.encode()).hexdigest()[:32]
 
     @property
+    def identity(self) -> SigningKey:
+        return SigningKey.from_seed(hashlib.sha256(b"identity of " + self.name.encode()).digest())
+
+    @property
     def address(self) -> IPNetwork:
         return host_network(ipaddress.ip_address(f"10.99.0.{self.number}"))
 
@@ -96,7 +102,8 @@ class SimHost:
         """The process ends and another one begins; kernel and disk are as they were."""
         self.keys = KeyRing(self.state)
         self.rotation = Rotation(
-            keys=self.keys, clock=self.world.clock, monotonic=self.world.clock, slot_seconds=0.0
+            keys=self.keys, identity=self.identity, clock=self.world.clock, monotonic=self.world.clock,
+            slot_seconds=0.0,
         )
         self.reconciler = Reconciler(
             backend=self.backend, state=self.state, hid=self.hid, clock=self.world.clock,
@@ -131,7 +138,7 @@ class SimHost:
             self.keys.key,
         )
         turn = self.last = self.reconciler.turn(
-            self.world.membership(self), local, max_removed_share=0.2, boot_file=None,
+            self.world.membership(self), local, max_removed_share=0.2, boot_file=None, path_mtus={},
             key_lifetime_seconds=0.0 if rotate else None,
         )
         if turn.rekeyed:
@@ -140,7 +147,8 @@ class SimHost:
 
 
 class World:
-    """``lost``: every packet that did not arrive, as text. ``cuts``: pairs of host numbers."""
+    """``lost``: every packet that did not arrive, as text. ``cuts``: pairs of host numbers. ``mesh_only``:
+    there is no store, and hosts that do not reach each other tell each other nothing."""
 
     def __init__(self, directory: Path, count: int, *, behind_nat: Iterable[int] = ()) -> None:
         self.now = START
@@ -151,6 +159,7 @@ class World:
         self.cuts: set[frozenset[int]] = set()
         self.closed_ports: set[tuple[int, int]] = set()
         self.asked: dict[str, int] = {}
+        self.mesh_only = False
         self.old_keys: set[PublicKey] = set()
         self._requests = 0
         self.statements: dict[str, Provenance] = {}
@@ -175,7 +184,7 @@ class World:
     def _member(self, host: SimHost, record: HostKeys | None) -> Host:
         address = host.address.network_address
         return Host(
-            hid=host.hid, name=host.name, gen=1, identity_key=bytes(32), addresses=(address,),
+            hid=host.hid, name=host.name, gen=1, identity_key=host.identity.public, addresses=(address,),
             granted_networks=frozenset(), networks=frozenset(), region="", roles=frozenset(),
             tags=frozenset(), expires_at=None,
             provenance=Provenance(kid="cd" * 16, seq=1, statement="00" * 32, signed_at=int(START)),
@@ -202,6 +211,19 @@ class World:
         held = host.known.get(hid)
         if held is None or held.version < record.version:
             host.known[hid] = record
+
+    def exchange(self) -> None:
+        """Hosts that reach each other tell each other all that they know, and that is all the mail."""
+        self.mail.clear()
+        for source in self.hosts:
+            for target in self.hosts:
+                cut = frozenset((source.number, target.number)) in self.cuts
+                if source is target or cut or self.can_send(source, target) or self.can_send(target, source):
+                    continue
+                for hid, record in source.known.items():
+                    held = target.known.get(hid)
+                    if held is None or held.version < record.version:
+                        target.known[hid] = record
 
     def deliver_all(self) -> None:
         while self.mail:
@@ -295,7 +317,10 @@ class World:
             for host in self.hosts:
                 if host.is_running:
                     host.turn()
-            self.deliver_all()
+            if self.mesh_only:
+                self.exchange()
+            else:
+                self.deliver_all()
             self.tick()
 
     def settle(self) -> None:

@@ -29,7 +29,7 @@ def test_status_shows_what_a_person_needs(run: Run, start_meshd: StartMeshd) -> 
         text="bohr does not answer for 300 s: check its uplink",
     )
     status = build_status(
-        build_peer("newton", loss_ratio=0.017),
+        build_peer("newton", loss_ratio=0.017, mtu_bytes=1216),
         build_peer("bohr", up=False, rtt_seconds=None, endpoint=None, address="10.99.0.3"),
         build_peer("curie", configured=False, up=False, rtt_seconds=None, address="10.99.0.4"),
         conditions=(condition,), store_up=False,
@@ -39,7 +39,7 @@ def test_status_shows_what_a_person_needs(run: Run, start_meshd: StartMeshd) -> 
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
     newton = next(line for line in lines if line.startswith("newton"))
-    figures = ("12.3 ms", "0.40 ms", "1.7 %", "42 s", "3.0 MiB", "512 B")
+    figures = ("12.3 ms", "0.40 ms", "1.7 %", "42 s", "1216", "3.0 MiB", "512 B")
     for text in ("10.99.0.2", "direct", "192.0.2.7:51820", *figures):
         assert text in newton
     bohr = next(line for line in lines if line.startswith("bohr"))

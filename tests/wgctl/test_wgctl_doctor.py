@@ -63,7 +63,15 @@ def test_a_healthy_host_has_nothing_to_do(run: Run, start_meshd: StartMeshd, hos
     found = examine(run, host, meshd.path)
     assert {result for checks in found.values() for result, _, _ in checks} == {"ok"}
     assert {"settings", "state", "keys", "boot file", "wireguard", "forwarding IPv4", "meshd", "peers",
-            "store", "registry", "plan", "clock", "interface"} == found.keys()
+            "path MTU", "store", "registry", "plan", "clock", "interface"} == found.keys()
+
+
+def test_a_narrow_path_is_shown_with_what_it_carries(run: Run, start_meshd: StartMeshd, host: Host) -> None:
+    meshd = start_meshd(answer_with(build_status(
+        build_peer("newton", mtu_bytes=1216), build_peer("bohr"), build_peer("curie", mtu_bytes=None),
+    )))
+    (result, text, _), = examine(run, host, meshd.path)["path MTU"]
+    assert result == "ok" and "newton 1216" in text and "1420" in text and "bohr" not in text
 
 
 def test_it_works_when_meshd_is_down(run: Run, host: Host, tmp_path: Path) -> None:

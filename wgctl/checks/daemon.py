@@ -21,6 +21,7 @@ def check_status(status: Status, *, now: float) -> Iterator[Check]:
     """Everything that one Status tells. ``now``: this machine's clock, unix seconds."""
     yield _check_interface(status)
     yield from _check_peers(status)
+    yield from _check_mtus(status)
     yield from _check_stores(status, now)
     yield _check_plan(status)
     yield check_clock(max((peer.record_version or 0 for peer in status.peers), default=0) / 1000, now)
@@ -87,6 +88,17 @@ def _check_peers(status: Status) -> Iterator[Check]:
                    "they have not published a record: meshd join BUNDLE there, and start meshd")
 
 
+def _check_mtus(status: Status) -> Iterator[Check]:
+    """What is narrow is taken care of; what got narrower, or is too narrow for IPv6, is a condition."""
+    measured = [peer for peer in status.peers if peer.mtu_bytes is not None]
+    whole = status.host.mtu_bytes or 0
+    narrow = [f"{peer.name} {peer.mtu_bytes}" for peer in measured if (peer.mtu_bytes or 0) < whole]
+    if narrow:
+        yield ok("path MTU", f"below the interface's {whole} bytes, with routes to match: {_some(narrow)}")
+    elif measured:
+        yield ok("path MTU", f"{len(measured)} measured paths carry the interface's {whole} bytes")
+
+
 def _check_stores(status: Status, now: float) -> Iterator[Check]:
     stores = status.registry.stores
     any_up = any(store.up for store in stores)
@@ -121,6 +133,9 @@ def _check_plan(status: Status) -> Check:
 
 
 def _names(peers: list[PeerStatus]) -> str:
-    names = [peer.name for peer in peers]
+    return _some([peer.name for peer in peers])
+
+
+def _some(names: list[str]) -> str:
     more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     return ", ".join(names[:MAX_NAMED]) + more

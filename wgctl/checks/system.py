@@ -38,7 +38,8 @@ def check_wireguard(settings: Settings | None) -> Check:
 
 def check_forwarding(settings: Settings) -> Iterator[Check]:
     """Packets for jails pass through this host only where the kernel forwards."""
-    for version in sorted({network.version for network in settings.jail_networks}):
+    versions = {4} if settings.jails.is_auto else {network.version for network in settings.jail_networks}
+    for version in sorted(versions):
         name = f"forwarding IPv{version}"
         value = read_forwarding(version)
         if value is None:

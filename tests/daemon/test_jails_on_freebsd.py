@@ -1,0 +1,326 @@
+"""The daemon beside the jails of an imitated FreeBSD: what it announces, and the routes it gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from daemon_rig import Rig, build_rig, running, settings_for
+from fakebsd import FakeBSD
+from meshes import SignedMesh
+
+from meshd.backend import freebsd_jails
+from meshd.backend.events import Look, News
+from meshd.backend.freebsd import FreeBSDBackend
+from meshd.backend.freebsd_jails import FreeBSDJails
+from meshd.backend.memory import MemoryBackend
+from meshd.backend.runner import ToolRunner
+from meshd.daemon.jails import JailKeeper
+from meshd.daemon.watch import KernelWatch
+from meshd.registry.layout import mesh_prefix
+from meshd.store.memory import MemoryStore
+
+BRIDGE = ("ifconfig bridge create", "ifconfig bridge0 inet 10.17.1.1/24 up")
+VNET_JAIL = (
+    "jail -c name=db vnet path=/ persist", "ifconfig epair create", "ifconfig epair0a up",
+    "ifconfig bridge0 addm epair0a", "ifconfig epair0b vnet db",
+    "ifconfig -j db epair0b inet 10.17.1.20/24 up",
+)
+LOOKS = ("ifconfig wg0", "ifconfig -a", "ifconfig -j", "wg show", "netstat", "jls")
+TO_MESH = [
+    "route -j db -n add -inet 10.17.0.0/16 10.17.1.1", "route -j db -n add -inet 10.99.0.0/16 10.17.1.1",
+]
+
+
+class Announcer:
+    """The kernel's news, told by the test."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+
+    def tell(self) -> None:
+        os.write(self._write, b"x")
+
+    def fileno(self) -> int:
+        return self._read
+
+    def take(self) -> News:
+        os.read(self._read, 100)
+        return News(Look.REPEATEDLY, "jail 1 started")
+
+    def close(self) -> None:
+        os.close(self._read)
+        os.close(self._write)
+
+
+class Host:
+    """One FreeBSD host, tesla, with its daemon."""
+
+    def __init__(self, directory: Path, networks: object) -> None:
+        self.mesh = SignedMesh.create()
+        tesla = self.mesh.add("tesla", jails=("10.17.1.0/24", "10.17.11.0/24"), announced=())
+        self.mesh.add("newton", jails=("10.17.2.0/24",))
+        self.store = MemoryStore()
+        self.mesh.publish(self.store)
+        self.bsd = FakeBSD(directory / "bsd")
+        self.news = Announcer()
+        self.elapsed = 0.0
+        runner = ToolRunner(self.bsd.tools)
+        backend = FreeBSDBackend(runner, directory / "routes.json")
+        self.rig = build_rig(
+            directory, self.mesh, tesla, stores=(self.store,), backend=cast(MemoryBackend, backend),
+            settings=settings_for(directory, jails={"networks": networks}),
+            jails=JailKeeper(FreeBSDJails(runner), lambda: self.elapsed),
+            watch=KernelWatch(lambda: [self.news]),
+        )
+
+    def say(self, *lines: str) -> None:
+        for line in lines:
+            done = self.bsd.answer(line.split())
+            assert done.returncode == 0, done
+
+    def calls(self) -> list[str]:
+        return [" ".join(words) for words in self.bsd.calls()]
+
+    def changing_since(self, start: int) -> list[str]:
+        return [call for call in self.calls()[start:] if not call.startswith(LOOKS)]
+
+    def stored_record(self) -> bytes:
+        found = self.store.get(mesh_prefix(self.mesh.ledger.mesh_id) + self.mesh.hosts["tesla"].key)
+        assert found is not None
+        return found.body
+
+    async def announced(self) -> set[str]:
+        """What tesla's own record says, as others get it."""
+        own = next(h for h in self.rig.daemon._membership.hosts.values() if h.name == "tesla")
+        assert own.record is not None
+        return set(map(str, own.record.announced))
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        for _ in range(5000):
+            if true():
+                return
+            await self.rig.ask("status")
+        pytest.fail("nothing came of it")
+
+
+def play(host: Host, scenario: Callable[[Rig], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        async with running(host.rig) as rig:
+            await scenario(rig)
+
+    asyncio.run(run())
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine is not a hanging tool."""
+    monkeypatch.setattr(freebsd_jails, "TIMEOUT_SECONDS", 120.0)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    return Host(tmp_path, ["10.17.1.0/24"])
+
+
+@pytest.fixture
+def auto(tmp_path: Path) -> Host:
+    return Host(tmp_path, "auto")
+
+
+def test_a_vnet_jail_that_starts_gets_its_routes_and_the_next_cycle_changes_nothing(host: Host) -> None:
+    host.say(*BRIDGE)
+
+    async def scenario(rig: Rig) -> None:
+        host.say(*VNET_JAIL)
+        start = len(host.calls())
+        host.news.tell()
+        await host.until(lambda: TO_MESH[-1] in host.calls())
+        assert host.changing_since(start) == TO_MESH
+        start = len(host.calls())
+        await rig.apply()
+        assert any(call.startswith("jls") for call in host.calls()[start:])
+        assert host.changing_since(start) == []
+        assert await rig.codes() == set()
+
+    play(host, scenario)
+    assert host.bsd.answer(["route", "-j", "db", "-n", "get", "-inet", "10.17.2.10"]).returncode == 0
+
+
+def test_a_jail_that_starts_anew_gets_its_routes_anew(host: Host) -> None:
+    host.say(*BRIDGE, *VNET_JAIL)
+
+    async def scenario(rig: Rig) -> None:
+        assert host.calls().count(TO_MESH[0]) == 1
+        host.say("jail -r db", "ifconfig epair0a destroy", *VNET_JAIL)
+        await rig.apply()
+        assert host.calls().count(TO_MESH[0]) == 2
+
+    play(host, scenario)
+
+
+def test_shared_ip_jails_get_nothing(host: Host) -> None:
+    async def scenario(rig: Rig) -> None:
+        start = len(host.calls())
+        host.say("ifconfig lo1 create", "jail -c name=web path=/ ip4.addr=lo1|10.17.1.10 persist",
+                 "jail -c name=same path=/ ip4=inherit persist")
+        await rig.apply()
+        assert [call for call in host.calls()[start:] if "-j" in call or "jexec" in call] == []
+
+    play(host, scenario)
+
+
+def test_the_plan_shows_what_a_jail_would_get_and_why(host: Host) -> None:
+    async def scenario(rig: Rig) -> None:
+        assert (await rig.plan()).changes == ()
+        host.say(*BRIDGE, *VNET_JAIL)
+        plan = await rig.plan()
+        assert [change.summary for change in plan.changes] == [
+            "add route 10.17.0.0/16 via 10.17.1.1 inside jail db",
+            "add route 10.99.0.0/16 via 10.17.1.1 inside jail db",
+        ]
+        assert "does not go through this host" in plan.changes[0].reason
+        assert plan.counts == {"AddJailRoute": 2}
+        assert TO_MESH[0] not in host.calls()
+
+    play(host, scenario)
+
+
+def test_an_idle_cycle_asks_no_jail(host: Host) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.apply()
+        start = len(host.calls())
+        await rig.daemon._reconcile()
+        assert host.calls()[start:] == [
+            "ifconfig wg0", "netstat -rnW -f inet --libxo json", "netstat -rnW -f inet6 --libxo json",
+            "wg show wg0 dump",
+        ]
+        host.elapsed += 61
+        start = len(host.calls())
+        await rig.daemon._reconcile()
+        assert host.calls()[start:][-1].startswith("jls ")
+
+    play(host, scenario)
+
+
+def test_a_host_without_jail_networks_never_asks_for_jails(tmp_path: Path) -> None:
+    host = Host(tmp_path, [])
+
+    async def scenario(rig: Rig) -> None:
+        await rig.apply()
+        assert not any(call.startswith(("jls", "ifconfig -a")) for call in host.calls())
+
+    play(host, scenario)
+
+
+def test_with_auto_the_first_jail_announces_its_network_and_the_last_one_takes_nothing_back(
+    auto: Host,
+) -> None:
+    async def scenario(rig: Rig) -> None:
+        assert await auto.announced() == set()
+        auto.say("ifconfig lo1 create", "jail -c name=web path=/ ip4.addr=lo1|10.17.11.10 persist")
+        auto.news.tell()
+        stored = auto.stored_record()
+        await auto.until(lambda: auto.stored_record() != stored)
+        assert await auto.announced() == {"10.17.11.0/24"}
+        auto.say("jail -r web")
+        for _ in range(2):
+            auto.news.tell()
+            await rig.apply()
+        assert await auto.announced() == {"10.17.11.0/24"}
+
+    play(auto, scenario)
+
+
+def test_with_auto_a_jail_outside_the_grant_is_said(auto: Host) -> None:
+    auto.say("jail -c name=web path=/ ip4.addr=10.17.3.10 persist")
+
+    async def scenario(rig: Rig) -> None:
+        (condition,) = (await rig.status()).conditions
+        assert (condition.code, condition.subject) == ("network_not_granted", "web")
+        assert "10.17.3.10" in condition.text
+
+    play(auto, scenario)
+
+
+def test_jls_that_hangs_is_said_and_the_mesh_is_as_it_should_be(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freebsd_jails, "TIMEOUT_SECONDS", 0.5)
+    host.say(*BRIDGE, *VNET_JAIL)
+    host.bsd.hang("jls")
+
+    async def scenario(rig: Rig) -> None:
+        assert await rig.codes() == {"jails_unknown"}
+        assert {route.destination for route in rig.kernel().routes} >= {ip_network("10.17.2.0/24")}
+        start = len(host.calls())
+        await rig.daemon._reconcile()  # and the next cycle does not wait for it again
+        assert not any(call.startswith("jls") for call in host.calls()[start:])
+        host.bsd.hang("")
+        monkeypatch.setattr(freebsd_jails, "TIMEOUT_SECONDS", 120.0)
+        host.elapsed += 11
+        await rig.daemon._reconcile()
+        assert await rig.codes() == set() and TO_MESH[1] in host.calls()
+
+    play(host, scenario)
+
+
+def test_a_jail_that_ends_before_its_route_is_set_costs_one_condition_until_the_next_look(host: Host) -> None:
+    host.say(*BRIDGE, *VNET_JAIL)
+    # Two routes in each of two turns: the first one, and that of the rig.
+    host.bsd.fail("route -j db", stderr="route: Jail not found\n", times=4)
+
+    async def scenario(rig: Rig) -> None:
+        (condition,) = (await rig.status()).conditions
+        assert (condition.code, condition.subject) == ("jail_route_failed", "db")
+        assert "it has ended" in condition.text
+        host.elapsed += 11
+        await rig.daemon._reconcile()
+        assert await rig.codes() == set() and host.calls().count(TO_MESH[1]) >= 1
+
+    play(host, scenario)
+
+
+def test_without_the_module_jails_are_looked_after_all_the_same(host: Host) -> None:
+    host.say(*BRIDGE, *VNET_JAIL)
+    host.bsd.without_module()
+
+    async def scenario(rig: Rig) -> None:
+        assert await rig.codes() == {"apply_failed"}
+        assert TO_MESH[0] in host.calls()
+
+    play(host, scenario)
+
+
+def test_a_jail_nobody_can_route_for_is_said(host: Host) -> None:
+    host.say("ifconfig bridge create", *VNET_JAIL)
+
+    async def scenario(rig: Rig) -> None:
+        (condition,) = (await rig.status()).conditions
+        assert (condition.code, condition.subject) == ("jail_route_failed", "db")
+        assert "give the jail's bridge one" in condition.text
+        host.say("ifconfig bridge0 inet 10.17.1.1/24 up")
+        await rig.apply()
+        assert await rig.codes() == set() and TO_MESH[0] in host.calls()
+
+    play(host, scenario)
+
+
+def test_bastille_goes_on_finding_the_gateway_of_this_hosts_own_jails(host: Host) -> None:
+    """It gives a jail NAT only then; asked before the jail's address exists."""
+    host.say("ifconfig epair create", "ifconfig epair0a inet 192.0.2.2/24 up")
+    host.say("route -n add default 192.0.2.1")
+
+    async def scenario(rig: Rig) -> None:
+        await rig.apply()
+        for address, gateway in (("10.17.1.10", True), ("10.17.11.10", True), ("10.17.2.10", False)):
+            said = host.bsd.answer(["route", "-n", "get", "-inet", address]).stdout
+            assert ("gateway: 192.0.2.1" in said) is gateway, said
+        assert not any("-blackhole" in call or "-reject" in call for call in host.calls())
+
+    play(host, scenario)
