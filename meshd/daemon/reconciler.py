@@ -19,6 +19,7 @@ from meshd.backend.forwarding import read_forwarding
 from meshd.daemon.follower import disk_failed
 from meshd.daemon.local import rekeyed
 from meshd.daemon.rotation import Crossroads, Rotation
+from meshd.daemon.sessionclock import SessionClock
 from meshd.daemon.state import AppliedNote, HostState
 from meshd.daemon.turn import Turn, apply_failed, not_granted, plan_held, revoked
 from meshd.daemon.wayback import WayBack
@@ -64,9 +65,10 @@ class Reconciler:
         courtesy_seconds: float = COURTESY_SECONDS,
         newborn: bool = False,
         wayback: WayBack | None = None,
+        sessions: SessionClock | None = None,
     ) -> None:
         """``newborn``: the others know this host by its enrollment record alone. ``wayback`` None: the
-        one of ``state``."""
+        one of ``state``; ``sessions`` None: the clock is never set."""
         self._backend = backend
         self._state = state
         self._hid = hid
@@ -82,6 +84,7 @@ class Reconciler:
         self._builder = DesiredBuilder()
         self._applied = state.read_applied()
         self.wayback = wayback or WayBack(state, clock)
+        self._sessions = sessions or SessionClock(lambda: 0.0, lambda: 0.0)
         self._boot_text: str | None = None
 
     @property
@@ -139,6 +142,9 @@ class Reconciler:
         elif asked or force:
             self.wayback.hear(force=force)
         self.wayback.look(paths, confirm_seconds)
+        self._sessions.look()
+        if force:
+            self._sessions.accept()
         local = replace(local, rescue_key=self._rotation.rescue_key())
 
         def end(outcome: str, **parts: object) -> Turn:
@@ -168,7 +174,7 @@ class Reconciler:
             return end("failed", failed=(str(error),), conditions=(apply_failed(str(error)),))
         conditions = [
             *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found),
-            *self.wayback.conditions(view),
+            *self.wayback.conditions(view), *self._sessions.conditions(),
         ]
         if view.own_revocation is not None:
             conditions.append(revoked(view))
@@ -211,13 +217,13 @@ class Reconciler:
 
     def _look(self, view: MeshView, local: LocalDevice) -> tuple[ObservedState, ObservedState]:
         """Both interfaces as they are; the second one only where one is wanted or was there."""
-        observed = self._backend.observe(local.interface)
+        observed = self._sessions.correct(self._backend.observe(local.interface))
         crossing = own_phase(local) is not Phase.STEADY or any(
             phase_of(host.record) is not Phase.STEADY for host in view.peers
         )
         second = ObservedState(interface=local.second_interface)
         if local.second_interface and (crossing or self._second_seen):
-            second = self._backend.observe(local.second_interface)
+            second = self._sessions.correct(self._backend.observe(local.second_interface))
         self._second_seen = second.device is not None
         return observed, second
 
@@ -247,6 +253,7 @@ class Reconciler:
             view_generation=view.membership.generation,
             applied_generation=self._applied.generation,
             admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
+            clock_step_seconds=self._sessions.net_seconds,
         )
         side = None
         if wanted is not None or found.second.device is not None:

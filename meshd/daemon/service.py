@@ -390,6 +390,12 @@ class Daemon:
         if turn.awaited:
             asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._wake_kernel.set)
 
+    def paused(self, seconds: float) -> None:
+        """This process or the machine stood still: sessions may be over, and news was missed."""
+        event(log, logging.WARNING, "paused", seconds=round(seconds, 1))
+        self._wake_kernel.set()
+        self._wake_registry.set()
+
     def path_changed(self, hid: str, up: bool) -> None:
         """The prober found a path dead or alive again: said at once, not in the next turn."""
         turn = self._turn

@@ -16,6 +16,8 @@ from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import IPAddress, IPInterface, IPNetwork, Route, host_network
 
 ADMIN_ROLE: Final = "admin"
+GRANT_ENDED: Final = "the grant of"
+"""How the explanation of a removal begins that follows from the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +254,7 @@ def explain_removals(
         text = f"{revocation.name} revoked by {revocation.provenance}: {revocation.why}"
         reasons.update(_by_network(revocation.addresses, text))
     for host in view.membership.expired.values():
-        text = f"the grant of {host.name} by {host.provenance} ended at {host.expires_at}"
+        text = f"{GRANT_ENDED} {host.name} by {host.provenance} ended at {host.expires_at}"
         reasons.update(_by_network(host.addresses, text))
     for host in view.peers:
         assert host.record is not None

@@ -43,6 +43,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "rotation_waits": Severity.WARNING,
     "rotation_interface_taken": Severity.WARNING,
     "disk_failed": Severity.CRITICAL,
+    "clock_stepped": Severity.WARNING,
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,
     # measuring and showing

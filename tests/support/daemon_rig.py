@@ -21,6 +21,7 @@ from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
+from meshd.daemon.sessionclock import SessionClock
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
 from meshd.daemon.wayback import WayBack
@@ -115,12 +116,14 @@ def build_rig(
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
     monotonic: Callable[[], float] = time.monotonic,
+    steady: Callable[[], float] | None = None,
     jails: JailKeeper | None = None,
     watch: KernelWatch | None = None,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
-    ``places``: where hosts are reached for the exchange; None: it has none.
+    ``places``: where hosts are reached for the exchange; None: it has none. ``steady``: a clock that nobody
+    sets; None: nobody sets the other one either.
     """
     settings = settings or settings_for(directory)
     state = HostState(settings.state_dir)
@@ -169,6 +172,7 @@ def build_rig(
             backend=backend, state=state, hid=host.hid, clock=clock, rotation=rotation,
             forwarding=lambda version: forwarding,
             wayback=WayBack(state, clock, monotonic),
+            sessions=SessionClock(clock, steady or clock),
             courtesy_seconds=courtesy_seconds,
         ),
         follower=follower,
