@@ -1,8 +1,8 @@
 """Carry out a plan on a backend, and report what is then true.
 
 The one place where a Change meets a Backend. Neighbouring changes of one sort go to the
-kernel together. The first refusal ends the run: what follows may depend on it, and the next
-plan, made from what the kernel says then, starts where this one stopped.
+kernel together. A refusal ends the run: what follows may depend on it, and the next plan, made
+from what the kernel says then, starts where this one stopped.
 """
 
 from __future__ import annotations
@@ -48,18 +48,25 @@ class ApplyReport:
 def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -> ApplyReport:
     """Apply in order, then observe ``interface`` again. Never raises BackendError: the report says it.
 
-    A change goes to the interface that it names, which during a key rotation may be a second one.
+    A change goes to the interface that it names, which during a key rotation may be a second one. What
+    ``interface`` needs does not depend on that one, so a refusal there ends that one's changes alone.
     """
     done: list[Change] = []
-    failed: tuple[Change, ...] = ()
-    error: str | None = None
+    failed: list[Change] = []
+    skipped: list[Change] = []
+    errors: dict[str, str] = {}
     for batch in _batches(changes):
+        if interface in errors or batch[0].interface in errors:
+            skipped.extend(batch)
+            continue
         try:
             _apply_batch(backend, batch)
         except BackendError as refusal:
-            failed, error = batch, str(refusal)
-            break
-        done.extend(batch)
+            failed.extend(batch)
+            errors[batch[0].interface] = str(refusal)
+        else:
+            done.extend(batch)
+    error = "; ".join(errors.values()) or None
     observed = None
     try:
         observed = backend.observe(interface)
@@ -67,8 +74,8 @@ def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -
         error = f"{error}; and then {refusal}" if error else str(refusal)
     return ApplyReport(
         done=tuple(done),
-        failed=failed,
-        not_attempted=tuple(changes[len(done) + len(failed) :]),
+        failed=tuple(failed),
+        not_attempted=tuple(skipped),
         error=error,
         observed=observed,
     )

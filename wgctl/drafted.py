@@ -78,7 +78,10 @@ def _root_task(session: AdminSession, proposal: Proposal, force: bool) -> Task:
 
 
 def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float) -> Task:
-    request = parse_named_request(wish.request, wish.name)
+    try:
+        request = parse_named_request(wish.request, wish.name)
+    except RegistryError as error:
+        raise RegistryError(f"add-host {wish.name[:63]}: request: {error}") from None
     wishes = _parse_wishes(wish)
     before = newest_grant(session.ledger, request.hid)
     what = f"grant {wish.name}, fingerprint {render_fingerprint(request.kid)}"

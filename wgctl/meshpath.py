@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from ipaddress import ip_address
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from meshd.errors import ConfigError, ControlError, MeshError, RegistryError, StoreError
-from meshd.exchange.client import ExchangeClient
 from meshd.exchange.desk import Desk
 from meshd.exchange.flood import ALL_UP_TO
 from meshd.exchange.messages import (
@@ -37,6 +36,9 @@ from meshd.registry.ledger import Ledger
 from meshd.settings import DEFAULT_EXCHANGE_PORT
 from wgctl.client import ControlClient
 from wgctl.options import Options
+
+if TYPE_CHECKING:
+    from meshd.exchange.client import ExchangeClient
 
 ASKED_HOSTS: Final = 3
 _PARALLEL: Final = 16
@@ -137,7 +139,11 @@ def _open_direct(options: Options, desk: Desk, membership: Membership) -> MeshPa
         source = _source_towards(address, port)
         if source in ours and source not in host.addresses:
             partners.append(partner_of(host, address, source))
-    return _Direct(ExchangeClient(mesh_id=desk.mesh_id, port=port), desk, partners) if partners else None
+    if not partners:
+        return None
+    from meshd.exchange.client import ExchangeClient  # with the HTTP client, which nobody else needs
+
+    return _Direct(ExchangeClient(mesh_id=desk.mesh_id, port=port), desk, partners)
 
 
 def _source_towards(address: IPAddress, port: int) -> IPAddress | None:

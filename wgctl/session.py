@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant
-from meshd.registry.sync import PollMemory, poll, publish
+from meshd.registry.sync import PollMemory, PollOutcome, poll, publish
 from meshd.store.base import ObjectStore
 from meshd.store.credentials import S3Credentials, read_credentials
 from meshd.store.select import open_store
@@ -77,8 +78,7 @@ class AdminSession:
 
     def sync(self, *, now: float) -> None:
         """Add what every store and host has to the ledger; what we have and a store lacks is published."""
-        for store in self.stores:
-            outcome = poll(store, self.ledger, now=now, memory=PollMemory())
+        for store, outcome in zip(self.stores, self._poll_all(now), strict=True):
             if outcome.complete:
                 self.reached.append(store)
             else:
@@ -91,6 +91,30 @@ class AdminSession:
                 publish(store, self._missing(store, now), mesh_id=self.ledger.mesh_id)
             except StoreError as error:
                 self.failures.append(str(error))
+
+    def _poll_all(self, now: float) -> list[PollOutcome]:
+        """All stores at once, so that those which never answer cost one time-out together.
+
+        One thread at a time has the ledger; it is free while a store is waited for.
+        """
+        lock = threading.Lock()
+
+        @contextlib.contextmanager
+        def waiting() -> Iterator[None]:
+            lock.release()
+            try:
+                yield
+            finally:
+                lock.acquire()
+
+        def ask(store: ObjectStore) -> PollOutcome:
+            with lock:
+                return poll(store, self.ledger, now=now, memory=PollMemory(), waiting=waiting)
+
+        if len(self.stores) < 2:
+            return [ask(store) for store in self.stores]
+        with ThreadPoolExecutor(len(self.stores)) as pool:
+            return list(pool.map(ask, self.stores))
 
     def require_store(self) -> None:
         """StoreError unless a store or a host answered: what is signed on an old view may collide."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,8 @@ from meshd.daemon.turn import Turn, apply_failed, not_granted, plan_held, revoke
 from meshd.daemon.wayback import WayBack
 from meshd.errors import BackendError, StoreError
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
-from meshd.mesh.rotation import Phase, own_phase, phase_of, split_desired
+from meshd.mesh.lanes import split_desired
+from meshd.mesh.rotation import Phase, own_phase, phase_of
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
@@ -205,6 +207,7 @@ class Reconciler:
             observed=report.observed,
             second=self._look_again(plan, second),
             done=len(report.done),
+            done_kinds=Counter(change.kind for change in report.done),
             failed=(report.error,) if report.error else (),
             not_attempted=len(report.not_attempted),
             moved=any(

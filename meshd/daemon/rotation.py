@@ -17,8 +17,9 @@ from meshd.daemon.keyring import KeyRing
 from meshd.errors import StoreError
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import is_live
+from meshd.mesh.lanes import PORT_OFFSET
 from meshd.mesh.progress import SLOT_SECONDS, Absences, Progress, Request, RotationWatch, Step, find_request
-from meshd.mesh.rotation import PORT_OFFSET, Crossing, Phase, find_crossings, own_phase
+from meshd.mesh.rotation import Crossing, Phase, find_crossings, own_phase
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState

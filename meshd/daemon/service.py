@@ -332,9 +332,8 @@ class Daemon:
         counters, outcomes = self._counters, dict(self._counters.outcomes)
         outcomes[turn.outcome] = outcomes.get(turn.outcome, 0) + 1
         changes = dict(counters.changes)
-        if turn.plan is not None and turn.done:
-            for change in turn.plan.changes[: turn.done]:
-                changes[change.kind] = changes.get(change.kind, 0) + 1
+        for kind, count in turn.done_kinds.items():
+            changes[kind] = changes.get(kind, 0) + count
         self._counters = ReconcileCounters(
             outcomes=outcomes,
             changes=changes,

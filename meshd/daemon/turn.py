@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
@@ -33,6 +34,7 @@ class Turn:
     awaited: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
     second: ObservedState | None = None
+    done_kinds: Mapping[str, int] = field(default_factory=dict)
     rekeyed: bool = False
     look_again_seconds: float | None = None
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from meshd.errors import BackendError, RegistryError, StoreError
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.desk import Accepted, Desk
-from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets
+from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, shown_pause
 from meshd.exchange.messages import Object, Offer
 from meshd.exchange.report import ExchangeFigures, Tally
 from meshd.exchange.server import LIMITS, ExchangeServer
@@ -26,6 +26,7 @@ from meshd.listener import WsgiListener
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, Membership
 from meshd.model.network import IPAddress
+from meshd.registry.layout import host_key
 
 WITNESSES: Final = 3
 MAX_SPREAD_OBJECTS: Final = 64
@@ -129,9 +130,15 @@ class Exchange:
     # --- news
 
     def publish(self, objects: Sequence[Object]) -> None:
-        """Tell the other hosts what is new here, from ourselves or from a store."""
-        if objects and len(objects) <= MAX_SPREAD_OBJECTS:
-            self._spread(objects, source=None, told=())
+        """Tell the other hosts what is new here: at once from ourselves, soon from a store."""
+        if len(objects) > MAX_SPREAD_OBJECTS:
+            return
+        own = [item for item in objects if item[0] == host_key(self._hid)]
+        shown = [item for item in objects if item[0] != host_key(self._hid)]
+        if own:
+            self._spread(own, source=None, told=())
+        if shown and self._loop is not None:
+            self._loop.call_later(shown_pause(len(self._hosts), self._rng), self._spread_shown, shown)
 
     async def spread(self, objects: Sequence[Object], seconds: float) -> tuple[int, Accepted]:
         """Take objects from our own operator and pass them on -> hosts that hold them all now."""
@@ -219,6 +226,11 @@ class Exchange:
             self._loop.call_later(pause, self._tell, objects, later, told)
         self._tell(objects, targets, told)
 
+    def _spread_shown(self, objects: Sequence[Object]) -> None:
+        """What a store showed, to those whom nobody tells who saw it there as well, and to a few more."""
+        for told, group in self._flood.by_told(objects).items():
+            self._spread(group, source=None, told=told)
+
     def _tell(self, objects: Sequence[Object], targets: Sequence[str], told: tuple[str, ...]) -> None:
         self._flood.add(objects, [hid for hid in targets if hid in self._hosts], told)
         for hid in self._retry.keys() & set(targets):
@@ -303,6 +315,7 @@ class Exchange:
         good = [item for item, outcome in zip(offer.objects, accepted.outcomes, strict=True)
                 if outcome in ("new", "known")]
         self._flood.note_held(hid, good)
+        self._flood.note_told(good, (hid, *offer.told))
         if accepted.forged:
             self._tally.lies[hid] = (self._clock(), accepted.forged)
             self._say()

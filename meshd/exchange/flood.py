@@ -23,6 +23,11 @@ PASS_ON_SECONDS: Final = (0.5, 1.5)
 """After so long, drawn at random: when those who were reached are done with it."""
 MAX_REMEMBERED: Final = 1024
 MAX_WAITING: Final = 256
+SHOWN_PAUSE_SECONDS_PER_HOST: Final = 0.05
+MAX_SHOWN_PAUSE_SECONDS: Final = 1.0
+"""How long a host may keep what a store showed it to itself, drawn at random. All see it at about the
+same time, and each telling all costs the square of the mesh for every object: whoever draws least tells
+the others, and they hear of it before it is their turn. Half of the time lost is less than a poll."""
 
 
 def choose_targets(
@@ -38,6 +43,11 @@ def choose_targets(
         return rng.sample(fresh, min(FAN_OUT, len(fresh))), []
     again = [hid for hid in others if hid in told]
     return fresh, rng.sample(again, min(PASS_ON, len(again)))
+
+
+def shown_pause(hosts: int, rng: random.Random) -> float:
+    """Seconds to wait before telling ``hosts`` others what a store showed."""
+    return rng.uniform(0.0, min(SHOWN_PAUSE_SECONDS_PER_HOST * hosts, MAX_SHOWN_PAUSE_SECONDS))
 
 
 def merge_told(told: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
@@ -60,6 +70,7 @@ class Flood:
 
     def __init__(self) -> None:
         self._holders: dict[bytes, set[str]] = {}
+        self._told: dict[bytes, tuple[str, ...]] = {}
         self._waiting: dict[str, _Parcel] = {}
         self._under_way: dict[str, tuple[Object, ...]] = {}
 
@@ -77,6 +88,21 @@ class Flood:
             self._holders[name] = holders
         while len(self._holders) > MAX_REMEMBERED:
             del self._holders[next(iter(self._holders))]
+
+    def note_told(self, objects: Iterable[Object], told: tuple[str, ...]) -> None:
+        """Another host tells these to ``told``, the host itself included."""
+        for _, body in objects:
+            name = _name(body)
+            self._told[name] = merge_told(self._told.pop(name, ()), told)
+        while len(self._told) > MAX_REMEMBERED:
+            del self._told[next(iter(self._told))]
+
+    def by_told(self, objects: Iterable[Object]) -> dict[tuple[str, ...], list[Object]]:
+        """The objects by those whom other hosts are known to tell."""
+        groups: dict[tuple[str, ...], list[Object]] = {}
+        for item in objects:
+            groups.setdefault(self._told.get(_name(item[1]), ()), []).append(item)
+        return groups
 
     def add(self, objects: Sequence[Object], targets: Iterable[str], told: tuple[str, ...] = ()) -> None:
         """Let these wait for ``targets``, except for those that have them."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from meshd.errors import RegistryError, StoreError
-from meshd.exchange.client import ExchangeClient
 from meshd.exchange.desk import Accepted, Desk
 from meshd.exchange.inventory import position
 from meshd.exchange.messages import (
@@ -26,6 +25,9 @@ from meshd.exchange.messages import (
 from meshd.exchange.witness import Split, open_testimony
 from meshd.model.host import Host
 from meshd.model.network import IPAddress
+
+if TYPE_CHECKING:
+    from meshd.exchange.client import ExchangeClient
 
 MAX_PAGES: Final = 160
 

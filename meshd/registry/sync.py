@@ -40,6 +40,9 @@ MAX_SEEN: Final = 60_000
 _PAGE_KEYS: Final = 1000
 _BATCH: Final = 48
 _PUBLISH_PAUSES_SECONDS: Final = (0.05, 0.2, 0.8)
+PUBLISH_SECONDS: Final = 15.0
+"""After so long without success no further attempt at an object begins: a store that takes connections
+and never answers costs one or two time-outs, and not one for each request of every attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,20 +316,24 @@ def publish(
     *,
     mesh_id: str,
     pause: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Write each object (keys relative to the mesh) until it reads back equal, one after the other.
 
     In the order given, so that a reader meets a statement after those before it. The bytes never
     change between attempts: a write that failed may still take effect later. StoreError after
-    the fourth attempt at one object; those before it are published.
+    the fourth attempt at one object, or none in PUBLISH_SECONDS; those before it are published.
     """
     prefix = mesh_prefix(mesh_id)
     for key, body in objects:
-        _publish_one(store, prefix + key, body, pause)
+        _publish_one(store, prefix + key, body, pause, clock)
 
 
-def _publish_one(store: ObjectStore, key: str, body: bytes, pause: Callable[[float], None]) -> None:
+def _publish_one(
+    store: ObjectStore, key: str, body: bytes, pause: Callable[[float], None], clock: Callable[[], float]
+) -> None:
     failure = ""
+    until = clock() + PUBLISH_SECONDS
     for seconds in (*_PUBLISH_PAUSES_SECONDS, None):
         try:
             store.put(key, body)
@@ -339,8 +346,9 @@ def _publish_one(store: ObjectStore, key: str, body: bytes, pause: Callable[[flo
             failure = failure or f"{store.url}/{key}: written, but does not read back"
         except StoreError as error:
             failure = str(error)
-        if seconds is not None:
-            pause(seconds)
+        if seconds is None or clock() >= until:
+            break
+        pause(seconds)
     raise StoreError(failure)
 
 

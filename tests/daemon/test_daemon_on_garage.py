@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_rig import build_rig, running
+from daemon_rig import Rig, build_rig, running
 from garage_cluster import BUCKET, NODES, GarageCluster
 from garage_fixtures import cluster, running_cluster
 from meshes import SignedMesh
 
+from meshd.errors import StoreError
 from meshd.store.base import ObjectStore
 from meshd.store.s3 import S3Location, S3Store
 from meshd.store.s3_transport import Timeouts
@@ -101,3 +102,52 @@ def test_two_nodes_down_is_a_condition_and_nothing_else(
             assert len((await rig.status()).peers) == 3
 
     asyncio.run(scenario())
+
+
+def test_a_frozen_node_is_named_the_mesh_goes_on_and_it_is_used_again(
+    tmp_path: Path, cluster: GarageCluster, stores: tuple[ObjectStore, ...], mesh: SignedMesh
+) -> None:
+    """SIGSTOP: its sockets accept and nothing answers. The first in the list, so the one in use."""
+    mesh.publish(stores[0])
+    times = Timeouts(connect_seconds=1, read_seconds=1, request_seconds=2)
+
+    async def until_peers(rig: Rig, count: int) -> None:
+        async with asyncio.timeout(90):
+            while True:
+                await rig.ask("poll")
+                await rig.apply()
+                if len((await rig.status()).peers) == count:
+                    return
+
+    async def scenario(rig: Rig) -> None:
+        async with running(rig):
+            before = rig.kernel()
+            cluster.freeze(0)
+            await rig.apply()
+            downs = [c for c in (await rig.status()).conditions if c.code == "store_down"]
+            assert stores[0].url in [condition.subject for condition in downs]
+            assert rig.kernel() == before
+            mesh.add("curie")
+            await asyncio.to_thread(publish_patiently, mesh, patient[1])
+            await until_peers(rig, 3)
+            cluster.thaw(0)
+            mesh.add("hertz")
+            await asyncio.to_thread(publish_patiently, mesh, patient[0])
+            await until_peers(rig, 4)
+            async with asyncio.timeout(90):
+                while await rig.codes():
+                    await rig.ask("poll")
+            assert [store.up for store in (await rig.status()).registry.stores] == [True] * NODES
+
+    with contextlib.ExitStack() as stack:
+        patient = [
+            stack.enter_context(contextlib.closing(cluster.open(i, timeouts=times))) for i in range(NODES)
+        ]
+        asyncio.run(scenario(build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(*patient,))))
+
+
+def publish_patiently(mesh: SignedMesh, store: ObjectStore) -> None:
+    for _ in range(60):
+        with contextlib.suppress(StoreError):
+            return mesh.publish(store)
+    mesh.publish(store)

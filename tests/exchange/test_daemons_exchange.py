@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from daemon_rig import Rig, settings_for
 from exchange_rig import Loopback, all_running, build_exchanging, codes_of, offer, until
-from meshes import SignedMesh
+from meshes import NOW, SignedMesh
 
+from meshd.exchange.client import ExchangeClient
+from meshd.exchange.messages import Offer
+from meshd.model.network import IPAddress
 from meshd.model.path import PathStats
 from meshd.store.memory import MemoryStore
 
@@ -227,3 +233,46 @@ def endpoint_of(rig: Rig, mesh: SignedMesh, name: str) -> str:
     peer = device.peers.get(mesh.hosts[name].wireguard.public())
     return str(peer.config.endpoint) if peer else ""
 
+
+class Draw(random.Random):
+    """Of every span the same part."""
+
+    def __init__(self, part: float) -> None:
+        super().__init__(0)
+        self._part = part
+
+    def uniform(self, a: float, b: float) -> float:
+        return a + self._part * (b - a)
+
+
+def test_what_all_see_in_a_store_is_told_by_one_and_not_by_each_to_each(
+    tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loopback, store = Loopback.of(mesh.hosts.values()), full_store(mesh)
+    rigs = [
+        build_exchanging(
+            tmp_path, mesh, mesh.hosts[name], loopback, stores=(store,), rng=Draw(1.0 if number else 0.0)
+        )
+        for number, name in enumerate(NAMES)
+    ]
+    key, body = mesh.signer.rotate([], int(NOW) + 60, now=NOW)
+    mesh.objects[key] = body
+    told: Counter[str] = Counter()
+    offer_to = ExchangeClient.offer
+
+    def count(self: ExchangeClient, address: IPAddress, source: IPAddress | None, told_of: Offer) -> Any:
+        answer = offer_to(self, address, source, told_of)
+        told[str(source)] += (key, body) in told_of.objects
+        return answer
+
+    monkeypatch.setattr(ExchangeClient, "offer", count)
+
+    async def scenario() -> None:
+        async with all_running(rigs):
+            mesh.publish(store)
+            await asyncio.gather(*(rig.ask("poll") for rig in rigs))
+            first = str(loopback.addresses[mesh.hosts[NAMES[0]].hid])
+            await until(lambda: told[first] == len(NAMES) - 1)
+            assert set(told) - {first} <= {source for source, count in told.items() if not count}
+
+    asyncio.run(scenario())

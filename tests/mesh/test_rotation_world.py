@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rotation_world import SECOND, SimHost, World
 
 from meshd.backend.memory import Failure
+from meshd.model.device import PeerUpdate
 
 
 @pytest.fixture
@@ -120,6 +121,24 @@ def test_a_blocked_second_port_costs_nothing_and_is_said(world: World) -> None:
     world.closed_ports.clear()
     run_until_over(world, [rotating])
     assert world.lost == []
+
+
+def test_a_second_interface_that_cannot_be_made_holds_up_nothing_else(world: World) -> None:
+    rotating, stuck, other = world.hosts[:3]
+    stuck.backend.third_party_interface(SECOND)
+    world.ask([rotating])
+    world.run(20)
+    assert stuck.last is not None
+    assert any(SECOND in condition.text for condition in stuck.last.conditions)
+    assert rotating.rotation.status().waiting == (stuck.name,)
+    stuck.backend.set_peers("wg0", [PeerUpdate(public_key=other.public_key, remove=True)])
+    world.tick()
+    world.lost.clear()
+    world.run(2)
+    assert other.public_key in stuck.backend._interfaces["wg0"].peers
+    stuck.backend.third_party_destroys(SECOND)
+    run_until_over(world, [rotating])
+    assert [line for line in world.lost if rotating.name in line] == []
 
 
 def test_hosts_behind_nat_are_followed_and_follow(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from meshd.errors import RegistryError
+from meshd.model.keys import PublicKey
 from meshd.registry import ledger as ledger_module
 from meshd.registry.canonical import encode_base64
 from meshd.registry.envelope import (
@@ -385,6 +386,23 @@ def test_wireguard_key_of_another_host(ledger: Ledger) -> None:
     tesla = ledger.membership(fm.NOW).hosts[fm.key("tesla").kid].record
     assert tesla is not None
     ledger.offer(*fm.record("newton", public_key=tesla.public_key), now=fm.NOW)
+    membership = ledger.membership(fm.NOW)
+    assert membership.hosts[fm.key("tesla").kid].record == tesla
+    assert membership.hosts[fm.key("newton").kid].record is None
+    assert "wireguard_key_conflict" in fm.codes(ledger)
+
+
+@pytest.mark.parametrize("taken", ["the key in force", "the next key"])
+def test_wireguard_key_of_another_host_as_the_next_one(ledger: Ledger, taken: str) -> None:
+    """It would become a peer beside the other host's on everybody's second interface."""
+    fm.grant(ledger, ADMIN, "tesla")
+    fm.grant(ledger, ADMIN, "newton")
+    following = PublicKey(bytes([7]) * 32)
+    ledger.offer(*fm.record("tesla", next_public_key=following), now=fm.NOW)
+    tesla = ledger.membership(fm.NOW).hosts[fm.key("tesla").kid].record
+    assert tesla is not None
+    stolen = following if taken == "the next key" else tesla.public_key
+    ledger.offer(*fm.record("newton", next_public_key=stolen), now=fm.NOW)
     membership = ledger.membership(fm.NOW)
     assert membership.hosts[fm.key("tesla").kid].record == tesla
     assert membership.hosts[fm.key("newton").kid].record is None

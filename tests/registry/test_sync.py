@@ -19,7 +19,7 @@ from meshd.registry.sync import (
     poll_interval_seconds,
     publish,
 )
-from meshd.store.base import ObjectInfo, ObjectStore
+from meshd.store.base import ObjectInfo, ObjectStore, StoredObject
 from meshd.store.directory import DirectoryStore
 from meshd.store.memory import MemoryStore
 
@@ -382,3 +382,32 @@ def test_a_synced_folder_works_like_a_bucket(fleet: Fleet, tmp_path_factory: pyt
     again = poll(store, fleet.ledger, now=NOW, memory=fleet.memory)
     assert (again.requests, again.fetched_bytes) == (3, 0)
     assert fleet.recorded() == set(NAMES)
+
+
+class SilentStore(MemoryStore):
+    """Takes every request and answers none; each costs the whole time-out on a clock of its own."""
+
+    TIMEOUT = 10.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults.hang = True
+        self.now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def get(self, key: str) -> StoredObject | None:
+        self.now += self.TIMEOUT
+        return super().get(key)
+
+    def put(self, key: str, body: bytes) -> None:
+        self.now += self.TIMEOUT
+        super().put(key, body)
+
+
+def test_a_store_that_never_answers_costs_a_writer_two_time_outs_for_all_objects() -> None:
+    mesh, store = SignedMesh(), SilentStore()
+    with pytest.raises(StoreError, match="memory"):
+        publish(store, mesh.host("tesla"), mesh_id=mesh.mesh_id, pause=lambda _: None, clock=store.clock)
+    assert store.now == 2 * SilentStore.TIMEOUT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 from itertools import count
@@ -25,8 +25,9 @@ from meshd.registry.record import build_record, sign_record
 from meshd.registry.root import RootChain, root_objects
 from meshd.registry.signer import LogSigner, build_root_key, create_mesh
 from meshd.registry.signing import SigningKey
-from meshd.registry.sync import PollMemory, poll, publish
+from meshd.registry.sync import PollMemory, PollOutcome, poll, publish
 from meshd.store.base import ObjectStore
+from meshd.store.s3_transport import Timeouts
 
 pytestmark = [pytest.mark.garage, pytest.mark.slow]
 
@@ -136,6 +137,53 @@ def test_without_a_quorum_it_says_so_at_once_and_recovers(
     publish(stores[1], [*mesh.objects.items()], mesh_id=mesh.mesh_id)
     assert poll(stores[0], ledger, now=NOW, memory=memory).complete
     assert members(ledger) == {"tesla", "newton"}
+
+
+def test_a_frozen_node_costs_its_time_outs_and_the_others_go_on(
+    cluster: GarageCluster, mesh: SignedMesh
+) -> None:
+    """It takes connections and answers none. Another node may wait for it, too, where it had chosen it for
+    its quorum, until Garage itself calls it dead after a minute or two: so there are several stores."""
+    second = Timeouts(connect_seconds=1, read_seconds=1, request_seconds=2)
+    mesh.host("tesla")
+    with contextlib.ExitStack() as stack:
+        stores = [
+            stack.enter_context(contextlib.closing(cluster.open(i, timeouts=second))) for i in range(NODES)
+        ]
+        publish(stores[0], [*mesh.objects.items()], mesh_id=mesh.mesh_id)
+        ledger, memory = mesh.ledger(), PollMemory()
+        cluster.freeze(2)
+        outcome = poll(stores[2], ledger, now=NOW, memory=memory)
+        assert not outcome.complete and stores[2].url.split("/")[2] in outcome.error
+        assert "no complete answer" in outcome.error
+        with pytest.raises(StoreError, match="no complete answer"):
+            publish(stores[2], [mesh.record("tesla", version=2)], mesh_id=mesh.mesh_id)
+        mesh.host("newton")
+        patiently(stores[:2], lambda store: publish(store, [*mesh.objects.items()], mesh_id=mesh.mesh_id))
+        patiently(stores[:2], lambda store: complete(poll(store, ledger, now=NOW, memory=PollMemory())))
+        assert members(ledger) == {"tesla", "newton"}
+        cluster.thaw(2)
+        mesh.host("bohr")
+        patiently(stores[2:], lambda store: publish(store, [*mesh.objects.items()], mesh_id=mesh.mesh_id))
+        patiently(stores[2:], lambda store: complete(poll(store, ledger, now=NOW, memory=memory)))
+        assert members(ledger) == {"tesla", "newton", "bohr"}
+
+
+def complete(outcome: PollOutcome) -> None:
+    if not outcome.complete:
+        raise StoreError(outcome.error)
+
+
+def patiently(stores: Sequence[ObjectStore], attempt: Callable[[ObjectStore], None]) -> None:
+    """As daemons and operators do: one store after the other, again and again, until one does it."""
+    failure: StoreError | None = None
+    for store in [*stores] * 60:
+        try:
+            return attempt(store)
+        except StoreError as error:
+            failure = error
+    assert failure is not None
+    raise failure
 
 
 def test_two_administrators_who_add_ten_hosts_each_at_once_collide_in_nothing(

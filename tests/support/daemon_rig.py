@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ def build_rig(
     places: Places | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     steady: Callable[[], float] | None = None,
+    rng: random.Random | None = None,
     jails: JailKeeper | None = None,
     watch: KernelWatch | None = None,
 ) -> Rig:
@@ -154,6 +156,7 @@ def build_rig(
         witness_seconds=settings.exchange.witness_seconds,
         clock=clock,
         places=places,
+        rng=rng,
     )
 
     def read() -> Settings:

@@ -64,13 +64,16 @@ def build_exchanging(
     *,
     stores: tuple[ObjectStore, ...] | None = None,
     witness_seconds: float = 3600.0,
+    rng: random.Random | None = None,
 ) -> Rig:
     """A daemon with its exchange on loopback; all other hosts answer its probes."""
     settings = settings_for(
         directory / host.name, exchange={"port": loopback.port, "witness_seconds": witness_seconds}
     )
     places: Places = loopback.places
-    rig = build_rig(directory / host.name, mesh, host, stores=stores, settings=settings, places=places)
+    rig = build_rig(
+        directory / host.name, mesh, host, stores=stores, settings=settings, places=places, rng=rng
+    )
     rig.prober.stats = {hid: PathStats(up=True) for hid in loopback.addresses if hid != host.hid}
     return rig
 

@@ -25,6 +25,7 @@ from meshd.store.credentials import S3Credentials, generate_credentials
 from meshd.store.garage_admin import GarageAdmin, Permissions
 from meshd.store.garage_http import AdminToken
 from meshd.store.s3 import S3Location, S3Store
+from meshd.store.s3_transport import Timeouts
 
 NODES = 3
 DEADLINE_SECONDS = 30.0
@@ -59,11 +60,11 @@ class GarageCluster:
             [node.admin_url for node in self.nodes], AdminToken(self.nodes[0].secrets.admin_token)
         )
 
-    def open(self, number: int) -> S3Store:
+    def open(self, number: int, *, timeouts: Timeouts | None = None) -> S3Store:
         """The bucket by way of one node."""
         port = self.nodes[number].ports.s3
         location = S3Location(secure=False, host="127.0.0.1", port=port, bucket=BUCKET)
-        return S3Store(location, self.credentials)
+        return S3Store(location, self.credentials, timeouts=timeouts)
 
     def found(self) -> None:
         for i, node in enumerate(self.nodes):

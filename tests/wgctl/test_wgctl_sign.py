@@ -139,7 +139,7 @@ def test_wrong_files_are_refused_and_nothing_is_signed(gap: Gap, tmp_path: Path,
     other.found("mallory")
     other.ok("mallory", "export", "--out", tmp_path / "strange")
     wish = document["wishes"][0]
-    request = wish["request"].replace("A", "B", 1)
+    request = wish["request"].strip()[:-1]
     before = snapshot(desk.home("vault"))
     for changes, code, word in (
         ({"format": "wgctl-draft/2"}, 1, "wgctl-draft/2"),
