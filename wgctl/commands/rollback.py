@@ -15,9 +15,9 @@ from wgctl.output import json_option, write_json
 def command(ctx: click.Context, options: Options, as_json: bool) -> None:
     """Go back to the state before the last plan.
 
-    The last one that meshd carried out on this host. Only what it touched goes back, and it stays so until wgctl apply. Revoked hosts and replaced
-    keys do not come back. Ends with 0 when it is as before, 1 when there is nothing to go back to or the
-    kernel refused something.
+    The last one that meshd carried out on this host. Only what it touched goes back, and it stays so
+    until wgctl apply. Revoked hosts and replaced keys do not come back. Ends with 0 when it is as
+    before, 1 when there is nothing to go back to or the kernel refused something.
     """
     from wgctl.client import ControlClient
     from wgctl.planview import ROLLBACK_EXIT, show_rolled_back
