@@ -61,7 +61,9 @@ class FreeBSDBackend:
         found = self._look(interface)
         ours, foreign = self._routes.split(interface, found)
         if found is None:
-            return ObservedState(interface=interface, foreign_routes=foreign)
+            return ObservedState(
+                interface=interface, foreign_routes=foreign, unsaved=self._routes.unsaved
+            )
         return ObservedState(
             interface=interface,
             device=self._device(interface) if GROUP in found.groups else None,
@@ -70,6 +72,7 @@ class FreeBSDBackend:
             addresses=found.addresses,
             routes=ours,
             foreign_routes=foreign,
+            unsaved=self._routes.unsaved,
         )
 
     def create_interface(self, interface: str) -> None:

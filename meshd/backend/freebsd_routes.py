@@ -28,12 +28,16 @@ _NOT_OURS: Final = frozenset({"gateway", "blackhole", "reject"})
 
 
 class OwnedDestinations:
-    """The note of what is ours, in a file. An interface that is not in it is one of unknown past."""
+    """The note of what is ours, in a file. An interface that is not in it is one of unknown past.
+
+    ``unsaved``: why the file is older than what is known here; empty: it is not.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._owned = _read(path)
         self._written = dict(self._owned)
+        self.unsaved = ""
 
     def of(self, interface: str) -> frozenset[IPNetwork] | None:
         return self._owned.get(interface)
@@ -52,8 +56,10 @@ class OwnedDestinations:
         self._owned.pop(interface, None)
 
     def write(self) -> None:
-        """BackendError when the file cannot be written; what is known stays known to this process."""
+        """A disk that refuses costs no route: what is known stays known to this process, ``unsaved`` says
+        what is wrong, and the next look tries again."""
         if self._owned == self._written:
+            self.unsaved = ""
             return
         document = {
             name: [str(network) for network in sorted(owned, key=network_key)]
@@ -62,10 +68,9 @@ class OwnedDestinations:
         try:
             write_file(self._path, msgspec.json.encode(document))
         except StoreError as error:
-            raise BackendError(
-                f"note of our routes: {error}; after a restart the new ones would count as foreign"
-            ) from None
-        self._written = dict(self._owned)
+            self.unsaved = f"note of our routes: {error}; after a restart the new ones would count as foreign"
+            return
+        self._written, self.unsaved = dict(self._owned), ""
 
 
 def _read(path: Path) -> dict[str, frozenset[IPNetwork]]:
@@ -85,6 +90,10 @@ class RouteTable:
         self._owned = owned
         self._lock = threading.Lock()
 
+    @property
+    def unsaved(self) -> str:
+        return self._owned.unsaved
+
     def split(
         self, name: str, interface: Interface | None
     ) -> tuple[frozenset[Route], dict[IPNetwork, ForeignRoute]]:
@@ -95,6 +104,8 @@ class RouteTable:
         with self._lock:
             if interface is not None:
                 self._adopt(name, table)
+            if self._owned.unsaved:
+                self._owned.write()
             for route in table:
                 if interface is not None and route.interface == name and self._owned.owns(route):
                     ours.add(_ours(route, interface))
@@ -132,16 +143,15 @@ class RouteTable:
                 if destination not in present or not _same(present[destination], route, interface)
             ]
             self._claim(interface.name, table, wanted)
-            with contextlib.suppress(BackendError):  # the routes matter more; said at the end
-                self._owned.write()
+            self._owned.write()
             answers = {route.destination: self._set(verb, interface.name, route) for route, verb in calls}
             refusals = {destination: refusal for destination, refusal in answers.items() if refusal}
             for destination, before in present.items():
                 if before.interface != interface.name and destination not in refusals:
                     self._owned.release(before.interface, [destination])
+            self._owned.write()
             for refusal in refusals.values():
                 raise refusal
-            self._owned.write()
 
     def remove(self, name: str, destinations: Sequence[IPNetwork]) -> None:
         """Remove ours through the interface; those that are gone already are no error."""

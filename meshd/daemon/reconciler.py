@@ -184,7 +184,7 @@ class Reconciler:
             conditions.append(plan_held(plan))
             return end("held", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         if not plan:
-            conditions += self._record(membership, desired, boot_file)
+            conditions += self._record(membership, desired, boot_file, observed)
             outcome = "unchanged"
             if self.wayback.is_held:
                 outcome, plan = "held", self._wished(
@@ -196,7 +196,7 @@ class Reconciler:
         report = apply_changes(self._backend, local.interface, plan.changes)
         self.wayback.end(done=len(report.done), error=report.error is not None)
         if report.error is None:
-            conditions += self._record(membership, desired, boot_file)
+            conditions += self._record(membership, desired, boot_file, report.observed)
             outcome = "applied"
         else:
             conditions.append(apply_failed(report.error))
@@ -324,9 +324,11 @@ class Reconciler:
         return self._courtesy_seconds if host.hid < self._hid else 0.0
 
     def _record(
-        self, membership: Membership, desired: DesiredState, boot_file: Path | None
+        self, membership: Membership, desired: DesiredState, boot_file: Path | None,
+        observed: ObservedState | None,
     ) -> list[Condition]:
         """Note what is now true on disk. A disk that refuses costs a condition, not the mesh."""
+        complaints = [observed.unsaved] if observed and observed.unsaved else []
         admins = tuple(sorted(str(key) for key, peer in desired.peers.items() if peer.is_admin))
         note = AppliedNote(generation=membership.generation, admin_keys=admins)
         try:
@@ -336,8 +338,8 @@ class Reconciler:
             if boot_file is not None:
                 self._write_boot_file(boot_file, render_wg_quick(desired))
         except StoreError as error:
-            return [disk_failed(str(error))]
-        return []
+            complaints.append(str(error))
+        return [disk_failed("; ".join(complaints))] if complaints else []
 
     def _write_boot_file(self, path: Path, text: str) -> None:
         if text == self._boot_text:

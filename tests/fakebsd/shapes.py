@@ -95,6 +95,7 @@ class Host(TypedDict):
     release: str
     fibs: int
     sysctls: dict[str, str]
+    rc_conf: dict[str, str]
     modules: list[str]
     missing_modules: list[str]
     jails: list[Jail]

@@ -124,8 +124,9 @@ def build_rig(
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
-    ``places``: where hosts are reached for the exchange; None: it has none. ``steady``: a clock that nobody
-    sets; None: nobody sets the other one either.
+    ``places``: where hosts are reached for the exchange; None: it has none. ``monotonic``: the clock by
+    which a rotation waits and a change is on trial. ``steady``: a clock that nobody sets; None: nobody
+    sets the other one either.
     """
     settings = settings or settings_for(directory)
     state = HostState(settings.state_dir)
@@ -164,7 +165,9 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    rotation = Rotation(keys=KeyRing(state), identity=state.read_identity(), clock=clock)
+    rotation = Rotation(
+        keys=KeyRing(state), identity=state.read_identity(), clock=clock, monotonic=monotonic
+    )
     daemon = Daemon(
         settings=settings,
         read_settings=read,
