@@ -21,9 +21,7 @@ setup:
 	@sh tools/setup.sh
 
 static: setup
-	.venv/bin/ruff check .
-	.venv/bin/mypy
-	.venv/bin/lint-imports
+	@sh tools/static.sh
 
 check: static
 	.venv/bin/python -m pytest -m '$(FAST)'

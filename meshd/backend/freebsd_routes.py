@@ -82,12 +82,17 @@ def _read(path: Path) -> dict[str, frozenset[IPNetwork]]:
 
 
 class RouteTable:
-    """Reads the table at every call. Changes are made one after the other: FreeBSD has crashed when
-    one prefix was added and deleted at the same moment."""
+    """One table (fib): it is read at every call. Changes are made one after the other: FreeBSD has
+    crashed when one prefix was added and deleted at the same moment. ``fib`` None: the one that this
+    process runs in. ``-fib`` stands after the verb; with several numbers route(8) stops half done at
+    the first refusal, so each table has calls of its own."""
 
-    def __init__(self, runner: Runner, owned: OwnedDestinations) -> None:
+    def __init__(self, runner: Runner, owned: OwnedDestinations, fib: int | None = None) -> None:
         self._runner = runner
         self._owned = owned
+        self._netstat_fib = [] if fib is None else ["-F", str(fib)]
+        self._route_fib = [] if fib is None else ["-fib", str(fib)]
+        self._where = "" if fib is None else f" of fib {fib}"
         self._lock = threading.Lock()
 
     @property
@@ -113,6 +118,10 @@ class RouteTable:
                     foreign[route.destination] = self._foreign(route)
         return frozenset(ours), foreign
 
+    def owned(self, name: str) -> frozenset[IPNetwork]:
+        """What is noted as ours through the interface."""
+        return self._owned.of(name) or frozenset()
+
     def begin(self, name: str) -> None:
         """The interface is new: nothing through it is ours yet."""
         with self._lock:
@@ -125,8 +134,10 @@ class RouteTable:
             self._owned.forget(name)
             self._owned.write()
 
-    def set(self, interface: Interface, routes: Sequence[Route]) -> None:
+    def set(self, interface: Interface, routes: Sequence[Route], *, spare_foreign: bool = False) -> None:
         """Add our routes or change ours; BackendError before any change if one is foreign.
+
+        ``spare_foreign``: leave those out instead.
 
         ``add`` fails where there is a route already, so one that somebody else adds in between
         is never overwritten. A route that is refused keeps no other from being set.
@@ -136,6 +147,10 @@ class RouteTable:
             return
         with self._lock:
             table = self._read_for(interface.name, wanted)
+            if spare_foreign:
+                for route in table:
+                    if not self._owned.owns(route):
+                        wanted.pop(route.destination, None)
             present = self._present(table, wanted)
             calls = [
                 (route, "add" if destination not in present else "change")
@@ -170,10 +185,10 @@ class RouteTable:
     def _read(self, versions: Iterable[int]) -> list[TableRoute]:
         found: list[TableRoute] = []
         for version in sorted(versions):
-            arguments = ["-rnW", "-f", FAMILIES[version], "--libxo", "json"]
+            arguments = ["-rnW", *self._netstat_fib, "-f", FAMILIES[version], "--libxo", "json"]
             done = self._runner.run("netstat", arguments)
             if done.exit_code != 0:
-                raise done.refusal(f"routing table IPv{version}")
+                raise done.refusal(f"routing table IPv{version}{self._where}")
             found.extend(parse_routes(done.stdout, version))
         return found
 
@@ -212,7 +227,8 @@ class RouteTable:
     def _set(self, verb: str, name: str, route: Route) -> BackendError | None:
         """The refusal is returned; a tool that hangs is raised, as it would for the next route too."""
         destination = route.destination
-        arguments = ["-n", verb, f"-{FAMILIES[destination.version]}", str(destination), "-interface", name]
+        family = f"-{FAMILIES[destination.version]}"
+        arguments = ["-n", verb, *self._route_fib, family, str(destination), "-interface", name]
         if route.mtu_bytes is not None:
             arguments += ["-mtu", str(route.mtu_bytes)]
         done = self._runner.run("route", arguments)
@@ -222,16 +238,16 @@ class RouteTable:
                 if found.destination == destination:
                     return self._conflict(found)
         if outcome is not RouteOutcome.DONE:
-            return done.refusal(f"route {destination} through {name}")
+            return done.refusal(f"route {destination} through {name}{self._where}")
         return None
 
     def _delete(self, name: str, destination: IPNetwork) -> None:
-        family = FAMILIES[destination.version]
-        arguments = ["-n", "delete", f"-{family}", str(destination), "-interface", name]
+        family = f"-{FAMILIES[destination.version]}"
+        arguments = ["-n", "delete", *self._route_fib, family, str(destination), "-interface", name]
         done = self._runner.run("route", arguments)
         outcome = classify_route(done.exit_code, done.stdout, done.stderr)
         if outcome not in (RouteOutcome.DONE, RouteOutcome.ABSENT):
-            raise done.refusal(f"remove route {destination} through {name}")
+            raise done.refusal(f"remove route {destination} through {name}{self._where}")
 
     def _foreign(self, route: TableRoute) -> ForeignRoute:
         return ForeignRoute(
@@ -241,7 +257,7 @@ class RouteTable:
     def _describe(self, route: TableRoute) -> str:
         kind = next((word for word in ("blackhole", "reject") if word in route.kinds), "")
         owner = "meshd's" if self._owned.owns(route) else "static" if "static" in route.kinds else "system's"
-        return " ".join(filter(None, [owner, kind, "route through", route.interface]))
+        return " ".join(filter(None, [owner, kind, "route through", route.interface])) + self._where
 
     def _conflict(self, route: TableRoute) -> BackendError:
         return BackendError(

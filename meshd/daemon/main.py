@@ -113,6 +113,19 @@ def check_config(config: Path) -> None:
         click.echo("this host has not joined a mesh yet: meshd enroll, then meshd join", err=True)
 
 
+@main.command("pf-anchor")
+@click.pass_obj
+def pf_anchor(config: Path) -> None:
+    """Print rules for FreeBSD's pf that let the mesh through, from the settings.
+
+    An anchor to include in pf.conf, which meshd never touches: its first lines say how.
+    """
+    from meshd.plan.pf_anchor import render_pf_anchor
+
+    port = read_settings(config).wireguard.listen_port
+    click.echo(render_pf_anchor(port, str(config.parent / "pf.anchor")), nl=False)
+
+
 @main.command()
 @click.option("--name", help="The name the host asks for: a DNS label.")
 @click.option("--new-identity", is_flag=True,

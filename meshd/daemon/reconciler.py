@@ -177,6 +177,7 @@ class Reconciler:
         conditions = [
             *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found),
             *self.wayback.conditions(view), *self._sessions.conditions(),
+            *_unusable_fibs(observed),
         ]
         if view.own_revocation is not None:
             conditions.append(revoked(view))
@@ -358,3 +359,16 @@ def _is_unborn(host: Host) -> bool:
 
 def _not_a_member(view: MeshView) -> bool:
     return view.own is None and view.own_revocation is None
+
+
+def _unusable_fibs(observed: ObservedState) -> list[Condition]:
+    return [
+        Condition(
+            code="fib_unusable",
+            severity=Severity.WARNING,
+            subject=str(number),
+            text=f"wireguard.fibs holds {number}: {error}; jails with exec.fib={number} do not reach the "
+            "mesh: net.fibs in /boot/loader.conf says how many tables there are",
+        )
+        for number, error in observed.unusable_fibs.items()
+    ]

@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from meshd.backend.base import Backend
+from meshd.backend.events import Look
 from meshd.daemon.alarms import Alarms
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
@@ -281,8 +282,8 @@ class Daemon:
 
     # --- kernel
 
-    def _kernel_changed(self) -> None:
-        self._jails.notice()
+    def _kernel_changed(self, look: Look) -> None:
+        self._jails.hear(look)
         self._wake_kernel.set()
 
     async def _reconcile(self, *, force: bool = False, asked: bool = False, undo: bool = False) -> Turn:

@@ -223,13 +223,16 @@ class Fleet:
         return tuple(parse_address(text) for text in self.status(member).host.addresses)
 
     def wireguard_peers(self, member: Member) -> frozenset[str]:
-        """Public keys that the host's WireGuard has as peers, by wg(8) and not by our word."""
-        done = member.host.run(
-            ["wg", "show", INTERFACE, "peers"], timeout_seconds=WG_SECONDS * self.patience
-        )
+        """Public keys that the host's WireGuard has as peers, by wg(8) and not by our word, on all its
+        interfaces: while keys are being rotated there are two."""
+        interfaces = self._wg_show(member, "interfaces")
+        return frozenset(key for name in interfaces for key in self._wg_show(member, name, "peers"))
+
+    def _wg_show(self, member: Member, *words: str) -> list[str]:
+        done = member.host.run(["wg", "show", *words], timeout_seconds=WG_SECONDS * self.patience)
         if done.returncode != 0:
-            raise BackendError(f"{member.name}: wg show {INTERFACE} peers: {done.stderr.strip()}")
-        return frozenset(done.stdout.split())
+            raise BackendError(f"{member.name}: wg show {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout.split()
 
     def _signal(self, member: Member, number: signal.Signals) -> None:
         process = member.process

@@ -18,12 +18,13 @@ from tests.fakebsd.x25519 import encoded
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("network_namespace")]
 
-PRIVATE, ONE, TWO, PSK = (encoded(bytes([number]) * 32) for number in (1, 7, 8, 9))
+PRIVATE = encoded(bytes([8, *[1] * 30, 65]))  # clamped (RFC 7748, section 5), as it is shown
+ONE, TWO, PSK = (encoded(bytes([number]) * 32) for number in (7, 8, 9))
 NO_KEY = encoded(bytes(32))
 STDIN = "/dev/stdin"
 CALLS: list[tuple[list[str], str]] = [
+    (["set", "IF", "listen-port", "51877"], ""),  # wireguard-go has some port from the start
     (["set", "IF", "private-key", STDIN], f"{PRIVATE}\n"),
-    (["set", "IF", "listen-port", "51877"], ""),
     (["addconf", "IF", STDIN], f"[Peer]\nPublicKey = {ONE}\nPresharedKey = {PSK}\n"
      "AllowedIPs = 10.99.0.2/32, 10.17.2.0/24, fd17:2::/64\nEndpoint = 192.0.2.2:51820\n"
      "PersistentKeepalive = 0\n"),

@@ -23,7 +23,7 @@ ASKED_BY_MESHD = re.compile(
     [
         pytest.param(EIGHT_FIBS, 8, 208, 6, id="eight-fibs"),
         pytest.param(["04-routes-1-fib.txt"], 1, 31, 1, id="one-fib"),
-        pytest.param(["05-jails.txt"], 1, 34, 2, id="jails"),
+        pytest.param(["05-jails.txt"], 1, 45, 2, id="jails"),
         pytest.param(["05-sysrc.txt"], 1, 3, 0, id="sysrc"),
         pytest.param(["06-hosts-as-vnet-jails.txt"], 1, 21, 13, id="vnet-hosts"),
     ],

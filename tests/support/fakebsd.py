@@ -27,7 +27,8 @@ Incremental = Literal["works", "ignored", "refused"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = (
-    "ifconfig", "wg", "route", "netstat", "jls", "jail", "jexec", "sysctl", "sysrc", "kldload", "kldstat"
+    "ifconfig", "wg", "route", "netstat", "jls", "jail", "jexec", "sysctl", "sysrc", "kldload", "kldstat",
+    "pfctl",
 )
 NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 SHIM = """#!{python} -SEs
@@ -163,6 +164,7 @@ def fresh_host(release: Release, fibs: int, incremental: Incremental) -> Host:
         "rc_conf": {}, "modules": [], "missing_modules": [], "jails": [], "next_jid": 1, "stacks": {},
         "taken_ports": [], "random_ports": [], "incremental_allowed_ips": incremental,
         "retries_sleep": True, "hangs": [], "failures": [],
+        "pf": {"enabled": False, "rules": {}, "translations": {}, "skipped": []},
     }
     links.add_loopback_addresses(links.new_stack(host, "")["links"][0])
     return host
