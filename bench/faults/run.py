@@ -7,6 +7,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -56,7 +57,7 @@ class _Stages:
 
     def open(self) -> Stage:
         if self._stage is None:
-            self._stage = Stage(self.side)
+            self._stage = Stage(self.side, say=partial(print, flush=True))
         return self._stage
 
     def discard(self) -> None:

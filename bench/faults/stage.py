@@ -29,7 +29,10 @@ BACKENDS: Final[dict[Side, BackendName]] = {"userspace": "userspace", "kernel": 
 class Stage:
     """Close it after use. What it waits for may take PACE times longer than on a real processor."""
 
-    def __init__(self, side: Side, *, hosts: int = HOSTS) -> None:
+    def __init__(
+        self, side: Side, *, hosts: int = HOSTS, say: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self._say = say
         self._places = iter(PLACES)
         with contextlib.ExitStack() as stack:
             self._lab = open_lab()
@@ -39,8 +42,12 @@ class Stage:
             self.oracle = Oracle()
             stack.callback(self.oracle.close)
             self.fleet.found("faults")
-            self.members = [self.join(self.next_place()) for _ in range(hosts)]
+            # All daemons start at once, which an emulated machine takes long enough for.
+            self.members = [self._admit(self.next_place()) for _ in range(hosts)]
+            for member in self.members:
+                self._enlist(member)
             self.settle()
+            self._say("all hosts reach each other")
             self._stack = stack.pop_all()
 
     def close(self) -> None:
@@ -64,12 +71,20 @@ class Stage:
 
     def join(self, place: NamedSite) -> Member:
         """A new host of the mesh, with its daemon, that the oracle knows."""
+        member = self._admit(place)
+        self._enlist(member)
+        return member
+
+    def _admit(self, place: NamedSite) -> Member:
         member = self.fleet.prepare(place, jails=1)
         self.fleet.admit(member)
+        return member
+
+    def _enlist(self, member: Member) -> None:
         self.wait_started(member)
+        self._say(f"{member.name} is in the mesh")
         for jail in member.host.jails:
             self.oracle.add(jail, jail.address)
-        return member
 
     def leave(self, member: Member) -> None:
         """Revoke a host and take its machine away once nobody has it as a peer."""

@@ -31,7 +31,8 @@ _READING = """
 * In the kernel's column the processor is emulated, 10 to 15 times slower than a real one, so losses count and
   times do not: rates are lower, what is repeated is repeated less often, a bound in seconds is not judged.
 * A machine that is busy with other things as well (its load average says so) makes gaps and times longer.
-* A side that cannot run a scenario says why. One that failed says what was seen.
+* A side that cannot run a scenario says why. One that failed says what was seen. **not run**: there is no
+  measurement yet.
 """
 
 

@@ -12,11 +12,11 @@ from typing import Final, Literal
 from bench.faults.outcome import Bound, Outcome, StreamCost
 from bench.faults.stage import Side, Stage
 from meshd.lab.fleet import Member
-from meshd.lab.pace import EMULATED, PACE
+from meshd.lab.pace import EMULATED
 from meshd.lab.stream import Stream, StreamReport
 
 NOTHING_LOST: Final = Bound(lost=0)
-CALM_SECONDS: Final = 1.0
+CALM_SECONDS: Final = 2.0 if EMULATED else 1.0
 """Before the fault, and after all is whole again: what breaks late is counted, too."""
 
 
@@ -76,13 +76,13 @@ def measure(stage: Stage, scenario: Scenario, *, packets_per_second: float) -> O
     pairs = list(permutations(stage.members, 2))
     with ExitStack() as stack:
         streams = [stack.enter_context(_stream(*pair, packets_per_second)) for pair in pairs]
-        time.sleep(CALM_SECONDS * PACE)
+        time.sleep(CALM_SECONDS)
         wanted = scenario.packets // (20 if EMULATED else 1)
         trial = Trial(stage, packets_per_second=packets_per_second, wanted_packets=wanted)
         scenario.run(trial)
         stage.settle()
         whole_at = time.monotonic()
-        time.sleep(CALM_SECONDS * PACE)
+        time.sleep(CALM_SECONDS)
         reports = [stream.stop() for stream in streams]
     return Outcome(
         scenario=scenario.name,
