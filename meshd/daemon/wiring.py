@@ -13,6 +13,7 @@ from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
+from meshd.daemon.sessionclock import SessionClock
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
 from meshd.errors import ConfigError
@@ -87,6 +88,7 @@ def open_reconciler(
             backend=backend, state=state, hid=hid, clock=clock, rotation=rotation,
             courtesy_seconds=courtesy_seconds,
             newborn=_is_newborn(ledger, hid),
+            sessions=SessionClock(clock),
         ),
         conditions=cache_conditions(cache),
     )
@@ -120,6 +122,9 @@ def build_daemon(
         clock=clock,
     ) if settings.exchange.enabled else None
 
+    def paused(seconds: float) -> None:
+        daemon.paused(seconds)
+
     def path_changed(hid: str, up: bool) -> None:
         daemon.path_changed(hid, up)
 
@@ -136,7 +141,7 @@ def build_daemon(
         follower=follower,
         prober=IcmpProber(
             settings.probe.interval_seconds, settings.probe.window,
-            on_change=path_changed, on_mtu=mtu_changed,
+            on_change=path_changed, on_mtu=mtu_changed, on_pause=paused,
         ),
         clock=clock,
         exchange=exchange,

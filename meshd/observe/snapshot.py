@@ -12,6 +12,7 @@ from meshd.model.host import Host
 from meshd.model.network import network_key
 from meshd.model.path import PathStats
 from meshd.observe.status import (
+    ChangeStatus,
     ConditionStatus,
     ExchangeStatus,
     PathStatus,
@@ -51,6 +52,7 @@ class Facts:
     counters: ReconcileCounters
     metrics_urls: tuple[str, ...]
     exchange: ExchangeStatus | None = None
+    change: ChangeStatus | None = None
     second: ObservedState | None = None
     rotation: RotationStatus = NO_ROTATION
 
@@ -83,6 +85,7 @@ def build_status(facts: Facts) -> Status:
         counters=facts.counters,
         metrics_urls=facts.metrics_urls,
         exchange=facts.exchange,
+        change=facts.change,
         rotation=facts.rotation,
     )
 
