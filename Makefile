@@ -5,6 +5,7 @@
 #   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
 #   make golden      writes the transcripts of tests/golden anew: read the difference
 #   make bench       the measurements
+#   make bench-faults  what every fault costs in packets, into docs/faults.md (root)
 #   make mutation    switches each defence off, one at a time: its tests must notice
 #   make lab         the demo's mesh, left standing to play with (root)
 #   make lab-kernel  the tests on a real Linux kernel's WireGuard, in a virtual machine
@@ -12,7 +13,7 @@
 
 FAST = not root and not garage and not kernel and not slow
 
-.PHONY: all setup static check test demo bench mutation lab lab-kernel garage golden clean
+.PHONY: all setup static check test demo bench bench-faults mutation lab lab-kernel garage golden clean
 
 all: check
 
@@ -20,9 +21,7 @@ setup:
 	@sh tools/setup.sh
 
 static: setup
-	.venv/bin/ruff check .
-	.venv/bin/mypy
-	.venv/bin/lint-imports
+	@sh tools/static.sh
 
 check: static
 	.venv/bin/python -m pytest -m '$(FAST)'
@@ -35,6 +34,9 @@ demo: setup
 
 bench: setup
 	.venv/bin/python -m bench.run
+
+bench-faults: setup
+	.venv/bin/python -m bench.bench_faults
 
 golden: setup
 	GOLDEN=write .venv/bin/python -m pytest -q tests/golden -k transcript_of_a_case

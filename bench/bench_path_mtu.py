@@ -22,6 +22,7 @@ UNDERLAY_BYTES = 1280
 WHOLE_BYTES = 1420
 STALL_SECONDS = 10.0
 MEASURED_SECONDS = 30.0
+SETTLE_SECONDS = 3.0
 DEADLINE_SECONDS = 60.0
 
 
@@ -74,6 +75,7 @@ def _measure(*, searching: bool) -> TransferReport:
 
 def _print_cost(fleet: Fleet, member: Member) -> None:
     """What WireGuard counts for the peer: the probes that measure time are in it too."""
+    time.sleep(SETTLE_SECONDS)  # counters are shared by whoever asks within a second, and ACKs end
     before = fleet.status(member)
     time.sleep(MEASURED_SECONDS)
     after = fleet.status(member)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Final
 
 from meshd.backend.base import Backend
 from meshd.errors import BackendError
@@ -30,13 +31,18 @@ from meshd.plan.changes import (
     SetRoute,
     SetUp,
 )
+from meshd.plan.effect import find_unheard
+
+MAX_NAMED: Final = 3
+"""So many changes are named in an error; the plan has them all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyReport:
     """``done``: accepted by the kernel; ``failed``: the batch it refused, ``error`` why, of which
     a part may have taken effect; ``not_attempted``: what came after. ``observed``: the truth now,
-    None when the kernel could not even be asked."""
+    None when the kernel could not even be asked. Where that truth contradicts what was accepted,
+    ``error`` says so."""
 
     done: tuple[Change, ...]
     failed: tuple[Change, ...]
@@ -72,6 +78,8 @@ def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -
         observed = backend.observe(interface)
     except BackendError as refusal:
         error = f"{error}; and then {refusal}" if error else str(refusal)
+    if error is None and observed is not None:
+        error = _unheard(find_unheard(done, observed))
     return ApplyReport(
         done=tuple(done),
         failed=tuple(failed),
@@ -79,6 +87,14 @@ def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -
         error=error,
         observed=observed,
     )
+
+
+def _unheard(changes: Sequence[Change]) -> str | None:
+    if not changes:
+        return None
+    named = "; ".join(change.summary() for change in changes[:MAX_NAMED])
+    more = f"; and {len(changes) - MAX_NAMED} more" if len(changes) > MAX_NAMED else ""
+    return f"accepted by the kernel but without effect: {named}{more}"
 
 
 def _sort_of(change: Change) -> tuple[str, str]:

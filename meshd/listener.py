@@ -22,6 +22,9 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from meshd.errors import BackendError
 
 SILENCE_SECONDS: Final = 10.0
+SEGMENT_BYTES: Final = 1140
+"""In an IPv6 packet of 1,200 bytes, which fits into WireGuard over the narrowest underlay of IPv6."""
+
 _STOP_TIMEOUT_SECONDS: Final = 5.0
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -101,6 +104,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def server_bind(self) -> None:
         """Without http.server's reverse look-up of the address."""
+        limit_segments(self.socket)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
@@ -108,6 +112,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
+        limit_segments(request)
         return self.doors.enter(request, client_address[0])
 
     def shutdown_request(self, request: Any) -> None:
@@ -184,6 +189,17 @@ class WsgiListener:
         for server in self._servers:
             server.server_close()
         self._servers.clear()
+
+
+def limit_segments(connection: socket.socket) -> None:
+    """Have TCP send, and on Linux receive, no segment over SEGMENT_BYTES: what hosts tell each other must
+    pass before a path's MTU is found, and where it is below IPv6's least.
+
+    Linux heeds it before there is a connection, and a listening socket hands it on. FreeBSD takes no value
+    above the present one, which is 536 for IPv4 before there is a connection, and heeds it after.
+    """
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
 
 
 def render_place(address: str, port: int) -> str:

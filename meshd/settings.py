@@ -27,6 +27,7 @@ DEFAULT_RUN_DIR: Final = "/var/run/meshd" if FREEBSD else "/run/meshd"
 DEFAULT_METRICS_PORT: Final = 9891
 DEFAULT_EXCHANGE_PORT: Final = 9892
 MAX_INTERFACE_NAME: Final = 15
+MAX_FIBS: Final = 16
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ class WireguardSettings(_Table, frozen=True, kw_only=True):
 
     Key rotations use ``rotation_interface`` (empty: the interface's number plus 100) and UDP port
     ``listen_port`` + 1. ``key_lifetime_days`` 0: the key stays until an administrator asks.
+    ``fibs``: FreeBSD's routing tables that get the routes, the first one counts; none: that of meshd.
     """
 
     interface: str = "wg0"
@@ -60,6 +62,7 @@ class WireguardSettings(_Table, frozen=True, kw_only=True):
     persistent_keepalive_seconds: int = 25
     rotation_interface: str = ""
     key_lifetime_days: float = 0.0
+    fibs: tuple[int, ...] = ()
 
 
 class RegistrySettings(_Table, frozen=True, kw_only=True):
@@ -190,7 +193,13 @@ def read_settings(path: Path) -> Settings:
         document = tomllib.loads(text.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
-    return parse_settings(document, source=str(path))
+    settings = parse_settings(document, source=str(path))
+    if settings.wireguard.fibs and not FREEBSD:
+        raise ConfigError(
+            f"{path}: wireguard.fibs: {list(settings.wireguard.fibs)} seen on {sys.platform}, none expected: "
+            "only FreeBSD has several routing tables (fibs)"
+        )
+    return settings
 
 
 def parse_listen(text: str, where: str) -> tuple[str, int]:
@@ -252,6 +261,11 @@ def _check_ranges(file: _File, source: str) -> None:
     )
     expect(0 < wireguard.listen_port < 65535, "wireguard.listen_port", wireguard.listen_port,
            "1 to 65534, as key rotations use the next one too")
+    fibs = wireguard.fibs
+    expect(
+        len(set(fibs)) == len(fibs) <= MAX_FIBS and all(0 <= fib < 65536 for fib in fibs),
+        "wireguard.fibs", list(fibs), f"at most {MAX_FIBS} different numbers of 0 to 65535",
+    )
     expect(0 <= wireguard.key_lifetime_days <= 3650, "wireguard.key_lifetime_days",
            wireguard.key_lifetime_days, "0 (never by itself) to 3650")
     expect(wireguard.key_lifetime_days == 0 or wireguard.key_lifetime_days >= 1 / 24,

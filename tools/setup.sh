@@ -46,7 +46,12 @@ find_python() {
 		printf '%s\n' "$PYTHON"
 		return
 	fi
-	for candidate in /usr/bin/python3 python3.13 python3.12 python3.11 python3; do
+	if [ "$system" = FreeBSD ]; then
+		candidates=$(freebsd_pythons)
+	else
+		candidates='/usr/bin/python3 python3.13 python3.12 python3.11 python3'
+	fi
+	for candidate in $candidates; do
 		if is_suitable "$candidate"; then
 			command -v "$candidate"
 			return
@@ -60,7 +65,7 @@ install_packages() {
 	say "installing $*"
 	case $system in
 	FreeBSD)
-		env ASSUME_ALWAYS_YES=yes pkg install -y "$@"
+		pkg install -y "$@" </dev/null
 		;;
 	*)
 		command -v apt-get >/dev/null 2>&1 || fail "no apt-get here; missing, by Debian's names: $*"
@@ -72,18 +77,36 @@ install_packages() {
 }
 
 linux_packages() {
-	missing_packages wg wireguard-tools wireguard-go wireguard-go ip iproute2 ping iputils-ping ps procps
+	missing_packages wg wireguard-tools wireguard-go wireguard-go ip iproute2 ping iputils-ping ps procps \
+		shellcheck shellcheck bmake bmake
 	[ -n "$python" ] || printf ' python3 python3-venv'
+}
+
+# FreeBSD builds its Python packages for one or two versions of Python only: 311 for those that are
+# called py311-pynacl and so on. One that has been chosen for .venv already stays.
+freebsd_flavors() {
+	for flavor in 313 312 311; do
+		if pkg info -e "py$flavor-pynacl" 2>/dev/null || pkg rquery %n "py$flavor-pynacl" >/dev/null 2>&1; then
+			echo "$flavor"
+		fi
+	done
+}
+
+freebsd_pythons() {
+	for flavor in $(freebsd_flavors); do
+		printf ' python%s.%s' "${flavor%??}" "${flavor#?}"
+	done
 }
 
 # PyPI has no wheels for FreeBSD, so what needs a compiler comes from its packages. wg(8),
 # ifconfig(8) and route(8) are in the base system.
 freebsd_packages() {
-	flavor=311
 	if [ -n "$python" ]; then
 		flavor=$("$python" -c 'import sys; print("%d%d" % sys.version_info[:2])')
 	else
-		printf ' python311'
+		flavor=$(freebsd_flavors | head -n 1)
+		: "${flavor:=311}"
+		printf ' python%s' "$flavor"
 	fi
 	for name in pynacl click tomli-w prometheus-client msgspec rich botocore urllib3 pytest hypothesis; do
 		pkg info -e "py$flavor-$name" 2>/dev/null || printf ' py%s-%s' "$flavor" "$name"
@@ -105,7 +128,7 @@ garage_packages() {
 
 needed_packages() {
 	case $system in
-	FreeBSD) is_fresh || freebsd_packages ;;
+	FreeBSD) freebsd_packages ;;
 	*) linux_packages ;;
 	esac
 }
@@ -149,8 +172,13 @@ make_environment() {
 	say "done"
 }
 
+# pkg(8) asks for what it may do, and whether to install itself.
+export ASSUME_ALWAYS_YES=yes
+
 case ${1:-} in
 '')
+	# Here the questions to pkg(8) take longer than all the rest.
+	if [ "$system" = FreeBSD ] && is_fresh; then exit 0; fi
 	python=$(find_python) || exit
 	# shellcheck disable=SC2046 # a list of names
 	install_packages $(needed_packages)

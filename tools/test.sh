@@ -35,7 +35,13 @@ count() {
 }
 
 stage machine timeout --foreground -s INT -k 60 2400 .venv/bin/python -m pytest -m 'not kernel'
-stage kernel-lab sh tools/kernel-lab.sh
+# The kernel lab starts a Linux; on FreeBSD the tests marked root have the kernel's own WireGuard.
+if [ "$(uname -s)" = Linux ]; then
+	stage kernel-lab sh tools/kernel-lab.sh
+else
+	: >"$results/kernel-lab.output"
+	echo 0 >"$results/kernel-lab.status"
+fi
 failures=$(($(count failed) + $(count error)))
 for name in machine kernel-lab; do
 	status=$(cat "$results/$name.status")

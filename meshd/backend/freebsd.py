@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from meshd.backend.freebsd_fibs import open_fibs
 from meshd.backend.freebsd_peers import STDIN_PATH, WgCall, build_peer_batches, build_replacement
-from meshd.backend.freebsd_routes import FAMILIES, OwnedDestinations, RouteTable
+from meshd.backend.freebsd_routes import FAMILIES
 from meshd.backend.parse import Interface, parse_ifconfig, parse_wg_dump
 from meshd.backend.runner import Finished, Runner
 from meshd.errors import BackendError
@@ -49,19 +50,22 @@ def find_tools() -> dict[str, Path]:
 
 
 class FreeBSDBackend:
-    """The kernel's WireGuard. ``note_path``: the file that says which routes are ours."""
+    """The kernel's WireGuard. ``note_path``: the file that says which routes are ours; ``fibs``: the
+    routing tables they belong in, none: the one that this process runs in."""
 
     name: str = "freebsd"
 
-    def __init__(self, runner: Runner, note_path: Path) -> None:
+    def __init__(self, runner: Runner, note_path: Path, fibs: Sequence[int] = ()) -> None:
         self._runner = runner
-        self._routes = RouteTable(runner, OwnedDestinations(note_path))
+        self._routes = open_fibs(runner, note_path, fibs)
 
     def observe(self, interface: str) -> ObservedState:
         found = self._look(interface)
         ours, foreign = self._routes.split(interface, found)
         if found is None:
-            return ObservedState(interface=interface, foreign_routes=foreign)
+            return ObservedState(
+                interface=interface, foreign_routes=foreign, unsaved=self._routes.unsaved
+            )
         return ObservedState(
             interface=interface,
             device=self._device(interface) if GROUP in found.groups else None,
@@ -70,6 +74,8 @@ class FreeBSDBackend:
             addresses=found.addresses,
             routes=ours,
             foreign_routes=foreign,
+            unusable_fibs=dict(self._routes.unusable),
+            unsaved=self._routes.unsaved,
         )
 
     def create_interface(self, interface: str) -> None:

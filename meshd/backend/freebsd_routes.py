@@ -28,12 +28,16 @@ _NOT_OURS: Final = frozenset({"gateway", "blackhole", "reject"})
 
 
 class OwnedDestinations:
-    """The note of what is ours, in a file. An interface that is not in it is one of unknown past."""
+    """The note of what is ours, in a file. An interface that is not in it is one of unknown past.
+
+    ``unsaved``: why the file is older than what is known here; empty: it is not.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._owned = _read(path)
         self._written = dict(self._owned)
+        self.unsaved = ""
 
     def of(self, interface: str) -> frozenset[IPNetwork] | None:
         return self._owned.get(interface)
@@ -52,8 +56,10 @@ class OwnedDestinations:
         self._owned.pop(interface, None)
 
     def write(self) -> None:
-        """BackendError when the file cannot be written; what is known stays known to this process."""
+        """A disk that refuses costs no route: what is known stays known to this process, ``unsaved`` says
+        what is wrong, and the next look tries again."""
         if self._owned == self._written:
+            self.unsaved = ""
             return
         document = {
             name: [str(network) for network in sorted(owned, key=network_key)]
@@ -62,10 +68,9 @@ class OwnedDestinations:
         try:
             write_file(self._path, msgspec.json.encode(document))
         except StoreError as error:
-            raise BackendError(
-                f"note of our routes: {error}; after a restart the new ones would count as foreign"
-            ) from None
-        self._written = dict(self._owned)
+            self.unsaved = f"note of our routes: {error}; after a restart the new ones would count as foreign"
+            return
+        self._written, self.unsaved = dict(self._owned), ""
 
 
 def _read(path: Path) -> dict[str, frozenset[IPNetwork]]:
@@ -77,13 +82,22 @@ def _read(path: Path) -> dict[str, frozenset[IPNetwork]]:
 
 
 class RouteTable:
-    """Reads the table at every call. Changes are made one after the other: FreeBSD has crashed when
-    one prefix was added and deleted at the same moment."""
+    """One table (fib): it is read at every call. Changes are made one after the other: FreeBSD has
+    crashed when one prefix was added and deleted at the same moment. ``fib`` None: the one that this
+    process runs in. ``-fib`` stands after the verb; with several numbers route(8) stops half done at
+    the first refusal, so each table has calls of its own."""
 
-    def __init__(self, runner: Runner, owned: OwnedDestinations) -> None:
+    def __init__(self, runner: Runner, owned: OwnedDestinations, fib: int | None = None) -> None:
         self._runner = runner
         self._owned = owned
+        self._netstat_fib = [] if fib is None else ["-F", str(fib)]
+        self._route_fib = [] if fib is None else ["-fib", str(fib)]
+        self._where = "" if fib is None else f" of fib {fib}"
         self._lock = threading.Lock()
+
+    @property
+    def unsaved(self) -> str:
+        return self._owned.unsaved
 
     def split(
         self, name: str, interface: Interface | None
@@ -95,12 +109,18 @@ class RouteTable:
         with self._lock:
             if interface is not None:
                 self._adopt(name, table)
+            if self._owned.unsaved:
+                self._owned.write()
             for route in table:
                 if interface is not None and route.interface == name and self._owned.owns(route):
                     ours.add(_ours(route, interface))
                 else:
                     foreign[route.destination] = self._foreign(route)
         return frozenset(ours), foreign
+
+    def owned(self, name: str) -> frozenset[IPNetwork]:
+        """What is noted as ours through the interface."""
+        return self._owned.of(name) or frozenset()
 
     def begin(self, name: str) -> None:
         """The interface is new: nothing through it is ours yet."""
@@ -114,8 +134,10 @@ class RouteTable:
             self._owned.forget(name)
             self._owned.write()
 
-    def set(self, interface: Interface, routes: Sequence[Route]) -> None:
+    def set(self, interface: Interface, routes: Sequence[Route], *, spare_foreign: bool = False) -> None:
         """Add our routes or change ours; BackendError before any change if one is foreign.
+
+        ``spare_foreign``: leave those out instead.
 
         ``add`` fails where there is a route already, so one that somebody else adds in between
         is never overwritten. A route that is refused keeps no other from being set.
@@ -125,6 +147,10 @@ class RouteTable:
             return
         with self._lock:
             table = self._read_for(interface.name, wanted)
+            if spare_foreign:
+                for route in table:
+                    if not self._owned.owns(route):
+                        wanted.pop(route.destination, None)
             present = self._present(table, wanted)
             calls = [
                 (route, "add" if destination not in present else "change")
@@ -132,16 +158,15 @@ class RouteTable:
                 if destination not in present or not _same(present[destination], route, interface)
             ]
             self._claim(interface.name, table, wanted)
-            with contextlib.suppress(BackendError):  # the routes matter more; said at the end
-                self._owned.write()
+            self._owned.write()
             answers = {route.destination: self._set(verb, interface.name, route) for route, verb in calls}
             refusals = {destination: refusal for destination, refusal in answers.items() if refusal}
             for destination, before in present.items():
                 if before.interface != interface.name and destination not in refusals:
                     self._owned.release(before.interface, [destination])
+            self._owned.write()
             for refusal in refusals.values():
                 raise refusal
-            self._owned.write()
 
     def remove(self, name: str, destinations: Sequence[IPNetwork]) -> None:
         """Remove ours through the interface; those that are gone already are no error."""
@@ -160,10 +185,10 @@ class RouteTable:
     def _read(self, versions: Iterable[int]) -> list[TableRoute]:
         found: list[TableRoute] = []
         for version in sorted(versions):
-            arguments = ["-rnW", "-f", FAMILIES[version], "--libxo", "json"]
+            arguments = ["-rnW", *self._netstat_fib, "-f", FAMILIES[version], "--libxo", "json"]
             done = self._runner.run("netstat", arguments)
             if done.exit_code != 0:
-                raise done.refusal(f"routing table IPv{version}")
+                raise done.refusal(f"routing table IPv{version}{self._where}")
             found.extend(parse_routes(done.stdout, version))
         return found
 
@@ -202,7 +227,8 @@ class RouteTable:
     def _set(self, verb: str, name: str, route: Route) -> BackendError | None:
         """The refusal is returned; a tool that hangs is raised, as it would for the next route too."""
         destination = route.destination
-        arguments = ["-n", verb, f"-{FAMILIES[destination.version]}", str(destination), "-interface", name]
+        family = f"-{FAMILIES[destination.version]}"
+        arguments = ["-n", verb, *self._route_fib, family, str(destination), "-interface", name]
         if route.mtu_bytes is not None:
             arguments += ["-mtu", str(route.mtu_bytes)]
         done = self._runner.run("route", arguments)
@@ -212,16 +238,16 @@ class RouteTable:
                 if found.destination == destination:
                     return self._conflict(found)
         if outcome is not RouteOutcome.DONE:
-            return done.refusal(f"route {destination} through {name}")
+            return done.refusal(f"route {destination} through {name}{self._where}")
         return None
 
     def _delete(self, name: str, destination: IPNetwork) -> None:
-        family = FAMILIES[destination.version]
-        arguments = ["-n", "delete", f"-{family}", str(destination), "-interface", name]
+        family = f"-{FAMILIES[destination.version]}"
+        arguments = ["-n", "delete", *self._route_fib, family, str(destination), "-interface", name]
         done = self._runner.run("route", arguments)
         outcome = classify_route(done.exit_code, done.stdout, done.stderr)
         if outcome not in (RouteOutcome.DONE, RouteOutcome.ABSENT):
-            raise done.refusal(f"remove route {destination} through {name}")
+            raise done.refusal(f"remove route {destination} through {name}{self._where}")
 
     def _foreign(self, route: TableRoute) -> ForeignRoute:
         return ForeignRoute(
@@ -231,7 +257,7 @@ class RouteTable:
     def _describe(self, route: TableRoute) -> str:
         kind = next((word for word in ("blackhole", "reject") if word in route.kinds), "")
         owner = "meshd's" if self._owned.owns(route) else "static" if "static" in route.kinds else "system's"
-        return " ".join(filter(None, [owner, kind, "route through", route.interface]))
+        return " ".join(filter(None, [owner, kind, "route through", route.interface])) + self._where
 
     def _conflict(self, route: TableRoute) -> BackendError:
         return BackendError(

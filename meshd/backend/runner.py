@@ -53,6 +53,12 @@ class Finished:
         )
 
 
+def no_end(tool: str, arguments: Sequence[str], timeout_seconds: float) -> BackendError:
+    """The error of a tool that hangs."""
+    command = " ".join([tool, *arguments])[:MAX_COMPLAINT_CHARACTERS]
+    return BackendError(f"{command}: no end within {timeout_seconds:g} s seen, one expected")
+
+
 class Runner(Protocol):
     """The seam between a backend and the programs it runs."""
 
@@ -94,10 +100,7 @@ class ToolRunner:
             stdout, stderr = _Conversation(process, stdin, tool).finish(deadline)
             exit_code = process.wait(max(0.0, deadline - time.monotonic()))
         except (TimeoutError, subprocess.TimeoutExpired):
-            raise BackendError(
-                f"{' '.join([tool, *arguments])[:MAX_COMPLAINT_CHARACTERS]}: no end within "
-                f"{timeout_seconds:g} s seen, one expected"
-            ) from None
+            raise no_end(tool, arguments, timeout_seconds) from None
         finally:
             _end(process)
         return Finished(tool=tool, exit_code=exit_code, stdout=stdout, stderr=stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -29,6 +29,7 @@ def open_backend(
     log_path: Path | None = None,
     route_note_path: Path = DEFAULT_ROUTE_NOTE,
     tools: Mapping[str, Path] | None = None,
+    fibs: Sequence[int] = (),
 ) -> Backend:
     """The backend of that name; ``auto``: the kernel's WireGuard, else a userspace program.
 
@@ -38,13 +39,13 @@ def open_backend(
     any user. Raises BackendError saying what is missing.
     """
     if tools is not None:
-        return _open_freebsd(tools, route_note_path)
+        return _open_freebsd(tools, route_note_path, fibs)
     freebsd = sys.platform.startswith("freebsd")
     _check_platform(name, freebsd)
     if os.geteuid() != 0:
         raise BackendError(f"backend {name!r}: user id {os.geteuid()} seen, root expected")
     if freebsd:
-        return _open_freebsd(None, route_note_path)
+        return _open_freebsd(None, route_note_path, fibs)
     if name == "linux":
         return _require(_open_linux(), "backend 'linux': no WireGuard in the kernel: load module wireguard")
     if name == "userspace":
@@ -88,11 +89,13 @@ def _missing(program: str) -> str:
     return f"backend 'userspace': {sought} on PATH: install wireguard-go or boringtun-cli"
 
 
-def _open_freebsd(tools: Mapping[str, Path] | None, route_note_path: Path) -> Backend:
+def _open_freebsd(
+    tools: Mapping[str, Path] | None, route_note_path: Path, fibs: Sequence[int]
+) -> Backend:
     from meshd.backend.freebsd import FreeBSDBackend, find_tools
     from meshd.backend.runner import ToolRunner
 
-    return FreeBSDBackend(ToolRunner(find_tools() if tools is None else tools), route_note_path)
+    return FreeBSDBackend(ToolRunner(find_tools() if tools is None else tools), route_note_path, fibs)
 
 
 def _open_linux() -> Backend | None:

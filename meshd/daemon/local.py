@@ -73,6 +73,7 @@ def refuse_restart_only(old: Settings, new: Settings) -> None:
         ("run_dir", old.run_dir, new.run_dir),
         ("wireguard.interface", old.wireguard.interface, new.wireguard.interface),
         ("wireguard.rotation_interface", old.wireguard.rotation_interface, new.wireguard.rotation_interface),
+        ("wireguard.fibs", old.wireguard.fibs, new.wireguard.fibs),
         ("wireguard.backend", old.wireguard.backend, new.wireguard.backend),
         ("registry.stores", old.registry.stores, new.registry.stores),
         ("probe", old.probe, new.probe),

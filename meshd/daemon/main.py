@@ -16,7 +16,7 @@ import click
 
 from meshd.daemon.state import HostState
 from meshd.errors import ConfigError, MeshError
-from meshd.settings import DEFAULT_CONFIG_PATH, Settings, read_settings
+from meshd.settings import DEFAULT_CONFIG_PATH, FREEBSD, Settings, read_settings
 
 
 class _MeshGroup(click.Group):
@@ -60,6 +60,7 @@ def main(context: click.Context, config: Path) -> None:
 def run(config: Path) -> int:
     """Run the daemon in the foreground until SIGTERM; the mesh stays up after it."""
     settings = read_settings(config)
+    _refuse_shared_interface(settings)
     code = asyncio.run(_serve(config, settings))
     if threading.active_count() > 1:
         # A request to a store that hangs holds its thread for its whole time-out, and the
@@ -77,6 +78,7 @@ def bring_up(config: Path) -> int:
     from meshd.daemon.wiring import open_reconciler
 
     settings = read_settings(config)
+    _refuse_shared_interface(settings)
     state = HostState(settings.state_dir)
     parts = open_reconciler(settings, state, time.time, courtesy_seconds=0.0)  # there is no next turn
     try:
@@ -101,6 +103,7 @@ def bring_up(config: Path) -> int:
 def check_config(config: Path) -> None:
     """Read the settings and the host's own files; say what is wrong; change nothing."""
     settings = read_settings(config)
+    _refuse_shared_interface(settings)
     state = HostState(settings.state_dir)
     if state.enrolled:
         state.read_identity()
@@ -108,6 +111,19 @@ def check_config(config: Path) -> None:
     click.echo(f"{config}: ok")
     if not state.joined:
         click.echo("this host has not joined a mesh yet: meshd enroll, then meshd join", err=True)
+
+
+@main.command("pf-anchor")
+@click.pass_obj
+def pf_anchor(config: Path) -> None:
+    """Print rules for FreeBSD's pf that let the mesh through, from the settings.
+
+    An anchor to include in pf.conf, which meshd never touches: its first lines say how.
+    """
+    from meshd.plan.pf_anchor import render_pf_anchor
+
+    port = read_settings(config).wireguard.listen_port
+    click.echo(render_pf_anchor(port, str(config.parent / "pf.anchor")), nl=False)
 
 
 @main.command()
@@ -179,6 +195,17 @@ def version() -> None:
     from meshd.version import read_version
 
     click.echo(read_version())
+
+
+def _refuse_shared_interface(settings: Settings) -> None:
+    """FreeBSD: rc.conf gives our interface to nobody else."""
+    if FREEBSD:
+        from meshd.backend.rc_conf import open_sysrc, refuse_shared_interface
+
+        sysrc = open_sysrc()
+        if sysrc is not None:
+            names = (settings.wireguard.interface, settings.wireguard.rotation_interface)
+            refuse_shared_interface(sysrc, filter(None, names))
 
 
 async def _serve(config: Path, settings: Settings) -> int:

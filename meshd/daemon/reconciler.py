@@ -212,7 +212,8 @@ class Reconciler:
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
         conditions = [
-            *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found)
+            *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found),
+            *_unusable_fibs(observed),
         ]
         if view.own_revocation is not None:
             conditions.append(_revoked(view))
@@ -220,11 +221,11 @@ class Reconciler:
             conditions.append(_held(plan))
             return end("held", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         if not plan:
-            conditions += self._record(membership, desired, boot_file)
+            conditions += self._record(membership, desired, boot_file, observed)
             return end("unchanged", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         report = apply_changes(self._backend, local.interface, plan.changes)
         if report.error is None:
-            conditions += self._record(membership, desired, boot_file)
+            conditions += self._record(membership, desired, boot_file, report.observed)
             outcome = "applied"
         else:
             conditions.append(_apply_failed(report.error))
@@ -340,9 +341,11 @@ class Reconciler:
         return self._courtesy_seconds if host.hid < self._hid else 0.0
 
     def _record(
-        self, membership: Membership, desired: DesiredState, boot_file: Path | None
+        self, membership: Membership, desired: DesiredState, boot_file: Path | None,
+        observed: ObservedState | None,
     ) -> list[Condition]:
         """Note what is now true on disk. A disk that refuses costs a condition, not the mesh."""
+        complaints = [observed.unsaved] if observed and observed.unsaved else []
         admins = tuple(sorted(str(key) for key, peer in desired.peers.items() if peer.is_admin))
         note = AppliedNote(generation=membership.generation, admin_keys=admins)
         try:
@@ -352,8 +355,8 @@ class Reconciler:
             if boot_file is not None:
                 self._write_boot_file(boot_file, render_wg_quick(desired))
         except StoreError as error:
-            return [disk_failed(str(error))]
-        return []
+            complaints.append(str(error))
+        return [disk_failed("; ".join(complaints))] if complaints else []
 
     def _write_boot_file(self, path: Path, text: str) -> None:
         if text == self._boot_text:
@@ -398,6 +401,19 @@ def _held(plan: Plan) -> Condition:
         text=f"a plan of {len(plan.changes)} changes is held: {'; '.join(plan.objections)}; "
         "look with wgctl plan, go ahead with wgctl apply --force",
     )
+
+
+def _unusable_fibs(observed: ObservedState) -> list[Condition]:
+    return [
+        Condition(
+            code="fib_unusable",
+            severity=Severity.WARNING,
+            subject=str(number),
+            text=f"wireguard.fibs holds {number}: {error}; jails with exec.fib={number} do not reach the "
+            "mesh: net.fibs in /boot/loader.conf says how many tables there are",
+        )
+        for number, error in observed.unusable_fibs.items()
+    ]
 
 
 def _apply_failed(error: str) -> Condition:

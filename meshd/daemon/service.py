@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from meshd.backend.base import Backend
+from meshd.backend.events import Look
 from meshd.daemon.alarms import Alarms
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
@@ -52,6 +53,8 @@ RECONCILE_SECONDS: Final = 10.0
 """How often the kernel is compared with the registry when nothing asks for it sooner."""
 FRESH_SECONDS: Final = 1.0
 """An observation younger than this answers a status request without asking the kernel again."""
+LOOK_SECONDS: Final = 2.0
+"""How long a status request waits for the kernel before it shows what was seen last."""
 STATUS_TIMEOUT_SECONDS: Final = 5.0
 """How long a scrape waits for the loop."""
 HANDSHAKE_FRESH_SECONDS: Final = 180.0
@@ -279,8 +282,8 @@ class Daemon:
 
     # --- kernel
 
-    def _kernel_changed(self) -> None:
-        self._jails.notice()
+    def _kernel_changed(self, look: Look) -> None:
+        self._jails.hear(look)
         self._wake_kernel.set()
 
     async def _reconcile(self, *, force: bool = False) -> Turn:
@@ -424,13 +427,12 @@ class Daemon:
         return self._alarms.statuses()
 
     async def status(self) -> Status:
-        """Everything known now; counters no older than a second."""
+        """Everything known now; counters no older than a second, unless the kernel keeps us waiting."""
         now = self._clock()
         if self._observed is None or now - self._observed[0] > FRESH_SECONDS:
-            async with self._kernel_lock:
-                with contextlib.suppress(BackendError):  # the last turn's condition says it already
-                    observe, name = self._reconciler.observe, self._settings.wireguard.interface
-                    self._observed = (now, await self._in(self._kernel, observe, name))
+            # A refusal is in the last turn's conditions already, a tool that hangs will be in the next's.
+            with contextlib.suppress(BackendError, TimeoutError):
+                await asyncio.wait_for(self._look(now), LOOK_SECONDS)
         followed, turn = self._followed, self._turn
         assert turn is not None
         observed = self._observed[1] if self._observed else ObservedState(
@@ -458,6 +460,11 @@ class Daemon:
             metrics_urls=self._scrapes.urls,
             exchange=exchange_status(self._exchange.figures()) if self._exchange else None,
         ))
+
+    async def _look(self, now: float) -> None:
+        observe, name = self._reconciler.observe, self._settings.wireguard.interface
+        async with self._kernel_lock:
+            self._observed = (now, await self._in(self._kernel, observe, name))
 
     async def _handle(self, request: ControlRequest) -> tuple[Any, int]:
         await self._started.wait()  # whoever asks during the first turn is answered after it

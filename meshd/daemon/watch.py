@@ -31,12 +31,14 @@ class KernelWatch:
     def __init__(self, open_sources: Callable[[], Sequence[EventSource]] = open_event_sources) -> None:
         self._open_sources = open_sources
         self._sources: Sequence[EventSource] = ()
-        self._wake: Callable[[], None] | None = None
+        self._wake: Callable[[Look], None] | None = None
+        self._told = Look.NEEDLESS
         self._timer: asyncio.TimerHandle | None = None
         self._again: list[asyncio.TimerHandle] = []
         self._woken_at = 0.0
 
-    def start(self, wake: Callable[[], None]) -> None:
+    def start(self, wake: Callable[[Look], None]) -> None:
+        """``wake`` is told the most that any source has advised since it was called last."""
         self._wake = wake
         self._sources = self._open_sources()
         loop = asyncio.get_running_loop()
@@ -58,14 +60,15 @@ class KernelWatch:
         if news.look is Look.NEEDLESS:
             return
         event(log, logging.DEBUG, "kernel_changed", what=news.what)
-        self._arm()
+        self._arm(news.look)
         if news.look is Look.REPEATEDLY:
             loop = asyncio.get_running_loop()
             for timer in self._again:  # of a burst, the last change counts
                 timer.cancel()
-            self._again = [loop.call_later(seconds, self._arm) for seconds in AGAIN_SECONDS]
+            self._again = [loop.call_later(seconds, self._arm, news.look) for seconds in AGAIN_SECONDS]
 
-    def _arm(self) -> None:
+    def _arm(self, look: Look) -> None:
+        self._told = max(self._told, look)
         if self._timer is None:
             loop = asyncio.get_running_loop()
             at = max(loop.time() + SETTLE_SECONDS, self._woken_at + LEAST_PAUSE_SECONDS)
@@ -74,5 +77,6 @@ class KernelWatch:
     def _tell(self) -> None:
         self._timer = None
         self._woken_at = asyncio.get_running_loop().time()
+        told, self._told = self._told, Look.NEEDLESS
         if self._wake is not None:
-            self._wake()
+            self._wake(told)

@@ -65,6 +65,7 @@ def open_reconciler(
         settings.wireguard.backend,
         userspace_program=settings.wireguard.userspace_program,
         route_note_path=state.routes_path,
+        fibs=settings.wireguard.fibs,
     )
     hosts = len(ledger.membership(0).hosts)
     rotation = Rotation(

@@ -18,15 +18,12 @@ from meshd.exchange.messages import (
     parse_message,
     render_message,
 )
-from meshd.listener import render_place
+from meshd.listener import limit_segments, render_place
 from meshd.model.network import IPAddress
 
 CONNECT_SECONDS: Final = 3.0
 CALL_SECONDS: Final = 6.0
 PAGE_SECONDS: Final = 15.0
-SEGMENT_BYTES: Final = 1140
-"""The largest TCP segment, both ways: an IPv6 packet of 1,200 bytes fits into WireGuard over the narrowest
-underlay that IPv6 allows. News must pass before a path's MTU is found, and where it is below IPv6's."""
 
 
 class _TimedSocket(socket.socket):
@@ -52,11 +49,12 @@ class _Connection(http.client.HTTPConnection):
         timed = _TimedSocket(socket.AF_INET6 if ":" in self.host else socket.AF_INET, socket.SOCK_STREAM)
         try:
             timed.settimeout(self.timeout)
-            timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT_BYTES)
+            limit_segments(timed)
             timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._source is not None:
                 timed.bind((self._source, 0))
             timed.connect((self.host, self.port))
+            limit_segments(timed)
         except OSError:
             timed.close()
             raise

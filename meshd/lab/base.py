@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
+from meshd.lab.pace import PACE
 from meshd.model.network import IPAddress
+
+RUN_SECONDS: Final = 10.0 * PACE
 
 
 class Place(Protocol):
@@ -38,7 +41,7 @@ class Place(Protocol):
         """What to type in front of a command to run it in this place."""
 
     def run(
-        self, argv: Sequence[str], *, timeout_seconds: float = 10.0, input_text: str | None = None
+        self, argv: Sequence[str], *, timeout_seconds: float = RUN_SECONDS, input_text: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         """Run to the end and hand back exit code and output. BackendError after the time-out."""
 

@@ -19,6 +19,7 @@ from typing import Final
 
 import tomli_w
 
+from meshd.backend.select import BackendName
 from meshd.errors import BackendError, ControlError
 from meshd.lab.base import Lab, LabHost
 from meshd.lab.commands import CommandServer
@@ -76,7 +77,13 @@ class Fleet:
     """One mesh, its admin home and its members. The lab is the caller's to close, after this."""
 
     def __init__(
-        self, lab: Lab, *, store_url: str = "", poll_seconds: float = POLL_SECONDS, patience: float = 1.0
+        self,
+        lab: Lab,
+        *,
+        store_url: str = "",
+        poll_seconds: float = POLL_SECONDS,
+        patience: float = 1.0,
+        backend: BackendName = "auto",
     ) -> None:
         """``store_url`` empty: a directory that all hosts share, as a synchronised folder would be.
         ``patience``: how many times longer than on a machine of our days everything may take; a slow one
@@ -87,6 +94,7 @@ class Fleet:
         self.store_urls: tuple[str, ...] = (store_url or f"file://{lab.directory / 'store'}",)
         self.members: dict[str, Member] = {}
         self._poll_seconds = poll_seconds * self.patience
+        self._backend = backend
         self._networks = iter(JAIL_NETWORKS)
         self._commands = CommandServer(PRELOAD, patience=self.patience)
 
@@ -215,13 +223,16 @@ class Fleet:
         return tuple(parse_address(text) for text in self.status(member).host.addresses)
 
     def wireguard_peers(self, member: Member) -> frozenset[str]:
-        """Public keys that the host's WireGuard has as peers, by wg(8) and not by our word."""
-        done = member.host.run(
-            ["wg", "show", INTERFACE, "peers"], timeout_seconds=WG_SECONDS * self.patience
-        )
+        """Public keys that the host's WireGuard has as peers, by wg(8) and not by our word, on all its
+        interfaces: while keys are being rotated there are two."""
+        interfaces = self._wg_show(member, "interfaces")
+        return frozenset(key for name in interfaces for key in self._wg_show(member, name, "peers"))
+
+    def _wg_show(self, member: Member, *words: str) -> list[str]:
+        done = member.host.run(["wg", "show", *words], timeout_seconds=WG_SECONDS * self.patience)
         if done.returncode != 0:
-            raise BackendError(f"{member.name}: wg show {INTERFACE} peers: {done.stderr.strip()}")
-        return frozenset(done.stdout.split())
+            raise BackendError(f"{member.name}: wg show {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout.split()
 
     def _signal(self, member: Member, number: signal.Signals) -> None:
         process = member.process
@@ -240,7 +251,7 @@ class Fleet:
             "state_dir": str(directory / "state"),
             "run_dir": str(directory / "run"),
             "host": {"endpoints": [str(Endpoint(member.host.address, LISTEN_PORT))]},
-            "wireguard": {"interface": INTERFACE, "listen_port": LISTEN_PORT},
+            "wireguard": {"interface": INTERFACE, "listen_port": LISTEN_PORT, "backend": self._backend},
             "registry": {"poll_seconds": self._poll_seconds},
             "jails": {"networks": [str(network)]},
             "metrics": {"listen": [f"mesh:{DEFAULT_METRICS_PORT}"]},

@@ -56,6 +56,7 @@ def open_socket_in(
         said = answer.decode(errors="replace") or "the child that entered it ended"
         raise BackendError(f"socket in jail {jid}: {said}")
     opened = socket.socket(fileno=descriptors[0])
+    opened.set_inheritable(False)
     opened.setblocking(False)
     return opened
 

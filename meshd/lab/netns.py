@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from meshd.errors import BackendError
+from meshd.lab.pace import PACE
 
 NETNS_DIR: Final = Path("/run/netns")
 CLONE_NEWNET: Final = 0x40000000
-IP_SECONDS: Final = 30.0
-END_SECONDS: Final = 5.0
+IP_SECONDS: Final = 30.0 * PACE
+END_SECONDS: Final = 5.0 * PACE
 
 T = TypeVar("T")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from meshd.errors import BackendError
+from meshd.lab.base import RUN_SECONDS
 from meshd.model.network import IPAddress
 
 REAP_SECONDS: Final = 5.0
@@ -37,7 +38,7 @@ class CommandPlace:
         raise NotImplementedError
 
     def run(
-        self, argv: Sequence[str], *, timeout_seconds: float = 10.0, input_text: str | None = None
+        self, argv: Sequence[str], *, timeout_seconds: float = RUN_SECONDS, input_text: str | None = None
     ) -> subprocess.CompletedProcess[str]:
         try:
             return subprocess.run(

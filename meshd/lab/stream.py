@@ -23,11 +23,14 @@ import msgspec
 
 from meshd.errors import BackendError
 from meshd.lab.base import Place
+from meshd.lab.pace import PACE
 from meshd.model.network import IPAddress, parse_address
 
 NICENESS: Final = -10
-LINGER_SECONDS: Final = 1.0
-END_SECONDS: Final = 10.0
+LINGER_SECONDS: Final = 1.0 * PACE
+END_SECONDS: Final = 10.0 * PACE
+LONGEST_WAIT_SECONDS: Final = 30.0
+"""No packet waits longer in the socket: the clock was set since it came."""
 RECEIVE_BUFFER_BYTES: Final = 4 << 20
 # asm-generic/socket.h; Python names it from 3.14 on.
 SO_TIMESTAMPNS: Final = 35
@@ -37,7 +40,9 @@ _PAYLOAD: Final = struct.Struct("!Q56x")
 
 
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
-    """``longest_gap_seconds``: the longest time between two arrivals, at best one over the rate."""
+    """``longest_gap_seconds``: the longest time between two arrivals, at best one over the rate.
+    ``last_lost_at``: when the last of the lost packets was due to be sent, in seconds of the machine's
+    monotonic clock, which its processes share; None: none was lost."""
 
     sent: int
     received: int
@@ -46,6 +51,7 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True):
     reordered: int
     refused: int
     longest_gap_seconds: float
+    last_lost_at: float | None = None
 
 
 class Stream:
@@ -138,7 +144,8 @@ class _Receiver:
             self._longest_gap = max(self._longest_gap, at - self._last_at)
         self._last_at = at
 
-    def report(self, sent: int, refused: int) -> StreamReport:
+    def report(self, sent: int, refused: int, start: float, rate: float) -> StreamReport:
+        last_lost = next((number for number in reversed(range(sent)) if number not in self._seen), None)
         return StreamReport(
             sent=sent,
             received=self.received,
@@ -147,15 +154,19 @@ class _Receiver:
             reordered=self._reordered,
             refused=refused,
             longest_gap_seconds=self._longest_gap,
+            last_lost_at=None if last_lost is None else start + last_lost / rate,
         )
 
 
 def _arrived_at(ancillary: list[tuple[int, int, bytes]]) -> float:
+    """On the monotonic clock: the kernel's stamp is of the other one, which may be set in between."""
+    now = time.monotonic()
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == SO_TIMESTAMPNS and len(data) >= 16:
             seconds, nanoseconds = struct.unpack_from("=qq", data)
-            return float(seconds) + float(nanoseconds) / 1e9
-    return time.time()
+            waited = time.time() - (seconds + nanoseconds / 1e9)
+            return now - waited if 0.0 < waited < LONGEST_WAIT_SECONDS else now
+    return now
 
 
 def run_stream(
@@ -182,7 +193,7 @@ def run_stream(
     while counting.received < sent and (rest := end - time.monotonic()) > 0:
         select.select([receiver], [], [], rest)
         counting.drain()
-    return counting.report(sent, refused)
+    return counting.report(sent, refused, start, rate)
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ import msgspec
 
 from meshd.errors import BackendError
 from meshd.lab.base import LinkState
+from meshd.lab.pace import PACE
 
-END_SECONDS: Final = 5.0
+END_SECONDS: Final = 5.0 * PACE
 
 
 class Underlay:

@@ -29,8 +29,8 @@ FORWARDING: Final = ("net.inet.ip.forwarding=1", "net.inet6.ip6.forwarding=1")
 WIREGUARD_GROUP: Final = "wg"
 LOOPBACK: Final = "lo0"
 ALREADY_THERE: Final = "exists"
-# Ending a jail and destroying an interface wait for the kernel.
-SLOW_SECONDS: Final = 120.0
+# A machine that is emulated and runs a whole mesh besides answers slowly.
+COMMAND_SECONDS: Final = 120.0
 
 _JLS_PARAMETERS: Final = ("jid", "name", "vnet", "ip4.addr", "ip6.addr", "path")
 
@@ -67,14 +67,14 @@ class VnetCommands:
         return tuple(self._do("list interfaces", "ifconfig", "-l").decode().split())
 
     def has_vnet(self) -> bool:
-        done = self._runner.run("sysctl", ["-n", "kern.features.vimage"])
+        done = self._run("sysctl", "-n", "kern.features.vimage")
         return done.exit_code == 0 and done.stdout.strip() == b"1"
 
     def load_modules(self) -> tuple[str, ...]:
         """Those of ``MODULES`` that were not there; they stay loaded, others may use them by now."""
         loaded = []
         for name in MODULES:
-            if self._runner.run("kldstat", ["-qm", name]).exit_code != 0:
+            if self._run("kldstat", "-qm", name).exit_code != 0:
                 self._do(f"load kernel module {name}", "kldload", "-n", name)
                 loaded.append(name)
         return tuple(loaded)
@@ -102,8 +102,7 @@ class VnetCommands:
         self._inside(jail, f"address of {far}", "ifconfig", far, "inet", address.with_prefixlen, "up")
 
     def destroy(self, interface: str) -> None:
-        done = self._runner.run("ifconfig", [interface, "destroy"], timeout_seconds=SLOW_SECONDS)
-        self._check(f"destroy {interface}", done)
+        self._do(f"destroy {interface}", "ifconfig", interface, "destroy")
 
     # jails
 
@@ -126,8 +125,7 @@ class VnetCommands:
 
     def remove_jail(self, jail: str) -> None:
         """With all that runs in it and in the jails inside it."""
-        done = self._runner.run("jail", ["-r", jail], timeout_seconds=SLOW_SECONDS)
-        self._check(f"remove jail {jail}", done)
+        self._do(f"remove jail {jail}", "jail", "-r", jail)
 
     def destroy_wireguard(self, jail: str) -> None:
         """Every WireGuard interface inside: a host may have more than one."""
@@ -138,11 +136,10 @@ class VnetCommands:
         return self._do(f"jail {jail}: {what}", "jexec", jail, *words)
 
     def _do(self, what: str, tool: str, *words: str) -> bytes:
-        done = self._runner.run(tool, words)
-        self._check(what, done)
-        return done.stdout
-
-    @staticmethod
-    def _check(what: str, done: Finished) -> None:
+        done = self._run(tool, *words)
         if done.exit_code != 0:
             raise done.refusal(what)
+        return done.stdout
+
+    def _run(self, tool: str, *words: str) -> Finished:
+        return self._runner.run(tool, words, timeout_seconds=COMMAND_SECONDS)

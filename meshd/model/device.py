@@ -53,7 +53,9 @@ class ObservedState:
     ``routes`` are those that carry our mark (Linux: the routing protocol number) and go
     through this interface; every other route of the main table is in ``foreign_routes``,
     by destination. ``strict_reverse_path``: the kernel drops packets whose way back would take
-    another interface (Linux: rp_filter 1).
+    another interface (Linux: rp_filter 1). ``unsaved``: what a backend could not write down of it,
+    and what that costs. ``unusable_fibs``: routing tables of the settings that cannot be read, and
+    why (FreeBSD).
     """
 
     interface: str
@@ -64,6 +66,8 @@ class ObservedState:
     routes: frozenset[Route] = frozenset()
     foreign_routes: Mapping[IPNetwork, ForeignRoute] = field(default_factory=dict)
     strict_reverse_path: bool = False
+    unusable_fibs: Mapping[int, str] = field(default_factory=dict)
+    unsaved: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,11 +91,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A route through a WireGuard interface; ``mtu_bytes`` None leaves the interface's."""
+    """A route through a WireGuard interface; ``mtu_bytes`` None leaves the interface's.
+
+    ``missing_fibs``: where the system has several routing tables for our routes (FreeBSD's fibs), those
+    in which this one is missing or differs. Never in a route that is wanted.
+    """
 
     destination: IPNetwork
     interface: str
     mtu_bytes: int | None = None
+    missing_fibs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

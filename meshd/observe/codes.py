@@ -37,6 +37,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "route_conflict": Severity.WARNING,
     "jails_unknown": Severity.WARNING,
     "jail_route_failed": Severity.WARNING,
+    "fib_unusable": Severity.WARNING,
     "forwarding_off": Severity.WARNING,
     "rotation_waits": Severity.WARNING,
     "rotation_interface_taken": Severity.WARNING,

@@ -219,6 +219,10 @@ class SetRoute(Change):
         if self.old.interface != self.new.interface:
             moved = f"move route {self.new.destination} from {self.old.interface} to {self.new.interface}"
             return moved + _mtu(self.new)
+        if self.old.missing_fibs:
+            tables = ", ".join(map(str, self.old.missing_fibs))
+            where = f"via {self.new.interface}{_mtu(self.new)} in fib {tables}"
+            return f"add route {self.new.destination} {where}"
         return f"change route {self.new.destination}:{_mtu(self.new) or ' interface MTU'}"
 
 

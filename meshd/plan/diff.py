@@ -205,7 +205,7 @@ def _routes_that_come(
         if old is not None:
             if old.interface != route.interface:
                 reason = desired.moves.get(route.destination, reason)
-            else:
+            elif not old.missing_fibs:
                 carried, label = route.mtu_bytes or desired.mtu_bytes, desired.route_labels[route.destination]
                 reason = f"the path to {label} carries {carried} bytes"
             yield SetRoute(interface=desired.interface, reason=reason, old=old, new=route)

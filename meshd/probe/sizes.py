@@ -4,8 +4,8 @@ Instants are monotonic seconds and arguments, as in ``ProbeEngine``, whose word 
 this follows: a path that is down is not asked. ``random`` gives numbers from 0 up to 1; it keeps the
 hosts of a mesh from looking at the same host at the same moment.
 
-Rates: a healthy path costs one probe every 10 s (every ``targets / 10`` s beyond a hundred of them), so a
-host is asked ten times a second at most by all others together. A search sends a few packets a round,
+Rates: a healthy path costs one probe every 10 s (every ``targets / 5`` s beyond fifty of them), so a host
+is asked five times a second at most by all others together. A search sends a few packets a round,
 and its rounds keep such a distance that a host whose every path is searched by the other end at once
 answers ``ECHOES_PER_SECOND``; FreeBSD answers 200 (net.inet.icmp.icmplim), half of it is the probes'
 that measure time.
@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from meshd.probe.sizesearch import SizeSearch
 
 LOOK_SECONDS: Final = 10.0
-LOOKS_PER_SECOND: Final = 10.0
+LOOKS_PER_SECOND: Final = 5.0
 ECHOES_PER_SECOND: Final = 100.0
 GROW_FIRST_SECONDS: Final = 60.0
 GROW_SECONDS: Final = 600.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ CLONE_NEWNET = 0x40000000
 @pytest.fixture
 def network_namespace() -> Iterator[None]:
     """This thread, and whatever it starts, in a network namespace of its own (network_namespaces(7))."""
+    if sys.platform != "linux":
+        pytest.skip("network namespaces are Linux's")
     libc = ctypes.CDLL(None, use_errno=True)
     home = os.open(f"/proc/self/task/{_thread_id()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -1,5 +1,5 @@
-"""What every Backend promises, asked of each: a kernel in memory, userspace WireGuard, Linux's own, and
-FreeBSD's tools, in imitation."""
+"""What every Backend promises, asked of each: a kernel in memory, userspace WireGuard, Linux's own,
+FreeBSD's tools in imitation, and on FreeBSD its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_interface, ip_network
@@ -15,6 +16,7 @@ from random import Random
 
 import pytest
 from fakebsd import FakeBSD
+from realbsd import RealBSD
 
 from meshd.backend.base import Backend
 from meshd.backend.memory import MemoryBackend
@@ -32,7 +34,7 @@ class Rig:
     """A backend, and what a third party on the same machine does."""
 
     backend: Backend
-    bsd: FakeBSD | None = None
+    bsd: FakeBSD | RealBSD | None = None
     interface: str = field(default_factory=lambda: f"mbk{os.getpid() % 100000}x{next(_numbers)}")
 
     def reopened(self) -> Backend:
@@ -58,8 +60,8 @@ class Rig:
         if isinstance(self.backend, MemoryBackend):
             self.backend.third_party_interface(name)
         elif self.bsd is not None:
-            self.bsd_run("ifconfig", "epair", "create")
-            self.bsd_run("ifconfig", "epair0a", "name", name)
+            made = self.bsd_run("ifconfig", "epair", "create")
+            self.bsd_run("ifconfig", made.strip(), "name", name)
         else:
             ip("link", "add", name, "type", "bridge")
 
@@ -71,10 +73,11 @@ class Rig:
         else:
             ip("link", "delete", self.interface)
 
-    def bsd_run(self, *words: str) -> None:
+    def bsd_run(self, *words: str) -> str:
         assert self.bsd is not None
         done = self.bsd.run(*words)
         assert done.returncode == 0, (words, done)
+        return done.stdout
 
     def many(self, number: int) -> int:
         """Fewer where each of them is a process."""
@@ -86,8 +89,14 @@ class Rig:
         "memory",
         pytest.param("freebsd 15.1", marks=pytest.mark.slow),
         pytest.param("freebsd 14.4", marks=pytest.mark.slow),
-        pytest.param("userspace", marks=pytest.mark.root),
-        pytest.param("linux", marks=pytest.mark.kernel),
+        *(
+            [pytest.param("real-freebsd", marks=pytest.mark.root)]
+            if sys.platform.startswith("freebsd")
+            else [
+                pytest.param("userspace", marks=pytest.mark.root),
+                pytest.param("linux", marks=pytest.mark.kernel),
+            ]
+        ),
     ]
 )
 def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
@@ -98,6 +107,13 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
         bsd = FakeBSD(tmp_path / "bsd", release="15.1" if request.param.endswith("15.1") else "14.4")
         yield Rig(open_freebsd(bsd), bsd)
         return
+    if request.param == "real-freebsd":
+        real = RealBSD(tmp_path / "bsd")
+        try:
+            yield Rig(open_freebsd(real), real, interface="wg9")
+        finally:
+            real.close()
+        return
     request.getfixturevalue("network_namespace")
     rig = Rig(open_backend(request.param))
     yield rig
@@ -105,7 +121,7 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
     rig.backend.close()
 
 
-def open_freebsd(bsd: FakeBSD) -> Backend:
+def open_freebsd(bsd: FakeBSD | RealBSD) -> Backend:
     return open_backend("freebsd", tools=bsd.tools, route_note_path=bsd.directory / "routes.json")
 
 

@@ -292,12 +292,16 @@ def test_with_the_note_lost_static_routes_into_our_interface_are_ours(rig: Rig, 
     assert rig.routes() == {"fd17:2::/64"}
 
 
-def test_a_note_that_cannot_be_written_is_said_and_the_routes_are_there(rig: Rig) -> None:
+def test_a_note_that_cannot_be_written_is_said_until_it_is_and_the_routes_are_there(rig: Rig) -> None:
     rig.bring_up()
     rig.note.unlink()
     rig.note.mkdir()
-    with pytest.raises(BackendError, match="note of our routes"):
-        rig.set_routes("10.17.2.0/24")
+    rig.set_routes("10.17.2.0/24")
+    assert rig.routes() == {"10.17.2.0/24"}
+    assert "note of our routes" in rig.backend.observe("wg0").unsaved
+    rig.note.rmdir()
+    assert rig.backend.observe("wg0").unsaved == ""
+    rig.backend = rig.reopen()
     assert rig.routes() == {"10.17.2.0/24"}
 
 

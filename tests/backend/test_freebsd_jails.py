@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from fakebsd import FakeBSD
+from quick_tools import QuickTools
 
 from meshd.backend import freebsd_jails
 from meshd.backend.freebsd_jails import FreeBSDJails
-from meshd.backend.runner import ToolRunner
 from meshd.errors import BackendError
 from meshd.model.jail import JailRoute
 from meshd.model.network import IPNetwork
@@ -55,7 +55,7 @@ def say(bsd: FakeBSD, line: str) -> None:
 
 
 def jails_of(bsd: FakeBSD) -> FreeBSDJails:
-    return FreeBSDJails(ToolRunner(bsd.tools))
+    return FreeBSDJails(QuickTools(bsd))
 
 
 def calls_since(bsd: FakeBSD, start: int) -> list[str]:
@@ -144,7 +144,7 @@ class Hurried:
 
     def __init__(self, bsd: FakeBSD, tool: str, line: str) -> None:
         self._bsd, self._tool, self._line = bsd, tool, line
-        self._runner = ToolRunner(bsd.tools)
+        self._runner = QuickTools(bsd)
 
     def run(
         self, tool: str, arguments: Sequence[str], *, stdin: bytes = b"", timeout_seconds: float = 20
@@ -159,7 +159,7 @@ class Impatient:
     """The host's tools, with little patience for what is asked of a jail."""
 
     def __init__(self, bsd: FakeBSD) -> None:
-        self._runner = ToolRunner(bsd.tools)
+        self._runner = QuickTools(bsd)
 
     def run(
         self, tool: str, arguments: Sequence[str], *, stdin: bytes = b"", timeout_seconds: float = 20

@@ -45,7 +45,7 @@ esac
 
 DAEMON = """#!{python}
 import getopt, os, signal, subprocess, sys
-options, program = getopt.getopt(sys.argv[1:], "fST:P:p:R:")
+options, program = getopt.getopt(sys.argv[1:], "fHST:o:P:p:R:")
 options = dict(options)
 with open("{base}/log", "a") as log:
     log.write("daemon " + " ".join(sys.argv[1:]) + "\\n")
@@ -73,7 +73,10 @@ for option in ("-p", "-P"):
 INSTALL = """#!/bin/sh
 # install(1) without the change of owner.
 for last; do :; done
-mkdir -p "$last"
+case "$*" in
+*/dev/null*) : >"$last" && chmod 0640 "$last" ;;
+*) mkdir -p "$last" ;;
+esac
 """
 
 
@@ -147,6 +150,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]
         ("/usr/sbin/daemon", base / "bin" / "daemon"),
         ("/var/run/meshd", base / "run"),
         ("install -d", f"{base}/bin/install -d"),
+        ("install -o", f"{base}/bin/install -o"),
     ):
         assert real in script
         script = script.replace(real, str(ours))
@@ -273,7 +277,43 @@ def test_disabled_by_default(service: Service) -> None:
     assert answer.output.startswith("Cannot 'start' meshd. Set meshd_enable to YES")
     assert service.log() == []
     assert service("onestart").status == 0
-    service.await_log("meshd is up")
+    service.await_("daemon.pid", (service.base / "run" / "daemon.pid").exists)
+
+
+def test_a_log_file_is_private_and_kept_by_daemon_for_newsyslog(service: Service) -> None:
+    log_file = service.base / "meshd.log"
+    with (service.base / "rc.conf").open("a") as rc_conf:
+        rc_conf.write(f'meshd_logfile="{log_file}"\n')
+    service.start()
+    (call,) = (line for line in service.log() if line.startswith("daemon "))
+    assert call.split()[1:5] == ["-f", "-H", "-o", str(log_file)]
+    assert "-S" not in call.split()
+    assert log_file.stat().st_mode & 0o777 == 0o640
+
+
+def test_newsyslog_signals_the_process_that_holds_the_log_file() -> None:
+    """newsyslog.conf(5): name, owner, mode, count, size, when, flags, pid file, signal."""
+    sample = SCRIPT.parents[1] / "newsyslog" / "meshd.conf"
+    (line,) = (line for line in sample.read_text().splitlines() if not line.startswith("#"))
+    name, owner, mode, _, _, _, flags, pid_file, signal_number = line.split()
+    assert (name, owner, mode, flags) == ("/var/log/meshd.log", "root:wheel", "640", "JC")
+    assert (pid_file, signal_number) == ("/var/run/meshd/daemon.pid", str(int(signal.SIGHUP)))
+    assert 'pidfile="${rundir}/daemon.pid"' in SCRIPT.read_text()
+    assert 'rundir="/var/run/meshd"' in SCRIPT.read_text()
+
+
+def test_an_interface_that_rc_conf_gives_to_wg_quick_is_refused_before_anything_is_touched(
+    service: Service,
+) -> None:
+    """meshd check-config says it, and the script asks that first."""
+    write_program(service.base / "bin" / "meshd", """#!/bin/sh
+echo "meshd: error: rc.conf: wireguard_interfaces='wg0' seen" >&2
+exit 2
+""")
+    answer = service("start")
+    assert answer.status == 1
+    assert "wireguard_interfaces='wg0' seen" in answer.errors
+    assert not (service.base / "run").exists()
 
 
 def test_the_mesh_is_up_before_the_jails() -> None:

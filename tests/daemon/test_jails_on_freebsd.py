@@ -13,13 +13,13 @@ import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
 from fakebsd import FakeBSD
 from meshes import SignedMesh
+from quick_tools import QuickTools
 
 from meshd.backend import freebsd_jails
 from meshd.backend.events import Look, News
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import FreeBSDJails
 from meshd.backend.memory import MemoryBackend
-from meshd.backend.runner import ToolRunner
 from meshd.daemon.jails import JailKeeper
 from meshd.daemon.watch import KernelWatch
 from meshd.registry.layout import mesh_prefix
@@ -43,15 +43,14 @@ class Announcer:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
 
-    def tell(self) -> None:
-        os.write(self._write, b"x")
+    def tell(self, look: Look = Look.REPEATEDLY) -> None:
+        os.write(self._write, bytes([look]))
 
     def fileno(self) -> int:
         return self._read
 
     def take(self) -> News:
-        os.read(self._read, 100)
-        return News(Look.REPEATEDLY, "jail 1 started")
+        return News(Look(max(os.read(self._read, 100))), "something")
 
     def close(self) -> None:
         os.close(self._read)
@@ -70,7 +69,7 @@ class Host:
         self.bsd = FakeBSD(directory / "bsd")
         self.news = Announcer()
         self.elapsed = 0.0
-        runner = ToolRunner(self.bsd.tools)
+        runner = QuickTools(self.bsd)
         backend = FreeBSDBackend(runner, directory / "routes.json")
         self.rig = build_rig(
             directory, self.mesh, tesla, stores=(self.store,), backend=cast(MemoryBackend, backend),
@@ -204,6 +203,17 @@ def test_an_idle_cycle_asks_no_jail(host: Host) -> None:
         start = len(host.calls())
         await rig.daemon._reconcile()
         assert host.calls()[start:][-1].startswith("jls ")
+
+    play(host, scenario)
+
+
+def test_a_changed_route_makes_nobody_ask_for_jails(host: Host) -> None:
+    async def scenario(rig: Rig) -> None:
+        await rig.apply()
+        start, looks = len(host.calls()), host.calls().count("wg show wg0 dump")
+        host.news.tell(Look.ONCE)
+        await host.until(lambda: host.calls().count("wg show wg0 dump") > looks)
+        assert not any(call.startswith("jls") for call in host.calls()[start:])
 
     play(host, scenario)
 

@@ -37,16 +37,16 @@ class Pipe:
         self.closed = True
 
 
-def run(scenario: Callable[[Pipe, asyncio.Queue[float]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def run(scenario: Callable[[Pipe, asyncio.Queue[Look]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(watch, "AGAIN_SECONDS", (0.1, 0.2))
 
     async def play() -> None:
         source = Pipe()
-        wakes: asyncio.Queue[float] = asyncio.Queue()
+        wakes: asyncio.Queue[Look] = asyncio.Queue()
         kernel_watch = KernelWatch(lambda: [source])
-        kernel_watch.start(lambda: wakes.put_nowait(asyncio.get_running_loop().time()))
+        kernel_watch.start(wakes.put_nowait)
         try:
             await asyncio.wait_for(scenario(source, wakes), 20)
         finally:
@@ -57,10 +57,10 @@ def run(scenario: Callable[[Pipe, asyncio.Queue[float]], Any], monkeypatch: pyte
 
 
 def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[float]) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
         for _ in range(10):
             source.say(Look.ONCE)
-        await wakes.get()
+        assert await wakes.get() is Look.ONCE
         source.say(Look.NEEDLESS)
         source.say(Look.ONCE)
         await wakes.get()
@@ -70,16 +70,17 @@ def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_takes_time_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[float]) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
         source.say(Look.REPEATEDLY)
-        for _ in range(3):
-            await wakes.get()
+        assert [await wakes.get() for _ in range(3)] == [Look.REPEATEDLY] * 3
+        source.say(Look.ONCE)
+        assert await wakes.get() is Look.ONCE
 
     run(scenario, monkeypatch)
 
 
 def test_needless_news_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[float]) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
         source.say(Look.NEEDLESS)
         await asyncio.sleep(0)
         source.say(Look.ONCE)

@@ -1,4 +1,4 @@
-"""The exchange's client on real sockets."""
+"""What hosts tell each other passes whatever path there is: real sockets, real TCP."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ import pytest
 
 from meshd.errors import StoreError
 from meshd.exchange.client import ExchangeClient
+from meshd.listener import SEGMENT_BYTES, ConnectionLimits, WsgiListener
+
+
+def segment_bytes(connection: socket.socket) -> int:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
 
 
 def test_segments_of_a_call_fit_a_path_whose_mtu_nobody_has_found_yet() -> None:
@@ -18,7 +23,17 @@ def test_segments_of_a_call_fit_a_path_whose_mtu_nobody_has_found_yet() -> None:
         call = pool.submit(client.witness, ip_address("127.0.0.1"), None, "00" * 16)
         accepted, _ = server.accept()
         with accepted:
-            # What the other end may send: by the option of our SYN.
-            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= 1140
+            assert segment_bytes(accepted) <= SEGMENT_BYTES  # what may be sent to the client
         with pytest.raises(StoreError):
             call.result(10)
+
+
+def test_segments_to_a_listener_fit_it_too() -> None:
+    limits = ConnectionLimits(total=4, each=4, seconds=5.0)
+    listener = WsgiListener(lambda environ, start: [], [("127.0.0.1", 0)], name="test", limits=limits)
+    listener.start()
+    try:
+        with socket.create_connection(listener.places[0], timeout=5) as plain:
+            assert segment_bytes(plain) <= SEGMENT_BYTES  # what may be sent to the listener
+    finally:
+        listener.close()

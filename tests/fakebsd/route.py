@@ -167,17 +167,25 @@ def alter(stack: Stack, order: Order, fib: int) -> str:
         stack["routes"].remove(old)
         return ""
     connected = any(same(route, order, fib) for route in connected_routes(stack, fib))
-    if order.verb == "add" and (old is not None or connected):
+    if order.verb == "add" and (old is not None or connected) and not joins(stack, order, fib):
         return PRESENT
     if order.verb == "change" and old is None:
         return ABSENT
     made = build(stack, order, fib)
     if made is None:
         return INVALID
-    if old is not None:
+    if old is not None and order.verb == "change":
         stack["routes"].remove(old)
     stack["routes"].append(made)
     return ""
+
+
+def joins(stack: Stack, order: Order, fib: int) -> bool:
+    """Another gateway for the same prefix silently becomes a path more (route.8, ROUTE_MPATH), but only where
+    every path has a gateway (nhop_can_multipath(), sys/net/route/nhop.c): two interfaces never (seen)."""
+    there = [route for route in stack["routes"] if same(route, order, fib)]
+    others = all(route["gateway"] and route["gateway"] != order.gateway for route in there)
+    return bool(there) and bool(order.gateway) and not order.blackhole and others
 
 
 def find_route(stack: Stack, order: Order, fib: int) -> Route | None:

@@ -21,6 +21,7 @@ STDIN_PATH = "/dev/stdin"
 def main(tool: str, directory: str) -> None:
     args = sys.argv[1:]
     reads = tool == "wg" and args and (args[0] in STDIN_COMMANDS or STDIN_PATH in args)
+    reads = reads or (tool == "pfctl" and "-f" in args)
     stdin = sys.stdin.read() if reads else ""
     call = Call(tool, args, os.environ, stdin)
     log(directory, call)
@@ -107,6 +108,10 @@ def perform(host: Host, call: Call) -> int:
         from . import jails
 
         return jails.run(host, call)
+    if call.tool == "pfctl":
+        from . import pf
+
+        return pf.run(host, call)
     from . import system
 
     return system.run(host, call)

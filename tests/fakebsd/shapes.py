@@ -91,10 +91,18 @@ class Failure(TypedDict):
     times: int
 
 
+class Pf(TypedDict):
+    enabled: bool
+    rules: dict[str, list[str]]  # by anchor; "" is the main ruleset
+    translations: dict[str, list[str]]
+    skipped: list[str]
+
+
 class Host(TypedDict):
     release: str
     fibs: int
     sysctls: dict[str, str]
+    rc_conf: dict[str, str]
     modules: list[str]
     missing_modules: list[str]
     jails: list[Jail]
@@ -106,3 +114,4 @@ class Host(TypedDict):
     retries_sleep: bool
     hangs: list[str]
     failures: list[Failure]
+    pf: Pf

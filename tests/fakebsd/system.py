@@ -1,4 +1,4 @@
-"""sysctl(8), kldload(8), kldstat(8)."""
+"""sysctl(8), kldload(8), kldstat(8), sysrc(8)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OF_A_STACK = ("net.inet.", "net.inet6.")
 
 
 def run(host: Host, call: Call) -> int:
-    return {"sysctl": sysctl, "kldload": kldload, "kldstat": kldstat}[call.tool](host, call)
+    return {"sysctl": sysctl, "kldload": kldload, "kldstat": kldstat, "sysrc": sysrc}[call.tool](host, call)
 
 
 def sysctl(host: Host, call: Call) -> int:
@@ -77,3 +77,21 @@ def kldstat(host: Host, call: Call) -> int:
         return 0
     what = "module" if "m" in flags else "file"
     raise Exit(1, "" if "q" in flags else f"kldstat: can't find {what} {names[0]}: No such file or directory")
+
+
+def sysrc(host: Host, call: Call) -> int:
+    """One variable of rc.conf(5) read or set."""
+    bare = call.args[:1] == ["-n"]
+    words = call.args[1:] if bare else call.args
+    if len(words) != 1 or words[0].startswith("-"):
+        raise call.not_imitated()
+    name, assigned, value = words[0].partition("=")
+    before = host["rc_conf"].get(name)
+    if assigned:
+        host["rc_conf"][name] = value
+        call.say(f"{name}: {before or ''} -> {value}")
+    elif before is None:
+        raise Exit(1, f"sysrc: unknown variable '{name}'")
+    else:
+        call.say(before if bare else f"{name}: {before}")
+    return 0

@@ -15,7 +15,7 @@ from fakebsd import Release
 from golden_cases import CASES
 from golden_freebsd import GoldenFreeBSD
 from golden_linux import GoldenLinux
-from golden_stage import GoldenKernel, record
+from golden_stage import INTERFACE, SECOND, GoldenKernel, record
 from golden_transcript import Transcript, commands_in
 
 from meshd.daemon import local
@@ -80,9 +80,10 @@ def test_freebsd_is_told_by_absolute_path_without_secrets_and_never_what_costs_s
     assert tools == {"/sbin/ifconfig", "/sbin/route", "/usr/bin/netstat", "/usr/bin/wg"}
     for command in said:
         words = command.split()
-        assert not {"syncconf", "setconf", "down", "destroy", "-blackhole", "-reject"} & set(words), command
+        assert not {"syncconf", "setconf", "down", "-blackhole", "-reject"} & set(words), command
+        assert "destroy" not in words or words[1] == SECOND, f"{command}: not a rotation's interface"
         if words[0] == "/sbin/route":
-            assert words[-4:-2] == ["-interface", "wg0"] or words[-2:] == ["-interface", "wg0"], command
+            assert words[5] == "-interface" and words[6] in (INTERFACE, SECOND), command
             assert "/" in words[4], f"{command}: a prefix length expected"
         if words[0] == "/sbin/ifconfig" and words[-1] == "alias":
             assert "/" in words[3], f"{command}: a prefix length expected"
@@ -90,7 +91,7 @@ def test_freebsd_is_told_by_absolute_path_without_secrets_and_never_what_costs_s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["freebsd-14", "freebsd-15"])
-@pytest.mark.parametrize("case", ["six-hosts", "network-moves", "interface-destroyed"])
+@pytest.mark.parametrize("case", ["six-hosts", "network-moves", "interface-destroyed", "own-key-rotates"])
 def test_the_tools_executables_are_told_the_same(
     case: str, kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -312,6 +312,7 @@ def test_a_pair_of_somebody_else_is_never_destroyed(host: FakeBSD, monkeypatch: 
         add_tesla(lab)
     assert Note(lab.directory).pair_units() == ()
     monkeypatch.undo()
+    lab.close()
     assert "epair10001a" in host.run("ifconfig", "-l").stdout.split()
 
 

@@ -18,16 +18,22 @@ def test_without_the_search_a_mebibyte_does_not_get_through() -> None:
         assert not any("mtu" in route for route in pair.routes())
 
 
-@pytest.mark.parametrize("fleet", [Fleet, OneFamilyFleet])
-def test_a_mebibyte_gets_through_whole_and_the_mtu_grows_back(fleet: type[Fleet]) -> None:
+@pytest.mark.parametrize(("fleet", "by_itself"), [(Fleet, False), (OneFamilyFleet, True)])
+def test_a_mebibyte_gets_through_whole_and_the_mtu_grows_back(fleet: type[Fleet], by_itself: bool) -> None:
+    """By itself after a minute; at once when the path was down in between."""
     with open_pair(mtu_bytes=UNDERLAY_BYTES, fleet=fleet) as pair:
         pair.until(lambda: pair.mtus() == [NARROW_BYTES] * 2, "the narrow MTU was not found", seconds=15)
         assert pair.send().whole and pair.send(back=True).whole
         assert len(pair.routes()) == 4 and all(f"mtu {NARROW_BYTES}" in route for route in pair.routes())
         assert all("path_mtu_low" in codes for codes in pair.codes())
 
-        pair.narrow(0)
-        pair.until(lambda: pair.mtus() == [INTERFACE_BYTES] * 2, "it did not grow", seconds=100)
+        if not by_itself:
+            pair.lab.cut(*(member.name for member in pair.members))
+            pair.until(lambda: not any(pair.up()), "the path is up", seconds=10)
+            assert pair.mtus() == [NARROW_BYTES] * 2
+        pair.lab.heal(*(member.name for member in pair.members))
+        seconds = 100 if by_itself else 20
+        pair.until(lambda: pair.mtus() == [INTERFACE_BYTES] * 2, "it did not grow", seconds=seconds)
         pair.until(lambda: not any("mtu" in route for route in pair.routes()), "the routes", seconds=5)
         pair.until(lambda: pair.codes() == [set(), set()], "the conditions", seconds=15)
         assert pair.send().whole

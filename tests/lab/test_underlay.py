@@ -88,6 +88,8 @@ def test_the_gap_of_a_stream_is_as_long_as_the_cut(lab: Lab) -> None:
         time.sleep(0.1)
         report = stream.stop()
     assert report.lost > 0
+    assert report.last_lost_at is not None
+    assert before < report.last_lost_at < before + cut_seconds + GENEROUS_SECONDS
     assert 0.3 <= report.longest_gap_seconds < cut_seconds + GENEROUS_SECONDS
 
 

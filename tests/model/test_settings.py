@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import meshd.settings
 from meshd.errors import ConfigError
 from meshd.settings import parse_listen, read_settings
 
@@ -17,6 +18,8 @@ BAD = {
     "interface with a slash": ("[wireguard]\ninterface = '../x'\n", "../x"),
     "interface too long": ("[wireguard]\ninterface = 'abcdefghijklmnop'\n", "abcdefghijklmnop"),
     "mtu too small": ("[wireguard]\nmtu_bytes = 500\n", "1280"),
+    "a fib twice": ("[wireguard]\nfibs = [0, 0]\n", "[0, 0]"),
+    "fib too large": ("[wireguard]\nfibs = [70000]\n", "0 to 65535"),
     "unknown backend": ("[wireguard]\nbackend = 'magic'\n", "magic"),
     "relative boot file": ("[wireguard]\nboot_file = 'wg0.conf'\n", "absolute"),
     "relative state_dir": ("state_dir = 'db'\n", "absolute"),
@@ -54,6 +57,16 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     settings = read_settings(path)
     assert settings.wireguard.interface == "wg0" and settings.wireguard.listen_port == 51820
     assert settings.endpoints == () and settings.jail_networks == frozenset()
+
+
+def test_fibs_are_for_freebsd_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "meshd.toml"
+    path.write_text("[wireguard]\nfibs = [0, 1]\n")
+    monkeypatch.setattr(meshd.settings, "FREEBSD", False)
+    with pytest.raises(ConfigError, match=r"wireguard\.fibs: \[0, 1\] seen.*only FreeBSD"):
+        read_settings(path)
+    monkeypatch.setattr(meshd.settings, "FREEBSD", True)
+    assert read_settings(path).wireguard.fibs == (0, 1)
 
 
 def test_jail_networks_by_themselves(tmp_path: Path) -> None:

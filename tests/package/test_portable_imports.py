@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LINUX_HERE = {
+    "meshd/backend/events.py", "meshd/backend/forwarding.py", "meshd/backend/netlink_socket.py",
+    "meshd/backend/reverse_path.py", "meshd/lab/namespaces.py", "meshd/lab/netns.py", "meshd/lab/switch.py",
+    "wgctl/checks/system.py",
+}
+"""Where Linux is spoken to, each behind a question for the system."""
+LINUX_TEXT = re.compile(r"^/proc\b|^/sys\b|^/run/netns|^/dev/net/|^(ip|ss|modprobe|systemctl|getent|mount)$")
+LINUX_NAMES = {"epoll", "AF_NETLINK", "SO_BINDTODEVICE", "SO_PEERCRED", "eventfd", "pidfd_open", "setns"}
 
 PROGRAM = """
 import importlib, pkgutil, sys
@@ -26,6 +40,32 @@ for package in (meshd, wgctl):
         loaded += 1
 print(loaded)
 """
+
+
+def _linux_words(tree: ast.Module) -> Iterator[str]:
+    """Paths and programs in texts that are no docstrings, and names of the standard library."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value) for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            if LINUX_TEXT.search(node.value):
+                yield node.value
+        elif isinstance(node, ast.Attribute) and node.attr in LINUX_NAMES:
+            yield node.attr
+
+
+def test_what_freebsd_lacks_is_used_in_known_places_only() -> None:
+    """FreeBSD has no /proc to count on, no iproute2, no epoll(7), no netlink(7) as Linux has it."""
+    found = {
+        str(path.relative_to(ROOT)): words
+        for package in ("meshd", "wgctl")
+        for path in (ROOT / package).rglob("*.py")
+        if (words := sorted(set(_linux_words(ast.parse(path.read_text())))))
+    }
+    assert set(found) == LINUX_HERE, found
 
 
 def test_every_module_but_the_linux_backends_loads_without_pyroute2() -> None:

@@ -9,11 +9,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from meshd.errors import BackendError
+from meshd.model.network import Endpoint
 from meshd.probe import rawsocket
 from meshd.probe.base import ProbeTarget
 from meshd.probe.icmp import ECHO_REPLY_V4
@@ -22,6 +24,7 @@ from meshd.probe.transport import IcmpProber
 pytestmark = pytest.mark.root
 
 DEADLINE_SECONDS = 8.0
+NARROW = "10.254.94.2"
 
 
 def target(hid: str, address: str) -> ProbeTarget:
@@ -195,8 +198,8 @@ def test_without_raw_sockets_the_error_says_what_is_needed(monkeypatch: pytest.M
 
 @pytest.fixture
 def narrow_network() -> Iterator[str]:
-    """The other end of a link that drops what is longer than 1,000 bytes, without a word, behind a
-    route that has an MTU of 600."""
+    """A namespace at 10.254.94.2, at the end of a link that drops what is longer than 1,000 bytes, without
+    a word, behind a route that has an MTU of 600."""
     name = f"narrow{os.getpid() % 100000}"
     try:
         _ip("netns", "add", name)
@@ -206,7 +209,7 @@ def narrow_network() -> Iterator[str]:
         _ip("route", "add", "10.254.94.0/29", "dev", f"{name}a", "mtu", "600")
         _ip("-n", name, "address", "add", "10.254.94.2/29", "dev", f"{name}b")
         _ip("-n", name, "link", "set", f"{name}b", "mtu", "1000", "up")
-        yield "10.254.94.2"
+        yield name
     finally:
         subprocess.run(["ip", "link", "delete", f"{name}a"], check=False, timeout=10, capture_output=True)
         subprocess.run(["ip", "netns", "delete", name], check=False, timeout=10, capture_output=True)
@@ -216,15 +219,21 @@ def sized(hid: str, address: str, largest_bytes: int) -> ProbeTarget:
     return ProbeTarget(hid=hid, address=ipaddress.ip_address(address), largest_bytes=largest_bytes)
 
 
-def test_the_mtu_of_a_path_is_found_whatever_the_route_says(narrow_network: str) -> None:
+def test_the_mtu_of_a_path_is_found_whatever_the_route_says_and_anew_when_it_moves(
+    narrow_network: str,
+) -> None:
     changes: list[tuple[str, int | None, int]] = []
 
     async def work(prober: IcmpProber) -> None:
         prober.set_targets((
-            sized("narrow", narrow_network, 1420), sized("wide", "127.1.1.1", 1420),
+            sized("narrow", NARROW, 1420), sized("wide", "127.1.1.1", 1420),
             sized("six", "::1", 9000), target("unsearched", "127.1.1.2"),
         ))
         await until(lambda: dict(prober.path_mtus()) == {"narrow": 992, "wide": 1420, "six": 9000})
+        _ip("-n", narrow_network, "link", "set", f"{narrow_network}b", "mtu", "1500")
+        elsewhere = replace(sized("narrow", NARROW, 1420), endpoint=Endpoint.parse("192.0.2.7:51820"))
+        prober.set_targets((elsewhere,))
+        await until(lambda: dict(prober.path_mtus()) == {"narrow": 1420})
 
     probing(work, on_mtu=lambda *change: changes.append(change))
-    assert changes == [("narrow", None, 576), ("narrow", 576, 992)]
+    assert changes == [("narrow", None, 576), ("narrow", 576, 992), ("narrow", 992, 1420)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,10 +117,12 @@ def build_rig(
     rng: random.Random | None = None,
     jails: JailKeeper | None = None,
     watch: KernelWatch | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
-    ``places``: where hosts are reached for the exchange; None: it has none.
+    ``places``: where hosts are reached for the exchange; None: it has none. ``monotonic``: the clock by
+    which a rotation waits.
     """
     settings = settings or settings_for(directory)
     state = HostState(settings.state_dir)
@@ -158,7 +161,9 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    rotation = Rotation(keys=KeyRing(state), identity=state.read_identity(), clock=clock)
+    rotation = Rotation(
+        keys=KeyRing(state), identity=state.read_identity(), clock=clock, monotonic=monotonic
+    )
     daemon = Daemon(
         settings=settings,
         read_settings=read,

@@ -26,7 +26,10 @@ Release = Literal["14.4", "15.1"]
 Incremental = Literal["works", "ignored", "refused"]
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("ifconfig", "wg", "route", "netstat", "jls", "jail", "jexec", "sysctl", "kldload", "kldstat")
+TOOLS = (
+    "ifconfig", "wg", "route", "netstat", "jls", "jail", "jexec", "sysctl", "sysrc", "kldload", "kldstat",
+    "pfctl",
+)
 NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 SHIM = """#!{python} -SEs
 import sys
@@ -158,9 +161,10 @@ def fresh_host(release: Release, fibs: int, incremental: Incremental) -> Host:
             "net.inet.ip.forwarding": "0", "net.inet6.ip6.forwarding": "0",
             "kern.features.vimage": "1",
         },
-        "modules": [], "missing_modules": [], "jails": [], "next_jid": 1, "stacks": {},
+        "rc_conf": {}, "modules": [], "missing_modules": [], "jails": [], "next_jid": 1, "stacks": {},
         "taken_ports": [], "random_ports": [], "incremental_allowed_ips": incremental,
         "retries_sleep": True, "hangs": [], "failures": [],
+        "pf": {"enabled": False, "rules": {}, "translations": {}, "skipped": []},
     }
     links.add_loopback_addresses(links.new_stack(host, "")["links"][0])
     return host

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from golden_stage import INTERFACE, NOW, Stage
+from golden_stage import INTERFACE, NOW, SECOND, Stage
 
 FLEET: Final = ("tesla", "newton", "bohr", "curie", "hertz", "ohm")
 THREE: Final = FLEET[:3]
@@ -179,6 +179,48 @@ async def route_refused(stage: Stage) -> None:
     await stage.turn("tesla", "the next turn")
 
 
+async def _hear(stage: Stage, interface: str, *keys: str) -> None:
+    """Handshakes with tesla's peers of these keys, now."""
+    now = stage.player("tesla").running.clock.now
+    for number, key in enumerate(keys):
+        port = 51821 if interface == SECOND else 51820
+        place = f"198.18.0.{number + 2}:{port}"
+        stage.kernel("tesla").roam(interface, key, place, now)
+
+
+async def peer_rotates_its_key(stage: Stage) -> None:
+    """A peer of a rotation: a second interface, routes that move by one change each, nothing is left."""
+    await _three(stage)
+    newton, key = stage.mesh.hosts["newton"], stage.new_key("newton")
+    old, new = str(newton.wireguard.public()), str(key.public())
+    await _hear(stage, INTERFACE, old)
+    stage.restate("newton", next=new)
+    await stage.rotate("tesla", "newton announces its next key")
+    await _hear(stage, SECOND, new)
+    await stage.rotate("tesla", "the pair has a session with the next key", seconds=1)
+    stage.restate("newton", wireguard=new, next=new)
+    await stage.rotate("tesla", "newton's first interface has the next key too", seconds=6)
+    await _hear(stage, INTERFACE, new)
+    await stage.rotate("tesla", "the pair has a session on the first interface again", seconds=1)
+    stage.restate("newton", wireguard=new, next="")
+    await stage.rotate("tesla", "newton has finished", seconds=6)
+
+
+async def own_key_rotates(stage: Stage) -> None:
+    """A second interface with the next key, the routes there, the first's key replaced, the routes back."""
+    await _three(stage)
+    keys = [str(stage.mesh.hosts[name].wireguard.public()) for name in THREE[1:]]
+    await _hear(stage, INTERFACE, *keys)
+    stage.ask_for_a_new_key("tesla")
+    await stage.rotate("tesla", "a new key is asked for")
+    await _hear(stage, SECOND, *keys)
+    await stage.rotate("tesla", "sessions on the second interface", seconds=1)
+    await stage.rotate("tesla", "nothing came in by the first one for some seconds", seconds=6)
+    await stage.rotate("tesla", "its key was replaced", seconds=1)
+    await _hear(stage, INTERFACE, *keys)
+    await stage.rotate("tesla", "sessions on the first interface again", seconds=1)
+
+
 Case = Callable[[Stage], Awaitable[None]]
 
 CASES: Final[Mapping[str, Case]] = {
@@ -187,6 +229,6 @@ CASES: Final[Mapping[str, Case]] = {
         six_hosts, host_added, host_revoked, own_host_revoked, network_announced, network_withdrawn,
         network_moves, peer_key_changed, own_key_changed, peer_moved, behind_nat, restart, killed_midway,
         interface_destroyed, route_taken, foreign_route, foreign_peer, settings_changed, route_refused,
-        path_narrows,
+        path_narrows, peer_rotates_its_key, own_key_rotates,
     )
 }

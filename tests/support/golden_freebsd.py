@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from fakebsd import FakeBSD, Release
@@ -11,7 +12,7 @@ from golden_transcript import Spoken, Transcript
 
 from meshd.backend.base import Backend
 from meshd.backend.freebsd import TOOLS, FreeBSDBackend
-from meshd.backend.runner import TIMEOUT_SECONDS, Finished, ToolRunner
+from meshd.backend.runner import TIMEOUT_SECONDS, Finished, ToolRunner, no_end
 from tests.fakebsd.call import Call
 from tests.fakebsd.run import log
 
@@ -20,12 +21,16 @@ NO_BUFFERS = "route: message indicates error: No buffer space available\n"
 
 class RecordedTools:
     """A Runner over the imitated tools. ``processes``: each call starts the tool's own executable, as
-    the product does; else the same code answers in this process, a hundred times faster."""
+    the product does; else the same code answers in this process, a hundred times faster, and one that
+    hangs takes no time. ``waited_seconds``: what hanging tools cost; a hanging process gets a second."""
 
     def __init__(self, bsd: FakeBSD, transcript: Transcript, *, processes: bool) -> None:
         self._bsd = bsd
         self._transcript = transcript
         self._real = ToolRunner(bsd.tools) if processes else None
+        self.waited_seconds = 0.0
+        self.before: Callable[[str], None] = lambda command: None
+        """Called with each command line that changes something, before it is run."""
 
     def run(
         self, tool: str, arguments: Sequence[str], *, stdin: bytes = b"",
@@ -34,6 +39,12 @@ class RecordedTools:
         look = _is_look(tool, arguments)
         if not look:
             self._transcript.about_to_change()
+            self.before(" ".join([tool, *arguments]))
+        if self._hangs(tool, arguments):
+            self.waited_seconds += timeout_seconds
+            if self._real is None:
+                raise no_end(tool, arguments, timeout_seconds)
+            timeout_seconds = 1.0
         if self._real is not None:
             done = self._real.run(tool, arguments, stdin=stdin, timeout_seconds=timeout_seconds)
         else:
@@ -47,6 +58,10 @@ class RecordedTools:
             look=look,
         ))
         return done
+
+    def _hangs(self, tool: str, arguments: Sequence[str]) -> bool:
+        with self._bsd.state() as host:
+            return any(" ".join([tool, *arguments]).startswith(prefix) for prefix in host["hangs"])
 
     def _answer(self, tool: str, arguments: Sequence[str], stdin: bytes) -> Finished:
         log(str(self._bsd.directory), Call(tool, list(arguments), {}, ""))
@@ -76,11 +91,10 @@ class GoldenFreeBSD:
         self.bsd = FakeBSD(directory, release)
         self._note = directory / "routes.json"
         self._transcript = transcript
-        self._processes = processes
+        self.tools = RecordedTools(self.bsd, transcript, processes=processes)
 
     def open(self) -> Backend:
-        tools = RecordedTools(self.bsd, self._transcript, processes=self._processes)
-        return FreeBSDBackend(tools, self._note)
+        return FreeBSDBackend(self.tools, self._note)
 
     def destroy(self, interface: str) -> None:
         self._somebody(f"ifconfig {interface} destroy")
@@ -110,7 +124,22 @@ class GoldenFreeBSD:
         self.bsd.fail(command, stderr=NO_BUFFERS)
 
     def state(self, interface: str) -> list[str]:
-        """What its own tools say of it, without what is not ours."""
+        """What its own tools say of it, without what is not ours and without faults."""
+        with self._undisturbed():
+            return self._state(interface)
+
+    @contextlib.contextmanager
+    def _undisturbed(self) -> Iterator[None]:
+        with self.bsd.state() as host:
+            failures, hangs = host["failures"], host["hangs"]
+            host["failures"], host["hangs"] = [], []
+        yield
+        with self.bsd.state() as host:
+            host["failures"], host["hangs"] = failures, hangs
+
+    def _state(self, interface: str) -> list[str]:
+        if self.bsd.answer(["ifconfig", interface]).returncode != 0:
+            return []
         shown = self._lines(f"ifconfig {interface}")
         shown += [re.sub(r"^\S+\t", "(private key)\t", line) if number == 0 else line
                   for number, line in enumerate(self._lines(f"wg show {interface} dump"))]

@@ -17,7 +17,7 @@ import pytest
 from fake_netlink import FAMILY, NetlinkKernel, Request
 from golden_transcript import Spoken, Transcript
 
-from meshd.backend import linux, netlink_routes
+from meshd.backend import linux, netlink_routes, reverse_path
 from meshd.backend.base import Backend
 from meshd.backend.linux import LinuxBackend
 from meshd.model.device import PeerStats, PeerUpdate
@@ -65,6 +65,7 @@ class GoldenLinux:
         self._transcript = transcript
         self._kernel = NetlinkKernel()
         self._memory = self._kernel.memory
+        patch.setattr(reverse_path, "DIRECTORY", directory)  # not this machine's
         patch.setattr(netlink_routes, "_interface_name", self._kernel.name_of)
         throwaway_key = SimpleNamespace(urandom=lambda count: b"\x7f" * count)
         patch.setattr(linux, "os", throwaway_key)
@@ -117,7 +118,7 @@ class GoldenLinux:
     def state(self, interface: str) -> list[str]:
         found = self._memory.observe(interface)
         if found.device is None:
-            return [f"no interface {interface}"]
+            return []
         up = "up" if found.up else "down"
         lines = [f"{interface}: {up} mtu {found.mtu_bytes} port {found.device.listen_port}"]
         addresses = sorted(found.addresses, key=lambda one: network_key(ip_interface(one).network))

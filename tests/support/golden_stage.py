@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
@@ -15,13 +17,14 @@ from golden_transcript import Killed, Transcript
 from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.backend.base import Backend
-from meshd.daemon import service
+from meshd.daemon import keyring, rotation, service
 from meshd.model.keys import PrivateKey
 from meshd.model.network import parse_network
 from meshd.store.memory import MemoryStore
 from meshd.version import read_version
 
 INTERFACE = "wg0"
+SECOND = "wg100"
 LIMIT_SECONDS = 60.0
 
 
@@ -117,6 +120,11 @@ class Stage:
         self.mesh.objects[key] = body
         self.mesh.publish(self.store)
 
+    def ask_for_a_new_key(self, name: str) -> None:
+        key, body = self.mesh.signer.rotate([self.mesh.hosts[name].hid], int(NOW) - 10, now=NOW - 10)
+        self.mesh.objects[key] = body
+        self.mesh.publish(self.store)
+
     def replace_own_key(self, name: str) -> None:
         path = self.player(name).directory / "state" / "wireguard.key"
         path.write_text(self.new_key(name).reveal_text())
@@ -150,12 +158,16 @@ class Stage:
             backend: Any = player.kernel.open()
             player.rig = build_rig(
                 player.directory, self.mesh, player.host, stores=(self.store,), backend=backend,
-                settings=settings_for(player.directory, **player.settings),
+                settings=settings_for(player.directory, **player.settings), monotonic=self._monotonic(player),
             )
             player.task = asyncio.create_task(player.rig.daemon.run())
             await self._until(lambda: player.turns() > 0, player)
             await player.rig.ask("poll")
         await self._settle(player, settled)
+
+    @staticmethod
+    def _monotonic(player: Player) -> Callable[[], float]:
+        return lambda: player.rig.clock.now if player.rig else NOW
 
     async def start_unheard(self, name: str) -> None:
         """Where the start is not the case's subject: what is there before it begins."""
@@ -208,17 +220,32 @@ class Stage:
         await self._settle(player, settled)
 
     async def reload(self, name: str, what: str, **tables: Any) -> None:
-        """The settings are read again. One or two turns follow, as the host's own record may change: so
-        their looks are left out."""
+        """The settings are read again."""
         player = self.player(name)
         player.settings |= tables
         player.running.reload_with = settings_for(player.directory, **player.settings)
         before = player.turns()
-        self.transcript.changes_only = True
-        with self._step(player, f"{what} (without looks)"):
+        async with self._restating(player, what):
             await player.running.ask("reload")
             await self._until(lambda: player.turns() > before, player)
+
+    async def rotate(self, name: str, what: str, *, seconds: float = 0.0) -> None:
+        """A turn of a key rotation, so many seconds later; with news, if there are."""
+        player = self.player(name)
+        player.running.clock.now += seconds
+        async with self._restating(player, what):
             await player.running.ask("poll")
+            await player.running.ask("apply")
+
+    @contextlib.asynccontextmanager
+    async def _restating(self, player: Player, what: str) -> AsyncIterator[None]:
+        """A step that may change the host's own record: a turn more or less follows, whose looks alone
+        tell, so they are left out."""
+        self.transcript.changes_only = True
+        with self._step(player, f"{what} (without looks)"):
+            yield
+            await player.running.ask("poll")
+            await player.running.ask("apply")
         self.transcript.changes_only = False
         await self._settle(player, True)
 
@@ -260,7 +287,9 @@ class Stage:
             self.transcript.muted = muted
             assert again == [], f"the next turn changes something: {again}"
             self.transcript.remark("the next turn only looks")
-        state = "\n".join(player.kernel.state(INTERFACE))
+        state = "\n".join([
+            *(player.kernel.state(INTERFACE) or [f"no interface {INTERFACE}"]), *player.kernel.state(SECOND)
+        ])
         if state != self._seen:
             self._seen = state
             self.transcript.blank()
@@ -280,6 +309,10 @@ Play = Callable[[Stage], Any]
 def record(play: Play, directory: Path, make_kernel: MakeKernel, patch: pytest.MonkeyPatch) -> Transcript:
     """Play a case. No turn happens but those that the case asks for."""
     patch.setattr(service, "RECONCILE_SECONDS", 3600.0)
+    patch.setattr(rotation, "LOOK_SECONDS", 3600.0)
+    patch.setattr(rotation, "SLOW_LOOK_SECONDS", 3600.0)
+    following = SimpleNamespace(generate=lambda: PrivateKey(hashlib.sha256(b"golden next").digest()))
+    patch.setattr(keyring, "PrivateKey", following)
     stage = Stage(directory, make_kernel)
 
     async def whole() -> None:

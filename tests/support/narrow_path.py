@@ -54,6 +54,9 @@ class Pair:
     def mtus(self) -> list[int | None]:
         return [self.fleet.status(member).peers[0].mtu_bytes for member in self.members]
 
+    def up(self) -> list[bool]:
+        return [self.fleet.status(member).peers[0].path.up for member in self.members]
+
     def codes(self) -> list[set[str]]:
         """The conditions of each that speak of paths' MTU."""
         return [

@@ -13,6 +13,7 @@ from wgctl.options import Options, pass_options
 from wgctl.output import BAD, FAIR, GOOD, Cell, build_table, json_option, say, show, write_json
 
 if TYPE_CHECKING:
+    from meshd.settings import Settings
     from wgctl.checks.base import Check
 
 REPORT_FORMAT: Final = "wgctl-doctor/1"
@@ -52,10 +53,22 @@ def _run_checks(options: Options, *, now: float) -> Iterator[Check]:
         yield from check_boot_file(settings)
         yield check_wireguard(settings)
         yield from check_forwarding(settings)
+        yield from _check_freebsd(settings)
     if expected or settings is not None:
         yield from _check_meshd(options, now)
     if has_home:
         yield from check_home(options, now=now)
+
+
+def _check_freebsd(settings: Settings) -> Iterator[Check]:
+    from meshd.settings import FREEBSD
+
+    if FREEBSD:
+        from wgctl.checks.fibs import check_fibs
+        from wgctl.checks.pf import check_pf
+
+        yield from check_fibs(settings)
+        yield from check_pf(settings)
 
 
 def _check_meshd(options: Options, now: float) -> Iterator[Check]:

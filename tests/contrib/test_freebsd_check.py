@@ -1,0 +1,279 @@
+"""contrib/freebsd-check.sh on an imitated FreeBSD, under the POSIX shells that this machine has.
+
+The package's own programs are stand-ins here: they have tests of their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fakebsd import FakeBSD
+
+SCRIPT = Path(__file__).parents[2] / "contrib" / "freebsd-check.sh"
+SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"]}
+INSTALLED_SHELLS = {name: argv for name, argv in SHELLS.items() if shutil.which(argv[0])}
+# busybox prefers its own uname, id and ping to the stand-ins on PATH: it only reads the script.
+RUNNING_SHELLS = [
+    name if name == "dash" else pytest.param(name, marks=pytest.mark.slow)
+    for name in INSTALLED_SHELLS if name != "busybox"
+]
+DEADLINE_SECONDS = 60
+
+STANDINS = {
+    "uname": 'case $1 in -s) cat "{base}/system" ;; *) echo "15.1-RELEASE-p1 amd64" ;; esac',
+    "id": 'cat "{base}/user"',
+    "freebsd-version": "echo 15.1-RELEASE-p1",
+    "ping": "echo 1 packets received",
+    "sysrc": '[ -s "{base}/rc.conf" ] && cat "{base}/rc.conf"',
+    "service": 'echo "service $*" >>"{base}/log"; [ ! -e "{base}/no-$2" ]',
+    "wgctl": """echo "wgctl $*" >>"{base}/log"
+case "$*" in
+"demo --sweep") cat "{base}/swept" ;;
+"demo "*)
+	[ ! -e "{base}/demo-hangs" ] || {{ touch "{base}/demo-runs"; exec sleep 600; }}
+	[ ! -e "{base}/demo-fails" ] || {{ echo "newton to bohr: silent" >&2; exit 1; }}
+	echo '{{"pairs_ok": 6}}' ;;
+esac""",
+    "python": """case "$*" in
+*meshd.lab.smoke*)
+	[ ! -e "{base}/smoke-fails" ] || {{ echo "FAILED: routes: 1 seen, 2 expected"; exit 1; }} ;;
+*) exec {python} "$@" ;;
+esac""",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """The script beside an installed package on a host of its own."""
+
+    base: Path
+    host: FakeBSD
+
+    def argv(self, shell: str, *options: str) -> list[str]:
+        return [*SHELLS[shell], str(self.base / "contrib" / "freebsd-check.sh"), *options]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{self.base}/standins:{self.host.bin}:{os.environ['PATH']}"
+        return {"PATH": path, "TMPDIR": str(self.base / "tmp")}
+
+    def __call__(self, shell: str = "dash", *options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.argv(shell, *options), text=True, capture_output=True, env=self.environment,
+            timeout=DEADLINE_SECONDS, check=False,
+        )
+
+    def contents(self) -> object:
+        with self.host.state() as state:
+            return state["jails"], state["stacks"], sorted((self.base / "tmp").iterdir())
+
+    def log(self) -> list[str]:
+        path = self.base / "log"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    (tmp_path / "contrib").mkdir()
+    shutil.copy(SCRIPT, tmp_path / "contrib")
+    standins = tmp_path / "standins"
+    standins.mkdir()
+    for name, text in STANDINS.items():
+        body = text.format(base=tmp_path, python=sys.executable)
+        (standins / name).write_text(f"#!/bin/sh\n{body}\n")
+        (standins / name).chmod(0o755)
+    (standins / "meshd").write_text(f"#!{standins}/python\nprint('0.1.0')\n")
+    (standins / "meshd").chmod(0o755)
+    (tmp_path / "system").write_text("FreeBSD\n")
+    (tmp_path / "user").write_text("0\n")
+    (tmp_path / "swept").write_text("nothing was left of other demos\n")
+    (tmp_path / "tmp").mkdir()
+    host = FakeBSD(tmp_path / "host")
+    for line in ("ifconfig epair create", "jail -c name=web vnet path=/ persist", "ifconfig wg9 create"):
+        assert host.answer(line.split()).returncode == 0
+    return Check(tmp_path, host)
+
+
+def outcomes(report: str) -> list[tuple[str, str]]:
+    marks = ("ok ", "FAILED ", "skipped ")
+    return [(line.split()[0], line[9:53].strip()) for line in report.splitlines() if line.startswith(marks)]
+
+
+@pytest.mark.parametrize("shell", RUNNING_SHELLS)
+def test_a_good_host_is_reported_whole_and_is_as_before(check: Check, shell: str) -> None:
+    before = check.contents()
+    done = check(shell)
+    assert done.stderr == ""
+    assert outcomes(done.stdout) == [
+        ("ok", "nothing of killed demos is in the way"),
+        ("ok", "kernel modules load"),
+        ("ok", "an interface is made and runs"),
+        ("ok", "it is destroyed"),
+        ("ok", "a VNET jail, a pair, a jail inside"),
+        ("ok", "jls as meshd asks it"),
+        ("ok", "netstat in a jail"),
+        ("ok", "ping in a jail"),
+        ("ok", "backend: short list, in a jail"),
+        ("ok", "the jails go"),
+        ("skipped", "backend: conformance suite"),
+        ("ok", "wgctl demo --hosts 3 --deadline 600"),
+        ("skipped", "service"),
+        ("ok", "nothing is left"),
+    ], done.stdout
+    assert "12 ok, 0 failed, 2 skipped" in done.stdout
+    assert 'pairs_ok": 6' in done.stdout
+    assert "kern.osreldate         1501000" in done.stdout
+    assert done.returncode == 0
+    assert check.contents() == before
+    assert ["ifconfig", "wg10", "create"] in check.host.calls()
+
+
+@pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "title"),
+    [
+        ("kldload -n if_bridge", "kernel modules load"),
+        ("ifconfig wg10 create", "an interface is made and runs"),
+        ("ifconfig wg10 description", "an interface is made and runs"),
+        ("wg set wg10", "an interface is made and runs"),
+        ("ifconfig wg10 up", "an interface is made and runs"),
+        ("jail -c name=meshdcheck", "a VNET jail, a pair, a jail inside"),
+        ("ifconfig epair create", "a VNET jail, a pair, a jail inside"),
+        ("ifconfig epair1b vnet", "a VNET jail, a pair, a jail inside"),
+        ("ifconfig lo0 inet 127.0.0.1/8", "a VNET jail, a pair, a jail inside"),
+        ("ifconfig lo0 inet 198.18.9.10/32", "a VNET jail, a pair, a jail inside"),
+        ("ifconfig epair1b inet", "a VNET jail, a pair, a jail inside"),
+        ("ifconfig epair1a up", "a VNET jail, a pair, a jail inside"),
+        ("jail -c name=shared", "a VNET jail, a pair, a jail inside"),
+        ("jls", "jls as meshd asks it"),
+        ("netstat", "netstat in a jail"),
+        ("ifconfig wg10 destroy", "it is destroyed"),
+        ("jail -r meshdcheck", "the jails go"),
+        ("ifconfig epair1a destroy", "the jails go"),
+    ],
+)
+def test_whatever_is_refused_is_named_and_nothing_stays(check: Check, command: str, title: str) -> None:
+    before = check.contents()
+    check.host.fail(command, stderr="tool: not today\n")
+    done = check("dash", "-q")
+    assert done.returncode == 1
+    assert ("FAILED", title) in outcomes(done.stdout), done.stdout
+    assert "    | tool: not today" in done.stdout
+    assert check.contents() == before
+
+
+def test_a_port_in_use_shows_only_in_the_flags_and_is_found(check: Check) -> None:
+    check.host.fail("ifconfig wg10 up", code=0)
+    done = check("dash", "-q")
+    assert ("FAILED", "an interface is made and runs") in outcomes(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "title", "said"),
+    [
+        ("demo-fails", "wgctl demo --hosts 2 --deadline 30", "newton to bohr: silent"),
+        ("smoke-fails", "backend: short list, in a jail", "FAILED: routes: 1 seen, 2 expected"),
+    ],
+)
+def test_a_failing_part_says_why(check: Check, file: str, title: str, said: str) -> None:
+    (check.base / file).touch()
+    done = check("dash", "-H", "2", "-d", "30")
+    assert done.returncode == 1
+    assert ("FAILED", title) in outcomes(done.stdout)
+    assert f"    | {said}" in done.stdout
+    assert "1 failed" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_demo_that_left_something_is_a_failure(check: Check) -> None:
+    (check.base / "swept").write_text("taken away: wgm123a\n")
+    done = check("dash", "-q")
+    assert done.returncode == 1
+    assert ("FAILED", "nothing is left") in outcomes(done.stdout)
+
+
+def test_jails_that_meshd_would_not_see_are_a_failure(check: Check) -> None:
+    check.host.fail("jls", code=0, stdout='{"__version": "2", "jail-information": {"jail": []}}\n')
+    done = check("dash", "-q")
+    assert ("FAILED", "jls as meshd asks it") in outcomes(done.stdout)
+    assert "None seen, vnet new and [] expected" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("shell", RUNNING_SHELLS)
+def test_a_signal_ends_it_and_nothing_stays(check: Check, shell: str, number: signal.Signals) -> None:
+    before = check.contents()
+    (check.base / "demo-hangs").touch()
+    with subprocess.Popen(
+        check.argv(shell), env=check.environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        try:
+            deadline = time.monotonic() + DEADLINE_SECONDS
+            while not (check.base / "demo-runs").exists():
+                assert time.monotonic() < deadline and running.poll() is None
+                time.sleep(0.01)
+            os.killpg(running.pid, number)
+            running.communicate(timeout=DEADLINE_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+    assert running.returncode == 128 + number
+    assert check.contents() == before
+
+
+def test_the_service_is_only_looked_at_unless_asked_for(check: Check) -> None:
+    """There is no rc script on this machine: nothing of the service is run, whatever rc.conf says."""
+    (check.base / "rc.conf").write_text("YES\n")
+    assert check("dash", "-q", "-s").returncode == 0
+    assert not [line for line in check.log() if line.startswith("service")]
+
+
+@pytest.mark.parametrize(
+    ("options", "system", "user", "said"),
+    [
+        ((), "Linux", "0", "Linux seen, FreeBSD expected"),
+        ((), "FreeBSD", "1001", "user id 1001 seen, 0 expected"),
+        (("-H", "0"), "FreeBSD", "0", "-H 0: a whole number above 0 expected"),
+        (("-d", "1m"), "FreeBSD", "0", "-d 1m: a whole number above 0 expected"),
+        (("-x",), "FreeBSD", "0", "-q\tquick"),
+        (("now",), "FreeBSD", "0", "-q\tquick"),
+    ],
+)
+def test_where_it_cannot_run_it_says_so_and_does_nothing(
+    check: Check, options: tuple[str, ...], system: str, user: str, said: str
+) -> None:
+    (check.base / "system").write_text(f"{system}\n")
+    (check.base / "user").write_text(f"{user}\n")
+    calls = len(check.host.calls())
+    done = check("dash", *options)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(check.host.calls()) == calls
+
+
+@pytest.mark.parametrize("shell", INSTALLED_SHELLS)
+def test_every_shell_reads_it(shell: str) -> None:
+    done = subprocess.run([*SHELLS[shell], "-n", str(SCRIPT)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck here")
+def test_shellcheck_finds_nothing() -> None:
+    done = subprocess.run(
+        ["shellcheck", "-s", "sh", str(SCRIPT)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == ""
