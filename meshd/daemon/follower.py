@@ -4,7 +4,7 @@ Blocking; called from the daemon's threads, one at a time by a lock that is free
 waited for. Whatever fails is a condition: the view only ever grows, and a store that is gone takes
 nothing away.
 
-Over 400 lines: what a round with the stores, news from hosts and the own record share is one lock.
+What is known of one store is in ``followed``, what this host says of itself in ``own_record``.
 """
 
 from __future__ import annotations
@@ -12,46 +12,29 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from meshd.errors import MeshError, RegistryError, StoreError
+from meshd.daemon.followed import FollowedStore
+from meshd.daemon.own_record import OwnDescription, OwnRecord
+from meshd.errors import MeshError
 from meshd.exchange.desk import Desk
-from meshd.exchange.witness import ShownHeads, StoreView
+from meshd.exchange.witness import StoreView
 from meshd.model.condition import Condition, Severity
-from meshd.model.host import Host, HostKeys, Membership
-from meshd.model.keys import PublicKey
-from meshd.model.network import Endpoint, IPNetwork, contained_in_any
+from meshd.model.host import Membership
 from meshd.observe.status import StoreStatus
 from meshd.registry.cache import RegistryCache
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
-from meshd.registry.record import build_record, next_version, sign_record
 from meshd.registry.reducer import REGISTRY_GAP
 from meshd.registry.signing import SigningKey
-from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_interval_seconds, publish
+from meshd.registry.sync import PollOutcome, poll, poll_interval_seconds
 from meshd.store.base import ObjectStore
 
-WITHHELD_POLLS: Final = 2
-WITHHELD_SECONDS: Final = 45.0
-"""What hosts hold and a store does not show in so many polls over so many seconds, it withholds."""
 LAGGING_POLL_SECONDS: Final = 30.0
 SURVEY_EVERY_ROUNDS: Final = 10
 """Each so many rounds every store is asked, so that the status of each is known and the first that
 works again is used again; in between a dead one costs nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnDescription:
-    """What this host wants its record to say."""
-
-    public_key: PublicKey
-    listen_port: int
-    endpoints: tuple[Endpoint, ...]
-    announced: frozenset[IPNetwork]
-    behind_nat: bool
-    software: str
-    next_public_key: PublicKey | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,24 +55,6 @@ class FollowReport:
     verified_at: float | None
 
 
-@dataclass(slots=True)
-class _Followed:
-    store: ObjectStore
-    memory: PollMemory = field(default_factory=PollMemory)
-    up: bool | None = None
-    last_success_at: float | None = None
-    error: str | None = None
-    shown: ShownHeads = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.shown = ShownHeads(self.store.url)
-
-    def status(self) -> StoreStatus:
-        return StoreStatus(
-            url=self.store.url, up=self.up, last_success_at=self.last_success_at, error=self.error
-        )
-
-
 class RegistryFollower:
     """Holds the ledger and its lock. ``desk`` is the ledger for everybody else."""
 
@@ -106,11 +71,12 @@ class RegistryFollower:
         find_identity: Callable[[bytes], SigningKey | None] = lambda _: None,
     ) -> None:
         self._ledger = ledger
-        self._find_identity = find_identity
         self._cache = cache
-        self._identity = identity
+        self._own = OwnRecord(
+            ledger=ledger, hid=hid, identity=identity, find_identity=find_identity, clock=clock
+        )
         self._hid = hid
-        self._followed = [_Followed(store) for store in stores]
+        self._followed = [FollowedStore(store) for store in stores]
         self._in_use = self._followed[0] if stores else None
         self._rounds = 0
         self._clock = clock
@@ -118,7 +84,6 @@ class RegistryFollower:
         self._stale_after_seconds = stale_after_seconds
         self._saved_state = ledger.state
         self._fresh: list[tuple[str, bytes]] = []
-        self._refused_description: Condition | None = None
         self._own_missing: list[Condition] = []
         self._reports = 0
         self._lock = threading.Lock()
@@ -126,7 +91,7 @@ class RegistryFollower:
             ledger=ledger,
             lock=self._lock,
             hid=hid,
-            identity=lambda: self._identity,
+            identity=lambda: self._own.identity,
             clock=clock,
             views=self._views,
         )
@@ -134,7 +99,7 @@ class RegistryFollower:
     @property
     def identity(self) -> SigningKey:
         """What this host signs with now; it changes when a grant names its next identity."""
-        return self._identity
+        return self._own.identity
 
     def membership(self) -> Membership:
         """What the verified registry says now; the same value until it changes."""
@@ -161,69 +126,8 @@ class RegistryFollower:
     def describe(self, wanted: OwnDescription) -> FollowReport:
         """Sign a newer own record when the known one says something else; the next round saves it."""
         with self._lock:
-            self._describe(wanted)
+            self._fresh += self._own.describe(self._membership(), wanted)
             return self._report(wanted, saved=())
-
-    def _describe(self, wanted: OwnDescription) -> None:
-        self._refused_description = None
-        own = self._membership().hosts.get(self._hid)
-        if own is None or not self._take_up_identity(own):
-            return
-        if own.record is not None and _says(own.record, _announced(wanted, own), wanted):
-            return
-        try:
-            now = self._clock()
-            record = build_record(
-                mesh=self._ledger.mesh_id,
-                hid=self._hid,
-                gen=own.gen,
-                version=next_version(own.record.version if own.record else 0, now),
-                public_key=wanted.public_key,
-                listen_port=wanted.listen_port,
-                endpoints=wanted.endpoints,
-                networks=_announced(wanted, own),
-                behind_nat=wanted.behind_nat,
-                software=wanted.software,
-                next_public_key=wanted.next_public_key,
-                seen=self._ledger.heads(),
-            )
-            key, body = host_key(self._hid), sign_record(record, self._identity)
-            if self._ledger.offer(key, body, now=now).outcome == "new":
-                self._fresh.append((key, body))
-        except RegistryError as error:
-            self._refused_description = Condition(
-                code="record_refused",
-                severity=Severity.WARNING,
-                text=f"this host's own record cannot be made: {error}",
-            )
-
-    def _take_up_identity(self, own: Host) -> bool:
-        """Sign with the identity that the grant names, which may be the one that was asked for last.
-
-        False when this host does not have it.
-        """
-        if self._identity.public == own.identity_key:
-            return True
-        try:
-            found = self._find_identity(own.identity_key)
-        except MeshError as error:
-            self._refused_description = Condition(
-                code="record_refused",
-                severity=Severity.WARNING,
-                text=f"this host's next identity cannot be taken up: {error}",
-            )
-            return False
-        if found is None:
-            self._refused_description = Condition(
-                code="identity_replaced",
-                severity=Severity.CRITICAL,
-                text=f"{own.name} was given another identity (number {own.gen}, by {own.provenance}), which "
-                "is not on this machine: it goes on with what it has, and can announce nothing; if nobody "
-                "replaced this machine, ask that administrator",
-            )
-            return False
-        self._identity = found
-        return True
 
     def follow(self, wanted: OwnDescription) -> FollowReport:
         """One round with the stores, in order, up to the first that answers whole and lacks nothing.
@@ -235,7 +139,7 @@ class RegistryFollower:
             now = self._clock()
             self._rounds += 1
             survey = self._rounds % SURVEY_EVERY_ROUNDS == 2
-            answered: list[_Followed] = []
+            answered: list[FollowedStore] = []
             for followed in self._order(survey):
                 outcome = poll(
                     followed.store, self._ledger, now=now, memory=followed.memory, waiting=self._unlocked
@@ -247,10 +151,10 @@ class RegistryFollower:
                     withheld = any(c.code == REGISTRY_GAP for c in self._membership().conditions)
                     if not survey and not withheld:
                         break
-            self._describe(wanted)
+            self._fresh += self._own.describe(self._membership(), wanted)
             if answered:
                 self._in_use = answered[0]
-                self._own_missing = [lack for each in answered for lack in self._publish_own(each)]
+                self._own_missing = self._publish_own(answered)
             return self._report(wanted, saved=self._save(), reached=bool(answered))
 
     def settle(self, wanted: OwnDescription) -> FollowReport:
@@ -274,12 +178,8 @@ class RegistryFollower:
             verified_at=self._verified_at(),
         )
 
-    def _note(self, followed: _Followed, outcome: PollOutcome, now: float) -> None:
-        followed.up = outcome.complete
-        followed.error = outcome.error or None
-        if outcome.complete:
-            followed.last_success_at = now
-            followed.shown.update(followed.memory.shown, self._ledger.heads(), now)
+    def _note(self, followed: FollowedStore, outcome: PollOutcome, now: float) -> None:
+        followed.note(outcome, self._ledger.heads(), now)
         bodies = ((key, self._ledger.body(key)) for key in outcome.new)
         self._fresh += [(key, body) for key, body in bodies if body is not None]
 
@@ -296,29 +196,21 @@ class RegistryFollower:
         finally:
             self._lock.acquire()
 
-    def _order(self, survey: bool) -> list[_Followed]:
+    def _order(self, survey: bool) -> list[FollowedStore]:
         if survey or self._in_use is None:
             return list(self._followed)
         return [self._in_use, *(each for each in self._followed if each is not self._in_use)]
 
-    def _publish_own(self, followed: _Followed) -> list[Condition]:
-        """Our record must be what the store shows; a store is never the only place that has it."""
-        body = self._ledger.record_bytes(self._hid)
-        key = host_key(self._hid)
-        if body is None or followed.memory.shows(key, body):
-            return []
-        try:
-            with self._unlocked():
-                publish(followed.store, [(key, body)], mesh_id=self._ledger.mesh_id)
-        except StoreError as error:
-            return [
-                Condition(
-                    code="own_record_missing",
-                    severity=Severity.WARNING,
-                    text=f"{followed.store.url} lacks this host's record and does not take it: {error}",
-                )
-            ]
-        return []
+    def _publish_own(self, answered: Sequence[FollowedStore]) -> list[Condition]:
+        """Our record must be what each store shows; a store is never the only place that has it."""
+        conditions = []
+        for followed in answered:
+            body = self._ledger.record_bytes(self._hid)
+            if body is not None:
+                item = host_key(self._hid), body
+                lack = followed.bring(item, self._ledger.mesh_id, waiting=self._unlocked)
+                conditions += [lack] if lack is not None else []
+        return conditions
 
     def _save(self) -> list[Condition]:
         state = self._ledger.state
@@ -333,34 +225,11 @@ class RegistryFollower:
 
     def _complaints(self, now: float, wanted: OwnDescription) -> list[Condition]:
         membership = self._membership()
-        conditions = list(membership.conditions)
-        if self._refused_description is not None:
-            conditions.append(self._refused_description)
-        own = membership.hosts.get(self._hid)
-        if own is not None and (excess := wanted.announced - _announced(wanted, own)):
-            names = ", ".join(sorted(map(str, excess)))
-            conditions.append(
-                Condition(
-                    code="network_not_granted",
-                    severity=Severity.WARNING,
-                    subject=own.name,
-                    text=f"jails.networks in the settings holds {names}, which no grant of this host covers: "
-                    "not announced; ask an administrator for it or take it out",
-                )
-            )
-        conditions += [
-            Condition(
-                code="store_down",
-                severity=Severity.WARNING,
-                subject=followed.store.url,
-                text=f"{followed.error}; the mesh goes on with what is known",
-            )
-            for followed in self._followed
-            if followed.up is False
+        conditions = [
+            *membership.conditions,
+            *self._own.conditions(membership.hosts.get(self._hid), wanted),
+            *(condition for followed in self._followed for condition in followed.conditions(now)),
         ]
-        for followed in self._followed:
-            if followed.up:
-                conditions += _withheld(followed, now)
         age = now - (self._verified_at() or self._started_at)
         if age > self._stale_after_seconds:
             conditions.append(
@@ -383,45 +252,4 @@ def disk_failed(text: str) -> Condition:
         code="disk_failed",
         severity=Severity.CRITICAL,
         text=f"{text}; the mesh stays as it is, but a reboot would start from older files",
-    )
-
-
-def _withheld(followed: _Followed, now: float) -> list[Condition]:
-    withheld = followed.shown.withheld(now, polls=WITHHELD_POLLS, seconds=WITHHELD_SECONDS)
-    if not withheld:
-        return []
-    kid, (seq, _) = withheld[0]
-    more = f" (and {len(withheld) - 1} more logs)" if len(withheld) > 1 else ""
-    return [
-        Condition(
-            code="store_withholds",
-            severity=Severity.WARNING,
-            subject=followed.store.url,
-            text=f"{followed.store.url} does not show statement {seq} of admin {kid[:8]}{more}, which this "
-            "host holds: it is not published yet, or the store has lost or withholds it",
-        )
-    ]
-
-
-def _announced(wanted: OwnDescription, own: Host) -> frozenset[IPNetwork]:
-    return frozenset(n for n in wanted.announced if contained_in_any(n, own.granted_networks))
-
-
-def _says(record: HostKeys, announced: frozenset[IPNetwork], wanted: OwnDescription) -> bool:
-    return record.version > 0 and (
-        record.public_key,
-        record.next_public_key,
-        record.listen_port,
-        record.endpoints,
-        record.announced,
-        record.behind_nat,
-        record.software,
-    ) == (
-        wanted.public_key,
-        wanted.next_public_key,
-        wanted.listen_port,
-        wanted.endpoints,
-        announced,
-        wanted.behind_nat,
-        wanted.software,
     )

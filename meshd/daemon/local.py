@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from meshd.daemon.follower import OwnDescription
+from meshd.daemon.own_record import OwnDescription
 from meshd.errors import ConfigError
 from meshd.mesh.desired import LocalDevice
 from meshd.model.keys import PrivateKey, PublicKey

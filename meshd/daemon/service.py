@@ -25,9 +25,10 @@ from meshd.backend.events import Look
 from meshd.daemon.alarms import Alarms
 from meshd.daemon.control import ControlServer
 from meshd.daemon.figures import exchange_status
-from meshd.daemon.follower import FollowReport, OwnDescription, RegistryFollower
+from meshd.daemon.follower import FollowReport, RegistryFollower
 from meshd.daemon.jails import JailKeeper, JailTurn, with_jail_changes
 from meshd.daemon.local import boot_file, local_device, own_description, refuse_restart_only
+from meshd.daemon.own_record import OwnDescription
 from meshd.daemon.pathmtu import PathMtus, probe_targets
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.rotation import Rotation

@@ -168,7 +168,9 @@ def find_request(
     (0 to 1) spreads the hosts that were set up together over its last tenth.
     """
     asked = own.rotation
-    if asked is not None and asked.statement != obeyed and key_created_at < own.rotate_not_before:
+    # A time ahead of our clock, which was wrong then or is now, is no proof of youth.
+    made_at = key_created_at if key_created_at <= now else 0.0
+    if asked is not None and asked.statement != obeyed and made_at < own.rotate_not_before:
         together = sorted(
             host.hid for host in hosts if host.rotation and host.rotation.statement == asked.statement
         )

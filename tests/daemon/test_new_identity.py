@@ -11,8 +11,9 @@ from daemon_rig import build_rig, settings_for
 from meshes import NOW, SignedMesh
 
 from meshd.backend.memory import MemoryBackend
-from meshd.daemon.follower import OwnDescription, RegistryFollower
+from meshd.daemon.follower import RegistryFollower
 from meshd.daemon.main import main
+from meshd.daemon.own_record import OwnDescription
 from meshd.daemon.state import HostState
 from meshd.errors import ConfigError, TrustStateError
 from meshd.model.network import Endpoint

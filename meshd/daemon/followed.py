@@ -1,0 +1,92 @@
+"""One store as this host follows it: what it showed, whether it answers, what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Final
+
+from meshd.errors import StoreError
+from meshd.exchange.witness import ShownHeads
+from meshd.model.condition import Condition, Severity
+from meshd.observe.status import StoreStatus
+from meshd.registry.sync import PollMemory, PollOutcome, publish
+from meshd.store.base import ObjectStore
+
+WITHHELD_POLLS: Final = 2
+WITHHELD_SECONDS: Final = 45.0
+"""What hosts hold and a store does not show in so many polls over so many seconds, it withholds."""
+
+
+@dataclass(slots=True)
+class FollowedStore:
+    """``up`` None: not asked yet. ``last_success_at``: unix seconds. Used under the follower's lock."""
+
+    store: ObjectStore
+    memory: PollMemory = field(default_factory=PollMemory)
+    up: bool | None = None
+    last_success_at: float | None = None
+    error: str | None = None
+    shown: ShownHeads = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.shown = ShownHeads(self.store.url)
+
+    def status(self) -> StoreStatus:
+        return StoreStatus(
+            url=self.store.url, up=self.up, last_success_at=self.last_success_at, error=self.error
+        )
+
+    def note(self, outcome: PollOutcome, heads: Mapping[str, tuple[int, str]], now: float) -> None:
+        """What came of a poll; ``heads`` are those that this host holds after it."""
+        self.up = outcome.complete
+        self.error = outcome.error or None
+        if outcome.complete:
+            self.last_success_at = now
+            self.shown.update(self.memory.shown, heads, now)
+
+    def bring(
+        self, item: tuple[str, bytes], mesh_id: str, *, waiting: Callable[[], AbstractContextManager[None]]
+    ) -> Condition | None:
+        """Write an object that the newest listing did not show; ``waiting`` is entered meanwhile.
+
+        What is wrong if that fails, else None.
+        """
+        if self.memory.shows(*item):
+            return None
+        try:
+            with waiting():
+                publish(self.store, [item], mesh_id=mesh_id)
+        except StoreError as error:
+            return Condition(
+                code="own_record_missing",
+                severity=Severity.WARNING,
+                text=f"{self.store.url} lacks this host's record and does not take it: {error}",
+            )
+        return None
+
+    def conditions(self, now: float) -> list[Condition]:
+        """That it does not answer, or what it does not show; nothing before it was asked."""
+        url = self.store.url
+        if self.up is None:
+            return []
+        if not self.up:
+            return [Condition(
+                code="store_down",
+                severity=Severity.WARNING,
+                subject=url,
+                text=f"{self.error}; the mesh goes on with what is known",
+            )]
+        withheld = self.shown.withheld(now, polls=WITHHELD_POLLS, seconds=WITHHELD_SECONDS)
+        if not withheld:
+            return []
+        kid, (seq, _) = withheld[0]
+        more = f" (and {len(withheld) - 1} more logs)" if len(withheld) > 1 else ""
+        return [Condition(
+            code="store_withholds",
+            severity=Severity.WARNING,
+            subject=url,
+            text=f"{url} does not show statement {seq} of admin {kid[:8]}{more}, which this "
+            "host holds: it is not published yet, or the store has lost or withholds it",
+        )]

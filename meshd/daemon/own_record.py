@@ -1,0 +1,152 @@
+"""What this host says of itself, signed with the identity that its grant names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshd.errors import MeshError, RegistryError
+from meshd.model.condition import Condition, Severity
+from meshd.model.host import Host, HostKeys, Membership
+from meshd.model.keys import PublicKey
+from meshd.model.network import Endpoint, IPNetwork, contained_in_any
+from meshd.registry.layout import host_key
+from meshd.registry.ledger import Ledger
+from meshd.registry.record import build_record, next_version, sign_record
+from meshd.registry.signing import SigningKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnDescription:
+    """What this host wants its record to say."""
+
+    public_key: PublicKey
+    listen_port: int
+    endpoints: tuple[Endpoint, ...]
+    announced: frozenset[IPNetwork]
+    behind_nat: bool
+    software: str
+    next_public_key: PublicKey | None = None
+
+
+class OwnRecord:
+    """Used under the follower's lock. ``find_identity``: by public key, None for one not on this machine."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        hid: str,
+        identity: SigningKey,
+        find_identity: Callable[[bytes], SigningKey | None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.identity = identity
+        self._ledger = ledger
+        self._hid = hid
+        self._find_identity = find_identity
+        self._clock = clock
+        self._refused: Condition | None = None
+
+    def describe(self, membership: Membership, wanted: OwnDescription) -> list[tuple[str, bytes]]:
+        """Sign a newer record when the known one says something else; it is in the ledger then, too."""
+        self._refused = None
+        own = membership.hosts.get(self._hid)
+        if own is None or not self._take_up_identity(own):
+            return []
+        if own.record is not None and _says(own.record, _announced(wanted, own), wanted):
+            return []
+        try:
+            now = self._clock()
+            record = build_record(
+                mesh=self._ledger.mesh_id,
+                hid=self._hid,
+                gen=own.gen,
+                version=next_version(own.record.version if own.record else 0, now),
+                public_key=wanted.public_key,
+                listen_port=wanted.listen_port,
+                endpoints=wanted.endpoints,
+                networks=_announced(wanted, own),
+                behind_nat=wanted.behind_nat,
+                software=wanted.software,
+                next_public_key=wanted.next_public_key,
+                seen=self._ledger.heads(),
+            )
+            key, body = host_key(self._hid), sign_record(record, self.identity)
+            if self._ledger.offer(key, body, now=now).outcome == "new":
+                return [(key, body)]
+        except RegistryError as error:
+            self._refused = Condition(
+                code="record_refused",
+                severity=Severity.WARNING,
+                text=f"this host's own record cannot be made: {error}",
+            )
+        return []
+
+    def _take_up_identity(self, own: Host) -> bool:
+        """Sign with the identity that the grant names, which may be the one that was asked for last.
+
+        False when this host does not have it.
+        """
+        if self.identity.public == own.identity_key:
+            return True
+        try:
+            found = self._find_identity(own.identity_key)
+        except MeshError as error:
+            self._refused = Condition(
+                code="record_refused",
+                severity=Severity.WARNING,
+                text=f"this host's next identity cannot be taken up: {error}",
+            )
+            return False
+        if found is None:
+            self._refused = Condition(
+                code="identity_replaced",
+                severity=Severity.CRITICAL,
+                text=f"{own.name} was given another identity (number {own.gen}, by {own.provenance}), which "
+                "is not on this machine: it goes on with what it has, and can announce nothing; if nobody "
+                "replaced this machine, ask that administrator",
+            )
+            return False
+        self.identity = found
+        return True
+
+    def conditions(self, own: Host | None, wanted: OwnDescription) -> list[Condition]:
+        """Why the record cannot be made, and what of it no grant covers. ``own``: this host as a member."""
+        conditions = [self._refused] if self._refused is not None else []
+        if own is not None and (excess := wanted.announced - _announced(wanted, own)):
+            names = ", ".join(sorted(map(str, excess)))
+            conditions.append(
+                Condition(
+                    code="network_not_granted",
+                    severity=Severity.WARNING,
+                    subject=own.name,
+                    text=f"jails.networks in the settings holds {names}, which no grant of this host covers: "
+                    "not announced; ask an administrator for it or take it out",
+                )
+            )
+        return conditions
+
+
+def _announced(wanted: OwnDescription, own: Host) -> frozenset[IPNetwork]:
+    return frozenset(n for n in wanted.announced if contained_in_any(n, own.granted_networks))
+
+
+def _says(record: HostKeys, announced: frozenset[IPNetwork], wanted: OwnDescription) -> bool:
+    return record.version > 0 and (
+        record.public_key,
+        record.next_public_key,
+        record.listen_port,
+        record.endpoints,
+        record.announced,
+        record.behind_nat,
+        record.software,
+    ) == (
+        wanted.public_key,
+        wanted.next_public_key,
+        wanted.listen_port,
+        wanted.endpoints,
+        announced,
+        wanted.behind_nat,
+        wanted.software,
+    )
