@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-BENCHMARKS: Final = ("registry", "store", "exchange", "path_mtu", "daemon")
+BENCHMARKS: Final = ("registry", "store", "exchange", "path_mtu", "daemon", "changes", "apply")
 
 
 def main(names: list[str]) -> int:

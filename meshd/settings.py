@@ -113,9 +113,12 @@ class ExchangeSettings(_Table, frozen=True, kw_only=True):
 
 
 class SafetySettings(_Table, frozen=True, kw_only=True):
-    """A plan that removes more than max(1, this share) of the peers unexplained is held."""
+    """``max_removed_share``: a plan that removes more than max(1, this share) of the peers unexplained is
+    held. ``confirm_seconds``: a change of more than one peer is rolled back when half of those that it
+    touched are silent for so long; 0: never."""
 
     max_removed_share: float = 0.2
+    confirm_seconds: float = 120.0
 
 
 class LogSettings(_Table, frozen=True, kw_only=True):
@@ -297,5 +300,7 @@ def _check_ranges(file: _File, source: str) -> None:
            "0.1 to 3600")
     share = file.safety.max_removed_share
     expect(0 <= share <= 1, "safety.max_removed_share", share, "0 to 1")
+    confirm = file.safety.confirm_seconds
+    expect(confirm == 0 or 1 <= confirm <= 3600, "safety.confirm_seconds", confirm, "0 (never) or 1 to 3600")
     for text in file.metrics.listen:
         parse_listen(text, f"{source}: metrics.listen")

@@ -33,6 +33,7 @@ ANSWER_SECONDS: Final[Mapping[Verb, float]] = {
     "status": 10.0,
     "plan": 60.0,
     "apply": 300.0,
+    "rollback": 300.0,
     "poll": 60.0,
     "reload": 60.0,
     "objects": 20.0,
@@ -66,6 +67,10 @@ class ControlClient:
     def apply(self, *, force: bool) -> ApplyDocument:
         """Raises what meshd refused with, as the error of the same exit code."""
         return self._decode(self._ask(ControlRequest(verb="apply", force=force)), ApplyDocument)
+
+    def rollback(self) -> ApplyDocument:
+        """Raises MeshError when there is nothing to go back to."""
+        return self._decode(self._ask(ControlRequest(verb="rollback")), ApplyDocument)
 
     def objects(self, ask: bytes) -> ObjectsDocument:
         """``ask``: an ObjectsRequest, rendered."""

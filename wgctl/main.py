@@ -41,6 +41,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "status": ("status", "How this host sees the mesh now."),
     "plan": ("plan", "What meshd would change on this host, and why."),
     "apply": ("apply", "Let meshd carry out its plan now."),
+    "rollback": ("rollback", "Go back to the state before the last plan."),
     "doctor": ("doctor", "Check this host and this admin home; say what to do."),
     "demo": ("demo", "Build a whole mesh on this machine and measure it."),
     "completion": ("completion", "Print the shell's completion script."),

@@ -60,7 +60,7 @@ class Backend(Protocol):
 
     def set_routes(self, interface: str, routes: Sequence[Route]) -> None:
         """Add our routes, or replace ours of the same destination atomically. A foreign
-        route to the same destination is a BackendError, and it stays."""
+        route where ours is not is a BackendError, and it stays."""
 
     def remove_routes(self, interface: str, destinations: Sequence[IPNetwork]) -> None:
         """Remove our routes only; already gone: no error."""

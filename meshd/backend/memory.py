@@ -68,6 +68,10 @@ class _Interface:
             peers={key: peer.value() for key, peer in self.peers.items()},
         )
 
+    def copy(self) -> _Interface:
+        peers = {key: replace(peer, allowed_ips=set(peer.allowed_ips)) for key, peer in self.peers.items()}
+        return replace(self, addresses=set(self.addresses), peers=peers, owners=dict(self.owners))
+
     def remove_peer(self, key: PublicKey) -> None:
         peer = self.peers.pop(key, None)
         for network in peer.allowed_ips if peer else ():
@@ -218,7 +222,7 @@ class MemoryBackend:
             raise BackendError(f"routes through {interface}: the interface is down, up expected")
         for route in routes:
             foreign = self._foreign.get(route.destination)
-            if foreign is not None:
+            if foreign is not None and route.destination not in self._routes:
                 raise BackendError(
                     f"route {route.destination}: {foreign.description} seen, no foreign route expected"
                 )
@@ -237,6 +241,14 @@ class MemoryBackend:
     def close(self) -> None:
         """Interfaces outlive the backend, as in a kernel: nothing to do."""
 
+    def fork(self) -> MemoryBackend:
+        """The same kernel, which goes its own way from here."""
+        twin = MemoryBackend(failures=self.failures.values())
+        twin.calls = list(self.calls)
+        twin._interfaces = {name: found.copy() for name, found in self._interfaces.items()}
+        twin._routes, twin._foreign = dict(self._routes), dict(self._foreign)
+        return twin
+
     def third_party_interface(self, name: str) -> None:
         """Somebody else makes an interface that is not WireGuard."""
         self._interfaces[name] = _Interface(wireguard=False, mtu_bytes=1500)
@@ -246,6 +258,12 @@ class MemoryBackend:
         if self._interfaces.pop(name, None) is not None:
             self._routes = {d: r for d, r in self._routes.items() if r.interface != name}
             self._foreign = {d: r for d, r in self._foreign.items() if r.interface != name}
+
+    def third_party_downs(self, name: str) -> None:
+        """The interface goes down, as on Linux: every route through it goes, the rest stays."""
+        if name in self._interfaces:
+            self._interfaces[name].up = False
+            self._routes = {d: r for d, r in self._routes.items() if r.interface != name}
 
     def third_party_routes(self, routes: Mapping[IPNetwork, ForeignRoute]) -> None:
         """These are all the foreign routes from now on."""

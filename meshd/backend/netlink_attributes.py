@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 
@@ -21,6 +22,8 @@ UINT64: Final = struct.Struct("=Q")
 _HEADER: Final = struct.Struct("=HH")
 _TYPE_MASK: Final = 0x3FFF
 _IPV4_BYTES: Final = 4
+KNOWN_NETWORKS: Final = 8192
+"""Prefixes of a mesh of 1,000 hosts, read in every cycle as allowed IPs and again as routes."""
 
 
 def pack(kind: int, value: bytes) -> bytes:
@@ -46,6 +49,7 @@ def unpack(layout: struct.Struct, data: bytes, start: int, end: int) -> tuple[in
     return layout.unpack_from(data, start)
 
 
+@lru_cache(maxsize=KNOWN_NETWORKS)
 def network(address: bytes, prefix_length: int) -> IPNetwork:
     """The prefix of a packed IPv4 or IPv6 address; BackendError if it is neither."""
     try:

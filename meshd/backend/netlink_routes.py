@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from meshd.backend import netlink_socket
-from meshd.backend.netlink_attributes import UINT32, network, unpack, walk
+from meshd.backend.netlink_attributes import NESTED, UINT32, network, pack, unpack, walk
 from meshd.backend.netlink_socket import (
-    ACK,
     CREATE,
     DUMP,
     EXCLUSIVE,
@@ -41,6 +40,9 @@ _LISTED_TYPES: Final[Mapping[int, str]] = {
 _CLONED: Final = 0x200
 _RTA_DST, _RTA_OIF, _RTA_METRICS, _RTA_TABLE = 1, 4, 8, 15
 _RTAX_MTU: Final = 2
+# One fixed layout a family, because there are thousands: the headers, then OIF, TABLE and DST.
+_ROUTE_V4: Final = struct.Struct("=IHH8xBBxxBBBB4xHHIHHIHH4s")
+_ROUTE_V6: Final = struct.Struct("=IHH8xBBxxBBBB4xHHIHHIHH16s")
 _ROUTE_HEADER: Final = struct.Struct("=16xBBBBBBBBI")
 _FAMILIES: Final[Mapping[int, socket.AddressFamily]] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -82,52 +84,35 @@ class RouteTable:
         """
         wanted = {route.destination: route for route in routes}
         present = self._present(wanted)
-        messages, sent = [], []
+        messages: list[bytearray] = []
+        sent = []
         for destination, route in wanted.items():
-            before = present.get(destination)
+            before = present.get(destination) if present else None
             if before is None or (before.interface_index, before.mtu_bytes) != (index, route.mtu_bytes):
                 how = CREATE | (EXCLUSIVE if before is None else REPLACE)
-                messages.append(self._route_message(_RTM_NEWROUTE, how, route, index))
+                messages.append(_pack_route(_RTM_NEWROUTE, how, route, index))
                 sent.append(destination)
-        self._check_routes(name, sent, self._socket.transact(messages))
+        self._check_routes(name, sent, self._socket.transact_packed(messages))
 
     def remove(self, name: str, index: int, destinations: Sequence[IPNetwork]) -> None:
         """Remove ours through the interface; those that are gone already are no error."""
         routes = [Route(destination=destination, interface=name) for destination in destinations]
-        messages = [self._route_message(_RTM_DELROUTE, 0, route, index) for route in routes]
-        for route, (number, text) in zip(routes, self._socket.transact(messages), strict=True):
+        messages = [_pack_route(_RTM_DELROUTE, 0, route, index) for route in routes]
+        for route, (number, text) in zip(routes, self._socket.transact_packed(messages), strict=True):
             if number not in (0, errno.ESRCH, errno.ENOENT, errno.ENODEV):
                 raise KernelRefusal(f"remove route {route.destination} through {name}", number, text)
 
-    def _route_message(self, kind: int, flags: int, route: Route, index: int) -> Any:
-        attributes: list[Any] = [("RTA_OIF", index), ("RTA_TABLE", _MAIN_TABLE)]
-        if route.destination.prefixlen:
-            attributes.append(("RTA_DST", str(route.destination.network_address)))
-        if route.mtu_bytes is not None:
-            attributes.append(("RTA_METRICS", {"attrs": [("RTAX_MTU", route.mtu_bytes)]}))
-        adding = kind == _RTM_NEWROUTE
-        return self._messages.new(
-            self._messages.rtmsg,
-            kind,
-            REQUEST | ACK | flags,
-            attributes,
-            family=_FAMILIES[route.destination.version],
-            dst_len=route.destination.prefixlen,
-            table=_MAIN_TABLE,
-            proto=ROUTE_PROTOCOL,
-            scope=_SCOPE_LINK if adding else _SCOPE_NOWHERE,
-            type=_UNICAST if adding else 0,
-        )
-
     def _present(self, wanted: Mapping[IPNetwork, Route]) -> dict[IPNetwork, TableRoute]:
-        """Our routes to these destinations; BackendError names the first foreign one."""
+        """Our routes to these destinations; BackendError names the first foreign one.
+
+        A foreign one that came beside ours has another metric: replacing ours leaves it alone.
+        """
         versions = sorted({destination.version for destination in wanted})
-        present: dict[IPNetwork, TableRoute] = {}
-        for route in self.read(versions):
-            if route.destination in wanted:
-                if not route.ours:
-                    raise _conflict(route)
-                present[route.destination] = route
+        there = [route for route in self.read(versions) if route.destination in wanted]
+        present = {route.destination: route for route in there if route.ours}
+        for route in there:
+            if route.destination not in present:
+                raise _conflict(route)
         return present
 
     def _check_routes(
@@ -176,6 +161,25 @@ def split_routes(
             description=_describe(route, names[through]),
         )
     return frozenset(ours), foreign
+
+
+def _pack_route(kind: int, flags: int, route: Route, index: int) -> bytearray:
+    """struct nlmsghdr, struct rtmsg (linux/rtnetlink.h) and the attributes of one route."""
+    destination, adding = route.destination, kind == _RTM_NEWROUTE
+    v4 = destination.version == 4
+    layout, address_bytes = (_ROUTE_V4, 4) if v4 else (_ROUTE_V6, 16)
+    metrics = b""
+    if route.mtu_bytes is not None:
+        metrics = pack(_RTA_METRICS | NESTED, pack(_RTAX_MTU, UINT32.pack(route.mtu_bytes)))
+    message = bytearray(layout.pack(
+        layout.size + len(metrics), kind, REQUEST | flags, _FAMILIES[4 if v4 else 6],
+        destination.prefixlen, _MAIN_TABLE, ROUTE_PROTOCOL, _SCOPE_LINK if adding else _SCOPE_NOWHERE,
+        _UNICAST if adding else 0,
+        8, _RTA_OIF, index, 8, _RTA_TABLE, _MAIN_TABLE,
+        4 + address_bytes, _RTA_DST, destination.network_address.packed,
+    ))
+    message += metrics
+    return message
 
 
 def _parse_route(body: bytes) -> TableRoute | None:

@@ -32,6 +32,8 @@ CREATE: Final = 0x400
 
 TIMEOUT_SECONDS: Final = 10.0
 MESSAGES_PER_SEND: Final = 100
+PACKED_PER_SEND: Final = 250
+"""All of them refused are 250 answers of 768 bytes in the kernel's account: within net.core.rmem_max."""
 DUMP_ATTEMPTS: Final = 5
 
 _SOL_NETLINK: Final = 270
@@ -45,6 +47,8 @@ _ACK_TLVS: Final = 0x200
 _RECEIVE_BYTES: Final = 1 << 17
 _BUFFER_BYTES: Final = 1 << 20
 _HEADER: Final = struct.Struct("=IHHII")
+_FLAGS: Final = struct.Struct("=H")
+_FLAGS_OFFSET, _SEQUENCE_OFFSET = 6, 8
 _MESSAGES_MODULE: Final = "meshd.backend.netlink_messages"
 
 Kernel = tuple[int, str]
@@ -94,6 +98,26 @@ class NetlinkSocket:
         answers: list[Kernel] = []
         for start in range(0, len(messages), MESSAGES_PER_SEND):
             answers.extend(self._transact(messages[start : start + MESSAGES_PER_SEND]))
+        return answers
+
+    def transact_packed(self, messages: Sequence[bytearray]) -> list[Kernel]:
+        """``transact`` for thousands: messages as bytes, header included and without ACK.
+
+        The kernel answers a message that it refuses in any case, and works through a send in
+        order: so one acknowledgement, of the last message, says that the silent ones are done.
+        """
+        answers: list[Kernel] = []
+        for start in range(0, len(messages), PACKED_PER_SEND):
+            chunk = messages[start : start + PACKED_PER_SEND]
+            (flags,) = _FLAGS.unpack_from(chunk[-1], _FLAGS_OFFSET)
+            _FLAGS.pack_into(chunk[-1], _FLAGS_OFFSET, flags | ACK)
+            with _Exchange(self, chunk) as exchange:
+                refused: dict[int, Kernel] = {}
+                for _, _, sequence, body in exchange.answers():
+                    refused[sequence] = _verdict(body)
+                    if sequence == exchange.sequences[-1]:
+                        break
+                answers.extend(refused.get(sequence, (0, "")) for sequence in exchange.sequences)
         return answers
 
     def request(self, message: Any) -> tuple[Kernel, list[bytes]]:
@@ -181,11 +205,9 @@ class _Exchange:
     def __enter__(self) -> _Exchange:
         data = bytearray()
         for message in self._messages:
-            message["header"]["sequence_number"] = self._owner._next_sequence()
-            self.sequences.append(message["header"]["sequence_number"])
-            message.reset()
-            message.encode()
-            data += message.data
+            sequence = self._owner._next_sequence()
+            self.sequences.append(sequence)
+            data += encode(message, sequence)
         try:
             opened = self._owner._opened()
             opened.settimeout(self._owner._timeout_seconds)
@@ -215,6 +237,17 @@ class _Exchange:
             for kind, flags, sequence, body in _split(opened.recv(_RECEIVE_BYTES)):
                 if sequence in wanted:
                     yield kind, flags, sequence, body
+
+
+def encode(message: Any, sequence: int) -> bytes | bytearray:
+    """The bytes of a message under this sequence number."""
+    if isinstance(message, bytearray):
+        struct.pack_into("=I", message, _SEQUENCE_OFFSET, sequence)
+        return message
+    message["header"]["sequence_number"] = sequence
+    message.reset()
+    message.encode()
+    return bytes(message.data)
 
 
 def _split(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from meshd.daemon.reconciler import Turn
+from meshd.daemon.turn import Turn
 from meshd.daemon.whereabouts import Whereabouts
 from meshd.exchange.threads import in_thread
 from meshd.model.condition import Condition

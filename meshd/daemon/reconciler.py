@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +20,10 @@ from meshd.backend.forwarding import read_forwarding
 from meshd.daemon.follower import disk_failed
 from meshd.daemon.local import rekeyed
 from meshd.daemon.rotation import Crossroads, Rotation
+from meshd.daemon.sessionclock import SessionClock
 from meshd.daemon.state import AppliedNote, HostState
+from meshd.daemon.turn import Turn, apply_failed, not_granted, plan_held, revoked
+from meshd.daemon.wayback import WayBack
 from meshd.errors import BackendError, StoreError
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
 from meshd.mesh.lanes import split_desired
@@ -31,8 +34,7 @@ from meshd.model.device import ObservedState
 from meshd.model.host import Host, Membership
 from meshd.model.keys import PublicKey
 from meshd.model.network import Endpoint
-from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
-from meshd.observe.status import PlanStatus
+from meshd.model.path import PathStats
 from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.diff import Side
 from meshd.plan.plan import Plan, build_plan
@@ -42,6 +44,7 @@ from meshd.registry.record import ENROLLMENT_VERSION
 from meshd.settings import FREEBSD
 from meshd.store.atomic import write_file
 
+NO_PATHS: Final[Mapping[str, PathStats]] = {}
 COURTESY_SECONDS: Final = 0.5
 """How long the end with the greater hid lets the other end of a new pair speak first: longer than any
 one-way delay, so that two that learn of each other together do not collide, and no longer, because
@@ -52,68 +55,6 @@ NEWBORN_PATIENCE: Final = 20
 
 Advise = Callable[[MeshView, ObservedState, Container[str]], Mapping[str, Endpoint]]
 """(view, the kernel's state, hids whose turn it is to speak first) -> endpoints to change to, by hid."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What one turn found and did. ``moved``: peers must hear from us at once, because the
-    interface or its port is new and they would go on sending to the old place. ``awaited``:
-    hids of new peers whose turn it is to speak first; look again in COURTESY_SECONDS. ``second``: the
-    interface of a key rotation, if there is one; ``rekeyed``: this host's record has to say other keys;
-    ``look_again_seconds``: when the next turn should come, None as always."""
-
-    outcome: str
-    at: float
-    duration_seconds: float
-    view: MeshView
-    plan: Plan | None
-    observed: ObservedState | None
-    done: int = 0
-    failed: tuple[str, ...] = ()
-    not_attempted: int = 0
-    moved: bool = False
-    awaited: frozenset[str] = frozenset()
-    conditions: tuple[Condition, ...] = ()
-    second: ObservedState | None = None
-    done_kinds: Mapping[str, int] = field(default_factory=dict)
-    rekeyed: bool = False
-    look_again_seconds: float | None = None
-
-    def plan_status(self) -> PlanStatus:
-        plan = self.plan
-        return PlanStatus(
-            outcome=self.outcome,
-            at=self.at,
-            duration_seconds=self.duration_seconds,
-            changes=tuple(change.summary() for change in plan.changes) if plan else (),
-            failed=self.failed,
-            held_because="; ".join(plan.objections) if plan and self.outcome == "held" else None,
-        )
-
-    def apply_document(self, interface: str) -> ApplyDocument:
-        return ApplyDocument(
-            outcome=self.outcome,
-            plan=plan_document(self.plan, interface),
-            done=self.done,
-            failed=self.failed,
-            not_attempted=self.not_attempted,
-        )
-
-
-def plan_document(plan: Plan | None, interface: str) -> PlanDocument:
-    """The plan as the control socket and ``--json`` show it; no secret is in it."""
-    if plan is None:
-        return PlanDocument(digest="", interface=interface, changes=(), counts={})
-    return PlanDocument(
-        digest=plan.digest,
-        interface=plan.interface,
-        changes=tuple(
-            ChangeDocument(kind=change.kind, summary=change.summary(), reason=change.reason)
-            for change in plan.changes
-        ),
-        counts=dict(plan.counts),
-        held_because="; ".join(plan.objections) or None,
-    )
 
 
 class Reconciler:
@@ -131,9 +72,12 @@ class Reconciler:
         courtesy_seconds: float = COURTESY_SECONDS,
         newborn: bool = False,
         advise: Advise | None = None,
+        wayback: WayBack | None = None,
+        sessions: SessionClock | None = None,
     ) -> None:
         """``newborn``: the others know this host by its enrollment record alone. ``advise``: chooses the
-        peers' endpoints; without it new ones get the first of their record."""
+        peers' endpoints; without it new ones get the first of their record. ``wayback`` None: the one of
+        ``state``; ``sessions`` None: the clock is never set."""
         self._backend = backend
         self._state = state
         self._hid = hid
@@ -149,6 +93,8 @@ class Reconciler:
         self._awaited: frozenset[str] = frozenset()
         self._builder = DesiredBuilder()
         self._applied = state.read_applied()
+        self.wayback = wayback or WayBack(state, clock)
+        self._sessions = sessions or SessionClock(lambda: 0.0, lambda: 0.0)
         self._boot_text: str | None = None
 
     @property
@@ -175,7 +121,7 @@ class Reconciler:
         local = replace(local, rescue_key=self._rotation.rescue_key())
         observed, second = self._look(view, local)
         found = self._rotation.find(view, local, observed, second)
-        return self._plan(view, local, observed, found, max_removed_share, path_mtus)[0]
+        return self._wished(view, local, observed, found, max_removed_share, path_mtus)
 
     def turn(
         self,
@@ -187,30 +133,47 @@ class Reconciler:
         path_mtus: Mapping[str, int] | None,
         force: bool = False,
         key_lifetime_seconds: float | None = None,
+        paths: Mapping[str, PathStats] = NO_PATHS,
+        confirm_seconds: float = 0.0,
+        asked: bool = False,
+        undo: bool = False,
     ) -> Turn:
         """Make the kernel agree with ``membership``; every failure is in the answer.
 
         ``path_mtus``: as ``DesiredBuilder.build`` takes them. ``key_lifetime_seconds`` None: a rotation that
-        is under way stays where it is; 0: no schedule.
+        is under way stays where it is; 0: no schedule. ``paths``: what the prober says;
+        ``confirm_seconds``: how long a change is on trial, 0: it is not. ``asked``: an operator asks for
+        this turn; ``undo``: he asks for the state before the last plan, and MeshError is raised when
+        there is none.
         """
         started = time.monotonic()
         now = self._clock()
         view = build_view(membership, self._hid)
         rotated = False
+        if undo:
+            self.wayback.undo()
+        elif asked or force:
+            self.wayback.hear(force=force)
+        self.wayback.look(paths, confirm_seconds)
+        self._sessions.look()
+        if force:
+            self._sessions.accept()
         local = replace(local, rescue_key=self._rotation.rescue_key())
 
         def end(outcome: str, **parts: object) -> Turn:
             return Turn(
                 outcome=outcome, at=now, duration_seconds=time.monotonic() - started, view=view,
                 awaited=self._awaited, rekeyed=rotated,
-                look_again_seconds=self._rotation.look_again_seconds(),
+                look_again_seconds=_sooner(
+                    self._rotation.look_again_seconds(), self.wayback.look_again_seconds()
+                ),
                 **{"plan": None, "observed": None, **parts},  # type: ignore[arg-type]
             )
 
         try:
             if _not_a_member(view):
                 observed = self._backend.observe(local.interface)
-                return end("unchanged", observed=observed, conditions=(_not_granted(view, self._hid),))
+                return end("unchanged", observed=observed, conditions=(not_granted(view, self._hid),))
             observed, second = self._look(view, local)
             found = self._rotation.find(view, local, observed, second)
             if key_lifetime_seconds is not None and self._rotation.advance(
@@ -221,25 +184,34 @@ class Reconciler:
                 found = self._rotation.find(view, local, observed, second)
             plan, desired = self._plan(view, local, observed, found, max_removed_share, path_mtus)
         except BackendError as error:
-            return end("failed", failed=(str(error),), conditions=(_apply_failed(str(error)),))
+            return end("failed", failed=(str(error),), conditions=(apply_failed(str(error)),))
         conditions = [
             *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found),
+            *self.wayback.conditions(view), *self._sessions.conditions(),
             *_unusable_fibs(observed),
         ]
         if view.own_revocation is not None:
-            conditions.append(_revoked(view))
+            conditions.append(revoked(view))
         if plan.objections and not force:
-            conditions.append(_held(plan))
+            conditions.append(plan_held(plan))
             return end("held", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         if not plan:
             conditions += self._record(membership, desired, boot_file, observed)
-            return end("unchanged", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
+            outcome = "unchanged"
+            if self.wayback.is_held:
+                outcome, plan = "held", self._wished(
+                    view, local, observed, found, max_removed_share, path_mtus
+                )
+            return end(outcome, plan=plan, observed=observed, second=second, conditions=tuple(conditions))
+        if not found.crossings:
+            self.wayback.begin(plan, observed, desired, paths)
         report = apply_changes(self._backend, local.interface, plan.changes)
+        self.wayback.end(done=len(report.done), error=report.error is not None)
         if report.error is None:
             conditions += self._record(membership, desired, boot_file, report.observed)
             outcome = "applied"
         else:
-            conditions.append(_apply_failed(report.error))
+            conditions.append(apply_failed(report.error))
             outcome = "partial" if report.done else "failed"
         return end(
             outcome,
@@ -260,13 +232,13 @@ class Reconciler:
 
     def _look(self, view: MeshView, local: LocalDevice) -> tuple[ObservedState, ObservedState]:
         """Both interfaces as they are; the second one only where one is wanted or was there."""
-        observed = self._backend.observe(local.interface)
+        observed = self._sessions.correct(self._backend.observe(local.interface))
         crossing = own_phase(local) is not Phase.STEADY or any(
             phase_of(host.record) is not Phase.STEADY for host in view.peers
         )
         second = ObservedState(interface=local.second_interface)
         if local.second_interface and (crossing or self._second_seen):
-            second = self._backend.observe(local.second_interface)
+            second = self._sessions.correct(self._backend.observe(local.second_interface))
         self._second_seen = second.device is not None
         return observed, second
 
@@ -280,7 +252,7 @@ class Reconciler:
 
     def _plan(
         self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
-        max_removed_share: float, path_mtus: Mapping[str, int] | None,
+        max_removed_share: float, path_mtus: Mapping[str, int] | None, *, steered: bool = True,
     ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
         now = self._clock()
@@ -289,17 +261,29 @@ class Reconciler:
             view, local, observed, awaited=self._awaited, endpoints=advised,
             path_mtus=path_mtus, second_routes=found.second.routes,
         )
+        if steered:
+            desired = self.wayback.steer(desired, view, observed)
         desired, wanted = split_desired(desired, found.crossings, local, now=now)
         limits = SafetyLimits(
             max_removed_share=max_removed_share,
             view_generation=view.membership.generation,
             applied_generation=self._applied.generation,
             admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
+            clock_step_seconds=self._sessions.net_seconds,
         )
         side = None
         if wanted is not None or found.second.device is not None:
             side = Side(observed=found.second, desired=wanted)
         return build_plan(observed, desired, limits, side), desired
+
+    def _wished(
+        self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
+        max_removed_share: float, path_mtus: Mapping[str, int] | None,
+    ) -> Plan:
+        """The plan that the registry asks for, with everything that keeps it from being carried out."""
+        plan = self._plan(view, local, observed, found, max_removed_share, path_mtus, steered=False)[0]
+        objection = self.wayback.objection()
+        return replace(plan, objections=(*plan.objections, objection)) if plan and objection else plan
 
     def _check_forwarding(self, view: MeshView) -> list[Condition]:
         networks = view.own.networks if view.own else frozenset()
@@ -377,42 +361,16 @@ class Reconciler:
         self._boot_text = text
 
 
+def _sooner(*seconds: float | None) -> float | None:
+    return min((each for each in seconds if each is not None), default=None)
+
+
 def _is_unborn(host: Host) -> bool:
     return host.record is not None and host.record.version == ENROLLMENT_VERSION
 
 
 def _not_a_member(view: MeshView) -> bool:
     return view.own is None and view.own_revocation is None
-
-
-def _not_granted(view: MeshView, hid: str) -> Condition:
-    why = view.membership.unplaced.get(hid)
-    detail = f"its grant collides: {why}" if why else "no verified grant names it"
-    return Condition(
-        code="not_granted",
-        severity=Severity.CRITICAL,
-        text=f"this host ({hid[:8]}) is not a member of {view.membership.mesh_name}: {detail}; "
-        "nothing was changed",
-    )
-
-
-def _revoked(view: MeshView) -> Condition:
-    revocation = view.own_revocation
-    assert revocation is not None
-    return Condition(
-        code="self_revoked",
-        severity=Severity.CRITICAL,
-        text=f"this host was revoked by {revocation.provenance}: {revocation.why or 'no reason given'}",
-    )
-
-
-def _held(plan: Plan) -> Condition:
-    return Condition(
-        code="plan_held",
-        severity=Severity.CRITICAL,
-        text=f"a plan of {len(plan.changes)} changes is held: {'; '.join(plan.objections)}; "
-        "look with wgctl plan, go ahead with wgctl apply --force",
-    )
 
 
 def _unusable_fibs(observed: ObservedState) -> list[Condition]:
@@ -426,9 +384,3 @@ def _unusable_fibs(observed: ObservedState) -> list[Condition]:
         )
         for number, error in observed.unusable_fibs.items()
     ]
-
-
-def _apply_failed(error: str) -> Condition:
-    return Condition(
-        code="apply_failed", severity=Severity.CRITICAL, text=f"{error}; meshd observes and tries again"
-    )

@@ -31,9 +31,10 @@ from meshd.daemon.local import boot_file, local_device, own_description, refuse_
 from meshd.daemon.lookout import Lookout, LookoutHooks
 from meshd.daemon.own_record import OwnDescription
 from meshd.daemon.pathmtu import PathMtus, probe_targets
-from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler, Turn, plan_document
+from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.scrapes import Scrapes
+from meshd.daemon.turn import Turn, plan_document
 from meshd.daemon.watch import KernelWatch
 from meshd.daemon.whereabouts import Whereabouts, seen_at
 from meshd.errors import BackendError, ConfigError
@@ -44,7 +45,7 @@ from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.observe.logs import event
-from meshd.observe.protocol import SOCKET_NAME, ControlRequest, ObjectsDocument, OfferDocument
+from meshd.observe.protocol import SOCKET_NAME, ApplyDocument, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
 from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
 from meshd.probe.base import Prober
@@ -328,9 +329,10 @@ class Daemon:
         self._jails.hear(look)
         self._wake_kernel.set()
 
-    async def _reconcile(self, *, force: bool = False) -> Turn:
+    async def _reconcile(self, *, force: bool = False, asked: bool = False, undo: bool = False) -> Turn:
         settings, path_mtus = self._settings, self._path_mtus.found()
         async with self._kernel_lock:
+            paths = self._prober.snapshot(self._clock())
             turn: Turn = await self._in(
                 self._kernel,
                 lambda: self._reconciler.turn(
@@ -341,6 +343,10 @@ class Daemon:
                     path_mtus=path_mtus,
                     force=force,
                     key_lifetime_seconds=settings.wireguard.key_lifetime_days * DAY_SECONDS,
+                    paths=paths,
+                    confirm_seconds=settings.safety.confirm_seconds,
+                    asked=asked,
+                    undo=undo,
                 ),
             )
         self._note(turn)
@@ -428,6 +434,12 @@ class Daemon:
         if turn.awaited:
             asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._wake_kernel.set)
 
+    def paused(self, seconds: float) -> None:
+        """This process or the machine stood still: sessions may be over, and news was missed."""
+        event(log, logging.WARNING, "paused", seconds=round(seconds, 1))
+        self._wake_kernel.set()
+        self._wake_registry.set()
+
     def path_changed(self, hid: str, up: bool) -> None:
         """The prober found a path dead or alive again: said at once, not in the next turn."""
         turn = self._turn
@@ -502,6 +514,7 @@ class Daemon:
             stores=followed.stores if followed else self._follower.store_status(),
             verified_at=followed.verified_at if followed else None,
             applied_generation=self._reconciler.applied_generation,
+            change=self._reconciler.wayback.status(),
             conditions=self.conditions(),
             last_plan=turn.plan_status(),
             counters=self._counters,
@@ -526,9 +539,11 @@ class Daemon:
             case "apply":
                 await self._follow()
                 self._jails.notice()
-                turn = await self._reconcile(force=request.force)
-                document = turn.apply_document(self._settings.wireguard.interface)
-                return document, {"held": 4, "failed": 1, "partial": 1}.get(turn.outcome, 0)
+                return self._applied(await self._reconcile(force=request.force, asked=True))
+            case "rollback":
+                turn = await self._reconcile(undo=True)
+                document, code = self._applied(turn)
+                return document, 0 if turn.outcome == "held" else code
             case "poll":
                 await self._follow()
                 return {"generation": self._membership.generation}, 0
@@ -542,6 +557,10 @@ class Daemon:
                 return ObjectsDocument(mesh=self._follower.desk.mesh_id, page=raw), 0
             case "offer":
                 return await self._offer(request)
+
+    def _applied(self, turn: Turn) -> tuple[ApplyDocument, int]:
+        document = turn.apply_document(self._settings.wireguard.interface)
+        return document, {"held": 4, "failed": 1, "partial": 1}.get(turn.outcome, 0)
 
     async def _plan(self) -> tuple[Any, int]:
         settings = self._settings

@@ -8,6 +8,7 @@
     registry/         the verified cache (meshd.registry.cache)
     applied.json      the registry generation and administrators' keys of the last applied plan
     learned.json      where the other hosts see this one; a hint, learned again when it is lost
+    change.json       what was there before that plan, and whether it is on trial or rolled back
     s3.json           the store's credentials, 0600, when the join bundle held some
 
 Anything else that is there but unreadable is an error: never taken for absent, never made anew.
@@ -26,6 +27,7 @@ from meshd.errors import ConfigError, RegistryError, StoreError, TrustStateError
 from meshd.mesh.reflection import MAX_LEARNED, Learned
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint
+from meshd.plan.record import ChangeRecord
 from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import KID_HEX_DIGITS, is_hex
 from meshd.registry.signing import SigningKey
@@ -39,6 +41,7 @@ NEXT_WIREGUARD_FILE: Final = "wireguard.next.key"
 ROTATION_FILE: Final = "rotation.json"
 APPLIED_FILE: Final = "applied.json"
 LEARNED_FILE: Final = "learned.json"
+CHANGE_FILE: Final = "change.json"
 CREDENTIALS_FILE: Final = "s3.json"
 ROUTES_FILE: Final = "routes.json"
 REGISTRY_DIRECTORY: Final = "registry"
@@ -46,6 +49,7 @@ MAX_KEY_FILE_BYTES: Final = 4096
 
 
 Note = TypeVar("Note", "AppliedNote", "RotationNote")
+Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 
 class AppliedNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,12 +231,23 @@ class HostState:
         """StoreError when the disk refuses; the old note then stays."""
         write_file(self.directory / APPLIED_FILE, msgspec.json.encode(note))
 
+    def read_change(self) -> ChangeRecord | None:
+        """The record of the last change; None before the first."""
+        if not (self.directory / CHANGE_FILE).exists():
+            return None
+        return self._decode(CHANGE_FILE, ChangeRecord)
+
+    def write_change(self, record: ChangeRecord) -> None:
+        """StoreError when the disk refuses; the old record then stays."""
+        write_file(self.directory / CHANGE_FILE, msgspec.json.encode(record))
+
     def _read_note(self, name: str, kind: type[Note]) -> Note:
+        return self._decode(name, kind) if (self.directory / name).exists() else kind()
+
+    def _decode(self, name: str, kind: type[Struct]) -> Struct:
         path = self.directory / name
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
-        except FileNotFoundError:
-            return kind()
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             raise TrustStateError(
                 f"{path}: cannot be read: {error}; if the mesh is as it should be, "

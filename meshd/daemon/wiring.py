@@ -13,6 +13,7 @@ from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
+from meshd.daemon.sessionclock import SessionClock
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
 from meshd.daemon.whereabouts import Whereabouts
@@ -90,6 +91,7 @@ def open_reconciler(
             backend=backend, state=state, hid=hid, clock=clock, rotation=rotation,
             courtesy_seconds=courtesy_seconds,
             newborn=_is_newborn(ledger, hid), advise=whereabouts.advise,
+            sessions=SessionClock(clock),
         ),
         whereabouts=whereabouts,
         conditions=cache_conditions(cache),
@@ -124,6 +126,9 @@ def build_daemon(
         clock=clock,
     ) if settings.exchange.enabled else None
 
+    def paused(seconds: float) -> None:
+        daemon.paused(seconds)
+
     def path_changed(hid: str, up: bool) -> None:
         daemon.path_changed(hid, up)
 
@@ -141,7 +146,7 @@ def build_daemon(
         follower=follower,
         prober=IcmpProber(
             settings.probe.interval_seconds, settings.probe.window,
-            on_change=path_changed, on_mtu=mtu_changed,
+            on_change=path_changed, on_mtu=mtu_changed, on_pause=paused,
         ),
         clock=clock,
         exchange=exchange,

@@ -163,7 +163,7 @@ class Exchange:
         """A host answers again: it gets what waited for it, and gives us what no store does."""
         self._retry.pop(hid, None)
         self._pump()
-        if self._hungry and hid in self._hosts and self._clock() - self._pulled_at > PULL_PAUSE_SECONDS:
+        if self._hungry and hid in self._hosts and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS:
             self._pulled_at = self._clock()
             self._spawn(self._reconcile_with(hid))
 
@@ -338,7 +338,7 @@ class Exchange:
         if accepted.fresh:
             self._changed(accepted.fresh)
             self._spread(accepted.fresh, source=hid, told=offer.told)
-        if "unknown" in accepted.outcomes and self._clock() - self._pulled_at > PULL_PAUSE_SECONDS:
+        if "unknown" in accepted.outcomes and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS:
             self._pulled_at = self._clock()
             self._spawn(self._reconcile_with(hid))
 

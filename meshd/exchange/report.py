@@ -58,15 +58,15 @@ class Tally:
             self.agrees = all(is_agreement(report) for report in spoken)
 
     def forget(self, members: Iterable[str], now: float) -> None:
-        """Hosts that are gone, and words that are old."""
+        """Hosts that are gone, and words that are old, or of a time that a clock set back makes future."""
         kept = set(members)
         self.reports = {
             hid: report for hid, report in self.reports.items()
-            if hid in kept and now - report.at < REMEMBERED_SECONDS
+            if hid in kept and abs(now - report.at) < REMEMBERED_SECONDS
         }
         self.lies = {
             hid: (at, text) for hid, (at, text) in self.lies.items()
-            if hid in kept and now - at < REMEMBERED_SECONDS
+            if hid in kept and abs(now - at) < REMEMBERED_SECONDS
         }
 
     def suspects(self) -> list[str]:

@@ -16,6 +16,8 @@ from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import Endpoint, IPAddress, IPInterface, IPNetwork, Route, host_network
 
 ADMIN_ROLE: Final = "admin"
+GRANT_ENDED: Final = "the grant of"
+"""How the explanation of a removal begins that follows from the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,7 @@ class DesiredBuilder:
             peers=peers,
             routes=frozenset(self._routes),
             route_labels=dict(self._labels),
-            explained=_explain_removals(view, peers, present),
+            explained=explain_removals(view, peers, present),
         )
 
     def _learn(
@@ -241,7 +243,7 @@ def _interface_addresses(own: Host | None) -> frozenset[IPInterface]:
     )
 
 
-def _explain_removals(
+def explain_removals(
     view: MeshView, wanted: Mapping[PublicKey, DesiredPeer], present: Mapping[PublicKey, Peer]
 ) -> Mapping[PublicKey, str]:
     """A signed revoke, a signed end of a grant, or a newer record with another key explains that
@@ -257,7 +259,7 @@ def _explain_removals(
         text = f"{revocation.name} revoked by {revocation.provenance}: {revocation.why}"
         reasons.update(_by_network(revocation.addresses, text))
     for host in view.membership.expired.values():
-        text = f"the grant of {host.name} by {host.provenance} ended at {host.expires_at}"
+        text = f"{GRANT_ENDED} {host.name} by {host.provenance} ended at {host.expires_at}"
         reasons.update(_by_network(host.addresses, text))
     for host in view.peers:
         assert host.record is not None

@@ -45,9 +45,12 @@ class Candidate:
 
 
 def is_live(peer: Peer, now: float) -> bool:
-    """True while the peer's session can carry packets. ``now``: unix seconds."""
+    """True while the peer's session can carry packets. ``now``: unix seconds.
+
+    A handshake of the far future is of a clock that was set back since: nobody knows how old it is.
+    """
     handshake_at = peer.stats.latest_handshake_at
-    return handshake_at > 0 and now - handshake_at < REJECT_AFTER_SECONDS
+    return handshake_at > 0 and abs(now - handshake_at) < REJECT_AFTER_SECONDS
 
 
 def is_private(address: IPAddress) -> bool:

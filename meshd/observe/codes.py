@@ -34,6 +34,8 @@ CODES: Final[Mapping[str, Severity]] = {
     "own_record_missing": Severity.WARNING,
     "plan_held": Severity.CRITICAL,
     "apply_failed": Severity.CRITICAL,
+    "change_unconfirmed": Severity.WARNING,
+    "change_rolled_back": Severity.CRITICAL,
     "route_conflict": Severity.WARNING,
     "jails_unknown": Severity.WARNING,
     "jail_route_failed": Severity.WARNING,
@@ -42,6 +44,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "rotation_waits": Severity.WARNING,
     "rotation_interface_taken": Severity.WARNING,
     "disk_failed": Severity.CRITICAL,
+    "clock_stepped": Severity.WARNING,
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,
     # measuring and showing

@@ -182,10 +182,15 @@ HOST_FAMILIES: Final = (
            ]),
     Family("meshd_plan_changes_total", ("kind",), "Changes applied, by kind.",
            lambda status: [((kind,), count) for kind, count in sorted(status.counters.changes.items())]),
+    Family("meshd_change_state", (), "The last change: 0 done, 1 on trial, 2 rolled back; NaN: none yet.",
+           _one(lambda status: CHANGE_STATES.get(status.change.state) if status.change else None)),
+    Family("meshd_rollbacks_total", (), "Changes rolled back.",
+           _one(lambda status: status.change.rollbacks if status.change else 0)),
     Family("meshd_condition", ("code",), "Open conditions of the code; 0: none.",
            lambda status: _count_conditions(status)),
 )
 
+CHANGE_STATES: Final[Mapping[str, int]] = {"done": 0, "trial": 1, "held": 2}
 ROTATION_STATES: Final[Mapping[str, int]] = {"steady": 0, "moving": 1, "returning": 2}
 RECONCILE_DURATION: Final = "meshd_reconcile_duration_seconds"
 RECONCILE_DURATION_HELP: Final = "Time spent reconciling."

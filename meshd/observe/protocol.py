@@ -14,7 +14,7 @@ import msgspec
 SOCKET_NAME: Final = "control.sock"
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 
-Verb = Literal["status", "plan", "apply", "poll", "reload", "objects", "offer"]
+Verb = Literal["status", "plan", "apply", "rollback", "poll", "reload", "objects", "offer"]
 
 
 class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,13 +39,17 @@ class ChangeDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of ``plan``. ``held_because`` is set when the plan is refused without ``force``."""
+    """Answer of ``plan``. ``objections``: each reason why it is refused without ``force``, a line for
+    people; ``held_because``: all of them in one line. ``conflicts``: what somebody else's routes keep from
+    being done, with ``force`` too."""
 
     digest: str
     interface: str
     changes: tuple[ChangeDocument, ...]
     counts: dict[str, int]
     held_because: str | None = None
+    objections: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
 
 
 class ApplyDocument(msgspec.Struct, frozen=True, kw_only=True):

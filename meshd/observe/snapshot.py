@@ -12,6 +12,7 @@ from meshd.model.host import Host
 from meshd.model.network import Endpoint, network_key
 from meshd.model.path import PathStats
 from meshd.observe.status import (
+    ChangeStatus,
     ConditionStatus,
     ExchangeStatus,
     PathStatus,
@@ -54,6 +55,7 @@ class Facts:
     exchange: ExchangeStatus | None = None
     learned: tuple[Endpoint, ...] = ()
     explain_endpoint: Callable[[Host, Endpoint], str] | None = None
+    change: ChangeStatus | None = None
     second: ObservedState | None = None
     rotation: RotationStatus = NO_ROTATION
 
@@ -86,6 +88,7 @@ def build_status(facts: Facts) -> Status:
         counters=facts.counters,
         metrics_urls=facts.metrics_urls,
         exchange=facts.exchange,
+        change=facts.change,
         rotation=facts.rotation,
     )
 

@@ -127,6 +127,24 @@ class PlanStatus(msgspec.Struct, frozen=True, kw_only=True):
     held_because: str | None = None
 
 
+class ChangeStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The last change that can be rolled back. ``state``: done, trial or held (rolled back). ``hosts``: that
+    it touched; ``watched``: those of them that answered before; ``silent``: those of these that do not now.
+    ``rolled_back_by``: meshd, operator or nobody; ``rollbacks``: since the daemon started."""
+
+    plan: str
+    state: str
+    applied_at: float
+    changes: int
+    hosts: int
+    watched: int
+    silent: int
+    rolled_back_by: str
+    rolled_back_at: float | None
+    why: str
+    rollbacks: int
+
+
 class ReconcileCounters(msgspec.Struct, frozen=True, kw_only=True):
     """Since the daemon started. ``outcomes`` by PlanStatus.outcome, ``changes`` by kind of change."""
 
@@ -173,4 +191,5 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     counters: ReconcileCounters
     metrics_urls: tuple[str, ...] = ()
     exchange: ExchangeStatus | None = None
+    change: ChangeStatus | None = None
     rotation: RotationStatus = RotationStatus()

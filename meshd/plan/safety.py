@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from meshd.mesh.desired import DesiredState
+from meshd.mesh.desired import GRANT_ENDED, DesiredState
 from meshd.model.device import ObservedState
 from meshd.model.keys import PublicKey
 from meshd.plan.changes import Change, RemovePeer, SetPrivateKey
@@ -23,12 +23,14 @@ class SafetyLimits:
     ``view_generation`` is the registry's, ``applied_generation`` that of the last plan that
     this host carried out; an older view was lost or rolled back on this machine.
     ``admin_keys``: the peers that were administrators' hosts when that plan was carried out.
+    ``clock_step_seconds``: how far this host's clock was set forward while it ran.
     """
 
     max_removed_share: float
     view_generation: int
     applied_generation: int
     admin_keys: frozenset[PublicKey] = frozenset()
+    clock_step_seconds: float = 0.0
 
 
 def check_safety(changes: Sequence[Change], sides: Sequence[Side], limits: SafetyLimits) -> tuple[str, ...]:
@@ -58,13 +60,20 @@ def _object_to_removals(
     changes: Sequence[Change], observed: ObservedState, desired: DesiredState, limits: SafetyLimits
 ) -> Iterator[str]:
     present = observed.device.peers if observed.device else {}
-    removed = [change for change in changes if isinstance(change, RemovePeer)]
+    # A peer that owns no prefix carries nothing: what a replacing key, taken over before, left behind.
+    removed = [change for change in changes if isinstance(change, RemovePeer) and change.old.allowed_ips]
     unexplained = [change for change in removed if change.public_key not in desired.explained]
     allowed = max(1, int(limits.max_removed_share * len(present)))
     if len(unexplained) > allowed:
         yield (
             f"{len(unexplained)} of {len(present)} peers would be removed without a signed revoke, "
             f"at most {allowed} expected: {', '.join(change.label for change in unexplained[:5])}"
+        )
+    ended = [c for c in removed if desired.explained.get(c.public_key, "").startswith(GRANT_ENDED)]
+    if ended and limits.clock_step_seconds > 0:
+        yield (
+            f"the grants of {len(ended)} peers would have ended by a clock that was just set forward by "
+            f"{limits.clock_step_seconds:.0f} s"
         )
     admins_leave = [change.label for change in unexplained if change.public_key in limits.admin_keys]
     if admins_leave and not any(peer.is_admin for peer in desired.peers.values()):

@@ -68,6 +68,13 @@ class ProbeEngine:
     def nudge(self, now: float) -> None:
         self._schedule.nudge(now)
 
+    def resume(self, now: float) -> None:
+        """After a pause of this process or machine: no probe that was under way is held against its
+        path, and every target is probed now."""
+        for path in self._paths.values():
+            path.meter.forgive()
+        self.nudge(now)
+
     def due(self, now: float) -> tuple[list[Probe], list[UpChange]]:
         """The probes to send now and the paths whose state changed since the last call."""
         sends, checks = self._schedule.pop_due(now)

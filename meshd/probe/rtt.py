@@ -134,6 +134,10 @@ class PathMeter:
         self._measure(rtt, probe.sent_at, received_at)
         return True
 
+    def forgive(self) -> None:
+        """The probes under way count for nothing: we were not there to hear the answers."""
+        self._pending.clear()
+
     def expire(self, now: float) -> None:
         """Give up the probes that have waited too long."""
         if not self._pending:

@@ -37,6 +37,9 @@ HEADER_BYTES: Final[Mapping[int, int]] = {4: 28, 6: 48}
 """IP header and echo header, by IP version."""
 DEFAULT_WINDOW: Final = 60
 
+PAUSE_SECONDS: Final = 3.0
+"""A timer that is later than this was stopped with everything else; a busy machine is not."""
+
 _WIREGUARD_REASONS: Final = {
     getattr(errno, "ENOKEY", None): "no peer of the interface has this address",
     errno.EDESTADDRREQ: "the peer has no known endpoint",
@@ -53,13 +56,21 @@ class _Target:
     token: bytes
 
 
+def read_asleep_seconds() -> float:
+    """How long the machine has slept since its start; 0 where the monotonic clock goes on meanwhile."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return 0.0
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class IcmpProber:
     """``interval_seconds`` 0: by the number of targets. ``window``: probes kept for loss.
 
     ``clock`` gives monotonic seconds, as the event loop's and the kernel's stamps do.
     ``on_change`` is called on the event loop with a hid when its path comes up (True) or is
     found dead (False), ``on_mtu`` with what a path was known to carry (None: nothing) and carries now, bytes.
-    Every target has an address of its own.
+    ``on_pause`` with the seconds that this process or machine stood still; ``asleep``: how long the machine
+    has slept since its start. Every target has an address of its own.
     """
 
     def __init__(
@@ -69,6 +80,8 @@ class IcmpProber:
         clock: Callable[[], float] = time.monotonic,
         on_change: Callable[[str, bool], None] | None = None,
         on_mtu: Callable[[str, int | None, int], None] | None = None,
+        on_pause: Callable[[float], None] | None = None,
+        asleep: Callable[[], float] = read_asleep_seconds,
     ) -> None:
         self._engine = ProbeEngine(interval_seconds=interval_seconds, window=window)
         self._sizes = SizeEngine(random.random)
@@ -86,6 +99,9 @@ class IcmpProber:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._on_pause = on_pause
+        self._asleep = asleep
+        self._asleep_before = asleep()
 
     async def start(self) -> None:
         """Open the sockets. Raises BackendError when neither family can be had."""
@@ -148,6 +164,7 @@ class IcmpProber:
 
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
         """Statistics by hid; ``now``: unix seconds."""
+        self._notice_pause()
         self._read_replies()
         return self._engine.snapshot(self._clock(), now)
 
@@ -169,7 +186,22 @@ class IcmpProber:
             raw.close()
         self._sockets.clear()
 
+    def _notice_pause(self) -> None:
+        """A timer that is far too late says that we were stopped; a sleeping machine stops it as well."""
+        asleep = self._asleep()
+        slept, self._asleep_before = asleep - self._asleep_before, asleep
+        late = self._clock() - self._timer_at if self._timer is not None else 0.0
+        if max(slept, late) < PAUSE_SECONDS:
+            return
+        self._read_replies()
+        self._timer_at = self._clock()
+        self._engine.resume(self._clock())
+        self._arm()
+        if self._on_pause is not None:
+            self._on_pause(max(slept, late))
+
     def _wake(self) -> None:
+        self._notice_pause()
         self._timer = None
         # Replies first: after a pause of this process an answer may lie there that is not late.
         self._read_replies()

@@ -45,7 +45,7 @@ class Rig:
             return open_freebsd(self.bsd)
         return open_backend("userspace" if self.backend.name == "userspace" else "linux")
 
-    def add_blackhole(self, destination: str) -> None:
+    def add_blackhole(self, destination: str, metric: int = 0) -> None:
         if isinstance(self.backend, MemoryBackend):
             network = ip_network(destination)
             self.backend.third_party_routes(
@@ -54,7 +54,7 @@ class Rig:
         elif self.bsd is not None:
             self.bsd_run("route", "-n", "add", "-inet", destination, "127.0.0.1", "-blackhole")
         else:
-            ip("route", "add", "blackhole", destination)
+            ip("route", "add", "blackhole", destination, "metric", str(metric))
 
     def add_plain_interface(self, name: str) -> None:
         if isinstance(self.backend, MemoryBackend):
@@ -64,6 +64,14 @@ class Rig:
             self.bsd_run("ifconfig", made.strip(), "name", name)
         else:
             ip("link", "add", name, "type", "bridge")
+
+    def bring_down(self) -> None:
+        if isinstance(self.backend, MemoryBackend):
+            self.backend.third_party_downs(self.interface)
+        elif self.bsd is not None:
+            self.bsd_run("ifconfig", self.interface, "down")
+        else:
+            ip("link", "set", self.interface, "down")
 
     def destroy(self) -> None:
         if isinstance(self.backend, MemoryBackend):
@@ -208,6 +216,23 @@ def test_an_interface_comes_back_after_a_third_party_destroyed_it(rig: Rig) -> N
     assert observed(rig).device is None
     rig.backend.create_interface(rig.interface)
     assert device(rig).public_key is None
+
+
+def test_an_interface_that_a_third_party_brought_down_keeps_its_peers_and_comes_up_again(rig: Rig) -> None:
+    created(rig, up=True)
+    key, route = new_key(), Route(destination=ip_network("10.7.1.0/24"), interface=rig.interface)
+    update(rig, PeerUpdate(public_key=key, add_allowed_ips=networks("10.7.1.0/24")))
+    rig.backend.add_address(rig.interface, ip_interface("10.7.0.1/32"))
+    rig.backend.set_routes(rig.interface, [route])
+    rig.bring_down()
+    down = observed(rig)
+    assert not down.up and down.addresses == {ip_interface("10.7.0.1/32")}
+    if rig.bsd is None:  # Linux takes the routes away; FreeBSD's documentation does not say
+        assert down.routes == frozenset()
+    assert config(rig, key).allowed_ips == networks("10.7.1.0/24")
+    rig.backend.set_up(rig.interface)
+    rig.backend.set_routes(rig.interface, [route])
+    assert observed(rig).up and observed(rig).routes == {route}
 
 
 def test_the_next_daemon_adopts_the_interface_as_it_is(rig: Rig) -> None:
@@ -479,6 +504,19 @@ def test_a_foreign_route_is_reported_refused_and_left_alone(rig: Rig) -> None:
     assert foreign in observed(rig).foreign_routes
     rig.backend.set_routes(rig.interface, [free])
     assert observed(rig).routes == {free}
+
+
+def test_ours_is_replaced_although_a_foreign_route_came_beside_it(rig: Rig) -> None:
+    if rig.bsd is not None:
+        pytest.skip("FreeBSD has one route a destination: a second one is refused to the third party")
+    created(rig, up=True)
+    ours = Route(destination=ip_network("10.7.1.0/24"), interface=rig.interface)
+    rig.backend.set_routes(rig.interface, [ours])
+    rig.add_blackhole("10.7.1.0/24", metric=500)
+    narrow = Route(destination=ours.destination, interface=rig.interface, mtu_bytes=1300)
+    rig.backend.set_routes(rig.interface, [narrow])
+    assert observed(rig).routes == {narrow}
+    assert "blackhole" in observed(rig).foreign_routes[ours.destination].description
 
 
 def test_a_route_moves_to_the_next_interface_of_ours(rig: Rig) -> None:

@@ -131,6 +131,8 @@ meshd_rotation_hosts{state="settled"} 0.0
 meshd_rotation_hosts{state="waiting"} 0.0
 meshd_rotation_hosts{state="absent"} 0.0
 meshd_rotation_last_start_timestamp_seconds 0.0
+meshd_change_state NaN
+meshd_rollbacks_total 0.0
 meshd_reconciles_total{outcome="unchanged"} 40.0
 meshd_reconciles_total{outcome="applied"} 2.0
 meshd_reconciles_total{outcome="partial"} 0.0

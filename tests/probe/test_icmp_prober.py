@@ -237,3 +237,21 @@ def test_the_mtu_of_a_path_is_found_whatever_the_route_says_and_anew_when_it_mov
 
     probing(work, on_mtu=lambda *change: changes.append(change))
     assert changes == [("narrow", None, 576), ("narrow", 576, 992), ("narrow", 992, 1420)]
+
+
+
+def test_after_the_machine_slept_every_target_is_probed_at_once_and_no_probe_counts_as_lost() -> None:
+    slept, said = [0.0], list[float]()
+
+    async def work(prober: IcmpProber) -> None:
+        prober.set_targets((target("a", "127.0.0.1"), target("b", "127.0.0.2")))
+        await until(lambda: all(path.received for path in prober.snapshot(time.time()).values()))
+        before = {hid: path.received for hid, path in prober.snapshot(time.time()).items()}
+        slept[0] += 3600.0
+        await until(lambda: all(
+            path.received > before[hid] for hid, path in prober.snapshot(time.time()).items()
+        ))
+        assert said == [3600.0]
+        assert all(path.up and path.loss_ratio == 0 for path in prober.snapshot(time.time()).values())
+
+    probing(work, interval_seconds=3600.0, asleep=lambda: slept[0], on_pause=said.append)

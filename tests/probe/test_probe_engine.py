@@ -155,3 +155,23 @@ def test_a_refused_send_takes_the_path_down_and_is_explained() -> None:
             engine.refused(probe, wake_at + LATE, "No route to host")
     assert [(hid, up) for hid, up in changes] == [("a", False)]
     assert engine.refusals() == {"a": "No route to host"}
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 20), st.floats(0.001, 0.1))
+def test_a_pause_of_the_machine_is_held_against_no_path_and_everybody_is_asked_at_once(
+    count: int, rtt: float
+) -> None:
+    engine = ProbeEngine(interval_seconds=10.0, window=60)
+    engine.set_targets(hids(count), 0.0)
+    network = Network(engine, lambda hid, at: None if 55 < at < 60 else rtt)  # it falls asleep at 60
+    network.run(60.0)
+    before = network.engine.snapshot(60.0, UNIX)
+    asked = len(network.sent)
+    network.now = 4000.0
+    engine.resume(4000.0)
+    network.run(4000.0 + 1.0)
+    assert {hid for _, hid in network.sent[asked:]} == set(hids(count))
+    after = network.engine.snapshot(network.now, UNIX)
+    assert all(path.up for path in after.values())
+    assert all(after[hid].loss_ratio <= before[hid].loss_ratio for hid in before)

@@ -119,7 +119,9 @@ def build_status(*peers: PeerStatus, conditions: tuple[ConditionStatus, ...] = (
     )
 
 
-def build_plan(*, held_because: str | None = None, changes: int = 2) -> PlanDocument:
+def build_plan(
+    *, held_because: str | None = None, changes: int = 2, conflicts: tuple[str, ...] = ()
+) -> PlanDocument:
     listed = (
         ChangeDocument(kind="AddPeer", summary="add peer newton 10.99.0.2/32", reason="newton is granted"),
         ChangeDocument(kind="AddRoute", summary="add route 10.17.2.0/24", reason="newton announces it"),
@@ -127,4 +129,5 @@ def build_plan(*, held_because: str | None = None, changes: int = 2) -> PlanDocu
     return PlanDocument(
         digest="0123456789abcdef", interface="wg0", changes=listed,
         counts={change.kind: 1 for change in listed}, held_because=held_because,
+        objections=(held_because,) if held_because else (), conflicts=conflicts,
     )

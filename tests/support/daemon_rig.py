@@ -25,8 +25,10 @@ from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.resolver import NameResolver
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
+from meshd.daemon.sessionclock import SessionClock
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
+from meshd.daemon.wayback import WayBack
 from meshd.daemon.whereabouts import Whereabouts
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
@@ -139,15 +141,17 @@ def build_rig(
     forwarding: bool = True,
     courtesy_seconds: float = 0.0,
     places: Places | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+    steady: Callable[[], float] | None = None,
     rng: random.Random | None = None,
     jails: JailKeeper | None = None,
     watch: KernelWatch | None = None,
-    monotonic: Callable[[], float] = time.monotonic,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
     ``places``: where hosts are reached for the exchange; None: it has none. ``monotonic``: the clock by
-    which a rotation waits.
+    which a rotation waits and a change is on trial. ``steady``: a clock that nobody sets; None: nobody
+    sets the other one either.
     """
     settings = settings or settings_for(directory)
     state = HostState(settings.state_dir)
@@ -204,6 +208,8 @@ def build_rig(
         reconciler=Reconciler(
             backend=backend, state=state, hid=host.hid, clock=clock, rotation=rotation,
             forwarding=lambda version: forwarding,
+            wayback=WayBack(state, clock, monotonic),
+            sessions=SessionClock(clock, steady or clock),
             courtesy_seconds=courtesy_seconds, advise=whereabouts.advise,
         ),
         whereabouts=whereabouts,

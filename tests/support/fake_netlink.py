@@ -17,7 +17,7 @@ from meshd.backend.netlink_attributes import NESTED, UINT16, pack, walk
 from meshd.backend.netlink_routes import ROUTE_PROTOCOL
 from meshd.backend.netlink_socket import CREATE, DUMP, EXCLUSIVE, REPLACE
 from meshd.backend.peer_steps import PeerStep
-from meshd.backend.wireguard_attributes import _TIMESPEC, _pack_allowed_ips, _parse_peer, _settings
+from meshd.backend.wireguard_attributes import _TIMESPEC, _pack_allowed_ips, _pack_settings, _parse_peer
 from meshd.errors import BackendError
 from meshd.model.device import Device, PeerConfig, PeerUpdate
 from meshd.model.keys import PrivateKey, PublicKey
@@ -50,10 +50,8 @@ class Request:
     @classmethod
     def read(cls, message: Any) -> Request:
         """Encoded and decoded again: what is not in the bytes is not in the request."""
-        message["header"]["sequence_number"] = 1
-        message.reset()
-        message.encode()
-        decoded = type(message)(bytes(message.data))
+        of_class = _messages().rtmsg if isinstance(message, bytearray) else type(message)
+        decoded = of_class(bytes(netlink_socket.encode(message, 1)))
         decoded.decode()
         return cls(decoded["header"]["type"], decoded["header"]["flags"], decoded)
 
@@ -342,7 +340,7 @@ def _device(device: Device) -> bytes:
     for peer in device.peers.values():
         seconds = int(peer.stats.latest_handshake_at)
         step = _step(peer.config)
-        body = b"".join(_settings(step)) + pack(6, _TIMESPEC.pack(seconds, 0))
+        body = _pack_settings(step) + pack(6, _TIMESPEC.pack(seconds, 0))
         peers += pack(NESTED, body + _pack_allowed_ips(step.allowed_ips))
     attributes = pack(6, UINT16.pack(device.listen_port))
     if device.public_key is not None:

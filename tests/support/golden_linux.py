@@ -38,6 +38,9 @@ class _Socket:
     def transact(self, messages: Sequence[Any]) -> list[tuple[int, str]]:
         return [self.request(message)[0] for message in messages]
 
+    def transact_packed(self, messages: Sequence[bytearray]) -> list[tuple[int, str]]:
+        return self.transact(messages)
+
     def request(self, message: Any) -> tuple[tuple[int, str], list[bytes]]:
         request = Request.read(message)
         if not request.is_look:

@@ -77,7 +77,7 @@ class SignedMesh:
 
     def add(
         self, name: str, *, jails: tuple[str, ...] = (), roles: tuple[str, ...] = (), software: str = "",
-        announced: tuple[str, ...] | None = None,
+        announced: tuple[str, ...] | None = None, expires_at: int | None = None,
     ) -> SignedHost:
         """Grant a new host and publish its record. ``announced``: None, all that is granted."""
         number = len(self.hosts) + 1
@@ -96,7 +96,8 @@ class SignedMesh:
         )
         host = SignedHost(name=name, identity=identity, wireguard=wireguard, record=record)
         key, body = self.signer.grant(
-            now=NOW - 60, hid=host.hid, identity=identity.public, name=name, networks=networks, roles=roles
+            now=NOW - 60, hid=host.hid, identity=identity.public, name=name, networks=networks, roles=roles,
+            expires_at=expires_at,
         )
         self.hosts[name] = host
         self.objects[key] = body

@@ -18,9 +18,10 @@ from meshd.apply import ApplyReport
 from meshd.backend.memory import MemoryBackend, _Peer
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.local import LocalKey, rekeyed
-from meshd.daemon.reconciler import Reconciler, Turn
+from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.state import HostState
+from meshd.daemon.turn import Turn
 from meshd.mesh.desired import LocalDevice
 from meshd.model.device import PeerStats
 from meshd.model.host import Host, HostKeys, Membership, Provenance

@@ -77,6 +77,8 @@ def test_a_hosts_name_cannot_move_the_cursor(run: Run, start_meshd: StartMeshd) 
     ("plan", "exit_code", "shown"),
     [
         (build_plan(changes=0), 0, ["nothing to change"]),
+        (build_plan(changes=0, conflicts=("route 10.17.2.0/24 is not meshd's",)), 0,
+         ["NOT DONE: route 10.17.2.0/24 is not meshd's"]),
         (build_plan(), 5, ["2 changes (1 AddPeer, 1 AddRoute)", "0123456789abcdef", "newton announces it"]),
         (
             build_plan(held_because="would remove 5 of 6 peers"), 4,
@@ -94,7 +96,9 @@ def test_plan_says_what_and_why(
         assert text in result.stdout
     as_json = run("--socket", meshd.path, "plan", "--json")
     assert as_json.exit_code == exit_code
-    assert sorted(json.loads(as_json.stdout)) == ["changes", "counts", "digest", "held_because", "interface"]
+    assert sorted(json.loads(as_json.stdout)) == [
+        "changes", "conflicts", "counts", "digest", "held_because", "interface", "objections",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +124,30 @@ def test_apply_ends_as_the_outcome_says(
     assert result.exit_code == exit_code
     assert shown in result.stdout
     assert [(request.verb, request.force) for request in meshd.requests] == [("apply", True)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "exit_code", "shown"),
+    [
+        ("applied", 0, "rolled back by 2 changes"),
+        ("held", 0, "it is as before already"),
+        ("failed", 1, "File exists"),
+    ],
+)
+def test_rollback_says_how_it_ends_and_how_to_go_ahead_again(
+    run: Run, start_meshd: StartMeshd, outcome: str, exit_code: int, shown: str
+) -> None:
+    document = ApplyDocument(
+        outcome=outcome, plan=build_plan(), done=2, failed=("File exists",) if outcome == "failed" else ()
+    )
+    meshd = start_meshd(answer_with(document, exit_code))
+    result = run("--socket", meshd.path, "rollback")
+    assert result.exit_code == exit_code
+    assert shown in result.stdout
+    assert ("wgctl apply" in result.stdout) == (outcome != "failed")
+    assert [request.verb for request in meshd.requests] == ["rollback"]
+    as_json = run("--socket", meshd.path, "rollback", "--json")
+    assert json.loads(as_json.stdout)["outcome"] == outcome
 
 
 def test_what_meshd_refuses_keeps_its_exit_code(run: Run, start_meshd: StartMeshd) -> None:
