@@ -78,7 +78,7 @@ def _plan(
     observed: ObservedState,
 ) -> Plan:
     view = build_view(ledger.membership(NOW), registry.identities[0].kid)
-    return build_plan(observed, builder.build(view, local, observed, now=NOW), LIMITS)
+    return build_plan(observed, builder.build(view, local, observed), LIMITS)
 
 
 def _changed(registry: SyntheticRegistry, local: LocalDevice) -> float:

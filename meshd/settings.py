@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 
 from meshd.errors import ConfigError
-from meshd.model.network import Endpoint, IPNetwork, parse_network
+from meshd.model.network import AnyEndpoint, Endpoint, IPNetwork, parse_endpoint, parse_network
 
 FREEBSD: Final = sys.platform.startswith("freebsd")
 DEFAULT_CONFIG_PATH: Final = Path(
@@ -39,10 +39,14 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class HostSettings(_Table, frozen=True, kw_only=True):
-    """What this host says of itself in its record. ``endpoints``: ADDRESS:PORT, the underlay."""
+    """What this host says of itself in its record. ``endpoints``: ADDRESS:PORT or NAME:PORT, the underlay.
+
+    ``reflection``: also say where the other hosts see it.
+    """
 
     endpoints: tuple[str, ...] = ()
     behind_nat: bool = False
+    reflection: bool = True
 
 
 class WireguardSettings(_Table, frozen=True, kw_only=True):
@@ -151,7 +155,7 @@ class Settings:
     exchange: ExchangeSettings
     safety: SafetySettings
     log: LogSettings
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[AnyEndpoint, ...]
     jail_networks: frozenset[IPNetwork]
 
 
@@ -177,7 +181,7 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
         safety=file.safety,
         log=file.log,
         endpoints=tuple(
-            _each(Endpoint.parse, text, f"{source}: host.endpoints") for text in file.host.endpoints
+            _each(parse_endpoint, text, f"{source}: host.endpoints") for text in file.host.endpoints
         ),
         jail_networks=frozenset(
             _each(parse_network, text, f"{source}: jails.networks")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
-from meshd.model.network import IPAddress, IPNetwork, contained_in_any, overlaps
+from meshd.model.network import IPAddress, IPNetwork, NamedEndpoint, contained_in_any, overlaps
 from meshd.registry.allocation import derive_link_address
 from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
 from meshd.registry.layout import host_key
@@ -210,6 +210,8 @@ def _check_underlay(ledger: Ledger, request: EnrollmentRequest, wishes: Wishes, 
         endpoints += [(host.name, endpoint) for endpoint in (host.record.endpoints if host.record else ())]
     asked = wishes.networks or ()
     for owner, endpoint in endpoints:
+        if isinstance(endpoint, NamedEndpoint):
+            continue  # its peers look when they have resolved it
         alone = ip_network(endpoint.address)
         ranges: Iterable[IPNetwork] = (*asked, *membership.mesh_ranges) if owner == request.name else asked
         for network in ranges:
@@ -248,4 +250,4 @@ def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterabl
         wanted = " ".join(f"--jails {network}" for network in excess)
         yield f"{request.name} announces networks that are not granted, so not routed; to grant: {wanted}"
     if not request.record.keys.endpoints:
-        yield f"{request.name} names no endpoint: it can call others, others cannot call it first"
+        yield f"{request.name} names no endpoint: others cannot call it before it has called one of them"

@@ -112,6 +112,7 @@ def _render_head(status: Status, now: float) -> RenderableType:
     rows: list[list[Cell]] = [
         ["host", f"{own_name(status)} ({host.hid[:8]}) {' '.join(host.addresses)}"],
         ["networks", " ".join(host.networks) or "none announced"],
+        ["endpoints", _own_endpoints_cell(status)],
         ["interface", (f"{host.interface} {interface}, port {host.listen_port}, {mtu}{host.backend}",
                        "" if host.interface_up else BAD)],
         ["peers", (f"{up} of {len(status.peers)} answer", GOOD if up == len(status.peers) else BAD)],
@@ -125,6 +126,13 @@ def _render_head(status: Status, now: float) -> RenderableType:
     rows.append(["last plan", _plan_cell(status, now)])
     rows.append(["meshd", f"{status.version}, running for {render_duration(now - status.started_at)}"])
     return build_table(["", ""], rows)
+
+
+def _own_endpoints_cell(status: Status) -> Cell:
+    host = status.host
+    texts = [f"{each} (seen by others)" if each in host.learned else each for each in host.endpoints]
+    nat = ", behind a NAT" if host.behind_nat else ""
+    return (", ".join(texts) or "none published") + nat
 
 
 def _rotation_rows(status: Status) -> list[list[Cell]]:
@@ -187,11 +195,17 @@ def _peer_row(peer: PeerStatus, now: float, interface_mtu_bytes: int | None) -> 
         (render_loss(path.loss_ratio) if path.sent else NOTHING, style if path.loss_ratio else ""),
         _mtu_cell(peer.mtu_bytes, interface_mtu_bytes),
         render_age(peer.latest_handshake_at, now),
-        peer.endpoint or ("none known", FAIR),
+        _endpoint_cell(peer),
         render_bytes(peer.receive_bytes),
         render_bytes(peer.transmit_bytes),
         " ".join(peer.networks) or NOTHING,
     ]
+
+
+def _endpoint_cell(peer: PeerStatus) -> Cell:
+    if peer.endpoint is None:
+        return "none known", FAIR
+    return f"{peer.endpoint} ({peer.endpoint_reason})" if peer.endpoint_reason else peer.endpoint
 
 
 def _mtu_cell(mtu_bytes: int | None, interface_mtu_bytes: int | None) -> Cell:

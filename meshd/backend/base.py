@@ -40,6 +40,10 @@ class Backend(Protocol):
         other allowed IPs away, not for a moment.
         """
 
+    def forget_sources(self, interface: str) -> None:
+        """This system's own underlay address changed: have WireGuard send to every peer from the one that
+        its routes say now, instead of from where that peer was last heard. Nothing else changes."""
+
     def set_mtu(self, interface: str, mtu_bytes: int) -> None: ...
 
     def set_up(self, interface: str) -> None: ...

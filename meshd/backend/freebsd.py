@@ -119,6 +119,9 @@ class FreeBSDBackend:
                 for call in batch.calls:
                     self._wg(f"set peers of {interface}", call)
 
+    def forget_sources(self, interface: str) -> None:
+        """The first packet to each peer finds its source gone (EADDRNOTAVAIL) and clears it (if_wg.c)."""
+
     def set_mtu(self, interface: str, mtu_bytes: int) -> None:
         self._ifconfig(f"set mtu of {interface} to {mtu_bytes}", interface, "mtu", str(mtu_bytes))
 

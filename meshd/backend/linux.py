@@ -85,6 +85,9 @@ class LinuxBackend(LinuxLinks):
         for peers in pack_peers(steps):
             self._set(interface, f"set peers of {interface}", [("WGDEVICE_A_PEERS", peers)])
 
+    def forget_sources(self, interface: str) -> None:
+        """The kernel looks with each packet whether its source is still an own address."""
+
     def close(self) -> None:
         self._socket.close()
         super().close()

@@ -191,6 +191,9 @@ class MemoryBackend:
             found.update_peer(update)
         _fail(failure, "set_peers")
 
+    def forget_sources(self, interface: str) -> None:
+        self._begin(f"forget_sources {interface}")
+
     def set_mtu(self, interface: str, mtu_bytes: int) -> None:
         self._begin(f"set_mtu {interface} {mtu_bytes}")
         self._interface(interface).mtu_bytes = mtu_bytes

@@ -20,7 +20,7 @@ from typing import Final
 from meshd.backend import uapi
 from meshd.backend.linux_links import LinuxLinks
 from meshd.backend.netlink import Link
-from meshd.backend.peer_steps import build_peer_steps, takes_allowed_ips
+from meshd.backend.peer_steps import PeerStep, build_peer_steps, takes_allowed_ips
 from meshd.errors import BackendError
 from meshd.model.device import Device, PeerUpdate
 from meshd.model.keys import KEY_BYTES, PrivateKey, PublicKey
@@ -108,6 +108,16 @@ class UserspaceBackend(LinuxLinks):
         throwaway = PublicKey(os.urandom(KEY_BYTES))
         steps = build_peer_steps(updates, device, throwaway)
         self._set(interface, uapi.render_set(steps=steps), f"set peers of {interface}")
+
+    def forget_sources(self, interface: str) -> None:
+        """wireguard-go goes on with a source that is gone until its handshake is tried again, 15 s later
+        (it clears sources only where the interface changes): giving it the same endpoints anew helps."""
+        steps = [
+            PeerStep(public_key=key, endpoint=peer.config.endpoint)
+            for key, peer in self._device(interface).peers.items() if peer.config.endpoint is not None
+        ]
+        if steps:
+            self._set(interface, uapi.render_set(steps=steps), f"set endpoints of {interface}")
 
     def _socket_path(self, interface: str) -> Path:
         return self._socket_dir / f"{interface}.sock"

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from meshd.daemon.own_record import OwnDescription
+from meshd.daemon.whereabouts import published_endpoints
 from meshd.errors import ConfigError
 from meshd.mesh.desired import LocalDevice
+from meshd.mesh.reflection import Learned
 from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import IPNetwork
 from meshd.settings import FREEBSD, Settings
@@ -34,14 +36,15 @@ def rekeyed(local: LocalDevice, key: LocalKey) -> LocalDevice:
     )
 
 
-def local_device(settings: Settings, key: LocalKey) -> LocalDevice:
+def local_device(settings: Settings, key: LocalKey, learned: Learned) -> LocalDevice:
+    """``learned``: what reflection adds to the settings."""
     device = LocalDevice(
         interface=settings.wireguard.interface,
         second_interface=settings.wireguard.rotation_interface,
         private_key=key.private_key,
         listen_port=settings.wireguard.listen_port,
         mtu_bytes=settings.wireguard.mtu_bytes,
-        behind_nat=settings.host.behind_nat,
+        behind_nat=is_behind_nat(settings, learned),
         persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
         link_routes_stay_wide=FREEBSD,
     )
@@ -49,17 +52,23 @@ def local_device(settings: Settings, key: LocalKey) -> LocalDevice:
 
 
 def own_description(
-    settings: Settings, key: LocalKey, announced: frozenset[IPNetwork]
+    settings: Settings, key: LocalKey, announced: frozenset[IPNetwork], learned: Learned
 ) -> OwnDescription:
     return OwnDescription(
         public_key=key.private_key.public(),
         next_public_key=key.following.public() if key.following else None,
         listen_port=settings.wireguard.listen_port,
-        endpoints=settings.endpoints,
+        endpoints=published_endpoints(
+            settings.endpoints, learned if settings.host.reflection else Learned()
+        ),
         announced=announced,
-        behind_nat=settings.host.behind_nat,
+        behind_nat=is_behind_nat(settings, learned),
         software=f"meshd/{read_version()}",
     )
+
+
+def is_behind_nat(settings: Settings, learned: Learned) -> bool:
+    return settings.host.behind_nat or (settings.host.reflection and learned.behind_nat)
 
 
 def boot_file(settings: Settings) -> Path | None:

@@ -84,7 +84,7 @@ def bring_up(config: Path) -> int:
     try:
         turn = parts.reconciler.turn(
             parts.ledger.membership(time.time()),
-            local_device(settings, parts.keys.key),
+            local_device(settings, parts.keys.key, state.read_learned()),
             max_removed_share=settings.safety.max_removed_share,
             boot_file=boot_file(settings),
             path_mtus={} if settings.probe.path_mtu else None,

@@ -9,7 +9,7 @@ from meshd.errors import MeshError, RegistryError
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, HostKeys, Membership
 from meshd.model.keys import PublicKey
-from meshd.model.network import Endpoint, IPNetwork, contained_in_any
+from meshd.model.network import AnyEndpoint, IPNetwork, contained_in_any
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record, next_version, sign_record
@@ -22,7 +22,7 @@ class OwnDescription:
 
     public_key: PublicKey
     listen_port: int
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[AnyEndpoint, ...]
     announced: frozenset[IPNetwork]
     behind_nat: bool
     software: str

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,7 @@ from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.host import Host, Membership
 from meshd.model.keys import PublicKey
+from meshd.model.network import Endpoint
 from meshd.model.path import PathStats
 from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.diff import Side
@@ -52,6 +53,10 @@ NEWBORN_PATIENCE: Final = 20
 """As many times longer for a host that is granted but whose daemon has never run."""
 
 
+Advise = Callable[[MeshView, ObservedState, Container[str]], Mapping[str, Endpoint]]
+"""(view, the kernel's state, hids whose turn it is to speak first) -> endpoints to change to, by hid."""
+
+
 class Reconciler:
     """Owns the backend's calls and the files that follow from an applied plan."""
 
@@ -66,11 +71,13 @@ class Reconciler:
         forwarding: Callable[[int], bool | None] = read_forwarding,
         courtesy_seconds: float = COURTESY_SECONDS,
         newborn: bool = False,
+        advise: Advise | None = None,
         wayback: WayBack | None = None,
         sessions: SessionClock | None = None,
     ) -> None:
-        """``newborn``: the others know this host by its enrollment record alone. ``wayback`` None: the
-        one of ``state``; ``sessions`` None: the clock is never set."""
+        """``newborn``: the others know this host by its enrollment record alone. ``advise``: chooses the
+        peers' endpoints; without it new ones get the first of their record. ``wayback`` None: the one of
+        ``state``; ``sessions`` None: the clock is never set."""
         self._backend = backend
         self._state = state
         self._hid = hid
@@ -80,6 +87,7 @@ class Reconciler:
         self._forwarding = forwarding
         self._courtesy_seconds = courtesy_seconds
         self._newborn = newborn
+        self._advise = advise
         self._patient_until: dict[str, float] = {}
         self._unborn: frozenset[str] = frozenset()
         self._awaited: frozenset[str] = frozenset()
@@ -95,6 +103,9 @@ class Reconciler:
 
     def observe(self, interface: str) -> ObservedState:
         return self._backend.observe(interface)
+
+    def forget_sources(self, interface: str) -> None:
+        self._backend.forget_sources(interface)
 
     def plan(
         self,
@@ -245,8 +256,9 @@ class Reconciler:
     ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
         now = self._clock()
+        advised = self._advise(view, observed, self._awaited) if self._advise is not None else None
         desired = self._builder.build(
-            view, local, observed, now=now, awaited=self._awaited,
+            view, local, observed, awaited=self._awaited, endpoints=advised,
             path_mtus=path_mtus, second_routes=found.second.routes,
         )
         if steered:

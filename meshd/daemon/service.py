@@ -28,6 +28,7 @@ from meshd.daemon.figures import exchange_status
 from meshd.daemon.follower import FollowReport, RegistryFollower
 from meshd.daemon.jails import JailKeeper, JailTurn, with_jail_changes
 from meshd.daemon.local import boot_file, local_device, own_description, refuse_restart_only
+from meshd.daemon.lookout import Lookout, LookoutHooks
 from meshd.daemon.own_record import OwnDescription
 from meshd.daemon.pathmtu import PathMtus, probe_targets
 from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
@@ -35,6 +36,7 @@ from meshd.daemon.rotation import Rotation
 from meshd.daemon.scrapes import Scrapes
 from meshd.daemon.turn import Turn, plan_document
 from meshd.daemon.watch import KernelWatch
+from meshd.daemon.whereabouts import Whereabouts, seen_at
 from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
@@ -81,6 +83,7 @@ class Daemon:
         hid: str,
         backend: Backend,
         reconciler: Reconciler,
+        whereabouts: Whereabouts,
         follower: RegistryFollower,
         prober: Prober,
         clock: Callable[[], float],
@@ -96,6 +99,8 @@ class Daemon:
         self._hid = hid
         self._backend = backend
         self._reconciler = reconciler
+        self._whereabouts = whereabouts
+        self._lookout = Lookout(whereabouts, clock=clock)
         self._follower = follower
         self._prober = prober
         self._clock = clock
@@ -111,6 +116,7 @@ class Daemon:
         self._jails = jails or JailKeeper(None)
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._alarms = Alarms(clock, conditions)
         self._scrapes = Scrapes()
         self._path_mtus = PathMtus(prober, wanted=settings.probe.path_mtu)
@@ -125,8 +131,17 @@ class Daemon:
 
     async def run(self) -> None:
         """Serve until ``stop``; ConfigError or ControlError when it cannot start at all."""
+        self._loop = asyncio.get_running_loop()
         control = ControlServer(self._settings.run_dir / SOCKET_NAME, self._handle)
         await control.start()
+        self._lookout.start(LookoutHooks(
+            wake=self._wake_kernel.set,
+            say=self._alarms.say,
+            publish=self._publish_own,
+            forget_sources=self._forget_sources,
+            nudge=self._prober.nudge,
+            ask=self._exchange.witness_round if self._exchange is not None else None,
+        ))
         try:
             await self._describe()
             self._wake_kernel.clear()
@@ -150,6 +165,7 @@ class Daemon:
         finally:
             if self._watch is not None:
                 self._watch.stop()
+            self._lookout.close()
             await control.close()
             if self._exchange is not None:
                 await self._exchange.close()
@@ -219,7 +235,7 @@ class Daemon:
     def _own_description(self) -> OwnDescription:
         own = self._membership.hosts.get(self._hid)
         announced = self._jails.announced(own, self._settings.jails, self._settings.jail_networks)
-        return own_description(self._settings, self._keys.key, announced)
+        return own_description(self._settings, self._keys.key, announced, self._whereabouts.learned)
 
     async def _follow(self) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
@@ -248,11 +264,37 @@ class Daemon:
                 changed=self._news_came,
                 raised=lambda conditions: self._alarms.say("exchange", *conditions),
                 reachable=self._reachable,
+                sees=self._sees,
+                sighted=lambda sightings: self._lookout.sighted(sightings, self._settings),
+                is_unsettled=lambda: self._whereabouts.is_unsettled,
             ))
 
     def _news_came(self, objects: Sequence[Object]) -> None:
         event(log, logging.INFO, "news_received", objects=len(objects))
         self._wake_news.set()
+
+    def _sees(self, hid: str, look: bool) -> str:
+        """At which endpoint this host sees that one; from any thread but the loop's."""
+        if look and self._loop is not None:
+            with contextlib.suppress(Exception):  # what was seen last is said then, as to anybody
+                looking = asyncio.run_coroutine_threadsafe(self._look_afresh(), self._loop)
+                looking.result(STATUS_TIMEOUT_SECONDS)
+        observed = self._observed[1] if self._observed else None
+        return seen_at(self._membership.hosts.get(hid), observed, self._clock())
+
+    async def _forget_sources(self) -> None:
+        """What a failure costs is the time until WireGuard notices by itself."""
+        wireguard = self._settings.wireguard
+        async with self._kernel_lock:
+            for name in filter(None, (wireguard.interface, wireguard.rotation_interface)):
+                with contextlib.suppress(BackendError):
+                    await self._in(self._kernel, self._reconciler.forget_sources, name)
+
+    async def _publish_own(self) -> None:
+        """Other hosts hear of it at once, the stores in the round that this starts."""
+        self._heed(await in_thread(self._follower.describe, self._own_description()))
+        self._wake_registry.set()
+        self._wake_kernel.set()
 
     def _reachable(self) -> set[str]:
         """Peers that answer probes, or that WireGuard has a session with."""
@@ -295,7 +337,7 @@ class Daemon:
                 self._kernel,
                 lambda: self._reconciler.turn(
                     self._membership,
-                    local_device(settings, self._keys.key),
+                    local_device(settings, self._keys.key, self._whereabouts.learned),
                     max_removed_share=settings.safety.max_removed_share,
                     boot_file=boot_file(settings),
                     path_mtus=path_mtus,
@@ -311,6 +353,7 @@ class Daemon:
         self._aim_prober(turn)
         await self._serve_metrics(turn)
         self._watch_paths(turn)
+        self._lookout.follow(turn)
         if turn.rekeyed:
             event(log, logging.INFO, "key_rotation", state=self._rotation.status().state)
             await self._describe()
@@ -388,8 +431,6 @@ class Daemon:
                 search_mtu=self._settings.probe.path_mtu,
             )
         )
-        if turn.moved:
-            self._prober.nudge()
         if turn.awaited:
             asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._wake_kernel.set)
 
@@ -406,7 +447,9 @@ class Daemon:
         event(log, logging.INFO if up else logging.WARNING, "path_up" if up else "path_down", host=name)
         if turn is not None:
             self._watch_paths(turn)
-        if up and self._exchange is not None:
+        if not up:
+            self._wake_kernel.set()  # its candidates may be due soon
+        elif self._exchange is not None:
             self._exchange.path_up(hid)
 
     def mtu_changed(self, hid: str, old: int | None, new: int) -> None:
@@ -419,7 +462,7 @@ class Daemon:
         self._wake_kernel.set()
 
     def _watch_paths(self, turn: Turn) -> None:
-        paths = self._prober.snapshot(self._clock())
+        self._whereabouts.paths = paths = self._prober.snapshot(self._clock())
         silent = []
         for host in turn.view.peers:
             stats = paths.get(host.hid)
@@ -438,13 +481,18 @@ class Daemon:
         """What is wrong now."""
         return self._alarms.statuses()
 
-    async def status(self) -> Status:
-        """Everything known now; counters no older than a second, unless the kernel keeps us waiting."""
+    async def _look_afresh(self) -> None:
+        """Have an observation that is no older than a second, unless the kernel keeps us waiting."""
         now = self._clock()
         if self._observed is None or now - self._observed[0] > FRESH_SECONDS:
             # A refusal is in the last turn's conditions already, a tool that hangs will be in the next's.
             with contextlib.suppress(BackendError, TimeoutError):
                 await asyncio.wait_for(self._look(now), LOOK_SECONDS)
+
+    async def status(self) -> Status:
+        """Everything known now; counters no older than a second, unless the kernel keeps us waiting."""
+        now = self._clock()
+        await self._look_afresh()
         followed, turn = self._followed, self._turn
         assert turn is not None
         observed = self._observed[1] if self._observed else ObservedState(
@@ -471,6 +519,8 @@ class Daemon:
             last_plan=turn.plan_status(),
             counters=self._counters,
             metrics_urls=self._scrapes.urls,
+            learned=self._whereabouts.learned.endpoints,
+            explain_endpoint=self._whereabouts.explain,
             exchange=exchange_status(self._exchange.figures()) if self._exchange else None,
         ))
 
@@ -519,7 +569,7 @@ class Daemon:
                 self._kernel,
                 self._reconciler.plan,
                 self._membership,
-                local_device(settings, self._keys.key),
+                local_device(settings, self._keys.key, self._whereabouts.learned),
                 settings.safety.max_removed_share,
                 self._path_mtus.found(),
             )

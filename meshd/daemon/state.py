@@ -7,10 +7,11 @@
     wireguard.next.key the key that a rotation brings, until it is over; rotation.json says what of
     registry/         the verified cache (meshd.registry.cache)
     applied.json      the registry generation and administrators' keys of the last applied plan
+    learned.json      where the other hosts see this one; a hint, learned again when it is lost
     change.json       what was there before that plan, and whether it is on trial or rolled back
     s3.json           the store's credentials, 0600, when the join bundle held some
 
-Anything that is there but unreadable is an error: never taken for absent, never made anew.
+Anything else that is there but unreadable is an error: never taken for absent, never made anew.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
 from meshd.errors import ConfigError, RegistryError, StoreError, TrustStateError
+from meshd.mesh.reflection import MAX_LEARNED, Learned
 from meshd.model.keys import PrivateKey
+from meshd.model.network import Endpoint
 from meshd.plan.record import ChangeRecord
 from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import KID_HEX_DIGITS, is_hex
@@ -37,6 +40,7 @@ WIREGUARD_FILE: Final = "wireguard.key"
 NEXT_WIREGUARD_FILE: Final = "wireguard.next.key"
 ROTATION_FILE: Final = "rotation.json"
 APPLIED_FILE: Final = "applied.json"
+LEARNED_FILE: Final = "learned.json"
 CHANGE_FILE: Final = "change.json"
 CREDENTIALS_FILE: Final = "s3.json"
 ROUTES_FILE: Final = "routes.json"
@@ -53,6 +57,13 @@ class AppliedNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     generation: int = 0
     admin_keys: tuple[str, ...] = ()
+
+
+class LearnedNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What reflection had learned (meshd.mesh.reflection)."""
+
+    endpoints: tuple[str, ...] = ()
+    translated: tuple[Literal[4, 6], ...] = ()
 
 
 class RotationNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -242,6 +253,20 @@ class HostState:
                 f"{path}: cannot be read: {error}; if the mesh is as it should be, "
                 f"remove the file and restart meshd"
             ) from None
+
+    def read_learned(self) -> Learned:
+        """Nothing when there is no note, or none that can be read: peers say it again."""
+        try:
+            note = msgspec.json.decode((self.directory / LEARNED_FILE).read_bytes(), type=LearnedNote)
+            endpoints = tuple(map(Endpoint.parse, note.endpoints[:MAX_LEARNED]))
+        except (OSError, ValueError):  # msgspec's errors are ValueErrors
+            return Learned()
+        return Learned(endpoints=endpoints, translated=note.translated)
+
+    def write_learned(self, learned: Learned) -> None:
+        """StoreError when the disk refuses; the old note then stays."""
+        note = LearnedNote(endpoints=tuple(map(str, learned.endpoints)), translated=learned.translated)
+        write_file(self.directory / LEARNED_FILE, msgspec.json.encode(note))
 
     def write_credentials(self, access_key: str, secret_key: str) -> None:
         document = {"access_key": access_key, "secret_key": secret_key}

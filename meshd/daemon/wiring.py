@@ -16,6 +16,7 @@ from meshd.daemon.service import Daemon
 from meshd.daemon.sessionclock import SessionClock
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
+from meshd.daemon.whereabouts import Whereabouts
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange
 from meshd.model.condition import Condition, Severity
@@ -44,6 +45,7 @@ class Parts:
     ledger: Ledger
     backend: Backend
     reconciler: Reconciler
+    whereabouts: Whereabouts
     conditions: tuple[Condition, ...]
 
 
@@ -75,6 +77,7 @@ def open_reconciler(
         clock=clock,
         probe_seconds=settings.probe.interval_seconds or auto_interval_seconds(hosts),
     )
+    whereabouts = Whereabouts(state=state, clock=clock, witness_seconds=settings.exchange.witness_seconds)
     return Parts(
         state=state,
         identity=identity,
@@ -87,9 +90,10 @@ def open_reconciler(
         reconciler=Reconciler(
             backend=backend, state=state, hid=hid, clock=clock, rotation=rotation,
             courtesy_seconds=courtesy_seconds,
-            newborn=_is_newborn(ledger, hid),
+            newborn=_is_newborn(ledger, hid), advise=whereabouts.advise,
             sessions=SessionClock(clock),
         ),
+        whereabouts=whereabouts,
         conditions=cache_conditions(cache),
     )
 
@@ -138,6 +142,7 @@ def build_daemon(
         hid=parts.hid,
         backend=parts.backend,
         reconciler=parts.reconciler,
+        whereabouts=parts.whereabouts,
         follower=follower,
         prober=IcmpProber(
             settings.probe.interval_seconds, settings.probe.window,

@@ -87,9 +87,9 @@ class ExchangeClient:
             )
         return answer
 
-    def witness(self, address: IPAddress, source: IPAddress | None, nonce: str) -> bytes:
+    def witness(self, address: IPAddress, source: IPAddress | None, request: WitnessRequest) -> bytes:
         """The signed testimony, not yet verified."""
-        body = render_message(WitnessRequest(nonce=nonce))
+        body = render_message(request)
         return self._call(address, source, "witness", body, CALL_SECONDS)
 
     def _call(

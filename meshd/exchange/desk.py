@@ -140,8 +140,8 @@ class Desk:
             outcomes=tuple(outcomes[item] for item in objects), fresh=tuple(in_order(fresh)), forged=forged
         )
 
-    def testify(self, nonce: str = "") -> Testimony:
-        """What this host holds and is shown, now."""
+    def testify(self, nonce: str = "", seen: str = "") -> Testimony:
+        """What this host holds and is shown, now. ``seen``: where it sees the asker."""
         with self._lock:
             inventory = self._current_inventory()
             return Testimony(
@@ -153,12 +153,13 @@ class Desk:
                 heads=dict(self._ledger.heads()),
                 records=digest_records(inventory),
                 stores=self._views(),
+                seen=seen,
             )
 
-    def answer_witness(self, nonce: str) -> bytes:
+    def answer_witness(self, nonce: str, seen: str = "") -> bytes:
         """A signed testimony."""
         assert self._identity is not None
-        return sign_testimony(self.testify(nonce), self._identity())
+        return sign_testimony(self.testify(nonce, seen), self._identity())
 
     def judge(self, testimony: Testimony, name: str) -> Judgement:
         """What another host's testimony shows beside ours."""

@@ -19,13 +19,13 @@ from meshd.exchange.desk import Accepted, Desk
 from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, shown_pause
 from meshd.exchange.messages import Object, Offer
 from meshd.exchange.report import ExchangeFigures, Tally
-from meshd.exchange.server import LIMITS, ExchangeServer
+from meshd.exchange.server import LIMITS, ExchangeServer, Sees
 from meshd.exchange.talk import Gained, Partner, ask_witness, mesh_places, partner_of, reconcile, told_by
 from meshd.exchange.threads import in_thread
 from meshd.listener import WsgiListener
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, Membership
-from meshd.model.network import IPAddress
+from meshd.model.network import Endpoint, IPAddress
 from meshd.registry.layout import host_key
 
 WITNESSES: Final = 3
@@ -47,12 +47,17 @@ class ExchangeHooks:
     """What the daemon is told and asked, all on its loop.
 
     ``changed``: the ledger holds more. ``raised``: all that is wrong now. ``reachable``: hosts that
-    answer over the mesh.
+    answer over the mesh. ``sees``: (hid, look anew?) -> at which endpoint this host sees that one, or
+    empty; called from other threads. ``sighted``: where the witnesses of a round (by hid) see this host.
+    ``is_unsettled``: whether they are to look anew for that.
     """
 
     changed: Callable[[Sequence[Object]], None]
     raised: Callable[[tuple[Condition, ...]], None]
     reachable: Callable[[], Collection[str]]
+    sees: Sees = lambda hid, look: ""
+    sighted: Callable[[Sequence[tuple[str, Endpoint]]], None] = lambda sightings: None
+    is_unsettled: Callable[[], bool] = lambda: False
 
 
 class Exchange:
@@ -77,7 +82,9 @@ class Exchange:
         self._places = places
         self._rng = rng or random.SystemRandom()
         self._client = ExchangeClient(mesh_id=desk.mesh_id, port=port)
-        self._server = ExchangeServer(desk, member=self._member_at, received=self._received_in_thread)
+        self._server = ExchangeServer(
+            desk, member=self._member_at, received=self._received_in_thread, sees=self._sees_in_thread
+        )
         self._listener: WsgiListener | None = None
         self._listen_wanted: tuple[tuple[str, int], ...] = ()
         self._listen_failure: str | None = None
@@ -186,18 +193,23 @@ class Exchange:
 
     # --- witnesses
 
-    async def witness_round(self) -> None:
-        """Ask some hosts at once, those first that disagreed last time."""
+    async def witness_round(self) -> int:
+        """Ask some hosts at once, those first that disagreed last time -> how many said where they see us."""
         chosen = self._choose(WITNESSES, self._tally.suspects())
         partners = [partner for hid in chosen if (partner := self._partner(hid)) is not None]
-        now = self._clock()
+        now, look = self._clock(), self._hooks is not None and self._hooks.is_unsettled()
         reports = await asyncio.gather(*(
-            in_thread(ask_witness, self._desk, self._client, partner, now=now) for partner in partners
+            in_thread(ask_witness, self._desk, self._client, partner, now=now, look=look)
+            for partner in partners
         ))
         self._tally.note_round(reports, now)
         for report in reports:
             self._gained(report.hid, report.gained)
         self._say()
+        sightings = [(report.hid, report.seen) for report in reports if report.seen is not None]
+        if sightings and self._hooks is not None:
+            self._hooks.sighted(sightings)
+        return len(sightings)
 
     async def _witness_loop(self) -> None:
         await asyncio.sleep(min(self._rng.uniform(*FIRST_ROUND_SECONDS), self._witness_seconds))
@@ -302,6 +314,10 @@ class Exchange:
             await asyncio.wait(telling, timeout=MEMBERSHIP_SECONDS)
 
     # --- what comes
+
+    def _sees_in_thread(self, hid: str, look: bool) -> str:
+        hooks = self._hooks
+        return hooks.sees(hid, look) if hooks is not None else ""
 
     def _received_in_thread(self, hid: str, offer: Offer, accepted: Accepted) -> None:
         loop = self._loop

@@ -93,7 +93,10 @@ class OfferAnswer(_Message, frozen=True, kw_only=True):
 
 
 class WitnessRequest(_Message, frozen=True, kw_only=True):
+    """``look``: the asker may have moved; the witness is to look anew where it sees it."""
+
     nonce: str
+    look: bool = False
 
 
 learn(Summary, ObjectsRequest, ObjectsPage, Offer, OfferAnswer, WitnessRequest)

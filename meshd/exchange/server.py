@@ -34,6 +34,9 @@ _REQUESTS_AT_ONCE: Final = 200.0
 _OBJECTS_A_SECOND: Final = 100.0
 _OBJECTS_AT_ONCE: Final = 4000.0
 
+Sees = Callable[[str, bool], str]
+"""(hid of the asker, look anew?) -> the endpoint at which this host sees it, or empty. From any thread."""
+
 Received = Callable[[str, Offer, Accepted], None]
 """(hid of the giver, what it offered, what became of it), called from the thread of the request."""
 
@@ -54,11 +57,13 @@ class ExchangeServer:
         *,
         member: Callable[[str], str | None],
         received: Received,
+        sees: Sees = lambda hid, look: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._desk = desk
         self._member = member
         self._received = received
+        self._sees = sees
         self._clock = clock
         self._lock = threading.Lock()
         self._requests = TokenBuckets(rate=_REQUESTS_A_SECOND, burst=_REQUESTS_AT_ONCE)
@@ -129,7 +134,8 @@ class ExchangeServer:
         return render_message(OfferAnswer(outcomes=accepted.outcomes))
 
     def _witness(self, hid: str, body: bytes) -> bytes:
-        return self._desk.answer_witness(parse_message(body, WitnessRequest).nonce)
+        request = parse_message(body, WitnessRequest)
+        return self._desk.answer_witness(request.nonce, self._sees(hid, request.look))
 
     def _may(self, buckets: TokenBuckets, hid: str, amount: float) -> bool:
         with self._lock:

@@ -21,10 +21,11 @@ from meshd.exchange.messages import (
     ObjectsPage,
     ObjectsRequest,
     Offer,
+    WitnessRequest,
 )
 from meshd.exchange.witness import Split, open_testimony
 from meshd.model.host import Host
-from meshd.model.network import IPAddress
+from meshd.model.network import Endpoint, IPAddress
 
 if TYPE_CHECKING:
     from meshd.exchange.client import ExchangeClient
@@ -63,7 +64,7 @@ class Gained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WitnessReport:
-    """``at``: unix seconds. ``why``: for people, when it is not "agreed"."""
+    """``at``: unix seconds. ``why``: for people, when it is not "agreed". ``seen``: where it sees us."""
 
     hid: str
     name: str
@@ -72,6 +73,7 @@ class WitnessReport:
     why: str = ""
     splits: tuple[Split, ...] = ()
     gained: Gained = field(default_factory=Gained)
+    seen: Endpoint | None = None
 
 
 def mesh_places(host: Host) -> tuple[IPAddress, ...]:
@@ -126,19 +128,27 @@ def fetch(
     return theirs
 
 
-def ask_witness(desk: Desk, client: ExchangeClient, partner: Partner, *, now: float) -> WitnessReport:
-    """Ask one host what it holds and is shown; fetch what it has more, give what it lacks. Never raises."""
+def ask_witness(
+    desk: Desk, client: ExchangeClient, partner: Partner, *, now: float, look: bool = False
+) -> WitnessReport:
+    """Ask one host what it holds and is shown; fetch what it has more, give what it lacks. Never raises.
+
+    ``look``: have it look anew where it sees this host.
+    """
+    seen: Endpoint | None = None
+
     def report(
         outcome: WitnessOutcome, why: str = "", splits: tuple[Split, ...] = (), gained: Gained | None = None
     ) -> WitnessReport:
         return WitnessReport(
             hid=partner.hid, name=partner.name, at=now, outcome=outcome, why=why, splits=splits,
-            gained=gained or Gained(),
+            gained=gained or Gained(), seen=seen,
         )
 
     nonce = secrets.token_hex(NONCE_HEX_DIGITS // 2)
     try:
-        body = client.witness(partner.address, partner.source, nonce)
+        request = WitnessRequest(nonce=nonce, look=look)
+        body = client.witness(partner.address, partner.source, request)
     except StoreError as error:
         return report("silent", str(error))
     except RegistryError as error:
@@ -149,6 +159,7 @@ def ask_witness(desk: Desk, client: ExchangeClient, partner: Partner, *, now: fl
         )
     except RegistryError as error:
         return report("invalid", str(error))
+    seen = testimony.seen_endpoint
     first = desk.judge(testimony, partner.name)
     gained = Gained() if first.held.equal else reconcile(desk, client, partner)
     splits = (*first.held.splits, *first.views)

@@ -15,8 +15,10 @@ import msgspec
 
 from meshd.errors import RegistryError
 from meshd.exchange.messages import MAX_ANSWER_BYTES
+from meshd.model.network import Endpoint
 from meshd.registry.canonical import decode_as, encode, learn
 from meshd.registry.envelope import expect_type, parse_envelope, render_envelope, verify_signature
+from meshd.registry.ranges import parse_signed_endpoint
 from meshd.registry.signing import SigningKey
 
 WITNESS_TYPE: Final = "application/vnd.wg-meshd.witness.v1+json"
@@ -41,7 +43,8 @@ class StoreView(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Testimony(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The payload. ``at``: unix seconds by the witness's own clock, for people."""
+    """The payload. ``at``: unix seconds by the witness's own clock, for people. ``seen``: the endpoint at
+    which the witness sees the host that asked, empty when it does not know."""
 
     mesh: str
     hid: str
@@ -51,6 +54,16 @@ class Testimony(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     heads: dict[str, tuple[int, str]]
     records: str
     stores: tuple[StoreView, ...]
+    seen: str = ""
+
+    @property
+    def seen_endpoint(self) -> Endpoint | None:
+        """None unless it says so in the one spelling of a numeric endpoint."""
+        try:
+            endpoint = parse_signed_endpoint(self.seen)
+        except ValueError:
+            return None
+        return endpoint if isinstance(endpoint, Endpoint) else None
 
 
 learn(Testimony)

@@ -170,6 +170,26 @@ class NamespaceLab:
         for link in list_links(host.netns, "wireguard"):
             ip_batch(host.netns, f"link delete {link}")
 
+    def move_host(self, name: str) -> IPv4Address:
+        """Take the host's underlay address away and give it the next one, as a provider would.
+
+        -> the new address. Raises BackendError for an unknown name.
+        """
+        host = self._hosts.get(name)
+        if host is None:
+            raise BackendError(f"lab host {name!r}: not in this lab")
+        old, new = host.address, self._next_address
+        self._next_address += 1
+        host.address = new
+        self.underlay.add_address(name, str(new))
+        self.underlay.remove_address(str(old))
+        ip_batch(
+            host.netns,
+            f"address delete {old}/{UNDERLAY.prefixlen} dev {UNDERLAY_INTERFACE}",
+            f"address add {new}/{UNDERLAY.prefixlen} dev {UNDERLAY_INTERFACE}",
+        )
+        return new
+
     def _build_host(self, host: NamespaceHost) -> None:
         ip(["netns", "add", host.netns])
         write_sysctls(host.netns, _SYSCTLS)

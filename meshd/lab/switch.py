@@ -112,6 +112,9 @@ class Switch:
     def own(self, port: str, address: str) -> None:
         self._owners[ipaddress.ip_address(address).packed] = self._ports[port]
 
+    def disown(self, address: str) -> None:
+        self._owners.pop(ipaddress.ip_address(address).packed, None)
+
     def remove(self, port: str) -> None:
         gone = self._ports.pop(port, None)
         if gone is None:
@@ -229,6 +232,7 @@ class Control:
         operations: dict[str, Callable[..., Any]] = {
             "add": self._switch.add,
             "own": self._switch.own,
+            "disown": self._switch.disown,
             "remove": self._switch.remove,
             "link": self._switch.set_link,
             "counts": self._switch.counts,

@@ -45,6 +45,10 @@ class Underlay:
         """Packets to ``address`` go to this port from now on: a host that moved, or has two."""
         self._ask("own", port=name, address=address)
 
+    def remove_address(self, address: str) -> None:
+        """Packets to ``address`` go nowhere from now on."""
+        self._ask("disown", address=address)
+
     def remove_port(self, name: str) -> None:
         self._ask("remove", port=name)
 

@@ -7,13 +7,13 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from meshd.mesh.endpoints import choose_endpoint
+from meshd.mesh.endpoints import choose_endpoint, first_endpoint
 from meshd.mesh.pathmtu import build_routes, kept_mtu, kernel_mtus
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState, Peer, PeerConfig
 from meshd.model.host import Host
 from meshd.model.keys import PrivateKey, PublicKey
-from meshd.model.network import IPAddress, IPInterface, IPNetwork, Route, host_network
+from meshd.model.network import Endpoint, IPAddress, IPInterface, IPNetwork, Route, host_network
 
 ADMIN_ROLE: Final = "admin"
 GRANT_ENDED: Final = "the grant of"
@@ -116,13 +116,13 @@ class DesiredBuilder:
         local: LocalDevice,
         observed: ObservedState,
         *,
-        now: float,
         awaited: Container[str] = frozenset(),
+        endpoints: Mapping[str, Endpoint] | None = None,
         path_mtus: Mapping[str, int] | None = None,
         second_routes: frozenset[Route] = frozenset(),
     ) -> DesiredState:
-        """The state that makes ``view`` true on this host. ``now``: unix seconds; ``awaited``: the
-        hids whose turn it is to speak first.
+        """The state that makes ``view`` true on this host. ``awaited``: the hids whose turn it is to
+        speak first; ``endpoints``: by hid, those that are to change (``Advice``), None: nobody chose any.
 
         ``path_mtus``: by hid the largest packet that the path is known to carry, bytes. The routes of a
         host that is not in it keep what they have in the kernel, so that a restart widens none before
@@ -137,7 +137,7 @@ class DesiredBuilder:
         peers: dict[PublicKey, DesiredPeer] = {}
         for part in self._parts.values():
             key = part.peer.config.public_key
-            config = _current_config(part, present.get(key), now, awaited=part.host.hid in awaited)
+            config = _current_config(part, present.get(key), endpoints, awaited=part.host.hid in awaited)
             if config is not part.peer.config:
                 part.peer = replace(part.peer, config=config)
             peers[key] = part.peer
@@ -210,12 +210,17 @@ def _build_part(host: Host, local: LocalDevice, mtu_bytes: int | None) -> _Part:
     return _Part(host=host, peer=peer, mtu_bytes=mtu_bytes, routes=routes)
 
 
-def _current_config(part: _Part, observed: Peer | None, now: float, *, awaited: bool) -> PeerConfig:
+def _current_config(
+    part: _Part, observed: Peer | None, endpoints: Mapping[str, Endpoint] | None, *, awaited: bool
+) -> PeerConfig:
     """The peer's configuration with the endpoint it should have now; the kernel's own value
     when that says the same, so that the planner sees at a glance that nothing differs."""
     record, config = part.host.record, part.peer.config
     assert record is not None
-    endpoint = choose_endpoint(record, observed, now, awaited=awaited)
+    advised = endpoints.get(part.host.hid) if endpoints is not None else None
+    if endpoints is None and (observed is None or observed.config.endpoint is None):
+        advised = first_endpoint(record)
+    endpoint = choose_endpoint(observed, advised, awaited=awaited)
     if observed is not None:
         current = observed.config
         if (

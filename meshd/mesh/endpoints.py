@@ -1,22 +1,47 @@
-"""Which underlay address to give a peer, decided from values alone.
+"""Where a host may be reached: its candidates in order, which of them are usable, and why one is used.
 
-A live roamed endpoint outranks the registry's: WireGuard learned it from an authenticated
-packet, the registry only from somebody's word. A session is live while its handshake is
-younger than REJECT_AFTER_TIME (WireGuard paper, section 6.1): after that no packet of it is
-accepted and the registry's candidates are tried in turn.
+Pure. Names are resolved elsewhere; what they resolved to comes in as a value. Whoever answers at
+an address has to prove itself by WireGuard's handshake, so a name server that lies, or a member that
+publishes a wrong address, costs the time of one candidate and nothing else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Final
 
 from meshd.model.device import Peer
 from meshd.model.host import HostKeys
-from meshd.model.network import Endpoint
+from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, IPNetwork, NamedEndpoint
 
 REJECT_AFTER_SECONDS: Final = 180.0
+"""WireGuard paper, section 6.1: no packet of an older session is accepted."""
+
 CANDIDATE_SECONDS: Final = 15.0
 """How long one candidate is tried: three handshake attempts of REKEY_TIMEOUT (5 s)."""
+
+PRIVATE: Final = tuple(map(ip_network, (
+    "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
+)))
+"""Addresses that mean another host in each network (RFC 1918, RFC 6598, RFC 4193)."""
+
+_NEAR_BITS: Final = {4: 24, 6: 64}
+
+Resolved = Mapping[str, tuple[IPAddress, ...]]
+"""Name -> what it resolved to last; a name that never did is not in it."""
+
+SourceOf = Callable[[IPAddress], IPAddress | None]
+"""The address from which this system would send there; None: it has no route."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """``name``: what was resolved to get it, or empty."""
+
+    endpoint: Endpoint
+    name: str = ""
 
 
 def is_live(peer: Peer, now: float) -> bool:
@@ -28,10 +53,53 @@ def is_live(peer: Peer, now: float) -> bool:
     return handshake_at > 0 and abs(now - handshake_at) < REJECT_AFTER_SECONDS
 
 
+def is_private(address: IPAddress) -> bool:
+    return any(address in network for network in PRIVATE if network.version == address.version)
+
+
+def build_candidates(endpoints: Iterable[AnyEndpoint], resolved: Resolved) -> tuple[Candidate, ...]:
+    """In the order in which the host prefers them, every address once."""
+    found: dict[Endpoint, Candidate] = {}
+    for each in endpoints:
+        if isinstance(each, NamedEndpoint):
+            for address in resolved.get(each.name, ()):
+                endpoint = Endpoint(address, each.port)
+                found.setdefault(endpoint, Candidate(endpoint, each.name))
+        else:
+            found.setdefault(each, Candidate(each))
+    return tuple(found.values())
+
+
+def order_candidates(
+    candidates: Iterable[Candidate], ranges: Collection[IPNetwork], source_of: SourceOf
+) -> tuple[Candidate, ...]:
+    """Those that may be used, the ones on a network of this host before the others.
+
+    One inside the mesh's own ``ranges``, or behind the tunnel by this system's routes, would put
+    the tunnel into itself and is never used. One without a route is left out, unless none has one:
+    a host that boots before its network comes up must not wait for anybody afterwards.
+    """
+    outside = [each for each in candidates if _is_underlay(each.endpoint.address, ranges)]
+    sources = {each: source_of(each.endpoint.address) for each in outside}
+    routed = [each for each in outside
+              if (source := sources[each]) is not None and _is_underlay(source, ranges)]
+    if not routed:
+        return tuple(each for each in outside if sources[each] is None)
+    return tuple(sorted(routed, key=lambda each: not _is_near(each.endpoint.address, sources[each])))
+
+
+def first_endpoint(record: HostKeys) -> Endpoint | None:
+    """What a new peer gets where nobody resolves names or tries candidates."""
+    return next((each for each in record.endpoints if isinstance(each, Endpoint)), None)
+
+
 def choose_endpoint(
-    record: HostKeys, observed: Peer | None, now: float, *, awaited: bool = False
+    observed: Peer | None, advised: Endpoint | None, *, awaited: bool = False
 ) -> Endpoint | None:
     """The endpoint the peer should have now; None: leave it unknown, it calls us.
+
+    ``advised``: what ``meshd.mesh.selector`` says; without its word the kernel's endpoint stays,
+    because WireGuard learned it from an authenticated packet.
 
     ``awaited``: it is the other end's turn to speak first. When both ends of a new pair send
     a handshake initiation within one one-way delay, each discards the other's and tries again
@@ -41,11 +109,36 @@ def choose_endpoint(
     current = observed.config.endpoint if observed else None
     if awaited and current is None:
         return None
-    if observed is not None and current is not None and is_live(observed, now):
+    return advised if advised is not None else current
+
+
+def choose_in_turn(candidates: Sequence[Endpoint], observed: Peer | None, now: float) -> Endpoint | None:
+    """A live endpoint stays; else the candidates by turns of the clock, for who keeps no memory of them."""
+    current = observed.config.endpoint if observed else None
+    if not candidates or (observed is not None and current is not None and is_live(observed, now)):
         return current
-    candidates = record.endpoints
-    if not candidates:
-        return current
-    if len(candidates) == 1:
-        return candidates[0]
     return candidates[int(now // CANDIDATE_SECONDS) % len(candidates)]
+
+
+def explain_endpoint(current: Endpoint, endpoints: Iterable[AnyEndpoint], resolved: Resolved) -> str:
+    """Why a peer has this endpoint, for people: roamed, or which candidate of its record it is."""
+    candidates = build_candidates(endpoints, resolved)
+    for number, candidate in enumerate(candidates, 1):
+        if candidate.endpoint == current:
+            name = f", {candidate.name}" if candidate.name else ""
+            return f"candidate {number} of {len(candidates)}{name}"
+    return "roamed"
+
+
+def _is_underlay(address: IPAddress, ranges: Collection[IPNetwork]) -> bool:
+    if address.is_unspecified or address.is_multicast or address.is_link_local:
+        return False
+    return not any(address in network for network in ranges if network.version == address.version)
+
+
+def _is_near(address: IPAddress, source: IPAddress | None) -> bool:
+    """A private address on what is most likely the same network as ours."""
+    if source is None or source.version != address.version or not is_private(address):
+        return False
+    shift = address.max_prefixlen - _NEAR_BITS[address.version]
+    return int(address) >> shift == int(source) >> shift

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from meshd.mesh.desired import DesiredPeer, DesiredState, LocalDevice, allowed_ips
-from meshd.mesh.endpoints import choose_endpoint
+from meshd.mesh.endpoints import choose_in_turn
 from meshd.mesh.rotation import Crossing, Lane, second_private_key
 from meshd.model.device import PeerConfig
 from meshd.model.network import Endpoint
@@ -155,11 +155,17 @@ def _beside(crossing: Crossing, lane: Lane, now: float) -> Endpoint | None:
     of those that its record names, else those in turn. None: it calls us."""
     record = crossing.host.record
     assert record is not None
-    offset = PORT_OFFSET if lane is Lane.SECOND else 0
-    candidates = tuple(
-        Endpoint(each.address, each.port + offset) for each in record.endpoints if each.port + offset < 65536
-    )
     other = crossing.peer(lane.other)
     reached = other.config.endpoint if other and crossing.is_live(lane.other) else None
+    offset = PORT_OFFSET if lane is Lane.SECOND else 0
+    places = []
+    for each in record.endpoints:
+        if isinstance(each, Endpoint):
+            places.append(each)
+        elif reached is not None:  # a name stands for the place where it got us
+            places.append(Endpoint(reached.address, each.port))
+    candidates = tuple(
+        Endpoint(each.address, each.port + offset) for each in places if each.port + offset < 65536
+    )
     near = tuple(each for each in candidates if reached and each.address == reached.address)
-    return choose_endpoint(replace(record, endpoints=near or candidates), crossing.peer(lane), now)
+    return choose_in_turn(near or candidates, crossing.peer(lane), now)

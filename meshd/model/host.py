@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from meshd.model.condition import Condition
 from meshd.model.keys import PublicKey
-from meshd.model.network import Endpoint, IPAddress, IPNetwork
+from meshd.model.network import AnyEndpoint, IPAddress, IPNetwork
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,13 +25,14 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostKeys:
-    """What the host says of itself in its newest verified record."""
+    """What the host says of itself in its newest verified record. ``endpoints``: best first; names are
+    for the reader to resolve."""
 
     version: int
     public_key: PublicKey
     next_public_key: PublicKey | None
     listen_port: int
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[AnyEndpoint, ...]
     announced: frozenset[IPNetwork]
     behind_nat: bool
     software: str

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import Self
+from typing import Final, Self
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 IPInterface = IPv4Interface | IPv6Interface
+
+MAX_NAME_CHARACTERS: Final = 253
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# The last label begins with a letter: no spelling of an IPv4 address, hexadecimal ones included, is a name.
+_NAME: Final = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 
 
 def parse_address(text: str) -> IPAddress:
@@ -71,22 +77,63 @@ class Endpoint:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Parse ``192.0.2.1:51820`` or ``[2001:db8::1]:51820``; ValueError names the text."""
-        host, separator, port_text = text.rpartition(":")
-        if host.startswith("[") and host.endswith("]"):
-            host = host[1:-1]
-        elif ":" in host:
-            separator = ""
-        if not separator or not port_text.isascii() or not port_text.isdigit():
-            raise ValueError(f"endpoint {text!r}: expected ADDRESS:PORT or [ADDRESS]:PORT")
-        port = int(port_text)
-        if not 0 < port < 65536:
-            raise ValueError(f"endpoint {text!r}: port {port} seen, 1 to 65535 expected")
+        host, port = _split_port(text)
         return cls(parse_address(host), port)
 
     def __str__(self) -> str:
         if self.address.version == 6:
             return f"[{self.address}]:{self.port}"
         return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedEndpoint:
+    """A host name and a UDP port: where a host is, once somebody has resolved the name.
+
+    Fully qualified (RFC 1123, at least two labels), because search domains differ from host to host.
+    """
+
+    name: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse ``vpn.example.net:51820``, in any case; ValueError names the text."""
+        name, port = _split_port(text)
+        if not name.isascii() or len(name) > MAX_NAME_CHARACTERS or not _NAME.fullmatch(name.lower()):
+            raise ValueError(
+                f"endpoint {text[:80]!r}: expected an address or a fully qualified name, "
+                "as in 192.0.2.1:51820 or vpn.example.net:51820"
+            )
+        return cls(name.lower(), port)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.port}"
+
+
+AnyEndpoint = Endpoint | NamedEndpoint
+
+
+def parse_endpoint(text: str) -> AnyEndpoint:
+    """``ADDRESS:PORT``, ``[ADDRESS]:PORT`` or ``NAME:PORT``; ValueError names the text."""
+    host, _ = _split_port(text)
+    if text.startswith("[") or not host or host.rpartition(".")[2].isdigit():
+        return Endpoint.parse(text)
+    return NamedEndpoint.parse(text)
+
+
+def _split_port(text: str) -> tuple[str, int]:
+    host, separator, port_text = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        separator = ""
+    if not separator or not port_text.isascii() or not port_text.isdigit():
+        raise ValueError(f"endpoint {text!r}: expected ADDRESS:PORT or [ADDRESS]:PORT")
+    port = int(port_text)
+    if not 0 < port < 65536:
+        raise ValueError(f"endpoint {text!r}: port {port} seen, 1 to 65535 expected")
+    return host, port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,
     # measuring and showing
+    "name_unresolved": Severity.WARNING,
     "peer_unreachable": Severity.WARNING,
     "probe_failed": Severity.WARNING,
     "path_mtu_low": Severity.INFO,

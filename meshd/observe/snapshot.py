@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from meshd.mesh.rotation import phase_of
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState, Peer, PeerStats
 from meshd.model.host import Host
-from meshd.model.network import network_key
+from meshd.model.network import Endpoint, network_key
 from meshd.model.path import PathStats
 from meshd.observe.status import (
     ChangeStatus,
@@ -32,7 +32,8 @@ NO_ROTATION = RotationStatus()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What the daemon holds at one moment. Times are unix seconds."""
+    """What the daemon holds at one moment. Times are unix seconds. ``learned``: own endpoints by the word
+    of peers; ``explain_endpoint``: why a peer has one."""
 
     at: float
     version: str
@@ -52,6 +53,8 @@ class Facts:
     counters: ReconcileCounters
     metrics_urls: tuple[str, ...]
     exchange: ExchangeStatus | None = None
+    learned: tuple[Endpoint, ...] = ()
+    explain_endpoint: Callable[[Host, Endpoint], str] | None = None
     change: ChangeStatus | None = None
     second: ObservedState | None = None
     rotation: RotationStatus = NO_ROTATION
@@ -106,6 +109,9 @@ def _self(facts: Facts) -> SelfStatus:
         backend=facts.backend,
         interface_up=observed.up,
         key_created_at=facts.key_created_at,
+        endpoints=tuple(map(str, own.record.endpoints)) if own and own.record else (),
+        learned=tuple(map(str, facts.learned)),
+        behind_nat=own.record.behind_nat if own and own.record else False,
     )
 
 
@@ -132,6 +138,9 @@ def _peer(host: Host, facts: Facts) -> PeerStatus:
         record_version=record.version if record else None,
         path=_path(facts.paths.get(host.hid, NO_STATS)),
         rotation=str(phase_of(record)),
+        endpoint_reason=(
+            facts.explain_endpoint(host, endpoint) if endpoint and facts.explain_endpoint else None
+        ),
     )
 
 

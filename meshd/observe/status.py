@@ -36,7 +36,8 @@ class PathStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One other host of the mesh. ``configured``: the kernel has it as a peer. ``rotation``: how far its
-    key rotation is by its record: steady, moving or returning."""
+    key rotation is by its record: steady, moving or returning. ``endpoint_reason``: why it has this
+    endpoint, for people; None without one."""
 
     hid: str
     name: str
@@ -54,10 +55,13 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     granted_by: str
     record_version: int | None
     path: PathStatus
+    endpoint_reason: str | None = None
     rotation: str = "steady"
 
 
 class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """``endpoints``: where its record says that it is, those learned from peers (``learned``) among them."""
+
     hid: str
     name: str | None
     region: str
@@ -70,6 +74,9 @@ class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     interface_up: bool
     key_created_at: float | None
+    endpoints: tuple[str, ...] = ()
+    learned: tuple[str, ...] = ()
+    behind_nat: bool = False
 
 
 class RotationStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -190,7 +190,11 @@ def _peers(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
 
 
 def _set_peer(desired: DesiredState, peer: DesiredPeer, old: PeerConfig, new: PeerConfig) -> SetPeer:
-    return SetPeer(interface=desired.interface, reason=peer.reason, label=peer.label, old=old, new=new)
+    only_endpoint = old != new and replace(old, endpoint=new.endpoint) == new
+    reason = peer.reason
+    if only_endpoint and old.endpoint is not None:
+        reason = f"{peer.label} does not answer at {old.endpoint}"
+    return SetPeer(interface=desired.interface, reason=reason, label=peer.label, old=old, new=new)
 
 
 def _routes_that_come(

@@ -12,7 +12,15 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Final
 
-from meshd.model.network import Endpoint, IPAddress, IPNetwork, parse_address, parse_network
+from meshd.model.network import (
+    AnyEndpoint,
+    Endpoint,
+    IPAddress,
+    IPNetwork,
+    parse_address,
+    parse_endpoint,
+    parse_network,
+)
 
 Span = tuple[int, int, int]
 """Family (4 or 6), first address, last address."""
@@ -42,10 +50,11 @@ def parse_signed_network(text: str) -> IPNetwork:
     return network
 
 
-def parse_signed_endpoint(text: str) -> Endpoint:
-    """ADDRESS:PORT or [ADDRESS]:PORT in its one spelling; ValueError for any other."""
-    endpoint = Endpoint.parse(text)
-    parse_signed_address(str(endpoint.address))
+def parse_signed_endpoint(text: str) -> AnyEndpoint:
+    """ADDRESS:PORT, [ADDRESS]:PORT or NAME:PORT in its one spelling; ValueError for any other."""
+    endpoint = parse_endpoint(text)
+    if isinstance(endpoint, Endpoint):
+        parse_signed_address(str(endpoint.address))
     _expect_spelling(text, str(endpoint))
     return endpoint
 

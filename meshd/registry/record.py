@@ -11,7 +11,7 @@ import msgspec
 from meshd.errors import RegistryError
 from meshd.model.host import HostKeys
 from meshd.model.keys import PublicKey
-from meshd.model.network import Endpoint, IPNetwork, network_key
+from meshd.model.network import AnyEndpoint, IPNetwork, network_key
 from meshd.registry.canonical import decode_as, encode, learn
 from meshd.registry.envelope import (
     HOST_RECORD_TYPE,
@@ -101,7 +101,7 @@ def build_record(
     version: int,
     public_key: PublicKey,
     listen_port: int,
-    endpoints: Iterable[Endpoint] = (),
+    endpoints: Iterable[AnyEndpoint] = (),
     networks: Iterable[IPNetwork] = (),
     behind_nat: bool = False,
     software: str = "",

@@ -310,6 +310,19 @@ def test_what_an_update_does_not_name_stays(rig: Rig) -> None:
     assert after.allowed_ips == networks("10.7.1.0/24")
 
 
+def test_forgetting_where_peers_were_heard_changes_nothing_else(rig: Rig) -> None:
+    created(rig)
+    known, unknown = new_key(), new_key()
+    update(rig, PeerUpdate(
+        public_key=known, endpoint=Endpoint.parse("192.0.2.7:51820"), persistent_keepalive_seconds=25,
+        add_allowed_ips=networks("10.7.1.0/24"),
+    ))
+    update(rig, PeerUpdate(public_key=unknown, add_allowed_ips=networks("10.7.2.0/24")))
+    before = config(rig, known), config(rig, unknown)
+    rig.backend.forget_sources(rig.interface)
+    assert (config(rig, known), config(rig, unknown)) == before
+
+
 def test_keepalive_and_preshared_key_are_cleared_only_explicitly(rig: Rig) -> None:
     created(rig)
     key, psk = new_key(), PresharedKey.generate()

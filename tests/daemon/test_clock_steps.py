@@ -82,6 +82,11 @@ def test_a_handshake_from_before_a_step_grows_old_all_the_same(tmp_path: Path, m
             assert endpoint(rig.backend, newton) == str(ROAMED)
             rig.clock.now += 200
             steady[0] += 200
+            asked = PeerStats(latest_handshake_at=NOW, transmit_bytes=148)  # a call without an answer
+            rig.backend.peer_counts("wg0", newton.wireguard.public(), asked)
+            await turn(rig)
+            rig.clock.now += 10  # what it has is given one more handshake's time
+            steady[0] += 10
             await turn(rig)
             assert endpoint(rig.backend, newton) == "198.18.0.2:51820"
 

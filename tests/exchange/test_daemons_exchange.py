@@ -67,7 +67,7 @@ def newest(mesh: SignedMesh) -> list[tuple[str, bytes]]:
     return [list(mesh.objects.items())[-1]]
 
 
-def witness(rig: Rig) -> asyncio.Task[None]:
+def witness(rig: Rig) -> asyncio.Task[int]:
     assert rig.exchange is not None
     return asyncio.ensure_future(rig.exchange.witness_round())
 

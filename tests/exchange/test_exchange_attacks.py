@@ -275,7 +275,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(mesh: SignedMesh, answer: byt
     with raw_server(lambda connection: connection.sendall(answer)) as port, pytest.raises(
         (StoreError, RegistryError), match=why
     ):
-        client_for(mesh, port).witness(HERE, None, NONCE)
+        client_for(mesh, port).witness(HERE, None, WitnessRequest(nonce=NONCE))
 
 
 @pytest.mark.parametrize("where", ["head", "body"])
@@ -292,5 +292,5 @@ def test_an_answer_in_slow_bytes_is_given_up(
             time.sleep(0.02)
 
     with raw_server(drip) as port, pytest.raises(StoreError, match="in time"):
-        client_for(mesh, port).witness(HERE, None, NONCE)
+        client_for(mesh, port).witness(HERE, None, WitnessRequest(nonce=NONCE))
 

@@ -10,6 +10,7 @@ import pytest
 
 from meshd.errors import StoreError
 from meshd.exchange.client import ExchangeClient
+from meshd.exchange.messages import WitnessRequest
 from meshd.listener import SEGMENT_BYTES, ConnectionLimits, WsgiListener
 
 
@@ -20,7 +21,7 @@ def segment_bytes(connection: socket.socket) -> int:
 def test_segments_of_a_call_fit_a_path_whose_mtu_nobody_has_found_yet() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
         client = ExchangeClient(mesh_id="m" * 32, port=server.getsockname()[1])
-        call = pool.submit(client.witness, ip_address("127.0.0.1"), None, "00" * 16)
+        call = pool.submit(client.witness, ip_address("127.0.0.1"), None, WitnessRequest(nonce="00" * 16))
         accepted, _ = server.accept()
         with accepted:
             assert segment_bytes(accepted) <= SEGMENT_BYTES  # what may be sent to the client

@@ -8,12 +8,11 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
-from meshd.mesh.endpoints import choose_endpoint
 from meshd.mesh.view import build_view
 from meshd.model.device import Device, ObservedState, Peer, PeerConfig, PeerStats
 from meshd.model.host import Host, HostKeys, Membership, Provenance, Revocation
 from meshd.model.keys import PrivateKey, PublicKey
-from meshd.model.network import Endpoint, Route, overlaps
+from meshd.model.network import Endpoint, Route, overlaps, parse_endpoint
 from meshd.plan.changes import SetRoute
 from meshd.plan.diff import diff_state
 
@@ -62,7 +61,7 @@ def observed(*peers: PeerConfig, handshake_at: float = 0.0) -> ObservedState:
 
 def test_every_other_host_is_a_peer_with_its_addresses_and_networks_and_a_route_each() -> None:
     view = build_view(membership(host(1), host(2), host(3)), host(1).hid)
-    desired = DesiredBuilder().build(view, LOCAL, observed(), now=NOW)
+    desired = DesiredBuilder().build(view, LOCAL, observed())
     assert {peer.label for peer in desired.peers.values()} == {"host2", "host3"}
     peer = desired.peers[PublicKey(bytes([2]) * 32)]
     expected = {ip_network("10.99.0.2/32"), ip_network("fd99::2/128"), ip_network("10.17.2.0/24")}
@@ -74,7 +73,7 @@ def test_every_other_host_is_a_peer_with_its_addresses_and_networks_and_a_route_
 
 def test_no_route_of_ours_covers_our_own_jail_network_or_address() -> None:
     view = build_view(membership(host(1), host(2)), host(1).hid)
-    desired = DesiredBuilder().build(view, LOCAL, observed(), now=NOW)
+    desired = DesiredBuilder().build(view, LOCAL, observed())
     own = [ip_network("10.17.1.0/24"), ip_network("10.99.0.1/32")]
     assert not [r for r in desired.routes for o in own if overlaps(r.destination, o)]
 
@@ -82,26 +81,16 @@ def test_no_route_of_ours_covers_our_own_jail_network_or_address() -> None:
 def test_a_granted_host_without_record_is_no_peer_yet() -> None:
     view = build_view(membership(host(1), host(2, record=None)), host(1).hid)
     assert [waiting.name for waiting in view.waiting] == ["host2"]
-    assert not DesiredBuilder().build(view, LOCAL, observed(), now=NOW).peers
+    assert not DesiredBuilder().build(view, LOCAL, observed()).peers
 
 
 def test_keepalive_only_from_behind_nat() -> None:
     view = build_view(membership(host(1), host(2)), host(1).hid)
     nat = replace(LOCAL, behind_nat=True)
-    (here,) = DesiredBuilder().build(view, LOCAL, observed(), now=NOW).peers.values()
-    (behind,) = DesiredBuilder().build(view, nat, observed(), now=NOW).peers.values()
+    (here,) = DesiredBuilder().build(view, LOCAL, observed()).peers.values()
+    (behind,) = DesiredBuilder().build(view, nat, observed()).peers.values()
     assert here.config.persistent_keepalive_seconds == 0
     assert behind.config.persistent_keepalive_seconds == 25
-
-
-def test_a_live_roamed_endpoint_outranks_the_registry_and_a_dead_one_does_not() -> None:
-    roamed = Endpoint.parse("198.18.99.99:40000")
-    config = PeerConfig(public_key=PublicKey(bytes([2]) * 32), allowed_ips=frozenset(), endpoint=roamed)
-    view = build_view(membership(host(1), host(2)), host(1).hid)
-    live = DesiredBuilder().build(view, LOCAL, observed(config, handshake_at=NOW - 100), now=NOW)
-    dead = DesiredBuilder().build(view, LOCAL, observed(config, handshake_at=NOW - 200), now=NOW)
-    assert next(iter(live.peers.values())).config.endpoint == roamed
-    assert next(iter(dead.peers.values())).config.endpoint == Endpoint.parse("198.18.0.2:51820")
 
 
 def test_a_new_peer_whose_turn_it_is_to_speak_first_gets_no_endpoint_and_a_known_one_keeps_it() -> None:
@@ -111,16 +100,31 @@ def test_a_new_peer_whose_turn_it_is_to_speak_first_gets_no_endpoint_and_a_known
         endpoint=Endpoint.parse("198.18.0.2:51820"),
     )
     for state, expected in ((observed(), None), (observed(config), config.endpoint)):
-        desired = DesiredBuilder().build(view, LOCAL, state, now=NOW, awaited={host(2).hid})
+        desired = DesiredBuilder().build(view, LOCAL, state, awaited={host(2).hid})
         assert next(iter(desired.peers.values())).config.endpoint == expected
 
 
-def test_several_endpoints_of_a_silent_peer_are_each_tried() -> None:
+def test_a_new_peer_gets_its_first_number_where_nobody_chooses_and_a_known_one_keeps_what_it_has() -> None:
+    roamed = Endpoint.parse("198.18.99.99:40000")
+    config = PeerConfig(public_key=PublicKey(bytes([2]) * 32), allowed_ips=frozenset(), endpoint=roamed)
     record = host(2).record
     assert record is not None
-    places = tuple(Endpoint.parse(f"198.18.0.{n}:51820") for n in (2, 3, 4))
-    tried = {choose_endpoint(replace(record, endpoints=places), None, NOW + step) for step in range(60)}
-    assert tried == set(places)
+    named = replace(record, endpoints=(parse_endpoint("vpn.example.net:51820"), *record.endpoints))
+    view = build_view(membership(host(1), host(2, record=named)), host(1).hid)
+    for state, expected in ((observed(), Endpoint.parse("198.18.0.2:51820")), (observed(config), roamed)):
+        (peer,) = DesiredBuilder().build(view, LOCAL, state).peers.values()
+        assert peer.config.endpoint == expected
+
+
+def test_an_advised_endpoint_replaces_what_the_kernel_has_and_no_advice_leaves_it() -> None:
+    old, new = Endpoint.parse("198.18.99.99:40000"), Endpoint.parse("198.18.0.7:51820")
+    config = PeerConfig(public_key=PublicKey(bytes([2]) * 32), allowed_ips=frozenset(), endpoint=old)
+    view = build_view(membership(host(1), host(2)), host(1).hid)
+    for advice, expected in (({host(2).hid: new}, new), ({}, old)):
+        (peer,) = DesiredBuilder().build(view, LOCAL, observed(config), endpoints=advice).peers.values()
+        assert peer.config.endpoint == expected
+    (unknown,) = DesiredBuilder().build(view, LOCAL, observed(), endpoints={}).peers.values()
+    assert unknown.config.endpoint is None
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired", "rekeyed"])
@@ -137,7 +141,7 @@ def test_a_removal_is_explained_by_a_revoke_an_ended_grant_or_a_newer_key(how: s
         state = membership(host(1), host(3), expired={host(2).hid: host(2, expires_at=int(NOW) - 1)})
     else:
         state = membership(host(1), host(2), host(3))
-    desired = DesiredBuilder().build(build_view(state, host(1).hid), LOCAL, observed(old), now=NOW)
+    desired = DesiredBuilder().build(build_view(state, host(1).hid), LOCAL, observed(old))
     word = {"revoked": "sold", "expired": "ended at", "rekeyed": "another key"}[how]
     assert word in desired.explained[old.public_key]
 
@@ -147,7 +151,7 @@ def test_a_removal_that_no_signature_explains_stays_unexplained() -> None:
         public_key=PublicKey(bytes([99]) * 32), allowed_ips=frozenset({ip_network("10.99.0.4/32")})
     )
     state = membership(host(1), host(2))
-    desired = DesiredBuilder().build(build_view(state, host(1).hid), LOCAL, observed(old), now=NOW)
+    desired = DesiredBuilder().build(build_view(state, host(1).hid), LOCAL, observed(old))
     assert not desired.explained
 
 
@@ -157,8 +161,8 @@ def test_the_builder_remembers_without_changing_the_answer() -> None:
     second = membership(*[first.hosts[h] for h in (host(1).hid, host(3).hid)], host(2, name="renamed"))
     for state in (first, second, first):
         view = build_view(state, host(1).hid)
-        fresh = DesiredBuilder().build(view, LOCAL, observed(), now=NOW)
-        assert builder.build(view, LOCAL, observed(), now=NOW) == fresh
+        fresh = DesiredBuilder().build(view, LOCAL, observed())
+        assert builder.build(view, LOCAL, observed()) == fresh
 
 
 def build_with(
@@ -171,7 +175,7 @@ def build_with(
 ) -> DesiredState:
     view = build_view(membership(host(1), second or host(2), host(3)), host(1).hid)
     return (builder or DesiredBuilder()).build(
-        view, local, state or observed(), now=NOW, path_mtus=path_mtus
+        view, local, state or observed(), path_mtus=path_mtus
     )
 
 
@@ -201,7 +205,7 @@ def test_what_is_not_measured_keeps_what_the_kernel_has_and_a_measured_one_does_
     assert mtus(build_with({host(2).hid: 1420}, state=state), FOUR, JAILS, SIX) == [None, None, None]
     assert mtus(build_with(None, state=state), FOUR, JAILS, SIX) == [None, None, None]
     rotating = DesiredBuilder().build(
-        build_view(membership(host(1), host(2)), host(1).hid), LOCAL, observed(), now=NOW, path_mtus={},
+        build_view(membership(host(1), host(2)), host(1).hid), LOCAL, observed(), path_mtus={},
         second_routes=frozenset(replace(route, interface="wg1") for route in routes),
     )
     assert mtus(rotating, FOUR, JAILS, SIX) == [1216, 1216, 1280]

@@ -62,7 +62,7 @@ def test_no_route_covers_or_cuts_an_own_network(
     membership = mesh.ledger.membership(NOW)
     for hid, host in membership.hosts.items():
         view = build_view(membership, hid)
-        desired = DesiredBuilder().build(view, LOCAL, ObservedState(interface="wg0"), now=NOW)
+        desired = DesiredBuilder().build(view, LOCAL, ObservedState(interface="wg0"))
         own = [*host.granted_networks, *(ip_network(address) for address in host.addresses)]
         for route in desired.routes:
             assert route.interface == "wg0"

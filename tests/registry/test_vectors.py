@@ -100,6 +100,7 @@ def test_scenarios_come_to_the_same_in_any_order(scenario: dict[str, Any], seed:
         assert sorted(map(str, host.networks)) == wanted["networks"]
         assert (host.record.version if host.record else None) == wanted["record_version"]
         assert (str(host.record.public_key) if host.record else None) == wanted["wireguard"]
+        assert [str(each) for each in (host.record.endpoints if host.record else ())] == wanted["endpoints"]
         assert host.rotate_not_before == wanted["rotate_not_before"]
         assert (host.rotation.statement if host.rotation else None) == wanted["rotation"]
     assert sorted(membership.revoked) == expected["revoked"]

@@ -7,7 +7,9 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,19 @@ from meshd.daemon.follower import RegistryFollower
 from meshd.daemon.jails import JailKeeper
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.reconciler import Reconciler
+from meshd.daemon.resolver import NameResolver
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.service import Daemon
 from meshd.daemon.sessionclock import SessionClock
 from meshd.daemon.state import HostState
 from meshd.daemon.watch import KernelWatch
 from meshd.daemon.wayback import WayBack
+from meshd.daemon.whereabouts import Whereabouts
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, Places
 from meshd.model.device import ObservedState
+from meshd.model.network import IPAddress
 from meshd.observe.protocol import ApplyDocument, ControlAnswer, PlanDocument
 from meshd.observe.status import Status
 from meshd.registry.ledger import Ledger
@@ -47,6 +52,25 @@ class Clock:
 
 
 @dataclass(slots=True)
+class FakeUnderlay:
+    """``source``: what this host sends from, which is also its only address. ``names``: what resolves."""
+
+    source: IPAddress = field(default_factory=lambda: IPv4Address("198.18.0.1"))
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def source_of(self, address: IPAddress) -> IPAddress | None:
+        return self.source if address.version == self.source.version else None
+
+    def is_own(self, address: IPAddress) -> bool:
+        return address == self.source
+
+    def lookup(self, name: str) -> list[str]:
+        if name not in self.names:
+            raise OSError(f"{name}: not known")
+        return self.names[name]
+
+
+@dataclass(slots=True)
 class Rig:
     """``settings_text``: what a reload reads; a ConfigError instance is raised instead."""
 
@@ -57,6 +81,7 @@ class Rig:
     socket: Path
     state: HostState
     exchange: Exchange | None
+    underlay: FakeUnderlay
     reload_with: Settings | ConfigError
 
     async def ask(self, verb: str, *, force: bool = False) -> ControlAnswer:
@@ -138,6 +163,7 @@ def build_rig(
             path.chmod(0o600)
         state.open_cache().create(copy_ledger(mesh))
     cache, clock, prober = state.open_cache(), Clock(), QuietProber()
+    underlay = FakeUnderlay()
     backend = backend or MemoryBackend()
     ledger = cache.load()
     follower = RegistryFollower(
@@ -168,6 +194,11 @@ def build_rig(
     rotation = Rotation(
         keys=KeyRing(state), identity=state.read_identity(), clock=clock, monotonic=monotonic
     )
+    whereabouts = Whereabouts(
+        state=state, clock=clock, witness_seconds=settings.exchange.witness_seconds,
+        open_resolver=partial(NameResolver, lookup=underlay.lookup, retry_seconds=0.02),
+        source_of=underlay.source_of, is_own=underlay.is_own,
+    )
     daemon = Daemon(
         settings=settings,
         read_settings=read,
@@ -179,8 +210,9 @@ def build_rig(
             forwarding=lambda version: forwarding,
             wayback=WayBack(state, clock, monotonic),
             sessions=SessionClock(clock, steady or clock),
-            courtesy_seconds=courtesy_seconds,
+            courtesy_seconds=courtesy_seconds, advise=whereabouts.advise,
         ),
+        whereabouts=whereabouts,
         follower=follower,
         prober=prober,
         clock=clock,
@@ -191,7 +223,7 @@ def build_rig(
     )
     rig = Rig(
         daemon=daemon, backend=backend, prober=prober, clock=clock,
-        socket=settings.run_dir / "control.sock", state=state, exchange=exchange,
+        socket=settings.run_dir / "control.sock", state=state, exchange=exchange, underlay=underlay,
         reload_with=settings,
     )
     return rig

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from meshd.model.keys import PublicKey
-from meshd.model.network import Endpoint, IPNetwork, parse_network
+from meshd.model.network import IPNetwork, parse_endpoint, parse_network
 from meshd.registry.canonical import encode
 from meshd.registry.envelope import ROOT_TYPE, STATEMENT_TYPE, Envelope, payload_hash, render_envelope
 from meshd.registry.layout import host_key, log_key
@@ -100,7 +100,8 @@ def record(
     public = more.pop("public_key", PublicKey(hashlib.sha256(b"wg" + name.encode()).digest()))
     made = build_record(
         mesh=mesh, hid=more.pop("hid", host.kid), gen=more.pop("gen", 1), version=version, public_key=public,
-        listen_port=51820, endpoints=[Endpoint.parse("192.0.2.7:51820")],
+        listen_port=51820,
+        endpoints=[parse_endpoint(text) for text in more.pop("endpoints", ("192.0.2.7:51820",))],
         networks=[network(text) for text in more.pop("networks", ())], software="test", **more,
     )
     return host_key(made.hid), sign_record(made, signer or host)

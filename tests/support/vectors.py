@@ -187,6 +187,7 @@ def _scenario(name: str, text: str, objects: list[Item]) -> dict[str, Any]:
                     "networks": sorted(str(network) for network in host.networks),
                     "record_version": host.record.version if host.record else None,
                     "wireguard": str(host.record.public_key) if host.record else None,
+                    "endpoints": [str(each) for each in host.record.endpoints] if host.record else [],
                     "rotate_not_before": host.rotate_not_before,
                     "rotation": host.rotation.statement if host.rotation else None,
                 }
@@ -206,12 +207,15 @@ def _grants() -> dict[str, Any]:
         fm.grant(ledger, OTHER, "newton", networks=["10.129.1.0/24"]),
         fm.grant(ledger, ADMIN, "bohr"),
         fm.record("tesla", version=5, networks=["10.128.1.0/25", "10.128.9.0/24"]),
-        fm.record("newton", version=0, mesh=""),
+        fm.record("newton", version=0, mesh="", endpoints=[
+            "newton.example.org:51820", "xn--bcher-kva.example:1", "[2001:db8::7]:51820", "192.0.2.7:65535",
+        ]),
     ]
     objects.append(LogSigner(ledger, OTHER).revoke(BOHR.kid, "sold", now=fm.NOW))
     return _scenario(
         "grants", "Two administrators, three hosts, one revoked by the other administrator. tesla announces "
-        "half of its grant and a network without one; newton has its enrollment record alone.", objects,
+        "half of its grant and a network without one; newton has its enrollment record alone, with names "
+        "for endpoints.", objects,
     )
 
 
@@ -412,7 +416,13 @@ def _bad_records() -> dict[str, Item]:
         "nine endpoints": record(endpoints=[f"192.0.2.{number}:1" for number in range(1, 10)]),
         "an endpoint with a padded port": record(endpoints=["192.0.2.7:051820"]),
         "an IPv4 endpoint in brackets": record(endpoints=["[192.0.2.7]:51820"]),
-        "an endpoint that is a name": record(endpoints=["tesla.example.org:51820"]),
+        "an endpoint's name in capitals": record(endpoints=["Tesla.example.org:51820"]),
+        "an endpoint's name of one label": record(endpoints=["tesla:51820"]),
+        "an endpoint's name with a dot at its end": record(endpoints=["tesla.example.org.:51820"]),
+        "an endpoint's name in brackets": record(endpoints=["[tesla.example.org]:51820"]),
+        "an endpoint's name with an underscore": record(endpoints=["te_sla.example.org:51820"]),
+        "a number for an endpoint's name": record(endpoints=["192.0.2.0x7:51820"]),
+        "an endpoint's name of 254 characters": record(endpoints=["a." * 125 + "abcd:51820"]),
         "a WireGuard key of 31 bytes": record(wireguard=encode_base64(bytes(31))),
         "a network with host bits in a record": record(networks=["10.128.1.1/24"]),
         "software of 81 characters": record(software="x" * 81),

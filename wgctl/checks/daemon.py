@@ -82,6 +82,13 @@ def _check_peers(status: Status) -> Iterator[Check]:
     if homeless:
         yield warn("endpoints", f"no endpoint known of {_names(homeless)}",
                    "they must call us; give one of the two sides host.endpoints in meshd.toml")
+    trying = [peer for peer in configured if peer.endpoint_reason and "no answer" in peer.endpoint_reason]
+    if trying:
+        places = ", ".join(
+            f"{peer.name} at {peer.endpoint} ({peer.endpoint_reason})" for peer in trying[:MAX_NAMED]
+        )
+        yield warn("endpoints", f"candidates are being tried: {places}",
+                   "is host.endpoints there right? there: wgctl status, line endpoints")
     waiting = [peer for peer in status.peers if not peer.configured]
     if waiting:
         yield warn("peers", f"granted but not configured: {_names(waiting)}",

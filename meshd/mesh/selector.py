@@ -1,0 +1,235 @@
+"""Which candidate a peer that does not answer gets next. Pure: ``now`` and all it knows are arguments.
+
+A working endpoint, roamed or not, stays untouched. A peer counts as *silent* when the kernel has
+sent to it and authenticated nothing from it for so long that WireGuard itself has begun to shake
+hands anew, although its session would be good for 180 s more, and probes are unanswered too. Then
+its candidates are tried in turn: first each for as long as one handshake takes, because most are
+either right or wrong, then each for three.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from meshd.mesh.endpoints import (
+    CANDIDATE_SECONDS,
+    Candidate,
+    Resolved,
+    SourceOf,
+    build_candidates,
+    is_live,
+    order_candidates,
+)
+from meshd.mesh.view import MeshView
+from meshd.model.device import ObservedState, Peer
+from meshd.model.host import Host
+from meshd.model.network import Endpoint, NamedEndpoint
+from meshd.model.path import PathStats
+
+FIRST_TRY_SECONDS: Final = 6.0
+"""How long a candidate is tried in the first round: one handshake, with the jitter of its timer and a
+round trip; then CANDIDATE_SECONDS, doubled in each round."""
+MAX_CANDIDATE_SECONDS: Final = 120.0
+"""A host that is down for long is not worth a change every few seconds: when it comes back, it calls."""
+SILENT_SECONDS: Final = 15.0
+"""KEEPALIVE_TIMEOUT (10 s) and REKEY_TIMEOUT (5 s): WireGuard shakes hands anew after it."""
+UNPROBED_SILENT_SECONDS: Final = 45.0
+"""The same for a host that never answered a probe: only WireGuard's own keepalives tell that it lives."""
+MOVED_SILENT_SECONDS: Final = 3.0
+"""The same for an endpoint that its own name no longer resolves to."""
+LOOK_SECONDS: Final = 2.0
+
+
+@dataclass(slots=True)
+class _Trial:
+    """``tried``: in this round; the last one is being tried, ``since`` unix seconds. ``known``: all
+    candidates that there have been, so that a new one is noticed."""
+
+    tried: list[Endpoint]
+    since: float
+    rounds: int = 0
+    known: frozenset[Endpoint] = frozenset()
+
+    @property
+    def ends_at(self) -> float:
+        if self.rounds == 0:
+            return self.since + FIRST_TRY_SECONDS
+        return self.since + min(CANDIDATE_SECONDS * (1 << min(self.rounds - 1, 9)), MAX_CANDIDATE_SECONDS)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is remembered of one peer. ``asked_at``: since when what we sent is unanswered, None: it is not.
+    ``worked``: the endpoint that carried packets last, and the name it came from."""
+
+    receive_bytes: int = 0
+    transmit_bytes: int = 0
+    asked_at: float | None = None
+    worked: Candidate | None = None
+    trial: _Trial | None = None
+
+    def note(self, peer: Peer, now: float) -> None:
+        stats = peer.stats
+        if stats.receive_bytes != self.receive_bytes:
+            self.asked_at = None
+        elif stats.transmit_bytes != self.transmit_bytes and self.asked_at is None:
+            self.asked_at = now
+        self.receive_bytes, self.transmit_bytes = stats.receive_bytes, stats.transmit_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """``endpoints``: by hid, for peers whose endpoint is not to stay as it is. ``names``: to be resolved
+    now, by name the hid that it is of. ``look_at``: unix seconds of the next look, None: none is due."""
+
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    look_at: float | None = None
+
+
+NO_ADVICE: Final = Advice()
+
+
+class EndpointSelector:
+    """Asked once a turn, with what the kernel says then."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Known] = {}
+
+    def advise(
+        self,
+        view: MeshView,
+        observed: ObservedState,
+        *,
+        now: float,
+        paths: Mapping[str, PathStats],
+        resolved: Resolved,
+        source_of: SourceOf,
+        awaited: Container[str] = frozenset(),
+    ) -> Advice:
+        """``paths``: by hid, what probing says; ``awaited``: hids whose turn it is to speak first."""
+        present = observed.device.peers if observed.device else {}
+        known, self._known = self._known, {}
+        endpoints: dict[str, Endpoint] = {}
+        names: dict[str, str] = {}
+        looks: list[float] = []
+        for host in view.peers:
+            assert host.record is not None
+            peer = present.get(host.record.public_key)
+            state = self._known[host.hid] = known.get(host.hid) or _Known()
+            if peer is not None:
+                state.note(peer, now)
+            doubt_at = _doubt_at(state, peer, paths.get(host.hid), resolved, now)
+            if peer is not None and is_live(peer, now) and (doubt_at is None or state.asked_at is None):
+                _note_well(state, peer, host, resolved)
+            if doubt_at is None:
+                continue
+            names.update({each.name: host.hid for each in host.record.endpoints
+                          if isinstance(each, NamedEndpoint)})
+            if host.hid in awaited and (peer is None or peer.config.endpoint is None):
+                continue
+            candidates = _candidates(state, host, view, resolved, source_of)
+            if doubt_at <= now and (choice := _try(state, peer, candidates, now)) is not None:
+                endpoints[host.hid] = choice
+                doubt_at = state.trial.ends_at if state.trial is not None else now
+            if len(candidates) > 1 and doubt_at > now:
+                looks.append(doubt_at)
+        return Advice(endpoints=endpoints, names=names, look_at=min(looks, default=None))
+
+    def trying(self) -> frozenset[str]:
+        """The hids whose candidates are being tried in turn."""
+        return frozenset(hid for hid, known in self._known.items() if known.trial is not None)
+
+
+def _doubt_at(
+    state: _Known, peer: Peer | None, path: PathStats | None, resolved: Resolved, now: float
+) -> float | None:
+    """When the peer's candidates are to be tried; None: there is no reason to doubt its endpoint."""
+    if peer is None or peer.config.endpoint is None:
+        return now
+    is_probed, is_up = path is not None and path.sent > 0, path is not None and path.up
+    if not is_live(peer, now) and state.trial is not None:
+        return now
+    if is_up or (is_live(peer, now) and not is_probed):
+        return None  # up without a session: a key rotation has it on its second interface
+    if state.asked_at is None:
+        # It has been heard, or nobody asks it anything; and then its silence means nothing.
+        return now + LOOK_SECONDS if is_probed else None
+    if not is_live(peer, now):
+        return now
+    if _has_moved(state, peer, resolved):
+        return state.asked_at + MOVED_SILENT_SECONDS
+    answered_before = path is not None and path.last_reply_at is not None
+    return state.asked_at + (SILENT_SECONDS if answered_before else UNPROBED_SILENT_SECONDS)
+
+
+def _has_moved(state: _Known, peer: Peer, resolved: Resolved) -> bool:
+    """True when the endpoint came from a name that now resolves to something else."""
+    worked = state.worked
+    return (
+        worked is not None
+        and worked.name != ""
+        and worked.endpoint == peer.config.endpoint
+        and worked.endpoint.address not in resolved.get(worked.name, (worked.endpoint.address,))
+    )
+
+
+def _note_well(state: _Known, peer: Peer, host: Host, resolved: Resolved) -> None:
+    state.trial = None
+    current = peer.config.endpoint
+    if current is None or (state.worked is not None and state.worked.endpoint == current):
+        return
+    assert host.record is not None
+    candidates = build_candidates(host.record.endpoints, resolved)
+    state.worked = next((each for each in candidates if each.endpoint == current), Candidate(current))
+
+
+def _candidates(
+    state: _Known, host: Host, view: MeshView, resolved: Resolved, source_of: SourceOf
+) -> tuple[Endpoint, ...]:
+    """The one that worked last comes first, or last if the host does not speak of it any more."""
+    assert host.record is not None
+    found = build_candidates(host.record.endpoints, resolved)
+    ordered = [each.endpoint for each in order_candidates(found, view.membership.mesh_ranges, source_of)]
+    worked = state.worked.endpoint if state.worked is not None else None
+    if worked in ordered:
+        ordered.sort(key=lambda endpoint: endpoint != worked)
+    elif worked is not None:
+        ordered.append(worked)
+    return tuple(ordered)
+
+
+def _try(
+    state: _Known, peer: Peer | None, candidates: tuple[Endpoint, ...], now: float
+) -> Endpoint | None:
+    """The candidate whose turn it is; None: there is none."""
+    if not candidates:
+        return None
+    if state.trial is None:
+        state.trial = _begin(state, peer, candidates, now)
+    trial = state.trial
+    being_tried = trial.tried[-1] if trial.tried else None
+    news = [each for each in candidates if trial.rounds and each not in trial.known]
+    trial.known |= set(candidates)
+    if being_tried in candidates and now < trial.ends_at and not news:
+        return being_tried
+    untried = news or [each for each in candidates if each not in trial.tried]
+    if not untried:
+        trial.rounds += 1
+        trial.tried.clear()
+        untried = [each for each in candidates if each != being_tried] or [candidates[0]]
+    trial.tried.append(untried[0])
+    trial.since = now
+    return untried[0]
+
+
+def _begin(state: _Known, peer: Peer | None, candidates: tuple[Endpoint, ...], now: float) -> _Trial:
+    current = peer.config.endpoint if peer is not None else None
+    if peer is None or current is None:
+        return _Trial(tried=[], since=-math.inf)
+    # A live session's endpoint has had its time; that of another one gets it now.
+    had_its_time = is_live(peer, now) or current not in candidates
+    return _Trial(tried=[current], since=-math.inf if had_its_time else state.asked_at or now)

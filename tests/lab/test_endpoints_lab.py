@@ -1,0 +1,301 @@
+"""Addresses change, names move, NATs translate: real WireGuard, real resolver, real masquerading.
+
+Run with ``-s`` to see the figures.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from meshd.errors import ControlError
+from meshd.lab.fleet import INTERFACE, Fleet, Member
+from meshd.lab.geography import PLACES
+from meshd.lab.namespaces import UNDERLAY, UNDERLAY_INTERFACE, NamespaceLab
+from meshd.lab.netns import ip_batch, write_sysctls
+from meshd.lab.oracle import Oracle
+from meshd.lab.stream import Stream, StreamReport
+from meshd.model.network import IPAddress
+from meshd.observe.status import PeerStatus
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+DEADLINE_SECONDS = 90.0
+NAME = "second.mesh.example"
+LAN = "192.168.77"
+LAN_LINK = "lan0"
+
+
+class Scene:
+    """A fleet whose hosts have one jail each, and an oracle that asks jails."""
+
+    def __init__(self) -> None:
+        self.lab = NamespaceLab()
+        self.fleet = Fleet(self.lab)
+        self.oracle = Oracle()
+
+    def close(self) -> None:
+        self.oracle.close()
+        self.fleet.close()
+        self.lab.close()
+
+    def prepare(self, number: int, **tables: dict[str, Any]) -> Member:
+        """A host with other settings than a lab host's usual ones, asked for with them."""
+        member = self.fleet.prepare(PLACES[number], jails=1)
+        change_settings(member, exchange={"witness_seconds": 2.0}, **tables)
+        self.fleet.meshd(member, "enroll", "--name", member.name, "--out", member.request)
+        for jail in member.host.jails:
+            self.oracle.add(jail, jail.address)
+        return member
+
+    def admit(self, member: Member, *before: str) -> None:
+        """``before``: a shell command to run in the daemon's own mount namespace before it."""
+        self.fleet.grant(member)
+        self.fleet.meshd(member, "join", member.bundle)
+        self.start(member, *before)
+        self.fleet.wait_started(member)
+
+    def start(self, member: Member, *before: str) -> None:
+        if not before:
+            self.fleet.start(member)
+            return
+        meshd = shutil.which("meshd", path=str(Path(self.fleet_program).parent))
+        script = f"{before[0]} && exec {meshd} --config {member.config} run"
+        member.process = member.host.spawn(["sh", "-c", script], log=member.log)
+
+    @property
+    def fleet_program(self) -> str:
+        import sys
+
+        return sys.executable
+
+    def until_answered(self, first: Member, second: Member) -> float:
+        """Seconds until the jails of both reach each other."""
+        jails = first.host.jails[0].name, second.host.jails[0].name
+        answers = self.oracle.wait_all([jails, jails[::-1]], DEADLINE_SECONDS)
+        assert None not in answers.values(), answers
+        return max(value for value in answers.values() if value is not None)
+
+    def peer(self, member: Member, other: Member) -> PeerStatus:
+        (found,) = [peer for peer in self.fleet.status(member).peers if peer.name == other.name]
+        return found
+
+    def published(self, member: Member) -> tuple[str, ...]:
+        return self.fleet.status(member).host.endpoints
+
+    def keepalives(self, member: Member) -> set[str]:
+        listing = member.host.run(["wg", "show", INTERFACE, "persistent-keepalive"]).stdout
+        return {line.split("\t")[1] for line in listing.splitlines()}
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    opened = Scene()
+    try:
+        opened.fleet.found()
+        yield opened
+    finally:
+        opened.close()
+
+
+def change_settings(member: Member, **tables: dict[str, Any]) -> None:
+    document = tomllib.loads(member.config.read_text())
+    for table, values in tables.items():
+        document[table] = {**document.get(table, {}), **values}
+    member.config.write_text(tomli_w.dumps(document))
+
+
+def stream(source: Member, target: Member) -> Stream:
+    jail = target.host.jails[0]
+    return Stream(source.host.jails[0], jail, jail.address)
+
+
+def until(done: Callable[[], bool], what: str) -> float:
+    """Seconds that it took."""
+    started = time.monotonic()
+    while True:
+        try:
+            if done():
+                return time.monotonic() - started
+        except ControlError:
+            pass
+        assert time.monotonic() - started < DEADLINE_SECONDS, what
+        time.sleep(0.02)
+
+
+def tell(what: str, report: StreamReport | None = None, **figures: object) -> None:
+    said = [f"{name.replace('_', ' ')} {value}" for name, value in figures.items()]
+    if report is not None:
+        said.append(f"lost {report.lost} of {report.sent}, longest gap {report.longest_gap_seconds:.2f} s")
+    print(f"\n{what}: {'; '.join(said)}")
+
+
+def at(address: IPAddress, port: int = 51820) -> str:
+    return f"{address}:{port}"
+
+
+def test_a_changed_underlay_address_heals_is_published_and_found_by_who_was_away(scene: Scene) -> None:
+    first, second, third = (scene.prepare(number) for number in range(3))
+    for member in (first, second, third):
+        scene.admit(member)
+    scene.until_answered(first, second)
+    scene.until_answered(first, third)
+    old = at(first.host.address)
+    before = scene.peer(second, first).record_version
+    scene.lab.power_off(third.name)
+    with stream(first, second) as there, stream(second, first) as back:
+        time.sleep(1)
+        new = at(scene.lab.move_host(first.name))
+        published = until(lambda: scene.published(first) == (old, new), "the new address is not published")
+        spread = until(lambda: scene.peer(second, first).record_version != before, "nobody heard of it")
+        time.sleep(2)
+        reports = there.stop(), back.stop()
+    tell("changed address, from the host", reports[0])
+    tell("changed address, to the host", reports[1], published_after=f"{published:.2f} s",
+         known_to_the_other_after=f"{published + spread:.2f} s")
+    assert scene.peer(second, first).endpoint == new
+    assert all(report.received > 0.5 * report.sent for report in reports)
+    scene.start(third)
+    scene.fleet.wait_started(third)
+    tell("a host that was down meanwhile", reached_after=f"{scene.until_answered(third, first):.2f} s",
+         by=scene.peer(third, first).endpoint_reason)
+    version = scene.peer(second, first).record_version
+    rounds = scene.fleet.status(first).exchange
+    assert rounds is not None
+    time.sleep(20)
+    again = scene.fleet.status(first).exchange
+    assert again is not None
+    tell("steady", witnesses_asked=sum(again.witnesses.values()) - sum(rounds.witnesses.values()),
+         records_published=int(scene.peer(second, first).record_version != version))
+    assert scene.peer(second, first).record_version == version, "a steady host signed another record"
+
+
+def test_a_dead_first_candidate_costs_one_handshakes_time(scene: Scene) -> None:
+    first = scene.prepare(0, host={"endpoints": [], "reflection": False})
+    second = scene.prepare(1)
+    dead = at(UNDERLAY.network_address + 60000)
+    change_settings(second, host={"endpoints": [dead, at(second.host.address)], "reflection": False})
+    scene.fleet.meshd(second, "enroll", "--name", second.name, "--out", second.request)
+    scene.admit(second)
+    scene.admit(first)
+    tell("a dead first candidate", reached_after=f"{scene.until_answered(first, second):.2f} s",
+         by=scene.peer(first, second).endpoint_reason)
+    assert scene.peer(first, second).endpoint == at(second.host.address)
+    assert "candidate 2 of 2" in (scene.peer(first, second).endpoint_reason or "")
+
+
+def test_a_name_is_resolved_anew_when_the_path_dies(scene: Scene) -> None:
+    """The second host knows no address of the first one, so only the name can bring them together."""
+    first = scene.prepare(0, host={"endpoints": [], "reflection": False})
+    second = scene.prepare(1, host={"endpoints": [f"{NAME}:51820"], "reflection": False})
+    hosts = first.host.directory / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost\n{second.host.address} {NAME}\n")
+    scene.admit(second)
+    scene.admit(first, f"mount --bind {hosts} /etc/hosts")
+    scene.until_answered(first, second)
+    old = scene.peer(first, second).endpoint
+    assert old == at(second.host.address)
+    until(lambda: scene.peer(first, second).endpoint_reason == f"candidate 1 of 1, {NAME}", "why not said")
+    scene.lab.power_off(second.name)
+    new = scene.lab.move_host(second.name)
+    with stream(first, second) as there:
+        scene.start(second)
+        scene.fleet.wait_started(second)
+        time.sleep(2)
+        assert scene.peer(first, second).endpoint == old
+        hosts.write_text(f"127.0.0.1 localhost\n{new} {NAME}\n")  # in place: it is bound by its inode
+        took = until(lambda: scene.peer(first, second).endpoint == at(new), "the name was not followed")
+        answered = took + scene.until_answered(first, second)
+        report = there.stop()
+    tell("a name that moved", report, endpoint_changed_after=f"{took:.2f} s",
+         reached_after=f"{answered:.2f} s since the name changed")
+    assert "name_unresolved" not in {each.code for each in scene.fleet.status(first).conditions}
+
+
+def translate(scene: Scene, router: Member, *inner: Member, how: str = "masquerade") -> None:
+    """Put ``inner`` hosts on a network of their own behind ``router``, which masquerades by nftables."""
+    netns = netns_of(router)
+    ip_batch(
+        netns, f"link add {LAN_LINK} type bridge", f"address add {LAN}.1/24 dev {LAN_LINK}",
+        f"link set {LAN_LINK} up",
+    )
+    for number, member in enumerate(inner, 2):
+        port = f"port{number}"
+        ip_batch(
+            netns, f"link add {port} up master {LAN_LINK} type veth peer name eth0 netns {netns_of(member)}"
+        )
+        ip_batch(
+            netns_of(member), f"link set {UNDERLAY_INTERFACE} down",
+            f"address add {LAN}.{number}/24 dev eth0", "link set eth0 up", f"route add default via {LAN}.1",
+        )
+    write_sysctls(netns, {"net/netfilter/nf_conntrack_udp_timeout": "5",
+                          "net/netfilter/nf_conntrack_udp_timeout_stream": "5"})
+    rules = (
+        "table ip nat {\nchain post {\ntype nat hook postrouting priority 100;\n"
+        f"oifname {UNDERLAY_INTERFACE} ip saddr {LAN}.0/24 {how}\n}}\n}}\n"
+    )
+    done = router.host.run(["nft", "-f", "-"], input_text=rules)
+    assert done.returncode == 0, done.stderr
+
+
+def netns_of(member: Member) -> str:
+    return member.host.netns  # type: ignore[attr-defined,no-any-return]
+
+
+NATTED: dict[str, Any] = {"endpoints": []}
+
+
+def test_hosts_behind_one_nat_join_stay_reachable_and_find_each_other_on_their_lan(scene: Scene) -> None:
+    outside = [scene.prepare(number) for number in range(2)]
+    router = scene.fleet.prepare(PLACES[5], jails=0)
+    inner = [scene.prepare(number, host=NATTED) for number in (2, 3)]
+    translate(scene, router, *inner)
+    for member in (*outside, *inner):
+        scene.admit(member)
+    for member in inner:
+        for other in outside:
+            scene.until_answered(other, member)
+    met = until(lambda: all(scene.peer(inner[0], inner[1]).path.up for _ in (0,)), "no path on the LAN")
+    tell("two hosts behind one NAT", met_after=f"{met:.2f} s",
+         by=[scene.peer(a, b).endpoint_reason for a, b in (inner, inner[::-1])])
+    endpoints = {str(scene.peer(a, b).endpoint) for a, b in (inner, inner[::-1])}
+    assert endpoints == {f"{LAN}.2:51820", f"{LAN}.3:51820"}
+    until(lambda: scene.keepalives(inner[0]) == {"25"}, "no keepalive behind the NAT")
+    assert scene.keepalives(outside[0]) == {"off"}
+    assert scene.fleet.status(inner[0]).host.behind_nat
+    assert f"{LAN}.2:51820" in scene.published(inner[0])
+    assert any(text.startswith(f"{router.host.address}:") for text in scene.published(inner[0]))
+    time.sleep(8)  # longer than the NAT keeps a mapping that nobody uses
+    with stream(outside[0], inner[0]) as there, stream(inner[1], outside[1]) as back:
+        time.sleep(3)
+        reports = there.stop(), back.stop()
+    for report in reports:
+        tell("through the NAT, mappings of 5 s", report)
+    assert [report.lost for report in reports] == [0, 0]
+
+
+def test_behind_a_symmetric_nat_nothing_but_the_nat_is_published(scene: Scene) -> None:
+    outside = [scene.prepare(number) for number in range(2)]
+    router = scene.fleet.prepare(PLACES[5], jails=0)
+    inner = scene.prepare(2, host=NATTED)
+    translate(scene, router, inner, how="masquerade random")
+    for member in (*outside, inner):
+        scene.admit(member)
+    for other in outside:
+        scene.until_answered(other, inner)
+    seen = {scene.peer(other, inner).endpoint for other in outside}
+    assert len(seen) == 2, "the NAT is not symmetric"
+    until(lambda: scene.fleet.status(inner).host.behind_nat, "the NAT was not noticed")
+    until(lambda: scene.published(inner) == (), f"junk was published: {scene.published(inner)}")
+    time.sleep(2)  # what was noticed last is signed and told in well under that
+    version = scene.peer(outside[0], inner).record_version
+    time.sleep(12)
+    assert scene.peer(outside[0], inner).record_version == version
+    tell("symmetric NAT", seen_at=sorted(map(str, seen)), published=scene.published(inner))
