@@ -2,6 +2,8 @@
 
 Runs on the daemon's loop; whatever waits for another host does so in a short-lived thread, so that
 an idle daemon keeps none. What is verified and what is only queued is decided elsewhere (desk, flood).
+
+Over 400 lines: it is where the loop's pushes, pulls and rounds meet; each of their judgements is apart.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from meshd.apply import ApplyReport
 from meshd.backend.memory import MemoryBackend, _Peer
 from meshd.daemon.keyring import KeyRing
 from meshd.daemon.local import LocalKey, rekeyed
@@ -32,8 +31,6 @@ from meshd.registry.signing import SigningKey
 START = 1_800_000_000.0
 MAIN, SECOND = "wg0", "wg100"
 SESSION_SECONDS = 180.0
-
-__all__ = ["ApplyReport", "SimHost", "World"]
 
 
 @dataclass(slots=True)
