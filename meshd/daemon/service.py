@@ -41,9 +41,11 @@ from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
 from meshd.exchange.threads import in_thread
+from meshd.exchange.witness import VIEW_GRACE_SECONDS
 from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
+from meshd.model.host import Membership
 from meshd.observe.logs import event
 from meshd.observe.protocol import SOCKET_NAME, ApplyDocument, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
@@ -54,6 +56,8 @@ from meshd.version import read_version
 
 RECONCILE_SECONDS: Final = 10.0
 """How often the kernel is compared with the registry when nothing asks for it sooner."""
+POLL_JITTER: Final = (0.7, 1.3)
+"""Times the pause between two polls, so that a fleet started at once spreads out."""
 FRESH_SECONDS: Final = 1.0
 """An observation younger than this answers a status request without asking the kernel again."""
 LOOK_SECONDS: Final = 2.0
@@ -207,7 +211,7 @@ class Daemon:
         while True:
             self._wake_registry.clear()
             await self._follow()
-            await _wait(self._wake_registry, self._poll_seconds())
+            await _wait(self._wake_registry, self._poll_seconds() * random.uniform(*POLL_JITTER))
 
     async def _kernel_loop(self) -> None:
         while True:
@@ -224,8 +228,7 @@ class Daemon:
 
     def _poll_seconds(self) -> float:
         seconds = self._settings.registry.poll_seconds
-        seconds = seconds or self._follower.poll_seconds(len(self._membership.hosts))
-        return seconds * random.uniform(0.7, 1.3)
+        return seconds or self._follower.poll_seconds(len(self._membership.hosts))
 
     # --- registry
 
@@ -318,8 +321,11 @@ class Daemon:
         mesh = self._follower.desk.mesh_id
         return OfferDocument(mesh=mesh, outcomes=accepted.outcomes, hosts=hosts), 0
 
-    def _take(self, membership: Any) -> None:
+    def _take(self, membership: Membership) -> None:
         if membership is not self._membership:
+            if self._exchange is not None and membership.generation != self._membership.generation:
+                # So late the last host has looked, and each of those that are shown less once more.
+                self._exchange.expect_views(2 * POLL_JITTER[1] * self._poll_seconds() + VIEW_GRACE_SECONDS)
             self._membership = membership
             self._wake_kernel.set()
 

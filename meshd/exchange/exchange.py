@@ -40,6 +40,8 @@ RETRY_SECONDS: Final = 1.0
 MAX_RETRY_SECONDS: Final = 60.0
 PULL_PAUSE_SECONDS: Final = 5.0
 FIRST_ROUND_SECONDS: Final = (2.0, 6.0)
+VIEWS_ROUND_SECONDS: Final = (1.0, 6.0)
+"""After the moment from which a store's two faces differ for certain; not all hosts ask at once."""
 
 Places = Callable[[Host], tuple[IPAddress, ...]]
 
@@ -102,6 +104,8 @@ class Exchange:
         self._retry_timer: asyncio.TimerHandle | None = None
         self._hungry = False
         self._pulled_at = float("-inf")
+        self._round_wanted = asyncio.Event()
+        self._views_timer: asyncio.TimerHandle | None = None
 
     # --- life
 
@@ -114,8 +118,9 @@ class Exchange:
 
     async def close(self) -> None:
         """Stop listening and asking; calls under way end by themselves."""
-        if self._retry_timer is not None:
-            self._retry_timer.cancel()
+        for timer in (self._retry_timer, self._views_timer):
+            if timer is not None:
+                timer.cancel()
         self._hooks = None
         for task in list(self._tasks):
             task.cancel()
@@ -213,12 +218,30 @@ class Exchange:
             self._hooks.sighted(sightings)
         return len(sightings)
 
+    def expect_views(self, seconds: float) -> None:
+        """Statements are new: an honest store has shown them to every host within so many seconds.
+
+        Then witnesses are asked without waiting for the turn of their round, so that what a split
+        view can take to be noticed does not depend on when that turn happens to be. News that comes
+        in the meantime does not put it off.
+        """
+        if self._hooks is not None and self._loop is not None and self._views_timer is None:
+            pause = seconds + self._rng.uniform(*VIEWS_ROUND_SECONDS)
+            self._views_timer = self._loop.call_later(pause, self._views_due)
+
+    def _views_due(self) -> None:
+        self._views_timer = None
+        self._round_wanted.set()
+
     async def _witness_loop(self) -> None:
         await asyncio.sleep(min(self._rng.uniform(*FIRST_ROUND_SECONDS), self._witness_seconds))
         while True:
             await self.witness_round()
             self._pump()
-            await asyncio.sleep(self._witness_seconds * self._rng.uniform(0.85, 1.15))
+            with contextlib.suppress(TimeoutError):
+                pause = self._witness_seconds * self._rng.uniform(0.85, 1.15)
+                await asyncio.wait_for(self._round_wanted.wait(), pause)
+            self._round_wanted.clear()
 
     def _choose(self, count: int, first: Sequence[str] = ()) -> list[str]:
         """Reachable hosts at random; one of ``first`` before the others."""

@@ -42,10 +42,12 @@ def full_store(mesh: SignedMesh) -> MemoryStore:
     return store
 
 
-def build_two(tmp_path: Path, mesh: SignedMesh, first: MemoryStore, second: MemoryStore) -> tuple[Rig, Rig]:
+def build_two(
+    tmp_path: Path, mesh: SignedMesh, first: MemoryStore, second: MemoryStore, **pauses: float
+) -> tuple[Rig, Rig]:
     loopback = Loopback.of(mesh.hosts.values())
     one, two = (
-        build_exchanging(tmp_path, mesh, mesh.hosts[name], loopback, stores=(store,))
+        build_exchanging(tmp_path, mesh, mesh.hosts[name], loopback, stores=(store,), **pauses)
         for name, store in (("tesla", first), ("newton", second))
     )
     for rig, other in ((one, "newton"), (two, "tesla")):
@@ -176,6 +178,30 @@ def test_a_withheld_revoke_arrives_by_a_witness_and_both_sides_say_what_the_stor
             await witness(two)
             await witness(one)
             assert codes_of(two) == codes_of(one) == set()
+
+    asyncio.run(scenario())
+
+
+def test_what_a_store_shows_to_one_host_alone_is_said_before_the_next_turn_of_a_witness(
+    tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long that takes follows from the pause between polls, and from no luck with other turns."""
+    monkeypatch.setattr("meshd.daemon.service.VIEW_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("meshd.exchange.exchange.VIEWS_ROUND_SECONDS", (0.0, 0.1))
+    honest = full_store(mesh)
+    old = honest.reader()
+    one, two = build_two(tmp_path, mesh, honest, old, poll_seconds=0.1, witness_seconds=3600.0)
+
+    async def scenario() -> None:
+        async with all_running((one, two)):
+            await until(lambda: all(rig.exchange.figures().agrees for rig in (one, two)))  # type: ignore[union-attr]
+            mesh.revoke("bohr", "sold")
+            old.faults.hidden = {f"v1/{mesh.ledger.mesh_id}/{newest(mesh)[0][0]}"}
+            mesh.publish(honest)
+            await until(lambda: key_of(mesh, "bohr") not in peers_of(one))
+            for rig in (one, two):
+                rig.clock.now += 60
+            await until(lambda: all("registry_split_view" in codes_of(rig) for rig in (one, two)))
 
     asyncio.run(scenario())
 

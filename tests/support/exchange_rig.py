@@ -64,11 +64,14 @@ def build_exchanging(
     *,
     stores: tuple[ObjectStore, ...] | None = None,
     witness_seconds: float = 3600.0,
+    poll_seconds: float = 3600.0,
     rng: random.Random | None = None,
 ) -> Rig:
     """A daemon with its exchange on loopback; all other hosts answer its probes."""
     settings = settings_for(
-        directory / host.name, exchange={"port": loopback.port, "witness_seconds": witness_seconds}
+        directory / host.name,
+        exchange={"port": loopback.port, "witness_seconds": witness_seconds},
+        registry={"poll_seconds": poll_seconds},
     )
     places: Places = loopback.places
     rig = build_rig(
