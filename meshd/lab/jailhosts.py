@@ -127,8 +127,8 @@ class JailLab:
         filters = self._commands.bridge_filters()
         if filters:
             say(
-                f"{', '.join(filters)} set: this machine's packet filter, if it is on, sees the lab's packets; "
-                f"it has to pass {UNDERLAY}"
+                f"{', '.join(filters)} set: this machine's packet filter, if it is on, sees the lab's packets"
+                f" and has to pass {UNDERLAY}"
             )
         self._lab = make_lab()
         self.directory = self._lab.path
