@@ -1,7 +1,8 @@
 """How long news takes to reach every host of a fleet while no store answers.
 
 Whole hosts in the lab, each with its own daemon on real WireGuard; the clock starts before ``wgctl``
-does and stops when the last host's WireGuard has, or has no longer, the peer. Needs root; a minute.
+does and stops when the last host's WireGuard has, or has no longer, the peer. For a request
+to rotate it stops when the last host's registry has it. Needs root; two minutes.
 """
 
 from __future__ import annotations
@@ -51,14 +52,17 @@ def _measure(fleet: Fleet, hosts: int) -> None:
     store = Path(fleet.store_urls[0].removeprefix("file://"))
     store.rename(store.with_name("away"))
     time.sleep(2)
-    added, removed = [], []
+    added, removed, asked = [], [], []
     for place in PLACES[hosts : hosts + ROUNDS]:
         newcomer = fleet.prepare(place, jails=0)
         add = ("add-host", newcomer.name, "--request", newcomer.request, "--out", newcomer.bundle)
-        added.append(_spread(fleet, members, add, hosts))
-        removed.append(_spread(fleet, members, ("remove-host", newcomer.name, "--yes"), hosts - 1))
+        added.append(_spread(fleet, members, add, _has_peers(fleet, hosts)))
+        remove = ("remove-host", newcomer.name, "--yes")
+        removed.append(_spread(fleet, members, remove, _has_peers(fleet, hosts - 1)))
         fleet.discard(newcomer)
-    for name, times in (("added", added), ("removed", removed)):
+    for member in members[1 : 1 + ROUNDS]:
+        asked.append(_spread(fleet, members, ("rotate-keys", member.name), _knows_more(fleet, members)))
+    for name, times in (("added", added), ("removed", removed), ("asked to rotate", asked)):
         goal = GOAL_SECONDS[hosts]
         seconds = sorted(times)[len(times) // 2]
         print(
@@ -68,8 +72,20 @@ def _measure(fleet: Fleet, hosts: int) -> None:
         )
 
 
-def _spread(fleet: Fleet, members: Sequence[Member], command: Sequence[object], peers: int) -> float:
-    """Seconds from typing the command on one host until every host's WireGuard has so many peers."""
+def _has_peers(fleet: Fleet, peers: int) -> Callable[[Member], bool]:
+    return lambda member: len(fleet.wireguard_peers(member)) == peers
+
+
+def _knows_more(fleet: Fleet, members: Sequence[Member]) -> Callable[[Member], bool]:
+    """Whether a host's registry holds more statements than it does now."""
+    knew = {member.name: fleet.status(member).registry.generation for member in members}
+    return lambda member: fleet.status(member).registry.generation > knew[member.name]
+
+
+def _spread(
+    fleet: Fleet, members: Sequence[Member], command: Sequence[object], heard: Callable[[Member], bool]
+) -> float:
+    """Seconds from typing the command on one host until every host has ``heard`` of it."""
     admin = members[0]
     argv = [WGCTL, "--home", str(fleet.home), "--config", str(admin.config), *map(str, command)]
     begin = time.monotonic()
@@ -78,7 +94,7 @@ def _spread(fleet: Fleet, members: Sequence[Member], command: Sequence[object], 
         raise BackendError(f"{' '.join(argv)}: {done.stderr.strip()}")
     left = list(members)
     while left:
-        left = [member for member in left if len(fleet.wireguard_peers(member)) != peers]
+        left = [member for member in left if not heard(member)]
         if time.monotonic() - begin > DEADLINE_SECONDS:
             raise BackendError(f"{', '.join(member.name for member in left)}: not heard of it in time")
     return time.monotonic() - begin
