@@ -4,6 +4,7 @@
 # beside an installed package, and paste what it prints into an issue:
 #
 #	sh contrib/freebsd-check.sh [-q] [-s] [-H hosts] [-d seconds] | tee report.txt
+#	sh /usr/local/share/meshd/freebsd-check.sh ...		(of the package)
 #
 #	-q	quick: without the demo
 #	-s	also the service: starts meshd if it does not run, reloads it, and stops it again if it did not run.
@@ -14,6 +15,10 @@
 # What it makes: an interface wgN (N from 9) without address or routes, jails meshdcheckPID and in it shared, a
 # pair of interfaces, and what `wgctl demo` makes. All of it is taken away again, also after Ctrl-C. Kernel
 # modules that it loads stay loaded. Your own interfaces, jails, routes and settings are not touched.
+#
+# The backend's conformance suite is in a checkout only, and needs pytest and hypothesis (py311-pytest,
+# py311-hypothesis; "make setup" installs them). In the environment: PYTHON, the interpreter that has
+# meshd, where the first line of the command meshd does not name it.
 #
 # Exit status: 0 all is well, 1 something failed, 2 it cannot run here.
 set -u
@@ -32,6 +37,7 @@ skipped=0
 wg=
 pair=
 ours=no
+demos=no
 jail=meshdcheck$$
 program=$0
 
@@ -68,16 +74,18 @@ shift $((OPTIND - 1))
 
 # The programs: of this checkout if it has been set up, else the installed ones.
 checkout=$(cd "$(dirname "$0")/.." && pwd -P) || exit 2
+suite=tests/backend/test_backend_conformance.py
 if [ -x "$checkout/.venv/bin/meshd" ]; then
 	python=$checkout/.venv/bin/python meshd=$checkout/.venv/bin/meshd wgctl=$checkout/.venv/bin/wgctl
+	from="checkout $checkout"
 else
-	checkout=
 	meshd=$(command -v meshd) || give_up "no meshd on PATH: install the package, or run make setup in the checkout"
 	wgctl=$(command -v wgctl) || give_up "no wgctl on PATH: install the package"
 	# The interpreter that the package was installed for.
-	python=$(sed -n '1s/^#! *\([^ ]*\).*/\1/p' "$meshd")
+	python=${PYTHON:-$(sed -n '1s/^#! *\([^ ]*\).*/\1/p' "$meshd")}
+	from="installed as $meshd"
 fi
-[ -x "$python" ] || give_up "$meshd: no Python in its first line"
+"$python" -c 'import meshd.version' || give_up "${python:-nothing}: a Python that has meshd expected; PYTHON=... names it"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/meshdcheck.XXXXXX") || exit 2
 
@@ -204,17 +212,25 @@ remove_jails() {
 # Far more than anything takes, for what hangs. In our process group: Ctrl-C has to reach it.
 bounded() { timeout --foreground -k 60 $((600 + 10 * deadline)) "$@"; }
 
+# A suite of which everything was left out ends well, too: it has to say that something passed.
 backend_suite() {
 	cd "$checkout" || return 1
-	bounded "$python" -m pytest -p no:cacheprovider tests/backend/test_backend_conformance.py -k real-freebsd
+	code=0
+	PYTHONDONTWRITEBYTECODE=1 bounded "$python" -m pytest -p no:cacheprovider --basetemp "$work/pytest" \
+		"$suite" -k real-freebsd >"$work/suite" 2>&1 || code=$?
+	cat "$work/suite"
+	[ $code -eq 0 ] && grep -q '[0-9] passed' "$work/suite"
 }
 
 backend_smoke() { bounded jexec "$jail" "$python" -m meshd.lab.smoke wg9; }
 
-has_pytest() { [ -n "$checkout" ] && [ -d "$checkout/tests/backend" ] && "$python" -c 'import pytest, hypothesis'; }
+has_suite() { [ -e "$checkout/$suite" ]; }
+
+has_pytest() { "$python" -c 'import pytest, hypothesis' 2>/dev/null; }
 
 demo() {
 	code=0
+	demos=yes
 	bounded "$wgctl" demo --hosts "$hosts" --deadline "$deadline" --check --json \
 		>"$work/demo" 2>"$work/progress" || code=$?
 	cat "$work/progress"
@@ -259,7 +275,9 @@ check_service() {
 }
 
 clean_up() {
-	trap '' INT TERM HUP
+	trap '' INT TERM HUP PIPE
+	# A demo takes its own things away, unless it was killed.
+	[ $demos = no ] || "$wgctl" demo --sweep >/dev/null 2>&1
 	remove_jails >/dev/null 2>&1
 	remove_interface >/dev/null 2>&1
 	rm -rf "$work"
@@ -268,6 +286,8 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+# Whoever read the report is gone.
+trap 'exit 141' PIPE
 
 facts() {
 	fact system "$(uname -rm), $(first_line freebsd-version -ku)"
@@ -279,7 +299,12 @@ facts() {
 	done
 	fact wg "$(first_line wg --version)"
 	fact python "$(first_line "$python" --version)"
-	fact meshd "$(first_line "$meshd" version), $(if [ -n "$checkout" ]; then echo checkout; else echo installed; fi)"
+	fact meshd "$(first_line "$meshd" version), $from"
+	fact jail "$(if [ "$(sysctl -n security.jail.jailed 2>/dev/null)" = 1 ]; then echo 'inside one'; else echo 'the host'; fi)"
+	for oid in security.jail.children.max kern.securelevel net.link.bridge.pfil_member net.link.bridge.pfil_bridge; do
+		fact "$oid" "$(first_line sysctl -n "$oid")"
+	done
+	fact pf "$(pfctl -s info 2>/dev/null | sed -n '1s/ for .*//p' | grep . || echo -)"
 	fact 'rc.conf wireguard' "$(first_line sysrc -n wireguard_interfaces)"
 }
 
@@ -299,10 +324,13 @@ else
 	skip "jls, netstat, ping, backend in a jail" "no jail"
 fi
 step "the jails go" remove_jails
-if has_pytest 2>/dev/null; then
-	step "backend: conformance suite" backend_suite
+if ! has_suite; then
+	skip "backend: conformance suite" "only in a checkout"
+elif ! has_pytest; then
+	skip "backend: conformance suite" "$python has no pytest and hypothesis: pkg install them, or make setup"
 else
-	skip "backend: conformance suite" "needs a checkout and pytest"
+	step "backend: conformance suite" backend_suite
+	sed -n '$s/^/    | /p' "$work/suite"
 fi
 if [ $quick = yes ]; then
 	skip "wgctl demo" "-q"

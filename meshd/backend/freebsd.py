@@ -7,7 +7,8 @@ there is adopted, never bounced: taking it down forgets every session.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv6Interface
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ from meshd.backend.freebsd_fibs import open_fibs
 from meshd.backend.freebsd_peers import STDIN_PATH, WgCall, build_peer_batches, build_replacement
 from meshd.backend.freebsd_routes import FAMILIES
 from meshd.backend.parse import Interface, parse_ifconfig, parse_wg_dump
+from meshd.backend.parse_jails import parse_interfaces
 from meshd.backend.runner import Finished, Runner
 from meshd.errors import BackendError
 from meshd.model.device import Device, ObservedState, PeerUpdate
@@ -33,8 +35,13 @@ DESCRIPTION: Final = "meshd"
 DESTROY_TIMEOUT_SECONDS: Final = 30.0
 """Destroying an interface has hung for ever on 13.2."""
 
+LINK_LOCAL: Final = IPv6Interface("fe80::1/64")
+"""What an interface is given in place of an IPv6 address that stands on another one. It is the same on all
+of them, as each has a zone of its own."""
+
 _UNIT: Final = re.compile(r"wg\d+")
 _MISSING: Final = b"does not exist"
+_EXISTS: Final = "File exists"
 
 
 def find_tools() -> dict[str, Path]:
@@ -58,6 +65,8 @@ class FreeBSDBackend:
     def __init__(self, runner: Runner, note_path: Path, fibs: Sequence[int] = ()) -> None:
         self._runner = runner
         self._routes = open_fibs(runner, note_path, fibs)
+        # By interface, the addresses that it has by courtesy of another one.
+        self._borrowed: dict[str, frozenset[IPInterface]] = {}
 
     def observe(self, interface: str) -> ObservedState:
         found = self._look(interface)
@@ -71,7 +80,7 @@ class FreeBSDBackend:
             device=self._device(interface) if GROUP in found.groups else None,
             up=_is_up(found),
             mtu_bytes=found.mtu_bytes,
-            addresses=found.addresses,
+            addresses=found.addresses | self._borrowed.get(interface, frozenset()),
             routes=ours,
             foreign_routes=foreign,
             unusable_fibs=dict(self._routes.unusable),
@@ -82,6 +91,7 @@ class FreeBSDBackend:
         found = self._look(interface)
         if found is None:
             self._make(interface)
+            self._borrowed.pop(interface, None)
             self._routes.begin(interface)
             self._ifconfig(f"describe interface {interface}", interface, "description", DESCRIPTION)
         else:
@@ -96,6 +106,8 @@ class FreeBSDBackend:
             )
             if done.exit_code != 0 and _MISSING not in done.stderr:
                 raise done.refusal(f"destroy interface {interface}")
+            self._give_back(found.addresses)
+        self._borrowed.pop(interface, None)
         self._routes.forget(interface)
 
     def set_private_key(self, interface: str, key: PrivateKey) -> None:
@@ -141,12 +153,36 @@ class FreeBSDBackend:
         """FreeBSD's kernel has no such filter; pf's antispoof and urpf-failed are the operator's."""
 
     def add_address(self, interface: str, address: IPInterface) -> None:
+        """An IPv6 address stands on one interface only: on a second one the system refuses it with EEXIST,
+        that of its host route (in6_notify_ifa(), in6.c). There a link-local one lets IPv6 routes work, and
+        packets come from the address on the first (in6_selectsrc(): of a larger scope)."""
         found = self._existing(interface)
-        if address not in found.addresses:
-            if address.version == 6:
-                self._take_other_lengths(interface, address, found)
-            words = [FAMILIES[address.version], address.with_prefixlen, "alias"]
+        if address in found.addresses:
+            return
+        if address.version == 6:
+            self._take_other_lengths(interface, address, found)
+        words = [FAMILIES[address.version], address.with_prefixlen, "alias"]
+        try:
             self._change_address(found, f"add address {address} to {interface}", words)
+        except BackendError as error:
+            refused = address.version == 6 and _EXISTS in str(error)
+            if not (refused and self._is_elsewhere(interface, address)):
+                raise
+            words = ["inet6", LINK_LOCAL.with_prefixlen, "alias"]
+            self._change_address(found, f"add a link-local address to {interface}", words)
+            self._borrowed[interface] = self._borrowed.get(interface, frozenset()) | {address}
+
+    def _is_elsewhere(self, interface: str, address: IPInterface) -> bool:
+        done = self._runner.run("ifconfig", ["-a"])
+        if done.exit_code != 0:
+            raise done.refusal("this host's interfaces")
+        others = (one for one in parse_interfaces(done.stdout) if one.name != interface)
+        return any(address.ip == other.ip for one in others for other in one.addresses)
+
+    def _give_back(self, addresses: Iterable[IPInterface]) -> None:
+        """They stand nowhere any more: whoever had borrowed one has none."""
+        gone = frozenset(addresses)
+        self._borrowed = {name: lent - gone for name, lent in self._borrowed.items()}
 
     def _take_other_lengths(self, interface: str, address: IPInterface, found: Interface) -> None:
         """An IPv6 address that is there cannot be given another prefix length: EINVAL (in6.c)."""
@@ -157,10 +193,13 @@ class FreeBSDBackend:
     def remove_address(self, interface: str, address: IPInterface) -> None:
         """ifconfig(8) removes by address alone, so one of another prefix length has to be spared."""
         found = self._look(interface)
+        if interface in self._borrowed:
+            self._borrowed[interface] -= {address}
         if found is not None and address in found.addresses:
             text = address.with_prefixlen if address.version == 4 else str(address.ip)
             words = [FAMILIES[address.version], text, "-alias"]
             self._change_address(found, f"remove address {address} from {interface}", words)
+            self._give_back([address])
 
     def set_routes(self, interface: str, routes: Sequence[Route]) -> None:
         found = self._existing(interface)

@@ -151,8 +151,7 @@ class _Conversation:
         with self._selector:
             for descriptor in self._outputs:
                 self._selector.register(descriptor, selectors.EVENT_READ)
-            os.set_blocking(self._input.fileno(), False)
-            self._selector.register(self._input.fileno(), selectors.EVENT_WRITE)
+            self._begin_to_feed()
             while self._selector.get_map():
                 ready = self._selector.select(max(0.0, deadline - time.monotonic()))
                 if not ready and time.monotonic() >= deadline:
@@ -161,6 +160,18 @@ class _Conversation:
                     self._step(key.fd)
         stdout, stderr = self._outputs.values()
         return bytes(stdout), bytes(stderr)
+
+    def _begin_to_feed(self) -> None:
+        """A program may have ended by now: kqueue(2) then refuses the pipe with EPIPE (sys_pipe.c), where
+        epoll takes it. What it said is there to be read all the same."""
+        if self._left:
+            os.set_blocking(self._input.fileno(), False)
+            try:
+                self._selector.register(self._input.fileno(), selectors.EVENT_WRITE)
+                return
+            except BrokenPipeError:
+                self._left = self._left[:0]
+        self._input.close()
 
     def _step(self, descriptor: int) -> None:
         if descriptor not in self._outputs:

@@ -124,6 +124,12 @@ class JailLab:
         loaded = self._commands.load_modules()
         if loaded:
             say(f"kernel modules loaded, and left loaded: {', '.join(loaded)}")
+        filters = self._commands.bridge_filters()
+        if filters:
+            say(
+                f"{', '.join(filters)} set: this machine's packet filter, if it is on, sees the lab's packets"
+                f" and has to pass {UNDERLAY}"
+            )
         self._lab = make_lab()
         self.directory = self._lab.path
         self._note = Note(self.directory)

@@ -26,6 +26,9 @@ TOOLS: Final[dict[str, tuple[Path, ...]]] = {
 }
 MODULES: Final = ("if_wg", "if_epair", "if_bridge")
 FORWARDING: Final = ("net.inet.ip.forwarding=1", "net.inet6.ip6.forwarding=1")
+BRIDGE_FILTERS: Final = tuple(f"net.link.bridge.{name}" for name in ("pfil_member", "pfil_bridge", "ipfw"))
+"""Whether packet filters look at what a bridge carries, bridge(4): off by default since 14.0 (FreeBSD's
+commit 22893e584032). The lab's bridge stands in the machine's own stack, so its filter would."""
 WIREGUARD_GROUP: Final = "wg"
 LOOPBACK: Final = "lo0"
 ALREADY_THERE: Final = "exists"
@@ -78,6 +81,11 @@ class VnetCommands:
                 self._do(f"load kernel module {name}", "kldload", "-n", name)
                 loaded.append(name)
         return tuple(loaded)
+
+    def bridge_filters(self) -> tuple[str, ...]:
+        """Those of ``BRIDGE_FILTERS`` that are on; if_bridge has to be loaded."""
+        answers = {name: self._run("sysctl", "-n", name) for name in BRIDGE_FILTERS}
+        return tuple(name for name, done in answers.items() if done.stdout.strip() not in (b"", b"0"))
 
     # the underlay
 

@@ -18,7 +18,8 @@ def render_pf_anchor(listen_port: int, path: str) -> str:
     first, last = mesh_ports(listen_port)
     return "\n".join([
         f"# Rules of the mesh for pf(4): meshd pf-anchor > {path}",
-        "# In /etc/pf.conf, before the first rule that blocks with quick:",
+        "# In /etc/pf.conf, before the first rule that blocks with quick, after set, scrub, nat and rdr",
+        "# (with Bastille 1.4.2 or later: below the line that includes its pf.conf):",
         f'#   anchor "{ANCHOR}"',
         f'#   load anchor "{ANCHOR}" from "{path}"',
         "# then: service pf reload; wgctl doctor",

@@ -138,6 +138,42 @@ def test_the_second_cycle_and_the_next_daemon_change_nothing(rig: Rig) -> None:
     assert changing(rig.calls_of(lambda: converge(rig))) == []
 
 
+def test_an_ipv6_address_that_another_interface_has_serves_this_one_too(rig: Rig) -> None:
+    """A key rotation's second interface carries the same addresses; FreeBSD refuses the IPv6 ones there. Its
+    IPv6 routes work with a link-local address, and packets then come from the address on the first."""
+    address = ip_interface("fd99::1/128")
+    rig.bring_up()
+    rig.backend.add_address("wg0", address)
+    rig.backend.create_interface("wg100")
+    added = changing(rig.calls_of(lambda: rig.backend.add_address("wg100", address)))
+    assert added == [
+        "ifconfig wg100", "ifconfig wg100 inet6 fd99::1/128 alias", "ifconfig -a",
+        "ifconfig wg100 inet6 fe80::1/64 alias",
+    ]
+    assert address in rig.backend.observe("wg100").addresses
+    assert ip_interface("fe80::1/64") in rig.backend.observe("wg100").addresses
+    # The next daemon does not know; it asks again, and all stays as it is.
+    rig.backend = rig.reopen()
+    assert address not in rig.backend.observe("wg100").addresses
+    rig.backend.add_address("wg100", address)
+    assert address in rig.backend.observe("wg100").addresses
+    # Once nobody has it any more, neither has this one, and it can be given it.
+    rig.backend.destroy_interface("wg0")
+    assert address not in rig.backend.observe("wg100").addresses
+    rig.backend.add_address("wg100", address)
+    assert "inet6 fd99::1 prefixlen 128" in rig.run("ifconfig wg100")
+    rig.backend.remove_address("wg100", address)
+    assert address not in rig.backend.observe("wg100").addresses
+
+
+def test_an_ipv6_address_that_nobody_has_and_is_refused_is_an_error(rig: Rig) -> None:
+    rig.bring_up()
+    rig.bsd.fail("ifconfig wg0 inet6", stderr="ifconfig: ioctl (SIOCAIFADDR): File exists\n")
+    with pytest.raises(BackendError, match="File exists"):
+        rig.backend.add_address("wg0", ip_interface("fd99::1/128"))
+    assert ip_interface("fd99::1/128") not in rig.backend.observe("wg0").addresses
+
+
 def test_no_secret_reaches_a_command_line_or_the_note(rig: Rig) -> None:
     converge(rig)
     rig.backend.set_peers("wg0", [PeerUpdate(public_key=PEER, preshared_key=PresharedKey(bytes([8]) * 32))])

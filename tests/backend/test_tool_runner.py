@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import select
+import selectors
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from meshd.backend import runner as runner_module
 from meshd.backend.runner import Finished, ToolRunner
 from meshd.errors import BackendError
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
 
 SECRET = "/MOa1XJrewMM6fTuXJY59DJxhI5uUaeRxqcoBqJFOQY="
 
@@ -53,6 +60,30 @@ def test_input_and_output_larger_than_any_pipe_do_not_block_each_other(tmp_path:
 
 def test_a_program_that_does_not_read_its_input_may_end(tmp_path: Path) -> None:
     assert tool(tmp_path, "exit 1").run("tool", [], stdin=bytes(3 << 20)).exit_code == 1
+
+
+class KqueueSelector(selectors.PollSelector):
+    """As kqueue(2) does: a pipe whose other end is closed already is refused (sys_pipe.c), where Linux takes
+    it and wakes whoever waits."""
+
+    def register(
+        self, fileobj: FileDescriptorLike, events: int, data: object = None
+    ) -> selectors.SelectorKey:
+        if events & selectors.EVENT_WRITE:
+            poll = select.poll()
+            poll.register(fileobj, select.POLLERR)
+            if poll.poll(5_000):
+                raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return super().register(fileobj, events, data)
+
+
+@pytest.mark.parametrize("stdin", [b"", b"[Peer]\n", bytes(3 << 20)])
+def test_a_program_that_has_ended_before_it_is_listened_to_is_heard_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stdin: bytes
+) -> None:
+    monkeypatch.setattr("selectors.DefaultSelector", KqueueSelector)
+    done = tool(tmp_path, "echo said; echo no >&2; exit 3").run("tool", [], stdin=stdin)
+    assert (done.stdout, done.stderr, done.exit_code) == (b"said\n", b"no\n", 3)
 
 
 def test_endless_output_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ class Check:
     def argv(self, shell: str, *options: str) -> list[str]:
         return [*SHELLS[shell], str(self.base / "contrib" / "freebsd-check.sh"), *options]
 
-    @property
+    @cached_property
     def environment(self) -> dict[str, str]:
         path = f"{self.base}/standins:{self.host.bin}:{os.environ['PATH']}"
         return {"PATH": path, "TMPDIR": str(self.base / "tmp")}
@@ -138,7 +139,6 @@ def test_a_good_host_is_reported_whole_and_is_as_before(check: Check, shell: str
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "title"),
     [
@@ -179,7 +179,6 @@ def test_a_port_in_use_shows_only_in_the_flags_and_is_found(check: Check) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "title", "said"),
     [
@@ -212,7 +211,6 @@ def test_jails_that_meshd_would_not_see_are_a_failure(check: Check) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("shell", RUNNING_SHELLS)
 def test_a_signal_ends_it_and_nothing_stays(check: Check, shell: str, number: signal.Signals) -> None:
@@ -233,6 +231,66 @@ def test_a_signal_ends_it_and_nothing_stays(check: Check, shell: str, number: si
                 os.killpg(running.pid, signal.SIGKILL)
     assert running.returncode == 128 + number
     assert check.contents() == before
+
+
+@pytest.mark.slow
+def test_when_nobody_reads_the_report_any_more_it_ends_and_nothing_stays(check: Check) -> None:
+    """``| head`` and a lost terminal: the shell would die of SIGPIPE without taking anything away."""
+    before = check.contents()
+    with subprocess.Popen(
+        check.argv("dash", "-q"), env=check.environment, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if "a VNET jail, a pair, a jail inside" in line:
+                break
+        running.stdout.close()
+        assert running.wait(DEADLINE_SECONDS) == 141
+    assert check.contents() == before
+
+
+SUITE = """
+import pytest
+@pytest.mark.parametrize("rig", ["memory", "real-freebsd"])
+def test_a_promise(rig): {body}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "outcome", "said"),
+    [
+        ("assert rig == 'real-freebsd'", "ok", "1 passed, 1 deselected"),
+        ("assert rig != 'real-freebsd'", "FAILED", "1 failed"),
+        ("pytest.skip('no jails')", "FAILED", "1 skipped"),
+    ],
+)
+def test_the_conformance_suite_of_a_checkout_says_how_many_passed(
+    check: Check, body: str, outcome: str, said: str
+) -> None:
+    suite = check.base / "tests" / "backend" / "test_backend_conformance.py"
+    suite.parent.mkdir(parents=True)
+    suite.write_text(SUITE.format(body=body))
+    done = check("dash", "-q")
+    assert (outcome, "backend: conformance suite") in outcomes(done.stdout), done.stdout
+    assert said in done.stdout
+    assert not [path for path in suite.parent.iterdir() if path != suite]
+    python = check.base / "standins" / "python"
+    python.write_text(python.read_text().replace("case", "case $* in *pytest*) exit 1 ;; esac\ncase", 1))
+    done = check("dash", "-q")
+    assert ("skipped", "backend: conformance suite") in outcomes(done.stdout)
+    assert "no pytest and hypothesis" in done.stdout
+
+
+def test_a_command_that_is_no_python_program_needs_to_be_told_the_interpreter(check: Check) -> None:
+    meshd = check.base / "standins" / "meshd"
+    meshd.write_text("#!/bin/sh\necho 0.1.0\n")
+    done = check("dash", "-q")
+    assert done.returncode == 2
+    assert "/bin/sh: a Python that has meshd expected; PYTHON=... names it" in done.stderr
+    check.environment["PYTHON"] = str(check.base / "standins" / "python")
+    done = check("dash", "-q")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_service_is_only_looked_at_unless_asked_for(check: Check) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PORT = ROOT / "contrib" / "freebsd-port"
+SAMPLE = ROOT / "contrib" / "meshd.toml.sample"
 PORTS = {
     "click": "devel/py-click", "msgspec": "devel/py-msgspec", "ping3": "net/py-ping3",
     "prometheus-client": "net-mgmt/py-prometheus-client", "pynacl": "security/py-pynacl",
@@ -17,6 +21,24 @@ PORTS = {
     "urllib3": "net/py-urllib3",
 }
 """Where each dependency is in FreeBSD's ports tree; ping3 is not there and comes with our port."""
+EPOCHS = {"urllib3": ",1"}
+"""PORTEPOCH where a port has one (devel/py-botocore asks for urllib3 so, too): it outweighs the version."""
+
+BSD_PORT_MK = """
+PREFIX?= /usr/local
+STAGEDIR= ${.CURDIR}/stage
+ETCDIR= ${PREFIX}/etc/${PORTNAME}
+DATADIR= ${PREFIX}/share/${PORTNAME}
+DOCSDIR= ${PREFIX}/share/doc/${PORTNAME}
+MKDIR= mkdir -p
+INSTALL_DATA= install -m 0644
+INSTALL_SCRIPT= install -m 0555
+stage: post-install post-install-DOCS-on
+	mkdir -p ${STAGEDIR}${PREFIX}/etc/rc.d
+	for script in ${USE_RC_SUBR}; do \\
+		install -m 0555 files/$${script}.in ${STAGEDIR}${PREFIX}/etc/rc.d/$${script}; done
+"""
+"""What the port needs of Mk/bsd.port.mk, self-written: the paths of hier(7) and the targets of staging."""
 
 
 def makefile(path: Path = PORT / "Makefile") -> dict[str, str]:
@@ -40,7 +62,8 @@ def as_ports(requirements: list[str]) -> set[str]:
     for requirement in requirements:
         name, _, version = requirement.partition(">=")
         if "sys_platform == 'linux'" not in version:
-            ports.add(f"${{PYTHON_PKGNAMEPREFIX}}{name}>={version}:{PORTS[name]}@${{PY_FLAVOR}}")
+            wanted = version + EPOCHS.get(name, "")
+            ports.add(f"${{PYTHON_PKGNAMEPREFIX}}{name}>={wanted}:{PORTS[name]}@${{PY_FLAVOR}}")
     return ports
 
 
@@ -67,23 +90,55 @@ def test_the_rc_script_is_the_one_that_is_tested_with_its_prefix_left_open() -> 
 def test_every_file_that_the_port_installs_is_in_the_distribution() -> None:
     text = (PORT / "Makefile").read_text()
     installed = re.findall(r"\$\{WRKSRC\}/(\S+)", text)
-    assert len(installed) == 4
+    assert len(installed) == 5
     for pattern in installed:
         assert list(ROOT.glob(pattern)), pattern
     manifest = (ROOT / "MANIFEST.in").read_text().split()
     assert {"contrib", "docs", "LICENSE"} <= set(manifest)
 
 
-def test_what_is_staged_beside_the_python_files_is_in_the_packing_list() -> None:
-    listed = [line.split()[-1] for line in (PORT / "pkg-plist").read_text().splitlines()]
-    assert listed == [
-        "%%ETCDIR%%/meshd.toml.sample", "etc/newsyslog.conf.d/meshd.conf.sample", "/var/db/meshd",
+@pytest.mark.skipif(shutil.which("bmake") is None, reason="no bmake here")
+def test_what_is_staged_beside_the_python_files_is_what_the_packing_list_names(tmp_path: Path) -> None:
+    """By the port's own targets, from the files of the distribution. What autoplist, PORTDOCS and
+    USE_RC_SUBR name, the framework lists itself."""
+    port = staged(tmp_path, "stage")
+    stage = port / "stage"
+    prefix = stage / "usr" / "local"
+    found = {f"/{path.relative_to(stage)}" for path in stage.rglob("*") if path.is_file()}
+    framework = {"/usr/local/etc/rc.d/meshd"} | {
+        f"/usr/local/share/doc/meshd/{path.name}" for path in (ROOT / "docs").glob("*.md")
+    }
+    assert framework < found
+    places = {"%%ETCDIR%%": "etc/meshd", "%%DATADIR%%": "share/meshd"}
+    files: set[str] = set()
+    directories: set[str] = set()
+    for line in (PORT / "pkg-plist").read_text().splitlines():
+        path = line.split()[-1]
+        for name, place in places.items():
+            path = path.replace(name, place)
+        (directories if line.startswith("@dir") else files).add(path)
+    assert {f"/usr/local/{path}" for path in files} == found - framework
+    assert all((stage / path.removeprefix("/")).is_dir() for path in directories)
+    assert [path for path in stage.rglob("*") if path.is_dir() and not list(path.iterdir())] == [
+        stage / path.removeprefix("/") for path in directories
     ]
-    staged = (PORT / "Makefile").read_text()
-    for place in ("${ETCDIR}/meshd.toml.sample", "etc/newsyslog.conf.d/meshd.conf.sample", "/var/db/meshd"):
-        assert "${STAGEDIR}" in staged and place in staged
-    # ETCDIR is PREFIX/etc/PORTNAME, and that is where the program looks.
-    assert makefile()["PORTNAME"] == "meshd"
+    # Samples become the settings under the name without .sample, which is where the program looks.
+    assert (prefix / "etc/meshd/meshd.toml.sample").read_bytes() == SAMPLE.read_bytes()
+    assert (prefix / "share/meshd/freebsd-check.sh").stat().st_mode & 0o111 == 0o111
+
+
+def staged(directory: Path, target: str) -> Path:
+    port = directory / "meshd"
+    shutil.copytree(PORT, port)
+    (directory / "mk").mkdir()
+    (directory / "mk" / "sys.mk").write_text("")
+    (directory / "mk" / "bsd.port.mk").write_text(BSD_PORT_MK)
+    done = subprocess.run(
+        ["bmake", "-m", str(directory / "mk"), f"WRKSRC={ROOT}", target],
+        cwd=port, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]},
+    )
+    assert done.returncode == 0, done
+    return port
 
 
 def test_the_message_names_what_the_program_and_the_rc_script_know() -> None:

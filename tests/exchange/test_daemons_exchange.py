@@ -43,7 +43,7 @@ def full_store(mesh: SignedMesh) -> MemoryStore:
 
 
 def build_two(
-    tmp_path: Path, mesh: SignedMesh, first: MemoryStore, second: MemoryStore, **pauses: float
+    tmp_path: Path, mesh: SignedMesh, first: MemoryStore, second: MemoryStore, **pauses: Any
 ) -> tuple[Rig, Rig]:
     loopback = Loopback.of(mesh.hosts.values())
     one, two = (

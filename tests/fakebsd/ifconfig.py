@@ -130,6 +130,8 @@ def address(host: Host, call: Call, link: Link, family: Family, words: list[str]
         text = text_of(family, packed(family, text))
     except OSError as error:
         raise Exit(1, f"ifconfig: {text}: bad value") from error
+    if text.startswith("fe80:"):
+        text += f"%{link['name']}"
     adding = words[1:2] == ["alias"]
     removing = words[1:2] == ["-alias"]
     width = WIDTHS[family]

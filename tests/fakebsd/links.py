@@ -128,11 +128,21 @@ def add_address(stack: Stack, link: Link, address: Address) -> None:
                 return
             remove_address(stack, link, old)
             break
+    if address["family"] == "inet6":
+        refuse_elsewhere(stack, link, address)
     link["addresses"].append(address)
     if link["kind"] == "lo" and not link["up"]:
         wake_loopback(link)
     if address["family"] == "inet6":
         link["nd6"] = ND6_WITH_ADDRESS if link["kind"] == "wg" else link["nd6"]
+
+
+def refuse_elsewhere(stack: Stack, link: Link, new: Address) -> None:
+    """An IPv6 address stands on one interface: in6_notify_ifa() (sys/netinet6/in6.c) hands on the EEXIST of
+    the host route to the second one, where IPv4 asks in_localip_more() first (read there; not seen)."""
+    others = (old for one in stack["links"] if one is not link for old in one["addresses"])
+    if any((old["family"], old["address"]) == ("inet6", new["address"]) for old in others):
+        raise Exit(1, "ifconfig: ioctl (SIOCAIFADDR): File exists")
 
 
 def refuse_other_length(old: Address, new: Address) -> None:
@@ -179,8 +189,10 @@ def address_routes(link: Link, address: Address) -> list[Route]:
         return [] if family == "inet6" else [fixed(fib, "inet", text, 32, "UH")]
     if address["length"] == WIDTHS[family]:
         return [fixed(fib, family, text, WIDTHS[family], "UH" if family == "inet" else "UHS")]
+    _, zone, scope = text.partition("%")
     network: Route = {
-        "fib": fib, "family": family, "destination": masked(family, text, address["length"]),
+        "fib": fib, "family": family,
+        "destination": masked(family, text, address["length"]) + zone + scope,
         "length": address["length"], "link": link["name"], "gateway": "", "source": text,
         "flags": "U", "mtu": 0,
     }

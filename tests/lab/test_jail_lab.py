@@ -37,6 +37,9 @@ kldstat -qm if_epair
 kldload -n if_epair
 kldstat -qm if_bridge
 kldload -n if_bridge
+sysctl -n net.link.bridge.pfil_member
+sysctl -n net.link.bridge.pfil_bridge
+sysctl -n net.link.bridge.ipfw
 ifconfig bridge create name LAB-net
 ifconfig LAB-net up
 jail -c name=LAB-tesla vnet path=/ host.hostname=tesla children.max=8 allow.raw_sockets persist
@@ -133,6 +136,18 @@ def test_a_host_is_made_and_taken_away_by_exactly_these_commands(host: FakeBSD) 
     assert asked(host, name) == TAKEN_AWAY
     assert contents(host) == before
     assert not lab.directory.exists()
+
+
+def test_it_says_that_the_packet_filter_of_the_machine_looks_at_bridges(host: FakeBSD) -> None:
+    said: list[str] = []
+    open_jail_lab(host, said).close()
+    assert not [text for text in said if "filter" in text]
+    with host.state() as state:
+        state["sysctls"]["net.link.bridge.pfil_member"] = "1"
+    open_jail_lab(host, said).close()
+    assert said[-1].startswith("net.link.bridge.pfil_member set: ") and "198.18.0.0/15" in said[-1]
+    with host.state() as state:
+        assert state["sysctls"]["net.link.bridge.pfil_member"] == "1"
 
 
 def test_a_host_of_the_lab_is_one_like_those_of_linux(host: FakeBSD) -> None:

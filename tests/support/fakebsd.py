@@ -160,6 +160,7 @@ def fresh_host(release: Release, fibs: int, incremental: Incremental) -> Host:
             "net.route.multipath": "1", "net.fibs": str(fibs), "net.inet.icmp.icmplim": "200",
             "net.inet.ip.forwarding": "0", "net.inet6.ip6.forwarding": "0",
             "kern.features.vimage": "1",
+            **{f"net.link.bridge.{name}": "0" for name in ("pfil_member", "pfil_bridge", "ipfw")},
         },
         "rc_conf": {}, "modules": [], "missing_modules": [], "jails": [], "next_jid": 1, "stacks": {},
         "taken_ports": [], "random_ports": [], "incremental_allowed_ips": incremental,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ exec /usr/sbin/jexec {jail} {tool} "$@"
 """
 COMMAND_SECONDS = 120
 
+_numbers = itertools.count()
+
 
 class RealBSD:
     """Has what ``FakeBSD`` has for its users; nothing outside the jail is touched."""
@@ -26,7 +29,8 @@ class RealBSD:
         if os.geteuid() != 0:
             pytest.skip("only root can make jails")
         self.directory = directory
-        self.jail = f"meshdtest{os.getpid()}"
+        # A jail that was removed may be dying for a while, with its name.
+        self.jail = f"meshdtest{os.getpid()}x{next(_numbers)}"
         directory.mkdir()
         for name, tool in TOOLS.items():
             (directory / name).write_text(SHIM.format(jail=self.jail, tool=tool))
