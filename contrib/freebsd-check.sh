@@ -224,6 +224,8 @@ backend_suite() {
 
 backend_smoke() { bounded jexec "$jail" "$python" -m meshd.lab.smoke wg9; }
 
+sockets() { bounded jexec "$jail" "$python" -m meshd.lab.sockets 127.0.0.1 ::1 198.18.9.1; }
+
 has_suite() { [ -e "$checkout/$suite" ]; }
 
 has_pytest() { "$python" -c 'import pytest, hypothesis' 2>/dev/null; }
@@ -319,6 +321,7 @@ if step "a VNET jail, a pair, a jail inside" make_jails; then
 	step "jls as meshd asks it" list_jails
 	step "netstat in a jail" list_routes
 	step "ping in a jail" jexec "$jail" ping -c 1 -W 5000 198.18.9.10
+	step "sockets: prober and wake-ups, in a jail" sockets && indented "$work/output"
 	step "backend: short list, in a jail" backend_smoke
 else
 	skip "jls, netstat, ping, backend in a jail" "no jail"

@@ -1,5 +1,6 @@
 """What every Backend promises, asked of each: a kernel in memory, userspace WireGuard, Linux's own,
-FreeBSD's tools in imitation, and on FreeBSD its own."""
+FreeBSD's tools in imitation, and on FreeBSD its own; and of the imitated Linux of tests/golden, so that
+what its transcripts say was answered as a real kernel answers."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from random import Random
 
 import pytest
 from fakebsd import FakeBSD
+from golden_linux import GoldenLinux
+from golden_transcript import Transcript
 from realbsd import RealBSD
 
 from meshd.backend.base import Backend
@@ -35,6 +38,7 @@ class Rig:
 
     backend: Backend
     bsd: FakeBSD | RealBSD | None = None
+    linux: GoldenLinux | None = None
     interface: str = field(default_factory=lambda: f"mbk{os.getpid() % 100000}x{next(_numbers)}")
 
     def reopened(self) -> Backend:
@@ -43,12 +47,21 @@ class Rig:
             return self.backend
         if self.bsd is not None:
             return open_freebsd(self.bsd)
+        if self.linux is not None:
+            return self.linux.open()
         return open_backend("userspace" if self.backend.name == "userspace" else "linux")
 
-    def add_blackhole(self, destination: str, metric: int = 0) -> None:
+    @property
+    def memory(self) -> MemoryBackend | None:
+        """The kernel, where it is one in memory."""
         if isinstance(self.backend, MemoryBackend):
+            return self.backend
+        return None if self.linux is None else self.linux.memory
+
+    def add_blackhole(self, destination: str, metric: int = 0) -> None:
+        if self.memory is not None:
             network = ip_network(destination)
-            self.backend.third_party_routes(
+            self.memory.third_party_routes(
                 {network: ForeignRoute(destination=network, interface=None, description="blackhole")}
             )
         elif self.bsd is not None:
@@ -57,8 +70,10 @@ class Rig:
             ip("route", "add", "blackhole", destination, "metric", str(metric))
 
     def add_plain_interface(self, name: str) -> None:
-        if isinstance(self.backend, MemoryBackend):
-            self.backend.third_party_interface(name)
+        if self.linux is not None:
+            self.linux.add_plain_interface(name)
+        elif self.memory is not None:
+            self.memory.third_party_interface(name)
         elif self.bsd is not None:
             made = self.bsd_run("ifconfig", "epair", "create")
             self.bsd_run("ifconfig", made.strip(), "name", name)
@@ -66,16 +81,16 @@ class Rig:
             ip("link", "add", name, "type", "bridge")
 
     def bring_down(self) -> None:
-        if isinstance(self.backend, MemoryBackend):
-            self.backend.third_party_downs(self.interface)
+        if self.memory is not None:
+            self.memory.third_party_downs(self.interface)
         elif self.bsd is not None:
             self.bsd_run("ifconfig", self.interface, "down")
         else:
             ip("link", "set", self.interface, "down")
 
     def destroy(self) -> None:
-        if isinstance(self.backend, MemoryBackend):
-            self.backend.third_party_destroys(self.interface)
+        if self.memory is not None:
+            self.memory.third_party_destroys(self.interface)
         elif self.bsd is not None:
             self.bsd_run("ifconfig", self.interface, "destroy")
         else:
@@ -101,6 +116,7 @@ class Rig:
             [pytest.param("real-freebsd", marks=pytest.mark.root)]
             if sys.platform.startswith("freebsd")
             else [
+                "imitated linux",
                 pytest.param("userspace", marks=pytest.mark.root),
                 pytest.param("linux", marks=pytest.mark.kernel),
             ]
@@ -121,6 +137,11 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
             yield Rig(open_freebsd(real), real, interface="wg9")
         finally:
             real.close()
+        return
+    if request.param == "imitated linux":
+        with pytest.MonkeyPatch.context() as patch:
+            imitated = GoldenLinux(tmp_path / "linux", Transcript(), patch)
+            yield Rig(imitated.open(), linux=imitated)
         return
     request.getfixturevalue("network_namespace")
     rig = Rig(open_backend(request.param))

@@ -47,6 +47,7 @@ def test_without_root_the_user_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         open_backend("auto")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="userspace WireGuard is used on Linux alone")
 def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(BackendError, match=r"no-such-program.*install wireguard-go"):

@@ -7,6 +7,7 @@ import ctypes
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_interface, ip_network
@@ -106,6 +107,7 @@ def ping(host: LabHost, *arguments: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
 def test_an_unrelated_allowed_ip_comes_and_goes_without_a_lost_packet(pair: tuple[LabHost, LabHost]) -> None:
     a, b = pair
     warm = ping(a, "-c", "3", "-i", "0.2", "-W", "10", "10.98.0.2")

@@ -45,6 +45,8 @@ case "$*" in
 	echo '{{"pairs_ok": 6}}' ;;
 esac""",
     "python": """case "$*" in
+*meshd.lab.sockets*)
+	echo "ok: wake-ups: RouteEvents, JailEvents" ;;
 *meshd.lab.smoke*)
 	[ ! -e "{base}/smoke-fails" ] || {{ echo "FAILED: routes: 1 seen, 2 expected"; exit 1; }} ;;
 *) exec {python} "$@" ;;
@@ -123,6 +125,7 @@ def test_a_good_host_is_reported_whole_and_is_as_before(check: Check, shell: str
         ("ok", "jls as meshd asks it"),
         ("ok", "netstat in a jail"),
         ("ok", "ping in a jail"),
+        ("ok", "sockets: prober and wake-ups, in a jail"),
         ("ok", "backend: short list, in a jail"),
         ("ok", "the jails go"),
         ("skipped", "backend: conformance suite"),
@@ -130,8 +133,9 @@ def test_a_good_host_is_reported_whole_and_is_as_before(check: Check, shell: str
         ("skipped", "service"),
         ("ok", "nothing is left"),
     ], done.stdout
-    assert "12 ok, 0 failed, 2 skipped" in done.stdout
+    assert "13 ok, 0 failed, 2 skipped" in done.stdout
     assert 'pairs_ok": 6' in done.stdout
+    assert "    | ok: wake-ups: RouteEvents, JailEvents" in done.stdout
     assert "kern.osreldate         1501000" in done.stdout
     assert done.returncode == 0
     assert check.contents() == before

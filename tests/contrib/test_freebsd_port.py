@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -98,10 +100,12 @@ def test_every_file_that_the_port_installs_is_in_the_distribution() -> None:
 
 
 @pytest.mark.skipif(shutil.which("bmake") is None, reason="no bmake here")
-def test_what_is_staged_beside_the_python_files_is_what_the_packing_list_names(tmp_path: Path) -> None:
-    """By the port's own targets, from the files of the distribution. What autoplist, PORTDOCS and
-    USE_RC_SUBR name, the framework lists itself."""
-    port = staged(tmp_path, "stage")
+@pytest.mark.parametrize("source", ["checkout", pytest.param("distribution", marks=pytest.mark.slow)])
+def test_what_is_staged_beside_the_python_files_is_what_the_packing_list_names(
+    tmp_path: Path, source: str
+) -> None:
+    """By the port's own targets; what autoplist, PORTDOCS and USE_RC_SUBR name is listed by the framework."""
+    port = staged(tmp_path, ROOT if source == "checkout" else unpacked_distribution(tmp_path))
     stage = port / "stage"
     prefix = stage / "usr" / "local"
     found = {f"/{path.relative_to(stage)}" for path in stage.rglob("*") if path.is_file()}
@@ -127,14 +131,34 @@ def test_what_is_staged_beside_the_python_files_is_what_the_packing_list_names(t
     assert (prefix / "share/meshd/freebsd-check.sh").stat().st_mode & 0o111 == 0o111
 
 
-def staged(directory: Path, target: str) -> Path:
+def unpacked_distribution(directory: Path) -> Path:
+    """What the port's fetch and extract leave, as the build backend makes it from this checkout."""
+    tree = directory / "tree"
+    tree.mkdir()
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "CHANGELOG.md", "LICENSE"):
+        shutil.copy(ROOT / name, tree)
+    for name in ("meshd", "wgctl", "contrib", "docs"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    build = "from setuptools import build_meta; print(build_meta.build_sdist('..'))"
+    done = subprocess.run(
+        [sys.executable, "-c", build], cwd=tree, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (archive,) = directory.glob("wg[-_]meshd-*.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(directory / "work")
+    (work,) = (directory / "work").iterdir()
+    return work
+
+
+def staged(directory: Path, source: Path) -> Path:
     port = directory / "meshd"
     shutil.copytree(PORT, port)
     (directory / "mk").mkdir()
     (directory / "mk" / "sys.mk").write_text("")
     (directory / "mk" / "bsd.port.mk").write_text(BSD_PORT_MK)
     done = subprocess.run(
-        ["bmake", "-m", str(directory / "mk"), f"WRKSRC={ROOT}", target],
+        ["bmake", "-m", str(directory / "mk"), f"WRKSRC={source}", "stage"],
         cwd=port, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]},
     )
     assert done.returncode == 0, done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
@@ -370,6 +371,7 @@ def test_a_second_daemon_on_the_same_socket_is_refused(tmp_path: Path, mesh: Sig
     asyncio.run(scenario())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="on FreeBSD these jails need no forwarding")
 def test_jails_behind_a_kernel_that_does_not_forward_are_said(tmp_path: Path, mesh: SignedMesh) -> None:
     settings = settings_for(tmp_path, jails={"networks": ["10.17.1.0/24"]})
     store = full_store(mesh)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,12 @@ def play(
     return transcript.render()
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+of_linux = pytest.mark.skipif(sys.platform != "linux", reason="pyroute2 is installed on Linux alone")
+
+
+@pytest.mark.parametrize(
+    "kernel", [pytest.param(kernel, marks=of_linux if kernel == "linux" else ()) for kernel in KERNELS]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_the_transcript_of_a_case(
     case: str, kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

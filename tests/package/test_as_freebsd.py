@@ -30,10 +30,6 @@ FREEBSD = [
 QUICK = ["tests/model", "tests/plan/test_safety.py", "tests/backend/test_freebsd_parse.py",
          "tests/golden/test_golden_transcripts.py::test_the_transcript_of_a_case[host-added-freebsd-15]"]
 
-OF_LINUX_ALONE = "jails_behind_a_kernel_that_does_not_forward"
-"""On FreeBSD, jails that share the host's addresses need no forwarding, so none is asked for."""
-
-
 def passed(paths: list[str], *options: str) -> int:
     """How many tests passed; none may fail."""
     done = subprocess.run(
@@ -54,4 +50,4 @@ def test_some_of_them_run_as_on_freebsd() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("paths", "least"), [(PURE, 500), (FREEBSD, 250)], ids=["pure", "freebsd"])
 def test_all_of_them_run_as_on_freebsd(paths: list[str], least: int) -> None:
-    assert passed(paths, "-v", "-k", f"not linux and not {OF_LINUX_ALONE}") > least
+    assert passed(paths, "-v") > least

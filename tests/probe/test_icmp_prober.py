@@ -7,6 +7,7 @@ import ipaddress
 import os
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -23,7 +24,12 @@ from meshd.probe.transport import IcmpProber
 
 pytestmark = pytest.mark.root
 
+of_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="namespaces, and all of 127.0.0.0/8 as this machine, are Linux's"
+)
+
 DEADLINE_SECONDS = 8.0
+LOOPBACK = "127.4.5.6" if sys.platform == "linux" else "127.0.0.1"
 NARROW = "10.254.94.2"
 
 
@@ -72,7 +78,7 @@ def _ip(*arguments: str) -> None:
 
 def test_both_families_are_measured() -> None:
     async def work(prober: IcmpProber) -> None:
-        prober.set_targets((target("four", "127.4.5.6"), target("six", "::1")))
+        prober.set_targets((target("four", LOOPBACK), target("six", "::1")))
         await until(lambda: min(s.received for s in prober.snapshot(time.time()).values()) >= 4)
         for stats in prober.snapshot(time.time()).values():
             assert stats.up and stats.loss_ratio == 0.0
@@ -82,6 +88,7 @@ def test_both_families_are_measured() -> None:
     probing(work)
 
 
+@of_linux
 def test_a_silent_host_is_down_beside_ones_that_answer(quiet_network: str) -> None:
     changes: list[tuple[str, bool]] = []
 
@@ -97,6 +104,7 @@ def test_a_silent_host_is_down_beside_ones_that_answer(quiet_network: str) -> No
     assert sorted(changes) == [("a", True), ("b", True)]
 
 
+@of_linux
 def test_a_send_the_system_refuses_is_a_failed_probe_with_its_reason() -> None:
     async def work(prober: IcmpProber) -> None:
         prober.set_targets((target("multicast", "255.255.255.255"), target("a", "127.1.1.1")))
@@ -108,6 +116,7 @@ def test_a_send_the_system_refuses_is_a_failed_probe_with_its_reason() -> None:
     probing(work)
 
 
+@of_linux
 def test_a_target_at_another_address_starts_anew() -> None:
     async def work(prober: IcmpProber) -> None:
         prober.set_targets((target("a", "127.1.1.1"), target("b", "127.1.1.2")))
@@ -123,7 +132,7 @@ def test_a_target_at_another_address_starts_anew() -> None:
 def test_targets_may_be_set_before_the_start() -> None:
     async def whole() -> None:
         prober = IcmpProber(0.1)
-        prober.set_targets((target("a", "127.1.1.1"),))
+        prober.set_targets((target("a", LOOPBACK),))
         await prober.start()
         await until(lambda: prober.snapshot(time.time())["a"].up)
         await prober.stop()
@@ -131,6 +140,7 @@ def test_targets_may_be_set_before_the_start() -> None:
     asyncio.run(whole())
 
 
+@of_linux
 def test_replies_with_a_wrong_token_or_source_are_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a's replies is read twice: with a flipped payload bit, and as if b had sent it."""
     genuine = rawsocket.RawIcmpSocket.drain
@@ -166,7 +176,7 @@ def _checksum(message: bytes) -> bytes:
 
 def test_a_step_of_the_wall_clock_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     async def work(prober: IcmpProber) -> None:
-        prober.set_targets((target("a", "127.1.1.1"),))
+        prober.set_targets((target("a", LOOPBACK),))
         await until(lambda: prober.snapshot(time.time())["a"].received >= 3)
         before = prober.snapshot(0.0)["a"]
         wall = time.time
@@ -219,6 +229,7 @@ def sized(hid: str, address: str, largest_bytes: int) -> ProbeTarget:
     return ProbeTarget(hid=hid, address=ipaddress.ip_address(address), largest_bytes=largest_bytes)
 
 
+@of_linux
 def test_the_mtu_of_a_path_is_found_whatever_the_route_says_and_anew_when_it_moves(
     narrow_network: str,
 ) -> None:
@@ -240,6 +251,7 @@ def test_the_mtu_of_a_path_is_found_whatever_the_route_says_and_anew_when_it_mov
 
 
 
+@of_linux
 def test_after_the_machine_slept_every_target_is_probed_at_once_and_no_probe_counts_as_lost() -> None:
     slept, said = [0.0], list[float]()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_a_write_that_fails_half_way_keeps_the_old_body_and_leaves_nothing(
 
 
 @pytest.mark.root
+@pytest.mark.skipif(sys.platform != "linux", reason="the mount(8) of Linux makes the file systems")
 def test_full_and_read_only_file_systems_are_named(tree: Path) -> None:
     tree.mkdir()
     mount: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=64k", "meshd-store-test", tree]

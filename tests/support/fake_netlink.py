@@ -20,7 +20,7 @@ from meshd.backend.peer_steps import PeerStep
 from meshd.backend.wireguard_attributes import _TIMESPEC, _pack_allowed_ips, _pack_settings, _parse_peer
 from meshd.errors import BackendError
 from meshd.model.device import Device, PeerConfig, PeerUpdate
-from meshd.model.keys import PrivateKey, PublicKey
+from meshd.model.keys import PresharedKey, PrivateKey
 from meshd.model.network import IPNetwork, Route, network_key, parse_network
 
 FAMILY = 30
@@ -34,6 +34,7 @@ NAMES = {
 }
 LOOKS = (GETLINK, GETADDR, GETROUTE)
 FIRST_INDEX = 7
+MESSAGE_PREFIXES = 500
 UP = 0x1
 STATIC = 4
 FLAG_REMOVE_ME = 1
@@ -81,7 +82,8 @@ def _peer_update(data: bytes, start: int, end: int) -> PeerUpdate:
         remove=bool(flags & FLAG_REMOVE_ME),
         endpoint=config.endpoint,
         persistent_keepalive_seconds=config.persistent_keepalive_seconds if 5 in present else None,
-        preshared_key=config.preshared_key,
+        # Zeros clear it, and read back as none.
+        preshared_key=config.preshared_key or (PresharedKey(bytes(32)) if 2 in present else None),
         add_allowed_ips=config.allowed_ips,
     )
 
@@ -110,6 +112,9 @@ class NetlinkKernel:
 
     # --- links and addresses
 
+    def add_index(self, name: str) -> None:
+        self.indexes[name] = max(self.indexes.values(), default=FIRST_INDEX - 1) + 1
+
     def _link(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
         name = message.get_attr("IFLA_IFNAME")
         found = self.memory._interfaces.get(name)
@@ -128,8 +133,7 @@ class NetlinkKernel:
             if name in self.memory._interfaces:
                 return errno.EEXIST, []
             self.memory.create_interface(name)
-            used = self.indexes.values()
-            self.indexes[name] = max(used, default=FIRST_INDEX - 1) + 1
+            self.add_index(name)
             return 0, []
         name = self._name(message)
         if message["change"] & UP:
@@ -205,7 +209,7 @@ class NetlinkKernel:
         name = message.get_attr("WGDEVICE_A_IFNAME")
         if message["cmd"] == 0:
             device = self.memory.observe(name).device
-            return (errno.ENODEV, []) if device is None else (0, [_device(device)])
+            return (errno.ENODEV, []) if device is None else (0, _device(device))
         if (key := message.get_attr("WGDEVICE_A_PRIVATE_KEY")) is not None:
             self.memory.set_private_key(name, PrivateKey(bytes(key)))
         if (port := message.get_attr("WGDEVICE_A_LISTEN_PORT")) is not None:
@@ -335,23 +339,26 @@ def _device_words(message: Any) -> str:
     return " ".join(words)
 
 
-def _device(device: Device) -> bytes:
-    peers = b""
-    for peer in device.peers.values():
-        seconds = int(peer.stats.latest_handshake_at)
-        step = _step(peer.config)
-        body = _pack_settings(step) + pack(6, _TIMESPEC.pack(seconds, 0))
-        peers += pack(NESTED, body + _pack_allowed_ips(step.allowed_ips))
+def _device(device: Device) -> list[bytes]:
+    """In as many messages as it takes: a peer with many allowed IPs goes on in the next one."""
     attributes = pack(6, UINT16.pack(device.listen_port))
     if device.public_key is not None:
         attributes += pack(4, bytes(device.public_key))
-    return bytes(20) + attributes + (pack(8 | NESTED, peers) if peers else b"")
+    bodies = [bytes(20) + attributes]
+    for peer in device.peers.values():
+        seconds = int(peer.stats.latest_handshake_at)
+        step = _step(peer.config)
+        said = _pack_settings(step) + pack(6, _TIMESPEC.pack(seconds, 0))
+        for start in range(0, max(1, len(step.allowed_ips)), MESSAGE_PREFIXES):
+            part = _pack_allowed_ips(step.allowed_ips[start : start + MESSAGE_PREFIXES])
+            bodies.append(bytes(20) + pack(8 | NESTED, pack(NESTED, said + part)))
+            said = pack(1, bytes(step.public_key))
+    return bodies
 
 
 def _step(config: PeerConfig) -> PeerStep:
-    key: PublicKey = config.public_key
     return PeerStep(
-        public_key=key, endpoint=config.endpoint, preshared_key=config.preshared_key,
+        public_key=config.public_key, endpoint=config.endpoint, preshared_key=config.preshared_key,
         persistent_keepalive_seconds=config.persistent_keepalive_seconds,
         allowed_ips=tuple(sorted(config.allowed_ips, key=network_key)),
     )

@@ -1,7 +1,7 @@
 """The kernel of a golden transcript on Linux: the netlink messages of LinuxBackend, decoded and written down.
 
-They are done on a kernel in memory and answered in the kernel's encoding, so no root is needed. What a
-real kernel makes of them is the conformance suite's business.
+They are done on a kernel in memory and answered in the kernel's encoding, so no root is needed. The backend's
+conformance suite is passed on this kernel as on a real one (the kernel lab), so it keeps the same promises.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class GoldenLinux:
         directory.mkdir(parents=True)
         self._transcript = transcript
         self._kernel = NetlinkKernel()
-        self._memory = self._kernel.memory
+        self.memory = self._kernel.memory
         patch.setattr(reverse_path, "DIRECTORY", directory)  # not this machine's
         patch.setattr(netlink_routes, "_interface_name", self._kernel.name_of)
         throwaway_key = SimpleNamespace(urandom=lambda count: b"\x7f" * count)
@@ -82,44 +82,49 @@ class GoldenLinux:
         backend._family = FAMILY
         return backend
 
+    def add_plain_interface(self, name: str) -> None:
+        self._somebody(f"ip link add {name} type bridge")
+        self._kernel.add_index(name)
+        self.memory.third_party_interface(name)
+
     def destroy(self, interface: str) -> None:
         self._somebody(f"ip link delete {interface}")
-        self._memory.third_party_destroys(interface)
+        self.memory.third_party_destroys(interface)
 
     def delete_route(self, destination: str, interface: str) -> None:
         self._somebody(f"ip route delete {destination} dev {interface}")
-        del self._memory._routes[ip_network(destination)]
+        del self.memory._routes[ip_network(destination)]
 
     def block_route(self, destination: str) -> None:
         self._somebody(f"ip route add blackhole {destination}")
         network = ip_network(destination)
-        self._memory.third_party_routes(
+        self.memory.third_party_routes(
             {network: ForeignRoute(destination=network, interface=None, description="blackhole")}
         )
 
     def unblock_route(self, destination: str) -> None:
         self._somebody(f"ip route delete blackhole {destination}")
-        self._memory.third_party_routes({})
+        self.memory.third_party_routes({})
 
     def add_peer(self, interface: str, key: str, allowed_ip: str) -> None:
         self._somebody(f"wg set {interface} peer {key} allowed-ips {allowed_ip}")
         update = PeerUpdate(
             public_key=PublicKey.parse(key), add_allowed_ips=frozenset({ip_network(allowed_ip)})
         )
-        self._memory.set_peers(interface, [update])
+        self.memory.set_peers(interface, [update])
 
     def roam(self, interface: str, key: str, endpoint: str, at: float) -> None:
         self._transcript.remark(f"the peer speaks from {endpoint}")
         peer = PublicKey.parse(key)
-        self._memory.peer_roams(interface, peer, Endpoint.parse(endpoint))
-        self._memory.peer_counts(interface, peer, PeerStats(latest_handshake_at=at))
+        self.memory.peer_roams(interface, peer, Endpoint.parse(endpoint))
+        self.memory.peer_counts(interface, peer, PeerStats(latest_handshake_at=at))
 
     def refuse_route_once(self, destination: str) -> None:
         self._transcript.remark(f"no buffer space for the route to {destination}, once")
         self._kernel.refusals[f"RTM_NEWROUTE create,excl {destination} "] = errno.ENOBUFS
 
     def state(self, interface: str) -> list[str]:
-        found = self._memory.observe(interface)
+        found = self.memory.observe(interface)
         if found.device is None:
             return []
         up = "up" if found.up else "down"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,7 @@ def examine(run: Run, host: Host, socket: Path) -> dict[str, list[tuple[str, str
     return found
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="FreeBSD has more to look at: test_wgctl_doctor_freebsd")
 def test_a_healthy_host_has_nothing_to_do(run: Run, start_meshd: StartMeshd, host: Host) -> None:
     meshd = start_meshd(answer_with(build_status(build_peer("newton"))))
     found = examine(run, host, meshd.path)
