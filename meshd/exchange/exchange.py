@@ -37,6 +37,7 @@ MAX_DELIVERIES: Final = 32
 MEMBERSHIP_SECONDS: Final = 0.2
 """How soon a wait for deliveries notices that one of them is to a host that is none any more."""
 RETRY_SECONDS: Final = 1.0
+RETRY_GROWTH: Final = 4.0
 MAX_RETRY_SECONDS: Final = 300.0
 """For a host that is there and takes no news; one that starts asks its witnesses in seconds by itself."""
 PULL_PAUSE_SECONDS: Final = 5.0
@@ -337,7 +338,8 @@ class Exchange:
 
     def _put_off(self, hid: str) -> None:
         assert self._loop is not None
-        pause = min(2 * self._retry.get(hid, (0.0, RETRY_SECONDS / 2))[1], MAX_RETRY_SECONDS)
+        before = self._retry.get(hid)
+        pause = min(RETRY_GROWTH * before[1], MAX_RETRY_SECONDS) if before else RETRY_SECONDS
         self._retry[hid] = (self._loop.time() + pause, pause)
 
     async def _until_told(self) -> None:

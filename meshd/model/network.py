@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Final, Self
 
@@ -30,8 +31,12 @@ def parse_address(text: str) -> IPAddress:
     return address
 
 
+@lru_cache(maxsize=2048)
 def parse_network(text: str) -> IPNetwork:
-    """Parse a CIDR prefix whose host bits are zero; ValueError names the text."""
+    """Parse a CIDR prefix whose host bits are zero; ValueError names the text.
+
+    Remembered: each look at the kernel reads the same prefixes, and parsing them was a third of a look at wireguard-go.
+    """
     if "/" not in text:
         raise ValueError(f"network {text!r}: expected a prefix length, as in 10.17.2.0/24")
     try:
