@@ -240,11 +240,11 @@ class Daemon:
         announced = self._jails.announced(own, self._settings.jails, self._settings.jail_networks)
         return own_description(self._settings, self._keys.key, announced, self._whereabouts.learned)
 
-    async def _follow(self) -> None:
+    async def _follow(self, *, asked: bool = False) -> None:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
         self._heed(report)
         if self._exchange is not None:
-            self._exchange.starve(not report.reached)
+            self._exchange.starve(not report.reached, asked=asked)
 
     def _heed(self, report: FollowReport) -> None:
         if report.fresh:
@@ -551,7 +551,7 @@ class Daemon:
                 document, code = self._applied(turn)
                 return document, 0 if turn.outcome == "held" else code
             case "poll":
-                await self._follow()
+                await self._follow(asked=True)
                 return {"generation": self._membership.generation}, 0
             case "reload":
                 self.reload()

@@ -37,8 +37,10 @@ MAX_DELIVERIES: Final = 32
 MEMBERSHIP_SECONDS: Final = 0.2
 """How soon a wait for deliveries notices that one of them is to a host that is none any more."""
 RETRY_SECONDS: Final = 1.0
-MAX_RETRY_SECONDS: Final = 60.0
+MAX_RETRY_SECONDS: Final = 300.0
+"""For a host that is there and takes no news; one that starts asks its witnesses in seconds by itself."""
 PULL_PAUSE_SECONDS: Final = 5.0
+HUNGRY_PULL_SECONDS: Final = 20.0
 FIRST_ROUND_SECONDS: Final = (2.0, 6.0)
 VIEWS_ROUND_SECONDS: Final = (1.0, 6.0)
 """After the moment from which a store's two faces differ for certain; not all hosts ask at once."""
@@ -174,10 +176,15 @@ class Exchange:
             self._pulled_at = self._clock()
             self._spawn(self._reconcile_with(hid))
 
-    def starve(self, is_hungry: bool) -> None:
-        """Told after each poll: whether no store answered. Then other hosts are asked."""
-        self._hungry = is_hungry
-        if is_hungry and self._hooks is not None:
+    def starve(self, is_hungry: bool, *, asked: bool = False) -> None:
+        """Told after each poll: whether no store answered. Then other hosts are asked.
+
+        At once when that is new or the poll was ``asked`` for, then from time to time: news
+        is pushed, this is for what was missed.
+        """
+        was_hungry, self._hungry = self._hungry, is_hungry
+        rested = abs(self._clock() - self._pulled_at) > HUNGRY_PULL_SECONDS
+        if is_hungry and self._hooks is not None and (asked or not was_hungry or rested):
             self._pulled_at = self._clock()
             for hid in self._choose(WITNESSES):
                 self._spawn(self._reconcile_with(hid))

@@ -59,11 +59,12 @@ class PathMeter:
     __slots__ = (
         "_alive_since", "_answered_sent_at", "_estimate_restarts", "_jitter", "_last_reply_at",
         "_last_rtt", "_lost_in_a_row", "_pending", "_received", "_refusal", "_rttvar", "_sent",
-        "_srtt", "_window",
+        "_srtt", "_summary", "_window",
     )
 
     def __init__(self, window: int) -> None:
         self._window: deque[float | None] = deque(maxlen=window)
+        self._summary: tuple[float, float] | None = None
         self._pending: dict[int, _Pending] = {}
         self._sent = 0
         self._received = 0
@@ -130,7 +131,7 @@ class PathMeter:
             self._answered_sent_at = probe.sent_at
             self._lost_in_a_row = 0
         if not probe.quick:
-            self._window.append(rtt)
+            self._note(rtt)
         self._measure(rtt, probe.sent_at, received_at)
         return True
 
@@ -160,20 +161,31 @@ class PathMeter:
     def stats(self, now: float, unix_now: float) -> PathStats:
         """``now`` monotonic, ``unix_now`` the same instant by the wall clock."""
         self.expire(now)
-        known = len(self._window)
-        minimum = min((rtt for rtt in self._window if rtt is not None), default=RTT_UNKNOWN)
+        if self._summary is None:
+            self._summary = self._sum_up()
+        minimum, loss_ratio = self._summary
         last = self._last_reply_at
         return PathStats(
             srtt_seconds=self._srtt,
             rttvar_seconds=self._rttvar,
             jitter_seconds=self._jitter,
             minimum_rtt_seconds=None if minimum == RTT_UNKNOWN else minimum,
-            loss_ratio=self._window.count(None) / known if known else 0.0,
+            loss_ratio=loss_ratio,
             sent=self._sent,
             received=self._received,
             last_reply_at=None if last is None else unix_now - (now - last),
             up=self.is_up(now),
         )
+
+    def _note(self, rtt: float | None) -> None:
+        self._window.append(rtt)
+        self._summary = None
+
+    def _sum_up(self) -> tuple[float, float]:
+        """Least round-trip time and share of lost ones of the window: asked for more often than it changes."""
+        known = len(self._window)
+        minimum = min((rtt for rtt in self._window if rtt is not None), default=RTT_UNKNOWN)
+        return minimum, self._window.count(None) / known if known else 0.0
 
     def _session_lives(self, now: float) -> bool:
         if self._last_reply_at is None:
@@ -184,7 +196,7 @@ class PathMeter:
         if probe.sent_at > self._answered_sent_at:
             self._lost_in_a_row += 1
         if not probe.quick:
-            self._window.append(None)
+            self._note(None)
 
     def _measure(self, rtt: float, sent_at: float, received_at: float) -> None:
         if self._alive_since is None:
