@@ -165,7 +165,8 @@ class Reconciler:
                 outcome=outcome, at=now, duration_seconds=time.monotonic() - started, view=view,
                 awaited=self._awaited, rekeyed=rotated,
                 look_again_seconds=_sooner(
-                    self._rotation.look_again_seconds(), self.wayback.look_again_seconds()
+                    self._rotation.look_again_seconds(), self.wayback.look_again_seconds(),
+                    self._patience_left_seconds(),
                 ),
                 **{"plan": None, "observed": None, **parts},  # type: ignore[arg-type]
             )
@@ -325,6 +326,12 @@ class Reconciler:
             and host.record is not None
             and not ((peer := present.get(host.record.public_key)) and peer.stats.latest_handshake_at)
         )
+
+    def _patience_left_seconds(self) -> float | None:
+        """Until the first of those whose turn it is to speak is called by us after all."""
+        now = time.monotonic()
+        left = [self._patient_until[hid] - now for hid in self._awaited]
+        return min((seconds for seconds in left if seconds > 0), default=None)
 
     def _patience_seconds(self, host: Host) -> float:
         """How long a peer that is new to us may keep us waiting for its first word.

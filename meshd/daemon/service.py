@@ -31,7 +31,7 @@ from meshd.daemon.local import boot_file, local_device, own_description, refuse_
 from meshd.daemon.lookout import Lookout, LookoutHooks
 from meshd.daemon.own_record import OwnDescription
 from meshd.daemon.pathmtu import PathMtus, probe_targets
-from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
+from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.scrapes import Scrapes
 from meshd.daemon.turn import Turn, plan_document
@@ -437,8 +437,6 @@ class Daemon:
                 search_mtu=self._settings.probe.path_mtu,
             )
         )
-        if turn.awaited:
-            asyncio.get_running_loop().call_later(COURTESY_SECONDS, self._wake_kernel.set)
 
     def paused(self, seconds: float) -> None:
         """This process or the machine stood still: sessions may be over, and news was missed."""

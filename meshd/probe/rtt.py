@@ -182,7 +182,7 @@ class PathMeter:
         self._summary = None
 
     def _sum_up(self) -> tuple[float, float]:
-        """Least round-trip time and share of lost ones of the window: asked for more often than it changes."""
+        """Least round-trip time and share of lost probes; asked for more often than the window changes."""
         known = len(self._window)
         minimum = min((rtt for rtt in self._window if rtt is not None), default=RTT_UNKNOWN)
         return minimum, self._window.count(None) / known if known else 0.0

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
+from exchange_rig import until
 from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.backend.memory import MemoryBackend
@@ -264,6 +265,32 @@ def test_a_host_whose_daemon_has_never_run_is_left_to_call_first(
             assert device is not None
             assert device.peers[unborn.wireguard.public()].config.endpoint is None
             assert unborn.hid not in {target.hid for target in rig.prober.targets}
+
+    asyncio.run(scenario())
+
+
+def test_a_host_that_does_not_call_is_called_when_its_time_is_up_and_costs_one_look(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    tesla, unborn = mesh.hosts["tesla"], mesh.hosts["newton"]
+    mesh.objects[unborn.key] = unborn.body(version=0, mesh="")
+    rig = build_rig(tmp_path, mesh, tesla, courtesy_seconds=0.1)
+
+    def is_called() -> bool:
+        device = rig.kernel().device
+        return device is not None and device.peers[unborn.wireguard.public()].config.endpoint is not None
+
+    async def turns() -> int:
+        return sum((await rig.status()).counters.outcomes.values())
+
+    async def scenario() -> None:
+        async with running(rig):
+            for _ in range(10):  # whatever else there was to look at in the meantime
+                await rig.apply()
+            before = await turns()
+            assert not is_called()
+            await until(is_called)
+            assert await turns() - before <= 2
 
     asyncio.run(scenario())
 
