@@ -29,7 +29,7 @@ DOCUMENT: Final = CHECKOUT / "docs" / "attacks.md"
 BEGIN: Final = "<!-- table made by: make mutation -->"
 END: Final = "<!-- end of the table -->"
 TIME_LIMIT_SECONDS: Final = 90.0
-_COPIED: Final = ("meshd", "wgctl", "tests", "contrib", "docs", "tools", "pyproject.toml")
+_COPIED: Final = ("meshd", "wgctl", "tests", "contrib", "docs", "tools", "conftest.py", "pyproject.toml")
 _TESTS_FAILED: Final = 1
 
 Outcome = Literal["died", "hung", "survived", "broken"]

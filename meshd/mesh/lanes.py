@@ -48,21 +48,23 @@ def split_desired(
         if name in by_name
     }
 
-    def side(lane: Lane) -> dict[str, object]:
+    def side(lane: Lane) -> DesiredState:
         here = {d for d in desired.route_labels if carriers.get(d, Lane.MAIN) is lane}
         interface = desired.interface if lane is Lane.MAIN else local.second_interface
-        return {
-            "interface": interface,
-            "routes": frozenset(
+        return replace(
+            desired,
+            interface=interface,
+            routes=frozenset(
                 replace(route, interface=interface) for route in desired.routes if route.destination in here
             ),
-            "route_labels": {d: name for d, name in desired.route_labels.items() if d in here},
-            "moves": {d: why for d, why in moves.items() if d in here},
-            "crossing": True,
-        }
+            route_labels={d: name for d, name in desired.route_labels.items() if d in here},
+            moves={d: why for d, why in moves.items() if d in here},
+            crossing=True,
+        )
 
     first = replace(
-        desired, **side(Lane.MAIN), retired_keys=retired,  # type: ignore[arg-type]
+        side(Lane.MAIN),
+        retired_keys=retired,
         peers={
             key: _on_main(peer, crossings.get(peer.hid), now) for key, peer in desired.peers.items()
         },
@@ -71,8 +73,7 @@ def split_desired(
     second_private = second_private_key(local, rescue)
     own_keys = {main_key, *retired, *([local.rescue_key.public()] if local.rescue_key else [])}
     second = replace(
-        desired,
-        **side(Lane.SECOND),  # type: ignore[arg-type]
+        side(Lane.SECOND),
         is_second=True,
         private_key=second_private,
         public_key=second_private.public(),

@@ -36,7 +36,7 @@ check-config)
 bring-up)
 	[ ! -e "{base}/no-cache" ] || {{ echo "meshd: nothing in the cache" >&2; exit 1; }} ;;
 run)
-	trap 'echo "meshd got HUP" >>"{base}/log"' HUP
+	trap 'kill $!; echo "meshd got HUP" >>"{base}/log"' HUP
 	trap 'kill $!; exit 0' TERM
 	echo "meshd is up" >>"{base}/log"
 	while :; do sleep 60 & wait $!; done ;;
@@ -124,9 +124,13 @@ class Service:
     def start(self) -> Answer:
         answer = self("start")
         if answer.status == 0:
-            self.await_("daemon.pid", (self.base / "run" / "daemon.pid").exists)
-            self.await_log("meshd is up")
+            self.await_up()
         return answer
+
+    def await_up(self) -> None:
+        """From here on the end of the test finds both processes, and both end at a SIGTERM."""
+        self.await_("daemon.pid", (self.base / "run" / "daemon.pid").exists)
+        self.await_log("meshd is up")
 
 
 def write_program(path: Path, text: str) -> None:
@@ -277,7 +281,7 @@ def test_disabled_by_default(service: Service) -> None:
     assert answer.output.startswith("Cannot 'start' meshd. Set meshd_enable to YES")
     assert service.log() == []
     assert service("onestart").status == 0
-    service.await_("daemon.pid", (service.base / "run" / "daemon.pid").exists)
+    service.await_up()
 
 
 def test_a_log_file_is_private_and_kept_by_daemon_for_newsyslog(service: Service) -> None:
