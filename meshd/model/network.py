@@ -35,7 +35,7 @@ def parse_address(text: str) -> IPAddress:
 def parse_network(text: str) -> IPNetwork:
     """Parse a CIDR prefix whose host bits are zero; ValueError names the text.
 
-    Remembered: each look at the kernel reads the same prefixes; parsing them was a third of one at wireguard-go.
+    Remembered: each look at the kernel reads the same prefixes, and a third of its work was to parse them.
     """
     if "/" not in text:
         raise ValueError(f"network {text!r}: expected a prefix length, as in 10.17.2.0/24")
