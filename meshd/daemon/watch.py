@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -18,7 +19,10 @@ from meshd.observe.logs import event
 SETTLE_SECONDS: Final = 0.05
 """Changes come in bunches: a lost interface takes its addresses and routes with it."""
 LEAST_PAUSE_SECONDS: Final = 1.0
-"""A host that speaks BGP sees thousands of changes that are not ours: one look a second at most."""
+LOOKS_AT_ONCE: Final = 5
+"""A host that speaks BGP sees thousands of changes that are not ours: one look a second, in the long run.
+After a quiet time the first few come at once, because a change by hand is several: an address that
+comes, the settings, an address that goes, each with traffic waiting for our look."""
 AGAIN_SECONDS: Final = (1.0, 5.0)
 """A jail's address comes before the jail, and a VNET jail's addresses come seconds after it."""
 
@@ -35,7 +39,7 @@ class KernelWatch:
         self._told = Look.NEEDLESS
         self._timer: asyncio.TimerHandle | None = None
         self._again: list[asyncio.TimerHandle] = []
-        self._woken_at = 0.0
+        self._woken_at: deque[float] = deque(maxlen=LOOKS_AT_ONCE)
 
     def start(self, wake: Callable[[Look], None]) -> None:
         """``wake`` is told the most that any source has advised since it was called last."""
@@ -71,12 +75,14 @@ class KernelWatch:
         self._told = max(self._told, look)
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            at = max(loop.time() + SETTLE_SECONDS, self._woken_at + LEAST_PAUSE_SECONDS)
+            at = loop.time() + SETTLE_SECONDS
+            if len(self._woken_at) == LOOKS_AT_ONCE:
+                at = max(at, self._woken_at[0] + LOOKS_AT_ONCE * LEAST_PAUSE_SECONDS)
             self._timer = loop.call_at(at, self._tell)
 
     def _tell(self) -> None:
         self._timer = None
-        self._woken_at = asyncio.get_running_loop().time()
+        self._woken_at.append(asyncio.get_running_loop().time())
         told, self._told = self._told, Look.NEEDLESS
         if self._wake is not None:
             self._wake(told)

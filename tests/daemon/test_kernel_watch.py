@@ -69,6 +69,19 @@ def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> N
     run(scenario, monkeypatch)
 
 
+def test_a_few_changes_in_a_row_are_told_at_once_and_a_flood_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
+        monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 3600.0)
+        for _ in range(watch.LOOKS_AT_ONCE):
+            source.say(Look.ONCE)
+            await wakes.get()
+        source.say(Look.ONCE)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wakes.get(), 0.2)
+
+    run(scenario, monkeypatch)
+
+
 def test_what_takes_time_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
         source.say(Look.REPEATEDLY)
