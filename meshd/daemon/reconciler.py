@@ -91,6 +91,7 @@ class Reconciler:
         self._patient_until: dict[str, float] = {}
         self._unborn: frozenset[str] = frozenset()
         self._awaited: frozenset[str] = frozenset()
+        self._patience_ends: float | None = None
         self._builder = DesiredBuilder()
         self._applied = state.read_applied()
         self.wayback = wayback or WayBack(state, clock)
@@ -156,6 +157,7 @@ class Reconciler:
             self.wayback.hear(force=force)
         self.wayback.look(paths, confirm_seconds)
         self._sessions.look()
+        self._patience_ends = None
         if force:
             self._sessions.accept()
         local = replace(local, rescue_key=self._rotation.rescue_key())
@@ -256,6 +258,7 @@ class Reconciler:
         max_removed_share: float, path_mtus: Mapping[str, int] | None, *, steered: bool = True,
     ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
+        self._patience_ends = min((self._patient_until[hid] for hid in self._awaited), default=None)
         now = self._clock()
         advised = self._advise(view, observed, self._awaited) if self._advise is not None else None
         desired = self._builder.build(
@@ -328,10 +331,11 @@ class Reconciler:
         )
 
     def _patience_left_seconds(self) -> float | None:
-        """Until the first of those whose turn it is to speak is called by us after all."""
-        now = time.monotonic()
-        left = [self._patient_until[hid] - now for hid in self._awaited]
-        return min((seconds for seconds in left if seconds > 0), default=None)
+        """Until the first of those whose turn it is to speak, when this turn looked, is called by us after
+        all: 0 when its time went by during the turn. None as well for a turn that did not come to look."""
+        if self._patience_ends is None:
+            return None
+        return max(self._patience_ends - time.monotonic(), 0.0)
 
     def _patience_seconds(self, host: Host) -> float:
         """How long a peer that is new to us may keep us waiting for its first word.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -17,6 +18,7 @@ from meshes import NOW, SignedHost, SignedMesh
 from meshd.backend.memory import MemoryBackend
 from meshd.errors import ConfigError, ControlError
 from meshd.model.device import ObservedState
+from meshd.model.network import Route
 from meshd.store.memory import MemoryStore
 
 
@@ -270,8 +272,9 @@ def test_a_host_whose_daemon_has_never_run_is_left_to_call_first(
 
 
 def test_a_host_that_does_not_call_is_called_when_its_time_is_up_and_costs_one_look(
-    tmp_path: Path, mesh: SignedMesh
+    tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("meshd.daemon.service.RECONCILE_SECONDS", 3600.0)
     tesla, unborn = mesh.hosts["tesla"], mesh.hosts["newton"]
     mesh.objects[unborn.key] = unborn.body(version=0, mesh="")
     rig = build_rig(tmp_path, mesh, tesla, courtesy_seconds=0.1)
@@ -291,6 +294,38 @@ def test_a_host_that_does_not_call_is_called_when_its_time_is_up_and_costs_one_l
             assert not is_called()
             await until(is_called)
             assert await turns() - before <= 2
+
+    asyncio.run(scenario())
+
+
+def test_a_peer_whose_time_to_call_goes_by_during_a_slow_turn_is_called_after_it(
+    tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel that is slow to carry out what it is told is no reason to wait for the next regular turn."""
+    monkeypatch.setattr("meshd.daemon.service.RECONCILE_SECONDS", 3600.0)
+    first, second = sorted((mesh.hosts["tesla"], mesh.hosts["newton"]), key=lambda host: host.hid)
+
+    class SlowBackend(MemoryBackend):
+        def set_routes(self, interface: str, routes: Sequence[Route]) -> None:
+            time.sleep(0.1)
+            super().set_routes(interface, routes)
+
+    record, store = mesh.objects.pop(first.key), MemoryStore()
+    rig = build_rig(
+        tmp_path, mesh, second, stores=(store,), backend=SlowBackend(), courtesy_seconds=0.05
+    )
+    mesh.objects[first.key] = record
+
+    def is_called() -> bool:
+        device = rig.kernel().device
+        peer = device.peers.get(first.wireguard.public()) if device else None
+        return peer is not None and peer.config.endpoint is not None
+
+    async def scenario() -> None:
+        async with running(rig):
+            mesh.publish(store)
+            await rig.ask("poll")
+            await until(is_called)
 
     asyncio.run(scenario())
 
