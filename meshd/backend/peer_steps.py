@@ -10,9 +10,9 @@ key and no endpoint and is removed at the end of the same call.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from meshd.model.device import Device, PeerUpdate
+from meshd.model.device import Device, PeerConfig, PeerUpdate
 from meshd.model.keys import PresharedKey, PublicKey
 from meshd.model.network import Endpoint, IPNetwork, network_key
 
@@ -56,6 +56,42 @@ def build_peer_steps(
     if thrown:
         steps.append(PeerStep(public_key=throwaway, remove=True))
     return steps
+
+
+def call_afresh(steps: Sequence[PeerStep], device: Device) -> list[PeerStep]:
+    """The steps for wireguard-go, so that a peer which gets its first endpoint is called at once.
+
+    It counts handshake initiations that it had nowhere to send to: a packet for a peer without an
+    endpoint makes it wait REKEY_TIMEOUT (5 s) before the next one, and where traffic waits at both
+    ends of a new pair, both begin together after those 5 s, each discards the other's, and so on.
+    A peer that was never spoken to is therefore taken away and given anew in the same call: nothing
+    is lost with it. (The kernels refuse such packets and count nothing: wg_xmit in Linux and FreeBSD.)
+    """
+    afresh: list[PeerStep] = []
+    moved: set[IPNetwork] = set()
+    strangers = {
+        key: peer.config for key, peer in device.peers.items()
+        if peer.config.endpoint is None and not peer.stats.latest_handshake_at
+    }
+    for step in steps:
+        before = strangers.pop(step.public_key, None)  # a second step for it finds it as the first left it
+        if before is not None and step.endpoint is not None:
+            afresh.append(PeerStep(public_key=step.public_key, remove=True))
+            step = _completed(step, before, before.allowed_ips - moved)
+        afresh.append(step)
+        moved |= set(step.allowed_ips)
+    return afresh
+
+
+def _completed(step: PeerStep, before: PeerConfig, allowed_ips: frozenset[IPNetwork]) -> PeerStep:
+    """The step, with what it leaves alone spelled out."""
+    keepalive = step.persistent_keepalive_seconds
+    return replace(
+        step,
+        persistent_keepalive_seconds=before.persistent_keepalive_seconds if keepalive is None else keepalive,
+        preshared_key=before.preshared_key if step.preshared_key is None else step.preshared_key,
+        allowed_ips=tuple(ordered(allowed_ips | set(step.allowed_ips))),
+    )
 
 
 class Owners:

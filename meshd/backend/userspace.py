@@ -20,7 +20,7 @@ from typing import Final
 from meshd.backend import uapi
 from meshd.backend.linux_links import LinuxLinks
 from meshd.backend.netlink import Link
-from meshd.backend.peer_steps import PeerStep, build_peer_steps, takes_allowed_ips
+from meshd.backend.peer_steps import PeerStep, build_peer_steps, call_afresh, takes_allowed_ips
 from meshd.errors import BackendError
 from meshd.model.device import Device, PeerUpdate
 from meshd.model.keys import KEY_BYTES, PrivateKey, PublicKey
@@ -104,9 +104,12 @@ class UserspaceBackend(LinuxLinks):
     def set_peers(self, interface: str, updates: Sequence[PeerUpdate]) -> None:
         if not updates:
             return
-        device = self._device(interface) if takes_allowed_ips(updates) else None
+        calls = any(update.endpoint is not None for update in updates)
+        device = self._device(interface) if calls or takes_allowed_ips(updates) else None
         throwaway = PublicKey(os.urandom(KEY_BYTES))
         steps = build_peer_steps(updates, device, throwaway)
+        if device is not None:
+            steps = call_afresh(steps, device)
         self._set(interface, uapi.render_set(steps=steps), f"set peers of {interface}")
 
     def forget_sources(self, interface: str) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.backend.memory import MemoryBackend
-from meshd.backend.peer_steps import PeerStep, build_peer_steps
-from meshd.model.device import Device, PeerConfig, PeerUpdate
+from meshd.backend.peer_steps import PeerStep, build_peer_steps, call_afresh
+from meshd.model.device import Device, PeerConfig, PeerStats, PeerUpdate
 from meshd.model.keys import PresharedKey, PrivateKey, PublicKey
 from meshd.model.network import Endpoint, IPNetwork
 
@@ -98,3 +98,34 @@ def test_memory_keeps_every_prefix_with_its_last_receiver(sequence: list[list[Pe
                 owner |= dict.fromkeys(() if update.remove else update.add_allowed_ips, key)
         held = {prefix: key for key, peer in configs(backend).items() for prefix in peer.allowed_ips}
         assert held == owner
+
+
+@given(batches)
+def test_a_peer_that_is_called_afresh_is_configured_as_if_it_had_stayed(
+    sequence: list[list[PeerUpdate]],
+) -> None:
+    direct, stepped = kernel(), kernel()
+    for batch in sequence:
+        direct.set_peers("wg0", batch)
+        before = device(stepped)
+        steps = call_afresh(build_peer_steps(batch, before, THROWAWAY), before)
+        stepped.set_peers("wg0", [as_update(step) for step in steps])
+        assert configs(stepped) == configs(direct)
+
+
+def test_only_a_peer_that_was_never_spoken_to_is_taken_away_for_its_first_endpoint() -> None:
+    stranger, spoken_to, known = KEYS[:3]
+    backend = kernel()
+    backend.set_peers("wg0", [
+        PeerUpdate(public_key=stranger, add_allowed_ips=frozenset(PREFIXES[:1])),
+        PeerUpdate(public_key=spoken_to),
+        PeerUpdate(public_key=known, endpoint=Endpoint.parse("192.0.2.1:1")),
+    ])
+    backend.peer_counts("wg0", spoken_to, PeerStats(latest_handshake_at=1.0))
+    there = Endpoint.parse("192.0.2.2:2")
+    steps = [PeerStep(public_key=key, endpoint=there) for key in (stranger, spoken_to, known, KEYS[3])]
+    afresh = call_afresh(steps, device(backend))
+    assert [step.public_key for step in afresh if step.remove] == [stranger]
+    assert next(step for step in afresh if step.public_key == stranger and not step.remove) == PeerStep(
+        public_key=stranger, endpoint=there, persistent_keepalive_seconds=0, allowed_ips=tuple(PREFIXES[:1])
+    )
