@@ -225,10 +225,14 @@ class Fleet:
     def wireguard_peers(self, member: Member) -> frozenset[str]:
         """Public keys that the host's WireGuard has as peers, by wg(8) and not by our word, on all its
         interfaces: while keys are being rotated there are two."""
-        done = member.host.run(["wg", "show", "all", "peers"], timeout_seconds=WG_SECONDS * self.patience)
+        interfaces = self._wg_show(member, "interfaces")
+        return frozenset(key for name in interfaces for key in self._wg_show(member, name, "peers"))
+
+    def _wg_show(self, member: Member, *words: str) -> list[str]:
+        done = member.host.run(["wg", "show", *words], timeout_seconds=WG_SECONDS * self.patience)
         if done.returncode != 0:
-            raise BackendError(f"{member.name}: wg show all peers: {done.stderr.strip()}")
-        return frozenset(line.split("\t")[1] for line in done.stdout.splitlines())
+            raise BackendError(f"{member.name}: wg show {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout.split()
 
     def _signal(self, member: Member, number: signal.Signals) -> None:
         process = member.process
