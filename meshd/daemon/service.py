@@ -31,6 +31,7 @@ from meshd.daemon.local import boot_file, local_device, own_description, refuse_
 from meshd.daemon.lookout import Lookout, LookoutHooks
 from meshd.daemon.own_record import OwnDescription
 from meshd.daemon.pathmtu import PathMtus, probe_targets
+from meshd.daemon.paths import reachable_hosts, unreachable
 from meshd.daemon.reconciler import Reconciler
 from meshd.daemon.rotation import Rotation
 from meshd.daemon.scrapes import Scrapes
@@ -41,7 +42,6 @@ from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
 from meshd.exchange.threads import in_thread
-from meshd.exchange.witness import VIEW_GRACE_SECONDS
 from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
@@ -51,26 +51,21 @@ from meshd.observe.protocol import SOCKET_NAME, ApplyDocument, ControlRequest, O
 from meshd.observe.snapshot import Facts, build_status
 from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
 from meshd.probe.base import Prober
+from meshd.registry.sync import spread_pause
 from meshd.settings import Settings
 from meshd.version import read_version
 
 RECONCILE_SECONDS: Final = 10.0
 """How often the kernel is compared with the registry when nothing asks for it sooner."""
-POLL_JITTER: Final = (0.7, 1.3)
-"""Times the pause between two polls, so that a fleet started at once spreads out."""
 FRESH_SECONDS: Final = 1.0
 """An observation younger than this answers a status request without asking the kernel again."""
 LOOK_SECONDS: Final = 2.0
 """How long a status request waits for the kernel before it shows what was seen last."""
 STATUS_TIMEOUT_SECONDS: Final = 5.0
 """How long a scrape waits for the loop."""
-HANDSHAKE_FRESH_SECONDS: Final = 180.0
-"""A peer with a WireGuard session younger than this (REJECT_AFTER_TIME) can be talked to."""
 TELL_SECONDS: Final = 3.0
 """How long wgctl waits for the other hosts to take what it signed."""
 DAY_SECONDS: Final = 86400.0
-PROBE_GRACE: Final = 5
-"""Probes that a new peer may leave unanswered before that is worth a condition."""
 
 log = logging.getLogger("meshd")
 
@@ -211,7 +206,7 @@ class Daemon:
         while True:
             self._wake_registry.clear()
             await self._follow()
-            await _wait(self._wake_registry, self._poll_seconds() * random.uniform(*POLL_JITTER))
+            await _wait(self._wake_registry, spread_pause(self._poll_seconds(), random.uniform(-1, 1)))
 
     async def _kernel_loop(self) -> None:
         while True:
@@ -300,16 +295,8 @@ class Daemon:
         self._wake_kernel.set()
 
     def _reachable(self) -> set[str]:
-        """Peers that answer probes, or that WireGuard has a session with."""
-        now, turn = self._clock(), self._turn
-        up = {hid for hid, stats in self._prober.snapshot(now).items() if stats.up}
-        device = turn.observed.device if turn and turn.observed else None
-        if turn is not None and device is not None:
-            for host in turn.view.peers:
-                peer = device.peers.get(host.record.public_key) if host.record else None
-                if peer and now - (peer.stats.latest_handshake_at or 0) < HANDSHAKE_FRESH_SECONDS:
-                    up.add(host.hid)
-        return up
+        now = self._clock()
+        return reachable_hosts(self._turn, self._prober.snapshot(now), now)
 
     async def _offer(self, request: ControlRequest) -> tuple[OfferDocument, int]:
         """An operator's objects: judged like anybody's, and passed on before the answer."""
@@ -324,8 +311,7 @@ class Daemon:
     def _take(self, membership: Membership) -> None:
         if membership is not self._membership:
             if self._exchange is not None and membership.generation != self._membership.generation:
-                # So late the last host has looked, and each of those that are shown less once more.
-                self._exchange.expect_views(2 * POLL_JITTER[1] * self._poll_seconds() + VIEW_GRACE_SECONDS)
+                self._exchange.expect_views(spread_pause(self._poll_seconds(), 1))
             self._membership = membership
             self._wake_kernel.set()
 
@@ -382,16 +368,7 @@ class Daemon:
         self._turn = turn
         if turn.observed is not None:
             self._observed = (turn.at, turn.observed)
-        counters, outcomes = self._counters, dict(self._counters.outcomes)
-        outcomes[turn.outcome] = outcomes.get(turn.outcome, 0) + 1
-        changes = dict(counters.changes)
-        for kind, count in turn.done_kinds.items():
-            changes[kind] = changes.get(kind, 0) + count
-        self._counters = ReconcileCounters(
-            outcomes=outcomes,
-            changes=changes,
-            duration_seconds_sum=counters.duration_seconds_sum + turn.duration_seconds,
-        )
+        self._counters = turn.counted(self._counters)
         self._alarms.say("kernel", *turn.conditions)
         if turn.outcome == "unchanged":
             event(log, logging.DEBUG, "unchanged", seconds=round(turn.duration_seconds, 4))
@@ -467,17 +444,8 @@ class Daemon:
 
     def _watch_paths(self, turn: Turn) -> None:
         self._whereabouts.paths = paths = self._prober.snapshot(self._clock())
-        silent = []
-        for host in turn.view.peers:
-            stats = paths.get(host.hid)
-            if stats is not None and not stats.up and stats.sent >= PROBE_GRACE:
-                silent.append(Condition(
-                    code="peer_unreachable", severity=Severity.WARNING, subject=host.name,
-                    text=f"{host.name} ({host.link_address}) answers no probe: "
-                    f"{stats.received} of the last {stats.sent} answered",
-                ))
         mtus = self._path_mtus.conditions(turn.view, self._settings.wireguard.mtu_bytes, self._clock())
-        self._alarms.say("paths", *silent, *mtus)
+        self._alarms.say("paths", *unreachable(turn.view, paths), *mtus)
 
     # --- what others see
 
@@ -541,7 +509,7 @@ class Daemon:
             case "plan":
                 return await self._plan()
             case "apply":
-                await self._follow()
+                await self._follow(asked=True)
                 self._jails.notice()
                 return self._applied(await self._reconcile(force=request.force, asked=True))
             case "rollback":

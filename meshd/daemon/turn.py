@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,7 +10,7 @@ from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
-from meshd.observe.status import PlanStatus
+from meshd.observe.status import PlanStatus, ReconcileCounters
 from meshd.plan.plan import Plan
 
 
@@ -17,7 +18,7 @@ from meshd.plan.plan import Plan
 class Turn:
     """What one turn found and did. ``moved``: peers must hear from us at once, because the
     interface or its port is new and they would go on sending to the old place. ``awaited``:
-    hids of new peers whose turn it is to speak first; look again in COURTESY_SECONDS. ``second``: the
+    hids of new peers whose turn it is to speak first. ``second``: the
     interface of a key rotation, if there is one; ``rekeyed``: this host's record has to say other keys;
     ``look_again_seconds``: when the next turn should come, None as always."""
 
@@ -37,6 +38,17 @@ class Turn:
     done_kinds: Mapping[str, int] = field(default_factory=dict)
     rekeyed: bool = False
     look_again_seconds: float | None = None
+
+    def counted(self, before: ReconcileCounters) -> ReconcileCounters:
+        """The counters with this turn in them."""
+        outcomes, changes = Counter(before.outcomes), Counter(before.changes)
+        outcomes[self.outcome] += 1
+        changes.update(self.done_kinds)
+        return ReconcileCounters(
+            outcomes=dict(outcomes),
+            changes=dict(changes),
+            duration_seconds_sum=before.duration_seconds_sum + self.duration_seconds,
+        )
 
     def plan_status(self) -> PlanStatus:
         plan = self.plan

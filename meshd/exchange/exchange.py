@@ -24,6 +24,7 @@ from meshd.exchange.report import ExchangeFigures, Tally
 from meshd.exchange.server import LIMITS, ExchangeServer, Sees
 from meshd.exchange.talk import Gained, Partner, ask_witness, mesh_places, partner_of, reconcile, told_by
 from meshd.exchange.threads import in_thread
+from meshd.exchange.witness import VIEW_GRACE_SECONDS
 from meshd.listener import WsgiListener
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, Membership
@@ -41,7 +42,9 @@ RETRY_GROWTH: Final = 4.0
 MAX_RETRY_SECONDS: Final = 300.0
 """For a host that is there and takes no news; one that starts asks its witnesses in seconds by itself."""
 PULL_PAUSE_SECONDS: Final = 5.0
+"""Between two pulls that events cause: hosts that answer again, objects that others cannot judge."""
 HUNGRY_PULL_SECONDS: Final = 20.0
+"""Between two pulls while no store answers."""
 FIRST_ROUND_SECONDS: Final = (2.0, 6.0)
 VIEWS_ROUND_SECONDS: Final = (1.0, 6.0)
 """After the moment from which a store's two faces differ for certain; not all hosts ask at once."""
@@ -107,8 +110,7 @@ class Exchange:
         self._retry_timer: asyncio.TimerHandle | None = None
         self._hungry = False
         self._pulled_at = float("-inf")
-        self._round_wanted = asyncio.Event()
-        self._views_timer: asyncio.TimerHandle | None = None
+        self._views_expected = False
 
     # --- life
 
@@ -121,9 +123,8 @@ class Exchange:
 
     async def close(self) -> None:
         """Stop listening and asking; calls under way end by themselves."""
-        for timer in (self._retry_timer, self._views_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._retry_timer is not None:
+            self._retry_timer.cancel()
         self._hooks = None
         for task in list(self._tasks):
             task.cancel()
@@ -226,30 +227,30 @@ class Exchange:
             self._hooks.sighted(sightings)
         return len(sightings)
 
-    def expect_views(self, seconds: float) -> None:
-        """Statements are new: an honest store has shown them to every host within so many seconds.
+    def expect_views(self, longest_pause_seconds: float) -> None:
+        """Statements are new, and no host looks at its stores less often than that.
 
-        Then witnesses are asked without waiting for the turn of their round, so that what a split
-        view can take to be noticed does not depend on when that turn happens to be. News that comes
-        in the meantime does not put it off.
+        After two such pauses the last host has looked, and one that is shown less has done so once
+        more. Then witnesses are asked without waiting for the turn of their round, so that what a
+        split view can take to be noticed does not depend on when that turn happens to be. News that
+        comes in the meantime does not put it off.
         """
-        if self._hooks is not None and self._loop is not None and self._views_timer is None:
-            pause = seconds + self._rng.uniform(*VIEWS_ROUND_SECONDS)
-            self._views_timer = self._loop.call_later(pause, self._views_due)
+        if self._hooks is not None and not self._views_expected:
+            self._views_expected = True
+            seconds = 2 * longest_pause_seconds + VIEW_GRACE_SECONDS
+            self._spawn(self._ask_after(seconds + self._rng.uniform(*VIEWS_ROUND_SECONDS)))
 
-    def _views_due(self) -> None:
-        self._views_timer = None
-        self._round_wanted.set()
+    async def _ask_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self._views_expected = False
+        await self.witness_round()
 
     async def _witness_loop(self) -> None:
         await asyncio.sleep(min(self._rng.uniform(*FIRST_ROUND_SECONDS), self._witness_seconds))
         while True:
             await self.witness_round()
             self._pump()
-            with contextlib.suppress(TimeoutError):
-                pause = self._witness_seconds * self._rng.uniform(0.85, 1.15)
-                await asyncio.wait_for(self._round_wanted.wait(), pause)
-            self._round_wanted.clear()
+            await asyncio.sleep(self._witness_seconds * self._rng.uniform(0.85, 1.15))
 
     def _choose(self, count: int, first: Sequence[str] = ()) -> list[str]:
         """Reachable hosts at random; one of ``first`` before the others."""

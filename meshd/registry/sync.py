@@ -352,13 +352,14 @@ def _publish_one(
     raise StoreError(failure)
 
 
-def poll_interval_seconds(hosts: int, *, store: ObjectStore, jitter: float = 0.0) -> float:
-    """Seconds to the next poll: clamp(0.3 x hosts, 30, 300) for a remote store, 1 for a directory.
-
-    ``jitter`` between -1 and 1 moves it by up to 30 %, so that a fleet started at once spreads out.
-    """
+def poll_interval_seconds(hosts: int, *, store: ObjectStore) -> float:
+    """Seconds to the next poll: clamp(0.3 x hosts, 30, 300) for a remote store, 1 for a directory."""
     remote = getattr(store, "parallel_requests", 1) > 1
-    seconds = min(max(0.3 * hosts, 30.0), 300.0) if remote else 1.0
+    return min(max(0.3 * hosts, 30.0), 300.0) if remote else 1.0
+
+
+def spread_pause(seconds: float, jitter: float) -> float:
+    """``jitter``, -1 to 1, moves a pause by up to 30 %, so that a fleet started at once spreads out."""
     return seconds * (1 + 0.3 * min(max(jitter, -1.0), 1.0))
 
 

@@ -18,6 +18,7 @@ from meshd.registry.sync import (
     poll,
     poll_interval_seconds,
     publish,
+    spread_pause,
 )
 from meshd.store.base import ObjectInfo, ObjectStore, StoredObject
 from meshd.store.directory import DirectoryStore
@@ -356,8 +357,8 @@ def test_the_poll_interval_grows_with_the_fleet_and_is_short_for_a_directory() -
     remote, local = ParallelStore(), MemoryStore()
     assert [poll_interval_seconds(hosts, store=remote) for hosts in (1, 100, 500, 5000)] == [30, 30, 150, 300]
     assert poll_interval_seconds(500, store=local) == 1
-    assert poll_interval_seconds(500, store=remote, jitter=-1) == pytest.approx(105)
-    assert poll_interval_seconds(500, store=remote, jitter=5) == pytest.approx(195)
+    assert spread_pause(150, -1) == pytest.approx(105)
+    assert spread_pause(150, 5) == pytest.approx(195)
 
 
 class EndlessStore(MemoryStore):
