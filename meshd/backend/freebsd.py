@@ -80,7 +80,7 @@ class FreeBSDBackend:
             device=self._device(interface) if GROUP in found.groups else None,
             up=_is_up(found),
             mtu_bytes=found.mtu_bytes,
-            addresses=found.addresses | self._borrowed.get(interface, frozenset()),
+            addresses=found.addresses | self._lent_to(interface, found),
             routes=ours,
             foreign_routes=foreign,
             unusable_fibs=dict(self._routes.unusable),
@@ -178,6 +178,10 @@ class FreeBSDBackend:
             raise done.refusal("this host's interfaces")
         others = (one for one in parse_interfaces(done.stdout) if one.name != interface)
         return any(address.ip == other.ip for one in others for other in one.addresses)
+
+    def _lent_to(self, interface: str, found: Interface) -> frozenset[IPInterface]:
+        """What it has by courtesy, as long as the address that stands for it is there."""
+        return self._borrowed.get(interface, frozenset()) if LINK_LOCAL in found.addresses else frozenset()
 
     def _give_back(self, addresses: Iterable[IPInterface]) -> None:
         """They stand nowhere any more: whoever had borrowed one has none."""

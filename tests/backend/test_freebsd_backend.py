@@ -166,6 +166,18 @@ def test_an_ipv6_address_that_another_interface_has_serves_this_one_too(rig: Rig
     assert address not in rig.backend.observe("wg100").addresses
 
 
+def test_an_address_by_courtesy_of_another_interface_goes_with_its_link_local_one(rig: Rig) -> None:
+    address = ip_interface("fd99::1/128")
+    rig.bring_up()
+    rig.backend.add_address("wg0", address)
+    rig.backend.create_interface("wg100")
+    rig.backend.add_address("wg100", address)
+    rig.run("ifconfig wg100 inet6 fe80::1 -alias")
+    assert address not in rig.backend.observe("wg100").addresses
+    rig.backend.add_address("wg100", address)
+    assert address in rig.backend.observe("wg100").addresses
+
+
 def test_an_ipv6_address_that_nobody_has_and_is_refused_is_an_error(rig: Rig) -> None:
     rig.bring_up()
     rig.bsd.fail("ifconfig wg0 inet6", stderr="ifconfig: ioctl (SIOCAIFADDR): File exists\n")
