@@ -1,6 +1,8 @@
 """A store that shows the past, hides, mixes, floods, or stops: tried on a whole daemon.
 
 Each test is a line of the list in docs/attacks.md. The attacker owns the store and holds no key.
+
+Over 400 lines: all that one attacker can do, a few lines each.
 """
 
 from __future__ import annotations

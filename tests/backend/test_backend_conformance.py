@@ -1,6 +1,9 @@
 """What every Backend promises, asked of each: a kernel in memory, userspace WireGuard, Linux's own,
 FreeBSD's tools in imitation, and on FreeBSD its own; and of the imitated Linux of tests/golden, so that
-what its transcripts say was answered as a real kernel answers."""
+what its transcripts say was answered as a real kernel answers.
+
+Over 400 lines: one contract, and every backend has to stand under all of it.
+"""
 
 from __future__ import annotations
 

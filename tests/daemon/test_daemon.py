@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
-from exchange_rig import until
-from meshes import NOW, SignedHost, SignedMesh
+from meshes import NOW, SignedMesh, full_store
 
 from meshd.backend.memory import MemoryBackend
 from meshd.errors import ConfigError, ControlError
 from meshd.model.device import ObservedState
-from meshd.model.network import Route
 from meshd.store.memory import MemoryStore
 
 
@@ -28,12 +25,6 @@ def mesh() -> SignedMesh:
     for number, name in enumerate(("tesla", "newton", "bohr"), 1):
         mesh.add(name, jails=(f"10.17.{number}.0/24",))
     return mesh
-
-
-def full_store(mesh: SignedMesh) -> MemoryStore:
-    store = MemoryStore()
-    mesh.publish(store)
-    return store
 
 
 def peers_of(observed: ObservedState) -> set[str]:
@@ -221,111 +212,6 @@ def test_an_interface_that_a_third_party_destroyed_is_made_again_and_peers_hear_
             assert (await rig.apply()).outcome == "applied"
             assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr")
             assert rig.prober.nudges > nudges
-
-    asyncio.run(scenario())
-
-
-def test_of_two_new_peers_exactly_one_may_speak_first_and_the_other_one_soon_after(
-    tmp_path: Path, mesh: SignedMesh
-) -> None:
-    first, second = sorted((mesh.hosts["tesla"], mesh.hosts["newton"]), key=lambda host: host.hid)
-    store = full_store(mesh)
-
-    def endpoint_of(rig: Rig, other: SignedHost) -> str | None:
-        device = rig.kernel().device
-        assert device is not None
-        endpoint = device.peers[other.wireguard.public()].config.endpoint
-        return str(endpoint) if endpoint else None
-
-    async def scenario() -> None:
-        speaker = build_rig(tmp_path / "1", mesh, first, stores=(store,), courtesy_seconds=3600)
-        listener = build_rig(tmp_path / "2", mesh, second, stores=(store,), courtesy_seconds=3600)
-        async with running(speaker), running(listener):
-            assert endpoint_of(speaker, second) is not None
-            assert second.hid in {target.hid for target in speaker.prober.targets}
-            assert endpoint_of(listener, first) is None
-            assert first.hid not in {target.hid for target in listener.prober.targets}
-        later = build_rig(tmp_path / "2", mesh, second, stores=(store,), backend=listener.backend)
-        async with running(later):
-            assert endpoint_of(later, first) is not None
-            assert first.hid in {target.hid for target in later.prober.targets}
-
-    asyncio.run(scenario())
-
-
-@pytest.mark.parametrize("name", ["newton", "bohr"])
-def test_a_host_whose_daemon_has_never_run_is_left_to_call_first(
-    tmp_path: Path, mesh: SignedMesh, name: str
-) -> None:
-    tesla, unborn = mesh.hosts["tesla"], mesh.hosts[name]
-    mesh.objects[unborn.key] = unborn.body(version=0, mesh="")
-    rig = build_rig(tmp_path, mesh, tesla, courtesy_seconds=3600)
-
-    async def scenario() -> None:
-        async with running(rig):
-            device = rig.kernel().device
-            assert device is not None
-            assert device.peers[unborn.wireguard.public()].config.endpoint is None
-            assert unborn.hid not in {target.hid for target in rig.prober.targets}
-
-    asyncio.run(scenario())
-
-
-def test_a_host_that_does_not_call_is_called_when_its_time_is_up_and_costs_one_look(
-    tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("meshd.daemon.service.RECONCILE_SECONDS", 3600.0)
-    tesla, unborn = mesh.hosts["tesla"], mesh.hosts["newton"]
-    mesh.objects[unborn.key] = unborn.body(version=0, mesh="")
-    rig = build_rig(tmp_path, mesh, tesla, courtesy_seconds=0.1)
-
-    def is_called() -> bool:
-        device = rig.kernel().device
-        return device is not None and device.peers[unborn.wireguard.public()].config.endpoint is not None
-
-    async def turns() -> int:
-        return sum((await rig.status()).counters.outcomes.values())
-
-    async def scenario() -> None:
-        async with running(rig):
-            for _ in range(10):  # whatever else there was to look at in the meantime
-                await rig.apply()
-            before = await turns()
-            assert not is_called()
-            await until(is_called)
-            assert await turns() - before <= 2
-
-    asyncio.run(scenario())
-
-
-def test_a_peer_whose_time_to_call_goes_by_during_a_slow_turn_is_called_after_it(
-    tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A kernel that is slow to carry out what it is told is no reason to wait for the next regular turn."""
-    monkeypatch.setattr("meshd.daemon.service.RECONCILE_SECONDS", 3600.0)
-    first, second = sorted((mesh.hosts["tesla"], mesh.hosts["newton"]), key=lambda host: host.hid)
-
-    class SlowBackend(MemoryBackend):
-        def set_routes(self, interface: str, routes: Sequence[Route]) -> None:
-            time.sleep(0.1)
-            super().set_routes(interface, routes)
-
-    record, store = mesh.objects.pop(first.key), MemoryStore()
-    rig = build_rig(
-        tmp_path, mesh, second, stores=(store,), backend=SlowBackend(), courtesy_seconds=0.05
-    )
-    mesh.objects[first.key] = record
-
-    def is_called() -> bool:
-        device = rig.kernel().device
-        peer = device.peers.get(first.wireguard.public()) if device else None
-        return peer is not None and peer.config.endpoint is not None
-
-    async def scenario() -> None:
-        async with running(rig):
-            mesh.publish(store)
-            await rig.ask("poll")
-            await until(is_called)
 
     asyncio.run(scenario())
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from daemon_rig import Rig, settings_for
 from exchange_rig import Loopback, all_running, build_exchanging, codes_of, offer, until
-from meshes import NOW, SignedMesh
+from meshes import NOW, SignedMesh, full_store
 
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.messages import Offer
@@ -33,12 +33,6 @@ def mesh() -> SignedMesh:
 def dead_store() -> MemoryStore:
     store = MemoryStore()
     store.faults.unreachable = True
-    return store
-
-
-def full_store(mesh: SignedMesh) -> MemoryStore:
-    store = MemoryStore()
-    mesh.publish(store)
     return store
 
 

@@ -1,4 +1,7 @@
-"""One test for each attack on the registry that needs neither a store nor a network."""
+"""One test for each attack on the registry that needs neither a store nor a network.
+
+Over 400 lines: one list of attacks, of a few lines each.
+"""
 
 from __future__ import annotations
 

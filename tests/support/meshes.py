@@ -16,6 +16,7 @@ from meshd.registry.signer import LogSigner, NewMesh, create_mesh
 from meshd.registry.signing import SigningKey
 from meshd.registry.sync import publish
 from meshd.store.base import ObjectStore
+from meshd.store.memory import MemoryStore
 
 NOW = 1_800_000_000.0
 
@@ -139,3 +140,10 @@ def _changed(record: HostRecord, changes: dict[str, Any]) -> HostRecord:
 
 def _secret(seed: str, purpose: str) -> bytes:
     return hashlib.sha256(f"{seed} {purpose}".encode()).digest()
+
+
+def full_store(mesh: SignedMesh) -> MemoryStore:
+    """A store that has all of the mesh."""
+    store = MemoryStore()
+    mesh.publish(store)
+    return store

@@ -5,6 +5,8 @@
 Every key is the Ed25519 key whose seed is the SHA-256 of a name. Another implementation of
 the format has to reproduce what can be made, accept what is valid, come to the same membership
 and refuse the rest.
+
+Over 400 lines: they are the vectors of one document, and build on each other's keys and statements.
 """
 
 from __future__ import annotations
