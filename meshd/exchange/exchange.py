@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +47,9 @@ PULL_PAUSE_SECONDS: Final = 5.0
 HUNGRY_PULL_SECONDS: Final = 20.0
 """Between two pulls while no store answers."""
 FIRST_ROUND_SECONDS: Final = (2.0, 6.0)
-VIEWS_ROUND_SECONDS: Final = (1.0, 6.0)
+VIEWS_TICK_SECONDS: Final = 10.0
+"""However much news there is, views are compared no more often than that."""
+VIEWS_SPREAD_SECONDS: Final = (1.0, 6.0)
 """After the moment from which a store's two faces differ for certain; not all hosts ask at once."""
 
 Places = Callable[[Host], tuple[IPAddress, ...]]
@@ -110,7 +113,7 @@ class Exchange:
         self._retry_timer: asyncio.TimerHandle | None = None
         self._hungry = False
         self._pulled_at = float("-inf")
-        self._views_expected = False
+        self._views_due: set[float] = set()
 
     # --- life
 
@@ -230,19 +233,24 @@ class Exchange:
     def expect_views(self, longest_pause_seconds: float) -> None:
         """Statements are new, and no host looks at its stores less often than that.
 
-        After two such pauses the last host has looked, and one that is shown less has done so once
-        more. Then witnesses are asked without waiting for the turn of their round, so that what a
-        split view can take to be noticed does not depend on when that turn happens to be. News that
-        comes in the meantime does not put it off.
+        News that a store showed has been seen there by one host: a pause later one that is shown less
+        has looked as well. News of an operator has been seen there by all after a pause, and one that is
+        shown less has looked once more after two. Then witnesses are asked without waiting for the turn
+        of their round, so that how long a split view goes unnoticed does not depend on when that is.
         """
-        if self._hooks is not None and not self._views_expected:
-            self._views_expected = True
-            seconds = 2 * longest_pause_seconds + VIEW_GRACE_SECONDS
-            self._spawn(self._ask_after(seconds + self._rng.uniform(*VIEWS_ROUND_SECONDS)))
+        if self._hooks is None or self._loop is None:
+            return
+        for pauses in (1, 2):
+            due_at = self._loop.time() + pauses * longest_pause_seconds + VIEW_GRACE_SECONDS
+            due_at = math.ceil(due_at / VIEWS_TICK_SECONDS) * VIEWS_TICK_SECONDS
+            if due_at not in self._views_due:
+                self._views_due.add(due_at)
+                self._spawn(self._ask_at(due_at))
 
-    async def _ask_after(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._views_expected = False
+    async def _ask_at(self, due_at: float) -> None:
+        assert self._loop is not None
+        await asyncio.sleep(due_at - self._loop.time() + self._rng.uniform(*VIEWS_SPREAD_SECONDS))
+        self._views_due.discard(due_at)
         await self.witness_round()
 
     async def _witness_loop(self) -> None:
