@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from meshd.model.keys import PrivateKey
-from meshd.model.network import Endpoint
+from meshd.model.network import Endpoint, IPNetwork
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record, sign_record
@@ -27,7 +27,8 @@ class SyntheticRegistry:
     keys: list[PrivateKey]
 
     def record(self, number: int, version: int) -> tuple[str, bytes]:
-        """A record of host ``number``, signed now, with another endpoint than before."""
+        """A record of host ``number``, signed now; an odd ``version`` announces no jail network, an even
+        one does. (Another endpoint would change nothing: the one that WireGuard has stays.)"""
         return _record(self.chain.mesh_id, self.identities[number], self.keys[number], number, version)
 
 
@@ -50,7 +51,7 @@ def build_registry(hosts: int) -> SyntheticRegistry:
         objects.append(
             signer.grant(
                 now=NOW - 3600, hid=identity.kid, identity=identity.public, name=f"host{number}",
-                networks=[ip_network((int(ip_address("10.128.0.0")) + (number << 8), 24))], region="eu",
+                networks=[_jail_network(number)], region="eu",
             )
         )
     mesh_id = mesh.chain.mesh_id
@@ -59,12 +60,16 @@ def build_registry(hosts: int) -> SyntheticRegistry:
     return SyntheticRegistry(chain=mesh.chain, objects=objects, identities=identities, keys=keys)
 
 
+def _jail_network(number: int) -> IPNetwork:
+    return ip_network((int(ip_address("10.128.0.0")) + (number << 8), 24))
+
+
 def _record(
     mesh_id: str, identity: SigningKey, key: PrivateKey, number: int, version: int
 ) -> tuple[str, bytes]:
     record = build_record(
         mesh=mesh_id, hid=identity.kid, gen=1, version=version, public_key=key.public(), listen_port=51820,
-        endpoints=[Endpoint(ip_address(0xC6120000 + number), 51820 + version % 1000)],
-        networks=[ip_network((int(ip_address("10.128.0.0")) + (number << 8), 24))],
+        endpoints=[Endpoint(ip_address(0xC6120000 + number), 51820)],
+        networks=[] if version % 2 else [_jail_network(number)],
     )
     return host_key(identity.kid), sign_record(record, identity)
