@@ -68,12 +68,16 @@ def diff_sides(sides: Sequence[Side]) -> tuple[Change, ...]:
     one side gives up and the other one takes is moved."""
     wanted = [(side.observed, side.desired) for side in sides if side.desired is not None]
     gone = [side.observed for side in sides if side.desired is None and side.observed.device is not None]
-    here = {route.destination: route for side in sides for route in side.observed.routes}
-    labels = {d for _, desired in wanted for d in desired.route_labels}
+    # Only what differs is looked at one by one: hashing a thousand prefixes is most of a turn's work.
+    leaving = [
+        (side, side.observed.routes - (side.desired.routes if side.desired else frozenset()))
+        for side in sides
+    ]
+    here = {route.destination: route for _, routes in leaving for route in routes}
     foreign = [d for d in _foreign_routes(sides) if d not in here]
     return (
         *(change for observed, desired in wanted for change in _device(observed, desired)),
-        *_routes_that_go(sides, labels),
+        *_routes_that_go(leaving, [desired.route_labels for _, desired in wanted]),
         *(change for observed, desired in wanted for change in _peers(observed, desired)),
         *(change for observed, desired in wanted for change in _routes_that_come(
             observed, desired, here, frozenset(foreign))),
@@ -153,11 +157,12 @@ def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
         yield LoosenReversePath(interface=name, reason="a key rotation moves traffic between interfaces")
 
 
-def _routes_that_go(sides: Sequence[Side], labels: set[IPNetwork]) -> Iterator[Change]:
-    for side in sides:
-        kept = side.desired.routes if side.desired else frozenset()
-        for route in _by_destination(side.observed.routes - kept):
-            if route.destination not in labels:
+def _routes_that_go(
+    leaving: Iterable[tuple[Side, frozenset[Route]]], labels: Sequence[Container[IPNetwork]]
+) -> Iterator[Change]:
+    for side, routes in leaving:
+        for route in _by_destination(routes):
+            if not any(route.destination in each for each in labels):
                 yield RemoveRoute(
                     interface=side.observed.interface, reason="no host announces it within its grant",
                     old=route,
