@@ -77,8 +77,11 @@ def _round(host: BenchHost, desired: DesiredState) -> Round:
     kinds = {change.kind for change in report.done}
     if report.error or kinds != {AddPeer.__name__, AddRoute.__name__} or report.observed is None:
         raise BackendError(f"bench: {report.error or kinds} seen, peers and routes expected")
-    _expect(desired, len(report.observed.device.peers if report.observed.device else {}),
-            len(report.observed.routes))
+    _expect(
+        desired,
+        len(report.observed.device.peers if report.observed.device else {}),
+        len(report.observed.routes),
+    )
     return Round(batch=batch, planned=planned - started, applied=looking.at - planned, turn=ended - started)
 
 
@@ -187,17 +190,24 @@ def _desired(host: BenchHost) -> DesiredState:
         PeerConfig(
             public_key=PublicKey(number.to_bytes(4, "big") * 8),
             endpoint=Endpoint(ip_address(0xC6120000 + number), 51820),
-            allowed_ips=frozenset({
-                ip_network((0x0A600000 + number, 32)), ip_network(f"fd12:3456:789a::{number:x}/128"),
-                ip_network((0x0A800000 + (number << 8), 24)),
-            }),
+            allowed_ips=frozenset(
+                {
+                    ip_network((0x0A600000 + number, 32)),
+                    ip_network(f"fd12:3456:789a::{number:x}/128"),
+                    ip_network((0x0A800000 + (number << 8), 24)),
+                }
+            ),
         )
         for number in range(1, PEERS + 1)
     ]
     networks = [network for config in configs for network in config.allowed_ips]
     return DesiredState(
-        interface=host.interface, private_key=host.key, public_key=host.key.public(), listen_port=51820,
-        mtu_bytes=1420, addresses=frozenset({ip_interface("10.99.0.1/32"), ip_interface("fd99::1/128")}),
+        interface=host.interface,
+        private_key=host.key,
+        public_key=host.key.public(),
+        listen_port=51820,
+        mtu_bytes=1420,
+        addresses=frozenset({ip_interface("10.99.0.1/32"), ip_interface("fd99::1/128")}),
         peers={
             config.public_key: DesiredPeer(config=config, hid="", label="host", reason="x", is_admin=False)
             for config in configs

@@ -53,11 +53,15 @@ def run() -> None:
             made = _make_changes(hosts, base, kinds)
             seconds = time.monotonic() - started
             reports = there.stop(), back.stop()
-        print(f"{first.backend.name} WireGuard: {made} changes in {seconds:.0f} s on two hosts, of which "
-              + ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items())))
+        print(
+            f"{first.backend.name} WireGuard: {made} changes in {seconds:.0f} s on two hosts, of which "
+            + ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        )
         for title, report in zip(("there", "back "), reports, strict=True):
-            print(f"{title}: {report.sent} packets sent at {PACKETS_PER_SECOND:g}/s, {report.lost} lost, "
-                  f"longest gap {report.longest_gap_seconds * 1000:.0f} ms")
+            print(
+                f"{title}: {report.sent} packets sent at {PACKETS_PER_SECOND:g}/s, {report.lost} lost, "
+                f"longest gap {report.longest_gap_seconds * 1000:.0f} ms"
+            )
 
 
 def _make_changes(
@@ -107,20 +111,30 @@ def _states(base: DesiredState) -> Iterator[DesiredState]:
 
 
 def _with(
-    base: DesiredState, owned: dict[PublicKey, list[IPNetwork]], *, port: int,
-    mtu_bytes: int | None = None, keepalive: int = 0,
+    base: DesiredState,
+    owned: dict[PublicKey, list[IPNetwork]],
+    *,
+    port: int,
+    mtu_bytes: int | None = None,
+    keepalive: int = 0,
 ) -> DesiredState:
     peers = {
-        key: _peer(PeerConfig(
-            public_key=key, allowed_ips=frozenset(networks), persistent_keepalive_seconds=keepalive,
-            endpoint=Endpoint(ip_address("192.0.2.200"), port),
-        ))
+        key: _peer(
+            PeerConfig(
+                public_key=key,
+                allowed_ips=frozenset(networks),
+                persistent_keepalive_seconds=keepalive,
+                endpoint=Endpoint(ip_address("192.0.2.200"), port),
+            )
+        )
         for key, networks in owned.items()
     }
     added = [network for networks in owned.values() for network in networks]
     routes = {Route(destination=n, interface=base.interface, mtu_bytes=mtu_bytes) for n in added}
     return replace(
-        base, peers={**base.peers, **peers}, routes=base.routes | routes,
+        base,
+        peers={**base.peers, **peers},
+        routes=base.routes | routes,
         route_labels={**base.route_labels, **dict.fromkeys(added, "bystander")},
     )
 
@@ -128,12 +142,17 @@ def _with(
 def _desired(host: BenchHost, other: BenchHost) -> DesiredState:
     network = ip_network(f"{other.address}/32")
     config = PeerConfig(
-        public_key=other.key.public(), allowed_ips=frozenset({network}),
+        public_key=other.key.public(),
+        allowed_ips=frozenset({network}),
         endpoint=Endpoint(ip_address(f"192.0.2.{other.number}"), 51820),
     )
     return DesiredState(
-        interface=host.interface, private_key=host.key, public_key=host.key.public(), listen_port=51820,
-        mtu_bytes=1420, addresses=frozenset({ip_interface(f"{host.address}/32")}),
+        interface=host.interface,
+        private_key=host.key,
+        public_key=host.key.public(),
+        listen_port=51820,
+        mtu_bytes=1420,
+        addresses=frozenset({ip_interface(f"{host.address}/32")}),
         peers={config.public_key: _peer(config)},
         routes=frozenset({Route(destination=network, interface=host.interface)}),
         route_labels={network: other.name},

@@ -124,9 +124,7 @@ def _read(side: str) -> SideReport | None:
 
 
 def _write_table() -> None:
-    sides: dict[str, SideReport] = {
-        side: report for side in SIDES if (report := _read(side)) is not None
-    }
+    sides: dict[str, SideReport] = {side: report for side in SIDES if (report := _read(side)) is not None}
     if not sides:
         raise MeshError(f"no results in {RESULTS}: run make bench-faults")
     _replace(TABLE, render_table(SCENARIOS, sides).encode())

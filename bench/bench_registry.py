@@ -29,8 +29,12 @@ LIMITS = SafetyLimits(max_removed_share=0.2, view_generation=1, applied_generati
 def run() -> None:
     registry = build_registry(HOSTS)
     local = LocalDevice(
-        interface="wg0", private_key=registry.keys[0], listen_port=51820, mtu_bytes=1420,
-        behind_nat=False, persistent_keepalive_seconds=25,
+        interface="wg0",
+        private_key=registry.keys[0],
+        listen_port=51820,
+        mtu_bytes=1420,
+        behind_nat=False,
+        persistent_keepalive_seconds=25,
     )
     bare = _median(lambda: _verify_bare(registry), 3)
     cold = _median(lambda: _cold(registry, local), 3)
@@ -74,7 +78,10 @@ def _cold(registry: SyntheticRegistry, local: LocalDevice) -> Plan:
 
 
 def _plan(
-    ledger: Ledger, registry: SyntheticRegistry, local: LocalDevice, builder: DesiredBuilder,
+    ledger: Ledger,
+    registry: SyntheticRegistry,
+    local: LocalDevice,
+    builder: DesiredBuilder,
     observed: ObservedState,
 ) -> Plan:
     view = build_view(ledger.membership(NOW), registry.identities[0].kid)

@@ -94,7 +94,8 @@ def _measure(hosts: int, port: int, relay: Relay, credentials: S3Credentials) ->
     print(f"   from nothing, without the relay: {best * 1e3:.0f} ms, {cold.objects / best:.0f} objects/s")
     print(
         f"   verified and reduced, no store:  {verify * 1e3:.0f} ms, {2 * hosts / verify:.0f} objects/s; "
-        f"PyNaCl alone {2 * hosts / bare:.0f}/s: {verify / bare:.2f} x bare", flush=True,
+        f"PyNaCl alone {2 * hosts / bare:.0f}/s: {verify / bare:.2f} x bare",
+        flush=True,
     )
 
 
@@ -115,9 +116,7 @@ def _fill(store: S3Store, registry: SyntheticRegistry) -> None:
         list(pool.map(lambda item: store.put(prefix + item[0], item[1]), objects))
 
 
-def _poll(
-    store: S3Store, ledger: Ledger, memory: PollMemory, registry: SyntheticRegistry
-) -> tuple[int, int]:
+def _poll(store: S3Store, ledger: Ledger, memory: PollMemory, registry: SyntheticRegistry) -> tuple[int, int]:
     outcome = poll(store, ledger, now=NOW, memory=memory)
     assert outcome.complete, outcome.error
     assert len(ledger.membership(NOW).hosts) == len(registry.identities)
@@ -157,8 +156,12 @@ def _node(binary: Path, directory: Path) -> GarageNode:
     for each in held:
         each.close()
     return GarageNode(
-        name="bench", binary=binary, directory=directory, address=IPv4Address("127.0.0.1"),
-        secrets=GarageSecrets.generate(), ports=GaragePorts(s3=s3, rpc=rpc, admin=admin),
+        name="bench",
+        binary=binary,
+        directory=directory,
+        address=IPv4Address("127.0.0.1"),
+        secrets=GarageSecrets.generate(),
+        ports=GaragePorts(s3=s3, rpc=rpc, admin=admin),
         replication_factor=1,
     )
 
@@ -176,7 +179,10 @@ def _serving(node: GarageNode, credentials: S3Credentials) -> Iterator[None]:
     with node.log.open("wb") as log:
         process = subprocess.Popen(
             node.command("server", "--single-node", "--default-bucket"),
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
         )
     try:
         _wait_listening(node.ports.s3)

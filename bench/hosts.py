@@ -57,9 +57,11 @@ class BenchHost:
     def run(
         self, argv: Sequence[str], *, timeout_seconds: float = 10.0, input_text: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return self.call(lambda: subprocess.run(
-            argv, input=input_text, capture_output=True, text=True, timeout=timeout_seconds, check=False
-        ))
+        return self.call(
+            lambda: subprocess.run(
+                argv, input=input_text, capture_output=True, text=True, timeout=timeout_seconds, check=False
+            )
+        )
 
     def enter_command(self) -> tuple[str, ...]:
         return "nsenter", f"--net=/proc/{os.getpid()}/task/{self.thread_id}/ns/net"

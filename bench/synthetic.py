@@ -50,8 +50,12 @@ def build_registry(hosts: int) -> SyntheticRegistry:
     for number, identity in enumerate(identities):
         objects.append(
             signer.grant(
-                now=NOW - 3600, hid=identity.kid, identity=identity.public, name=f"host{number}",
-                networks=[_jail_network(number)], region="eu",
+                now=NOW - 3600,
+                hid=identity.kid,
+                identity=identity.public,
+                name=f"host{number}",
+                networks=[_jail_network(number)],
+                region="eu",
             )
         )
     mesh_id = mesh.chain.mesh_id
@@ -68,7 +72,12 @@ def _record(
     mesh_id: str, identity: SigningKey, key: PrivateKey, number: int, version: int
 ) -> tuple[str, bytes]:
     record = build_record(
-        mesh=mesh_id, hid=identity.kid, gen=1, version=version, public_key=key.public(), listen_port=51820,
+        mesh=mesh_id,
+        hid=identity.kid,
+        gen=1,
+        version=version,
+        public_key=key.public(),
+        listen_port=51820,
         endpoints=[Endpoint(ip_address(0xC6120000 + number), 51820)],
         networks=[] if version % 2 else [_jail_network(number)],
     )

@@ -51,8 +51,15 @@ def run(name: str, seconds: int) -> bool:
     findings = HERE / "findings" / name
     findings.mkdir(parents=True, exist_ok=True)
     command = [
-        sys.executable, __file__, "--one", name, f"-max_total_time={seconds}", f"-max_len={MAX_INPUT_BYTES}",
-        "-timeout=10", "-rss_limit_mb=1024", f"-artifact_prefix={findings}/",
+        sys.executable,
+        __file__,
+        "--one",
+        name,
+        f"-max_total_time={seconds}",
+        f"-max_len={MAX_INPUT_BYTES}",
+        "-timeout=10",
+        "-rss_limit_mb=1024",
+        f"-artifact_prefix={findings}/",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=False)
     counts = re.findall(r"^#(\d+)\s", done.stderr, re.MULTILINE)

@@ -19,9 +19,7 @@ from meshd.errors import ConfigError
 from meshd.model.network import AnyEndpoint, Endpoint, IPNetwork, parse_endpoint, parse_network
 
 FREEBSD: Final = sys.platform.startswith("freebsd")
-DEFAULT_CONFIG_PATH: Final = Path(
-    "/usr/local/etc/meshd/meshd.toml" if FREEBSD else "/etc/meshd/meshd.toml"
-)
+DEFAULT_CONFIG_PATH: Final = Path("/usr/local/etc/meshd/meshd.toml" if FREEBSD else "/etc/meshd/meshd.toml")
 DEFAULT_STATE_DIR: Final = "/var/db/meshd" if FREEBSD else "/var/lib/meshd"
 DEFAULT_RUN_DIR: Final = "/var/run/meshd" if FREEBSD else "/run/meshd"
 DEFAULT_METRICS_PORT: Final = 9891
@@ -240,7 +238,7 @@ def _second_interface(wireguard: WireguardSettings, source: str) -> str:
     first, second = wireguard.interface, wireguard.rotation_interface
     if not second:
         stem = first.rstrip("0123456789")
-        second = f"{stem}{int(first[len(stem):] or 0) + 100}"
+        second = f"{stem}{int(first[len(stem) :] or 0) + 100}"
         if len(second) > MAX_INTERFACE_NAME:
             second = f"{stem[: MAX_INTERFACE_NAME - 3]}100"
     if second == first or not _is_interface_name(second):
@@ -263,41 +261,73 @@ def _check_ranges(file: _File, source: str) -> None:
     wireguard = file.wireguard
     name = wireguard.interface
     expect(
-        _is_interface_name(name), "wireguard.interface", name,
+        _is_interface_name(name),
+        "wireguard.interface",
+        name,
         f"1 to {MAX_INTERFACE_NAME} ASCII letters and digits",
     )
-    expect(0 < wireguard.listen_port < 65535, "wireguard.listen_port", wireguard.listen_port,
-           "1 to 65534, as key rotations use the next one too")
+    expect(
+        0 < wireguard.listen_port < 65535,
+        "wireguard.listen_port",
+        wireguard.listen_port,
+        "1 to 65534, as key rotations use the next one too",
+    )
     fibs = wireguard.fibs
     expect(
         len(set(fibs)) == len(fibs) <= MAX_FIBS and all(0 <= fib < 65536 for fib in fibs),
-        "wireguard.fibs", list(fibs), f"at most {MAX_FIBS} different numbers of 0 to 65535",
+        "wireguard.fibs",
+        list(fibs),
+        f"at most {MAX_FIBS} different numbers of 0 to 65535",
     )
-    expect(0 <= wireguard.key_lifetime_days <= 3650, "wireguard.key_lifetime_days",
-           wireguard.key_lifetime_days, "0 (never by itself) to 3650")
-    expect(wireguard.key_lifetime_days == 0 or wireguard.key_lifetime_days >= 1 / 24,
-           "wireguard.key_lifetime_days", wireguard.key_lifetime_days, "an hour (0.042) at least")
+    expect(
+        0 <= wireguard.key_lifetime_days <= 3650,
+        "wireguard.key_lifetime_days",
+        wireguard.key_lifetime_days,
+        "0 (never by itself) to 3650",
+    )
+    expect(
+        wireguard.key_lifetime_days == 0 or wireguard.key_lifetime_days >= 1 / 24,
+        "wireguard.key_lifetime_days",
+        wireguard.key_lifetime_days,
+        "an hour (0.042) at least",
+    )
     expect(1280 <= wireguard.mtu_bytes <= 65455, "wireguard.mtu_bytes", wireguard.mtu_bytes, "1280 to 65455")
     expect(
-        0 < wireguard.persistent_keepalive_seconds < 65536, "wireguard.persistent_keepalive_seconds",
-        wireguard.persistent_keepalive_seconds, "1 to 65535",
+        0 < wireguard.persistent_keepalive_seconds < 65536,
+        "wireguard.persistent_keepalive_seconds",
+        wireguard.persistent_keepalive_seconds,
+        "1 to 65535",
     )
     expect(
         wireguard.boot_file == "" or Path(wireguard.boot_file).is_absolute(),
-        "wireguard.boot_file", wireguard.boot_file, "an absolute path or nothing",
+        "wireguard.boot_file",
+        wireguard.boot_file,
+        "an absolute path or nothing",
     )
     poll = file.registry.poll_seconds
     expect(poll == 0 or 0.05 <= poll <= 3600, "registry.poll_seconds", poll, "0 (automatic) or 0.05 to 3600")
-    expect(file.registry.stale_after_seconds > 0, "registry.stale_after_seconds",
-           file.registry.stale_after_seconds, "more than 0")
+    expect(
+        file.registry.stale_after_seconds > 0,
+        "registry.stale_after_seconds",
+        file.registry.stale_after_seconds,
+        "more than 0",
+    )
     interval = file.probe.interval_seconds
-    expect(interval == 0 or 0.1 <= interval <= 300, "probe.interval_seconds", interval,
-           "0 (automatic) or 0.1 to 300")
+    expect(
+        interval == 0 or 0.1 <= interval <= 300,
+        "probe.interval_seconds",
+        interval,
+        "0 (automatic) or 0.1 to 300",
+    )
     expect(2 <= file.probe.window <= 10000, "probe.window", file.probe.window, "2 to 10000")
     exchange = file.exchange
     expect(0 < exchange.port < 65536, "exchange.port", exchange.port, "1 to 65535")
-    expect(0.1 <= exchange.witness_seconds <= 3600, "exchange.witness_seconds", exchange.witness_seconds,
-           "0.1 to 3600")
+    expect(
+        0.1 <= exchange.witness_seconds <= 3600,
+        "exchange.witness_seconds",
+        exchange.witness_seconds,
+        "0.1 to 3600",
+    )
     share = file.safety.max_removed_share
     expect(0 <= share <= 1, "safety.max_removed_share", share, "0 to 1")
     confirm = file.safety.confirm_seconds

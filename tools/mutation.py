@@ -53,8 +53,11 @@ def read_defences(path: Path = DEFENCES) -> tuple[Defence, ...]:
     files: dict[str, str] = document["files"]
     return tuple(
         Defence(
-            name=entry["name"], attack=entry["attack"], file=entry["file"],
-            source=entry["source"], mutated=entry["mutated"],
+            name=entry["name"],
+            attack=entry["attack"],
+            file=entry["file"],
+            source=entry["source"],
+            mutated=entry["mutated"],
             tests=tuple(_expand(test, files) for test in entry["tests"]),
         )
         for entry in document["defence"]
@@ -78,14 +81,28 @@ def copy_tree(target: Path) -> None:
 def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int | None, str]:
     """Pytest's exit status in that tree (None: over the time limit) and what it said."""
     command = [
-        sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider",
-        "-m", "not garage and not root and not kernel", *tests,
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+        "-m",
+        "not garage and not root and not kernel",
+        *tests,
     ]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(tree)}
     try:
         done = subprocess.run(
-            command, cwd=tree, env=environment, capture_output=True, text=True,
-            timeout=TIME_LIMIT_SECONDS, check=False,
+            command,
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return None, "time limit"

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.." || exit 1
 PATH=$PWD/.venv/bin:$PATH
 code=0
 
-for tool in 'ruff check .' mypy lint-imports; do
+for tool in 'ruff check .' 'ruff format --check .' mypy lint-imports; do
 	name=${tool%% *}
 	if command -v "$name" >/dev/null; then
 		# shellcheck disable=SC2086 # a command and its arguments

@@ -186,14 +186,16 @@ def _addresses(ledger: Ledger, hid: str, wished: IPAddress | None) -> Sequence[I
 
 def _differs(old: Grant, wishes: Wishes) -> bool:
     """True when something was asked for that the grant does not say already."""
-    return any((
-        wishes.address is not None and str(wishes.address) != old.addresses[0],
-        wishes.networks is not None and set(map(str, wishes.networks)) != set(old.networks),
-        wishes.region is not None and wishes.region != old.region,
-        wishes.roles is not None and set(wishes.roles) != set(old.roles),
-        wishes.tags is not None and set(wishes.tags) != set(old.tags),
-        wishes.expires_at is not None and wishes.expires_at != old.expires,
-    ))
+    return any(
+        (
+            wishes.address is not None and str(wishes.address) != old.addresses[0],
+            wishes.networks is not None and set(map(str, wishes.networks)) != set(old.networks),
+            wishes.region is not None and wishes.region != old.region,
+            wishes.roles is not None and set(wishes.roles) != set(old.roles),
+            wishes.tags is not None and set(wishes.tags) != set(old.tags),
+            wishes.expires_at is not None and wishes.expires_at != old.expires,
+        )
+    )
 
 
 def _check_room(ledger: Ledger, name: str) -> None:
@@ -243,7 +245,8 @@ def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterabl
             )
     host = membership.hosts.get(request.hid)
     excess = [
-        network for network in sorted(request.record.keys.announced, key=str)
+        network
+        for network in sorted(request.record.keys.announced, key=str)
         if host is not None and not contained_in_any(network, host.granted_networks)
     ]
     if excess:

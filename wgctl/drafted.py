@@ -88,8 +88,11 @@ def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float)
     if before is not None and request.gen > before.grant.gen:
         what += f", REPLACING identity {before.grant.gen} of it"
     asked = {
-        "address": wish.address, "networks": _words(wish.networks), "region": wish.region,
-        "roles": _words(wish.roles), "tags": _words(wish.tags),
+        "address": wish.address,
+        "networks": _words(wish.networks),
+        "region": wish.region,
+        "roles": _words(wish.roles),
+        "tags": _words(wish.tags),
         "until": render_time(wish.expires) if wish.expires is not None else None,
     }
     details = [f"{name} {value or 'none'}" for name, value in asked.items() if value is not None]
@@ -107,7 +110,10 @@ def _parse_wishes(wish: AddHost) -> Wishes:
         return Wishes(
             address=parse_address(wish.address) if wish.address is not None else None,
             networks=tuple(map(parse_network, wish.networks)) if wish.networks is not None else None,
-            region=wish.region, roles=wish.roles, tags=wish.tags, expires_at=wish.expires,
+            region=wish.region,
+            roles=wish.roles,
+            tags=wish.tags,
+            expires_at=wish.expires,
         )
     except ValueError as error:
         raise RegistryError(f"add-host {wish.name[:63]}: {error}") from None
@@ -158,4 +164,3 @@ def _endorse(session: AdminSession, entry: LogEntry, now: float) -> str:
 
 def _named(session: AdminSession, hid: str) -> str:
     return f"{host_names(session.ledger).get(hid, 'unknown host')} ({hid[:8]})"
-

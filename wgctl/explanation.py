@@ -99,7 +99,9 @@ def explain_host(ledger: Ledger, hid: str, *, now: float) -> Explanation:
         reasons += _rotations(ledger, host, now=now)
     reasons += _doubts(ledger, hid)
     return Explanation(
-        subject=f"{name} ({hid})", here=host is not None, reasons=tuple(reasons),
+        subject=f"{name} ({hid})",
+        here=host is not None,
+        reasons=tuple(reasons),
         summary=_summary(ledger, hid, name, host, now=now),
     )
 
@@ -255,7 +257,8 @@ def _incumbents(ledger: Ledger, hid: str) -> Iterable[Reason]:
         if clash or placed.name == found.grant.name:
             what = ", ".join(map(str, clash)) or f"the name {placed.name}"
             yield Reason(
-                verdict="no", text=f"{placed.name} ({other[:SHORT]}) was there first: {what}",
+                verdict="no",
+                text=f"{placed.name} ({other[:SHORT]}) was there first: {what}",
                 source=_source(ledger, theirs.entry),
             )
 
@@ -294,9 +297,7 @@ def _announcement(host: Host, network: IPNetwork) -> Iterable[Reason]:
 
 def _doubts(ledger: Ledger, hid: str) -> Iterable[Reason]:
     """Forks and holes in the logs of those who spoke about the host."""
-    authors = {
-        entry.statement.by for entry in ledger.entries() if getattr(entry.body, "hid", None) == hid
-    }
+    authors = {entry.statement.by for entry in ledger.entries() if getattr(entry.body, "hid", None) == hid}
     for kid in sorted(authors):
         log = ledger.reduction().logs.get(kid)
         if log is not None and log.forked_at is not None:
@@ -363,6 +364,9 @@ def _source(ledger: Ledger, entry: LogEntry) -> Source:
 
 def _provenance_source(ledger: Ledger, said: Provenance) -> Source:
     return Source(
-        by=said.kid, by_name=admin_name(ledger, said.kid), seq=said.seq, at=said.signed_at,
+        by=said.kid,
+        by_name=admin_name(ledger, said.kid),
+        seq=said.seq,
+        at=said.signed_at,
         statement=said.statement,
     )

@@ -139,9 +139,7 @@ class GarageKeys:
             del self._keys()[key]
         return sum(self._admin.delete_key(key) for key in held)
 
-    def _provide(
-        self, name: str, credentials: S3Credentials, wanted: Mapping[str, Permissions]
-    ) -> bool:
+    def _provide(self, name: str, credentials: S3Credentials, wanted: Mapping[str, Permissions]) -> bool:
         if not self._buckets:
             self.provide_buckets()
         key = credentials.access_key
@@ -155,9 +153,7 @@ class GarageKeys:
             self._permit(self._buckets[bucket], key, permissions, held)
         return is_new
 
-    def _permit(
-        self, bucket_id: str, key: str, wanted: Permissions, held: Mapping[str, Permissions]
-    ) -> None:
+    def _permit(self, bucket_id: str, key: str, wanted: Permissions, held: Mapping[str, Permissions]) -> None:
         """Give what is missing and take what is too much, and ask nothing when it is right already."""
         now = held.get(bucket_id, Permissions())
         if missing := wanted.minus(now):

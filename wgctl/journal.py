@@ -61,7 +61,9 @@ def read_journal(home: Path) -> Journal:
 def write_journal(home: Path, *, seq: int, hash_hex: str, objects: Sequence[tuple[str, bytes]]) -> Journal:
     """Make it last. StoreError when the disk refuses; the old journal then stays."""
     file = _File(
-        format="wgctl-signed/1", seq=seq, hash=hash_hex,
+        format="wgctl-signed/1",
+        seq=seq,
+        hash=hash_hex,
         objects=tuple(_Object(key=key, body=base64.b64encode(body).decode()) for key, body in objects),
     )
     write_file(home / JOURNAL_FILE, msgspec.json.encode(file) + b"\n")

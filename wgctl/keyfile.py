@@ -123,7 +123,10 @@ def write_key_file(path: Path, purpose: Purpose, key: SigningKey, passphrase: by
         )
     else:
         file = _KeyFile(
-            format="wgctl-key/1", purpose=purpose, protection="argon2id-secretbox", kid=key.kid,
+            format="wgctl-key/1",
+            purpose=purpose,
+            protection="argon2id-secretbox",
+            kid=key.kid,
             sealed=_seal(key.seed(), passphrase),
         )
     write_file(path, msgspec.json.encode(file) + b"\n")
@@ -145,9 +148,10 @@ def _unseal(sealed: _Sealed, passphrase: bytes, path: Path) -> bytes:
 
     salt, box = decode_base64(sealed.salt, "salt"), decode_base64(sealed.box, "box")
     cost = sealed.cost
-    if not (
-        1 <= cost.passes <= MAX_COST.passes and 8192 <= cost.memory_bytes <= MAX_COST.memory_bytes
-    ) or len(box) != SEED_BYTES + SecretBox.NONCE_SIZE + SecretBox.MACBYTES:
+    if (
+        not (1 <= cost.passes <= MAX_COST.passes and 8192 <= cost.memory_bytes <= MAX_COST.memory_bytes)
+        or len(box) != SEED_BYTES + SecretBox.NONCE_SIZE + SecretBox.MACBYTES
+    ):
         raise _not_ours(path)
     try:
         return SecretBox(_derive(passphrase, salt, cost)).decrypt(box)

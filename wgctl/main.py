@@ -128,24 +128,51 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     no_args_is_help=False,
     invoke_without_command=True,
 )
-@click.option("--home", type=click.Path(path_type=Path, readable=False), metavar="DIR",
-              help="Admin home. [default: $WGCTL_HOME or ~/.config/wgctl]")
-@click.option("--config", type=click.Path(path_type=Path, readable=False), metavar="FILE",
-              help="meshd.toml of this host. [default: meshd's own place]")
-@click.option("--socket", type=click.Path(path_type=Path, readable=False), metavar="PATH",
-              help="Control socket of this host's meshd. [default: from the settings file]")
-@click.option("--passphrase-file", metavar="FILE|fd:N", envvar="WGCTL_PASSPHRASE_FILE",
-              help="Passphrase of the admin home's keys, in its first line. [default: ask on the terminal]")
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
-              help="Print the version and exit.")
+@click.option(
+    "--home",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="DIR",
+    help="Admin home. [default: $WGCTL_HOME or ~/.config/wgctl]",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="FILE",
+    help="meshd.toml of this host. [default: meshd's own place]",
+)
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path, readable=False),
+    metavar="PATH",
+    help="Control socket of this host's meshd. [default: from the settings file]",
+)
+@click.option(
+    "--passphrase-file",
+    metavar="FILE|fd:N",
+    envvar="WGCTL_PASSPHRASE_FILE",
+    help="Passphrase of the admin home's keys, in its first line. [default: ask on the terminal]",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
+)
 @click.pass_context
 def main(
-    ctx: click.Context, home: Path | None, config: Path | None, socket: Path | None,
+    ctx: click.Context,
+    home: Path | None,
+    config: Path | None,
+    socket: Path | None,
     passphrase_file: str | None,
 ) -> None:
     """Run a WireGuard mesh: its signed registry, and this host's part in it."""
     ctx.obj = Options(
-        home=(home or _default_home()).absolute(), config=config, socket=socket,
+        home=(home or _default_home()).absolute(),
+        config=config,
+        socket=socket,
         passphrase=PassphraseSource(passphrase_file or None),
     )
     if ctx.invoked_subcommand is None:

@@ -59,8 +59,14 @@ def request_key(options: Options, purpose: Purpose, name: str, *, protect: bool)
 
 
 def join_home(
-    options: Options, text: str, fingerprint: str | None, *, credentials: Path | None, air_gapped: bool,
-    stores: tuple[str, ...], now: float,
+    options: Options,
+    text: str,
+    fingerprint: str | None,
+    *,
+    credentials: Path | None,
+    air_gapped: bool,
+    stores: tuple[str, ...],
+    now: float,
 ) -> Joined:
     """Open a registry export in this home, or make one without keys, which reads and carries.
 
@@ -122,8 +128,12 @@ def _in_mesh(
 ) -> MeshFile:
     root = ledger.chain.root
     return msgspec.structs.replace(
-        mesh, mesh_id=root.mesh, mesh_name=root.mesh_name, stores=stores or root.stores,
-        credentials=credentials, air_gapped=air_gapped,
+        mesh,
+        mesh_id=root.mesh,
+        mesh_name=root.mesh_name,
+        stores=stores or root.stores,
+        credentials=credentials,
+        air_gapped=air_gapped,
     )
 
 

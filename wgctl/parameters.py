@@ -108,15 +108,24 @@ ANY_INSTANT: Final = AnyInstantParameter()
 
 def garage_options(function: F) -> F:
     """``--garage-admin`` and ``--garage-token-file`` as ``garage_admin`` and ``garage_token_file``."""
-    urls = click.option("--garage-admin", multiple=True, metavar="URL",
-                        help="Garage's admin API, as http://10.99.0.1:3903; again for more of its nodes.")
-    token = click.option("--garage-token-file", type=click.Path(path_type=Path, dir_okay=False),
-                         metavar="FILE", help="Its token, mode 0600. [default: $GARAGE_ADMIN_TOKEN]")
+    urls = click.option(
+        "--garage-admin",
+        multiple=True,
+        metavar="URL",
+        help="Garage's admin API, as http://10.99.0.1:3903; again for more of its nodes.",
+    )
+    token = click.option(
+        "--garage-token-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="Its token, mode 0600. [default: $GARAGE_ADMIN_TOKEN]",
+    )
     return urls(token(function))
 
 
 def draft_option(function: F) -> F:
     """``--draft FILE`` as the parameter ``draft``."""
-    option = click.option("--draft", metavar="FILE",
-                          help="Sign nothing: add this to FILE, for `wgctl sign` where the key is.")
+    option = click.option(
+        "--draft", metavar="FILE", help="Sign nothing: add this to FILE, for `wgctl sign` where the key is."
+    )
     return option(function)

@@ -41,7 +41,11 @@ def find_ledger(
 
 
 def reanchor_home(
-    session: AdminSession, ledger: Ledger, root_key: SigningKey | None, *, now: float,
+    session: AdminSession,
+    ledger: Ledger,
+    root_key: SigningKey | None,
+    *,
+    now: float,
     opened: SigningKey | None = None,
 ) -> Path:
     """Replace the trust of this home -> where the old one is kept.

@@ -35,7 +35,11 @@ from wgctl.session import open_session
 
 
 def find_registry(
-    paper: SigningKey, stores: Sequence[ObjectStore], *, mesh_id: str | None, fingerprint: str | None,
+    paper: SigningKey,
+    stores: Sequence[ObjectStore],
+    *,
+    mesh_id: str | None,
+    fingerprint: str | None,
     now: float,
 ) -> Ledger:
     """The newest verified registry that the stores show of the mesh whose root key ``paper`` is.
@@ -80,8 +84,17 @@ def open_registry_file(path: Path, paper: SigningKey, fingerprint: str | None, *
 
 
 def recover_home(
-    options: Options, ledger: Ledger, paper: SigningKey, consent: Consent, *, name: str, lost: Sequence[str],
-    stores: Sequence[str], credentials: Path | None, passphrase: bytes | None, now: float,
+    options: Options,
+    ledger: Ledger,
+    paper: SigningKey,
+    consent: Consent,
+    *,
+    name: str,
+    lost: Sequence[str],
+    stores: Sequence[str],
+    credentials: Path | None,
+    passphrase: bytes | None,
+    now: float,
 ) -> tuple[SignedRoot, str]:
     """A new home whose keys replace lost ones by a root that ``paper`` signs -> what came of it, and
     what was not published, if anything.
@@ -93,9 +106,14 @@ def recover_home(
         raise RegistryError(f"key {paper.kid[:8]}: no root key of {where}")
     admin, root = SigningKey.generate(), SigningKey.generate()
     mesh = MeshFile(
-        format="wgctl-home/1", mesh_id=ledger.mesh_id, mesh_name=ledger.chain.root.mesh_name,
-        admin_kid=admin.kid, root_kid=root.kid, stores=tuple(stores) or ledger.chain.root.stores,
-        credentials=str(credentials.absolute()) if credentials else "", name=name,
+        format="wgctl-home/1",
+        mesh_id=ledger.mesh_id,
+        mesh_name=ledger.chain.root.mesh_name,
+        admin_kid=admin.kid,
+        root_kid=root.kid,
+        stores=tuple(stores) or ledger.chain.root.stores,
+        credentials=str(credentials.absolute()) if credentials else "",
+        name=name,
     )
     failure = ""
     with new_home(options.home) as building:
@@ -105,8 +123,15 @@ def recover_home(
             session.sync(now=now)
             chain = session.ledger.chain
             following = replace_keys(
-                chain, session.ledger.reduction().logs, lost_keys(chain.root, paper, lost), name=name,
-                admin=admin.public, admin_kid=admin.kid, root=root.public, root_kid=root.kid, now=now,
+                chain,
+                session.ledger.reduction().logs,
+                lost_keys(chain.root, paper, lost),
+                name=name,
+                admin=admin.public,
+                admin_kid=admin.kid,
+                root=root.public,
+                root_kid=root.kid,
+                now=now,
             )
             try:
                 outcome = sign_root(session, following, consent, more_keys=[paper])
@@ -147,9 +172,7 @@ def lost_keys(root: Root, paper: SigningKey, names: Sequence[str]) -> list[str]:
     return list(others)
 
 
-def refound(
-    chain: RootChain, root: SigningKey, paper: SigningKey, *, name: str, now: float
-) -> RootChain:
+def refound(chain: RootChain, root: SigningKey, paper: SigningKey, *, name: str, now: float) -> RootChain:
     """A chain that begins anew with other root keys, for a mesh that has lost all of its own.
 
     It carries the number and the hash that its successor would have, and the administrators stay, so

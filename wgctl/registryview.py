@@ -146,19 +146,27 @@ def _unplaced_row(ledger: Ledger, hid: str, reason: str) -> HostRow:
 def _revoked_rows(ledger: Ledger, membership: Membership) -> list[HostRow]:
     rows = []
     for hid, revocation in membership.revoked.items():
-        rows.append(HostRow(
-            name=revocation.name,
-            hid=hid,
-            state="revoked",
-            reason=revocation.why,
-            addresses=tuple(map(str, revocation.addresses)),
-            granted=(), announced=(), region="", roles=(), tags=(),
-            statement_by=revocation.provenance.kid,
-            statement_by_name=admin_name(ledger, revocation.provenance.kid),
-            statement_seq=revocation.provenance.seq,
-            statement_at=revocation.provenance.signed_at,
-            expires_at=None, record_version=None, endpoints=(),
-        ))
+        rows.append(
+            HostRow(
+                name=revocation.name,
+                hid=hid,
+                state="revoked",
+                reason=revocation.why,
+                addresses=tuple(map(str, revocation.addresses)),
+                granted=(),
+                announced=(),
+                region="",
+                roles=(),
+                tags=(),
+                statement_by=revocation.provenance.kid,
+                statement_by_name=admin_name(ledger, revocation.provenance.kid),
+                statement_seq=revocation.provenance.seq,
+                statement_at=revocation.provenance.signed_at,
+                expires_at=None,
+                record_version=None,
+                endpoints=(),
+            )
+        )
     return rows
 
 
@@ -201,14 +209,24 @@ def _statement_row(
     statement = entry.statement
     kind, hids, text = _describe(entry.body, names)
     return StatementRow(
-        at=statement.at, by=statement.by, by_name=admin_name(ledger, statement.by), seq=statement.seq,
-        lamport=statement.lamport, kind=kind, hids=hids, text=text, counts=counts, waits=waits,
-        to_all=isinstance(entry.body, Rotate) and not hids, hash=entry.hash,
+        at=statement.at,
+        by=statement.by,
+        by_name=admin_name(ledger, statement.by),
+        seq=statement.seq,
+        lamport=statement.lamport,
+        kind=kind,
+        hids=hids,
+        text=text,
+        counts=counts,
+        waits=waits,
+        to_all=isinstance(entry.body, Rotate) and not hids,
+        hash=entry.hash,
     )
 
 
 def _describe(body: Body, names: dict[str, str]) -> tuple[str, tuple[str, ...], str]:
     """Kind, hosts that it is about, and one line for people."""
+
     def host(hid: str) -> str:
         return f"{names[hid]} ({hid[:SHORT]})" if hid in names else hid[:SHORT]
 

@@ -76,8 +76,9 @@ def root_options(function: F) -> F:
     decorated: Any = json_option(wrapper)
     for option in (
         click.option("--paper", is_flag=True, help="Also sign with a key on paper, from standard input."),
-        click.option("--replace", is_flag=True,
-                     help="Although this home signed another root of this version."),
+        click.option(
+            "--replace", is_flag=True, help="Although this home signed another root of this version."
+        ),
         click.option("--force", is_flag=True, help="Also when over a fifth of the hosts would fall away."),
         click.option("--yes", is_flag=True, help="Do not ask."),
     ):
@@ -111,10 +112,17 @@ def sign_proposal(session: AdminSession, proposal: Proposal, consent: Consent) -
 def report(outcome: SignedRoot, consent: Consent, *lines: str, **fields: object) -> None:
     """Say what came of it; ``lines`` are for people, ``fields`` for programs."""
     if consent.as_json:
-        write_json({
-            "format": REPORT_FORMAT, "version": outcome.version, "hash": outcome.hash,
-            "in_force": outcome.in_force, "missing": outcome.missing, "changes": outcome.changes, **fields,
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "version": outcome.version,
+                "hash": outcome.hash,
+                "in_force": outcome.in_force,
+                "missing": outcome.missing,
+                "changes": outcome.changes,
+                **fields,
+            }
+        )
         return
     name = f"root {outcome.version} ({outcome.hash[:HASH_DIGITS]})"
     if outcome.in_force:
@@ -154,7 +162,9 @@ def _sign(
         envelope = key.cosign(envelope)
     in_force = session.commit_root(envelope)
     return SignedRoot(
-        version=root.root.version, hash=root.hash, changes=changes,
+        version=root.root.version,
+        hash=root.hash,
+        changes=changes,
         missing=() if in_force else _missing(session, root),
     )
 

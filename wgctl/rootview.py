@@ -50,19 +50,27 @@ def build_key_rows(ledger: Ledger, root: Root) -> list[KeyRow]:
     for kid, entry in entries:
         log = reduction.logs.get(kid)
         cut = entry.cut[0] if isinstance(entry, RetiredKey) else None
-        rows.append(KeyRow(
-            name=entry.name, kid=kid, fingerprint=render_fingerprint(kid),
-            roles=entry.roles if isinstance(entry, RootKey) else (), pools=entry.pools,
-            retired=isinstance(entry, RetiredKey), cut=cut,
-            statements=len(log.counted) if log else 0, hosts=hosts.get(kid, 0),
-        ))
+        rows.append(
+            KeyRow(
+                name=entry.name,
+                kid=kid,
+                fingerprint=render_fingerprint(kid),
+                roles=entry.roles if isinstance(entry, RootKey) else (),
+                pools=entry.pools,
+                retired=isinstance(entry, RetiredKey),
+                cut=cut,
+                statements=len(log.counted) if log else 0,
+                hosts=hosts.get(kid, 0),
+            )
+        )
     return sorted(rows, key=lambda row: (row.retired, row.name, row.kid))
 
 
 def build_proposal_rows(ledger: Ledger) -> list[ProposalRow]:
     return [
         ProposalRow(
-            version=each.root.root.version, hash=each.root.hash,
+            version=each.root.root.version,
+            hash=each.root.hash,
             signed_by=tuple(key_name(ledger.chain.root, each.root.root, s.kid) for s in each.signatures),
             missing=missing_signatures(ledger.chain.current, each),
             changes=tuple(describe_changes(ledger.chain.root, each.root.root)),

@@ -13,13 +13,11 @@ def commit_rotation(session: AdminSession, hids: list[str], not_before: int, *, 
     No ``hids``: to all hosts. The numbers of the statements, several for more hosts than fit one.
     """
     fresh = [hid for hid in hids if not is_asked(session.ledger, hid, not_before)]
-    parts = [fresh[start:start + MAX_ROTATE_HIDS] for start in range(0, len(fresh), MAX_ROTATE_HIDS)]
+    parts = [fresh[start : start + MAX_ROTATE_HIDS] for start in range(0, len(fresh), MAX_ROTATE_HIDS)]
     if not hids and not is_asked(session.ledger, "", not_before):
         parts = [[]]
     signer = session.signer() if parts else None
-    return [
-        session.commit(signer.rotate(part, not_before, now=now), now=now) for part in parts if signer
-    ]
+    return [session.commit(signer.rotate(part, not_before, now=now), now=now) for part in parts if signer]
 
 
 def is_asked(ledger: Ledger, hid: str, not_before: int) -> bool:

@@ -89,8 +89,11 @@ def render(rows: Sequence[Row]) -> RenderableType:
 
 
 def _looks(
-    socket: Path, names: Mapping[str, str], before: Mapping[str, str | None],
-    *, pause: Callable[[float], None] = time.sleep,
+    socket: Path,
+    names: Mapping[str, str],
+    before: Mapping[str, str | None],
+    *,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[list[Row]]:
     heard_at = time.monotonic()
     while True:

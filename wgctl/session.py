@@ -169,9 +169,7 @@ class AdminSession:
                 raise RegistryError(f"{key}: {admission.reason}")
         name = parse_object_key(statement[0])
         assert isinstance(name, LogKeyName)
-        self.journal = write_journal(
-            self.home.directory, seq=name.seq, hash_hex=name.hash, objects=objects
-        )
+        self.journal = write_journal(self.home.directory, seq=name.seq, hash_hex=name.hash, objects=objects)
         self.cache.save(self.ledger)
         self.publish(objects, what=f"signed as statement {name.seq}")
         return name.seq
@@ -280,9 +278,7 @@ def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSe
         hosts = None if alone else open_mesh_path(options, ledger, now=time.time())
         if hosts is not None:
             stack.callback(hosts.close)
-        yield AdminSession(
-            home, cache, ledger, journal, stores, failures, proposed, hosts, offline=offline
-        )
+        yield AdminSession(home, cache, ledger, journal, stores, failures, proposed, hosts, offline=offline)
 
 
 def store_urls(home: AdminHome, ledger: Ledger) -> tuple[str, ...]:

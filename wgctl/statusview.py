@@ -113,13 +113,25 @@ def _render_head(status: Status, now: float) -> RenderableType:
         ["host", f"{own_name(status)} ({host.hid[:8]}) {' '.join(host.addresses)}"],
         ["networks", " ".join(host.networks) or "none announced"],
         ["endpoints", _own_endpoints_cell(status)],
-        ["interface", (f"{host.interface} {interface}, port {host.listen_port}, {mtu}{host.backend}",
-                       "" if host.interface_up else BAD)],
+        [
+            "interface",
+            (
+                f"{host.interface} {interface}, port {host.listen_port}, {mtu}{host.backend}",
+                "" if host.interface_up else BAD,
+            ),
+        ],
         ["peers", (f"{up} of {len(status.peers)} answer", GOOD if up == len(status.peers) else BAD)],
-        ["registry", f"{registry.mesh_name}: {registry.hosts} hosts, generation {registry.generation} "
-                     f"(applied {registry.applied_generation}), root {registry.root_version}"],
-        ["verified", (f"{render_duration(verified_for)} ago", _age_style(verified_for))
-            if verified_for is not None else ("not yet since meshd started", FAIR)],
+        [
+            "registry",
+            f"{registry.mesh_name}: {registry.hosts} hosts, generation {registry.generation} "
+            f"(applied {registry.applied_generation}), root {registry.root_version}",
+        ],
+        [
+            "verified",
+            (f"{render_duration(verified_for)} ago", _age_style(verified_for))
+            if verified_for is not None
+            else ("not yet since meshd started", FAIR),
+        ],
     ]
     rows += _rotation_rows(status)
     rows += [["store", _store_cell(store.url, store.up, store.error)] for store in registry.stores]

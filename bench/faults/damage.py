@@ -124,11 +124,7 @@ def narrow(trial: Trial) -> None:
     _limit(stage, NARROW_BYTES)
     trial.fault()
     try:
-        seconds = [
-            _send(*pair)
-            for other in stage.members[1:]
-            for pair in ((victim, other), (other, victim))
-        ]
+        seconds = [_send(*pair) for other in stage.members[1:] for pair in ((victim, other), (other, victim))]
     finally:
         _limit(stage, 0)
     trial.note = f"1 MiB of TCP was whole after {max(seconds):.1f} s at most"

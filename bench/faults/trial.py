@@ -109,7 +109,12 @@ def _is_touched(scenario: Scenario, stage: Stage, pair: tuple[Member, Member]) -
 def _cost(pair: tuple[Member, Member], report: StreamReport, trial: Trial, touched: bool) -> StreamCost:
     traffic = None if report.last_lost_at is None else trial.since_fault(report.last_lost_at)
     return StreamCost(
-        source=pair[0].name, target=pair[1].name, touched=touched,
-        sent=report.sent, lost=report.lost, refused=report.refused,
-        longest_gap_seconds=report.longest_gap_seconds, traffic_seconds=traffic,
+        source=pair[0].name,
+        target=pair[1].name,
+        touched=touched,
+        sent=report.sent,
+        lost=report.lost,
+        refused=report.refused,
+        longest_gap_seconds=report.longest_gap_seconds,
+        traffic_seconds=traffic,
     )

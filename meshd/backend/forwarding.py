@@ -30,8 +30,12 @@ def read_forwarding(version: int) -> bool | None:
 def _run_sysctl(variable: str) -> str:
     try:
         done = subprocess.run(
-            ["/sbin/sysctl", "-n", variable], capture_output=True, text=True, timeout=COMMAND_SECONDS,
-            check=False, stdin=subprocess.DEVNULL,
+            ["/sbin/sysctl", "-n", variable],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

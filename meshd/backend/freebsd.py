@@ -72,9 +72,7 @@ class FreeBSDBackend:
         found = self._look(interface)
         ours, foreign = self._routes.split(interface, found)
         if found is None:
-            return ObservedState(
-                interface=interface, foreign_routes=foreign, unsaved=self._routes.unsaved
-            )
+            return ObservedState(interface=interface, foreign_routes=foreign, unsaved=self._routes.unsaved)
         return ObservedState(
             interface=interface,
             device=self._device(interface) if GROUP in found.groups else None,

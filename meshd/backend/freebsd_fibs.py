@@ -53,7 +53,10 @@ class FibRoutes:
     """``abandoned``: tables of earlier settings, by the note of what is ours there."""
 
     def __init__(
-        self, main: RouteTable, others: Mapping[int, RouteTable], abandoned: Mapping[Path, RouteTable],
+        self,
+        main: RouteTable,
+        others: Mapping[int, RouteTable],
+        abandoned: Mapping[Path, RouteTable],
         main_number: int = 0,
     ) -> None:
         self._main = main

@@ -57,9 +57,7 @@ class FreeBSDJails:
 
     def survey(self, networks: Collection[IPNetwork]) -> Survey:
         jails = self.jails()
-        holders: dict[IPAddress, str] = {
-            address: jail.name for jail in jails for address in jail.addresses
-        }
+        holders: dict[IPAddress, str] = {address: jail.name for jail in jails for address in jail.addresses}
         stacks: list[JailStack] = []
         problems: dict[str, str] = {}
         for jail in jails:
@@ -70,9 +68,7 @@ class FreeBSDJails:
                 holders |= {address.ip: jail.name for address in addresses}
                 wanted = {a.version for a in addresses if any(a.ip in network for network in networks)}
                 if wanted and _stands_on_host(jail, jails):
-                    stacks.append(
-                        JailStack(jail=jail, addresses=addresses, routes=self._table(jail, wanted))
-                    )
+                    stacks.append(JailStack(jail=jail, addresses=addresses, routes=self._table(jail, wanted)))
             except BackendError as error:
                 problems[jail.name] = str(error)
         return Survey(

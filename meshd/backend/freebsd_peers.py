@@ -183,9 +183,7 @@ def _set_calls(interface: str, sections: Iterable[Sequence[str]]) -> Iterator[Wg
 
 def _add_call(interface: str, updates: Iterable[PeerUpdate]) -> WgCall:
     lines = [line for update in updates for line in _section(update)]
-    return WgCall(
-        arguments=("addconf", interface, STDIN_PATH), stdin="\n".join([*lines, ""]).encode("ascii")
-    )
+    return WgCall(arguments=("addconf", interface, STDIN_PATH), stdin="\n".join([*lines, ""]).encode("ascii"))
 
 
 def _section(update: PeerUpdate) -> Iterator[str]:

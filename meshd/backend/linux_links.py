@@ -23,9 +23,7 @@ class LinuxLinks:
         ours, foreign = split_routes(interface, index, self._links.routes())
         strict = is_strict(interface)
         if link is None:
-            return ObservedState(
-                interface=interface, foreign_routes=foreign, strict_reverse_path=strict
-            )
+            return ObservedState(interface=interface, foreign_routes=foreign, strict_reverse_path=strict)
         return ObservedState(
             interface=interface,
             device=self._device_of(interface, link),

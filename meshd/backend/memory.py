@@ -116,9 +116,7 @@ def _merge(config: PeerConfig, update: PeerUpdate) -> PeerConfig:
         psk = config.preshared_key
     elif psk.reveal() == NO_PRESHARED_KEY:
         psk = None
-    return replace(
-        config, endpoint=endpoint, persistent_keepalive_seconds=keepalive, preshared_key=psk
-    )
+    return replace(config, endpoint=endpoint, persistent_keepalive_seconds=keepalive, preshared_key=psk)
 
 
 class MemoryBackend:

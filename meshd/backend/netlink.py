@@ -90,8 +90,11 @@ class Rtnetlink:
         link = self.link(name)
         if link is not None:
             message = self._address_message(_RTM_DELADDR, 0, link.index, address)
-            self._change(message, f"remove address {address} from interface {name}",
-                         accept=(errno.EADDRNOTAVAIL, errno.ENODEV))
+            self._change(
+                message,
+                f"remove address {address} from interface {name}",
+                accept=(errno.EADDRNOTAVAIL, errno.ENODEV),
+            )
 
     def routes(self) -> list[TableRoute]:
         """The main table: see RouteTable.read."""
@@ -119,9 +122,7 @@ class Rtnetlink:
         return number
 
     def _link_message(self, kind: int, how: int, attributes: Any, **fields: int) -> Any:
-        return self._messages.new(
-            self._messages.LinkMessage, kind, REQUEST | ACK | how, attributes, **fields
-        )
+        return self._messages.new(self._messages.LinkMessage, kind, REQUEST | ACK | how, attributes, **fields)
 
     def _address_message(self, kind: int, flags: int, index: int, address: IPInterface) -> Any:
         text = str(address.ip)

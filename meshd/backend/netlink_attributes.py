@@ -36,8 +36,10 @@ def walk(data: bytes, offset: int, end: int) -> Iterator[tuple[int, int, int]]:
     while offset + _HEADER.size <= end:
         length, kind = _HEADER.unpack_from(data, offset)
         if length < _HEADER.size or offset + length > end:
-            raise BackendError(f"netlink attribute {kind & _TYPE_MASK}: {length} bytes seen, "
-                               f"{_HEADER.size} to {end - offset} expected")
+            raise BackendError(
+                f"netlink attribute {kind & _TYPE_MASK}: {length} bytes seen, "
+                f"{_HEADER.size} to {end - offset} expected"
+            )
         yield kind & _TYPE_MASK, offset + _HEADER.size, offset + length
         offset += (length + 3) & ~3
 

@@ -35,7 +35,11 @@ _MAIN_TABLE: Final = 254
 _SCOPE_LINK, _SCOPE_NOWHERE = 253, 255
 _UNICAST: Final = 1
 _LISTED_TYPES: Final[Mapping[int, str]] = {
-    1: "route", 6: "blackhole route", 7: "unreachable route", 8: "prohibit route", 9: "throw route",
+    1: "route",
+    6: "blackhole route",
+    7: "unreachable route",
+    8: "prohibit route",
+    9: "throw route",
 }
 _CLONED: Final = 0x200
 _RTA_DST, _RTA_OIF, _RTA_METRICS, _RTA_TABLE = 1, 4, 8, 15
@@ -171,13 +175,28 @@ def _pack_route(kind: int, flags: int, route: Route, index: int) -> bytearray:
     metrics = b""
     if route.mtu_bytes is not None:
         metrics = pack(_RTA_METRICS | NESTED, pack(_RTAX_MTU, UINT32.pack(route.mtu_bytes)))
-    message = bytearray(layout.pack(
-        layout.size + len(metrics), kind, REQUEST | flags, _FAMILIES[4 if v4 else 6],
-        destination.prefixlen, _MAIN_TABLE, ROUTE_PROTOCOL, _SCOPE_LINK if adding else _SCOPE_NOWHERE,
-        _UNICAST if adding else 0,
-        8, _RTA_OIF, index, 8, _RTA_TABLE, _MAIN_TABLE,
-        4 + address_bytes, _RTA_DST, destination.network_address.packed,
-    ))
+    message = bytearray(
+        layout.pack(
+            layout.size + len(metrics),
+            kind,
+            REQUEST | flags,
+            _FAMILIES[4 if v4 else 6],
+            destination.prefixlen,
+            _MAIN_TABLE,
+            ROUTE_PROTOCOL,
+            _SCOPE_LINK if adding else _SCOPE_NOWHERE,
+            _UNICAST if adding else 0,
+            8,
+            _RTA_OIF,
+            index,
+            8,
+            _RTA_TABLE,
+            _MAIN_TABLE,
+            4 + address_bytes,
+            _RTA_DST,
+            destination.network_address.packed,
+        )
+    )
     message += metrics
     return message
 

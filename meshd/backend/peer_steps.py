@@ -70,7 +70,8 @@ def call_afresh(steps: Sequence[PeerStep], device: Device) -> list[PeerStep]:
     afresh: list[PeerStep] = []
     moved: set[IPNetwork] = set()
     strangers = {
-        key: peer.config for key, peer in device.peers.items()
+        key: peer.config
+        for key, peer in device.peers.items()
         if peer.config.endpoint is None and not peer.stats.latest_handshake_at
     }
     for step in steps:

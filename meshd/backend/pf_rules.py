@@ -19,8 +19,15 @@ Action = Literal["pass", "block", "anchor", "nat", "binat", "rdr", "nat-anchor",
 Verdict = Literal["pass", "block"]
 
 _ACTIONS: Final[Mapping[str, Action]] = {
-    "pass": "pass", "block": "block", "anchor": "anchor", "nat": "nat", "binat": "binat", "rdr": "rdr",
-    "nat-anchor": "nat-anchor", "binat-anchor": "nat-anchor", "rdr-anchor": "rdr-anchor",
+    "pass": "pass",
+    "block": "block",
+    "anchor": "anchor",
+    "nat": "nat",
+    "binat": "binat",
+    "rdr": "rdr",
+    "nat-anchor": "nat-anchor",
+    "binat-anchor": "nat-anchor",
+    "rdr-anchor": "rdr-anchor",
 }
 _WORD: Final = re.compile(r'"[^"]*"|\{[^}]*\}|\S+')
 _CONDITIONS: Final = frozenset({"user", "group", "tagged", "probability", "received-on", "os", "tos"})
@@ -103,7 +110,9 @@ def _parse_rule(text: str) -> PfRule:
             found["narrow"] = True
     ports, narrow = _parse_target(words)
     return PfRule(
-        text=text, action=action, negated=negated,
+        text=text,
+        action=action,
+        negated=negated,
         **{"ports": ports, "narrow": narrow, **found},  # type: ignore[arg-type]
     )
 

@@ -89,9 +89,7 @@ def _missing(program: str) -> str:
     return f"backend 'userspace': {sought} on PATH: install wireguard-go or boringtun-cli"
 
 
-def _open_freebsd(
-    tools: Mapping[str, Path] | None, route_note_path: Path, fibs: Sequence[int]
-) -> Backend:
+def _open_freebsd(tools: Mapping[str, Path] | None, route_note_path: Path, fibs: Sequence[int]) -> Backend:
     from meshd.backend.freebsd import FreeBSDBackend, find_tools
     from meshd.backend.runner import ToolRunner
 

@@ -117,7 +117,8 @@ class UserspaceBackend(LinuxLinks):
         (it clears sources only where the interface changes): giving it the same endpoints anew helps."""
         steps = [
             PeerStep(public_key=key, endpoint=peer.config.endpoint)
-            for key, peer in self._device(interface).peers.items() if peer.config.endpoint is not None
+            for key, peer in self._device(interface).peers.items()
+            if peer.config.endpoint is not None
         ]
         if steps:
             self._set(interface, uapi.render_set(steps=steps), f"set endpoints of {interface}")

@@ -101,10 +101,17 @@ def _pack_allowed_ip(allowed: IPNetwork) -> bytes:
     layout = _ALLOWED_IPV4 if v4 else _ALLOWED_IPV6
     address_bytes = 4 if v4 else 16
     return layout.pack(
-        layout.size, NESTED,
-        6, _FAMILY, socket.AF_INET if v4 else socket.AF_INET6,
-        4 + address_bytes, _ADDRESS, allowed.network_address.packed,
-        5, _PREFIX_LENGTH, allowed.prefixlen,
+        layout.size,
+        NESTED,
+        6,
+        _FAMILY,
+        socket.AF_INET if v4 else socket.AF_INET6,
+        4 + address_bytes,
+        _ADDRESS,
+        allowed.network_address.packed,
+        5,
+        _PREFIX_LENGTH,
+        allowed.prefixlen,
     )
 
 

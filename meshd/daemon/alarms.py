@@ -26,8 +26,14 @@ class Alarms:
         everything = [condition for said in self._said.values() for condition in said]
         opened, closed = self._tracker.update(everything, self._clock())
         for condition in opened:
-            event(log, logging.WARNING, "condition_opened", code=condition.code,
-                  subject=condition.subject, text=condition.text)
+            event(
+                log,
+                logging.WARNING,
+                "condition_opened",
+                code=condition.code,
+                subject=condition.subject,
+                text=condition.text,
+            )
         for condition in closed:
             event(log, logging.INFO, "condition_closed", code=condition.code, subject=condition.subject)
 

@@ -72,21 +72,25 @@ class FollowedStore:
         if self.up is None:
             return []
         if not self.up:
-            return [Condition(
-                code="store_down",
-                severity=Severity.WARNING,
-                subject=url,
-                text=f"{self.error}; the mesh goes on with what is known",
-            )]
+            return [
+                Condition(
+                    code="store_down",
+                    severity=Severity.WARNING,
+                    subject=url,
+                    text=f"{self.error}; the mesh goes on with what is known",
+                )
+            ]
         withheld = self.shown.withheld(now, polls=WITHHELD_POLLS, seconds=WITHHELD_SECONDS)
         if not withheld:
             return []
         kid, (seq, _) = withheld[0]
         more = f" (and {len(withheld) - 1} more logs)" if len(withheld) > 1 else ""
-        return [Condition(
-            code="store_withholds",
-            severity=Severity.WARNING,
-            subject=url,
-            text=f"{url} does not show statement {seq} of admin {kid[:8]}{more}, which this "
-            "host holds: it is not published yet, or the store has lost or withholds it",
-        )]
+        return [
+            Condition(
+                code="store_withholds",
+                severity=Severity.WARNING,
+                subject=url,
+                text=f"{url} does not show statement {seq} of admin {kid[:8]}{more}, which this "
+                "host holds: it is not published yet, or the store has lost or withholds it",
+            )
+        ]

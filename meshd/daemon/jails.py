@@ -164,7 +164,9 @@ def _unknown(error: str) -> Condition:
 def _unread(survey: Survey) -> list[Condition]:
     return [
         Condition(
-            code="jails_unknown", severity=Severity.WARNING, subject=jail,
+            code="jails_unknown",
+            severity=Severity.WARNING,
+            subject=jail,
             text=f"{problem}; its addresses and routes are not known",
         )
         for jail, problem in survey.problems.items()
@@ -174,7 +176,9 @@ def _unread(survey: Survey) -> list[Condition]:
 def _route_conditions(problems: dict[str, str]) -> list[Condition]:
     return [
         Condition(
-            code="jail_route_failed", severity=Severity.WARNING, subject=jail,
+            code="jail_route_failed",
+            severity=Severity.WARNING,
+            subject=jail,
             text=f"jail {jail} cannot answer the mesh: {problem}",
         )
         for jail, problem in problems.items()
@@ -185,7 +189,9 @@ def _ungranted(own: Host, survey: Survey, view: MeshView) -> list[Condition]:
     found = find_ungranted(own, survey.addresses, view.membership.mesh_ranges)
     return [
         Condition(
-            code="network_not_granted", severity=Severity.WARNING, subject=holder,
+            code="network_not_granted",
+            severity=Severity.WARNING,
+            subject=holder,
             text=f"{holder} has {address}, which is in the mesh's ranges, but no grant of this host covers "
             "it: not announced; ask an administrator for its network or give it another address",
         )

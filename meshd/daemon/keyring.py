@@ -34,10 +34,14 @@ class KeyRing:
     def begin(self, statement: str, reason: str, *, now: float) -> None:
         """Make the key that follows. ``now``: unix seconds. StoreError when the disk refuses: no rotation."""
         self._state.write_wireguard_key(PrivateKey.generate(), following=True)
-        self._write(RotationNote(
-            statement=statement or self._note.statement, reason=reason, started_at=now,
-            retired=self._note.retired,
-        ))
+        self._write(
+            RotationNote(
+                statement=statement or self._note.statement,
+                reason=reason,
+                started_at=now,
+                retired=self._note.retired,
+            )
+        )
 
     def commit(self, *, now: float) -> None:
         """The key that follows is in force now, and the one before is overwritten."""

@@ -31,7 +31,10 @@ class LocalKey:
 def rekeyed(local: LocalDevice, key: LocalKey) -> LocalDevice:
     """The same device with the keys as they are now."""
     return replace(
-        local, private_key=key.private_key, next_private_key=key.following, retired_key=key.retired,
+        local,
+        private_key=key.private_key,
+        next_private_key=key.following,
+        retired_key=key.retired,
         returning_since=key.returning_since,
     )
 
@@ -58,9 +61,7 @@ def own_description(
         public_key=key.private_key.public(),
         next_public_key=key.following.public() if key.following else None,
         listen_port=settings.wireguard.listen_port,
-        endpoints=published_endpoints(
-            settings.endpoints, learned if settings.host.reflection else Learned()
-        ),
+        endpoints=published_endpoints(settings.endpoints, learned if settings.host.reflection else Learned()),
         announced=announced,
         behind_nat=is_behind_nat(settings, learned),
         software=f"meshd/{read_version()}",

@@ -87,15 +87,24 @@ class Lookout:
     def sighted(self, sightings: Sequence[tuple[str, Endpoint]], settings: Settings) -> None:
         """Peers, by hid, say where they see this host."""
         hooks = self._hooks
-        if hooks is not None and settings.host.reflection and self._whereabouts.sighted(
-            sightings, listen_port=settings.wireguard.listen_port, configured=settings.endpoints
+        if (
+            hooks is not None
+            and settings.host.reflection
+            and self._whereabouts.sighted(
+                sightings, listen_port=settings.wireguard.listen_port, configured=settings.endpoints
+            )
         ):
             self._spawn(self._publish(hooks))
 
     async def _publish(self, hooks: LookoutHooks) -> None:
         learned = self._whereabouts.learned
-        event(log, logging.INFO, "endpoints_learned", behind_nat=learned.behind_nat,
-              endpoints=" ".join(map(str, learned.endpoints)) or "none")
+        event(
+            log,
+            logging.INFO,
+            "endpoints_learned",
+            behind_nat=learned.behind_nat,
+            endpoints=" ".join(map(str, learned.endpoints)) or "none",
+        )
         await hooks.publish()
         hooks.say("learned", *await in_thread(self._whereabouts.save))
 

@@ -128,8 +128,11 @@ def pf_anchor(config: Path) -> None:
 
 @main.command()
 @click.option("--name", help="The name the host asks for: a DNS label.")
-@click.option("--new-identity", is_flag=True,
-              help="Ask for another identity of this host, which keeps its id, name and addresses.")
+@click.option(
+    "--new-identity",
+    is_flag=True,
+    help="Ask for another identity of this host, which keeps its id, name and addresses.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the request here instead of to stdout.")
 @click.pass_obj
 def enroll(config: Path, name: str | None, new_identity: bool, out: Path | None) -> None:
@@ -167,8 +170,11 @@ def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
 @click.argument("what", metavar="FINGERPRINT|FILE")
 @click.option("--fingerprint", help="With FILE: refuse it unless a root in it has this fingerprint.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--force", is_flag=True,
-              help="Also when this host has no place there, or over a fifth of the hosts would fall away.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Also when this host has no place there, or over a fifth of the hosts would fall away.",
+)
 @click.pass_obj
 def trust_root(config: Path, what: str, fingerprint: str | None, yes: bool, force: bool) -> None:
     """Make this host trust another root, because you know that it is right; meshd must be stopped.

@@ -32,7 +32,9 @@ def unreachable(view: MeshView, paths: Mapping[str, PathStats]) -> list[Conditio
     """A condition for each peer that answers no probe."""
     return [
         Condition(
-            code="peer_unreachable", severity=Severity.WARNING, subject=host.name,
+            code="peer_unreachable",
+            severity=Severity.WARNING,
+            subject=host.name,
             text=f"{host.name} ({host.link_address}) answers no probe: "
             f"{stats.received} of the last {stats.sent} answered",
         )

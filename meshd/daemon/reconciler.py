@@ -164,10 +164,15 @@ class Reconciler:
 
         def end(outcome: str, **parts: object) -> Turn:
             return Turn(
-                outcome=outcome, at=now, duration_seconds=time.monotonic() - started, view=view,
-                awaited=self._awaited, rekeyed=rotated,
+                outcome=outcome,
+                at=now,
+                duration_seconds=time.monotonic() - started,
+                view=view,
+                awaited=self._awaited,
+                rekeyed=rotated,
                 look_again_seconds=_sooner(
-                    self._rotation.look_again_seconds(), self.wayback.look_again_seconds(),
+                    self._rotation.look_again_seconds(),
+                    self.wayback.look_again_seconds(),
                     self._patience_left_seconds(),
                 ),
                 **{"plan": None, "observed": None, **parts},  # type: ignore[arg-type]
@@ -189,8 +194,11 @@ class Reconciler:
         except BackendError as error:
             return end("failed", failed=(str(error),), conditions=(apply_failed(str(error)),))
         conditions = [
-            *plan.conflicts, *self._check_forwarding(view), *self._rotation.conditions(local, found),
-            *self.wayback.conditions(view), *self._sessions.conditions(),
+            *plan.conflicts,
+            *self._check_forwarding(view),
+            *self._rotation.conditions(local, found),
+            *self.wayback.conditions(view),
+            *self._sessions.conditions(),
             *_unusable_fibs(observed),
         ]
         if view.own_revocation is not None:
@@ -202,8 +210,9 @@ class Reconciler:
             conditions += self._record(membership, desired, boot_file, observed)
             outcome = "unchanged"
             if self.wayback.is_held:
-                outcome, plan = "held", self._wished(
-                    view, local, observed, found, max_removed_share, path_mtus
+                outcome, plan = (
+                    "held",
+                    self._wished(view, local, observed, found, max_removed_share, path_mtus),
                 )
             return end(outcome, plan=plan, observed=observed, second=second, conditions=tuple(conditions))
         if not found.crossings:
@@ -254,16 +263,28 @@ class Reconciler:
         return second
 
     def _plan(
-        self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
-        max_removed_share: float, path_mtus: Mapping[str, int] | None, *, steered: bool = True,
+        self,
+        view: MeshView,
+        local: LocalDevice,
+        observed: ObservedState,
+        found: Crossroads,
+        max_removed_share: float,
+        path_mtus: Mapping[str, int] | None,
+        *,
+        steered: bool = True,
     ) -> tuple[Plan, DesiredState]:
         self._awaited = self._await_first_words(view, observed)
         self._patience_ends = min((self._patient_until[hid] for hid in self._awaited), default=None)
         now = self._clock()
         advised = self._advise(view, observed, self._awaited) if self._advise is not None else None
         desired = self._builder.build(
-            view, local, observed, awaited=self._awaited, endpoints=advised,
-            path_mtus=path_mtus, second_routes=found.second.routes,
+            view,
+            local,
+            observed,
+            awaited=self._awaited,
+            endpoints=advised,
+            path_mtus=path_mtus,
+            second_routes=found.second.routes,
         )
         if steered:
             desired = self.wayback.steer(desired, view, observed)
@@ -281,8 +302,13 @@ class Reconciler:
         return build_plan(observed, desired, limits, side), desired
 
     def _wished(
-        self, view: MeshView, local: LocalDevice, observed: ObservedState, found: Crossroads,
-        max_removed_share: float, path_mtus: Mapping[str, int] | None,
+        self,
+        view: MeshView,
+        local: LocalDevice,
+        observed: ObservedState,
+        found: Crossroads,
+        max_removed_share: float,
+        path_mtus: Mapping[str, int] | None,
     ) -> Plan:
         """The plan that the registry asks for, with everything that keeps it from being carried out."""
         plan = self._plan(view, local, observed, found, max_removed_share, path_mtus, steered=False)[0]
@@ -348,7 +374,10 @@ class Reconciler:
         return self._courtesy_seconds if host.hid < self._hid else 0.0
 
     def _record(
-        self, membership: Membership, desired: DesiredState, boot_file: Path | None,
+        self,
+        membership: Membership,
+        desired: DesiredState,
+        boot_file: Path | None,
         observed: ObservedState | None,
     ) -> list[Condition]:
         """Note what is now true on disk. A disk that refuses costs a condition, not the mesh."""

@@ -103,7 +103,9 @@ class Rotation:
         device, key = second.device, self._keys.key
         assert device is not None
         own = {
-            key.private_key.public(), key.retired, key.following.public() if key.following else None,
+            key.private_key.public(),
+            key.retired,
+            key.following.public() if key.following else None,
             self.rescue_key().public(),
         }
         return device.public_key in own or (device.public_key is None and not device.peers)
@@ -188,14 +190,20 @@ class Rotation:
     def conditions(self, local: LocalDevice, found: Crossroads) -> tuple[Condition, ...]:
         said = list(self._disk)
         if found.foreign:
-            said.append(Condition(
-                code="rotation_interface_taken", severity=Severity.WARNING, subject=local.second_interface,
-                text=f"{local.second_interface} is a WireGuard interface with a key that is not this host's: "
-                "no key can be rotated; name another one as wireguard.rotation_interface",
-            ))
+            said.append(
+                Condition(
+                    code="rotation_interface_taken",
+                    severity=Severity.WARNING,
+                    subject=local.second_interface,
+                    text=f"{local.second_interface} is a WireGuard interface with a key that is not this "
+                    "host's: no key can be rotated; name another one as wireguard.rotation_interface",
+                )
+            )
         progress = self._progress
         if (
-            progress is not None and progress.phase is not Phase.STEADY and progress.step is None
+            progress is not None
+            and progress.phase is not Phase.STEADY
+            and progress.step is None
             and self._is_slow(self._monotonic())
         ):
             said.append(_waits(progress, local))

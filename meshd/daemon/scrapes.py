@@ -41,9 +41,7 @@ class Scrapes:
             server = MetricsServer(current, wanted)
             server.start()
         except MeshError as error:
-            return Condition(
-                code="no_metrics", severity=Severity.WARNING, text=f"{error}; meshd tries again"
-            )
+            return Condition(code="no_metrics", severity=Severity.WARNING, text=f"{error}; meshd tries again")
         self._server = server
         return None
 

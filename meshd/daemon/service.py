@@ -133,14 +133,16 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         control = ControlServer(self._settings.run_dir / SOCKET_NAME, self._handle)
         await control.start()
-        self._lookout.start(LookoutHooks(
-            wake=self._wake_kernel.set,
-            say=self._alarms.say,
-            publish=self._publish_own,
-            forget_sources=self._forget_sources,
-            nudge=self._prober.nudge,
-            ask=self._exchange.witness_round if self._exchange is not None else None,
-        ))
+        self._lookout.start(
+            LookoutHooks(
+                wake=self._wake_kernel.set,
+                say=self._alarms.say,
+                publish=self._publish_own,
+                forget_sources=self._forget_sources,
+                nudge=self._prober.nudge,
+                ask=self._exchange.witness_round if self._exchange is not None else None,
+            )
+        )
         try:
             await self._describe()
             self._wake_kernel.clear()
@@ -188,10 +190,14 @@ class Daemon:
             fresh = self._read_settings()
             refuse_restart_only(self._settings, fresh)
         except ConfigError as error:
-            self._alarms.say("settings", Condition(
-                code="settings_refused", severity=Severity.WARNING,
-                text=f"{error}; the settings from before stay in force",
-            ))
+            self._alarms.say(
+                "settings",
+                Condition(
+                    code="settings_refused",
+                    severity=Severity.WARNING,
+                    text=f"{error}; the settings from before stay in force",
+                ),
+            )
             raise
         self._alarms.say("settings")
         self._settings = fresh
@@ -243,8 +249,13 @@ class Daemon:
 
     def _heed(self, report: FollowReport) -> None:
         if report.fresh:
-            event(log, logging.INFO, "registry_changed", objects=len(report.fresh),
-                  generation=report.membership.generation)
+            event(
+                log,
+                logging.INFO,
+                "registry_changed",
+                objects=len(report.fresh),
+                generation=report.membership.generation,
+            )
             if self._exchange is not None:
                 self._exchange.publish(report.fresh)
         if self._followed is not None and report.number < self._followed.number:
@@ -258,14 +269,16 @@ class Daemon:
 
     def _start_exchange(self) -> None:
         if self._exchange is not None:
-            self._exchange.start(ExchangeHooks(
-                changed=self._news_came,
-                raised=lambda conditions: self._alarms.say("exchange", *conditions),
-                reachable=self._reachable,
-                sees=self._sees,
-                sighted=lambda sightings: self._lookout.sighted(sightings, self._settings),
-                is_unsettled=lambda: self._whereabouts.is_unsettled,
-            ))
+            self._exchange.start(
+                ExchangeHooks(
+                    changed=self._news_came,
+                    raised=lambda conditions: self._alarms.say("exchange", *conditions),
+                    reachable=self._reachable,
+                    sees=self._sees,
+                    sighted=lambda sightings: self._lookout.sighted(sightings, self._settings),
+                    is_unsettled=lambda: self._whereabouts.is_unsettled,
+                )
+            )
 
     def _news_came(self, objects: Sequence[Object]) -> None:
         event(log, logging.INFO, "news_received", objects=len(objects))
@@ -375,9 +388,15 @@ class Daemon:
         elif turn.plan is not None and turn.outcome != "held":
             reasons = sorted({change.reason for change in turn.plan.changes})
             event(
-                log, logging.INFO, "reconciled", outcome=turn.outcome, done=turn.done,
-                failed=len(turn.failed), not_attempted=turn.not_attempted,
-                generation=turn.view.membership.generation, seconds=round(turn.duration_seconds, 4),
+                log,
+                logging.INFO,
+                "reconciled",
+                outcome=turn.outcome,
+                done=turn.done,
+                failed=len(turn.failed),
+                not_attempted=turn.not_attempted,
+                generation=turn.view.membership.generation,
+                seconds=round(turn.duration_seconds, 4),
                 reasons="; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else ""),
             )
 
@@ -389,8 +408,13 @@ class Daemon:
             )
         self._alarms.say("jails", *turn.conditions)
         if turn.done:
-            event(log, logging.INFO, "jail_routes", done=len(turn.done),
-                  changes="; ".join(change.summary() for change in turn.done[:3]))
+            event(
+                log,
+                logging.INFO,
+                "jail_routes",
+                done=len(turn.done),
+                changes="; ".join(change.summary() for change in turn.done[:3]),
+            )
         own = self._membership.hosts.get(self._hid)
         if turn.looked and own is not None and self._jails.has_news(own, settings.jails):
             # Not in the stores' thread, where one that hangs would hold it up.
@@ -403,14 +427,22 @@ class Daemon:
         try:
             await self._prober.start()
         except BackendError as error:
-            self._alarms.say("prober", Condition(
-                code="probe_failed", severity=Severity.WARNING, text=f"{error}; paths are not measured",
-            ))
+            self._alarms.say(
+                "prober",
+                Condition(
+                    code="probe_failed",
+                    severity=Severity.WARNING,
+                    text=f"{error}; paths are not measured",
+                ),
+            )
 
     def _aim_prober(self, turn: Turn) -> None:
         self._prober.set_targets(
             probe_targets(
-                turn.view, turn.observed, turn.second, turn.awaited,
+                turn.view,
+                turn.observed,
+                turn.second,
+                turn.awaited,
                 search_mtu=self._settings.probe.path_mtu,
             )
         )
@@ -467,34 +499,38 @@ class Daemon:
         await self._look_afresh()
         followed, turn = self._followed, self._turn
         assert turn is not None
-        observed = self._observed[1] if self._observed else ObservedState(
-            interface=self._settings.wireguard.interface
+        observed = (
+            self._observed[1]
+            if self._observed
+            else ObservedState(interface=self._settings.wireguard.interface)
         )
-        return build_status(Facts(
-            at=now,
-            version=read_version(),
-            started_at=self._started_at,
-            hid=self._hid,
-            view=turn.view,
-            observed=observed,
-            backend=self._backend.name,
-            key_created_at=self._keys.key.created_at,
-            second=turn.second,
-            rotation=self._rotation.status(),
-            paths=self._prober.snapshot(now),
-            path_mtus=self._prober.path_mtus(),
-            stores=followed.stores if followed else self._follower.store_status(),
-            verified_at=followed.verified_at if followed else None,
-            applied_generation=self._reconciler.applied_generation,
-            change=self._reconciler.wayback.status(),
-            conditions=self.conditions(),
-            last_plan=turn.plan_status(),
-            counters=self._counters,
-            metrics_urls=self._scrapes.urls,
-            learned=self._whereabouts.learned.endpoints,
-            explain_endpoint=self._whereabouts.explain,
-            exchange=exchange_status(self._exchange.figures()) if self._exchange else None,
-        ))
+        return build_status(
+            Facts(
+                at=now,
+                version=read_version(),
+                started_at=self._started_at,
+                hid=self._hid,
+                view=turn.view,
+                observed=observed,
+                backend=self._backend.name,
+                key_created_at=self._keys.key.created_at,
+                second=turn.second,
+                rotation=self._rotation.status(),
+                paths=self._prober.snapshot(now),
+                path_mtus=self._prober.path_mtus(),
+                stores=followed.stores if followed else self._follower.store_status(),
+                verified_at=followed.verified_at if followed else None,
+                applied_generation=self._reconciler.applied_generation,
+                change=self._reconciler.wayback.status(),
+                conditions=self.conditions(),
+                last_plan=turn.plan_status(),
+                counters=self._counters,
+                metrics_urls=self._scrapes.urls,
+                learned=self._whereabouts.learned.endpoints,
+                explain_endpoint=self._whereabouts.explain,
+                exchange=exchange_status(self._exchange.figures()) if self._exchange else None,
+            )
+        )
 
     async def _look(self, now: float) -> None:
         observe, name = self._reconciler.observe, self._settings.wireguard.interface

@@ -88,12 +88,15 @@ class SessionClock:
         if not net:
             return ()
         way = "forward" if net > 0 else "back"
-        return (Condition(
-            code="clock_stepped", severity=Severity.WARNING,
-            text=f"this host's clock was set {way} by {abs(net):.0f} s: the mesh goes on, but ends of grants "
-            "and answers of stores are judged by it; check its time service (chronyc tracking, ntpq -p); "
-            "if it is right now: wgctl apply --force",
-        ),)
+        return (
+            Condition(
+                code="clock_stepped",
+                severity=Severity.WARNING,
+                text=f"this host's clock was set {way} by {abs(net):.0f} s: the mesh goes on, but ends of "
+                "grants and answers of stores are judged by it; check its time service (chronyc tracking, ntpq -p); "
+                "if it is right now: wgctl apply --force",
+            ),
+        )
 
 
 def _is_from_before(at: float, step: Step) -> bool:

@@ -294,4 +294,3 @@ def _read_secret(path: Path) -> str:
         raise TrustStateError(f"{path}: not a key file") from None
     except OSError as error:
         raise TrustStateError(f"{path}: cannot be read: {error.strerror}") from None
-

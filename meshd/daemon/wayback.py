@@ -76,8 +76,10 @@ class WayBack:
         if record is None:
             raise MeshError("no applied plan is on record, so there is nothing to go back to")
         if record.state == "held":
-            raise MeshError(f"plan {record.digest} is rolled back already; go ahead again with: wgctl apply"
-                            + (" --force" if record.by == "meshd" else ""))
+            raise MeshError(
+                f"plan {record.digest} is rolled back already; go ahead again with: wgctl apply"
+                + (" --force" if record.by == "meshd" else "")
+            )
         self._hold("operator", "an operator said wgctl rollback")
 
     def look(self, paths: Mapping[str, PathStats], confirm_seconds: float) -> None:
@@ -92,8 +94,11 @@ class WayBack:
         record = self._trial.record
         if verdict is Verdict.LOST and confirm_seconds:
             lost, watched = len(self._trial.lost), len(record.watched)
-            self._hold("meshd", f"{lost} of the {watched} hosts that it touched and that had answered before "
-                       f"were silent for {confirm_seconds:g} s")
+            self._hold(
+                "meshd",
+                f"{lost} of the {watched} hosts that it touched and that had answered before "
+                f"were silent for {confirm_seconds:g} s",
+            )
         elif verdict is Verdict.CONFIRMED or not confirm_seconds:
             self._write(msgspec.structs.replace(record, state="done"))
 
@@ -150,23 +155,33 @@ class WayBack:
         if record is not None and record.state == "held":
             until = "" if record.by == "operator" else ", or the registry wants something else of them"
             again = "wgctl apply" if record.by == "operator" else "wgctl apply --force"
-            said.append(Condition(
-                code="change_rolled_back", severity=Severity.CRITICAL, subject=record.digest,
-                text=f"plan {record.digest} was rolled back at {_instant(record.held_at)}: {record.why}; the "
-                f"{len(record.peers)} peers and {len(record.routes)} routes that it touched stay as before "
-                f"until you type {again}{until}; wgctl plan shows it",
-            ))
+            said.append(
+                Condition(
+                    code="change_rolled_back",
+                    severity=Severity.CRITICAL,
+                    subject=record.digest,
+                    text=f"plan {record.digest} was rolled back at {_instant(record.held_at)}: {record.why}; "
+                    f"the {len(record.peers)} peers and {len(record.routes)} routes that it touched stay as "
+                    f"before until you type {again}{until}; wgctl plan shows it",
+                )
+            )
         elif trial is not None and trial.low_since is not None:
-            names = [view.membership.hosts[hid].name if hid in view.membership.hosts else hid[:8]
-                     for hid in trial.lost[:NAMES_SHOWN]]
+            names = [
+                view.membership.hosts[hid].name if hid in view.membership.hosts else hid[:8]
+                for hid in trial.lost[:NAMES_SHOWN]
+            ]
             silent = self._monotonic() - trial.low_since
-            said.append(Condition(
-                code="change_unconfirmed", severity=Severity.WARNING, subject=trial.record.digest,
-                text=f"since plan {trial.record.digest}, {len(trial.lost)} of {len(trial.record.watched)} "
-                f"hosts that it touched are silent ({', '.join(names)}): in "
-                f"{max(0.0, self._confirm_seconds - silent):.0f} s it is rolled back; keep it with "
-                "wgctl apply --force, roll it back now with wgctl rollback",
-            ))
+            said.append(
+                Condition(
+                    code="change_unconfirmed",
+                    severity=Severity.WARNING,
+                    subject=trial.record.digest,
+                    text=f"since plan {trial.record.digest}, {len(trial.lost)} of "
+                    f"{len(trial.record.watched)} hosts that it touched are silent ({', '.join(names)}): in "
+                    f"{max(0.0, self._confirm_seconds - silent):.0f} s it is rolled back; keep it with "
+                    "wgctl apply --force, roll it back now with wgctl rollback",
+                )
+            )
         return tuple(said)
 
     def look_again_seconds(self) -> float | None:
@@ -178,25 +193,37 @@ class WayBack:
         if record is None:
             return None
         return ChangeStatus(
-            plan=record.digest, state=record.state, applied_at=record.applied_at, changes=record.changes,
-            hosts=record.hosts, watched=len(record.watched), silent=len(trial.lost) if trial else 0,
-            rolled_back_by=record.by, rolled_back_at=record.held_at or None, why=record.why,
+            plan=record.digest,
+            state=record.state,
+            applied_at=record.applied_at,
+            changes=record.changes,
+            hosts=record.hosts,
+            watched=len(record.watched),
+            silent=len(trial.lost) if trial else 0,
+            rolled_back_by=record.by,
+            rolled_back_at=record.held_at or None,
+            why=record.why,
             rollbacks=self._undone,
         )
 
     def _hold(self, by: str, why: str) -> None:
         assert self._record is not None
         self._undone += 1
-        self._write(msgspec.structs.replace(
-            self._record, state="held", by=by, why=why, held_at=self._clock(), wish="",
-        ))
+        self._write(
+            msgspec.structs.replace(
+                self._record,
+                state="held",
+                by=by,
+                why=why,
+                held_at=self._clock(),
+                wish="",
+            )
+        )
 
     def _write(self, record: ChangeRecord) -> None:
         """What is decided holds in this process also where the disk refuses; that is said."""
         self._record = record
-        self._trial = (
-            Trial(record=record, began_at=self._monotonic()) if record.state == "trial" else None
-        )
+        self._trial = Trial(record=record, began_at=self._monotonic()) if record.state == "trial" else None
         self._save()
 
     def _save(self) -> None:

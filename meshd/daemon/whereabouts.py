@@ -90,8 +90,13 @@ class Whereabouts:
     ) -> Mapping[str, Endpoint]:
         """The endpoints that are to change, by hid."""
         self._advice = self._selector.advise(
-            view, observed, now=self._clock(), paths=self.paths, resolved=self.resolved,
-            source_of=self._source_of, awaited=awaited,
+            view,
+            observed,
+            now=self._clock(),
+            paths=self.paths,
+            resolved=self.resolved,
+            source_of=self._source_of,
+            awaited=awaited,
         )
         return self._advice.endpoints
 
@@ -135,8 +140,15 @@ class Whereabouts:
     def _has_moved(self, observed: ObservedState) -> bool:
         """Whether this system now sends from another address. Asked of its routes, for one peer's place
         in each family, because there need not be a default route."""
-        places = [peer.config.endpoint.address for peer in observed.device.peers.values()
-                  if peer.config.endpoint is not None] if observed.device else []
+        places = (
+            [
+                peer.config.endpoint.address
+                for peer in observed.device.peers.values()
+                if peer.config.endpoint is not None
+            ]
+            if observed.device
+            else []
+        )
         moved = False
         for version in (4, 6):
             beacon = self._beacons.get(version)
@@ -162,7 +174,10 @@ class Whereabouts:
         return self._clock() < self._unsettled_until
 
     def sighted(
-        self, sightings: Iterable[tuple[str, Endpoint]], *, listen_port: int,
+        self,
+        sightings: Iterable[tuple[str, Endpoint]],
+        *,
+        listen_port: int,
         configured: tuple[AnyEndpoint, ...],
     ) -> bool:
         """What peers (by hid) say they see. True: something else is to be published now, and is noted."""
@@ -192,10 +207,13 @@ class Whereabouts:
         try:
             self._state.write_learned(self.learned)
         except StoreError as error:
-            return (Condition(
-                code="disk_failed", severity=Severity.CRITICAL,
-                text=f"{error}; where peers see this host is learned anew after a restart",
-            ),)
+            return (
+                Condition(
+                    code="disk_failed",
+                    severity=Severity.CRITICAL,
+                    text=f"{error}; where peers see this host is learned anew after a restart",
+                ),
+            )
         return ()
 
     def _unsettle(self) -> None:
@@ -222,6 +240,8 @@ def _names(hosts: Iterable[Host]) -> dict[str, str]:
     """Every name of an endpoint -> the hid of its host."""
     return {
         each.name: host.hid
-        for host in hosts if host.record is not None
-        for each in host.record.endpoints if isinstance(each, NamedEndpoint)
+        for host in hosts
+        if host.record is not None
+        for each in host.record.endpoints
+        if isinstance(each, NamedEndpoint)
     }

@@ -88,9 +88,14 @@ def open_reconciler(
         ledger=ledger,
         backend=backend,
         reconciler=Reconciler(
-            backend=backend, state=state, hid=hid, clock=clock, rotation=rotation,
+            backend=backend,
+            state=state,
+            hid=hid,
+            clock=clock,
+            rotation=rotation,
             courtesy_seconds=courtesy_seconds,
-            newborn=_is_newborn(ledger, hid), advise=whereabouts.advise,
+            newborn=_is_newborn(ledger, hid),
+            advise=whereabouts.advise,
             sessions=SessionClock(clock),
         ),
         whereabouts=whereabouts,
@@ -118,13 +123,17 @@ def build_daemon(
         clock=clock,
         stale_after_seconds=settings.registry.stale_after_seconds,
     )
-    exchange = Exchange(
-        desk=follower.desk,
-        hid=parts.hid,
-        port=settings.exchange.port,
-        witness_seconds=settings.exchange.witness_seconds,
-        clock=clock,
-    ) if settings.exchange.enabled else None
+    exchange = (
+        Exchange(
+            desk=follower.desk,
+            hid=parts.hid,
+            port=settings.exchange.port,
+            witness_seconds=settings.exchange.witness_seconds,
+            clock=clock,
+        )
+        if settings.exchange.enabled
+        else None
+    )
 
     def paused(seconds: float) -> None:
         daemon.paused(seconds)
@@ -145,8 +154,11 @@ def build_daemon(
         whereabouts=parts.whereabouts,
         follower=follower,
         prober=IcmpProber(
-            settings.probe.interval_seconds, settings.probe.window,
-            on_change=path_changed, on_mtu=mtu_changed, on_pause=paused,
+            settings.probe.interval_seconds,
+            settings.probe.window,
+            on_change=path_changed,
+            on_mtu=mtu_changed,
+            on_pause=paused,
         ),
         clock=clock,
         exchange=exchange,

@@ -139,7 +139,9 @@ class Exchange:
         own = membership.hosts.get(self._hid)
         self._hosts = membership.hosts
         self._by_address = {
-            str(address): host.hid for host in membership.hosts.values() if host.hid != self._hid
+            str(address): host.hid
+            for host in membership.hosts.values()
+            if host.hid != self._hid
             for address in (*self._places(host), *host.addresses)
         }
         self._flood.keep_only(membership.hosts.keys())
@@ -166,8 +168,11 @@ class Exchange:
         accepted = await in_thread(self._desk.accept, objects)
         if accepted.fresh:
             self._changed(accepted.fresh)
-        good = [item for item, outcome in zip(objects, accepted.outcomes, strict=True)
-                if outcome in ("new", "known")]
+        good = [
+            item
+            for item, outcome in zip(objects, accepted.outcomes, strict=True)
+            if outcome in ("new", "known")
+        ]
         self._spread(good, source=None, told=())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._until_told(), seconds)
@@ -217,10 +222,12 @@ class Exchange:
         chosen = self._choose(WITNESSES, self._tally.suspects())
         partners = [partner for hid in chosen if (partner := self._partner(hid)) is not None]
         now, look = self._clock(), self._hooks is not None and self._hooks.is_unsettled()
-        reports = await asyncio.gather(*(
-            in_thread(ask_witness, self._desk, self._client, partner, now=now, look=look)
-            for partner in partners
-        ))
+        reports = await asyncio.gather(
+            *(
+                in_thread(ask_witness, self._desk, self._client, partner, now=now, look=look)
+                for partner in partners
+            )
+        )
         self._tally.note_round(reports, now)
         for report in reports:
             self._gained(report.hid, report.gained)
@@ -371,8 +378,11 @@ class Exchange:
     def _received(self, hid: str, offer: Offer, accepted: Accepted) -> None:
         for outcome in accepted.outcomes:
             self._tally.received[outcome] += 1
-        good = [item for item, outcome in zip(offer.objects, accepted.outcomes, strict=True)
-                if outcome in ("new", "known")]
+        good = [
+            item
+            for item, outcome in zip(offer.objects, accepted.outcomes, strict=True)
+            if outcome in ("new", "known")
+        ]
         self._flood.note_held(hid, good)
         self._flood.note_told(good, (hid, *offer.told))
         if accepted.forged:
@@ -415,10 +425,14 @@ class Exchange:
         self._tally.forget(self._hosts, self._clock())
         conditions = self._tally.conditions({hid: host.name for hid, host in self._hosts.items()})
         if self._listen_failure is not None:
-            conditions += (Condition(
-                code="exchange_down", severity=Severity.WARNING,
-                text=f"{self._listen_failure}; other hosts cannot hand news to this one; meshd tries again",
-            ),)
+            conditions += (
+                Condition(
+                    code="exchange_down",
+                    severity=Severity.WARNING,
+                    text=f"{self._listen_failure}; other hosts cannot hand news to this one; "
+                    "meshd tries again",
+                ),
+            )
         self._hooks.raised(conditions)
 
     def _reachable(self) -> set[str]:

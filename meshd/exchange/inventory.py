@@ -37,8 +37,10 @@ def build_inventory(ledger: Ledger) -> Inventory:
 
 def digest_records(inventory: Inventory) -> str:
     """One value for all host records held."""
-    lines = [f"{hid} {gen} {version} {hash_hex}\n" for hid, (gen, version, hash_hex) in
-             sorted(inventory.records.items())]
+    lines = [
+        f"{hid} {gen} {version} {hash_hex}\n"
+        for hid, (gen, version, hash_hex) in sorted(inventory.records.items())
+    ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:DIGEST_HEX_DIGITS]
 
 

@@ -61,11 +61,13 @@ class Tally:
         """Hosts that are gone, and words that are old, or of a time that a clock set back makes future."""
         kept = set(members)
         self.reports = {
-            hid: report for hid, report in self.reports.items()
+            hid: report
+            for hid, report in self.reports.items()
             if hid in kept and abs(now - report.at) < REMEMBERED_SECONDS
         }
         self.lies = {
-            hid: (at, text) for hid, (at, text) in self.lies.items()
+            hid: (at, text)
+            for hid, (at, text) in self.lies.items()
             if hid in kept and abs(now - at) < REMEMBERED_SECONDS
         }
 

@@ -34,7 +34,13 @@ MAX_PAGES: Final = 160
 
 WitnessOutcome = Literal["agreed", "behind", "ahead", "differed", "unproven", "invalid", "silent"]
 WITNESS_OUTCOMES: Final[tuple[WitnessOutcome, ...]] = (
-    "agreed", "behind", "ahead", "differed", "unproven", "invalid", "silent",
+    "agreed",
+    "behind",
+    "ahead",
+    "differed",
+    "unproven",
+    "invalid",
+    "silent",
 )
 
 
@@ -89,6 +95,7 @@ def partner_of(host: Host, address: IPAddress, source: IPAddress | None) -> Part
 
 def reconcile(desk: Desk, client: ExchangeClient, partner: Partner) -> Gained:
     """Hand each other what the other lacks. Never raises."""
+
     def ask(request: ObjectsRequest) -> ObjectsPage:
         return client.objects(partner.address, partner.source, request)
 
@@ -103,9 +110,7 @@ def reconcile(desk: Desk, client: ExchangeClient, partner: Partner) -> Gained:
     return gained
 
 
-def fetch(
-    desk: Desk, ask: Callable[[ObjectsRequest], ObjectsPage], gained: Gained
-) -> Inventory | None:
+def fetch(desk: Desk, ask: Callable[[ObjectsRequest], ObjectsPage], gained: Gained) -> Inventory | None:
     """Page after page of what we lack, noted in ``gained`` -> what the other end holds.
 
     Whoever answers cannot go on for ever: each page continues after the last one, and one
@@ -141,8 +146,14 @@ def ask_witness(
         outcome: WitnessOutcome, why: str = "", splits: tuple[Split, ...] = (), gained: Gained | None = None
     ) -> WitnessReport:
         return WitnessReport(
-            hid=partner.hid, name=partner.name, at=now, outcome=outcome, why=why, splits=splits,
-            gained=gained or Gained(), seen=seen,
+            hid=partner.hid,
+            name=partner.name,
+            at=now,
+            outcome=outcome,
+            why=why,
+            splits=splits,
+            gained=gained or Gained(),
+            seen=seen,
         )
 
     nonce = secrets.token_hex(NONCE_HEX_DIGITS // 2)

@@ -110,7 +110,9 @@ def open_testimony(body: bytes, *, mesh: str, hid: str, nonce: str, identity_key
         raise RegistryError(f"{what}: not signed by that host's identity key")
     testimony = decode_as(envelope.payload, Testimony, what)
     for name, seen, expected in (
-        ("mesh", testimony.mesh, mesh), ("hid", testimony.hid, hid), ("nonce", testimony.nonce, nonce)
+        ("mesh", testimony.mesh, mesh),
+        ("hid", testimony.hid, hid),
+        ("nonce", testimony.nonce, nonce),
     ):
         if seen != expected:
             raise RegistryError(f"{what}: {name} {seen[:40]!r} seen, {expected} expected")
@@ -135,10 +137,12 @@ def compare(own: Testimony, other: Testimony, held: Held, *, name: str) -> Compa
             elif theirs[0] > ours[0]:
                 ahead.append(f"statement {theirs[0]} of admin {kid[:8]}")
             else:
-                splits.append(_split(
-                    f"{name} holds statement {_say(theirs)} of admin {kid[:8]}",
-                    f"this host {_say(ours)} and not that one",
-                ))
+                splits.append(
+                    _split(
+                        f"{name} holds statement {_say(theirs)} of admin {kid[:8]}",
+                        f"this host {_say(ours)} and not that one",
+                    )
+                )
     return Comparison(
         ahead=tuple(ahead), behind=behind, records_differ=own.records != other.records, splits=tuple(splits)
     )
@@ -154,10 +158,12 @@ def compare_views(own: Sequence[StoreView], other: Sequence[StoreView], *, name:
             continue
         for kid in sorted(view.heads.keys() | seen.heads.keys()):
             if _shows_less(view, seen, kid) or _shows_less(seen, view, kid):
-                splits.append(_split(
-                    f"{view.url} shows {name} {_shown(seen, kid)} of admin {kid[:8]}",
-                    f"and this host {_shown(view, kid)}",
-                ))
+                splits.append(
+                    _split(
+                        f"{view.url} shows {name} {_shown(seen, kid)} of admin {kid[:8]}",
+                        f"and this host {_shown(view, kid)}",
+                    )
+                )
     return tuple(splits)
 
 

@@ -157,7 +157,10 @@ def wait_healthy(node: GarageNode, run: Run, *, nodes: int, deadline_seconds: fl
 
 
 def _wait(
-    node: GarageNode, run: Run, *arguments: str, deadline_seconds: float,
+    node: GarageNode,
+    run: Run,
+    *arguments: str,
+    deadline_seconds: float,
     done: Callable[[str], bool] = bool,
 ) -> str:
     """Run it until it succeeds with an answer that will do; -> that answer."""

@@ -154,8 +154,11 @@ class GarageFleet(Fleet):
 
     def _node(self, member: Member, number: int) -> GarageNode:
         return GarageNode(
-            name=member.name, binary=self._binary, directory=member.host.directory / "garage",
-            address=_mesh_address(number), secrets=self._secrets,
+            name=member.name,
+            binary=self._binary,
+            directory=member.host.directory / "garage",
+            address=_mesh_address(number),
+            secrets=self._secrets,
         )
 
     def _leave_operator(self) -> None:

@@ -204,7 +204,11 @@ def _build_part(host: Host, local: LocalDevice, mtu_bytes: int | None) -> _Part:
         is_admin=ADMIN_ROLE in host.roles,
     )
     routes = build_routes(
-        host, networks, local.interface, interface_mtu_bytes=local.mtu_bytes, mtu_bytes=mtu_bytes,
+        host,
+        networks,
+        local.interface,
+        interface_mtu_bytes=local.mtu_bytes,
+        mtu_bytes=mtu_bytes,
         link_stays_wide=local.link_routes_stay_wide,
     )
     return _Part(host=host, peer=peer, mtu_bytes=mtu_bytes, routes=routes)

@@ -22,9 +22,18 @@ REJECT_AFTER_SECONDS: Final = 180.0
 CANDIDATE_SECONDS: Final = 15.0
 """How long one candidate is tried: three handshake attempts of REKEY_TIMEOUT (5 s)."""
 
-PRIVATE: Final = tuple(map(ip_network, (
-    "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
-)))
+PRIVATE: Final = tuple(
+    map(
+        ip_network,
+        (
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",
+            "fc00::/7",
+        ),
+    )
+)
 """Addresses that mean another host in each network (RFC 1918, RFC 6598, RFC 4193)."""
 
 _NEAR_BITS: Final = {4: 24, 6: 64}
@@ -81,8 +90,9 @@ def order_candidates(
     """
     outside = [each for each in candidates if _is_underlay(each.endpoint.address, ranges)]
     sources = {each: source_of(each.endpoint.address) for each in outside}
-    routed = [each for each in outside
-              if (source := sources[each]) is not None and _is_underlay(source, ranges)]
+    routed = [
+        each for each in outside if (source := sources[each]) is not None and _is_underlay(source, ranges)
+    ]
     if not routed:
         return tuple(each for each in outside if sources[each] is None)
     return tuple(sorted(routed, key=lambda each: not _is_near(each.endpoint.address, sources[each])))

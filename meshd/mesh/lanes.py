@@ -44,7 +44,8 @@ def split_desired(
         if name in by_name
     }
     moves = {
-        destination: _why(by_name[name]) for destination, name in desired.route_labels.items()
+        destination: _why(by_name[name])
+        for destination, name in desired.route_labels.items()
         if name in by_name
     }
 
@@ -65,9 +66,7 @@ def split_desired(
     first = replace(
         side(Lane.MAIN),
         retired_keys=retired,
-        peers={
-            key: _on_main(peer, crossings.get(peer.hid), now) for key, peer in desired.peers.items()
-        },
+        peers={key: _on_main(peer, crossings.get(peer.hid), now) for key, peer in desired.peers.items()},
     )
     rescue = any(crossing.is_rescue for crossing in crossings.values())
     second_private = second_private_key(local, rescue)
@@ -106,9 +105,7 @@ def _on_main(peer: DesiredPeer, crossing: Crossing | None, now: float) -> Desire
     elif crossing.carrier is not Lane.MAIN:
         endpoint = _beside(crossing, Lane.MAIN, now)
     keepalive = _keepalive(crossing, Lane.MAIN, config.persistent_keepalive_seconds)
-    return replace(
-        peer, config=replace(config, endpoint=endpoint, persistent_keepalive_seconds=keepalive)
-    )
+    return replace(peer, config=replace(config, endpoint=endpoint, persistent_keepalive_seconds=keepalive))
 
 
 def _on_second(crossing: Crossing, desired: DesiredState, local: LocalDevice, now: float) -> DesiredPeer:

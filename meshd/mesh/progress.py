@@ -93,7 +93,10 @@ class RotationWatch:
             else:
                 settled.append(name)
         return Progress(
-            phase=phase, settled=tuple(settled), absent=tuple(absent), waiting=tuple(waiting),
+            phase=phase,
+            settled=tuple(settled),
+            absent=tuple(absent),
+            waiting=tuple(waiting),
             is_restless=restless,
         )
 
@@ -121,9 +124,7 @@ class Absences:
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
 
-    def look(
-        self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float
-    ) -> frozenset[str]:
+    def look(self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float) -> frozenset[str]:
         """The hids of those lost for LOST_SECONDS; a host whose daemon has never run cannot be lost.
 
         ``at``: unix seconds, as the kernel's handshakes are; ``now``: seconds of a clock that is never set.

@@ -163,7 +163,8 @@ class Reflection:
             else:
                 del self._sightings[hid]
         self._since = {
-            (hid, version): at for (hid, version), at in self._since.items()
+            (hid, version): at
+            for (hid, version), at in self._since.items()
             if version in self._sightings.get(hid, {})
         }
 

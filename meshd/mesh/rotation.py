@@ -159,7 +159,8 @@ class _Look:
             second=other,
             main_is_live=main_is_live,
             second_is_live=second_is_live,
-            calls=_is_lower(self.view, host) if self.rescue
+            calls=_is_lower(self.view, host)
+            if self.rescue
             else _calls(self.view, host, phase, theirs, self.now),
             is_rescue=self.rescue,
         )

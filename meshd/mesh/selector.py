@@ -127,8 +127,9 @@ class EndpointSelector:
                 _note_well(state, peer, host, resolved)
             if doubt_at is None:
                 continue
-            names.update({each.name: host.hid for each in host.record.endpoints
-                          if isinstance(each, NamedEndpoint)})
+            names.update(
+                {each.name: host.hid for each in host.record.endpoints if isinstance(each, NamedEndpoint)}
+            )
             if host.hid in awaited and (peer is None or peer.config.endpoint is None):
                 continue
             candidates = _candidates(state, host, view, resolved, source_of)
@@ -202,9 +203,7 @@ def _candidates(
     return tuple(ordered)
 
 
-def _try(
-    state: _Known, peer: Peer | None, candidates: tuple[Endpoint, ...], now: float
-) -> Endpoint | None:
+def _try(state: _Known, peer: Peer | None, candidates: tuple[Endpoint, ...], now: float) -> Endpoint | None:
     """The candidate whose turn it is; None: there is none."""
     if not candidates:
         return None

@@ -66,9 +66,7 @@ class _Secret:
 
     def __init__(self, raw: bytes) -> None:
         if len(raw) != KEY_BYTES:
-            raise ValueError(
-                f"{type(self).__name__}: {len(raw)} bytes seen, {KEY_BYTES} expected"
-            )
+            raise ValueError(f"{type(self).__name__}: {len(raw)} bytes seen, {KEY_BYTES} expected")
         self._raw = bytes(raw)
 
     @classmethod

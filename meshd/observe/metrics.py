@@ -55,67 +55,133 @@ def _peer(name: str, text: str, value: Callable[[PeerStatus], float | None]) -> 
 
 PEER_FAMILIES: Final = (
     Family(
-        "meshd_peer_info", ("peer", "public_key", "endpoint", "region"),
+        "meshd_peer_info",
+        ("peer", "public_key", "endpoint", "region"),
         "Always 1; the labels describe the peer.",
         lambda status: [
             ((peer.name, peer.public_key or "", peer.endpoint or "", peer.region), 1) for peer in status.peers
         ],
     ),
     Family(
-        "meshd_peer_path", ("peer", "via"), "Always 1; via is direct or the host that traffic goes through.",
+        "meshd_peer_path",
+        ("peer", "via"),
+        "Always 1; via is direct or the host that traffic goes through.",
         lambda status: [((peer.name, peer.path.via), 1) for peer in status.peers],
     ),
     _peer("meshd_peer_configured", "1: the kernel has it as a peer.", lambda peer: peer.configured),
     _peer("meshd_peer_up", "1: it answers probes.", lambda peer: peer.path.up),
-    _peer("meshd_peer_rtt_seconds", "Smoothed round-trip time (RFC 6298).",
-          lambda peer: peer.path.srtt_seconds),
-    _peer("meshd_peer_rtt_variation_seconds", "Smoothed deviation of the round-trip time (RFC 6298).",
-          lambda peer: peer.path.rttvar_seconds),
-    _peer("meshd_peer_rtt_minimum_seconds", "Least round-trip time in the probe window.",
-          lambda peer: peer.path.minimum_rtt_seconds),
-    _peer("meshd_peer_jitter_seconds", "Jitter between consecutive probes (RFC 3550).",
-          lambda peer: peer.path.jitter_seconds),
-    _peer("meshd_peer_loss_ratio", "Lost probes over all in the probe window, 0 to 1.",
-          lambda peer: peer.path.loss_ratio),
+    _peer(
+        "meshd_peer_rtt_seconds", "Smoothed round-trip time (RFC 6298).", lambda peer: peer.path.srtt_seconds
+    ),
+    _peer(
+        "meshd_peer_rtt_variation_seconds",
+        "Smoothed deviation of the round-trip time (RFC 6298).",
+        lambda peer: peer.path.rttvar_seconds,
+    ),
+    _peer(
+        "meshd_peer_rtt_minimum_seconds",
+        "Least round-trip time in the probe window.",
+        lambda peer: peer.path.minimum_rtt_seconds,
+    ),
+    _peer(
+        "meshd_peer_jitter_seconds",
+        "Jitter between consecutive probes (RFC 3550).",
+        lambda peer: peer.path.jitter_seconds,
+    ),
+    _peer(
+        "meshd_peer_loss_ratio",
+        "Lost probes over all in the probe window, 0 to 1.",
+        lambda peer: peer.path.loss_ratio,
+    ),
     _peer("meshd_peer_probes_sent_total", "Probes sent.", lambda peer: peer.path.sent),
     _peer("meshd_peer_probes_received_total", "Probes answered in time.", lambda peer: peer.path.received),
-    _peer("meshd_peer_last_reply_timestamp_seconds", "Unix time of the newest answer; 0: never.",
-          lambda peer: peer.path.last_reply_at or 0),
-    _peer("meshd_peer_last_handshake_timestamp_seconds", "Unix time of the newest handshake; 0: never.",
-          lambda peer: peer.latest_handshake_at or 0),
+    _peer(
+        "meshd_peer_last_reply_timestamp_seconds",
+        "Unix time of the newest answer; 0: never.",
+        lambda peer: peer.path.last_reply_at or 0,
+    ),
+    _peer(
+        "meshd_peer_last_handshake_timestamp_seconds",
+        "Unix time of the newest handshake; 0: never.",
+        lambda peer: peer.latest_handshake_at or 0,
+    ),
     _peer("meshd_peer_receive_bytes_total", "Bytes received from the peer.", lambda peer: peer.receive_bytes),
     _peer("meshd_peer_transmit_bytes_total", "Bytes sent to the peer.", lambda peer: peer.transmit_bytes),
-    _peer("meshd_peer_mtu_bytes", "Largest packet that the path carries: MTU of the routes to the peer.",
-          lambda peer: peer.mtu_bytes),
+    _peer(
+        "meshd_peer_mtu_bytes",
+        "Largest packet that the path carries: MTU of the routes to the peer.",
+        lambda peer: peer.mtu_bytes,
+    ),
 )
 
 REGISTRY_FAMILIES: Final = (
-    Family("meshd_registry_age_seconds", (), "Time since a store last answered a complete poll.",
-           _one(lambda status: None if status.registry.verified_at is None
-                else max(0.0, status.at - status.registry.verified_at))),
-    Family("meshd_registry_version", (), "Generation of the verified registry.",
-           _one(lambda status: status.registry.generation)),
-    Family("meshd_registry_applied_version", (), "Generation that the kernel was last brought to.",
-           _one(lambda status: status.registry.applied_generation)),
-    Family("meshd_registry_root_version", (), "Version of the trusted root.",
-           _one(lambda status: status.registry.root_version)),
-    Family("meshd_registry_hosts", (), "Hosts of the mesh, this one included.",
-           _one(lambda status: status.registry.hosts)),
-    Family("meshd_registry_conflicts", (), "Grants that collide with an older one and count nowhere.",
-           _one(lambda status: status.registry.conflicts)),
-    Family("meshd_registry_forks", (), "Administrators whose key signed two histories.",
-           _one(lambda status: status.registry.forks)),
-    Family("meshd_registry_gaps", (), "Administrators of whose log a part is withheld.",
-           _one(lambda status: status.registry.gaps)),
-    Family("meshd_registry_store_up", ("endpoint",), "1: the store answered the newest poll; NaN: not asked.",
-           lambda status: [((store.url,), _number(store.up)) for store in status.registry.stores]),
-    Family("meshd_registry_store_last_success_timestamp_seconds", ("endpoint",),
-           "Unix time of the store's newest complete answer; 0: never.",
-           lambda status: [
-               ((store.url,), store.last_success_at or 0) for store in status.registry.stores
-           ]),
+    Family(
+        "meshd_registry_age_seconds",
+        (),
+        "Time since a store last answered a complete poll.",
+        _one(
+            lambda status: (
+                None
+                if status.registry.verified_at is None
+                else max(0.0, status.at - status.registry.verified_at)
+            )
+        ),
+    ),
+    Family(
+        "meshd_registry_version",
+        (),
+        "Generation of the verified registry.",
+        _one(lambda status: status.registry.generation),
+    ),
+    Family(
+        "meshd_registry_applied_version",
+        (),
+        "Generation that the kernel was last brought to.",
+        _one(lambda status: status.registry.applied_generation),
+    ),
+    Family(
+        "meshd_registry_root_version",
+        (),
+        "Version of the trusted root.",
+        _one(lambda status: status.registry.root_version),
+    ),
+    Family(
+        "meshd_registry_hosts",
+        (),
+        "Hosts of the mesh, this one included.",
+        _one(lambda status: status.registry.hosts),
+    ),
+    Family(
+        "meshd_registry_conflicts",
+        (),
+        "Grants that collide with an older one and count nowhere.",
+        _one(lambda status: status.registry.conflicts),
+    ),
+    Family(
+        "meshd_registry_forks",
+        (),
+        "Administrators whose key signed two histories.",
+        _one(lambda status: status.registry.forks),
+    ),
+    Family(
+        "meshd_registry_gaps",
+        (),
+        "Administrators of whose log a part is withheld.",
+        _one(lambda status: status.registry.gaps),
+    ),
+    Family(
+        "meshd_registry_store_up",
+        ("endpoint",),
+        "1: the store answered the newest poll; NaN: not asked.",
+        lambda status: [((store.url,), _number(store.up)) for store in status.registry.stores],
+    ),
+    Family(
+        "meshd_registry_store_last_success_timestamp_seconds",
+        ("endpoint",),
+        "Unix time of the store's newest complete answer; 0: never.",
+        lambda status: [((store.url,), store.last_success_at or 0) for store in status.registry.stores],
+    ),
 )
-
 
 
 def _exchanged(name: str, text: str, counts: Callable[[ExchangeStatus], Mapping[str, int]]) -> Family:
@@ -127,67 +193,152 @@ def _exchanged(name: str, text: str, counts: Callable[[ExchangeStatus], Mapping[
 
 
 EXCHANGE_FAMILIES: Final = (
-    Family("meshd_registry_witness_ok", (),
-           "1: every host that answered the newest round holds what this host holds; NaN: none has answered.",
-           _one(lambda status: status.exchange.agrees if status.exchange else None)),
-    Family("meshd_registry_witness_timestamp_seconds", (),
-           "Unix time of the newest round of witnesses with an answer; 0: never.",
-           _one(lambda status: (status.exchange and status.exchange.witnessed_at) or 0)),
-    _exchanged("meshd_exchange_witnesses_total", "Hosts asked as witnesses, by outcome.",
-               lambda exchange: exchange.witnesses),
-    _exchanged("meshd_exchange_pushes_total", "Objects offered to other hosts, by outcome.",
-               lambda exchange: exchange.pushes),
-    _exchanged("meshd_exchange_received_total", "Objects that other hosts handed over, by outcome.",
-               lambda exchange: exchange.received),
-    _exchanged("meshd_exchange_requests_total", "Requests of other hosts, by outcome.",
-               lambda exchange: exchange.requests),
-    Family("meshd_exchange_waiting", (), "Objects that wait for hosts to be reachable.",
-           _one(lambda status: status.exchange.waiting if status.exchange else None)),
-    Family("meshd_exchange_listening", (), "Addresses on which other hosts are answered.",
-           _one(lambda status: len(status.exchange.listening) if status.exchange else 0)),
+    Family(
+        "meshd_registry_witness_ok",
+        (),
+        "1: every host that answered the newest round holds what this host holds; NaN: none has answered.",
+        _one(lambda status: status.exchange.agrees if status.exchange else None),
+    ),
+    Family(
+        "meshd_registry_witness_timestamp_seconds",
+        (),
+        "Unix time of the newest round of witnesses with an answer; 0: never.",
+        _one(lambda status: (status.exchange and status.exchange.witnessed_at) or 0),
+    ),
+    _exchanged(
+        "meshd_exchange_witnesses_total",
+        "Hosts asked as witnesses, by outcome.",
+        lambda exchange: exchange.witnesses,
+    ),
+    _exchanged(
+        "meshd_exchange_pushes_total",
+        "Objects offered to other hosts, by outcome.",
+        lambda exchange: exchange.pushes,
+    ),
+    _exchanged(
+        "meshd_exchange_received_total",
+        "Objects that other hosts handed over, by outcome.",
+        lambda exchange: exchange.received,
+    ),
+    _exchanged(
+        "meshd_exchange_requests_total",
+        "Requests of other hosts, by outcome.",
+        lambda exchange: exchange.requests,
+    ),
+    Family(
+        "meshd_exchange_waiting",
+        (),
+        "Objects that wait for hosts to be reachable.",
+        _one(lambda status: status.exchange.waiting if status.exchange else None),
+    ),
+    Family(
+        "meshd_exchange_listening",
+        (),
+        "Addresses on which other hosts are answered.",
+        _one(lambda status: len(status.exchange.listening) if status.exchange else 0),
+    ),
 )
 
 HOST_FAMILIES: Final = (
-    Family("meshd_build_info", ("version", "backend"), "Always 1; the labels describe the program.",
-           lambda status: [((status.version, status.host.backend), 1)]),
-    Family("meshd_host_info", ("host", "hid", "mesh", "region"), "Always 1; the labels describe this host.",
-           lambda status: [
-               ((status.host.name or "", status.host.hid, status.registry.mesh_name, status.host.region), 1)
-           ]),
-    Family("meshd_start_timestamp_seconds", (), "Unix time the daemon started.",
-           _one(lambda status: status.started_at)),
-    Family("meshd_status_timestamp_seconds", (), "Unix time of the figures shown here.",
-           _one(lambda status: status.at)),
-    Family("meshd_interface_up", (), "1: the WireGuard interface is up.",
-           _one(lambda status: status.host.interface_up)),
-    Family("meshd_key_age_seconds", (), "Age of the host's WireGuard key.",
-           _one(lambda status: None if status.host.key_created_at is None
-                else max(0.0, status.at - status.host.key_created_at))),
-    Family("meshd_rotation_state", (), "Rotation of this host's key: 0 steady, 1 moving, 2 returning.",
-           _one(lambda status: ROTATION_STATES.get(status.rotation.state))),
-    Family("meshd_rotation_hosts", ("state",),
-           "Other hosts during a rotation: settled (they followed), waiting, absent.",
-           lambda status: [
-               (("settled",), len(status.rotation.settled)),
-               (("waiting",), len(status.rotation.waiting)),
-               (("absent",), len(status.rotation.absent)),
-           ]),
-    Family("meshd_rotation_last_start_timestamp_seconds", (),
-           "Unix time the newest rotation of this host's key began; 0: never.",
-           _one(lambda status: status.rotation.last_started_at or 0)),
-    Family("meshd_reconciles_total", ("outcome",), "Reconciles by outcome.",
-           lambda status: [
-               ((outcome,), status.counters.outcomes.get(outcome, 0))
-               for outcome in dict.fromkeys((*OUTCOMES, *status.counters.outcomes))
-           ]),
-    Family("meshd_plan_changes_total", ("kind",), "Changes applied, by kind.",
-           lambda status: [((kind,), count) for kind, count in sorted(status.counters.changes.items())]),
-    Family("meshd_change_state", (), "The last change: 0 done, 1 on trial, 2 rolled back; NaN: none yet.",
-           _one(lambda status: CHANGE_STATES.get(status.change.state) if status.change else None)),
-    Family("meshd_rollbacks_total", (), "Changes rolled back.",
-           _one(lambda status: status.change.rollbacks if status.change else 0)),
-    Family("meshd_condition", ("code",), "Open conditions of the code; 0: none.",
-           lambda status: _count_conditions(status)),
+    Family(
+        "meshd_build_info",
+        ("version", "backend"),
+        "Always 1; the labels describe the program.",
+        lambda status: [((status.version, status.host.backend), 1)],
+    ),
+    Family(
+        "meshd_host_info",
+        ("host", "hid", "mesh", "region"),
+        "Always 1; the labels describe this host.",
+        lambda status: [
+            ((status.host.name or "", status.host.hid, status.registry.mesh_name, status.host.region), 1)
+        ],
+    ),
+    Family(
+        "meshd_start_timestamp_seconds",
+        (),
+        "Unix time the daemon started.",
+        _one(lambda status: status.started_at),
+    ),
+    Family(
+        "meshd_status_timestamp_seconds",
+        (),
+        "Unix time of the figures shown here.",
+        _one(lambda status: status.at),
+    ),
+    Family(
+        "meshd_interface_up",
+        (),
+        "1: the WireGuard interface is up.",
+        _one(lambda status: status.host.interface_up),
+    ),
+    Family(
+        "meshd_key_age_seconds",
+        (),
+        "Age of the host's WireGuard key.",
+        _one(
+            lambda status: (
+                None
+                if status.host.key_created_at is None
+                else max(0.0, status.at - status.host.key_created_at)
+            )
+        ),
+    ),
+    Family(
+        "meshd_rotation_state",
+        (),
+        "Rotation of this host's key: 0 steady, 1 moving, 2 returning.",
+        _one(lambda status: ROTATION_STATES.get(status.rotation.state)),
+    ),
+    Family(
+        "meshd_rotation_hosts",
+        ("state",),
+        "Other hosts during a rotation: settled (they followed), waiting, absent.",
+        lambda status: [
+            (("settled",), len(status.rotation.settled)),
+            (("waiting",), len(status.rotation.waiting)),
+            (("absent",), len(status.rotation.absent)),
+        ],
+    ),
+    Family(
+        "meshd_rotation_last_start_timestamp_seconds",
+        (),
+        "Unix time the newest rotation of this host's key began; 0: never.",
+        _one(lambda status: status.rotation.last_started_at or 0),
+    ),
+    Family(
+        "meshd_reconciles_total",
+        ("outcome",),
+        "Reconciles by outcome.",
+        lambda status: [
+            ((outcome,), status.counters.outcomes.get(outcome, 0))
+            for outcome in dict.fromkeys((*OUTCOMES, *status.counters.outcomes))
+        ],
+    ),
+    Family(
+        "meshd_plan_changes_total",
+        ("kind",),
+        "Changes applied, by kind.",
+        lambda status: [((kind,), count) for kind, count in sorted(status.counters.changes.items())],
+    ),
+    Family(
+        "meshd_change_state",
+        (),
+        "The last change: 0 done, 1 on trial, 2 rolled back; NaN: none yet.",
+        _one(lambda status: CHANGE_STATES.get(status.change.state) if status.change else None),
+    ),
+    Family(
+        "meshd_rollbacks_total",
+        (),
+        "Changes rolled back.",
+        _one(lambda status: status.change.rollbacks if status.change else 0),
+    ),
+    Family(
+        "meshd_condition",
+        ("code",),
+        "Open conditions of the code; 0: none.",
+        lambda status: _count_conditions(status),
+    ),
 )
 
 CHANGE_STATES: Final[Mapping[str, int]] = {"done": 0, "trial": 1, "held": 2}

@@ -79,8 +79,11 @@ def diff_sides(sides: Sequence[Side]) -> tuple[Change, ...]:
         *(change for observed, desired in wanted for change in _device(observed, desired)),
         *_routes_that_go(leaving, [desired.route_labels for _, desired in wanted]),
         *(change for observed, desired in wanted for change in _peers(observed, desired)),
-        *(change for observed, desired in wanted for change in _routes_that_come(
-            observed, desired, here, frozenset(foreign))),
+        *(
+            change
+            for observed, desired in wanted
+            for change in _routes_that_come(observed, desired, here, frozenset(foreign))
+        ),
         *(change for observed, desired in wanted for change in _peers_that_go(observed, desired)),
         *(change for observed, desired in wanted for change in _addresses_that_go(observed, desired)),
         *(_destroy(observed) for observed in gone),
@@ -164,7 +167,8 @@ def _routes_that_go(
         for route in _by_destination(routes):
             if not any(route.destination in each for each in labels):
                 yield RemoveRoute(
-                    interface=side.observed.interface, reason="no host announces it within its grant",
+                    interface=side.observed.interface,
+                    reason="no host announces it within its grant",
                     old=route,
                 )
 
@@ -189,9 +193,7 @@ def _peers(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
             yield _set_peer(desired, peer, reduced, new)
     for key, peer in desired.peers.items():
         if key not in present:
-            yield AddPeer(
-                interface=desired.interface, reason=peer.reason, label=peer.label, new=peer.config
-            )
+            yield AddPeer(interface=desired.interface, reason=peer.reason, label=peer.label, new=peer.config)
 
 
 def _set_peer(desired: DesiredState, peer: DesiredPeer, old: PeerConfig, new: PeerConfig) -> SetPeer:

@@ -44,10 +44,14 @@ def plan_jail_routes(
         for wanted in sorted(mesh_ranges, key=network_key):
             found = _examine(stack, wanted, survey, own_networks)
             if isinstance(found, JailRoute):
-                changes.append(AddJailRoute(
-                    interface=interface, jail=stack.jail.name, new=found,
-                    reason=f"what jail {stack.jail.name} sends to the mesh does not go through this host",
-                ))
+                changes.append(
+                    AddJailRoute(
+                        interface=interface,
+                        jail=stack.jail.name,
+                        new=found,
+                        reason=f"what jail {stack.jail.name} sends to the mesh does not go through this host",
+                    )
+                )
             elif found:
                 problems.setdefault(stack.jail.name, found)
     return JailPlan(changes=tuple(changes), problems=problems)
@@ -58,7 +62,8 @@ def _examine(
 ) -> JailRoute | str:
     """The route to add, or what stands in the way; empty: all is well."""
     mesh_addresses = [
-        address for address in stack.addresses
+        address
+        for address in stack.addresses
         if address.version == wanted.version and any(address.ip in network for network in own_networks)
     ]
     if not mesh_addresses:

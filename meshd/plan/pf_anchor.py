@@ -16,16 +16,18 @@ def render_pf_anchor(listen_port: int, path: str) -> str:
     """``path``: where the operator keeps the text. The group ``wg`` holds every WireGuard interface, so
     the rules stay right when another one takes over."""
     first, last = mesh_ports(listen_port)
-    return "\n".join([
-        f"# Rules of the mesh for pf(4): meshd pf-anchor > {path}",
-        "# In /etc/pf.conf, before the first rule that blocks with quick, after set, scrub, nat and rdr",
-        "# (with Bastille 1.4.2 or later: below the line that includes its pf.conf):",
-        f'#   anchor "{ANCHOR}"',
-        f'#   load anchor "{ANCHOR}" from "{path}"',
-        "# then: service pf reload; wgctl doctor",
-        f"pass in quick proto udp from any to any port {first}:{last} keep state",
-        f"pass out quick proto udp from any port {first}:{last} to any keep state",
-        "pass in quick on wg keep state",
-        "pass out quick on wg keep state",
-        "",
-    ])
+    return "\n".join(
+        [
+            f"# Rules of the mesh for pf(4): meshd pf-anchor > {path}",
+            "# In /etc/pf.conf, before the first rule that blocks with quick, after set, scrub, nat and rdr",
+            "# (with Bastille 1.4.2 or later: below the line that includes its pf.conf):",
+            f'#   anchor "{ANCHOR}"',
+            f'#   load anchor "{ANCHOR}" from "{path}"',
+            "# then: service pf reload; wgctl doctor",
+            f"pass in quick proto udp from any to any port {first}:{last} keep state",
+            f"pass out quick proto udp from any port {first}:{last} to any keep state",
+            "pass in quick on wg keep state",
+            "pass out quick on wg keep state",
+            "",
+        ]
+    )

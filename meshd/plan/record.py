@@ -101,7 +101,10 @@ def record_change(
     touched = _touched_hosts(desired, peers, routes, everybody=bool(device))
     known = {peer.hid for peer in desired.peers.values()}
     return ChangeRecord(
-        digest=plan.digest, interface=plan.interface, applied_at=now, changes=len(ours),
+        digest=plan.digest,
+        interface=plan.interface,
+        applied_at=now,
+        changes=len(ours),
         peers={str(key): before for key, before in peers.items()},
         routes={str(destination): before for destination, before in routes.items()},
         hosts=len(touched),
@@ -123,7 +126,8 @@ def _peers_before(
     assert observed.device is not None
     ours = [change for change in changes if isinstance(change, PeerChange)]
     retired = {
-        network for change in ours
+        network
+        for change in ours
         if isinstance(change, RemovePeer) and change.public_key in desired.explained
         for network in change.old.allowed_ips
     }
@@ -134,11 +138,14 @@ def _peers_before(
                 yield key, None
         elif key not in desired.explained:
             config = observed.device.peers[key].config
-            yield key, PeerBefore(
-                label=change.label,
-                allowed_ips=tuple(str(n) for n in sorted(config.allowed_ips, key=network_key)),
-                endpoint=str(config.endpoint or ""),
-                keepalive_seconds=config.persistent_keepalive_seconds,
+            yield (
+                key,
+                PeerBefore(
+                    label=change.label,
+                    allowed_ips=tuple(str(n) for n in sorted(config.allowed_ips, key=network_key)),
+                    endpoint=str(config.endpoint or ""),
+                    keepalive_seconds=config.persistent_keepalive_seconds,
+                ),
             )
 
 
@@ -182,12 +189,22 @@ def find_wish(desired: DesiredState, record: ChangeRecord) -> str:
     said: list[object] = []
     for text in sorted(record.peers):
         peer = desired.peers.get(PublicKey.parse(text))
-        said.append((text, peer and (peer.reason, sorted(map(str, peer.config.allowed_ips)),
-                                     peer.config.persistent_keepalive_seconds)))
+        said.append(
+            (
+                text,
+                peer
+                and (
+                    peer.reason,
+                    sorted(map(str, peer.config.allowed_ips)),
+                    peer.config.persistent_keepalive_seconds,
+                ),
+            )
+        )
     wanted = {str(route.destination) for route in desired.routes}
     said += [(text, text in wanted) for text in sorted(record.routes)]
     for before, now in (
-        (record.listen_port, desired.listen_port), (record.mtu_bytes, desired.mtu_bytes),
+        (record.listen_port, desired.listen_port),
+        (record.mtu_bytes, desired.mtu_bytes),
         (record.addresses, sorted(map(str, desired.addresses))),
     ):
         said.append(None if before is None else now)

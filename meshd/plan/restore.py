@@ -35,7 +35,8 @@ def restore(
         if seen is not None:
             live = is_live(seen, now) or config.endpoint is None
             config = replace(
-                config, endpoint=seen.config.endpoint if live else config.endpoint,
+                config,
+                endpoint=seen.config.endpoint if live else config.endpoint,
                 preshared_key=seen.config.preshared_key,
             )
         config = replace(config, allowed_ips=config.allowed_ips - taken)
@@ -66,7 +67,8 @@ def _configs_before(
             endpoint=Endpoint.parse(peer.endpoint) if peer.endpoint else None,
             persistent_keepalive_seconds=peer.keepalive_seconds,
         )
-        for key, peer in before.items() if peer is not None
+        for key, peer in before.items()
+        if peer is not None
     }
     as_peers = {key: Peer(config=config, stats=PeerStats()) for key, config in configs.items()}
     for key in explain_removals(view, desired.peers, as_peers):

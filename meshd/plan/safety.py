@@ -44,8 +44,12 @@ def check_safety(changes: Sequence[Change], sides: Sequence[Side], limits: Safet
     main = sides[0]
     assert main.desired is not None
     objections = [
-        *_object_to_removals([change for change in changes if change.interface == main.desired.interface],
-                             main.observed, main.desired, limits),
+        *_object_to_removals(
+            [change for change in changes if change.interface == main.desired.interface],
+            main.observed,
+            main.desired,
+            limits,
+        ),
     ]
     if limits.view_generation < limits.applied_generation:
         objections.append(

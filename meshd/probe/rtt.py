@@ -57,9 +57,21 @@ class PathMeter:
     """
 
     __slots__ = (
-        "_alive_since", "_answered_sent_at", "_estimate_restarts", "_jitter", "_last_reply_at",
-        "_last_rtt", "_lost_in_a_row", "_pending", "_received", "_refusal", "_rttvar", "_sent",
-        "_srtt", "_summary", "_window",
+        "_alive_since",
+        "_answered_sent_at",
+        "_estimate_restarts",
+        "_jitter",
+        "_last_reply_at",
+        "_last_rtt",
+        "_lost_in_a_row",
+        "_pending",
+        "_received",
+        "_refusal",
+        "_rttvar",
+        "_sent",
+        "_srtt",
+        "_summary",
+        "_window",
     )
 
     def __init__(self, window: int) -> None:

@@ -36,7 +36,16 @@ class SizeSearch:
     """
 
     __slots__ = (
-        "_alone", "_high", "_low", "_sent", "_silent", "_strikes", "_top", "ceiling", "measured", "mtu",
+        "_alone",
+        "_high",
+        "_low",
+        "_sent",
+        "_silent",
+        "_strikes",
+        "_top",
+        "ceiling",
+        "measured",
+        "mtu",
     )
 
     def __init__(self, ceiling: int, known: int | None = None) -> None:

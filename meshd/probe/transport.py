@@ -130,7 +130,9 @@ class IcmpProber:
             target.hid: old
             if (old := known.get(target.hid)) is not None and old.address == _canonical(target)
             else _Target(
-                hid=target.hid, version=target.address.version, address=_canonical(target),
+                hid=target.hid,
+                version=target.address.version,
+                address=_canonical(target),
                 token=secrets.token_bytes(TOKEN_BYTES),
             )
             for target in targets

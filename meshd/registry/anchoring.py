@@ -87,9 +87,7 @@ def anchor_by_key(envelopes: Iterable[Envelope], public: bytes) -> RootChain | N
     return None
 
 
-def fetch_anchored(
-    stores: Iterable[ObjectStore], mesh_id: str, fingerprint: str, *, now: float
-) -> Ledger:
+def fetch_anchored(stores: Iterable[ObjectStore], mesh_id: str, fingerprint: str, *, now: float) -> Ledger:
     """The registry of a mesh under the root of this fingerprint, from the first store that gives it
     whole. StoreError names what each store lacked."""
     problems = []

@@ -136,6 +136,4 @@ def _is_good(root: TrustedRoot, signature: Signature, judge: TrustedRoot) -> boo
     """True when the key that ``judge`` knows by that name signed ``root``."""
     public = judge.public_keys.get(signature.kid)
     envelope = root.envelope
-    return public is not None and is_signature(
-        signature.sig, envelope.payload_type, envelope.payload, public
-    )
+    return public is not None and is_signature(signature.sig, envelope.payload_type, envelope.payload, public)

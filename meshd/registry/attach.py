@@ -73,7 +73,9 @@ def attach_records(
         rotation = rotations.due(hid, now) if hid in rotations.by_hid else common
         known = memory.by_hid.get(hid)
         if (
-            known is None or known.base is not base or known.record is not record
+            known is None
+            or known.base is not base
+            or known.record is not record
             # Requests are values that each reduction makes anew.
             or (known.rotation is not rotation and known.rotation != rotation)
         ):
@@ -109,9 +111,7 @@ def _attach(base: Host, record: CheckedRecord | None, rotation: RotationRequest 
     if record is None:
         return _Attached(base=base, record=None, rotation=rotation, host=asked, conditions=())
     announced = record.keys.announced
-    networks = frozenset(
-        network for network in announced if contained_in_any(network, base.granted_networks)
-    )
+    networks = frozenset(network for network in announced if contained_in_any(network, base.granted_networks))
     host = replace(asked, networks=networks, record=record.keys)
     excess = sorted(announced - networks, key=network_key)
     if not excess:

@@ -94,7 +94,11 @@ def parse_request(text: str) -> EnrollmentRequest:
     if not (verify_signature(envelope, identity) and verify_signature(record_envelope, identity)):
         raise RegistryError("enrollment request: not signed by the identity key that it names")
     return EnrollmentRequest(
-        name=request.name, hid=checked.record.hid, gen=checked.record.gen, identity=identity, record=checked,
+        name=request.name,
+        hid=checked.record.hid,
+        gen=checked.record.gen,
+        identity=identity,
+        record=checked,
         record_body=body,
     )
 
@@ -156,9 +160,7 @@ def parse_bundle(text: str) -> JoinBundle:
     return convert(decode_json(body, "join bundle"), JoinBundle, "join bundle")
 
 
-def open_bundle(
-    text: str, now: float, expected_fingerprint: str | None = None
-) -> tuple[Ledger, JoinBundle]:
+def open_bundle(text: str, now: float, expected_fingerprint: str | None = None) -> tuple[Ledger, JoinBundle]:
     """Verify a bundle into a ledger. ``now``: unix seconds.
 
     ``expected_fingerprint``: what the operator read off the admin's screen, whole or its

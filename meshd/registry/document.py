@@ -194,23 +194,31 @@ def _check_numbers(root: Root, what: str) -> None:
     expect(1 <= root.version <= MAX_ROOT_VERSION, "version", root.version, f"1 to {MAX_ROOT_VERSION}")
     expect(
         root.prev == "" if root.version == 1 else is_hex(root.prev, HASH_HEX_DIGITS),
-        "prev", root.prev, "the previous root's hash, nothing in root 1",
+        "prev",
+        root.prev,
+        "the previous root's hash, nothing in root 1",
     )
     expect(1 <= root.max_hosts <= MAX_HOSTS, "max_hosts", root.max_hosts, f"1 to {MAX_HOSTS}")
     expect(len(root.keys) + len(root.retired) <= MAX_KEYS, "keys", len(root.keys), f"at most {MAX_KEYS}")
     expect(
-        1 <= root.thresholds.root <= min(roots, MAX_SIGNATURES // 2), "thresholds.root", root.thresholds.root,
+        1 <= root.thresholds.root <= min(roots, MAX_SIGNATURES // 2),
+        "thresholds.root",
+        root.thresholds.root,
         f"1 to {min(roots, MAX_SIGNATURES // 2)}, as there are {roots} root keys",
     )
     expect(
-        1 <= root.thresholds.admin <= max(admins, 1), "thresholds.admin", root.thresholds.admin,
+        1 <= root.thresholds.admin <= max(admins, 1),
+        "thresholds.admin",
+        root.thresholds.admin,
         f"1 to {max(admins, 1)}, as there are {admins} admin keys",
     )
     expect(len(root.stores) <= MAX_STORES, "stores", len(root.stores), f"at most {MAX_STORES}")
     for url in root.stores:
         expect(
             "://" in url and "@" not in url and len(url) <= MAX_STORE_URL_CHARACTERS,
-            "stores", url, "a URL without credentials",
+            "stores",
+            url,
+            "a URL without credentials",
         )
     for kid in root.keys.keys() & root.retired.keys():
         expect(False, "retired", kid, "a key that is not also in use")
@@ -241,9 +249,7 @@ def _public_keys(root: Root, what: str) -> dict[str, bytes]:
 
 def _pools(root: Root, ranges: tuple[IPNetwork, ...], what: str) -> dict[str, tuple[IPNetwork, ...]]:
     """The pools of all keys; those in use are disjoint, retired ones may live on in a successor's."""
-    pools = {
-        kid: _networks(entry.pools, what) for kid, entry in _entries(root)
-    }
+    pools = {kid: _networks(entry.pools, what) for kid, entry in _entries(root)}
     for kid, networks in pools.items():
         for network in networks:
             if not contained_in_any(network, ranges):

@@ -57,6 +57,7 @@ MAX_REFUSALS: Final = 256
 REGISTRY_OBJECT_REFUSED: Final = "registry_object_refused"
 _FULL: Final = f"registry: over {MAX_TOTAL_BYTES} bytes in all"
 
+
 class Ledger:
     """Verified objects of one mesh, and the membership that follows from them."""
 
@@ -327,9 +328,7 @@ class Ledger:
         previous = self._chain.at(name.version - 1)
         public = root.public_keys.get(name.kid) or previous.public_keys.get(name.kid)
         envelope = root.envelope
-        if public is None or not is_signature(
-            signature.sig, envelope.payload_type, envelope.payload, public
-        ):
+        if public is None or not is_signature(signature.sig, envelope.payload_type, envelope.payload, public):
             raise RegistryError(f"{what}: signature of {name.kid} does not verify")
 
     def _keep_roots(self) -> None:

@@ -111,9 +111,7 @@ def _ancestors(held: Mapping[str, LogEntry], cut: tuple[int, str]) -> tuple[dict
     return proven, True
 
 
-def _may_precede(
-    entry: LogEntry, proven: Mapping[int, str], cut: tuple[int, str], is_complete: bool
-) -> bool:
+def _may_precede(entry: LogEntry, proven: Mapping[int, str], cut: tuple[int, str], is_complete: bool) -> bool:
     seq = entry.statement.seq
     if is_complete or seq in proven:
         return proven.get(seq) == entry.hash

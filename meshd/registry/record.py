@@ -158,15 +158,20 @@ def _check(record: HostRecord, what: str) -> HostKeys:
     expect(1 <= record.gen <= MAX_GEN, "gen", record.gen, f"1 to {MAX_GEN}")
     expect(
         record.mesh == "" if record.version == ENROLLMENT_VERSION else is_hex(record.mesh, KID_HEX_DIGITS),
-        "mesh", record.mesh, "the mesh id, nothing in version 0",
+        "mesh",
+        record.mesh,
+        "the mesh id, nothing in version 0",
     )
     expect(0 < record.listen_port < 65536, "listen_port", record.listen_port, "1 to 65535")
     for name, values, limit in (
-        ("endpoints", record.endpoints, MAX_ENDPOINTS), ("networks", record.networks, MAX_NETWORKS)
+        ("endpoints", record.endpoints, MAX_ENDPOINTS),
+        ("networks", record.networks, MAX_NETWORKS),
     ):
         expect(len(values) <= limit, name, len(values), f"at most {limit}")
     expect(
-        len(record.software) <= MAX_SOFTWARE_CHARACTERS, "software", record.software,
+        len(record.software) <= MAX_SOFTWARE_CHARACTERS,
+        "software",
+        record.software,
         f"at most {MAX_SOFTWARE_CHARACTERS} characters",
     )
     try:

@@ -194,10 +194,15 @@ def _effective_grant(
         if endorsers is not None:
             signers |= endorsers.get(entry.hash, set())
         if endorsers is not None and len(signers) < chain.root.thresholds.admin:
-            waiting.append(WaitingGrant(
-                entry=entry, grant=grant, ranges=ranges, signers=frozenset(signers),
-                needed=chain.root.thresholds.admin,
-            ))
+            waiting.append(
+                WaitingGrant(
+                    entry=entry,
+                    grant=grant,
+                    ranges=ranges,
+                    signers=frozenset(signers),
+                    needed=chain.root.thresholds.admin,
+                )
+            )
             continue
         waiting.clear()
         effective = EffectiveGrant(

@@ -120,9 +120,7 @@ def create_mesh(
     )
 
 
-def build_root_key(
-    public: bytes, roles: tuple[Role, ...], name: str, pools: Iterable[IPNetwork]
-) -> RootKey:
+def build_root_key(public: bytes, roles: tuple[Role, ...], name: str, pools: Iterable[IPNetwork]) -> RootKey:
     """A key as a root document names it."""
     return RootKey(key=encode_base64(public), roles=roles, name=name, pools=_texts(pools))
 
@@ -237,9 +235,7 @@ class LogSigner:
         derived = tuple(derive_link_address(network, hid) for network in root.link_ranges)
         if all(network.version == 6 for network in root.overlay):
             return derived
-        pools = [
-            pool for pool in root.pools[self._key.kid] if contained_in_any(pool, root.overlay)
-        ]
+        pools = [pool for pool in root.pools[self._key.kid] if contained_in_any(pool, root.overlay)]
         return (allocate_address(pools, reduction.used_addresses), *derived)
 
     def _check_grant(self, reduction: MemberReduction, body: Grant, ranges: GrantRanges) -> None:
@@ -309,9 +305,7 @@ def _check_free(reduction: MemberReduction, body: Grant, ranges: GrantRanges) ->
 
 def _newly_seen(logs: Mapping[str, AdminLog], kid: str) -> dict[str, tuple[int, str]]:
     """The heads of other logs that this log has not named yet, so that statements stay small."""
-    named = {
-        (other, *head) for entry in logs[kid].chain for other, head in entry.statement.seen.items()
-    }
+    named = {(other, *head) for entry in logs[kid].chain for other, head in entry.statement.seen.items()}
     heads = {
         other: (log.head.statement.seq, log.head.hash)
         for other, log in logs.items()

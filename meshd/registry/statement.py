@@ -212,10 +212,16 @@ def parse_statement(envelope: Envelope, mesh: str) -> LogEntry:
 def parse_grant_ranges(grant: Grant, what: str) -> GrantRanges:
     """The grant's key, addresses and networks; RegistryError when malformed or overlapping."""
     identity = decode_base64(grant.identity, f"{what}: identity", size=PUBLIC_KEY_BYTES)
-    _expect(len(grant.addresses) in range(1, MAX_ADDRESSES + 1), what, "addresses", len(grant.addresses),
-            f"1 to {MAX_ADDRESSES}")
-    _expect(len(grant.networks) <= MAX_NETWORKS, what, "networks", len(grant.networks),
-            f"at most {MAX_NETWORKS}")
+    _expect(
+        len(grant.addresses) in range(1, MAX_ADDRESSES + 1),
+        what,
+        "addresses",
+        len(grant.addresses),
+        f"1 to {MAX_ADDRESSES}",
+    )
+    _expect(
+        len(grant.networks) <= MAX_NETWORKS, what, "networks", len(grant.networks), f"at most {MAX_NETWORKS}"
+    )
     try:
         addresses = tuple(parse_signed_address(text) for text in grant.addresses)
         networks = tuple(parse_signed_network(text) for text in grant.networks)
@@ -255,7 +261,10 @@ def _check_header(statement: Statement, what: str) -> None:
     _expect(1 <= statement.seq <= MAX_SEQ, what, "seq", statement.seq, f"1 to {MAX_SEQ}")
     _expect(
         statement.prev == "" if statement.seq == 1 else is_hex(statement.prev, HASH_HEX_DIGITS),
-        what, "prev", statement.prev, "the previous statement's hash, nothing in statement 1",
+        what,
+        "prev",
+        statement.prev,
+        "the previous statement's hash, nothing in statement 1",
     )
     _expect(1 <= statement.lamport <= MAX_LAMPORT, what, "lamport", statement.lamport, f"1 to {MAX_LAMPORT}")
     _expect(statement.root >= 1, what, "root", statement.root, "1 or more")
@@ -271,8 +280,13 @@ def _check_body(body: Body, what: str) -> GrantRanges | None:
     if isinstance(body, Revoke | Place):
         _expect(is_hex(body.hid, KID_HEX_DIGITS), what, "hid", body.hid, "32 hex digits")
     if isinstance(body, Revoke):
-        _expect(len(body.why) <= MAX_WHY_CHARACTERS, what, "why", body.why,
-                f"at most {MAX_WHY_CHARACTERS} characters")
+        _expect(
+            len(body.why) <= MAX_WHY_CHARACTERS,
+            what,
+            "why",
+            body.why,
+            f"at most {MAX_WHY_CHARACTERS} characters",
+        )
     elif isinstance(body, Endorse):
         _expect(is_hex(body.hash, HASH_HEX_DIGITS), what, "hash", body.hash, "64 hex digits")
     elif isinstance(body, Rotate):
@@ -286,8 +300,13 @@ def _check_body(body: Body, what: str) -> GrantRanges | None:
 
 def _check_grant(grant: Grant, what: str) -> None:
     _expect(is_hex(grant.hid, KID_HEX_DIGITS), what, "hid", grant.hid, "32 hex digits")
-    _expect(HOST_NAME.fullmatch(grant.name) is not None, what, "name", grant.name,
-            "a lower-case DNS label of at most 63 characters")
+    _expect(
+        HOST_NAME.fullmatch(grant.name) is not None,
+        what,
+        "name",
+        grant.name,
+        "a lower-case DNS label of at most 63 characters",
+    )
     _expect(1 <= grant.gen <= MAX_GEN, what, "gen", grant.gen, f"1 to {MAX_GEN}")
     if grant.gen == 1:
         first = decode_base64(grant.identity, f"{what}: identity", size=PUBLIC_KEY_BYTES)
@@ -309,8 +328,13 @@ def _check_service(service: Service, what: str) -> None:
 
 def _check_place(place: Place, what: str) -> None:
     _expect(HOST_NAME.fullmatch(place.service) is not None, what, "service", place.service, "a DNS label")
-    _expect(place.state in ("active", "draining", "retired"), what, "state", place.state,
-            "active, draining or retired")
+    _expect(
+        place.state in ("active", "draining", "retired"),
+        what,
+        "state",
+        place.state,
+        "active, draining or retired",
+    )
     _check_labels((*place.tags.keys(), *((place.jail,) if place.jail else ())), what)
     try:
         parse_signed_address(place.address)

@@ -51,8 +51,15 @@ def find_key(root: Root, text: str, *, retired: bool = False) -> str:
 
 
 def add_key(
-    chain: RootChain, *, public: bytes, kid: str, name: str, role: Role, now: float,
-    pools: Sequence[IPNetwork] = (), split: bool = False,
+    chain: RootChain,
+    *,
+    public: bytes,
+    kid: str,
+    name: str,
+    role: Role,
+    now: float,
+    pools: Sequence[IPNetwork] = (),
+    split: bool = False,
 ) -> Root:
     """Name a further key. ``split``: take its pools out of those of others where they overlap."""
     root = chain.root
@@ -64,13 +71,16 @@ def add_key(
         if entry.name == name:
             raise RegistryError(f"name {name!r}: root {root.version} has a key of that name: choose another")
     keys = _make_room(root, kid, pools, split=split)
-    return build_successor(
-        chain, now=now, keys={**keys, kid: build_root_key(public, (role,), name, pools)}
-    )
+    return build_successor(chain, now=now, keys={**keys, kid: build_root_key(public, (role,), name, pools)})
 
 
 def change_pools(
-    chain: RootChain, kid: str, *, add: Sequence[IPNetwork], remove: Sequence[IPNetwork], split: bool,
+    chain: RootChain,
+    kid: str,
+    *,
+    add: Sequence[IPNetwork],
+    remove: Sequence[IPNetwork],
+    split: bool,
     now: float,
 ) -> Root:
     """Widen or narrow what an admin may grant. Hosts that it granted before keep what they have."""
@@ -133,8 +143,16 @@ def change_thresholds(chain: RootChain, *, root: int | None, admin: int | None, 
 
 
 def replace_keys(
-    chain: RootChain, logs: Mapping[str, AdminLog], lost: Iterable[str], *, name: str,
-    admin: bytes, admin_kid: str, root: bytes, root_kid: str, now: float,
+    chain: RootChain,
+    logs: Mapping[str, AdminLog],
+    lost: Iterable[str],
+    *,
+    name: str,
+    admin: bytes,
+    admin_kid: str,
+    root: bytes,
+    root_kid: str,
+    now: float,
 ) -> Root:
     """New keys for lost ones: root keys vanish, admins are retired at their newest known statement and
     the new admin, called ``name``, gets their pools."""

@@ -144,9 +144,7 @@ class DirectoryStore:
         finally:
             os.close(directory)
 
-    def _walk(
-        self, directory: int, base: str, prefix: str, start_after: str, infos: _Infos
-    ) -> None:
+    def _walk(self, directory: int, base: str, prefix: str, start_after: str, infos: _Infos) -> None:
         with os.scandir(directory) as entries:
             for entry in entries:
                 key = base + entry.name

@@ -173,7 +173,9 @@ class GarageAdmin:
         KeyGoneError when the id is one that was deleted: those never return.
         """
         body = {
-            "accessKeyId": credentials.access_key, "secretAccessKey": credentials.secret_key, "name": name,
+            "accessKeyId": credentials.access_key,
+            "secretAccessKey": credentials.secret_key,
+            "name": name,
         }
         try:
             self._ask("POST", "ImportKey", _KeyInfo, body=body)
@@ -219,7 +221,12 @@ class GarageAdmin:
         raise failure
 
     def _ask(
-        self, method: str, call: str, kind: type[T], *, query: Mapping[str, str] | None = None,
+        self,
+        method: str,
+        call: str,
+        kind: type[T],
+        *,
+        query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
     ) -> T:
         answer = self._http.ask(method, call, query=query, body=body)

@@ -70,8 +70,13 @@ class AdminTransport:
             pool.close()
 
     def ask(
-        self, method: str, call: str, *, query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None, seconds: float | None = None,
+        self,
+        method: str,
+        call: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        seconds: float | None = None,
     ) -> bytes:
         """The body of a good answer. ``seconds``: how long each node may take instead of the default.
 
@@ -91,16 +96,24 @@ class AdminTransport:
         raise NoAnswerError(f"Garage's admin API: {call}: {'; '.join(failures)}")
 
     def _request(
-        self, pool: urllib3.HTTPConnectionPool, method: str, call: str, query: Mapping[str, str] | None,
+        self,
+        pool: urllib3.HTTPConnectionPool,
+        method: str,
+        call: str,
+        query: Mapping[str, str] | None,
         body: Mapping[str, Any] | None,
     ) -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {self._token.secret}", "User-Agent": "wg-meshd"}
         if body is not None:
             headers["Content-Type"] = "application/json"
         response = pool.urlopen(
-            method, f"/v2/{call}" + (f"?{urlencode(query)}" if query else ""),
-            body=msgspec.json.encode(body) if body is not None else None, headers=headers,
-            retries=False, redirect=False, preload_content=False,
+            method,
+            f"/v2/{call}" + (f"?{urlencode(query)}" if query else ""),
+            body=msgspec.json.encode(body) if body is not None else None,
+            headers=headers,
+            retries=False,
+            redirect=False,
+            preload_content=False,
         )
         try:
             data = bytearray()

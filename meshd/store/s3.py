@@ -142,7 +142,12 @@ class S3Store:
         raise StoreError(f"LIST {self._url}/{prefix}: more than {MAX_PAGES} pages")
 
     def _request(
-        self, method: str, key: str, *, max_bytes: int, body: bytes = b"",
+        self,
+        method: str,
+        key: str,
+        *,
+        max_bytes: int,
+        body: bytes = b"",
         query: Mapping[str, str] = _NO_QUERY,
     ) -> Answer:
         path = f"/{self._bucket}/{key}" if key else f"/{self._bucket}"
@@ -170,7 +175,12 @@ def _open_transport(
             f"{location}: S3 stores need the Python packages botocore and urllib3: {error}"
         ) from None
     return SignedTransport(
-        secure=location.secure, host=location.host, port=location.port, region=location.region,
-        access_key=credentials.access_key, secret_key=credentials.secret_key,
-        connections=PARALLEL_REQUESTS, timeouts=timeouts or Timeouts(),
+        secure=location.secure,
+        host=location.host,
+        port=location.port,
+        region=location.region,
+        access_key=credentials.access_key,
+        secret_key=credentials.secret_key,
+        connections=PARALLEL_REQUESTS,
+        timeouts=timeouts or Timeouts(),
     )

@@ -105,8 +105,16 @@ class SignedTransport:
     """Keeps up to ``connections`` open to one server; safe to use from as many threads."""
 
     def __init__(
-        self, *, secure: bool, host: str, port: int, region: str, access_key: str, secret_key: str,
-        connections: int, timeouts: Timeouts,
+        self,
+        *,
+        secure: bool,
+        host: str,
+        port: int,
+        region: str,
+        access_key: str,
+        secret_key: str,
+        connections: int,
+        timeouts: Timeouts,
     ) -> None:
         bracketed = f"[{host}]" if ":" in host else host
         self._origin = f"{'https' if secure else 'http'}://{bracketed}:{port}"
@@ -115,7 +123,11 @@ class SignedTransport:
         self._timeouts = timeouts
         pool = urllib3.HTTPSConnectionPool if secure else urllib3.HTTPConnectionPool
         self._pool = pool(
-            host, port, maxsize=connections, block=True, retries=False,
+            host,
+            port,
+            maxsize=connections,
+            block=True,
+            retries=False,
             timeout=urllib3.Timeout(connect=timeouts.connect_seconds, read=timeouts.read_seconds),
         )
         base = HTTPSConnection if secure else HTTPConnection
@@ -144,9 +156,16 @@ class SignedTransport:
 
     def _attempt(self, method: str, url: str, body: bytes, max_bytes: int, what: str) -> Answer:
         response = self._pool.urlopen(
-            method, url.removeprefix(self._origin), body=body or None, headers=self._sign(method, url, body),
-            retries=False, redirect=False, preload_content=False, decode_content=False,
-            assert_same_host=False, pool_timeout=round(self._timeouts.request_seconds) or 1,
+            method,
+            url.removeprefix(self._origin),
+            body=body or None,
+            headers=self._sign(method, url, body),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+            assert_same_host=False,
+            pool_timeout=round(self._timeouts.request_seconds) or 1,
         )
         whole = False
         try:

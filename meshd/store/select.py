@@ -93,6 +93,10 @@ def _parse_bucket(url: str, parts: SplitResult) -> S3Location:
         raise ConfigError(f"store {url!r}: region {region!r} seen, letters, digits and '-' expected")
     secure = parts.scheme == "s3+https"
     return S3Location(
-        secure=secure, host=parts.hostname, port=parts.port or (443 if secure else 80),
-        bucket=bucket, region=region, log_bucket=log_bucket or "",
+        secure=secure,
+        host=parts.hostname,
+        port=parts.port or (443 if secure else 80),
+        bucket=bucket,
+        region=region,
+        log_bucket=log_bucket or "",
     )

@@ -43,8 +43,16 @@ def ledger() -> Ledger:
 def grant_body(name: str, address: str, *, hid: str = "", gen: int = 1) -> Grant:
     host = fm.key(name)
     return Grant(
-        hid=hid or host.kid, name=name, gen=gen, identity=encode_base64(host.public), addresses=(address,),
-        networks=(), region="", roles=(), tags=(), expires=0,
+        hid=hid or host.kid,
+        name=name,
+        gen=gen,
+        identity=encode_base64(host.public),
+        addresses=(address,),
+        networks=(),
+        region="",
+        roles=(),
+        tags=(),
+        expires=0,
     )
 
 
@@ -166,9 +174,12 @@ def test_endless_data_in_a_well_formed_envelope(ledger: Ledger) -> None:
 def test_endless_root() -> None:
     root = fm.make_chain().root
     many = msgspec.structs.replace(
-        root, ranges=msgspec.structs.replace(root.ranges, jail=root.ranges.jail + tuple(
-            f"10.{second}.{third}.0/24" for second in range(1, 17) for third in range(256)
-        ))
+        root,
+        ranges=msgspec.structs.replace(
+            root.ranges,
+            jail=root.ranges.jail
+            + tuple(f"10.{second}.{third}.0/24" for second in range(1, 17) for third in range(256)),
+        ),
     )
     payload = fm.sign_root(many, ADMIN).payload
     assert len(payload) > MAX_ROOT_BYTES
@@ -221,8 +232,10 @@ def test_endless_records_before_their_grant(ledger: Ledger) -> None:
 
 def junk_roots(chain: RootChain, count: int) -> list[fm.StoreObject]:
     """Root payloads that nobody signed, each right in itself."""
-    return [root_objects(fm.sign_root(fm.next_root(chain, max_hosts=number + 1), ADMIN))[0]
-            for number in range(count)]
+    return [
+        root_objects(fm.sign_root(fm.next_root(chain, max_hosts=number + 1), ADMIN))[0]
+        for number in range(count)
+    ]
 
 
 def test_endless_roots_that_wait(ledger: Ledger) -> None:
@@ -318,7 +331,8 @@ def test_signature_that_names_another_key(ledger: Ledger) -> None:
     key, body = fm.forge_statement(fm.key("stranger"), grant_body("mallory", "10.77.0.9"), by=ADMIN.kid)
     envelope = parse_envelope(body)
     renamed = Envelope(
-        payload=envelope.payload, payload_type=envelope.payload_type,
+        payload=envelope.payload,
+        payload_type=envelope.payload_type,
         signatures=(type(envelope.signatures[0])(ADMIN.kid, envelope.signatures[0].sig),),
     )
     assert outcome(ledger, (key, render_envelope(renamed))) == "refused"

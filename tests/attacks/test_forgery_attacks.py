@@ -38,8 +38,14 @@ def next_statement(arena: Arena, body: Grant, signer: SigningKey, kind: str = ST
     """The next entry of the first administrator's log, whoever signs it."""
     head = arena.mesh.ledger.own_log(ADMIN.kid)[-1]
     return fm.forge_statement(
-        signer, body, by=ADMIN.kid, seq=head.statement.seq + 1, prev=head.hash,
-        lamport=head.statement.lamport + 1, mesh=arena.mesh.ledger.mesh_id, payload_type=kind,
+        signer,
+        body,
+        by=ADMIN.kid,
+        seq=head.statement.seq + 1,
+        prev=head.hash,
+        lamport=head.statement.lamport + 1,
+        mesh=arena.mesh.ledger.mesh_id,
+        payload_type=kind,
     )
 
 
@@ -76,9 +82,18 @@ def test_host_announcing_more_than_granted(arena: Arena) -> None:
         async with running(arena.rig):
             before = arena.routed()
             assert {"10.128.2.0/24", "10.128.3.0/24"} < before
-            arena.plant(arena.record("newton", networks=(
-                "0.0.0.0/0", "10.77.0.3/32", "10.128.2.0/24", "10.128.3.0/25", "10.128.9.0/24",
-            )))
+            arena.plant(
+                arena.record(
+                    "newton",
+                    networks=(
+                        "0.0.0.0/0",
+                        "10.77.0.3/32",
+                        "10.128.2.0/24",
+                        "10.128.3.0/25",
+                        "10.128.9.0/24",
+                    ),
+                )
+            )
             await arena.rig.apply()
             assert arena.routed() == before
             assert await arena.rig.codes() == {"network_not_granted"}
@@ -121,10 +136,16 @@ def test_copied_admin_key(arena: Arena) -> None:
             arena.mesh.add("curie")
             arena.publish_missing()
             await arena.rig.apply()
-            arena.plant(copy.grant(
-                now=NOW, hid=fourth.kid, identity=fourth.public, name="noether",
-                addresses=[parse_address("10.77.0.200")],
-            ), record)
+            arena.plant(
+                copy.grant(
+                    now=NOW,
+                    hid=fourth.kid,
+                    identity=fourth.public,
+                    name="noether",
+                    addresses=[parse_address("10.77.0.200")],
+                ),
+                record,
+            )
             await arena.rig.apply()
             assert "registry_fork" in await arena.rig.codes()
             assert arena.peers() == {"newton", "bohr", "curie", str(key.public())}
@@ -174,9 +195,9 @@ def test_stolen_host_key(arena: Arena) -> None:
             arena.plant(arena.record("newton", wireguard=str(evil.public())))
             await arena.rig.apply()
             assert arena.peers() == {str(evil.public()), "bohr"}
-            arena.say(arena.mesh.signer.grant(
-                now=NOW, hid=newton.hid, identity=fresh.public, name="newton", gen=2
-            ))
+            arena.say(
+                arena.mesh.signer.grant(now=NOW, hid=newton.hid, identity=fresh.public, name="newton", gen=2)
+            )
             await arena.rig.apply()
             assert arena.peers() == {"bohr"}
             for gen in (1, 2):
@@ -185,8 +206,13 @@ def test_stolen_host_key(arena: Arena) -> None:
                 await arena.rig.apply()
                 assert arena.peers() == {"bohr"}
             honest = fm.record(
-                "newton", mesh=arena.mesh.ledger.mesh_id, hid=newton.hid, gen=2, signer=fresh,
-                version=int(NOW * 1000), public_key=newton.wireguard.public(),
+                "newton",
+                mesh=arena.mesh.ledger.mesh_id,
+                hid=newton.hid,
+                gen=2,
+                signer=fresh,
+                version=int(NOW * 1000),
+                public_key=newton.wireguard.public(),
             )
             arena.plant(honest)
             await arena.rig.apply()
@@ -234,7 +260,11 @@ def test_enrollment_record_of_somebody_else(arena: Arena) -> None:
     """The one record that names no mesh, replayed at a host that has a newer one."""
     newton = arena.mesh.hosts["newton"]
     enrollment = fm.record(
-        "newton", mesh="", hid=newton.hid, version=0, signer=newton.identity,
+        "newton",
+        mesh="",
+        hid=newton.hid,
+        version=0,
+        signer=newton.identity,
         public_key=PrivateKey.generate().public(),
     )
 

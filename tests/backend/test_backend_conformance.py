@@ -295,13 +295,17 @@ def test_peers_are_added_changed_and_removed_one_by_one(rig: Rig) -> None:
     update(
         rig,
         PeerUpdate(
-            public_key=first, endpoint=endpoint, persistent_keepalive_seconds=25,
+            public_key=first,
+            endpoint=endpoint,
+            persistent_keepalive_seconds=25,
             add_allowed_ips=networks("10.7.1.0/24", "fd07:1::/64"),
         ),
         PeerUpdate(public_key=second, endpoint=Endpoint.parse("[2001:db8::7]:51821")),
     )
     assert config(rig, first) == PeerConfig(
-        public_key=first, endpoint=endpoint, persistent_keepalive_seconds=25,
+        public_key=first,
+        endpoint=endpoint,
+        persistent_keepalive_seconds=25,
         allowed_ips=networks("10.7.1.0/24", "fd07:1::/64"),
     )
     untouched = config(rig, second)
@@ -320,8 +324,11 @@ def test_what_an_update_does_not_name_stays(rig: Rig) -> None:
     update(
         rig,
         PeerUpdate(
-            public_key=key, endpoint=Endpoint.parse("192.0.2.7:51820"), preshared_key=psk,
-            persistent_keepalive_seconds=25, add_allowed_ips=networks("10.7.1.0/24"),
+            public_key=key,
+            endpoint=Endpoint.parse("192.0.2.7:51820"),
+            preshared_key=psk,
+            persistent_keepalive_seconds=25,
+            add_allowed_ips=networks("10.7.1.0/24"),
         ),
     )
     before = config(rig, key)
@@ -337,10 +344,15 @@ def test_what_an_update_does_not_name_stays(rig: Rig) -> None:
 def test_forgetting_where_peers_were_heard_changes_nothing_else(rig: Rig) -> None:
     created(rig)
     known, unknown = new_key(), new_key()
-    update(rig, PeerUpdate(
-        public_key=known, endpoint=Endpoint.parse("192.0.2.7:51820"), persistent_keepalive_seconds=25,
-        add_allowed_ips=networks("10.7.1.0/24"),
-    ))
+    update(
+        rig,
+        PeerUpdate(
+            public_key=known,
+            endpoint=Endpoint.parse("192.0.2.7:51820"),
+            persistent_keepalive_seconds=25,
+            add_allowed_ips=networks("10.7.1.0/24"),
+        ),
+    )
     update(rig, PeerUpdate(public_key=unknown, add_allowed_ips=networks("10.7.2.0/24")))
     before = config(rig, known), config(rig, unknown)
     rig.backend.forget_sources(rig.interface)
@@ -380,7 +392,8 @@ def test_one_prefix_is_removed_and_the_others_stay(rig: Rig) -> None:
     update(
         rig,
         PeerUpdate(
-            public_key=key, remove_allowed_ips=networks("10.7.2.0/24", "fd07::/64"),
+            public_key=key,
+            remove_allowed_ips=networks("10.7.2.0/24", "fd07::/64"),
             add_allowed_ips=networks("10.7.4.0/24"),
         ),
     )

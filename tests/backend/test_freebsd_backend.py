@@ -147,7 +147,9 @@ def test_an_ipv6_address_that_another_interface_has_serves_this_one_too(rig: Rig
     rig.backend.create_interface("wg100")
     added = changing(rig.calls_of(lambda: rig.backend.add_address("wg100", address)))
     assert added == [
-        "ifconfig wg100", "ifconfig wg100 inet6 fd99::1/128 alias", "ifconfig -a",
+        "ifconfig wg100",
+        "ifconfig wg100 inet6 fd99::1/128 alias",
+        "ifconfig -a",
         "ifconfig wg100 inet6 fe80::1/64 alias",
     ]
     assert address in rig.backend.observe("wg100").addresses

@@ -37,8 +37,12 @@ def bodies(kind: str) -> list[bytes]:
 @pytest.mark.parametrize(
     ("kind", "look"),
     [
-        ("NEWADDR", Look.REPEATEDLY), ("IFANNOUNCE", Look.REPEATEDLY),
-        ("ADD", Look.ONCE), ("CHANGE", Look.ONCE), ("DELETE", Look.ONCE), ("NEWMADDR", Look.NEEDLESS),
+        ("NEWADDR", Look.REPEATEDLY),
+        ("IFANNOUNCE", Look.REPEATEDLY),
+        ("ADD", Look.ONCE),
+        ("CHANGE", Look.ONCE),
+        ("DELETE", Look.ONCE),
+        ("NEWMADDR", Look.NEEDLESS),
     ],
 )
 def test_recorded_messages_wake_as_far_as_they_matter(

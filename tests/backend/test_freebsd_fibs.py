@@ -66,7 +66,11 @@ def desired(*networks: str) -> DesiredState:
     allowed: frozenset[IPNetwork] = frozenset(map(ip_network, networks))
     config = PeerConfig(public_key=PEER, allowed_ips=allowed)
     return DesiredState(
-        interface="wg0", private_key=OWN, public_key=OWN.public(), listen_port=51820, mtu_bytes=1420,
+        interface="wg0",
+        private_key=OWN,
+        public_key=OWN.public(),
+        listen_port=51820,
+        mtu_bytes=1420,
         addresses=frozenset({ip_interface("10.99.0.1/32")}),
         peers={PEER: DesiredPeer(hid="b" * 64, label="b", is_admin=False, config=config, reason="granted")},
         routes=frozenset(Route(destination=network, interface="wg0") for network in allowed),
@@ -75,7 +79,9 @@ def desired(*networks: str) -> DesiredState:
 
 
 SINGLE_LOOK = [
-    "ifconfig wg0", "netstat -rnW -f inet --libxo json", "netstat -rnW -f inet6 --libxo json",
+    "ifconfig wg0",
+    "netstat -rnW -f inet --libxo json",
+    "netstat -rnW -f inet6 --libxo json",
     "wg show wg0 dump",
 ]
 
@@ -98,7 +104,8 @@ def test_every_table_has_a_call_of_its_own_and_the_second_cycle_changes_nothing(
     rig = Rig(tmp_path, tuple(range(8)))
     assert rig.changing(lambda: rig.converge(FAR, "fd17:2::/64")) == [
         f"route -n add -fib {fib} -{family} {network} -interface wg0"
-        for fib in range(8) for family, network in (("inet", FAR), ("inet6", "fd17:2::/64"))
+        for fib in range(8)
+        for family, network in (("inet", FAR), ("inet6", "fd17:2::/64"))
     ]
     assert all(rig.table(fib) == {FAR} for fib in range(8))
     assert rig.changing(lambda: rig.converge(FAR, "fd17:2::/64")) == []
@@ -111,9 +118,7 @@ def test_a_table_that_lost_a_route_is_repaired_alone_and_the_plan_says_so(tmp_pa
     rig.converge(FAR)
     rig.say(f"route -n delete -fib 5 -inet {FAR}")
     observed = rig.backend.observe("wg0")
-    assert observed.routes == {
-        Route(destination=ip_network(FAR), interface="wg0", missing_fibs=(5,))
-    }
+    assert observed.routes == {Route(destination=ip_network(FAR), interface="wg0", missing_fibs=(5,))}
     (change,) = diff_state(observed, desired(FAR))
     assert (change.summary(), change.reason) == (f"add route {FAR} via wg0 in fib 5", "belongs to b")
     assert rig.changing(lambda: rig.converge(FAR)) == [f"route -n add -fib 5 -inet {FAR} -interface wg0"]

@@ -20,14 +20,18 @@ OWN: list[IPNetwork] = [ip_network("10.17.1.0/24")]
 MESH = JailRoute(destination=ip_network("10.17.0.0/16"), gateway=ip_address("10.17.1.1"))
 QUERY = "jls --libxo json jid name vnet ip4.addr ip6.addr path"
 SETUP = (
-    "ifconfig lo1 create", "ifconfig lo1 name bastille0",
+    "ifconfig lo1 create",
+    "ifconfig lo1 name bastille0",
     "jail -c name=web path=/ ip4.addr=bastille0|10.17.1.10 persist",
     "jail -c name=lan path=/ ip4.addr=192.0.2.50 persist",
     "jail -c name=shared path=/ ip4=inherit ip6=inherit persist",
     "jail -c name=db vnet path=/ persist children.max=4",
-    "ifconfig epair create", "ifconfig epair0b vnet db",
-    "ifconfig -j db epair0b inet 10.17.1.20/24 up", "ifconfig epair0a up",
-    "ifconfig bridge create", "ifconfig bridge0 inet 10.17.1.1/24 addm epair0a up",
+    "ifconfig epair create",
+    "ifconfig epair0b vnet db",
+    "ifconfig -j db epair0b inet 10.17.1.20/24 up",
+    "ifconfig epair0a up",
+    "ifconfig bridge create",
+    "ifconfig bridge0 inet 10.17.1.1/24 addm epair0a up",
 )
 """Bastille's loopback mode, its shared mode, an inheriting jail, and a VNET jail on a bridge."""
 
@@ -66,7 +70,9 @@ def test_a_look_finds_the_addresses_of_every_sort_of_jail(bsd: FakeBSD) -> None:
     start = len(bsd.calls())
     survey = jails_of(bsd).survey(OWN)
     assert {str(address): name for address, name in survey.addresses.items()} == {
-        "10.17.1.10": "web", "192.0.2.50": "lan", "10.17.1.20": "db",
+        "10.17.1.10": "web",
+        "192.0.2.50": "lan",
+        "10.17.1.20": "db",
     }
     (stack,) = survey.stacks
     assert stack.jail.name == "db" and stack.addresses == {ip_interface("10.17.1.20/24")}
@@ -74,7 +80,10 @@ def test_a_look_finds_the_addresses_of_every_sort_of_jail(bsd: FakeBSD) -> None:
     assert survey.host_addresses == {ip_interface("10.17.1.1/24")}
     assert not survey.problems
     assert calls_since(bsd, start) == [
-        QUERY, "ifconfig -j db", "netstat -j db -rnW -f inet --libxo json", "ifconfig -a",
+        QUERY,
+        "ifconfig -j db",
+        "netstat -j db -rnW -f inet --libxo json",
+        "ifconfig -a",
     ]
 
 
@@ -126,7 +135,8 @@ def test_before_14_the_tools_run_inside_the_jail(bsd: FakeBSD) -> None:
     (stack,) = jails.survey(OWN).stacks
     assert MESH in stack.routes
     assert [call for call in calls_since(bsd, start) if call.startswith("jexec")] == [
-        "jexec db /sbin/ifconfig -a", "jexec db /usr/bin/netstat -rnW -f inet --libxo json",
+        "jexec db /sbin/ifconfig -a",
+        "jexec db /usr/bin/netstat -rnW -f inet --libxo json",
     ]
 
 

@@ -90,9 +90,7 @@ def test_a_description_cannot_pass_for_an_address() -> None:
     assert parse_ifconfig(f"{head}\xff{address}".encode("latin-1"), "wg0").addresses == frozenset()
 
 
-@pytest.mark.parametrize(
-    ("family", "flag"), [("inet", 4), ("inet6", 6)]
-)
+@pytest.mark.parametrize(("family", "flag"), [("inet", 4), ("inet6", 6)])
 def test_every_recorded_routing_table_reads(family: str, flag: int) -> None:
     recorded = [e for e in entries("netstat ") if f"-f {family} --libxo json" in e.command]
     assert recorded
@@ -184,8 +182,11 @@ def test_junk_raises_only_backend_errors(junk: bytes) -> None:
 
 
 @given(
-    st.lists(st.sampled_from([*PEER_LINE.decode().strip().split("\t"), "", "(none)", "off", "-1", "9" * 25]),
-             min_size=8, max_size=8)
+    st.lists(
+        st.sampled_from([*PEER_LINE.decode().strip().split("\t"), "", "(none)", "off", "-1", "9" * 25]),
+        min_size=8,
+        max_size=8,
+    )
 )
 def test_a_line_of_wrong_fields_is_refused_without_repeating_a_secret(fields: list[str]) -> None:
     secret = "/MOa1XJrewMM6fTuXJY59DJxhI5uUaeRxqcoBqJFOQY="
@@ -198,11 +199,13 @@ def test_a_line_of_wrong_fields_is_refused_without_repeating_a_secret(fields: li
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10) | st.just("10.0.0.0/8"),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(
-        st.sampled_from(["destination", "flags_pretty", "interface-name", "mtu", "rt-entry"]),
-        inner,
-        max_size=5,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["destination", "flags_pretty", "interface-name", "mtu", "rt-entry"]),
+            inner,
+            max_size=5,
+        )
     ),
     max_leaves=12,
 )

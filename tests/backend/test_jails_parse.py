@@ -32,8 +32,14 @@ def test_every_recorded_list_of_jails_reads() -> None:
     assert [summary(entry) for entry in entries(QUERY)] == [
         [],
         ["1 web 10.17.1.10 10.17.1.11", "2 db vnet", "3 shared", "4 none"],
-        ["1 h1 vnet", "2 h2 vnet", "3 h3 vnet", "4 h1.web 10.17.1.10", "5 h2.web 10.17.2.10",
-         "6 h3.web 10.17.3.10"],
+        [
+            "1 h1 vnet",
+            "2 h2 vnet",
+            "3 h3 vnet",
+            "4 h1.web 10.17.1.10",
+            "5 h2.web 10.17.2.10",
+            "6 h3.web 10.17.3.10",
+        ],
         ["12 web 10.17.1.10"],
         ["17 web 10.17.1.10", "19 db vnet"],
         ["17 web 10.17.1.10"],
@@ -47,8 +53,10 @@ def golden(command: str) -> bytes:
 
 @pytest.mark.parametrize("option", ["", "-n "])
 def test_what_jls_itself_prints_for_jails_of_every_sort(option: str) -> None:
-    names = "jid name vnet ip4 ip4.addr ip6.addr host.hostname path" if not option else (
-        "jid name vnet ip4 ip4.addr ip6.addr path"
+    names = (
+        "jid name vnet ip4 ip4.addr ip6.addr host.hostname path"
+        if not option
+        else ("jid name vnet ip4 ip4.addr ip6.addr path")
     )
     addresses = frozenset({ip_address("10.17.1.10"), ip_address("10.17.1.11")})
     assert parse_jls(golden(f"jls {option}--libxo json {names}")) == (
@@ -89,8 +97,12 @@ def test_the_parameter_that_a_kernel_lacks_is_found() -> None:
     assert find_unknown_parameter(b"jls: something else\n") is None
 
 
-STACKS = [entry for prefix in ("ifconfig -j db", "jexec -l db /sbin/ifconfig", "jexec h1 ifconfig -a")
-          for entry in entries(prefix) if b": flags=" in entry.stdout]
+STACKS = [
+    entry
+    for prefix in ("ifconfig -j db", "jexec -l db /sbin/ifconfig", "jexec h1 ifconfig -a")
+    for entry in entries(prefix)
+    if b": flags=" in entry.stdout
+]
 
 
 @pytest.mark.parametrize("entry", STACKS, ids=lambda entry: f"{entry.source[:2]} {entry.command}")
@@ -127,8 +139,13 @@ def test_junk_raises_only_backend_errors(junk: bytes) -> None:
     find_unknown_parameter(junk)
 
 
-values = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12) | st.lists(
-    st.text(max_size=5) | st.integers() | st.just("10.0.0.1"), max_size=3
+values = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.lists(st.text(max_size=5) | st.integers() | st.just("10.0.0.1"), max_size=3)
 )
 
 

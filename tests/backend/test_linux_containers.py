@@ -33,16 +33,22 @@ def test_nothing_runs_in_a_fresh_system(containers: LinuxContainers) -> None:
 
 def test_the_bridges_of_containers_and_nothing_else(containers: LinuxContainers) -> None:
     for line in (
-        "link add docker0 type bridge", "addr add 172.17.0.1/16 dev docker0",
-        "link add lxcbr0 type bridge", "addr add 10.17.1.1/24 dev lxcbr0", "addr add fd17:1::1/64 dev lxcbr0",
+        "link add docker0 type bridge",
+        "addr add 172.17.0.1/16 dev docker0",
+        "link add lxcbr0 type bridge",
+        "addr add 10.17.1.1/24 dev lxcbr0",
+        "addr add fd17:1::1/64 dev lxcbr0",
         "link set lxcbr0 up",
-        "link add ve-db type veth peer name host0", "addr add 10.17.2.1/28 dev ve-db",
+        "link add ve-db type veth peer name host0",
+        "addr add 10.17.2.1/28 dev ve-db",
         "addr add 192.0.2.7/24 dev lo",
     ):
         ip(line)
     assert containers.survey([]).addresses == {
-        ip_address("172.17.0.1"): "docker0", ip_address("10.17.1.1"): "lxcbr0",
-        ip_address("fd17:1::1"): "lxcbr0", ip_address("10.17.2.1"): "ve-db",
+        ip_address("172.17.0.1"): "docker0",
+        ip_address("10.17.1.1"): "lxcbr0",
+        ip_address("fd17:1::1"): "lxcbr0",
+        ip_address("10.17.2.1"): "ve-db",
     }
 
 

@@ -116,11 +116,14 @@ def test_a_peer_that_is_called_afresh_is_configured_as_if_it_had_stayed(
 def test_only_a_peer_that_was_never_spoken_to_is_taken_away_for_its_first_endpoint() -> None:
     stranger, spoken_to, known = KEYS[:3]
     backend = kernel()
-    backend.set_peers("wg0", [
-        PeerUpdate(public_key=stranger, add_allowed_ips=frozenset(PREFIXES[:1])),
-        PeerUpdate(public_key=spoken_to),
-        PeerUpdate(public_key=known, endpoint=Endpoint.parse("192.0.2.1:1")),
-    ])
+    backend.set_peers(
+        "wg0",
+        [
+            PeerUpdate(public_key=stranger, add_allowed_ips=frozenset(PREFIXES[:1])),
+            PeerUpdate(public_key=spoken_to),
+            PeerUpdate(public_key=known, endpoint=Endpoint.parse("192.0.2.1:1")),
+        ],
+    )
     backend.peer_counts("wg0", spoken_to, PeerStats(latest_handshake_at=1.0))
     there = Endpoint.parse("192.0.2.2:2")
     steps = [PeerStep(public_key=key, endpoint=there) for key in (stranger, spoken_to, known, KEYS[3])]

@@ -47,7 +47,9 @@ def test_the_recorded_rules() -> None:
     shown = [entry.stdout for entry in entries("pfctl") if entry.command.endswith("-sr") and entry.stdout]
     main, anchor = map(parse_pf_rules, shown)
     assert [(rule.action, rule.direction, rule.quick, rule.interface, rule.anchor) for rule in main] == [
-        ("block", "in", False, "", ""), ("pass", "out", True, "", ""), ("pass", "in", True, "wg", ""),
+        ("block", "in", False, "", ""),
+        ("pass", "out", True, "", ""),
+        ("pass", "in", True, "wg", ""),
         ("anchor", "", False, "", "meshd"),
     ]
     assert anchor == (main[2],)
@@ -84,8 +86,10 @@ def test_ports(line: str, ports: tuple[int, int] | None) -> None:
         ("block drop in quick all\n" + TO_PORT, "block"),
         ("block drop in all\npass in on em0 proto udp from any to (em0) port = 51820\n", "block or pass"),
         ("block drop in all\n" + ON_WG, "block"),
-        ("block drop in quick from <bad> to any\npass in proto udp from any to any port = 51820\n",
-         "block or pass"),
+        (
+            "block drop in quick from <bad> to any\npass in proto udp from any to any port = 51820\n",
+            "block or pass",
+        ),
         ("block drop out all\n", "pass"),
     ],
 )
@@ -151,11 +155,45 @@ def test_what_is_skipped() -> None:
     assert parse_skipped(b"all\nem0\nlo (skip)\nlo0 (skip)\nwg0\n") == {"lo", "lo0"}
 
 
-words = st.sampled_from([
-    "pass", "block", "drop", "return", "in", "out", "quick", "on", "!", "wg", "em0", "inet", "proto", "udp",
-    "all", "from", "to", "any", "port", "=", "51820", "51820:51821", "><", "<bad>", "->", "anchor", '"meshd"',
-    "no", "nat", "rdr", "keep", "state", "{", "}", '"',
-])
+words = st.sampled_from(
+    [
+        "pass",
+        "block",
+        "drop",
+        "return",
+        "in",
+        "out",
+        "quick",
+        "on",
+        "!",
+        "wg",
+        "em0",
+        "inet",
+        "proto",
+        "udp",
+        "all",
+        "from",
+        "to",
+        "any",
+        "port",
+        "=",
+        "51820",
+        "51820:51821",
+        "><",
+        "<bad>",
+        "->",
+        "anchor",
+        '"meshd"',
+        "no",
+        "nat",
+        "rdr",
+        "keep",
+        "state",
+        "{",
+        "}",
+        '"',
+    ]
+)
 
 
 @given(st.lists(st.lists(words, min_size=1, max_size=14).map(" ".join), max_size=6), st.binary())

@@ -60,8 +60,12 @@ def test_an_address_and_the_interface_it_is_on() -> None:
 
 
 def test_an_interface_that_goes_up_says_so_in_its_flags() -> None:
-    ups = [bool(message.flags & IFF_UP) for one in RECORDED if one.kind == "IFINFO"
-           for message in decode_messages(one.body)]
+    ups = [
+        bool(message.flags & IFF_UP)
+        for one in RECORDED
+        if one.kind == "IFINFO"
+        for message in decode_messages(one.body)
+    ]
     assert ups == [True, True, False, False, False]
 
 
@@ -103,9 +107,7 @@ def test_junk_raises_only_backend_errors(junk: bytes) -> None:
         decode_messages(junk)
 
 
-@given(
-    st.sampled_from(list(Kind)), st.integers(0, 255), st.binary(max_size=300), st.integers(-20, 20)
-)
+@given(st.sampled_from(list(Kind)), st.integers(0, 255), st.binary(max_size=300), st.integers(-20, 20))
 def test_a_message_of_any_length_and_content_raises_only_backend_errors(
     kind: Kind, addrs: int, rest: bytes, off: int
 ) -> None:

@@ -25,11 +25,16 @@ STDIN = "/dev/stdin"
 CALLS: list[tuple[list[str], str]] = [
     (["set", "IF", "listen-port", "51877"], ""),  # wireguard-go has some port from the start
     (["set", "IF", "private-key", STDIN], f"{PRIVATE}\n"),
-    (["addconf", "IF", STDIN], f"[Peer]\nPublicKey = {ONE}\nPresharedKey = {PSK}\n"
-     "AllowedIPs = 10.99.0.2/32, 10.17.2.0/24, fd17:2::/64\nEndpoint = 192.0.2.2:51820\n"
-     "PersistentKeepalive = 0\n"),
-    (["addconf", "IF", STDIN], f"[Peer]\nPublicKey = {TWO}\nAllowedIPs = 10.99.0.3/32\n"
-     "Endpoint = [2001:db8::3]:51820\n"),
+    (
+        ["addconf", "IF", STDIN],
+        f"[Peer]\nPublicKey = {ONE}\nPresharedKey = {PSK}\n"
+        "AllowedIPs = 10.99.0.2/32, 10.17.2.0/24, fd17:2::/64\nEndpoint = 192.0.2.2:51820\n"
+        "PersistentKeepalive = 0\n",
+    ),
+    (
+        ["addconf", "IF", STDIN],
+        f"[Peer]\nPublicKey = {TWO}\nAllowedIPs = 10.99.0.3/32\nEndpoint = [2001:db8::3]:51820\n",
+    ),
     (["set", "IF", "peer", ONE, "endpoint", "192.0.2.9:7", "persistent-keepalive", "25"], ""),
     (["set", "IF", "peer", ONE, "preshared-key", STDIN], f"{NO_KEY}\n"),
     (["set", "IF", "peer", TWO, "allowed-ips", "10.99.0.3/32,10.17.2.0/24"], ""),
@@ -50,7 +55,11 @@ class Wg:
     def __call__(self, words: list[str], stdin: str = "") -> tuple[int, str, str]:
         done = subprocess.run(
             [self._program, *(self._interface if word == "IF" else word for word in words)],
-            input=stdin, capture_output=True, text=True, timeout=20, check=False,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
             env={"PATH": os.environ["PATH"], "WG_ENDPOINT_RESOLUTION_RETRIES": "0"},
         )
         return done.returncode, done.stdout, done.stderr

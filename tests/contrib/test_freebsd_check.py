@@ -25,7 +25,8 @@ INSTALLED_SHELLS = {name: argv for name, argv in SHELLS.items() if shutil.which(
 # busybox prefers its own uname, id and ping to the stand-ins on PATH: it only reads the script.
 RUNNING_SHELLS = [
     name if name == "dash" else pytest.param(name, marks=pytest.mark.slow)
-    for name in INSTALLED_SHELLS if name != "busybox"
+    for name in INSTALLED_SHELLS
+    if name != "busybox"
 ]
 DEADLINE_SECONDS = 60
 
@@ -71,8 +72,12 @@ class Check:
 
     def __call__(self, shell: str = "dash", *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.argv(shell, *options), text=True, capture_output=True, env=self.environment,
-            timeout=DEADLINE_SECONDS, check=False,
+            self.argv(shell, *options),
+            text=True,
+            capture_output=True,
+            env=self.environment,
+            timeout=DEADLINE_SECONDS,
+            check=False,
         )
 
     def contents(self) -> object:

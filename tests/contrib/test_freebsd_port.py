@@ -17,9 +17,14 @@ ROOT = Path(__file__).parents[2]
 PORT = ROOT / "contrib" / "freebsd-port"
 SAMPLE = ROOT / "contrib" / "meshd.toml.sample"
 PORTS = {
-    "click": "devel/py-click", "msgspec": "devel/py-msgspec", "ping3": "net/py-ping3",
-    "prometheus-client": "net-mgmt/py-prometheus-client", "pynacl": "security/py-pynacl",
-    "rich": "textproc/py-rich", "tomli-w": "textproc/py-tomli-w", "botocore": "devel/py-botocore",
+    "click": "devel/py-click",
+    "msgspec": "devel/py-msgspec",
+    "ping3": "net/py-ping3",
+    "prometheus-client": "net-mgmt/py-prometheus-client",
+    "pynacl": "security/py-pynacl",
+    "rich": "textproc/py-rich",
+    "tomli-w": "textproc/py-tomli-w",
+    "botocore": "devel/py-botocore",
     "urllib3": "net/py-urllib3",
 }
 """Where each dependency is in FreeBSD's ports tree; ping3 is not there and comes with our port."""
@@ -159,7 +164,11 @@ def staged(directory: Path, source: Path) -> Path:
     (directory / "mk" / "bsd.port.mk").write_text(BSD_PORT_MK)
     done = subprocess.run(
         ["bmake", "-m", str(directory / "mk"), f"WRKSRC={source}", "stage"],
-        cwd=port, capture_output=True, text=True, check=False, env={"PATH": os.environ["PATH"]},
+        cwd=port,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
     )
     assert done.returncode == 0, done
     return port

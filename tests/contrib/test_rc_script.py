@@ -101,7 +101,10 @@ class Service:
     def __call__(self, verb: str) -> Answer:
         done = subprocess.run(
             [*self.shell, str(self.base / "rc.d-meshd"), verb],
-            capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=DEADLINE_SECONDS,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=DEADLINE_SECONDS,
         )
         return Answer(status=done.returncode, output=done.stdout, errors=done.stderr)
 
@@ -269,9 +272,22 @@ def test_flags_of_rc_conf_reach_meshd_and_not_daemon(service: Service) -> None:
     service.start()
     (call,) = (line for line in service.log() if line.startswith("daemon "))
     assert call.split() == [
-        "daemon", "-f", "-S", "-T", "meshd", "-P", f"{service.base}/run/daemon.pid",
-        "-p", f"{service.base}/run/meshd.pid", "-R", "7",
-        f"{service.base}/bin/meshd", "--config", str(service.config), "run", "--verbose",
+        "daemon",
+        "-f",
+        "-S",
+        "-T",
+        "meshd",
+        "-P",
+        f"{service.base}/run/daemon.pid",
+        "-p",
+        f"{service.base}/run/meshd.pid",
+        "-R",
+        "7",
+        f"{service.base}/bin/meshd",
+        "--config",
+        str(service.config),
+        "run",
+        "--verbose",
     ]
 
 
@@ -310,10 +326,13 @@ def test_an_interface_that_rc_conf_gives_to_wg_quick_is_refused_before_anything_
     service: Service,
 ) -> None:
     """meshd check-config says it, and the script asks that first."""
-    write_program(service.base / "bin" / "meshd", """#!/bin/sh
+    write_program(
+        service.base / "bin" / "meshd",
+        """#!/bin/sh
 echo "meshd: error: rc.conf: wireguard_interfaces='wg0' seen" >&2
 exit 2
-""")
+""",
+    )
     answer = service("start")
     assert answer.status == 1
     assert "wireguard_interfaces='wg0' seen" in answer.errors
@@ -328,7 +347,10 @@ def test_the_mesh_is_up_before_the_jails() -> None:
         if line.startswith(("# PROVIDE:", "# REQUIRE:", "# BEFORE:", "# KEYWORD:"))
     )
     assert header == {
-        "PROVIDE": "meshd", "REQUIRE": "DAEMON", "BEFORE": "LOGIN", "KEYWORD": "nojailvnet shutdown",
+        "PROVIDE": "meshd",
+        "REQUIRE": "DAEMON",
+        "BEFORE": "LOGIN",
+        "KEYWORD": "nojailvnet shutdown",
     }
 
 

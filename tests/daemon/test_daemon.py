@@ -180,9 +180,12 @@ def test_a_registry_that_lost_everybody_is_held_until_forced(tmp_path: Path, mes
     alone = SignedMesh.create()
     alone_host = alone.add("tesla")
     alone.hosts["tesla"] = replace(alone_host, wireguard=mesh.hosts["tesla"].wireguard)
-    alone.offer(alone_host.key, alone.hosts["tesla"].body(
-        version=int(NOW * 1000), wireguard=str(mesh.hosts["tesla"].wireguard.public())
-    ))
+    alone.offer(
+        alone_host.key,
+        alone.hosts["tesla"].body(
+            version=int(NOW * 1000), wireguard=str(mesh.hosts["tesla"].wireguard.public())
+        ),
+    )
     other = build_rig(tmp_path / "lost", alone, alone.hosts["tesla"], backend=backend)
 
     async def second() -> None:
@@ -290,8 +293,16 @@ def test_a_new_endpoint_in_the_settings_is_published_in_a_newer_record(
 
 
 @pytest.mark.parametrize(
-    "line", [b"\n", b"{}\n", b"[1]\n", b'{"verb":"dance"}\n', b'{"verb":"status","x":1}\n', b"\xff\xfe\n",
-             b'{"\x80":1}\n']
+    "line",
+    [
+        b"\n",
+        b"{}\n",
+        b"[1]\n",
+        b'{"verb":"dance"}\n',
+        b'{"verb":"status","x":1}\n',
+        b"\xff\xfe\n",
+        b'{"\x80":1}\n',
+    ],
 )
 def test_a_request_that_makes_no_sense_is_answered_with_an_error(
     tmp_path: Path, mesh: SignedMesh, line: bytes

@@ -111,9 +111,7 @@ def test_a_peer_whose_time_to_call_goes_by_during_a_slow_turn_is_called_after_it
             super().set_routes(interface, routes)
 
     record, store = mesh.objects.pop(first.key), MemoryStore()
-    rig = build_rig(
-        tmp_path, mesh, second, stores=(store,), backend=SlowBackend(), courtesy_seconds=0.05
-    )
+    rig = build_rig(tmp_path, mesh, second, stores=(store,), backend=SlowBackend(), courtesy_seconds=0.05)
     mesh.objects[first.key] = record
 
     async def scenario() -> None:

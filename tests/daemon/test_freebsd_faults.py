@@ -70,8 +70,11 @@ def _give_port(kernel: GoldenFreeBSD) -> None:
 def _hidden_path(kernel: GoldenFreeBSD) -> None:
     """Two gateways for one of our prefixes: an ECMP route, which no command of ours ever sees refused."""
     for line in (
-        "ifconfig epair create", "ifconfig epair0a inet 192.0.2.1/24 alias", "ifconfig epair0a up",
-        "route -n add -inet 10.17.2.0/24 192.0.2.7", "route -n add -inet 10.17.2.0/24 192.0.2.8",
+        "ifconfig epair create",
+        "ifconfig epair0a inet 192.0.2.1/24 alias",
+        "ifconfig epair0a up",
+        "route -n add -inet 10.17.2.0/24 192.0.2.7",
+        "route -n add -inet 10.17.2.0/24 192.0.2.8",
     ):
         done = kernel.bsd.answer(line.split())
         assert done.returncode == 0, (line, done)
@@ -101,7 +104,8 @@ FAULTS = {
     "route hangs": Fault(hang="route", text=r"route -n add -inet 10\.17\.2\.0/24 .*: no end within"),
     "all of them hang": Fault(hang="", text=r"ifconfig wg0: no end within"),
     "EEXIST on standard output alone": Fault(
-        says=("route -n add -inet 10.17.3.0/24", 1, EXISTS, ""), times=1,
+        says=("route -n add -inet 10.17.3.0/24", 1, EXISTS, ""),
+        times=1,
         text=r"route 10\.17\.3\.0/24 through wg0: route says '.*route already in table'",
     ),
     "no buffer space": Fault(
@@ -110,11 +114,14 @@ FAULTS = {
     ),
     "no kernel module": Fault(inject=_no_module, mend=_module_again, text=r"if_wg_load=\"YES\""),
     "UDP port in use": Fault(
-        inject=_take_port, mend=_give_port,
+        inject=_take_port,
+        mend=_give_port,
         text=r"up but not running seen, running expected: UDP port 51820 is probably in use",
     ),
     "a hidden path": Fault(
-        inject=_hidden_path, mend=_no_hidden_path, code="route_conflict",
+        inject=_hidden_path,
+        mend=_no_hidden_path,
+        code="route_conflict",
         text=r"route 10\.17\.2\.0/24 .* is not meshd's, so traffic to newton does not go through wg0",
     ),
     "netstat is cut off": Fault(
@@ -126,10 +133,12 @@ FAULTS = {
         text=r"interface wg0: ifconfig: .* expected",
     ),
     "wg says something else": Fault(
-        says=("wg show wg0 dump", 0, "interface: wg0", ""), text=r"interface wg0: wg dump: .* expected",
+        says=("wg show wg0 dump", 0, "interface: wg0", ""),
+        text=r"interface wg0: wg dump: .* expected",
     ),
     "wg takes no peers": Fault(
-        says=("wg addconf", 0, "", ""), text=r"accepted by the kernel but without effect: add peer newton",
+        says=("wg addconf", 0, "", ""),
+        text=r"accepted by the kernel but without effect: add peer newton",
     ),
     "wg takes no key": Fault(
         says=("wg set wg0 private-key", 0, "", ""),
@@ -193,8 +202,11 @@ def configured(kernel: GoldenFreeBSD) -> object:
 
 
 def run(
-    play: Callable[[Stage], Awaitable[None]], tmp_path: Path, patch: pytest.MonkeyPatch,
-    *, processes: bool = False,
+    play: Callable[[Stage], Awaitable[None]],
+    tmp_path: Path,
+    patch: pytest.MonkeyPatch,
+    *,
+    processes: bool = False,
 ) -> World:
     world = World()
     record(play, tmp_path, lambda at, script: world.make(at, script, processes=processes), patch)

@@ -27,13 +27,17 @@ from meshd.store.memory import MemoryStore
 
 BRIDGE = ("ifconfig bridge create", "ifconfig bridge0 inet 10.17.1.1/24 up")
 VNET_JAIL = (
-    "jail -c name=db vnet path=/ persist", "ifconfig epair create", "ifconfig epair0a up",
-    "ifconfig bridge0 addm epair0a", "ifconfig epair0b vnet db",
+    "jail -c name=db vnet path=/ persist",
+    "ifconfig epair create",
+    "ifconfig epair0a up",
+    "ifconfig bridge0 addm epair0a",
+    "ifconfig epair0b vnet db",
     "ifconfig -j db epair0b inet 10.17.1.20/24 up",
 )
 LOOKS = ("ifconfig wg0", "ifconfig -a", "ifconfig -j", "wg show", "netstat", "jls")
 TO_MESH = [
-    "route -j db -n add -inet 10.17.0.0/16 10.17.1.1", "route -j db -n add -inet 10.99.0.0/16 10.17.1.1",
+    "route -j db -n add -inet 10.17.0.0/16 10.17.1.1",
+    "route -j db -n add -inet 10.99.0.0/16 10.17.1.1",
 ]
 
 
@@ -72,7 +76,11 @@ class Host:
         runner = QuickTools(self.bsd)
         backend = FreeBSDBackend(runner, directory / "routes.json")
         self.rig = build_rig(
-            directory, self.mesh, tesla, stores=(self.store,), backend=cast(MemoryBackend, backend),
+            directory,
+            self.mesh,
+            tesla,
+            stores=(self.store,),
+            backend=cast(MemoryBackend, backend),
             settings=settings_for(directory, jails={"networks": networks}),
             jails=JailKeeper(FreeBSDJails(runner), lambda: self.elapsed),
             watch=KernelWatch(lambda: [self.news]),
@@ -166,8 +174,11 @@ def test_a_jail_that_starts_anew_gets_its_routes_anew(host: Host) -> None:
 def test_shared_ip_jails_get_nothing(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         start = len(host.calls())
-        host.say("ifconfig lo1 create", "jail -c name=web path=/ ip4.addr=lo1|10.17.1.10 persist",
-                 "jail -c name=same path=/ ip4=inherit persist")
+        host.say(
+            "ifconfig lo1 create",
+            "jail -c name=web path=/ ip4.addr=lo1|10.17.1.10 persist",
+            "jail -c name=same path=/ ip4=inherit persist",
+        )
         await rig.apply()
         assert [call for call in host.calls()[start:] if "-j" in call or "jexec" in call] == []
 
@@ -196,7 +207,9 @@ def test_an_idle_cycle_asks_no_jail(host: Host) -> None:
         start = len(host.calls())
         await rig.daemon._reconcile()
         assert host.calls()[start:] == [
-            "ifconfig wg0", "netstat -rnW -f inet --libxo json", "netstat -rnW -f inet6 --libxo json",
+            "ifconfig wg0",
+            "netstat -rnW -f inet --libxo json",
+            "netstat -rnW -f inet6 --libxo json",
             "wg show wg0 dump",
         ]
         host.elapsed += 61

@@ -51,7 +51,10 @@ def bundle_for(run: Run, mesh: SignedMesh, name: str = "newton") -> str:
     """Enroll this host, grant it, and bundle what it needs."""
     request = parse_request(run("enroll", "--name", name).stdout)
     key, body = mesh.signer.grant(
-        now=NOW, hid=request.hid, identity=request.identity, name=name,
+        now=NOW,
+        hid=request.hid,
+        identity=request.identity,
+        name=name,
         networks=[parse_network("10.17.9.0/24")],
     )
     mesh.objects[key] = body

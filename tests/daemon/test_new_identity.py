@@ -54,15 +54,23 @@ class Host:
     def follower(self) -> RegistryFollower:
         cache = self.state.open_cache()
         return RegistryFollower(
-            ledger=cache.load(), cache=cache, identity=self.state.read_identity(),
-            hid=self.state.read_hid(), stores=(self.store,), clock=lambda: NOW,
-            stale_after_seconds=600, find_identity=self.state.find_identity,
+            ledger=cache.load(),
+            cache=cache,
+            identity=self.state.read_identity(),
+            hid=self.state.read_hid(),
+            stores=(self.store,),
+            clock=lambda: NOW,
+            stale_after_seconds=600,
+            find_identity=self.state.find_identity,
         )
 
     def description(self) -> OwnDescription:
         return OwnDescription(
-            public_key=self.tesla.wireguard.public(), listen_port=51820,
-            endpoints=(Endpoint.parse("198.18.0.77:51820"),), announced=frozenset(), behind_nat=False,
+            public_key=self.tesla.wireguard.public(),
+            listen_port=51820,
+            endpoints=(Endpoint.parse("198.18.0.77:51820"),),
+            announced=frozenset(),
+            behind_nat=False,
             software="test",
         )
 
@@ -138,8 +146,12 @@ def test_a_stolen_host_key_is_worthless_after_the_next_identity(host: Host) -> N
     honest = reader.membership(NOW).hosts[host.tesla.hid].record
     for gen in (1, 2):
         record = build_record(
-            mesh=reader.mesh_id, hid=host.tesla.hid, gen=gen, version=int(NOW * 1000) + 60_000,
-            public_key=host.tesla.wireguard.public(), listen_port=666,
+            mesh=reader.mesh_id,
+            hid=host.tesla.hid,
+            gen=gen,
+            version=int(NOW * 1000) + 60_000,
+            public_key=host.tesla.wireguard.public(),
+            listen_port=666,
             endpoints=(Endpoint.parse("203.0.113.66:666"),),
         )
         reader.offer(host_key(host.tesla.hid), sign_record(record, thief), now=NOW)

@@ -46,7 +46,8 @@ def test_a_dead_first_store_is_asked_now_and_then_and_not_in_every_round(
             assert 0 < dead.calls["list"] <= ROUNDS // 5
             assert await rig.codes() == {"store_down"}
             assert [(store.url, store.up) for store in (await rig.status()).registry.stores] == [
-                ("memory:dead", False), ("memory:good", True),
+                ("memory:dead", False),
+                ("memory:good", True),
             ]
 
     asyncio.run(scenario())

@@ -141,10 +141,13 @@ def test_a_root_that_its_own_keys_did_not_sign_is_refused(fallen: Fallen) -> Non
 
 def test_a_root_that_takes_the_hosts_away_needs_force(fallen: Fallen, tmp_path: Path) -> None:
     fresh = SigningKey.generate()
-    empty = fallen.sign(fresh, keys={
-        fresh.kid: build_root_key(fresh.public, ("root",), "anew", ()),
-        fallen.fresh.kid: build_root_key(fallen.fresh.public, ("admin",), "stranger", ()),
-    })
+    empty = fallen.sign(
+        fresh,
+        keys={
+            fresh.kid: build_root_key(fresh.public, ("root",), "anew", ()),
+            fallen.fresh.kid: build_root_key(fallen.fresh.public, ("admin",), "stranger", ()),
+        },
+    )
     ledger = Ledger(RootChain.start(empty))
     path = tmp_path / "empty"
     path.write_text(render_export(build_export(ledger, now=NOW)))

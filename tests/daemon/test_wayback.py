@@ -43,8 +43,13 @@ class World:
 
     def rig(self) -> Rig:
         rig = build_rig(
-            self.directory, self.mesh, self.tesla, stores=(self.store,), settings=self.settings,
-            backend=self.backend, monotonic=lambda: self.now,
+            self.directory,
+            self.mesh,
+            self.tesla,
+            stores=(self.store,),
+            settings=self.settings,
+            backend=self.backend,
+            monotonic=lambda: self.now,
         )
         self.say(rig, up=("newton", "bohr", "curie", "noether"))
         return rig
@@ -180,9 +185,15 @@ def test_a_silence_of_another_cause_takes_nothing_back(tmp_path: Path, who: str)
             world.say(rig, down=touched)
         world.announce(1, *touched)
         await turn(rig)
-        world.say(rig, down={
-            "nobody": (), "one of four": ("bohr",), "the untouched too": everybody, "silent before": touched,
-        }[who])
+        world.say(
+            rig,
+            down={
+                "nobody": (),
+                "one of four": ("bohr",),
+                "the untouched too": everybody,
+                "silent before": touched,
+            }[who],
+        )
         await world.wait(rig, 2)
         await world.wait(rig, CONFIRM)
         await world.wait(rig, CONFIRM)

@@ -222,9 +222,11 @@ def test_two_histories_of_one_log_are_said_and_both_end_with_the_same_knowledge(
             assert "registry_split_view" in codes_of(one)
             for rig in (one, two):
                 await until(lambda rig=rig: "registry_fork" in codes_of(rig))  # type: ignore[misc]
-                await until(lambda rig=rig: peers_of(rig).isdisjoint(  # type: ignore[misc]
-                    {key_of(mesh, "bohr"), key_of(mesh, "curie")}
-                ))
+                await until(
+                    lambda rig=rig: peers_of(rig).isdisjoint(  # type: ignore[misc]
+                        {key_of(mesh, "bohr"), key_of(mesh, "curie")}
+                    )
+                )
             await witness(one)
             assert one.exchange is not None and one.exchange.figures().agrees is True
             assert "registry_split_view" not in codes_of(one), "both hold both now"
@@ -239,7 +241,8 @@ def test_a_new_own_record_is_told_to_the_others_at_once(tmp_path: Path, mesh: Si
         async with all_running((one, two)):
             changed = one.reload_with
             one.reload_with = settings_for(
-                tmp_path / "tesla", host={"endpoints": ["198.18.7.7:51820"]},
+                tmp_path / "tesla",
+                host={"endpoints": ["198.18.7.7:51820"]},
                 exchange={"port": changed.exchange.port, "witness_seconds": 3600.0},  # type: ignore[union-attr]
             )
             await one.ask("reload")

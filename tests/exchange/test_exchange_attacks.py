@@ -85,7 +85,11 @@ def test_a_member_is_answered_and_a_stranger_is_not_even_read(
     assert b"200 OK" in ask_raw(tesla, port, tesla.addresses[newton.hid], question)
     assert ask_raw(tesla, port, "127.0.0.1", question) == b""
     assert tesla.server.outcomes() == {
-        "answered": 1, "stranger": 1, "limited": 0, "malformed": 0, "failed": 0,
+        "answered": 1,
+        "stranger": 1,
+        "limited": 0,
+        "malformed": 0,
+        "failed": 0,
     }
 
 
@@ -272,8 +276,9 @@ def test_pages_without_end_end(mesh: SignedMesh, tesla: ExchangeHost) -> None:
     ],
 )
 def test_an_answer_that_makes_no_sense_is_an_error(mesh: SignedMesh, answer: bytes, why: str) -> None:
-    with raw_server(lambda connection: connection.sendall(answer)) as port, pytest.raises(
-        (StoreError, RegistryError), match=why
+    with (
+        raw_server(lambda connection: connection.sendall(answer)) as port,
+        pytest.raises((StoreError, RegistryError), match=why),
     ):
         client_for(mesh, port).witness(HERE, None, WitnessRequest(nonce=NONCE))
 
@@ -293,4 +298,3 @@ def test_an_answer_in_slow_bytes_is_given_up(
 
     with raw_server(drip) as port, pytest.raises(StoreError, match="in time"):
         client_for(mesh, port).witness(HERE, None, WitnessRequest(nonce=NONCE))
-

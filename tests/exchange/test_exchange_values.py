@@ -138,7 +138,7 @@ def test_what_waits_for_a_host_that_is_away_is_bounded_and_then_compared_whole()
         flood.add([(f"log/{number:04d}", str(number).encode())], ["away"])
     assert flood.waiting == MAX_WAITING
     compare_all = False
-    while (offer := flood.take("away")[0]):
+    while offer := flood.take("away")[0]:
         assert len(offer) <= MAX_OFFER_OBJECTS
         compare_all = flood.delivered("away")
     assert compare_all

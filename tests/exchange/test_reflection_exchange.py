@@ -40,16 +40,15 @@ def build(
 ) -> Rig:
     """A daemon whose probes reach ``others``. ``host``: of its settings."""
     settings = settings_of(directory / name, loopback, **host)
-    rig = build_rig(
-        directory / name, mesh, mesh.hosts[name], settings=settings, places=loopback.places
-    )
+    rig = build_rig(directory / name, mesh, mesh.hosts[name], settings=settings, places=loopback.places)
     rig.prober.stats = {mesh.hosts[other].hid: PathStats(up=True, sent=9) for other in others}
     return rig
 
 
 def settings_of(directory: Path, loopback: Loopback, **host: Any) -> Settings:
     return settings_for(
-        directory, exchange={"port": loopback.port, "witness_seconds": 3600},
+        directory,
+        exchange={"port": loopback.port, "witness_seconds": 3600},
         host={"endpoints": [CONFIGURED], **host},
     )
 

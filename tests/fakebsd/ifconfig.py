@@ -14,8 +14,14 @@ if TYPE_CHECKING:
 
 KINDS = ("wg", "lo", "epair", "bridge")
 FLAGS = (
-    ("UP", 0x1), ("BROADCAST", 0x2), ("LOOPBACK", 0x8), ("RUNNING", 0x40), ("NOARP", 0x80),
-    ("SIMPLEX", 0x800), ("MULTICAST", 0x8000), ("LOWER_UP", 0x1000000),
+    ("UP", 0x1),
+    ("BROADCAST", 0x2),
+    ("LOOPBACK", 0x8),
+    ("RUNNING", 0x40),
+    ("NOARP", 0x80),
+    ("SIMPLEX", 0x800),
+    ("MULTICAST", 0x8000),
+    ("LOWER_UP", 0x1000000),
 )
 OPTIONS = {
     "wg": "80000<LINKSTATE>",
@@ -34,7 +40,7 @@ BRIDGE = (
 def run(host: Host, call: Call) -> int:
     words = list(call.args)
     if words[:1] == ["-j"]:
-        set_jail(host, call, words[1], f"ifconfig: jail \"{words[1]}\" not found")
+        set_jail(host, call, words[1], f'ifconfig: jail "{words[1]}" not found')
         words = words[2:]
     if words[:1] == ["-n"]:
         words = words[1:]
@@ -95,7 +101,7 @@ def create(host: Host, call: Call, words: list[str]) -> int:
 
 def split_name(name: str) -> tuple[str, str]:
     kind = name.rstrip("0123456789")
-    return kind, name[len(kind):]
+    return kind, name[len(kind) :]
 
 
 def loaded(host: Host, call: Call, module: str) -> bool:
@@ -271,8 +277,16 @@ def add_member(host: Host, call: Call, link: Link, name: str) -> None:
 
 ONE_WORD: dict[str, Callable[[Host, Call, Link], None]] = {"destroy": destroy, "up": up, "down": down}
 TWO_WORDS: dict[str, Callable[[Host, Call, Link, str], None]] = {
-    "name": rename, "description": describe, "descr": describe, "group": join, "-group": leave,
-    "mtu": set_mtu, "fib": set_fib, "tunnelfib": set_tunnel_fib, "vnet": into_jail, "addm": add_member,
+    "name": rename,
+    "description": describe,
+    "descr": describe,
+    "group": join,
+    "-group": leave,
+    "mtu": set_mtu,
+    "fib": set_fib,
+    "tunnelfib": set_tunnel_fib,
+    "vnet": into_jail,
+    "addm": add_member,
 }
 
 

@@ -83,18 +83,30 @@ def joined(pairs: list[tuple[str, str | int | list[str]]]) -> str:
 
 
 def verbose(one: Jail) -> str:
-    return joined([
-        ("jid", one["jid"]), ("hostname", one["hostname"]), ("path", one["path"]), ("name", one["name"]),
-        ("state", "ACTIVE"), ("cpusetid", one["cpuset"]),
-        ("ipv4_addrs", one["ip4_addresses"]), ("ipv6_addrs", one["ip6_addresses"]),
-    ])
+    return joined(
+        [
+            ("jid", one["jid"]),
+            ("hostname", one["hostname"]),
+            ("path", one["path"]),
+            ("name", one["name"]),
+            ("state", "ACTIVE"),
+            ("cpusetid", one["cpuset"]),
+            ("ipv4_addrs", one["ip4_addresses"]),
+            ("ipv6_addrs", one["ip6_addresses"]),
+        ]
+    )
 
 
 def value_of(one: Jail, name: str) -> str | list[str]:
     values: dict[str, str | list[str]] = {
-        "jid": str(one["jid"]), "name": one["name"], "vnet": one["vnet"], "path": one["path"],
-        "host.hostname": one["hostname"], "ip4": one["ip4"],
-        "ip4.addr": one["ip4_addresses"], "ip6.addr": one["ip6_addresses"],
+        "jid": str(one["jid"]),
+        "name": one["name"],
+        "vnet": one["vnet"],
+        "path": one["path"],
+        "host.hostname": one["hostname"],
+        "ip4": one["ip4"],
+        "ip4.addr": one["ip4_addresses"],
+        "ip6.addr": one["ip6_addresses"],
     }
     if name not in values:
         raise Exit(1, f"jls: unknown parameter: {name}")
@@ -121,16 +133,19 @@ def create(host: Host, call: Call) -> int:
     settings = dict(word.partition("=")[::2] for word in call.args[1:])
     vnet = "vnet" in settings
     one: Jail = {
-        "jid": host["next_jid"], "name": full_name(call.jail, settings["name"]),
+        "jid": host["next_jid"],
+        "name": full_name(call.jail, settings["name"]),
         "path": settings.get("path", "/"),
-        "hostname": settings.get("host.hostname", ""), "vnet": "new" if vnet else "inherit",
+        "hostname": settings.get("host.hostname", ""),
+        "vnet": "new" if vnet else "inherit",
         "ip4": "inherit" if vnet else settings.get("ip4", "disable"),
         "ip4_addresses": bare(settings.get("ip4.addr", "")),
         "ip6_addresses": bare(settings.get("ip6.addr", "")),
-        "cpuset": host["next_jid"] + 2, "children_max": int(settings.get("children.max", "0")),
+        "cpuset": host["next_jid"] + 2,
+        "children_max": int(settings.get("children.max", "0")),
     }
     if any(other["name"] == one["name"] for other in host["jails"]):
-        raise Exit(1, f"jail: jail \"{settings['name']}\" already exists")
+        raise Exit(1, f'jail: jail "{settings["name"]}" already exists')
     if any(len(children(host, above)) >= above["children_max"] for above in around(host, call.jail)):
         raise Exit(1, "jail: prison limit exceeded")
     host["next_jid"] += 1
@@ -170,7 +185,7 @@ def remove(host: Host, call: Call, name: str) -> int:
     """The jails within die with it, a VNET jail's stack too; its ends of pairs go back to the host."""
     one = find_jail(host, call.jail, name)
     if one is None:
-        raise Exit(1, f"jail: \"{name}\" not found")
+        raise Exit(1, f'jail: "{name}" not found')
     for dead in [*children(host, one), one]:
         host["jails"].remove(dead)
         stack = host["stacks"].pop(dead["name"], None)
@@ -187,7 +202,7 @@ def jexec(host: Host, call: Call) -> int:
         raise call.not_imitated()
     one = find_jail(host, call.jail, words[0])
     if one is None:
-        raise Exit(1, f"jexec: jail \"{words[0]}\" not found")
+        raise Exit(1, f'jexec: jail "{words[0]}" not found')
     call.follow_up = words[1:]
     call.jail = one["name"]
     return 0

@@ -28,12 +28,22 @@ def free_index(host: Host) -> int:
 def new_link(host: Host, stack: Stack, kind: str, unit: int, name: str) -> Link:
     wireguard = kind == "wg"
     link: Link = {
-        "name": name, "kind": kind, "unit": unit, "index": free_index(host),
-        "up": False, "running": kind == "epair", "lower_up": kind == "epair", "description": "",
-        "groups": [kind], "mtu": {"wg": WG_MTU_BYTES, "lo": 16384}.get(kind, 1500), "addresses": [],
-        "fib": 0, "tunnel_fib": 0,
+        "name": name,
+        "kind": kind,
+        "unit": unit,
+        "index": free_index(host),
+        "up": False,
+        "running": kind == "epair",
+        "lower_up": kind == "epair",
+        "description": "",
+        "groups": [kind],
+        "mtu": {"wg": WG_MTU_BYTES, "lo": 16384}.get(kind, 1500),
+        "addresses": [],
+        "fib": 0,
+        "tunnel_fib": 0,
         "nd6": ND6[kind],
-        "inet_routes_gone": False, "members": [],
+        "inet_routes_gone": False,
+        "members": [],
         "device": {"private_key": "", "listen_port": 0, "fwmark": 0, "peers": []} if wireguard else None,
     }
     stack["links"].append(link)
@@ -165,7 +175,8 @@ def remove_address(stack: Stack, link: Link, address: Address) -> None:
     link["addresses"].remove(address)
     if address["family"] == "inet":
         stack["routes"] = [
-            route for route in stack["routes"]
+            route
+            for route in stack["routes"]
             if (route["link"], route["source"]) != (link["name"], address["address"])
         ]
 
@@ -191,10 +202,15 @@ def address_routes(link: Link, address: Address) -> list[Route]:
         return [fixed(fib, family, text, WIDTHS[family], "UH" if family == "inet" else "UHS")]
     _, zone, scope = text.partition("%")
     network: Route = {
-        "fib": fib, "family": family,
+        "fib": fib,
+        "family": family,
         "destination": masked(family, text, address["length"]) + zone + scope,
-        "length": address["length"], "link": link["name"], "gateway": "", "source": text,
-        "flags": "U", "mtu": 0,
+        "length": address["length"],
+        "link": link["name"],
+        "gateway": "",
+        "source": text,
+        "flags": "U",
+        "mtu": 0,
     }
     return [network, fixed(fib, family, text, WIDTHS[family], "UHS")]
 
@@ -214,8 +230,15 @@ def loopback_routes(fib: int) -> list[Route]:
 def fixed(fib: int, family: str, destination: str, length: int, flags: str) -> Route:
     """A route over lo0, to an address of the host itself."""
     return {
-        "fib": fib, "family": "inet6" if family == "inet6" else "inet", "destination": destination,
-        "length": length, "link": "lo0", "gateway": "", "source": destination, "flags": flags, "mtu": 0,
+        "fib": fib,
+        "family": "inet6" if family == "inet6" else "inet",
+        "destination": destination,
+        "length": length,
+        "link": "lo0",
+        "gateway": "",
+        "source": destination,
+        "flags": flags,
+        "mtu": 0,
     }
 
 

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from .shapes import Family, Host, Route, Stack
 
 FLAG_WORDS = {
-    "U": "up", "G": "gateway", "H": "host", "R": "reject", "S": "static", "B": "blackhole",
+    "U": "up",
+    "G": "gateway",
+    "H": "host",
+    "R": "reject",
+    "S": "static",
+    "B": "blackhole",
 }
 WIDE = {"inet": (18, 18), "inet6": (33, 29)}
 
@@ -26,7 +31,7 @@ def run(host: Host, call: Call) -> int:
     for word in words:
         if word == "-j":
             name = next(words)
-            set_jail(host, call, name, f"netstat: jail \"{name}\" not found")
+            set_jail(host, call, name, f'netstat: jail "{name}" not found')
         elif word == "-F":
             fib = fib_number(host, next(words))
         elif word == "-f":
@@ -70,8 +75,13 @@ def cells(stack: Stack, route: Route) -> tuple[str, str]:
 def next_hops(stack: Stack, routes: list[Route]) -> list[int]:
     """The kernel's slot numbers, loopback first; one for all routes that differ in the destination only."""
     keys = [
-        (route["link"], route["gateway"], route["flags"], route_mtu(stack, route),
-         route["source"] if route["link"] != "lo0" or "H" in route["flags"] else "")
+        (
+            route["link"],
+            route["gateway"],
+            route["flags"],
+            route_mtu(stack, route),
+            route["source"] if route["link"] != "lo0" or "H" in route["flags"] else "",
+        )
         for route in routes
     ]
     order = sorted(set(keys), key=lambda key: (key[0] != "lo0", key))
@@ -95,9 +105,7 @@ def say_text(call: Call, stack: Stack, fib: int, tables: list[tuple[Family, list
 def say_json(call: Call, stack: Stack, fib: int, tables: list[tuple[Family, list[Route]]]) -> None:
     shown = []
     for family, routes in tables:
-        rows = [
-            row(stack, route, hop) for route, hop in zip(routes, next_hops(stack, routes), strict=True)
-        ]
+        rows = [row(stack, route, hop) for route, hop in zip(routes, next_hops(stack, routes), strict=True)]
         name = "Internet6" if family == "inet6" else "Internet"
         shown.append(f'{{"address-family":"{name}", "rt-entry": [{", ".join(rows)}]}}')
     number = f'"fib":{fib}, ' if fib else ""

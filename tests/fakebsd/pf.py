@@ -11,9 +11,23 @@ if TYPE_CHECKING:
     from .shapes import Host, Pf
 
 COUNTERS = (
-    "match", "bad-offset", "fragment", "short", "normalize", "memory", "bad-timestamp", "congestion",
-    "ip-option", "proto-cksum", "state-mismatch", "state-insert", "state-limit", "src-limit", "synproxy",
-    "map-failed", "translate",
+    "match",
+    "bad-offset",
+    "fragment",
+    "short",
+    "normalize",
+    "memory",
+    "bad-timestamp",
+    "congestion",
+    "ip-option",
+    "proto-cksum",
+    "state-mismatch",
+    "state-insert",
+    "state-limit",
+    "src-limit",
+    "synproxy",
+    "map-failed",
+    "translate",
 )
 TRANSLATIONS = ("nat", "rdr", "binat", "no", "nat-anchor", "rdr-anchor")
 

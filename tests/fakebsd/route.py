@@ -20,7 +20,13 @@ KERNEL_WORDS = {
 
 
 FLAG_NAMES = {
-    "U": "UP", "G": "GATEWAY", "H": "HOST", "R": "REJECT", "D": "DONE", "S": "STATIC", "B": "BLACKHOLE",
+    "U": "UP",
+    "G": "GATEWAY",
+    "H": "HOST",
+    "R": "REJECT",
+    "D": "DONE",
+    "S": "STATIC",
+    "B": "BLACKHOLE",
 }
 
 
@@ -194,7 +200,10 @@ def find_route(stack: Stack, order: Order, fib: int) -> Route | None:
 
 def same(route: Route, order: Order, fib: int) -> bool:
     return (route["fib"], route["family"], route["destination"], route["length"]) == (
-        fib, order.family, order.destination, order.prefix
+        fib,
+        order.family,
+        order.destination,
+        order.prefix,
     )
 
 
@@ -207,9 +216,14 @@ def build(stack: Stack, order: Order, fib: int) -> Route | None:
     host = "H" if order.prefix == WIDTHS[order.family] else ""
     local = order.interface or order.blackhole
     return {
-        "fib": fib, "family": order.family, "destination": order.destination, "length": order.prefix,
-        "link": name, "gateway": "" if local else order.gateway,
-        "source": source(link, order), "mtu": order.mtu,
+        "fib": fib,
+        "family": order.family,
+        "destination": order.destination,
+        "length": order.prefix,
+        "link": name,
+        "gateway": "" if local else order.gateway,
+        "source": source(link, order),
+        "mtu": order.mtu,
         "flags": f"U{'' if local else 'G'}{host}S{'B' if order.blackhole else ''}",
     }
 
@@ -217,8 +231,10 @@ def build(stack: Stack, order: Order, fib: int) -> Route | None:
 def gateway_link(stack: Stack, order: Order, fib: int) -> str:
     try:
         reached = [
-            route for route in connected_routes(stack, fib)
-            if route["family"] == order.family and family_of(order.gateway) == order.family
+            route
+            for route in connected_routes(stack, fib)
+            if route["family"] == order.family
+            and family_of(order.gateway) == order.family
             and contains(order.family, route["destination"], route["length"], order.gateway)
         ]
     except OSError:
@@ -258,7 +274,8 @@ def get(host: Host, call: Call, order: Order) -> int:
 def looked_up(stack: Stack, family: Family, target: str, fib: int) -> Route | None:
     """The longest prefix wins."""
     matching = [
-        route for route in [*connected_routes(stack, fib), *stack["routes"]]
+        route
+        for route in [*connected_routes(stack, fib), *stack["routes"]]
         if (route["fib"], route["family"]) == (fib, family)
         and contains(family, route["destination"], route["length"], target)
     ]

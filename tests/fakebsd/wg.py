@@ -78,8 +78,12 @@ def show(host: Host, call: Call) -> None:
 
 DEVICE_COLUMNS = ("private-key", "public-key", "listen-port", "fwmark")
 PEER_COLUMNS = {
-    "preshared-keys": (1, 2), "endpoints": (2, 3), "allowed-ips": (3, 4), "latest-handshakes": (4, 5),
-    "transfer": (5, 7), "persistent-keepalive": (7, 8),
+    "preshared-keys": (1, 2),
+    "endpoints": (2, 3),
+    "allowed-ips": (3, 4),
+    "latest-handshakes": (4, 5),
+    "transfer": (5, 7),
+    "persistent-keepalive": (7, 8),
 }
 
 
@@ -105,7 +109,9 @@ def peer_words(call: Call, peer: Peer) -> list[str]:
         peer["preshared_key"] if peer["preshared_key"] and call.privileged else "(none)",
         peer["endpoint"] or "(none)",
         ",".join(peer["allowed_ips"]) or "(none)",
-        str(peer["latest_handshake_at"]), str(peer["rx_bytes"]), str(peer["tx_bytes"]),
+        str(peer["latest_handshake_at"]),
+        str(peer["rx_bytes"]),
+        str(peer["tx_bytes"]),
         str(peer["keepalive_seconds"]) if peer["keepalive_seconds"] else "off",
     ]
 
@@ -121,8 +127,10 @@ def show_configuration(call: Call, device: Device) -> None:
     for peer in device["peers"]:
         call.lines += ["", "[Peer]", f"PublicKey = {peer['public_key']}"]
         values = {
-            "PresharedKey": peer["preshared_key"], "AllowedIPs": ", ".join(peer["allowed_ips"]),
-            "Endpoint": peer["endpoint"], "PersistentKeepalive": peer["keepalive_seconds"],
+            "PresharedKey": peer["preshared_key"],
+            "AllowedIPs": ", ".join(peer["allowed_ips"]),
+            "Endpoint": peer["endpoint"],
+            "PersistentKeepalive": peer["keepalive_seconds"],
         }
         call.lines += [f"{name} = {value}" for name, value in values.items() if value]
 
@@ -251,8 +259,14 @@ def change_peer(link: Link, device: Device, change: PeerChange) -> None:
 
 def new_peer(key: str) -> Peer:
     return {
-        "public_key": key, "preshared_key": "", "endpoint": "", "allowed_ips": [],
-        "latest_handshake_at": 0, "rx_bytes": 0, "tx_bytes": 0, "keepalive_seconds": 0,
+        "public_key": key,
+        "preshared_key": "",
+        "endpoint": "",
+        "allowed_ips": [],
+        "latest_handshake_at": 0,
+        "rx_bytes": 0,
+        "tx_bytes": 0,
+        "keepalive_seconds": 0,
     }
 
 

@@ -27,8 +27,10 @@ def running(host: FakeBSD, name: str = "wg0", address: str = "10.99.0.1/32") -> 
     private = host.directory / f"{name}.key"
     private.write_text(PRIVATE)
     for line in (
-        f"ifconfig {name} create", f"wg set {name} listen-port 51820 private-key {private}",
-        f"ifconfig {name} inet {address} alias", f"ifconfig {name} up",
+        f"ifconfig {name} create",
+        f"wg set {name} listen-port 51820 private-key {private}",
+        f"ifconfig {name} inet {address} alias",
+        f"ifconfig {name} up",
     ):
         done = host.answer(line.split())
         assert (done.returncode, done.stderr) == (0, "")
@@ -93,8 +95,10 @@ def test_a_third_party_destroys_the_interface(host: FakeBSD) -> None:
 
 @pytest.mark.parametrize("release", ["14.4", "15.1"])
 def test_incremental_allowed_ips_that_are_ignored_look_like_success(tmp_path: Path, release: str) -> None:
-    host = FakeBSD(tmp_path / "host", "14.4") if release == "14.4" else FakeBSD(
-        tmp_path / "host", incremental_allowed_ips="ignored"
+    host = (
+        FakeBSD(tmp_path / "host", "14.4")
+        if release == "14.4"
+        else FakeBSD(tmp_path / "host", incremental_allowed_ips="ignored")
     )
     running(host)
     say(host, f"wg set wg0 peer {KEY} allowed-ips 10.99.0.2/32")
@@ -146,7 +150,8 @@ def test_setconf_clears_what_the_file_does_not_name(host: FakeBSD) -> None:
     file.write_text(f"[Interface]\nListenPort = 51820\n{BLOCK}")
     assert say(host, f"wg setconf wg0 {file}").returncode == 0
     assert say(host, "wg show wg0 dump").stdout.splitlines() == [
-        "(none)\t(none)\t51820\toff", f"{OTHER}\t(none)\t(none)\t10.99.0.3/32\t0\t0\t0\toff",
+        "(none)\t(none)\t51820\toff",
+        f"{OTHER}\t(none)\t(none)\t10.99.0.3/32\t0\t0\t0\toff",
     ]
 
 
@@ -193,9 +198,8 @@ def test_a_vnet_jail_has_a_stack_of_its_own(host: FakeBSD) -> None:
 def test_tools_started_at_once_lose_nothing_of_each_other(host: FakeBSD) -> None:
     networks = [f"10.20.{number}.0/24" for number in range(6)]
     started = [
-        subprocess.Popen(
-            [host.tools["route"], "-n", "-q", "add", "-inet", network, "-interface", "wg0"]
-        ) for network in networks
+        subprocess.Popen([host.tools["route"], "-n", "-q", "add", "-inet", network, "-interface", "wg0"])
+        for network in networks
     ]
     assert [process.wait(timeout=20) for process in started] == [0] * len(networks)
     assert set(networks) <= set(destinations(host))

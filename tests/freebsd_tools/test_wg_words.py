@@ -20,30 +20,56 @@ LIBC = {
 }
 
 CONFIGURATIONS = [
-    "[Interface]\nAddress = 1.2.3.4/24\n", "[Peer]\nAllowedIPs = 10.0.0.0/8\n", "[Bad]\n",
+    "[Interface]\nAddress = 1.2.3.4/24\n",
+    "[Peer]\nAllowedIPs = 10.0.0.0/8\n",
+    "[Bad]\n",
     f"PublicKey = {KEY}\n",
-    "[Peer]\nPublicKey = short\n", "[Peer]\nPublicKey\n", "[Interface]\nPrivateKey = x\n",
-    "[Interface]\nFwMark = zz\n", "[Interface]\nListenPort = abc\n",
+    "[Peer]\nPublicKey = short\n",
+    "[Peer]\nPublicKey\n",
+    "[Interface]\nPrivateKey = x\n",
+    "[Interface]\nFwMark = zz\n",
+    "[Interface]\nListenPort = abc\n",
     f"[peer]\npublickey={KEY} # a remark\nALLOWEDIPS=10.1.0.0/16\n",
     *(
-        PEER + line for line in (
-            "AllowedIPs =\n", "AllowedIPs = 10.0.0.0/99\n", "AllowedIPs = 10.0.0.0/8,,10.1.0.0/16\n",
-            "AllowedIPs = 10.0.0.1/8\n", "AllowedIPs = fd00::1/129\n", "AllowedIPs = 10.0.0.0/\n",
-            "AllowedIPs = 10.0.0.0/-1\n", "AllowedIPs = word/8\n", "AllowedIPs = 10.0.0.7, fd00::1\n",
-            "Endpoint = 127.0.0.1\n", "Endpoint = [::1\n", "Endpoint = [::1]\n", "Endpoint = :51820\n",
+        PEER + line
+        for line in (
+            "AllowedIPs =\n",
+            "AllowedIPs = 10.0.0.0/99\n",
+            "AllowedIPs = 10.0.0.0/8,,10.1.0.0/16\n",
+            "AllowedIPs = 10.0.0.1/8\n",
+            "AllowedIPs = fd00::1/129\n",
+            "AllowedIPs = 10.0.0.0/\n",
+            "AllowedIPs = 10.0.0.0/-1\n",
+            "AllowedIPs = word/8\n",
+            "AllowedIPs = 10.0.0.7, fd00::1\n",
+            "Endpoint = 127.0.0.1\n",
+            "Endpoint = [::1\n",
+            "Endpoint = [::1]\n",
+            "Endpoint = :51820\n",
             "Endpoint = []:51820\n",
             "PersistentKeepalive = 70000\n",
-            "PersistentKeepalive = x\n", "PersistentKeepalive = off\n", "PresharedKey = AAAA\n",
+            "PersistentKeepalive = x\n",
+            "PersistentKeepalive = off\n",
+            "PresharedKey = AAAA\n",
             "MTU = 1400\n",
         )
     ),
 ]
 ARGUMENTS = [
-    "peer notakey", f"peer {KEY} allowed-ips", f"peer {KEY} bogus x", "listen-port abc", "fwmark 0xzz",
+    "peer notakey",
+    f"peer {KEY} allowed-ips",
+    f"peer {KEY} bogus x",
+    "listen-port abc",
+    "fwmark 0xzz",
     "bogus 1",
-    "private-key /nonexistent/key", f"peer {KEY} preshared-key /nonexistent/key", "remove",
-    f"peer {KEY} persistent-keepalive -1", f"peer {KEY} allowed-ips ,", f"peer {KEY} allowed-ips 10.0.0.5/8",
-    f"peer {KEY} endpoint [::1]:5 remove", "listen-port 51820 fwmark off",
+    "private-key /nonexistent/key",
+    f"peer {KEY} preshared-key /nonexistent/key",
+    "remove",
+    f"peer {KEY} persistent-keepalive -1",
+    f"peer {KEY} allowed-ips ,",
+    f"peer {KEY} allowed-ips 10.0.0.5/8",
+    f"peer {KEY} endpoint [::1]:5 remove",
+    "listen-port 51820 fwmark off",
 ]
 
 
@@ -79,7 +105,12 @@ def test_public_keys_are_the_real_ones(host: FakeBSD) -> None:
 def heard(program: str, words: list[str], stdin: str = "") -> tuple[int, list[str]]:
     """Exit code and complaints, without the kernel's answer: no such interface, in each system's words."""
     done = subprocess.run(
-        [program, *words], input=stdin, capture_output=True, text=True, timeout=20, check=False,
+        [program, *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
         env={"PATH": os.environ["PATH"], "WG_ENDPOINT_RESOLUTION_RETRIES": "0"},
     )
     complaints = done.stderr

@@ -45,8 +45,10 @@ def play(
 ) -> str:
     patch.setattr(local, "FREEBSD", kernel != "linux")
     transcript = record(
-        CASES[case], directory,
-        lambda at, written: make_kernel(kernel, at, written, patch, processes=processes), patch,
+        CASES[case],
+        directory,
+        lambda at, written: make_kernel(kernel, at, written, patch, processes=processes),
+        patch,
     )
     return transcript.render()
 

@@ -47,7 +47,14 @@ def test_two_kernel_interfaces_exchange_encrypted_packets(pair: tuple[str, str])
     for number, (name, other) in enumerate((pair, pair[::-1]), start=1):
         run("ip", "-n", name, "link", "add", "wgsmoke", "type", "wireguard")
         run(
-            "ip", "netns", "exec", name, "wg", "setconf", "wgsmoke", "/dev/stdin",
+            "ip",
+            "netns",
+            "exec",
+            name,
+            "wg",
+            "setconf",
+            "wgsmoke",
+            "/dev/stdin",
             stdin=(
                 f"[Interface]\nPrivateKey = {keys[name]}\nListenPort = 51820\n"
                 f"[Peer]\nPublicKey = {run('wg', 'pubkey', stdin=keys[other])}\n"

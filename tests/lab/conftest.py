@@ -15,8 +15,13 @@ from meshd.lab.select import open_lab
 
 # The others' faults, distances and commands are those of Linux's namespaces.
 PORTABLE = {
-    "test_commands.py", "test_demo.py", "test_geography.py", "test_jail_lab.py", "test_oracle.py",
-    "test_smoke.py", "test_sockets.py",
+    "test_commands.py",
+    "test_demo.py",
+    "test_geography.py",
+    "test_jail_lab.py",
+    "test_oracle.py",
+    "test_smoke.py",
+    "test_sockets.py",
 }
 HERE = {path.name for path in Path(__file__).parent.glob("test_*.py")}
 collect_ignore = [] if sys.platform == "linux" else sorted(HERE - PORTABLE)

@@ -158,22 +158,32 @@ def test_a_changed_underlay_address_heals_is_published_and_found_by_who_was_away
         time.sleep(2)
         reports = there.stop(), back.stop()
     tell("changed address, from the host", reports[0])
-    tell("changed address, to the host", reports[1], published_after=f"{published:.2f} s",
-         known_to_the_other_after=f"{published + spread:.2f} s")
+    tell(
+        "changed address, to the host",
+        reports[1],
+        published_after=f"{published:.2f} s",
+        known_to_the_other_after=f"{published + spread:.2f} s",
+    )
     assert scene.peer(second, first).endpoint == new
     assert all(report.received > 0.5 * report.sent for report in reports)
     scene.start(third)
     scene.fleet.wait_started(third)
-    tell("a host that was down meanwhile", reached_after=f"{scene.until_answered(third, first):.2f} s",
-         by=scene.peer(third, first).endpoint_reason)
+    tell(
+        "a host that was down meanwhile",
+        reached_after=f"{scene.until_answered(third, first):.2f} s",
+        by=scene.peer(third, first).endpoint_reason,
+    )
     version = scene.peer(second, first).record_version
     rounds = scene.fleet.status(first).exchange
     assert rounds is not None
     time.sleep(20)
     again = scene.fleet.status(first).exchange
     assert again is not None
-    tell("steady", witnesses_asked=sum(again.witnesses.values()) - sum(rounds.witnesses.values()),
-         records_published=int(scene.peer(second, first).record_version != version))
+    tell(
+        "steady",
+        witnesses_asked=sum(again.witnesses.values()) - sum(rounds.witnesses.values()),
+        records_published=int(scene.peer(second, first).record_version != version),
+    )
     assert scene.peer(second, first).record_version == version, "a steady host signed another record"
 
 
@@ -185,8 +195,11 @@ def test_a_dead_first_candidate_costs_one_handshakes_time(scene: Scene) -> None:
     scene.fleet.meshd(second, "enroll", "--name", second.name, "--out", second.request)
     scene.admit(second)
     scene.admit(first)
-    tell("a dead first candidate", reached_after=f"{scene.until_answered(first, second):.2f} s",
-         by=scene.peer(first, second).endpoint_reason)
+    tell(
+        "a dead first candidate",
+        reached_after=f"{scene.until_answered(first, second):.2f} s",
+        by=scene.peer(first, second).endpoint_reason,
+    )
     assert scene.peer(first, second).endpoint == at(second.host.address)
     assert "candidate 2 of 2" in (scene.peer(first, second).endpoint_reason or "")
 
@@ -214,8 +227,12 @@ def test_a_name_is_resolved_anew_when_the_path_dies(scene: Scene) -> None:
         took = until(lambda: scene.peer(first, second).endpoint == at(new), "the name was not followed")
         answered = took + scene.until_answered(first, second)
         report = there.stop()
-    tell("a name that moved", report, endpoint_changed_after=f"{took:.2f} s",
-         reached_after=f"{answered:.2f} s since the name changed")
+    tell(
+        "a name that moved",
+        report,
+        endpoint_changed_after=f"{took:.2f} s",
+        reached_after=f"{answered:.2f} s since the name changed",
+    )
     assert "name_unresolved" not in {each.code for each in scene.fleet.status(first).conditions}
 
 
@@ -223,7 +240,9 @@ def translate(scene: Scene, router: Member, *inner: Member, how: str = "masquera
     """Put ``inner`` hosts on a network of their own behind ``router``, which masquerades by nftables."""
     netns = netns_of(router)
     ip_batch(
-        netns, f"link add {LAN_LINK} type bridge", f"address add {LAN}.1/24 dev {LAN_LINK}",
+        netns,
+        f"link add {LAN_LINK} type bridge",
+        f"address add {LAN}.1/24 dev {LAN_LINK}",
         f"link set {LAN_LINK} up",
     )
     for number, member in enumerate(inner, 2):
@@ -232,11 +251,16 @@ def translate(scene: Scene, router: Member, *inner: Member, how: str = "masquera
             netns, f"link add {port} up master {LAN_LINK} type veth peer name eth0 netns {netns_of(member)}"
         )
         ip_batch(
-            netns_of(member), f"link set {UNDERLAY_INTERFACE} down",
-            f"address add {LAN}.{number}/24 dev eth0", "link set eth0 up", f"route add default via {LAN}.1",
+            netns_of(member),
+            f"link set {UNDERLAY_INTERFACE} down",
+            f"address add {LAN}.{number}/24 dev eth0",
+            "link set eth0 up",
+            f"route add default via {LAN}.1",
         )
-    write_sysctls(netns, {"net/netfilter/nf_conntrack_udp_timeout": "5",
-                          "net/netfilter/nf_conntrack_udp_timeout_stream": "5"})
+    write_sysctls(
+        netns,
+        {"net/netfilter/nf_conntrack_udp_timeout": "5", "net/netfilter/nf_conntrack_udp_timeout_stream": "5"},
+    )
     rules = (
         "table ip nat {\nchain post {\ntype nat hook postrouting priority 100;\n"
         f"oifname {UNDERLAY_INTERFACE} ip saddr {LAN}.0/24 {how}\n}}\n}}\n"
@@ -263,8 +287,11 @@ def test_hosts_behind_one_nat_join_stay_reachable_and_find_each_other_on_their_l
         for other in outside:
             scene.until_answered(other, member)
     met = until(lambda: all(scene.peer(inner[0], inner[1]).path.up for _ in (0,)), "no path on the LAN")
-    tell("two hosts behind one NAT", met_after=f"{met:.2f} s",
-         by=[scene.peer(a, b).endpoint_reason for a, b in (inner, inner[::-1])])
+    tell(
+        "two hosts behind one NAT",
+        met_after=f"{met:.2f} s",
+        by=[scene.peer(a, b).endpoint_reason for a, b in (inner, inner[::-1])],
+    )
     endpoints = {str(scene.peer(a, b).endpoint) for a, b in (inner, inner[::-1])}
     assert endpoints == {f"{LAN}.2:51820", f"{LAN}.3:51820"}
     until(lambda: scene.keepalives(inner[0]) == {"25"}, "no keepalive behind the NAT")

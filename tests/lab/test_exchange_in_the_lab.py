@@ -131,9 +131,9 @@ def test_a_fleet_that_starts_without_a_store_has_its_mesh_and_then_its_news(
     newcomer = fleet.prepare(PLACES[HOSTS + 1], jails=0)
     code, output = add_from(fleet, members[-1], newcomer)
     assert code == 0, output
-    wait(lambda: all(
-        newcomer.name in {peer.name for peer in fleet.status(member).peers} for member in members
-    ))
+    wait(
+        lambda: all(newcomer.name in {peer.name for peer in fleet.status(member).peers} for member in members)
+    )
     assert wgctl_on(fleet, members[0], "remove-host", newcomer.name, "--yes")[0] == 0
     fleet.discard(newcomer)
 

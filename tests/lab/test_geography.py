@@ -10,7 +10,9 @@ from meshd.lab.geography import EU_NORTH, EU_WEST, PLACES, US_EAST, delay_second
 
 def test_the_reference_fleet_comes_first_where_it_stands() -> None:
     assert [(place.name, place.site) for place in PLACES[:3]] == [
-        ("tesla", EU_WEST), ("newton", EU_NORTH), ("bohr", US_EAST),
+        ("tesla", EU_WEST),
+        ("newton", EU_NORTH),
+        ("bohr", US_EAST),
     ]
     assert [place.name for place in PLACES[3:6]] == ["curie", "fermi", "dirac"]
 

@@ -83,9 +83,13 @@ def host(tmp_path: Path) -> FakeBSD:
     """With a jail, a bridge and a pair of its own, which have to stay as they are."""
     host = FakeBSD(tmp_path / "host")
     for line in (
-        "ifconfig bridge create", "ifconfig epair create", "ifconfig bridge0 addm epair0a up",
-        "jail -c name=web vnet path=/ persist", "ifconfig epair0b vnet web",
-        "jail -c name=wgm path=/ persist", "jail -c name=wgm1 path=/ persist",
+        "ifconfig bridge create",
+        "ifconfig epair create",
+        "ifconfig bridge0 addm epair0a up",
+        "jail -c name=web vnet path=/ persist",
+        "ifconfig epair0b vnet web",
+        "jail -c name=wgm path=/ persist",
+        "jail -c name=wgm1 path=/ persist",
     ):
         assert host.answer(line.split()).returncode == 0
     with host.state() as state:

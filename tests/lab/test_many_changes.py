@@ -77,8 +77,14 @@ def request_of(directory: Path, number: int) -> tuple[str, Path, str]:
     """An enrollment of a host that nobody will hear from -> (name, request file, WireGuard key)."""
     identity, key = SigningKey.generate(), PrivateKey.generate()
     record = build_record(
-        mesh="", hid=identity.kid, gen=1, version=0, public_key=key.public(), listen_port=51820,
-        endpoints=[Endpoint.parse("198.18.255.1:51820")], networks=[parse_network("10.17.250.0/24")],
+        mesh="",
+        hid=identity.kid,
+        gen=1,
+        version=0,
+        public_key=key.public(),
+        listen_port=51820,
+        endpoints=[Endpoint.parse("198.18.255.1:51820")],
+        networks=[parse_network("10.17.250.0/24")],
     )
     name = f"passer{number}"
     path = directory / f"{name}.request"

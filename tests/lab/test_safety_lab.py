@@ -76,8 +76,14 @@ def newcomers(directory: Path, number: int) -> list[tuple[str, Path, str]]:
     for index in range(HOSTS_AT_ONCE):
         identity, key = SigningKey.generate(), PrivateKey.generate()
         record = build_record(
-            mesh="", hid=identity.kid, gen=1, version=0, public_key=key.public(), listen_port=51820,
-            endpoints=[Endpoint.parse("198.18.255.1:51820")], networks=[],
+            mesh="",
+            hid=identity.kid,
+            gen=1,
+            version=0,
+            public_key=key.public(),
+            listen_port=51820,
+            endpoints=[Endpoint.parse("198.18.255.1:51820")],
+            networks=[],
         )
         name = f"passer{number}x{index}"
         path = directory / f"{name}.request"
@@ -138,9 +144,10 @@ def test_a_daemon_that_stood_still_holds_it_against_nobody(fleet: Fleet, members
     os.kill(process.pid, signal.SIGSTOP)
     time.sleep(STOPPED_SECONDS)
     os.kill(process.pid, signal.SIGCONT)
-    seconds = until("not all are asked again", lambda: all(
-        peer.path.received > before[peer.name].received for peer in fleet.status(first).peers
-    ))
+    seconds = until(
+        "not all are asked again",
+        lambda: all(peer.path.received > before[peer.name].received for peer in fleet.status(first).peers),
+    )
     print(f"\nstood still for {STOPPED_SECONDS:g} s: all peers answered {seconds:.2f} s later")
     for peer in fleet.status(first).peers:
         assert peer.path.up and peer.path.loss_ratio <= before[peer.name].loss_ratio

@@ -135,7 +135,9 @@ def test_two_histories_that_are_shown_to_different_hosts_are_said_on_both_sides(
     fleet.wgctl("rotate-keys", "--all", "--at", "+90d")
     subprocess.run(
         faces.behind(PROGRAMS / "wgctl", "--home", copy, "rotate-keys", "--all", "--at", "+91d"),
-        check=True, timeout=60, capture_output=True,
+        check=True,
+        timeout=60,
+        capture_output=True,
     )
     both_say(fleet, "two histories")
     for member in fleet.members.values():

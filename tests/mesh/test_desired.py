@@ -20,38 +20,63 @@ NOW = 1_800_000_000.0
 FOUR, SIX, JAILS = "10.99.0.2/32", "fd99::2/128", "10.17.2.0/24"
 BY = Provenance(kid="a1b2c3d4" * 4, seq=7, statement="00" * 32, signed_at=int(NOW) - 60)
 LOCAL = LocalDevice(
-    interface="wg0", private_key=PrivateKey(bytes([9]) * 32), listen_port=51820, mtu_bytes=1420,
-    behind_nat=False, persistent_keepalive_seconds=25,
+    interface="wg0",
+    private_key=PrivateKey(bytes([9]) * 32),
+    listen_port=51820,
+    mtu_bytes=1420,
+    behind_nat=False,
+    persistent_keepalive_seconds=25,
 )
 
 
 def host(number: int, **changes: object) -> Host:
     record = HostKeys(
-        version=number, public_key=PublicKey(bytes([number]) * 32), next_public_key=None,
-        listen_port=51820, endpoints=(Endpoint.parse(f"198.18.0.{number}:51820"),),
-        announced=frozenset({ip_network(f"10.17.{number}.0/24")}), behind_nat=False, software="test",
+        version=number,
+        public_key=PublicKey(bytes([number]) * 32),
+        next_public_key=None,
+        listen_port=51820,
+        endpoints=(Endpoint.parse(f"198.18.0.{number}:51820"),),
+        announced=frozenset({ip_network(f"10.17.{number}.0/24")}),
+        behind_nat=False,
+        software="test",
     )
     whole = Host(
-        hid=f"{number:032x}", name=f"host{number}", gen=1, identity_key=bytes(32),
+        hid=f"{number:032x}",
+        name=f"host{number}",
+        gen=1,
+        identity_key=bytes(32),
         addresses=(ip_address(f"10.99.0.{number}"), ip_address(f"fd99::{number}")),
         granted_networks=frozenset({ip_network(f"10.17.{number}.0/24")}),
         networks=frozenset({ip_network(f"10.17.{number}.0/24")}),
-        region="eu", roles=frozenset(), tags=frozenset(), expires_at=None, provenance=BY, record=record,
+        region="eu",
+        roles=frozenset(),
+        tags=frozenset(),
+        expires_at=None,
+        provenance=BY,
+        record=record,
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
 def membership(*hosts: Host, **changes: object) -> Membership:
     whole = Membership(
-        mesh_id="m" * 32, mesh_name="test", generation=3, root_version=1,
-        mesh_ranges=(ip_network("10.99.0.0/16"),), store_urls=(), hosts={h.hid: h for h in hosts},
+        mesh_id="m" * 32,
+        mesh_name="test",
+        generation=3,
+        root_version=1,
+        mesh_ranges=(ip_network("10.99.0.0/16"),),
+        store_urls=(),
+        hosts={h.hid: h for h in hosts},
     )
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
 def observed(*peers: PeerConfig, handshake_at: float = 0.0) -> ObservedState:
     device = Device(
-        name="wg0", implementation="memory", public_key=None, listen_port=51820,
+        name="wg0",
+        implementation="memory",
+        public_key=None,
+        listen_port=51820,
         peers={
             p.public_key: Peer(config=p, stats=PeerStats(latest_handshake_at=handshake_at)) for p in peers
         },
@@ -96,7 +121,8 @@ def test_keepalive_only_from_behind_nat() -> None:
 def test_a_new_peer_whose_turn_it_is_to_speak_first_gets_no_endpoint_and_a_known_one_keeps_it() -> None:
     view = build_view(membership(host(1), host(2)), host(1).hid)
     config = PeerConfig(
-        public_key=PublicKey(bytes([2]) * 32), allowed_ips=frozenset(),
+        public_key=PublicKey(bytes([2]) * 32),
+        allowed_ips=frozenset(),
         endpoint=Endpoint.parse("198.18.0.2:51820"),
     )
     for state, expected in ((observed(), None), (observed(config), config.endpoint)):
@@ -174,9 +200,7 @@ def build_with(
     builder: DesiredBuilder | None = None,
 ) -> DesiredState:
     view = build_view(membership(host(1), second or host(2), host(3)), host(1).hid)
-    return (builder or DesiredBuilder()).build(
-        view, local, state or observed(), path_mtus=path_mtus
-    )
+    return (builder or DesiredBuilder()).build(view, local, state or observed(), path_mtus=path_mtus)
 
 
 def mtus(desired: DesiredState, *networks: str) -> list[int | None]:
@@ -205,7 +229,10 @@ def test_what_is_not_measured_keeps_what_the_kernel_has_and_a_measured_one_does_
     assert mtus(build_with({host(2).hid: 1420}, state=state), FOUR, JAILS, SIX) == [None, None, None]
     assert mtus(build_with(None, state=state), FOUR, JAILS, SIX) == [None, None, None]
     rotating = DesiredBuilder().build(
-        build_view(membership(host(1), host(2)), host(1).hid), LOCAL, observed(), path_mtus={},
+        build_view(membership(host(1), host(2)), host(1).hid),
+        LOCAL,
+        observed(),
+        path_mtus={},
         second_routes=frozenset(replace(route, interface="wg1") for route in routes),
     )
     assert mtus(rotating, FOUR, JAILS, SIX) == [1216, 1216, 1280]
@@ -224,14 +251,19 @@ def test_a_changed_mtu_changes_that_hosts_routes_in_place_and_says_why() -> None
     builder = DesiredBuilder()
     before = build_with({host(2).hid: 1420}, builder=builder)
     state = ObservedState(
-        interface="wg0", device=observed(*(peer.config for peer in before.peers.values())).device,
-        up=True, mtu_bytes=1420, addresses=before.addresses, routes=before.routes,
+        interface="wg0",
+        device=observed(*(peer.config for peer in before.peers.values())).device,
+        up=True,
+        mtu_bytes=1420,
+        addresses=before.addresses,
+        routes=before.routes,
     )
     after = build_with({host(2).hid: 1216}, builder=builder, state=state)
     changes = [change for change in diff_state(state, after) if "oute" in change.kind]
     assert {type(change) for change in changes} == {SetRoute} and len(changes) == 3
     assert {change.reason for change in changes} == {
-        "the path to host2 carries 1216 bytes", "the path to host2 carries 1280 bytes",
+        "the path to host2 carries 1216 bytes",
+        "the path to host2 carries 1280 bytes",
     }
 
 

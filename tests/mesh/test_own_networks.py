@@ -20,8 +20,12 @@ from meshd.model.keys import PrivateKey
 from meshd.model.network import overlaps
 
 LOCAL = LocalDevice(
-    interface="wg0", private_key=PrivateKey(b"\x01" * 32), listen_port=51820, mtu_bytes=1420,
-    behind_nat=False, persistent_keepalive_seconds=25,
+    interface="wg0",
+    private_key=PrivateKey(b"\x01" * 32),
+    listen_port=51820,
+    mtu_bytes=1420,
+    behind_nat=False,
+    persistent_keepalive_seconds=25,
 )
 
 

@@ -46,13 +46,29 @@ NAME = "vpn.example.net"
 def host(hid: str, endpoints: Iterable[str]) -> Host:
     number = int(hid[0])
     record = HostKeys(
-        version=1, public_key=PublicKey(bytes([number]) * 32), next_public_key=None, listen_port=51820,
-        endpoints=tuple(map(parse_endpoint, endpoints)), announced=frozenset(), behind_nat=False, software="",
+        version=1,
+        public_key=PublicKey(bytes([number]) * 32),
+        next_public_key=None,
+        listen_port=51820,
+        endpoints=tuple(map(parse_endpoint, endpoints)),
+        announced=frozenset(),
+        behind_nat=False,
+        software="",
     )
     return Host(
-        hid=hid, name=f"host{number}", gen=1, identity_key=bytes(32),
-        addresses=(ip_address(f"10.99.0.{number}"),), granted_networks=frozenset(), networks=frozenset(),
-        region="", roles=frozenset(), tags=frozenset(), expires_at=None, provenance=BY, record=record,
+        hid=hid,
+        name=f"host{number}",
+        gen=1,
+        identity_key=bytes(32),
+        addresses=(ip_address(f"10.99.0.{number}"),),
+        granted_networks=frozenset(),
+        networks=frozenset(),
+        region="",
+        roles=frozenset(),
+        tags=frozenset(),
+        expires_at=None,
+        provenance=BY,
+        record=record,
     )
 
 
@@ -83,12 +99,18 @@ class World:
             self._talk()
         config = PeerConfig(public_key=KEY, allowed_ips=frozenset(), endpoint=self.current)
         device = Device(
-            name="wg0", implementation="memory", public_key=None, listen_port=1,
+            name="wg0",
+            implementation="memory",
+            public_key=None,
+            listen_port=1,
             peers={KEY: Peer(config=config, stats=self.stats)},
         )
         self.advice = self.selector.advise(
-            build_view(self.membership(), OWN), ObservedState(interface="wg0", device=device), now=self.now,
-            paths={PEER: self.path} if self.is_probed else {}, resolved=self.resolved,
+            build_view(self.membership(), OWN),
+            ObservedState(interface="wg0", device=device),
+            now=self.now,
+            paths={PEER: self.path} if self.is_probed else {},
+            resolved=self.resolved,
             source_of=routes_everywhere,
         )
         chosen = self.advice.endpoints.get(PEER, self.current)
@@ -106,14 +128,20 @@ class World:
 
     def membership(self) -> Membership:
         return Membership(
-            mesh_id="m" * 32, mesh_name="test", generation=1, root_version=1, mesh_ranges=RANGES,
-            store_urls=(), hosts={OWN: host(OWN, ()), PEER: host(PEER, self.endpoints)},
+            mesh_id="m" * 32,
+            mesh_name="test",
+            generation=1,
+            root_version=1,
+            mesh_ranges=RANGES,
+            store_urls=(),
+            hosts={OWN: host(OWN, ()), PEER: host(PEER, self.endpoints)},
         )
 
     def _talk(self) -> None:
         heard = self.current in self.where
         self.stats = replace(
-            self.stats, transmit_bytes=self.stats.transmit_bytes + 128,
+            self.stats,
+            transmit_bytes=self.stats.transmit_bytes + 128,
             receive_bytes=self.stats.receive_bytes + 128 * heard,
             latest_handshake_at=self.now if heard else self.stats.latest_handshake_at,
         )
@@ -173,7 +201,7 @@ def test_a_dead_path_is_left_long_before_its_session_ends() -> None:
     world = working(A, B)
     world.where, died_at = {B}, world.now
     world.run(60)
-    (at, endpoint), = world.tried
+    ((at, endpoint),) = world.tried
     assert endpoint == B
     assert at - died_at <= SILENT_SECONDS + LOOK_SECONDS + TURN_SECONDS
     assert world.path.up
@@ -269,8 +297,13 @@ def test_a_candidate_that_the_host_no_longer_names_is_left_at_once() -> None:
 def test_a_peer_whose_turn_it_is_to_call_us_is_not_tried() -> None:
     world = World(endpoints=texts(A, B))
     advice = world.selector.advise(
-        build_view(world.membership(), OWN), ObservedState(interface="wg0"), now=world.now, paths={},
-        resolved={}, source_of=routes_everywhere, awaited={PEER},
+        build_view(world.membership(), OWN),
+        ObservedState(interface="wg0"),
+        now=world.now,
+        paths={},
+        resolved={},
+        source_of=routes_everywhere,
+        awaited={PEER},
     )
     assert not advice.endpoints and not world.selector.trying()
 

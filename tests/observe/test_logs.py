@@ -50,8 +50,13 @@ def test_json_keeps_types_and_its_own_keys() -> None:
     document = json.loads(stream.getvalue())
     assert document.pop("time").endswith("Z")
     assert document == {
-        "level": "WARNING", "event": "condition_opened", "logger": "meshd.tests.logs",
-        "count": 2, "ok": True, "field_level": "high", "what": None,
+        "level": "WARNING",
+        "event": "condition_opened",
+        "logger": "meshd.tests.logs",
+        "count": 2,
+        "ok": True,
+        "field_level": "high",
+        "what": None,
     }
 
 

@@ -32,9 +32,21 @@ NOW = 1_700_000_000.0
 
 def peer(name: str, path: PathStatus | None = None, **changes: object) -> PeerStatus:
     values: dict[str, object] = {
-        "hid": name * 4, "name": name, "region": "eu-west", "roles": (), "addresses": (), "networks": (),
-        "public_key": None, "endpoint": None, "configured": False, "latest_handshake_at": None,
-        "receive_bytes": 0, "transmit_bytes": 0, "mtu_bytes": None, "granted_by": "", "record_version": None,
+        "hid": name * 4,
+        "name": name,
+        "region": "eu-west",
+        "roles": (),
+        "addresses": (),
+        "networks": (),
+        "public_key": None,
+        "endpoint": None,
+        "configured": False,
+        "latest_handshake_at": None,
+        "receive_bytes": 0,
+        "transmit_bytes": 0,
+        "mtu_bytes": None,
+        "granted_by": "",
+        "record_version": None,
         "path": path or PathStatus(),
     }
     return PeerStatus(**{**values, **changes})  # type: ignore[arg-type]
@@ -46,13 +58,30 @@ def status(*peers: PeerStatus, conditions: tuple[ConditionStatus, ...] = ()) -> 
         version="1.2.3",
         started_at=NOW - 50,
         host=SelfStatus(
-            hid="aa" * 16, name="tesla", region="eu-west", addresses=("10.17.0.1",), networks=(),
-            public_key=None, interface="wg0", listen_port=51820, mtu_bytes=1420, backend="memory",
-            interface_up=True, key_created_at=NOW - 3600,
+            hid="aa" * 16,
+            name="tesla",
+            region="eu-west",
+            addresses=("10.17.0.1",),
+            networks=(),
+            public_key=None,
+            interface="wg0",
+            listen_port=51820,
+            mtu_bytes=1420,
+            backend="memory",
+            interface_up=True,
+            key_created_at=NOW - 3600,
         ),
         registry=RegistryStatus(
-            mesh_id="m" * 32, mesh_name="fleet", generation=7, applied_generation=6, root_version=2, hosts=3,
-            conflicts=0, forks=1, gaps=0, verified_at=NOW - 12,
+            mesh_id="m" * 32,
+            mesh_name="fleet",
+            generation=7,
+            applied_generation=6,
+            root_version=2,
+            hosts=3,
+            conflicts=0,
+            forks=1,
+            gaps=0,
+            verified_at=NOW - 12,
             stores=(
                 StoreStatus(url="https://garage.example/mesh", up=True, last_success_at=NOW - 12),
                 StoreStatus(url="/mnt/mesh", up=None, last_success_at=None),
@@ -65,8 +94,14 @@ def status(*peers: PeerStatus, conditions: tuple[ConditionStatus, ...] = ()) -> 
             outcomes={"applied": 2, "unchanged": 40}, changes={"add_peer": 2}, duration_seconds_sum=0.5
         ),
         exchange=ExchangeStatus(
-            listening=("10.17.0.1:9892",), requests={"answered": 4}, pushes={"new": 2, "failed": 1},
-            received={"known": 3}, witnesses={"agreed": 9}, waiting=1, witnessed_at=NOW - 30, agrees=True,
+            listening=("10.17.0.1:9892",),
+            requests={"answered": 4},
+            pushes={"new": 2, "failed": 1},
+            received={"known": 3},
+            witnesses={"agreed": 9},
+            waiting=1,
+            witnessed_at=NOW - 30,
+            agrees=True,
             newest=(),
         ),
     )
@@ -75,11 +110,25 @@ def status(*peers: PeerStatus, conditions: tuple[ConditionStatus, ...] = ()) -> 
 NEWTON = peer(
     "newton",
     PathStatus(
-        via="direct", up=True, srtt_seconds=0.0205, rttvar_seconds=0.001, jitter_seconds=0.0005,
-        minimum_rtt_seconds=0.02, loss_ratio=0.25, sent=40, received=30, last_reply_at=NOW - 1,
+        via="direct",
+        up=True,
+        srtt_seconds=0.0205,
+        rttvar_seconds=0.001,
+        jitter_seconds=0.0005,
+        minimum_rtt_seconds=0.02,
+        loss_ratio=0.25,
+        sent=40,
+        received=30,
+        last_reply_at=NOW - 1,
     ),
-    public_key="K" * 43 + "=", endpoint="192.0.2.7:51820", configured=True, latest_handshake_at=NOW - 60,
-    receive_bytes=1000, transmit_bytes=2000, mtu_bytes=1420, region="eu-north",
+    public_key="K" * 43 + "=",
+    endpoint="192.0.2.7:51820",
+    configured=True,
+    latest_handshake_at=NOW - 60,
+    receive_bytes=1000,
+    transmit_bytes=2000,
+    mtu_bytes=1420,
+    region="eu-north",
 )
 
 GOLDEN = """\
@@ -159,9 +208,7 @@ def series(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 
 
 def of_peer(text: str, name: str) -> dict[str, float]:
-    return {
-        sample: value for (sample, labels), value in series(text).items() if ("peer", name) in labels
-    }
+    return {sample: value for (sample, labels), value in series(text).items() if ("peer", name) in labels}
 
 
 def test_the_whole_text_of_a_small_mesh() -> None:

@@ -51,7 +51,8 @@ def test_every_condition_of_the_program_is_in_the_list() -> None:
         node.target.id: node.value.value
         for path in SOURCES
         for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
         and isinstance(node.value, ast.Constant)
     }
     found: dict[str, set[str]] = {}

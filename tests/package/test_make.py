@@ -15,7 +15,15 @@ ROOT = Path(__file__).parents[2]
 TARGETS = re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text())
 # In FreeBSD's ports, by their names without the version of Python.
 PORTS = {
-    "pynacl", "click", "tomli-w", "prometheus-client", "msgspec", "rich", "botocore", "urllib3", "pytest",
+    "pynacl",
+    "click",
+    "tomli-w",
+    "prometheus-client",
+    "msgspec",
+    "rich",
+    "botocore",
+    "urllib3",
+    "pytest",
     "hypothesis",
 }
 STANDINS = {
@@ -61,7 +69,10 @@ def test_freebsd_is_asked_for_packages_of_the_version_that_it_builds(
         (standins / name).symlink_to(shutil.which(name) or sys.exit(f"no {name}"))
     done = subprocess.run(
         [shutil.which("sh") or "sh", str(tree / "tools" / "setup.sh")],
-        env={"PATH": str(standins), "HOME": os.devnull}, capture_output=True, text=True, check=False,
+        env={"PATH": str(standins), "HOME": os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     (asked,) = [line for line in (tmp_path / "log").read_text().splitlines() if line.startswith("install")]
     flavor = offered if offered != "314" else "311"

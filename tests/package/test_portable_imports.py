@@ -11,8 +11,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LINUX_HERE = {
-    "meshd/backend/events.py", "meshd/backend/forwarding.py", "meshd/backend/netlink_socket.py",
-    "meshd/backend/reverse_path.py", "meshd/lab/namespaces.py", "meshd/lab/netns.py", "meshd/lab/switch.py",
+    "meshd/backend/events.py",
+    "meshd/backend/forwarding.py",
+    "meshd/backend/netlink_socket.py",
+    "meshd/backend/reverse_path.py",
+    "meshd/lab/namespaces.py",
+    "meshd/lab/netns.py",
+    "meshd/lab/switch.py",
     "wgctl/checks/system.py",
 }
 """Where Linux is spoken to, each behind a question for the system."""
@@ -46,7 +51,8 @@ def _linux_words(tree: ast.Module) -> Iterator[str]:
     """Paths and programs in texts that are no docstrings, and names of the standard library."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {
-        id(node.body[0].value) for node in ast.walk(tree)
+        id(node.body[0].value)
+        for node in ast.walk(tree)
         if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
     }
     for node in ast.walk(tree):

@@ -15,9 +15,14 @@ CONFIRM = 60.0
 
 def record(watched: str, others: str = "", hosts: int | None = None) -> ChangeRecord:
     return ChangeRecord(
-        digest="d", interface="wg0", applied_at=0.0, changes=1,
+        digest="d",
+        interface="wg0",
+        applied_at=0.0,
+        changes=1,
         hosts=len(watched) if hosts is None else hosts,
-        watched=tuple(watched), others=tuple(others), state="trial",
+        watched=tuple(watched),
+        others=tuple(others),
+        state="trial",
     )
 
 
@@ -49,8 +54,16 @@ W, C, L = Verdict.WATCHING, Verdict.CONFIRMED, Verdict.LOST
         ([(2, paths("abc", "d")), (62, paths("abc", "d"))], [W, C]),  # one of four: chance, not the change
         ([(2, paths("", "abcd")), (50, paths("abcd")), (61, paths("abcd"))], [W, W, C]),
         # low, well, low again: only the second silence counts, and it is waited for beyond the time
-        ([(2, paths("", "abcd")), (30, paths("abcd")), (40, paths("", "abcd")), (99, paths("", "abcd")),
-          (100, paths("", "abcd"))], [W, W, W, W, L]),
+        (
+            [
+                (2, paths("", "abcd")),
+                (30, paths("abcd")),
+                (40, paths("", "abcd")),
+                (99, paths("", "abcd")),
+                (100, paths("", "abcd")),
+            ],
+            [W, W, W, W, L],
+        ),
         ([(2, paths("", "", "abcd")), (60, paths("", "", "abcd"))], [W, C]),  # nothing known against it
         ([(60, {})], [C]),
     ],

@@ -24,7 +24,8 @@ from meshd.plan.diff import diff_state
 
 crash = settings(
     max_examples=settings.default.max_examples,  # type: ignore[union-attr]
-    deadline=None, suppress_health_check=[HealthCheck.too_slow],
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 

@@ -27,8 +27,10 @@ def interfaces(*texts: str) -> frozenset[IPInterface]:
 
 
 def survey(
-    *routes: JailRoute, addresses: tuple[str, ...] = ("10.17.1.20/24",),
-    host: tuple[str, ...] = ("10.17.1.1/24", "192.0.2.1/24"), held: tuple[str, ...] = (),
+    *routes: JailRoute,
+    addresses: tuple[str, ...] = ("10.17.1.20/24",),
+    host: tuple[str, ...] = ("10.17.1.1/24", "192.0.2.1/24"),
+    held: tuple[str, ...] = (),
 ) -> Survey:
     jail = Jail(jid=2, name="db", vnet=True)
     stack = JailStack(jail=jail, addresses=interfaces(*addresses), routes=frozenset(routes))
@@ -98,10 +100,14 @@ def test_the_gateway_is_the_bridge_and_not_an_alias_of_another_jail() -> None:
     [
         (survey(LINK, host=("192.0.2.1/24",)), "give the jail's bridge one"),
         (survey(LINK, addresses=("10.17.1.20/32",)), "give the jail's bridge one"),
-        (survey(LINK, route("10.17.0.0/16", "10.17.1.7"), route("10.99.0.0/16", "10.17.1.1")),
-         "10.17.0.0/16 via 10.17.1.7, which is no address of this host"),
-        (survey(route("10.17.0.0/16"), route("10.99.0.0/16", "10.17.1.1"), addresses=("10.17.1.20/16",)),
-         "claims 10.17.0.0/16"),
+        (
+            survey(LINK, route("10.17.0.0/16", "10.17.1.7"), route("10.99.0.0/16", "10.17.1.1")),
+            "10.17.0.0/16 via 10.17.1.7, which is no address of this host",
+        ),
+        (
+            survey(route("10.17.0.0/16"), route("10.99.0.0/16", "10.17.1.1"), addresses=("10.17.1.20/16",)),
+            "claims 10.17.0.0/16",
+        ),
     ],
     ids=["no host address", "a /32 in the jail", "somebody's route", "a jail that is too wide"],
 )
@@ -114,18 +120,21 @@ def test_what_stands_in_the_way_is_said_and_left_alone(found: Survey, words: str
 addresses = st.sampled_from(
     ["10.17.1.20/24", "10.17.1.20/32", "10.17.1.20/16", "fd17:1::2/64", "192.0.2.50/24", "10.17.2.1/24"]
 )
-hosts = st.sampled_from(["10.17.1.1/24", "10.17.1.9/24", "10.17.1.7/32", "10.17.0.1/16", "fd17:1::1/64",
-                         "192.0.2.1/24"])
+hosts = st.sampled_from(
+    ["10.17.1.1/24", "10.17.1.9/24", "10.17.1.7/32", "10.17.0.1/16", "fd17:1::1/64", "192.0.2.1/24"]
+)
 tables = st.builds(
     route,
-    st.sampled_from(["0.0.0.0/0", "10.0.0.0/8", "10.17.0.0/16", "10.99.0.0/16", "10.17.1.0/24", "::/0",
-                     "fd12::/48"]),
+    st.sampled_from(
+        ["0.0.0.0/0", "10.0.0.0/8", "10.17.0.0/16", "10.99.0.0/16", "10.17.1.0/24", "::/0", "fd12::/48"]
+    ),
     st.sampled_from([None, "10.17.1.1", "10.17.1.254", "192.0.2.1"]),
 )
 
 
 @given(
-    st.lists(addresses, unique=True, max_size=3), st.lists(hosts, unique=True, max_size=3),
+    st.lists(addresses, unique=True, max_size=3),
+    st.lists(hosts, unique=True, max_size=3),
     st.lists(tables, max_size=4, unique_by=lambda one: one.destination),
 )
 def test_after_any_prefix_of_a_plan_the_next_one_goes_on_and_then_nothing_is_left(
@@ -139,8 +148,11 @@ def test_after_any_prefix_of_a_plan_the_next_one_goes_on_and_then_nothing_is_lef
         assert following.problems == first.problems
 
 
-@given(st.lists(addresses, unique=True, max_size=3), st.lists(hosts, unique=True, max_size=3),
-       st.lists(tables, max_size=4, unique_by=lambda one: one.destination))
+@given(
+    st.lists(addresses, unique=True, max_size=3),
+    st.lists(hosts, unique=True, max_size=3),
+    st.lists(tables, max_size=4, unique_by=lambda one: one.destination),
+)
 def test_every_route_is_a_range_of_the_mesh_through_this_host_and_replaces_none(
     jail: list[str], host: list[str], table: list[JailRoute]
 ) -> None:

@@ -29,7 +29,12 @@ NOW = 1_800_000_000.0
 
 def view_of(*hosts: Host) -> MeshView:
     membership = Membership(
-        mesh_id="m" * 32, mesh_name="test", generation=1, root_version=1, mesh_ranges=(), store_urls=(),
+        mesh_id="m" * 32,
+        mesh_name="test",
+        generation=1,
+        root_version=1,
+        mesh_ranges=(),
+        store_urls=(),
         hosts={host.hid: host for host in hosts},
     )
     return MeshView(membership=membership, own=None, own_revocation=None, peers=hosts, waiting=())
@@ -112,13 +117,29 @@ def test_two_changes_in_a_row_go_back_to_what_was_before_the_first(
 def host(key: PublicKey, *granted: IPNetwork) -> Host:
     by = Provenance(kid="a" * 32, seq=1, statement="0" * 64, signed_at=0)
     keys = HostKeys(
-        version=1, public_key=key, next_public_key=None, listen_port=1, endpoints=(), announced=frozenset(),
-        behind_nat=False, software="",
+        version=1,
+        public_key=key,
+        next_public_key=None,
+        listen_port=1,
+        endpoints=(),
+        announced=frozenset(),
+        behind_nat=False,
+        software="",
     )
     return Host(
-        hid=hid_of(key), name="h", gen=1, identity_key=bytes(32), addresses=(ip_address("10.99.0.1"),),
-        granted_networks=frozenset(granted), networks=frozenset(granted), region="", roles=frozenset(),
-        tags=frozenset(), expires_at=None, provenance=by, record=keys,
+        hid=hid_of(key),
+        name="h",
+        gen=1,
+        identity_key=bytes(32),
+        addresses=(ip_address("10.99.0.1"),),
+        granted_networks=frozenset(granted),
+        networks=frozenset(granted),
+        region="",
+        roles=frozenset(),
+        tags=frozenset(),
+        expires_at=None,
+        provenance=by,
+        record=keys,
     )
 
 
@@ -132,12 +153,16 @@ def small(**networks: Sequence[IPNetwork]) -> DesiredState:
     for key in (KEYS["ab".index(name) * 2] for name in networks):
         mine = networks["ab"[KEYS.index(key) // 2]]
         config = PeerConfig(public_key=key, allowed_ips=frozenset(mine))
-        peers[key] = DesiredPeer(
-            config=config, hid=hid_of(key), label="h", reason="granted", is_admin=False
-        )
+        peers[key] = DesiredPeer(config=config, hid=hid_of(key), label="h", reason="granted", is_admin=False)
     return DesiredState(
-        interface="wg0", private_key=OWN_KEY, public_key=OWN_KEY.public(), listen_port=1, mtu_bytes=1420,
-        addresses=frozenset(), peers=peers, routes=frozenset(),
+        interface="wg0",
+        private_key=OWN_KEY,
+        public_key=OWN_KEY.public(),
+        listen_port=1,
+        mtu_bytes=1420,
+        addresses=frozenset(),
+        peers=peers,
+        routes=frozenset(),
     )
 
 

@@ -28,13 +28,22 @@ def mesh_of(*numbers: int, admins: tuple[int, ...] = ()) -> DesiredState:
             config=PeerConfig(
                 public_key=key_of(number), allowed_ips=frozenset({ip_network(f"10.99.0.{number}/32")})
             ),
-            hid=str(number), label=f"host{number}", reason="granted", is_admin=number in admins,
+            hid=str(number),
+            label=f"host{number}",
+            reason="granted",
+            is_admin=number in admins,
         )
         for number in numbers
     }
     return DesiredState(
-        interface="wg0", private_key=OWN, public_key=OWN.public(), listen_port=51820, mtu_bytes=1420,
-        addresses=frozenset(), peers=peers, routes=frozenset(),
+        interface="wg0",
+        private_key=OWN,
+        public_key=OWN.public(),
+        listen_port=51820,
+        mtu_bytes=1420,
+        addresses=frozenset(),
+        peers=peers,
+        routes=frozenset(),
     )
 
 

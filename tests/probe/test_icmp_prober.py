@@ -236,10 +236,14 @@ def test_the_mtu_of_a_path_is_found_whatever_the_route_says_and_anew_when_it_mov
     changes: list[tuple[str, int | None, int]] = []
 
     async def work(prober: IcmpProber) -> None:
-        prober.set_targets((
-            sized("narrow", NARROW, 1420), sized("wide", "127.1.1.1", 1420),
-            sized("six", "::1", 9000), target("unsearched", "127.1.1.2"),
-        ))
+        prober.set_targets(
+            (
+                sized("narrow", NARROW, 1420),
+                sized("wide", "127.1.1.1", 1420),
+                sized("six", "::1", 9000),
+                target("unsearched", "127.1.1.2"),
+            )
+        )
         await until(lambda: dict(prober.path_mtus()) == {"narrow": 992, "wide": 1420, "six": 9000})
         _ip("-n", narrow_network, "link", "set", f"{narrow_network}b", "mtu", "1500")
         elsewhere = replace(sized("narrow", NARROW, 1420), endpoint=Endpoint.parse("192.0.2.7:51820"))
@@ -248,7 +252,6 @@ def test_the_mtu_of_a_path_is_found_whatever_the_route_says_and_anew_when_it_mov
 
     probing(work, on_mtu=lambda *change: changes.append(change))
     assert changes == [("narrow", None, 576), ("narrow", 576, 992), ("narrow", 992, 1420)]
-
 
 
 @of_linux
@@ -260,9 +263,9 @@ def test_after_the_machine_slept_every_target_is_probed_at_once_and_no_probe_cou
         await until(lambda: all(path.received for path in prober.snapshot(time.time()).values()))
         before = {hid: path.received for hid, path in prober.snapshot(time.time()).items()}
         slept[0] += 3600.0
-        await until(lambda: all(
-            path.received > before[hid] for hid, path in prober.snapshot(time.time()).items()
-        ))
+        await until(
+            lambda: all(path.received > before[hid] for hid, path in prober.snapshot(time.time()).items())
+        )
         assert said == [3600.0]
         assert all(path.up and path.loss_ratio == 0 for path in prober.snapshot(time.time()).values())
 

@@ -33,7 +33,11 @@ def test_a_path_without_a_reply_is_down_and_has_no_figures() -> None:
     meter.sent(1, 0.0)
     stats = meter.stats(0.5, UNIX)
     assert (stats.up, stats.srtt_seconds, stats.last_reply_at, stats.sent, stats.received) == (
-        False, None, None, 1, 0,
+        False,
+        None,
+        None,
+        1,
+        0,
     )
     assert stats.loss_ratio == 0.0
 

@@ -179,6 +179,7 @@ def test_a_healed_path_grows_back_by_itself_and_at_once_when_it_leads_elsewhere(
 
 def test_a_search_goes_on_below_when_the_path_shrinks_in_the_midst_of_it() -> None:
     for shrinks_again_at in (10.9, 11.1, 11.5, 12.0, 12.5, 13.0, 14.0):
+
         def carries(at: float, again: float = shrinks_again_at) -> int:
             return 1500 if at < 10 else 1300 if at < again else 700
 

@@ -38,8 +38,16 @@ OTHER = fm.key("admin1")
 def make_grant(name: str, address: str, *networks: str, gen: int = 1, identity: bytes | None = None) -> Grant:
     host = fm.key(name)
     return Grant(
-        hid=host.kid, name=name, gen=gen, identity=encode_base64(identity or host.public),
-        addresses=(address,), networks=networks, region="", roles=(), tags=(), expires=0,
+        hid=host.kid,
+        name=name,
+        gen=gen,
+        identity=encode_base64(identity or host.public),
+        addresses=(address,),
+        networks=networks,
+        region="",
+        roles=(),
+        tags=(),
+        expires=0,
     )
 
 

@@ -37,8 +37,12 @@ NEWTON = fm.key("newton")
 
 def make_request(name: str = "newton", *, hid: str = NEWTON.kid, version: int = 0) -> str:
     record = build_record(
-        mesh="" if version == 0 else fm.MESH, hid=hid, gen=1, version=version,
-        public_key=PublicKey(bytes(range(32))), listen_port=51820,
+        mesh="" if version == 0 else fm.MESH,
+        hid=hid,
+        gen=1,
+        version=version,
+        public_key=PublicKey(bytes(range(32))),
+        listen_port=51820,
     )
     return build_request(name, NEWTON, record)
 

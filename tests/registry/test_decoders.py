@@ -10,7 +10,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 TOKENS = (
-    b"null", b"[]", b"{}", b'""', b"-1", b"1.5", b"9" * 20, b"\x00", b"\xff" * 4, b"\n", b"true", b"[" * 40,
+    b"null",
+    b"[]",
+    b"{}",
+    b'""',
+    b"-1",
+    b"1.5",
+    b"9" * 20,
+    b"\x00",
+    b"\xff" * 4,
+    b"\n",
+    b"true",
+    b"[" * 40,
 )
 
 
@@ -28,7 +39,8 @@ def damaged(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
 @pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: decoder.name)
 @settings(
     max_examples=settings.default.max_examples * 3 // 5,  # type: ignore[union-attr]
-    deadline=None, suppress_health_check=[HealthCheck.too_slow],
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_a_decoder_raises_its_own_error_or_none(decoder: Decoder, data: st.DataObject) -> None:

@@ -64,8 +64,11 @@ def test_the_payload_types_and_formats_are_those_of_the_code() -> None:
     types = {value for name, value in vars(envelope).items() if name.endswith("_TYPE")}
     assert set(re.findall(r"application/vnd[\w.+-]+json", TEXT)) == types
     for text in (
-        document.ROOT_FORMAT, bundle.REQUEST_FORMAT, bundle.BUNDLE_FORMAT,
-        appointment.REQUEST_FORMAT, export.EXPORT_FORMAT,
+        document.ROOT_FORMAT,
+        bundle.REQUEST_FORMAT,
+        bundle.BUNDLE_FORMAT,
+        appointment.REQUEST_FORMAT,
+        export.EXPORT_FORMAT,
     ):
         assert f"`{text}`" in TEXT
 

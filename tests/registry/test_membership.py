@@ -23,8 +23,14 @@ def ledger() -> Ledger:
 
 def test_a_granted_host_with_a_record_is_whole(ledger: Ledger) -> None:
     fm.grant(
-        ledger, ADMIN, "tesla", networks=["10.128.1.0/24"], region="west-europe", roles=["db", "admin"],
-        tags=["rack=7"], expires_at=int(fm.NOW) + 60,
+        ledger,
+        ADMIN,
+        "tesla",
+        networks=["10.128.1.0/24"],
+        region="west-europe",
+        roles=["db", "admin"],
+        tags=["rack=7"],
+        expires_at=int(fm.NOW) + 60,
     )
     fm.fill(ledger, [fm.record("tesla", networks=["10.128.1.0/24"], behind_nat=True)])
     membership = ledger.membership(fm.NOW)
@@ -91,7 +97,9 @@ def test_another_admin_may_regrant_what_the_host_has(ledger: Ledger) -> None:
     fm.grant(ledger, OTHER, "tesla", networks=["10.128.1.0/24"], region="usa")
     after = ledger.membership(fm.NOW).hosts[fm.key("tesla").kid]
     assert (after.addresses, after.granted_networks, after.region) == (
-        before.addresses, before.granted_networks, "usa"
+        before.addresses,
+        before.granted_networks,
+        "usa",
     )
     with pytest.raises(RegistryError, match="outside the pools"):
         fm.grant(ledger, OTHER, "tesla", networks=["10.128.1.0/24", "10.128.2.0/24"])
@@ -123,12 +131,21 @@ def test_statements_of_other_kinds_are_kept_and_passed_on(ledger: Ledger) -> Non
     bodies: list[Body] = [
         Rotate(hids=(), not_before=int(fm.NOW)),
         Service(
-            name="postgres", kind="patroni", port=5432, scope="mesh", min_endpoints=2,
-            check="http=:8008/health", state="active",
+            name="postgres",
+            kind="patroni",
+            port=5432,
+            scope="mesh",
+            min_endpoints=2,
+            check="http=:8008/health",
+            state="active",
         ),
         Place(
-            hid=hid, service="postgres", jail="pg", address="10.128.1.5",
-            tags={"failover_priority": "100"}, state="active",
+            hid=hid,
+            service="postgres",
+            jail="pg",
+            address="10.128.1.5",
+            tags={"failover_priority": "100"},
+            state="active",
         ),
         RawBody(kind="teleport", fields={"to": ["mars"]}),
     ]

@@ -33,7 +33,8 @@ CHAIN = fm.make_chain(ADMINS)
 # Two fifths of the profile's: 40 in make check.
 QUICK = settings(
     max_examples=settings.default.max_examples * 2 // 5,  # type: ignore[union-attr]
-    deadline=None, suppress_health_check=[HealthCheck.too_slow],
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 
 Step = tuple[str, int, int]
@@ -115,13 +116,22 @@ def steal(view: Ledger, admin: SigningKey, host: int, number: int) -> fm.StoreOb
     if number % 3:
         thief = fm.key(f"thief{number}")
         body = Grant(
-            hid=thief.kid, name=f"h{host}", gen=1, identity=encode_base64(thief.public),
-            addresses=(f"10.77.{16 * (number % ADMINS)}.{host + 1}",), networks=(), region="", roles=(),
-            tags=(), expires=0,
+            hid=thief.kid,
+            name=f"h{host}",
+            gen=1,
+            identity=encode_base64(thief.public),
+            addresses=(f"10.77.{16 * (number % ADMINS)}.{host + 1}",),
+            networks=(),
+            region="",
+            roles=(),
+            tags=(),
+            expires=0,
         )
     follows = head is not None and number % 2 == 0
     return fm.forge_statement(
-        admin, body, seq=head.statement.seq + 1 if head and follows else 1 + number % 4,
+        admin,
+        body,
+        seq=head.statement.seq + 1 if head and follows else 1 + number % 4,
         prev=head.hash if head and follows else "" if number % 4 == 0 else f"{number:064x}",
         lamport=MAX_LAMPORT if host == 0 else 1 + number % 5,
     )
@@ -285,10 +295,18 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 @QUICK
-@given(body=st.binary(max_size=200) | damaged(), key=st.text(max_size=40) | st.sampled_from(
-    [host_key(fm.key("tesla").kid), f"root/000002-{'a' * 64}.json", f"root/000002-{'a' * 64}.{'b' * 32}.sig",
-     f"log/{fm.key('admin0').kid}/0000000001-{'a' * 64}.json"]
-))
+@given(
+    body=st.binary(max_size=200) | damaged(),
+    key=st.text(max_size=40)
+    | st.sampled_from(
+        [
+            host_key(fm.key("tesla").kid),
+            f"root/000002-{'a' * 64}.json",
+            f"root/000002-{'a' * 64}.{'b' * 32}.sig",
+            f"log/{fm.key('admin0').kid}/0000000001-{'a' * 64}.json",
+        ]
+    ),
+)
 def test_junk_offered_to_a_ledger_changes_nothing(body: bytes, key: str) -> None:
     assume(body not in SAMPLES)
     ledger = Ledger(CHAIN)

@@ -60,9 +60,13 @@ def with_key(**changes: Any) -> dict[str, Any]:
         (with_key(key="AAAA"), "32 expected"),
         (with_key(name="\u0430dmin"), "name"),
         (
-            {"retired": {fm.key("x").kid: RetiredKey(
-                key=encode_base64(fm.key("x").public), name="x", pools=(), cut=(3, "")
-            )}},
+            {
+                "retired": {
+                    fm.key("x").kid: RetiredKey(
+                        key=encode_base64(fm.key("x").public), name="x", pools=(), cut=(3, "")
+                    )
+                }
+            },
             "cut",
         ),
     ],
@@ -117,8 +121,11 @@ def test_more_signers_than_an_envelope_holds() -> None:
     ledger = Ledger(chain)
     payload, *signatures = root_objects(second)
     junk = encode_base64(bytes(64)).encode()
-    broken = {signature[0] for signature in signatures if signature[0].split(".")[1] in
-              {key.kid for key in (*old[:8], *new[:8])}}
+    broken = {
+        signature[0]
+        for signature in signatures
+        if signature[0].split(".")[1] in {key.kid for key in (*old[:8], *new[:8])}
+    }
     fm.fill(ledger, [(name, junk if name in broken else body) for name, body in signatures])
     fm.fill(ledger, [payload])
     assert ledger.chain.version == 2

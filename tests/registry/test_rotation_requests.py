@@ -72,7 +72,9 @@ def test_a_request_waits_for_its_instant_and_is_seen_without_news(ledger: Ledger
     rotate(ledger, "tesla", at=2**53 - 1)
     early = hosts(ledger, NOW + 59)
     assert {name: host.rotate_not_before for name, host in early.items()} == {
-        "tesla": NOW - 50, "newton": 0, "bohr": 0
+        "tesla": NOW - 50,
+        "newton": 0,
+        "bohr": 0,
     }
     assert set(asked(ledger, NOW + 60).values()) == {NOW + 60}
     assert set(asked(ledger, NOW + 10**9).values()) == {NOW + 60}

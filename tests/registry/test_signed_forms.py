@@ -39,11 +39,33 @@ from meshd.registry.signing import SigningKey, parse_recovery_words, render_fing
 @pytest.mark.parametrize(
     "payload",
     [
-        b'{"b":1,"a":2}', b'{"a":1,"a":1}', b'{"a":1} ', b' {"a":1}', b'{"a":1}{}', b'{"a": 1}',
-        b'{"a":1.0}', b'{"a":1e3}', b'{"a":-1}', b'{"a":9007199254740992}', b'{"a":01}', b"1.5", b"[0.5]",
-        b'{"a":[1,-2]}', b"NaN", b'{"a":"\\u0041"}', b'{"a":"\\/"}', b'{"a":"\\n"}', b'{"a":"\x7f"}',
-        '{"é":1}'.encode(), '{"a":"\u202e"}'.encode(), b'{"a":"\xff"}', b"", b"nul", b"\xff",
-        b"\xef\xbb\xbf{}", b"[" * 18 + b"1" + b"]" * 18,
+        b'{"b":1,"a":2}',
+        b'{"a":1,"a":1}',
+        b'{"a":1} ',
+        b' {"a":1}',
+        b'{"a":1}{}',
+        b'{"a": 1}',
+        b'{"a":1.0}',
+        b'{"a":1e3}',
+        b'{"a":-1}',
+        b'{"a":9007199254740992}',
+        b'{"a":01}',
+        b"1.5",
+        b"[0.5]",
+        b'{"a":[1,-2]}',
+        b"NaN",
+        b'{"a":"\\u0041"}',
+        b'{"a":"\\/"}',
+        b'{"a":"\\n"}',
+        b'{"a":"\x7f"}',
+        '{"é":1}'.encode(),
+        '{"a":"\u202e"}'.encode(),
+        b'{"a":"\xff"}',
+        b"",
+        b"nul",
+        b"\xff",
+        b"\xef\xbb\xbf{}",
+        b"[" * 18 + b"1" + b"]" * 18,
     ],
 )
 def test_other_spellings_are_refused(payload: bytes) -> None:
@@ -60,7 +82,7 @@ def test_values_without_canonical_form_are_not_signed(value: object) -> None:
 
 
 def test_canonical_bytes_are_those_of_rfc_8785() -> None:
-    value = {"b": [1, True, None, "é \"q\" \\"], "a": {"z": 0, "A": 9007199254740991}, "aa": ""}
+    value = {"b": [1, True, None, 'é "q" \\'], "a": {"z": 0, "A": 9007199254740991}, "aa": ""}
     expected = '{"a":{"A":9007199254740991,"z":0},"aa":"","b":[1,true,null,"é \\"q\\" \\\\"]}'.encode()
     assert encode(value) == expected
     assert decode(expected) == value
@@ -154,10 +176,16 @@ def test_object_keys_sort_as_logs_grow() -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        "", "log", "host/" + "A" * 32 + ".json", "host/" + "a" * 31 + ".json",
+        "",
+        "log",
+        "host/" + "A" * 32 + ".json",
+        "host/" + "a" * 31 + ".json",
         "host/" + "a" * 32 + ".json.tmp",
-        "log/" + "a" * 32 + "/1-" + "b" * 64 + ".json", "root/1-" + "a" * 64 + ".json", "../host/x.json",
-        "log/" + "a" * 32 + "/000000000١-" + "b" * 64 + ".json", "host/" + "a" * 32 + ".json\n",
+        "log/" + "a" * 32 + "/1-" + "b" * 64 + ".json",
+        "root/1-" + "a" * 64 + ".json",
+        "../host/x.json",
+        "log/" + "a" * 32 + "/000000000١-" + "b" * 64 + ".json",
+        "host/" + "a" * 32 + ".json\n",
     ],
 )
 def test_strange_object_keys_are_refused(key: str) -> None:
@@ -170,6 +198,8 @@ def test_object_keys_are_read_as_they_are_written() -> None:
     made = [host_key(kid), log_key(kid, 7, digest), root_key(3, digest), root_signature_key(3, digest, kid)]
     parsed = [parse_object_key(key) for key in made]
     assert parsed == [
-        HostKeyName(hid=kid), LogKeyName(kid=kid, seq=7, hash=digest), RootKeyName(version=3, hash=digest),
+        HostKeyName(hid=kid),
+        LogKeyName(kid=kid, seq=7, hash=digest),
+        RootKeyName(version=3, hash=digest),
         RootKeyName(version=3, hash=digest, kid=kid),
     ]

@@ -27,7 +27,13 @@ ADMIN, OTHER, NEW = fm.key("admin0"), fm.key("admin1"), fm.key("new")
 
 def add(chain: RootChain, *pools: str, split: bool = False, key: SigningKey = NEW, name: str = "new") -> Root:
     return add_key(
-        chain, public=key.public, kid=key.kid, name=name, role="admin", now=fm.NOW, split=split,
+        chain,
+        public=key.public,
+        kid=key.kid,
+        name=name,
+        role="admin",
+        now=fm.NOW,
+        split=split,
         pools=[fm.network(pool) for pool in pools],
     )
 
@@ -145,9 +151,9 @@ def test_a_key_request_proves_its_key_and_nothing_else_is_one() -> None:
 
 def test_a_proposal_counts_good_signatures_alone() -> None:
     chain = fm.make_chain(2)
-    two = chain.advance(fm.sign_root(
-        change_thresholds(chain, root=2, admin=None, now=fm.NOW), ADMIN, fm.key("recovery")
-    ))
+    two = chain.advance(
+        fm.sign_root(change_thresholds(chain, root=2, admin=None, now=fm.NOW), ADMIN, fm.key("recovery"))
+    )
     ledger = Ledger(two)
     root = add(two)
     fm.offer_root(ledger, fm.sign_root(root, ADMIN, fm.key("stranger")))

@@ -106,7 +106,8 @@ def test_scenarios_come_to_the_same_in_any_order(scenario: dict[str, Any], seed:
     assert sorted(membership.revoked) == expected["revoked"]
     assert sorted(membership.unplaced) == expected["unplaced"]
     assert (membership.root_version, membership.generation) == (
-        expected["root_version"], expected["generation"]
+        expected["root_version"],
+        expected["generation"],
     )
     said = {f"{item.code} {item.subject}".strip() for item in membership.conditions}
     assert sorted(said) == expected["conditions"]

@@ -18,5 +18,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(
             f"NOT TESTED ON THE REAL GARAGE: {len(left_out)} tests left out, there is no garage binary "
             "(tools/garage.sh build makes one in about ten minutes)",
-            red=True, bold=True,
+            red=True,
+            bold=True,
         )

@@ -118,9 +118,13 @@ def test_a_permission_whose_answer_takes_too_long_is_looked_for(
     """The change is made before the answer is: another question finds it done."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         asked: list[bytes] = []
-        info = msgspec.json.encode({
-            "accessKeyId": "GK1", "secretAccessKey": "s", "buckets": [{"id": "b", "permissions": then}],
-        })
+        info = msgspec.json.encode(
+            {
+                "accessKeyId": "GK1",
+                "secretAccessKey": "s",
+                "buckets": [{"id": "b", "permissions": then}],
+            }
+        )
 
         def serve() -> None:
             held = []
@@ -185,7 +189,8 @@ def test_an_answer_of_something_else_is_refused(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "garage:3903", "ftp://h/", "http://", "http://h:x", "http://u:pw@h", "http://h/v2", "http://h?a"]
+    "url",
+    ["", "garage:3903", "ftp://h/", "http://", "http://h:x", "http://u:pw@h", "http://h/v2", "http://h?a"],
 )
 def test_a_bad_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -201,12 +201,20 @@ def test_two_administrators_who_add_ten_hosts_each_at_once_collide_in_nothing(
             name = f"{'ab'[number]}{i}"
             identity, key = SigningKey.generate(), PrivateKey.generate()
             grant = signer.grant(
-                now=NOW, hid=identity.kid, identity=identity.public, name=name,
+                now=NOW,
+                hid=identity.kid,
+                identity=identity.public,
+                name=name,
                 networks=[ip_network(f"10.17.{100 * number + i}.0/24")],
             )
             record = build_record(
-                mesh=chain.mesh_id, hid=identity.kid, gen=1, version=1, public_key=key.public(),
-                listen_port=51820, endpoints=(Endpoint.parse("192.0.2.1:51820"),),
+                mesh=chain.mesh_id,
+                hid=identity.kid,
+                gen=1,
+                version=1,
+                public_key=key.public(),
+                listen_port=51820,
+                endpoints=(Endpoint.parse("192.0.2.1:51820"),),
             )
             item = host_key(identity.kid), sign_record(record, identity)
             publish(stores[number], [grant, item], mesh_id=chain.mesh_id)
@@ -227,8 +235,10 @@ def test_two_administrators_who_add_ten_hosts_each_at_once_collide_in_nothing(
 def two_administrators() -> tuple[RootChain, list[Object], tuple[SigningKey, SigningKey]]:
     """A mesh whose second root names a second administrator; each has half of every range."""
     first = create_mesh(
-        name="two", overlay=[ip_network("10.99.0.0/16"), ip_network("fd00:1234:5678::/48")],
-        jail=[ip_network("10.17.0.0/16")], now=NOW,
+        name="two",
+        overlay=[ip_network("10.99.0.0/16"), ip_network("fd00:1234:5678::/48")],
+        jail=[ip_network("10.17.0.0/16")],
+        now=NOW,
         pools=[ip_network("10.99.0.0/17"), ip_network("10.17.0.0/18")],
     )
     second = SigningKey.generate()

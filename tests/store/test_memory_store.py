@@ -68,8 +68,12 @@ def test_unreachable_and_hanging_stores_fail_every_call_without_waiting() -> Non
     store = MemoryStore()
     for fault, said in (("unreachable", "refused"), ("hang", "time-out")):
         setattr(store.faults, fault, True)
-        for call in (lambda: store.get("a"), lambda: store.put("a", b""), lambda: store.delete("a"),
-                     lambda: store.list("")):
+        for call in (
+            lambda: store.get("a"),
+            lambda: store.put("a", b""),
+            lambda: store.delete("a"),
+            lambda: store.list(""),
+        ):
             with pytest.raises(StoreError, match=said):
                 call()
         setattr(store.faults, fault, False)

@@ -94,9 +94,16 @@ def test_a_credentials_file_that_others_can_read_is_refused(tmp_path: Path, mode
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", SECRET, f'{{"secret_key": "{SECRET}"}}', f'{{"access_key": 1, "secret_key": "{SECRET}"}}',
-     f'{{"access_key": "a", "secret_key": "{SECRET}", "more": 1}}', '{"access_key": "", "secret_key": ""}',
-     f'{{"access_key": "a", "secret_key": "{SECRET}'],
+    [
+        "",
+        "[]",
+        SECRET,
+        f'{{"secret_key": "{SECRET}"}}',
+        f'{{"access_key": 1, "secret_key": "{SECRET}"}}',
+        f'{{"access_key": "a", "secret_key": "{SECRET}", "more": 1}}',
+        '{"access_key": "", "secret_key": ""}',
+        f'{{"access_key": "a", "secret_key": "{SECRET}',
+    ],
 )
 def test_a_bad_credentials_file_is_named_and_not_quoted(tmp_path: Path, text: str) -> None:
     path = tmp_path / "s3.json"

@@ -205,8 +205,10 @@ def test_pages_without_end_are_cut_off(server: ScriptedServer, store: S3Store) -
         ([answer("200 OK", b"<html>")], "not the XML expected"),
         ([answer("200 OK", b"<ListBucketResult/>")], "IsTruncated None"),
         ([answer("200 OK", b"<L><IsTruncated>true</IsTruncated></L>")], "no continuation token"),
-        ([answer("200 OK", b"<L><IsTruncated>false</IsTruncated><Contents><Key>h/a</Key></Contents></L>")],
-         r"\['Key'\]"),
+        (
+            [answer("200 OK", b"<L><IsTruncated>false</IsTruncated><Contents><Key>h/a</Key></Contents></L>")],
+            r"\['Key'\]",
+        ),
     ],
 )
 def test_a_lying_listing_is_refused(
@@ -308,7 +310,9 @@ def test_a_refusal_is_one_line_with_advice(
     body = f"<Error><Code>{code}</Code><Message>some\nlines</Message></Error>".encode() if code else b"oops"
     server.script = lambda connection, head: connection.sendall(answer(status, body))
     calls: list[Callable[[], object]] = [
-        lambda: store.get("a"), lambda: store.put("a", b""), lambda: store.delete("a"),
+        lambda: store.get("a"),
+        lambda: store.put("a", b""),
+        lambda: store.delete("a"),
         lambda: list(store.list("a")),
     ]
     for call in calls:

@@ -69,8 +69,13 @@ def test_what_a_host_calls_a_log_in_its_own_bucket_is_not_looked_at(
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [("logs=", "bucket ''"), ("logs=Logs", "bucket 'Logs'"), ("logs=records", "another bucket"),
-     ("logs=l0g&x=1", "'x' seen"), ("logs=a/b", "bucket 'a/b'")],
+    [
+        ("logs=", "bucket ''"),
+        ("logs=Logs", "bucket 'Logs'"),
+        ("logs=records", "another bucket"),
+        ("logs=l0g&x=1", "'x' seen"),
+        ("logs=a/b", "bucket 'a/b'"),
+    ],
 )
 def test_a_bad_log_bucket_is_refused(options: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):

@@ -104,7 +104,8 @@ def test_start_after_leaves_out_what_sorts_up_to_it(store: ObjectStore, base: st
     for kid, seq in itertools.product("ab", range(1, 6)):
         store.put(f"{base}/log/{kid}/{seq:03}-ff.json", b"x")
     assert keys(store, f"{base}/log/a/", f"{base}/log/a/003-ff.json") == [
-        f"{base}/log/a/004-ff.json", f"{base}/log/a/005-ff.json",
+        f"{base}/log/a/004-ff.json",
+        f"{base}/log/a/005-ff.json",
     ]
     assert keys(store, f"{base}/log/", f"{base}/log/a/005")[0] == f"{base}/log/a/005-ff.json"
     assert keys(store, f"{base}/log/", f"{base}/log/b/005-ff.json") == []
@@ -120,8 +121,27 @@ def test_a_listing_goes_past_one_page(store: ObjectStore, base: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["", "/", "/etc/passwd", "a//b", "a/", "../a", "a/../b", "a/./b", ".hidden", "a/.put-1", "a b", "a\n",
-     "a\\b", "ä", "a?b", "a%2e", "a\0b", "x" * 201, "/".join(["abcdefgh"] * 80)],
+    [
+        "",
+        "/",
+        "/etc/passwd",
+        "a//b",
+        "a/",
+        "../a",
+        "a/../b",
+        "a/./b",
+        ".hidden",
+        "a/.put-1",
+        "a b",
+        "a\n",
+        "a\\b",
+        "ä",
+        "a?b",
+        "a%2e",
+        "a\0b",
+        "x" * 201,
+        "/".join(["abcdefgh"] * 80),
+    ],
 )
 def test_what_is_no_key_is_refused_before_any_request(store: ObjectStore, key: str) -> None:
     for call in (store.get, store.delete, lambda key: store.put(key, b"x")):

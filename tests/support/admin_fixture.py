@@ -30,8 +30,13 @@ def enroll(
 ) -> Newcomer:
     identity = SigningKey.generate()
     record = build_record(
-        mesh="", hid=identity.kid, gen=1, version=0, public_key=PrivateKey.generate().public(),
-        listen_port=51820, endpoints=[Endpoint.parse(endpoint)] if endpoint else [],
+        mesh="",
+        hid=identity.kid,
+        gen=1,
+        version=0,
+        public_key=PrivateKey.generate().public(),
+        listen_port=51820,
+        endpoints=[Endpoint.parse(endpoint)] if endpoint else [],
         networks=[parse_network(text) for text in networks],
     )
     path = directory / f"{name}-{identity.kid[:8]}.request"

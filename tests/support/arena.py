@@ -33,9 +33,7 @@ def create_mesh() -> SignedMesh:
     chain = fm.make_chain(2, mesh=secrets.token_hex(16))
     made = NewMesh(chain=chain, admin_key=ADMIN, root_key=ADMIN, recovery_key=RECOVERY)
     ledger = Ledger(chain)
-    mesh = SignedMesh(
-        mesh=made, ledger=ledger, signer=LogSigner(ledger, ADMIN), objects=dict(made.objects)
-    )
+    mesh = SignedMesh(mesh=made, ledger=ledger, signer=LogSigner(ledger, ADMIN), objects=dict(made.objects))
     for number, name in enumerate(HOSTS, 1):
         mesh.add(name, jails=(f"10.128.{number}.0/24",))
     return mesh
@@ -60,7 +58,9 @@ class Arena:
     def daemon_of(self, name: str, *stores: ObjectStore, fresh: bool = False) -> Rig:
         """A daemon of that host; ``fresh``: it has seen nothing since it was granted."""
         return build_rig(
-            self.directory / name, self.newborn_view(name) if fresh else self.mesh, self.mesh.hosts[name],
+            self.directory / name,
+            self.newborn_view(name) if fresh else self.mesh,
+            self.mesh.hosts[name],
             stores=stores or (self.store,),
         )
 
@@ -162,8 +162,16 @@ class Arena:
 def grant_of(host: SignedHost, address: str, *networks: str, gen: int = 1, name: str = "") -> Grant:
     """A grant with any content, for forging."""
     return Grant(
-        hid=host.hid, name=name or host.name, gen=gen, identity=encode_base64(host.identity.public),
-        addresses=(address,), networks=networks, region="", roles=(), tags=(), expires=0,
+        hid=host.hid,
+        name=name or host.name,
+        gen=gen,
+        identity=encode_base64(host.identity.public),
+        addresses=(address,),
+        networks=networks,
+        region="",
+        roles=(),
+        tags=(),
+        expires=0,
     )
 
 

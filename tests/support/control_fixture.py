@@ -68,8 +68,14 @@ def answer_with(document: object, exit_code: int = 0) -> Answer:
 
 
 def build_peer(
-    name: str, *, up: bool = True, configured: bool = True, endpoint: str | None = "192.0.2.7:51820",
-    rtt_seconds: float | None = 0.0123, address: str = "10.99.0.2", loss_ratio: float = 0.0,
+    name: str,
+    *,
+    up: bool = True,
+    configured: bool = True,
+    endpoint: str | None = "192.0.2.7:51820",
+    rtt_seconds: float | None = 0.0123,
+    address: str = "10.99.0.2",
+    loss_ratio: float = 0.0,
     mtu_bytes: int | None = 1420,
 ) -> PeerStatus:
     return PeerStatus(
@@ -88,29 +94,60 @@ def build_peer(
         mtu_bytes=mtu_bytes,
         granted_by="admin deadbeef statement 3",
         record_version=int(NOW * 1000) if configured else None,
-        path=PathStatus(up=up, srtt_seconds=rtt_seconds, jitter_seconds=0.0004, loss_ratio=loss_ratio,
-                        sent=60, received=60),
+        path=PathStatus(
+            up=up,
+            srtt_seconds=rtt_seconds,
+            jitter_seconds=0.0004,
+            loss_ratio=loss_ratio,
+            sent=60,
+            received=60,
+        ),
     )
 
 
-def build_status(*peers: PeerStatus, conditions: tuple[ConditionStatus, ...] = (),
-                 last_plan: PlanStatus | None = None, store_up: bool = True) -> Status:
+def build_status(
+    *peers: PeerStatus,
+    conditions: tuple[ConditionStatus, ...] = (),
+    last_plan: PlanStatus | None = None,
+    store_up: bool = True,
+) -> Status:
     return Status(
         at=NOW,
         version="0.1.0",
         started_at=NOW - 7200,
         host=SelfStatus(
-            hid="7e57" * 8, name="tesla", region="eu", addresses=("10.99.0.1",), networks=("10.17.1.0/24",),
-            public_key="b" * 43 + "=", interface="wg0", listen_port=51820, mtu_bytes=1420, backend="linux",
-            interface_up=True, key_created_at=NOW - 86400,
+            hid="7e57" * 8,
+            name="tesla",
+            region="eu",
+            addresses=("10.99.0.1",),
+            networks=("10.17.1.0/24",),
+            public_key="b" * 43 + "=",
+            interface="wg0",
+            listen_port=51820,
+            mtu_bytes=1420,
+            backend="linux",
+            interface_up=True,
+            key_created_at=NOW - 86400,
         ),
         registry=RegistryStatus(
-            mesh_id="ab" * 16, mesh_name="fleet", generation=17, applied_generation=17, root_version=1,
-            hosts=len(peers) + 1, conflicts=0, forks=0, gaps=0, verified_at=NOW - 12,
-            stores=(StoreStatus(
-                url="s3+https://s3.example.org/registry", up=store_up, last_success_at=NOW - 12,
-                error=None if store_up else "503 ServiceUnavailable",
-            ),),
+            mesh_id="ab" * 16,
+            mesh_name="fleet",
+            generation=17,
+            applied_generation=17,
+            root_version=1,
+            hosts=len(peers) + 1,
+            conflicts=0,
+            forks=0,
+            gaps=0,
+            verified_at=NOW - 12,
+            stores=(
+                StoreStatus(
+                    url="s3+https://s3.example.org/registry",
+                    up=store_up,
+                    last_success_at=NOW - 12,
+                    error=None if store_up else "503 ServiceUnavailable",
+                ),
+            ),
         ),
         peers=peers,
         conditions=conditions,
@@ -127,7 +164,11 @@ def build_plan(
         ChangeDocument(kind="AddRoute", summary="add route 10.17.2.0/24", reason="newton announces it"),
     )[:changes]
     return PlanDocument(
-        digest="0123456789abcdef", interface="wg0", changes=listed,
-        counts={change.kind: 1 for change in listed}, held_because=held_because,
-        objections=(held_because,) if held_because else (), conflicts=conflicts,
+        digest="0123456789abcdef",
+        interface="wg0",
+        changes=listed,
+        counts={change.kind: 1 for change in listed},
+        held_because=held_because,
+        objections=(held_because,) if held_because else (),
+        conflicts=conflicts,
     )

@@ -176,14 +176,18 @@ def build_rig(
         stale_after_seconds=settings.registry.stale_after_seconds,
     )
 
-    exchange = None if places is None else Exchange(
-        desk=follower.desk,
-        hid=host.hid,
-        port=settings.exchange.port,
-        witness_seconds=settings.exchange.witness_seconds,
-        clock=clock,
-        places=places,
-        rng=rng,
+    exchange = (
+        None
+        if places is None
+        else Exchange(
+            desk=follower.desk,
+            hid=host.hid,
+            port=settings.exchange.port,
+            witness_seconds=settings.exchange.witness_seconds,
+            clock=clock,
+            places=places,
+            rng=rng,
+        )
     )
 
     def read() -> Settings:
@@ -191,13 +195,14 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    rotation = Rotation(
-        keys=KeyRing(state), identity=state.read_identity(), clock=clock, monotonic=monotonic
-    )
+    rotation = Rotation(keys=KeyRing(state), identity=state.read_identity(), clock=clock, monotonic=monotonic)
     whereabouts = Whereabouts(
-        state=state, clock=clock, witness_seconds=settings.exchange.witness_seconds,
+        state=state,
+        clock=clock,
+        witness_seconds=settings.exchange.witness_seconds,
         open_resolver=partial(NameResolver, lookup=underlay.lookup, retry_seconds=0.02),
-        source_of=underlay.source_of, is_own=underlay.is_own,
+        source_of=underlay.source_of,
+        is_own=underlay.is_own,
     )
     daemon = Daemon(
         settings=settings,
@@ -206,11 +211,16 @@ def build_rig(
         hid=host.hid,
         backend=backend,
         reconciler=Reconciler(
-            backend=backend, state=state, hid=host.hid, clock=clock, rotation=rotation,
+            backend=backend,
+            state=state,
+            hid=host.hid,
+            clock=clock,
+            rotation=rotation,
             forwarding=lambda version: forwarding,
             wayback=WayBack(state, clock, monotonic),
             sessions=SessionClock(clock, steady or clock),
-            courtesy_seconds=courtesy_seconds, advise=whereabouts.advise,
+            courtesy_seconds=courtesy_seconds,
+            advise=whereabouts.advise,
         ),
         whereabouts=whereabouts,
         follower=follower,
@@ -222,8 +232,14 @@ def build_rig(
         conditions=cache_conditions(cache),
     )
     rig = Rig(
-        daemon=daemon, backend=backend, prober=prober, clock=clock,
-        socket=settings.run_dir / "control.sock", state=state, exchange=exchange, underlay=underlay,
+        daemon=daemon,
+        backend=backend,
+        prober=prober,
+        clock=clock,
+        socket=settings.run_dir / "control.sock",
+        state=state,
+        exchange=exchange,
+        underlay=underlay,
         reload_with=settings,
     )
     return rig

@@ -120,8 +120,16 @@ def _control(line: bytes) -> None:
 
 def _drafts(request: str) -> tuple[bytes, ...]:
     wishes: tuple[Wish, ...] = (
-        AddHost(name="newton", request=request, address="10.77.0.9", networks=("10.128.2.0/24",), region="eu",
-                roles=("db",), tags=None, expires=1),
+        AddHost(
+            name="newton",
+            request=request,
+            address="10.77.0.9",
+            networks=("10.128.2.0/24",),
+            region="eu",
+            roles=("db",),
+            tags=None,
+            expires=1,
+        ),
         RemoveHost(hid=fm.key("tesla").kid, why="sold"),
         RotateKeys(hids=(), not_before=1),
     )
@@ -182,8 +190,10 @@ def _exchange(body: bytes) -> None:
 def _freebsd(body: bytes) -> None:
     """The output of wg, ifconfig and netstat."""
     for parse in (
-        lambda: parse_wg_dump(body, "wg0"), lambda: parse_ifconfig(body, "wg0"),
-        lambda: parse_routes(body, 4), lambda: parse_routes(body, 6),
+        lambda: parse_wg_dump(body, "wg0"),
+        lambda: parse_ifconfig(body, "wg0"),
+        lambda: parse_routes(body, 4),
+        lambda: parse_routes(body, 6),
     ):
         try:
             parse()
@@ -227,7 +237,9 @@ def build_decoders() -> tuple[Decoder, ...]:
     registry = (RegistryError,)
 
     def decoder(
-        name: str, decode: Callable[[bytes], object], raises: tuple[type[Exception], ...],
+        name: str,
+        decode: Callable[[bytes], object],
+        raises: tuple[type[Exception], ...],
         *seeds: bytes,
     ) -> Decoder:
         return Decoder(name=name, decode=decode, raises=raises, seeds=seeds)
@@ -235,31 +247,61 @@ def build_decoders() -> tuple[Decoder, ...]:
     return (
         decoder("canonical", _canonical, registry, *statements, CHAIN.current.envelope.payload),
         decoder("envelope", _envelope, registry, *logs, *records),
-        decoder("object_key", lambda body: parse_object_key(body.decode("latin-1")), registry,
-                *(key.encode() for key, _ in objects)),
+        decoder(
+            "object_key",
+            lambda body: parse_object_key(body.decode("latin-1")),
+            registry,
+            *(key.encode() for key, _ in objects),
+        ),
         decoder("root", parse_root_payload, registry, CHAIN.current.envelope.payload),
         decoder("root_signature", lambda body: parse_root_signature("0" * 32, body), registry, roots[1][1]),
         decoder("root_objects", lambda body: root_envelopes([(roots[1][0], body)]), registry, roots[1][1]),
-        decoder("statement", lambda body: parse_statement(_typed(body, STATEMENT_TYPE), fm.MESH), registry,
-                *statements),
+        decoder(
+            "statement",
+            lambda body: parse_statement(_typed(body, STATEMENT_TYPE), fm.MESH),
+            registry,
+            *statements,
+        ),
         decoder("record_payload", _record_payload, registry, *record_payloads),
         decoder("record", lambda body: parse_record(body, fm.MESH), registry, *records),
-        decoder("request", lambda body: parse_request(body.decode("latin-1")), registry,
-                enrollment["request"].encode()),
-        decoder("bundle", lambda body: parse_bundle(body.decode("utf-8", "surrogateescape")), registry,
-                bundle),
-        decoder("open_bundle", lambda body: open_bundle(body.decode("utf-8", "replace"), fm.NOW), registry,
-                bundle),
-        decoder("key_request", lambda body: parse_key_request(body.decode("latin-1")), registry,
-                build_key_request("ada", "admin", fm.key("tesla")).encode()),
-        decoder("export", lambda body: open_export(body.decode("utf-8", "replace"), fm.NOW), registry,
-                render_export(build_export(_ledger_of(objects), now=fm.NOW)).encode()),
-        decoder("draft", lambda body: parse_draft(body.decode("utf-8", "surrogateescape"), "draft"), registry,
-                *_drafts(enrollment["request"])),
+        decoder(
+            "request",
+            lambda body: parse_request(body.decode("latin-1")),
+            registry,
+            enrollment["request"].encode(),
+        ),
+        decoder(
+            "bundle", lambda body: parse_bundle(body.decode("utf-8", "surrogateescape")), registry, bundle
+        ),
+        decoder(
+            "open_bundle", lambda body: open_bundle(body.decode("utf-8", "replace"), fm.NOW), registry, bundle
+        ),
+        decoder(
+            "key_request",
+            lambda body: parse_key_request(body.decode("latin-1")),
+            registry,
+            build_key_request("ada", "admin", fm.key("tesla")).encode(),
+        ),
+        decoder(
+            "export",
+            lambda body: open_export(body.decode("utf-8", "replace"), fm.NOW),
+            registry,
+            render_export(build_export(_ledger_of(objects), now=fm.NOW)).encode(),
+        ),
+        decoder(
+            "draft",
+            lambda body: parse_draft(body.decode("utf-8", "surrogateescape"), "draft"),
+            registry,
+            *_drafts(enrollment["request"]),
+        ),
         decoder("exchange", _exchange, (), *_messages(objects)),
         decoder("freebsd_tools", _freebsd, (), *_TOOL_OUTPUT),
-        decoder("recovery_words", lambda body: parse_recovery_words(body.decode("latin-1")), registry,
-                render_recovery_words(fm.key("tesla")).encode()),
+        decoder(
+            "recovery_words",
+            lambda body: parse_recovery_words(body.decode("latin-1")),
+            registry,
+            render_recovery_words(fm.key("tesla")).encode(),
+        ),
         decoder("ledger", _offer, (), *(key.encode() + b"\n" + body for key, body in objects)),
         decoder("segment", _segment, (), render_segment(objects), render_segment([("", b"")])),
         decoder("s3_listing", _listing, (StoreError,), _LISTING, _REFUSAL),
@@ -268,12 +310,26 @@ def build_decoders() -> tuple[Decoder, ...]:
         decoder("wireguard_attributes", _wireguard, (BackendError,), *_wireguard_messages()),
         decoder("netlink_route", _parse_route, (BackendError,), *_route_messages()),
         decoder("icmp", _icmp, (), *_icmp_packets()),
-        decoder("settings", _settings, (ConfigError,),
-                (ROOT / "contrib" / "meshd.toml.sample").read_bytes()),
-        decoder("store_url", _store_url, (ConfigError,), b"file:///srv/mesh",
-                b"s3+https://garage.example.net:3900/mesh?region=garage", b"s3+http://[::1]:3900/mesh"),
-        decoder("texts", _texts, (), b"192.0.2.1", b"2001:db8::1", b"10.0.0.0/8", b"[2001:db8::1]:51820",
-                b"192.0.2.1:51820", str(PublicKey(bytes(32))).encode()),
+        decoder("settings", _settings, (ConfigError,), (ROOT / "contrib" / "meshd.toml.sample").read_bytes()),
+        decoder(
+            "store_url",
+            _store_url,
+            (ConfigError,),
+            b"file:///srv/mesh",
+            b"s3+https://garage.example.net:3900/mesh?region=garage",
+            b"s3+http://[::1]:3900/mesh",
+        ),
+        decoder(
+            "texts",
+            _texts,
+            (),
+            b"192.0.2.1",
+            b"2001:db8::1",
+            b"10.0.0.0/8",
+            b"[2001:db8::1]:51820",
+            b"192.0.2.1:51820",
+            str(PublicKey(bytes(32))).encode(),
+        ),
     )
 
 
@@ -288,7 +344,9 @@ def _objects() -> list[tuple[str, bytes]]:
     ]
     hid = fm.key("tesla").kid
     bodies = (
-        Revoke(hid=hid, why="sold"), Endorse(hash="0" * 64), Rotate(hids=(hid,), not_before=1),
+        Revoke(hid=hid, why="sold"),
+        Endorse(hash="0" * 64),
+        Rotate(hids=(hid,), not_before=1),
         Service(name="web", kind="http", port=80, scope="mesh", min_endpoints=1, check="", state="active"),
         Place(hid=hid, service="web", jail="www", address="10.128.1.2", tags={"a": "b"}, state="active"),
         RawBody(kind="poem", fields={"text": "Grüße"}),
@@ -305,17 +363,25 @@ def _ledger_of(objects: list[tuple[str, bytes]]) -> Ledger:
 
 def _messages(objects: list[tuple[str, bytes]]) -> list[bytes]:
     have = Inventory(root=(1, "0" * 64), logs={"0" * 32: (1, "0" * 64)}, records={"0" * 32: (1, 5, "0" * 64)})
-    return [render_message(message) for message in (
-        ObjectsRequest(have=have), ObjectsPage(objects=tuple(objects), more=True, have=have),
-        Offer(objects=tuple(objects[:3]), told=("0" * 32,)), OfferAnswer(outcomes=("new", "known")),
-        Summary(mesh="0" * 32, generation=1, root=(1, "0" * 64), heads={}, records="0" * 64),
-        WitnessRequest(nonce="0" * 32),
-    )]
+    return [
+        render_message(message)
+        for message in (
+            ObjectsRequest(have=have),
+            ObjectsPage(objects=tuple(objects), more=True, have=have),
+            Offer(objects=tuple(objects[:3]), told=("0" * 32,)),
+            OfferAnswer(outcomes=("new", "known")),
+            Summary(mesh="0" * 32, generation=1, root=(1, "0" * 64), heads={}, records="0" * 64),
+            WitnessRequest(nonce="0" * 32),
+        )
+    ]
 
 
 _KEY_TEXT = str(PublicKey(bytes(range(32)))).encode()
 _TOOL_OUTPUT = (
-    b"(none)\t" + _KEY_TEXT + b"\t51820\toff\n" + _KEY_TEXT
+    b"(none)\t"
+    + _KEY_TEXT
+    + b"\t51820\toff\n"
+    + _KEY_TEXT
     + b"\t(none)\t192.0.2.1:51820\t10.0.0.0/8,fd07::/64\t1700000000\t12\t34\t25\n",
     b"wg0: flags=10080c1<UP,RUNNING,NOARP,MULTICAST,LOWER_UP> metric 0 mtu 1420\n\toptions=80000<LINKSTATE>\n"
     b"\tinet 10.99.0.1 netmask 0xffff0000\n\tinet6 fd07::1 prefixlen 64\n\tgroups: wg\n",
@@ -345,8 +411,10 @@ def _uapi_answer() -> bytes:
 def _wireguard_messages() -> list[bytes]:
     steps = [
         PeerStep(
-            public_key=PublicKey(bytes([number]) * 32), endpoint=Endpoint.parse(endpoint),
-            persistent_keepalive_seconds=25, allowed_ips=(fm.network("10.0.0.0/8"), fm.network("fd07::/64")),
+            public_key=PublicKey(bytes([number]) * 32),
+            endpoint=Endpoint.parse(endpoint),
+            persistent_keepalive_seconds=25,
+            allowed_ips=(fm.network("10.0.0.0/8"), fm.network("fd07::/64")),
         )
         for number, endpoint in enumerate(("192.0.2.1:1", "[2001:db8::1]:2"), 1)
     ]

@@ -79,8 +79,11 @@ def client_for(mesh: SignedMesh, port: int) -> ExchangeClient:
 
 def partner_for(server: ExchangeHost, asker: SignedHost) -> Partner:
     return Partner(
-        hid=server.host.hid, name=server.host.name, identity_key=server.host.identity.public,
-        address=IPv4Address(server.address), source=IPv4Address(server.addresses[asker.hid]),
+        hid=server.host.hid,
+        name=server.host.name,
+        identity_key=server.host.identity.public,
+        address=IPv4Address(server.address),
+        source=IPv4Address(server.addresses[asker.hid]),
     )
 
 
@@ -88,6 +91,7 @@ def partner_for(server: ExchangeHost, asker: SignedHost) -> Partner:
 def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[int]:
     """A host that answers whatever it likes, on 127.0.0.1; the port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def serve() -> None:
             with contextlib.suppress(OSError):
                 while True:

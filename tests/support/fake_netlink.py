@@ -25,11 +25,25 @@ from meshd.model.network import IPNetwork, Route, network_key, parse_network
 
 FAMILY = 30
 NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, GETADDR, NEWROUTE, DELROUTE, GETROUTE = (
-    16, 17, 18, 20, 21, 22, 24, 25, 26
+    16,
+    17,
+    18,
+    20,
+    21,
+    22,
+    24,
+    25,
+    26,
 )
 NAMES = {
-    NEWLINK: "RTM_NEWLINK", DELLINK: "RTM_DELLINK", GETLINK: "RTM_GETLINK", NEWADDR: "RTM_NEWADDR",
-    DELADDR: "RTM_DELADDR", GETADDR: "RTM_GETADDR", NEWROUTE: "RTM_NEWROUTE", DELROUTE: "RTM_DELROUTE",
+    NEWLINK: "RTM_NEWLINK",
+    DELLINK: "RTM_DELLINK",
+    GETLINK: "RTM_GETLINK",
+    NEWADDR: "RTM_NEWADDR",
+    DELADDR: "RTM_DELADDR",
+    GETADDR: "RTM_GETADDR",
+    NEWROUTE: "RTM_NEWROUTE",
+    DELROUTE: "RTM_DELROUTE",
     GETROUTE: "RTM_GETROUTE",
 }
 LOOKS = (GETLINK, GETADDR, GETROUTE)
@@ -122,10 +136,15 @@ class NetlinkKernel:
             return errno.ENODEV, []
         kind = {"attrs": [("IFLA_INFO_KIND", "wireguard" if found.wireguard else "bridge")]}
         attributes = [("IFLA_IFNAME", name), ("IFLA_MTU", found.mtu_bytes), ("IFLA_LINKINFO", kind)]
-        return 0, [_encode(
-            _messages().LinkMessage, NEWLINK, attributes,
-            index=self.indexes[name], flags=UP if found.up else 0,
-        )]
+        return 0, [
+            _encode(
+                _messages().LinkMessage,
+                NEWLINK,
+                attributes,
+                index=self.indexes[name],
+                flags=UP if found.up else 0,
+            )
+        ]
 
     def _new_link(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
         if flags & CREATE:
@@ -150,9 +169,11 @@ class NetlinkKernel:
         name = self._name(message)
         return 0, [
             _encode(
-                _messages().ifaddrmsg, NEWADDR,
+                _messages().ifaddrmsg,
+                NEWADDR,
                 [("IFA_LOCAL", str(address.ip)), ("IFA_ADDRESS", str(address.ip))],
-                family=2 if address.version == 4 else 10, prefixlen=address.network.prefixlen,
+                family=2 if address.version == 4 else 10,
+                prefixlen=address.network.prefixlen,
                 index=message["index"],
             )
             for address in self.memory._interface(name).addresses
@@ -174,13 +195,20 @@ class NetlinkKernel:
     def _routes(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
         version = 4 if message["family"] == 2 else 6
         bodies = [
-            _route(destination, kind=1, proto=ROUTE_PROTOCOL, index=self.indexes[route.interface],
-                   mtu_bytes=route.mtu_bytes)
-            for destination, route in self.memory._routes.items() if destination.version == version
+            _route(
+                destination,
+                kind=1,
+                proto=ROUTE_PROTOCOL,
+                index=self.indexes[route.interface],
+                mtu_bytes=route.mtu_bytes,
+            )
+            for destination, route in self.memory._routes.items()
+            if destination.version == version
         ]
         return 0, bodies + [
             _route(destination, kind=6, proto=STATIC, index=0, mtu_bytes=None)
-            for destination in self.memory._foreign if destination.version == version
+            for destination in self.memory._foreign
+            if destination.version == version
         ]
 
     def _new_route(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
@@ -282,10 +310,15 @@ class NetlinkKernel:
 
 
 _ANSWERS = {
-    GETLINK: NetlinkKernel._link, NEWLINK: NetlinkKernel._new_link, DELLINK: NetlinkKernel._delete_link,
-    GETADDR: NetlinkKernel._addresses, NEWADDR: NetlinkKernel._new_address,
-    DELADDR: NetlinkKernel._delete_address, GETROUTE: NetlinkKernel._routes,
-    NEWROUTE: NetlinkKernel._new_route, DELROUTE: NetlinkKernel._delete_route,
+    GETLINK: NetlinkKernel._link,
+    NEWLINK: NetlinkKernel._new_link,
+    DELLINK: NetlinkKernel._delete_link,
+    GETADDR: NetlinkKernel._addresses,
+    NEWADDR: NetlinkKernel._new_address,
+    DELADDR: NetlinkKernel._delete_address,
+    GETROUTE: NetlinkKernel._routes,
+    NEWROUTE: NetlinkKernel._new_route,
+    DELROUTE: NetlinkKernel._delete_route,
 }
 
 
@@ -321,8 +354,14 @@ def _route(destination: IPNetwork, *, kind: int, proto: int, index: int, mtu_byt
     if mtu_bytes is not None:
         attributes.append(("RTA_METRICS", {"attrs": [("RTAX_MTU", mtu_bytes)]}))
     return _encode(
-        _messages().rtmsg, NEWROUTE, attributes, family=2 if destination.version == 4 else 10,
-        dst_len=destination.prefixlen, table=254, proto=proto, type=kind,
+        _messages().rtmsg,
+        NEWROUTE,
+        attributes,
+        family=2 if destination.version == 4 else 10,
+        dst_len=destination.prefixlen,
+        table=254,
+        proto=proto,
+        type=kind,
     )
 
 
@@ -358,7 +397,9 @@ def _device(device: Device) -> list[bytes]:
 
 def _step(config: PeerConfig) -> PeerStep:
     return PeerStep(
-        public_key=config.public_key, endpoint=config.endpoint, preshared_key=config.preshared_key,
+        public_key=config.public_key,
+        endpoint=config.endpoint,
+        preshared_key=config.preshared_key,
         persistent_keepalive_seconds=config.persistent_keepalive_seconds,
         allowed_ips=tuple(sorted(config.allowed_ips, key=network_key)),
     )

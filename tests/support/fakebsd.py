@@ -27,7 +27,17 @@ Incremental = Literal["works", "ignored", "refused"]
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = (
-    "ifconfig", "wg", "route", "netstat", "jls", "jail", "jexec", "sysctl", "sysrc", "kldload", "kldstat",
+    "ifconfig",
+    "wg",
+    "route",
+    "netstat",
+    "jls",
+    "jail",
+    "jexec",
+    "sysctl",
+    "sysrc",
+    "kldload",
+    "kldstat",
     "pfctl",
 )
 NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
@@ -47,7 +57,10 @@ class FakeBSD:
     """
 
     def __init__(
-        self, directory: Path, release: Release = "15.1", fibs: int = 1,
+        self,
+        directory: Path,
+        release: Release = "15.1",
+        fibs: int = 1,
         incremental_allowed_ips: Incremental | None = None,
     ) -> None:
         self.directory = directory
@@ -71,8 +84,13 @@ class FakeBSD:
     ) -> subprocess.CompletedProcess[str]:
         """One command, as an administrator or a third party would give it."""
         return subprocess.run(
-            [str(self.bin / words[0]), *words[1:]], input=stdin, text=True, capture_output=True,
-            timeout=timeout_seconds, check=False, env={"PATH": os.environ["PATH"]},
+            [str(self.bin / words[0]), *words[1:]],
+            input=stdin,
+            text=True,
+            capture_output=True,
+            timeout=timeout_seconds,
+            check=False,
+            env={"PATH": os.environ["PATH"]},
         )
 
     def answer(
@@ -153,18 +171,31 @@ class FakeBSD:
 def fresh_host(release: Release, fibs: int, incremental: Incremental) -> Host:
     """A booted host: lo0 with its addresses, no module of ours, no jails."""
     host: Host = {
-        "release": release, "fibs": fibs,
+        "release": release,
+        "fibs": fibs,
         "sysctls": {
             "kern.osreldate": {"14.4": "1404000", "15.1": "1501000"}[release],
             "kern.osrelease": f"{release}-RELEASE",
-            "net.route.multipath": "1", "net.fibs": str(fibs), "net.inet.icmp.icmplim": "200",
-            "net.inet.ip.forwarding": "0", "net.inet6.ip6.forwarding": "0",
+            "net.route.multipath": "1",
+            "net.fibs": str(fibs),
+            "net.inet.icmp.icmplim": "200",
+            "net.inet.ip.forwarding": "0",
+            "net.inet6.ip6.forwarding": "0",
             "kern.features.vimage": "1",
             **{f"net.link.bridge.{name}": "0" for name in ("pfil_member", "pfil_bridge", "ipfw")},
         },
-        "rc_conf": {}, "modules": [], "missing_modules": [], "jails": [], "next_jid": 1, "stacks": {},
-        "taken_ports": [], "random_ports": [], "incremental_allowed_ips": incremental,
-        "retries_sleep": True, "hangs": [], "failures": [],
+        "rc_conf": {},
+        "modules": [],
+        "missing_modules": [],
+        "jails": [],
+        "next_jid": 1,
+        "stacks": {},
+        "taken_ports": [],
+        "random_ports": [],
+        "incremental_allowed_ips": incremental,
+        "retries_sleep": True,
+        "hangs": [],
+        "failures": [],
         "pf": {"enabled": False, "rules": {}, "translations": {}, "skipped": []},
     }
     links.add_loopback_addresses(links.new_stack(host, "")["links"][0])

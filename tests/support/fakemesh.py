@@ -44,8 +44,15 @@ def admin_pools(index: int) -> list[IPNetwork]:
 def make_chain(admins: int = 1, *, mesh: str = MESH, admin_threshold: int = 1) -> RootChain:
     """Root 1 with ``admins`` administrators of disjoint pools, and a recovery key."""
     made = create_mesh(
-        name="labnet", overlay=OVERLAY, jail=JAIL, now=NOW, stores=["file:///mesh"], pools=admin_pools(0),
-        admin_key=key("admin0"), recovery_key=key("recovery"), mesh_id=mesh,
+        name="labnet",
+        overlay=OVERLAY,
+        jail=JAIL,
+        now=NOW,
+        stores=["file:///mesh"],
+        pools=admin_pools(0),
+        admin_key=key("admin0"),
+        recovery_key=key("recovery"),
+        mesh_id=mesh,
     )
     root = made.chain.root
     keys = dict(root.keys)
@@ -87,8 +94,13 @@ def grant(
 ) -> StoreObject:
     host = key(name)
     return LogSigner(ledger, admin).grant(
-        now=NOW, hid=host.kid, identity=more.pop("identity", host.public), name=name, gen=gen,
-        networks=[network(text) for text in networks], **more,
+        now=NOW,
+        hid=host.kid,
+        identity=more.pop("identity", host.public),
+        name=name,
+        gen=gen,
+        networks=[network(text) for text in networks],
+        **more,
     )
 
 
@@ -99,23 +111,44 @@ def record(
     host = key(name)
     public = more.pop("public_key", PublicKey(hashlib.sha256(b"wg" + name.encode()).digest()))
     made = build_record(
-        mesh=mesh, hid=more.pop("hid", host.kid), gen=more.pop("gen", 1), version=version, public_key=public,
+        mesh=mesh,
+        hid=more.pop("hid", host.kid),
+        gen=more.pop("gen", 1),
+        version=version,
+        public_key=public,
         listen_port=51820,
         endpoints=[parse_endpoint(text) for text in more.pop("endpoints", ("192.0.2.7:51820",))],
-        networks=[network(text) for text in more.pop("networks", ())], software="test", **more,
+        networks=[network(text) for text in more.pop("networks", ())],
+        software="test",
+        **more,
     )
     return host_key(made.hid), sign_record(made, signer or host)
 
 
 def forge_statement(
-    admin: SigningKey, body: Body, *, seq: int = 1, prev: str = "", lamport: int = 1, by: str | None = None,
-    mesh: str = MESH, seen: dict[str, tuple[int, str]] | None = None, root: int = 1,
+    admin: SigningKey,
+    body: Body,
+    *,
+    seq: int = 1,
+    prev: str = "",
+    lamport: int = 1,
+    by: str | None = None,
+    mesh: str = MESH,
+    seen: dict[str, tuple[int, str]] | None = None,
+    root: int = 1,
     payload_type: str = STATEMENT_TYPE,
 ) -> StoreObject:
     """A statement that no honest signer would make, signed all the same."""
     statement = Statement(
-        mesh=mesh, by=by or admin.kid, seq=seq, prev=prev, lamport=lamport, seen=seen or {}, root=root,
-        at=int(NOW), body=None,
+        mesh=mesh,
+        by=by or admin.kid,
+        seq=seq,
+        prev=prev,
+        lamport=lamport,
+        seen=seen or {},
+        root=root,
+        at=int(NOW),
+        body=None,
     )
     payload = encode_statement(statement, body)
     name = log_key(statement.by, seq, payload_hash(payload))

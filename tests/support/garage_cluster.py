@@ -46,7 +46,10 @@ class GarageCluster:
         secrets, ports = GarageSecrets.generate(), free_ports(3 * NODES)
         self.nodes = [
             GarageNode(
-                name=f"zone{i}", binary=binary, directory=directory / str(i), secrets=secrets,
+                name=f"zone{i}",
+                binary=binary,
+                directory=directory / str(i),
+                secrets=secrets,
                 address=IPv4Address("127.0.0.1"),
                 ports=GaragePorts(s3=ports[3 * i], rpc=ports[3 * i + 1], admin=ports[3 * i + 2]),
             )
@@ -81,7 +84,10 @@ class GarageCluster:
         node = self.nodes[number]
         with node.log.open("ab") as log:
             self._processes[number] = subprocess.Popen(
-                node.command("server"), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                node.command("server"),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 env={**os.environ, "RUST_LOG": "garage=warn"},
             )
 

@@ -99,7 +99,10 @@ class GarageNode:
         with (self._directory / "garage.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(self.binary), "-c", str(self._config), "server", "--single-node", "--default-bucket"],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
             )
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self._answers():

@@ -226,9 +226,27 @@ Case = Callable[[Stage], Awaitable[None]]
 CASES: Final[Mapping[str, Case]] = {
     case.__name__.replace("_", "-"): case
     for case in (
-        six_hosts, host_added, host_revoked, own_host_revoked, network_announced, network_withdrawn,
-        network_moves, peer_key_changed, own_key_changed, peer_moved, behind_nat, restart, killed_midway,
-        interface_destroyed, route_taken, foreign_route, foreign_peer, settings_changed, route_refused,
-        path_narrows, peer_rotates_its_key, own_key_rotates,
+        six_hosts,
+        host_added,
+        host_revoked,
+        own_host_revoked,
+        network_announced,
+        network_withdrawn,
+        network_moves,
+        peer_key_changed,
+        own_key_changed,
+        peer_moved,
+        behind_nat,
+        restart,
+        killed_midway,
+        interface_destroyed,
+        route_taken,
+        foreign_route,
+        foreign_peer,
+        settings_changed,
+        route_refused,
+        path_narrows,
+        peer_rotates_its_key,
+        own_key_rotates,
     )
 }

@@ -33,7 +33,11 @@ class RecordedTools:
         """Called with each command line that changes something, before it is run."""
 
     def run(
-        self, tool: str, arguments: Sequence[str], *, stdin: bytes = b"",
+        self,
+        tool: str,
+        arguments: Sequence[str],
+        *,
+        stdin: bytes = b"",
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Finished:
         look = _is_look(tool, arguments)
@@ -49,14 +53,16 @@ class RecordedTools:
             done = self._real.run(tool, arguments, stdin=stdin, timeout_seconds=timeout_seconds)
         else:
             done = self._answer(tool, arguments, stdin)
-        self._transcript.add(Spoken(
-            command=" ".join([str(TOOLS[tool][0]), *arguments]),
-            answer=str(done.exit_code),
-            stdin=_shown(arguments, stdin),
-            stdout=tuple(done.stdout.decode().splitlines()),
-            stderr=tuple(done.stderr.decode().splitlines()),
-            look=look,
-        ))
+        self._transcript.add(
+            Spoken(
+                command=" ".join([str(TOOLS[tool][0]), *arguments]),
+                answer=str(done.exit_code),
+                stdin=_shown(arguments, stdin),
+                stdout=tuple(done.stdout.decode().splitlines()),
+                stderr=tuple(done.stderr.decode().splitlines()),
+                look=look,
+            )
+        )
         return done
 
     def _hangs(self, tool: str, arguments: Sequence[str]) -> bool:
@@ -141,8 +147,10 @@ class GoldenFreeBSD:
         if self.bsd.answer(["ifconfig", interface]).returncode != 0:
             return []
         shown = self._lines(f"ifconfig {interface}")
-        shown += [re.sub(r"^\S+\t", "(private key)\t", line) if number == 0 else line
-                  for number, line in enumerate(self._lines(f"wg show {interface} dump"))]
+        shown += [
+            re.sub(r"^\S+\t", "(private key)\t", line) if number == 0 else line
+            for number, line in enumerate(self._lines(f"wg show {interface} dump"))
+        ]
         for family in ("inet", "inet6"):
             table = self._lines(f"netstat -rnW -f {family}")
             shown += [line for line in table if line.split()[-1:] == [interface]]

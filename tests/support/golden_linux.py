@@ -46,12 +46,14 @@ class _Socket:
         if not request.is_look:
             self._transcript.about_to_change()
         number, bodies = self._kernel.answer(request)
-        self._transcript.add(Spoken(
-            command=self._kernel.describe(request),
-            answer="0" if number == 0 else errno.errorcode[number],
-            stdin=tuple(self._kernel.describe_peers(request)),
-            look=request.is_look,
-        ))
+        self._transcript.add(
+            Spoken(
+                command=self._kernel.describe(request),
+                answer="0" if number == 0 else errno.errorcode[number],
+                stdin=tuple(self._kernel.describe_peers(request)),
+                look=request.is_look,
+            )
+        )
         return (number, ""), bodies
 
     def dump(self, message: Any) -> list[bytes]:

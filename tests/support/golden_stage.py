@@ -114,7 +114,10 @@ class Stage:
         """The host may announce these, and no others."""
         host = self.mesh.hosts[name]
         key, body = self.mesh.signer.grant(
-            now=NOW - 20, hid=host.hid, identity=host.identity.public, name=name,
+            now=NOW - 20,
+            hid=host.hid,
+            identity=host.identity.public,
+            name=name,
             networks=[parse_network(text) for text in networks],
         )
         self.mesh.objects[key] = body
@@ -157,8 +160,13 @@ class Stage:
         with self._step(player, what):
             backend: Any = player.kernel.open()
             player.rig = build_rig(
-                player.directory, self.mesh, player.host, stores=(self.store,), backend=backend,
-                settings=settings_for(player.directory, **player.settings), monotonic=self._monotonic(player),
+                player.directory,
+                self.mesh,
+                player.host,
+                stores=(self.store,),
+                backend=backend,
+                settings=settings_for(player.directory, **player.settings),
+                monotonic=self._monotonic(player),
             )
             player.task = asyncio.create_task(player.rig.daemon.run())
             await self._until(lambda: player.turns() > 0, player)
@@ -184,7 +192,11 @@ class Stage:
         with self._step(player, what), contextlib.suppress(Killed):
             backend: Any = player.kernel.open()
             rig = build_rig(
-                player.directory, self.mesh, player.host, stores=(self.store,), backend=backend,
+                player.directory,
+                self.mesh,
+                player.host,
+                stores=(self.store,),
+                backend=backend,
                 settings=settings_for(player.directory, **player.settings),
             )
             await asyncio.wait_for(rig.daemon.run(), LIMIT_SECONDS)
@@ -287,9 +299,9 @@ class Stage:
             self.transcript.muted = muted
             assert again == [], f"the next turn changes something: {again}"
             self.transcript.remark("the next turn only looks")
-        state = "\n".join([
-            *(player.kernel.state(INTERFACE) or [f"no interface {INTERFACE}"]), *player.kernel.state(SECOND)
-        ])
+        state = "\n".join(
+            [*(player.kernel.state(INTERFACE) or [f"no interface {INTERFACE}"]), *player.kernel.state(SECOND)]
+        )
         if state != self._seen:
             self._seen = state
             self.transcript.blank()

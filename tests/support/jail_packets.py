@@ -41,7 +41,8 @@ class End:
     def routes(self, address: str) -> bool:
         """Whether the most specific route to the address leads into the tunnel."""
         fitting = [
-            route for route in self.stack["routes"]
+            route
+            for route in self.stack["routes"]
             if route["family"] == "inet"
             and ip_address(address) in ip_network(f"{route['destination']}/{route['length']}")
         ]

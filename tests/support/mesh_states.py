@@ -46,7 +46,9 @@ def desired_states(draw: st.DrawFn, *, presharing: bool = False, wild: bool = Fa
             preshared_key=PresharedKey(bytes([5]) * 32) if presharing and draw(st.booleans()) else None,
         )
         peers[key] = DesiredPeer(
-            config=config, hid=hid_of(key) if wild else bytes(key).hex()[:32], label=f"host{bytes(key)[0]}",
+            config=config,
+            hid=hid_of(key) if wild else bytes(key).hex()[:32],
+            label=f"host{bytes(key)[0]}",
             reason="granted",
             is_admin=draw(st.booleans()),
         )
@@ -93,10 +95,12 @@ def _addresses_flushed(kernel: MemoryBackend) -> None:
 
 def _in_the_way(kernel: MemoryBackend) -> None:
     there = NETWORKS[4:8]
-    kernel.third_party_routes({
-        network: ForeignRoute(destination=network, interface="eth0", description="via 192.0.2.1 dev eth0")
-        for network in there
-    })
+    kernel.third_party_routes(
+        {
+            network: ForeignRoute(destination=network, interface="eth0", description="via 192.0.2.1 dev eth0")
+            for network in there
+        }
+    )
 
 
 def _settings_changed(kernel: MemoryBackend) -> None:

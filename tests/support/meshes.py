@@ -54,9 +54,7 @@ class SignedMesh:
     seed: str = ""
 
     @classmethod
-    def create(
-        cls, *, stores: tuple[str, ...] = ("file:///nowhere/registry",), seed: str = ""
-    ) -> SignedMesh:
+    def create(cls, *, stores: tuple[str, ...] = ("file:///nowhere/registry",), seed: str = "") -> SignedMesh:
         mesh = create_mesh(
             name="test",
             overlay=[ip_network("10.99.0.0/16"), ip_network("fd12:3456:789a::/48")],
@@ -77,8 +75,14 @@ class SignedMesh:
         )
 
     def add(
-        self, name: str, *, jails: tuple[str, ...] = (), roles: tuple[str, ...] = (), software: str = "",
-        announced: tuple[str, ...] | None = None, expires_at: int | None = None,
+        self,
+        name: str,
+        *,
+        jails: tuple[str, ...] = (),
+        roles: tuple[str, ...] = (),
+        software: str = "",
+        announced: tuple[str, ...] | None = None,
+        expires_at: int | None = None,
     ) -> SignedHost:
         """Grant a new host and publish its record. ``announced``: None, all that is granted."""
         number = len(self.hosts) + 1
@@ -97,7 +101,12 @@ class SignedMesh:
         )
         host = SignedHost(name=name, identity=identity, wireguard=wireguard, record=record)
         key, body = self.signer.grant(
-            now=NOW - 60, hid=host.hid, identity=identity.public, name=name, networks=networks, roles=roles,
+            now=NOW - 60,
+            hid=host.hid,
+            identity=identity.public,
+            name=name,
+            networks=networks,
+            roles=roles,
             expires_at=expires_at,
         )
         self.hosts[name] = host
@@ -125,8 +134,12 @@ class SignedMesh:
         for key, body in self.objects.items():
             ledger.offer(key, body, now=NOW)
         return SignedMesh(
-            mesh=self.mesh, ledger=ledger, signer=LogSigner(ledger, self.mesh.admin_key),
-            objects=dict(self.objects), hosts=dict(self.hosts), seed=self.seed,
+            mesh=self.mesh,
+            ledger=ledger,
+            signer=LogSigner(ledger, self.mesh.admin_key),
+            objects=dict(self.objects),
+            hosts=dict(self.hosts),
+            seed=self.seed,
         )
 
     def publish(self, store: ObjectStore) -> None:

@@ -47,9 +47,7 @@ class Pair:
     def send(self, *, back: bool = False, timeout_seconds: float = 60.0) -> TransferReport:
         """One MiB from jail to jail."""
         source, target = (member.host.jails[0] for member in self.members[:: -1 if back else 1])
-        return transfer(
-            source, target, target.address, MIB, timeout_seconds=timeout_seconds * self.patience
-        )
+        return transfer(source, target, target.address, MIB, timeout_seconds=timeout_seconds * self.patience)
 
     def mtus(self) -> list[int | None]:
         return [self.fleet.status(member).peers[0].mtu_bytes for member in self.members]

@@ -19,7 +19,11 @@ class QuickTools:
         self._processes = ToolRunner(bsd.tools)
 
     def run(
-        self, tool: str, arguments: Sequence[str], *, stdin: bytes = b"",
+        self,
+        tool: str,
+        arguments: Sequence[str],
+        *,
+        stdin: bytes = b"",
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Finished:
         with self._bsd.state() as host:

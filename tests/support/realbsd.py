@@ -12,7 +12,10 @@ from types import MappingProxyType
 import pytest
 
 TOOLS = {
-    "ifconfig": "/sbin/ifconfig", "route": "/sbin/route", "netstat": "/usr/bin/netstat", "wg": "/usr/bin/wg",
+    "ifconfig": "/sbin/ifconfig",
+    "route": "/sbin/route",
+    "netstat": "/usr/bin/netstat",
+    "wg": "/usr/bin/wg",
 }
 SHIM = """#!/bin/sh
 exec /usr/sbin/jexec {jail} {tool} "$@"
@@ -44,7 +47,10 @@ class RealBSD:
         """One command inside, as an administrator or a third party would give it."""
         return subprocess.run(
             [str(self.tools[words[0]]), *words[1:]],
-            text=True, capture_output=True, timeout=COMMAND_SECONDS, check=False,
+            text=True,
+            capture_output=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
         )
 
     def close(self) -> None:

@@ -99,12 +99,20 @@ class SimHost:
         """The process ends and another one begins; kernel and disk are as they were."""
         self.keys = KeyRing(self.state)
         self.rotation = Rotation(
-            keys=self.keys, identity=self.identity, clock=self.world.clock, monotonic=self.world.clock,
+            keys=self.keys,
+            identity=self.identity,
+            clock=self.world.clock,
+            monotonic=self.world.clock,
             slot_seconds=0.0,
         )
         self.reconciler = Reconciler(
-            backend=self.backend, state=self.state, hid=self.hid, clock=self.world.clock,
-            rotation=self.rotation, forwarding=lambda version: True, courtesy_seconds=0.0,
+            backend=self.backend,
+            state=self.state,
+            hid=self.hid,
+            clock=self.world.clock,
+            rotation=self.rotation,
+            forwarding=lambda version: True,
+            courtesy_seconds=0.0,
         )
 
     def publish(self) -> None:
@@ -128,14 +136,22 @@ class SimHost:
     def turn(self, *, rotate: bool = True) -> Turn:
         local = rekeyed(
             LocalDevice(
-                interface=MAIN, second_interface=SECOND, private_key=self.keys.key.private_key,
-                listen_port=51820, mtu_bytes=1420, behind_nat=self.behind_nat,
+                interface=MAIN,
+                second_interface=SECOND,
+                private_key=self.keys.key.private_key,
+                listen_port=51820,
+                mtu_bytes=1420,
+                behind_nat=self.behind_nat,
                 persistent_keepalive_seconds=25,
             ),
             self.keys.key,
         )
         turn = self.last = self.reconciler.turn(
-            self.world.membership(self), local, max_removed_share=0.2, boot_file=None, path_mtus={},
+            self.world.membership(self),
+            local,
+            max_removed_share=0.2,
+            boot_file=None,
+            path_mtus={},
             key_lifetime_seconds=0.0 if rotate else None,
         )
         if turn.rekeyed:
@@ -173,19 +189,32 @@ class World:
 
     def membership(self, host: SimHost) -> Membership:
         return Membership(
-            mesh_id="ab" * 16, mesh_name="world", generation=1 + self._requests, root_version=1,
-            mesh_ranges=(), store_urls=(),
+            mesh_id="ab" * 16,
+            mesh_name="world",
+            generation=1 + self._requests,
+            root_version=1,
+            mesh_ranges=(),
+            store_urls=(),
             hosts={other.hid: self._member(other, host.known.get(other.hid)) for other in self.hosts},
         )
 
     def _member(self, host: SimHost, record: HostKeys | None) -> Host:
         address = host.address.network_address
         return Host(
-            hid=host.hid, name=host.name, gen=1, identity_key=host.identity.public, addresses=(address,),
-            granted_networks=frozenset(), networks=frozenset(), region="", roles=frozenset(),
-            tags=frozenset(), expires_at=None,
+            hid=host.hid,
+            name=host.name,
+            gen=1,
+            identity_key=host.identity.public,
+            addresses=(address,),
+            granted_networks=frozenset(),
+            networks=frozenset(),
+            region="",
+            roles=frozenset(),
+            tags=frozenset(),
+            expires_at=None,
             provenance=Provenance(kid="cd" * 16, seq=1, statement="00" * 32, signed_at=int(START)),
-            record=record, rotate_not_before=self.asked.get(host.hid, 0),
+            record=record,
+            rotate_not_before=self.asked.get(host.hid, 0),
             rotation=self.statements.get(host.hid),
         )
 
@@ -193,7 +222,9 @@ class World:
         """A signed request to rotate; everybody hears of it at once."""
         self._requests += 1
         statement = Provenance(
-            kid="cd" * 16, seq=1 + self._requests, statement=f"{self._requests:064x}",
+            kid="cd" * 16,
+            seq=1 + self._requests,
+            statement=f"{self._requests:064x}",
             signed_at=int(self.now),
         )
         for host in hosts:
@@ -263,10 +294,15 @@ class World:
             answering = other.peers.get(interface.public_key)
             if answering is None or not other.up:
                 continue
-            self.sessions.append(Session(
-                ((host, name, peer, interface.public_key), (target, other_name, answering, other.public_key)),
-                self.now,
-            ))
+            self.sessions.append(
+                Session(
+                    (
+                        (host, name, peer, interface.public_key),
+                        (target, other_name, answering, other.public_key),
+                    ),
+                    self.now,
+                )
+            )
             answering.config = replace(
                 answering.config, endpoint=Endpoint(host.underlay, interface.listen_port)
             )
@@ -329,7 +365,8 @@ class World:
 def _count(peer: _Peer, *, received: int) -> None:
     stats = peer.stats
     peer.stats = PeerStats(
-        latest_handshake_at=stats.latest_handshake_at, receive_bytes=stats.receive_bytes + received,
+        latest_handshake_at=stats.latest_handshake_at,
+        receive_bytes=stats.receive_bytes + received,
         transmit_bytes=stats.transmit_bytes,
     )
     peer.seen = None

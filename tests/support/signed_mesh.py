@@ -69,10 +69,18 @@ class SignedMesh:
         }
         keys |= {key_of(name).kid: _entry(key_of(name), "admin", name) for name in admins}
         root = Root(
-            format="wg-meshd-root/1", mesh=self.mesh_id, mesh_name="test", version=version,
-            prev=payload_hash(self.roots[-1].payload) if self.roots else "", keys=keys, retired={},
-            thresholds=Thresholds(root=1, admin=1), max_hosts=self.max_hosts, stores=(),
-            ranges=Ranges(overlay=("10.90.0.0/16",), jail=("10.91.0.0/16",)), created_at=int(NOW),
+            format="wg-meshd-root/1",
+            mesh=self.mesh_id,
+            mesh_name="test",
+            version=version,
+            prev=payload_hash(self.roots[-1].payload) if self.roots else "",
+            keys=keys,
+            retired={},
+            thresholds=Thresholds(root=1, admin=1),
+            max_hosts=self.max_hosts,
+            stores=(),
+            ranges=Ranges(overlay=("10.90.0.0/16",), jail=("10.91.0.0/16",)),
+            created_at=int(NOW),
         )
         self.roots.append(root_key.sign(encode(root), ROOT_TYPE))
         return self._add(root_objects(self.roots[-1]))
@@ -81,8 +89,15 @@ class SignedMesh:
         """The admin's next statement."""
         seq = len(self._log) + 1
         statement = Statement(
-            mesh=self.mesh_id, by=self.admin.kid, seq=seq, prev=self._log[-1] if self._log else "",
-            lamport=seq, seen={}, root=len(self.roots), at=int(NOW), body=None,
+            mesh=self.mesh_id,
+            by=self.admin.kid,
+            seq=seq,
+            prev=self._log[-1] if self._log else "",
+            lamport=seq,
+            seen={},
+            root=len(self.roots),
+            at=int(NOW),
+            body=None,
         )
         payload = encode_statement(statement, body)
         self._log.append(payload_hash(payload))
@@ -94,9 +109,16 @@ class SignedMesh:
         host, self._count = key_of(name), self._count + 1
         return self.sign(
             Grant(
-                hid=host.kid, name=name, gen=1, identity=encode_base64(host.public),
-                addresses=(str(IPv4Address("10.90.0.0") + self._count),), networks=(), region="eu",
-                roles=(), tags=(), expires=0,
+                hid=host.kid,
+                name=name,
+                gen=1,
+                identity=encode_base64(host.public),
+                addresses=(str(IPv4Address("10.90.0.0") + self._count),),
+                networks=(),
+                region="eu",
+                roles=(),
+                tags=(),
+                expires=0,
             )
         )
 
@@ -107,8 +129,13 @@ class SignedMesh:
         """A record as that host signs it, with a version in milliseconds."""
         host = key_of(name)
         record = build_record(
-            mesh=self.mesh_id, hid=host.kid, gen=1, version=version, public_key=PublicKey(host.public),
-            listen_port=port, endpoints=(Endpoint.parse("192.0.2.1:51820"),),
+            mesh=self.mesh_id,
+            hid=host.kid,
+            gen=1,
+            version=version,
+            public_key=PublicKey(host.public),
+            listen_port=port,
+            endpoints=(Endpoint.parse("192.0.2.1:51820"),),
         )
         return self._add([(host_key(host.kid), sign_record(record, host))])[0]
 

@@ -49,14 +49,17 @@ NORMALISED_IN = {
 
 #: Three hosts on one bridge, before the first command of the transcript.
 VNET_HOSTS = (
-    "kldload -n if_wg", "ifconfig bridge create name internet",
+    "kldload -n if_wg",
+    "ifconfig bridge create name internet",
     *(
         line
         for number in (1, 2, 3)
         for line in (
             f"jail -c name=h{number} vnet path=/ children.max=8 allow.raw_sockets persist",
-            "ifconfig epair create", f"ifconfig epair{number - 1}b vnet h{number}",
-            f"ifconfig internet addm epair{number - 1}a up", f"ifconfig epair{number - 1}a up",
+            "ifconfig epair create",
+            f"ifconfig epair{number - 1}b vnet h{number}",
+            f"ifconfig internet addm epair{number - 1}a up",
+            f"ifconfig epair{number - 1}a up",
             f"ifconfig -j h{number} lo0 inet 127.0.0.1/8 up",
             f"ifconfig -j h{number} epair{number - 1}b inet 192.0.2.{number}/24 up",
         )
@@ -84,8 +87,10 @@ VNET_MESH = tuple(
 #: Done on the host after a command, without being in the transcript; known from what it says later.
 UNSEEN = {
     ("04-routes-1-fib.txt", "ifconfig wg9 create"): (
-        "ifconfig wg0 inet 10.99.0.1/32 alias", "ifconfig wg9 inet 10.99.9.1/32 alias",
-        "ifconfig wg0 up", "ifconfig wg9 up",
+        "ifconfig wg0 inet 10.99.0.1/32 alias",
+        "ifconfig wg9 inet 10.99.9.1/32 alias",
+        "ifconfig wg0 up",
+        "ifconfig wg9 up",
     ),
     ("06-hosts-as-vnet-jails.txt", "jexec h1 ping -c 2 192.0.2.2"): VNET_HOSTS,
     ("06-hosts-as-vnet-jails.txt", "jexec h1 ifconfig -a"): VNET_MESH,

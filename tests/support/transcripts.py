@@ -38,7 +38,5 @@ def _parse(path: Path) -> list[Entry]:
         elif mark in streams:
             streams[mark] += text + "\n"
         elif mark == "=":
-            found.append(
-                Entry(path.name, command, streams["|"].encode(), streams["!"].encode(), int(text))
-            )
+            found.append(Entry(path.name, command, streams["|"].encode(), streams["!"].encode(), int(text)))
     return found

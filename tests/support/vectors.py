@@ -80,8 +80,20 @@ def build_keys() -> list[dict[str, str]]:
 
 def build_canonical() -> dict[str, Any]:
     values: list[Any] = [
-        {}, [], 0, 2**53 - 1, "", "plain", "Grüße, 世界", 'quote " backslash \\', None, True, False,
-        {"b": 2, "a": 1, "aa": {"z": [], "y": {}}}, [1, [2, [3]]], {"port": 51820, "text": "a/b"},
+        {},
+        [],
+        0,
+        2**53 - 1,
+        "",
+        "plain",
+        "Grüße, 世界",
+        'quote " backslash \\',
+        None,
+        True,
+        False,
+        {"b": 2, "a": 1, "aa": {"z": [], "y": {}}},
+        [1, [2, [3]]],
+        {"port": 51820, "text": "a/b"},
     ]
     refuse = {
         "keys not sorted": b'{"b":1,"a":2}',
@@ -119,15 +131,17 @@ def build_envelopes() -> list[dict[str, str]]:
     for name, kind in (("tesla", HOST_RECORD_TYPE), ("admin0", STATEMENT_TYPE), ("recovery", ROOT_TYPE)):
         key = fm.key(name)
         envelope = key.sign(payload, kind)
-        vectors.append({
-            "signer": name,
-            "payload_type": kind,
-            "payload": payload.decode(),
-            "payload_hash": payload_hash(payload),
-            "pae_hex": pae(kind, payload).hex(),
-            "signature_hex": envelope.signatures[0].sig.hex(),
-            "envelope": render_envelope(envelope).decode(),
-        })
+        vectors.append(
+            {
+                "signer": name,
+                "payload_type": kind,
+                "payload": payload.decode(),
+                "payload_hash": payload_hash(payload),
+                "pae_hex": pae(kind, payload).hex(),
+                "signature_hex": envelope.signatures[0].sig.hex(),
+                "envelope": render_envelope(envelope).decode(),
+            }
+        )
     return vectors
 
 
@@ -136,13 +150,14 @@ def build_addresses() -> dict[str, Any]:
     used = ("10.77.0.1", "10.77.0.2", "10.77.0.4")
     pools = ("10.77.8.0/30", "10.77.0.0/29")
     lowest = allocate_address(
-        [fm.network(text) for text in pools], {fm.network(text).network_address for text in
-                                               (f"{address}/32" for address in used)}
+        [fm.network(text) for text in pools],
+        {fm.network(text).network_address for text in (f"{address}/32" for address in used)},
     )
     return {
         "derived": [
             {"range": text, "hid": hid, "address": str(derive_link_address(IPv6Network(text), hid))}
-            for text in ranges for hid in (TESLA.kid, NEWTON.kid, "0" * 31 + "1", "f" * 32)
+            for text in ranges
+            for hid in (TESLA.kid, NEWTON.kid, "0" * 31 + "1", "f" * 32)
         ],
         "lowest_free": {"pools": pools, "used": used, "address": str(lowest)},
     }
@@ -151,12 +166,26 @@ def build_addresses() -> dict[str, Any]:
 # --- scenarios
 
 
-def body_of(name: str, address: str, *networks: str, gen: int = 1, signer: SigningKey | None = None,
-            hid: str = "", host_name: str = "") -> Grant:
+def body_of(
+    name: str,
+    address: str,
+    *networks: str,
+    gen: int = 1,
+    signer: SigningKey | None = None,
+    hid: str = "",
+    host_name: str = "",
+) -> Grant:
     return Grant(
-        hid=hid or fm.key(name).kid, name=host_name or name, gen=gen,
-        identity=encode_base64((signer or fm.key(name)).public), addresses=(address,), networks=networks,
-        region="eu", roles=(), tags=(), expires=0,
+        hid=hid or fm.key(name).kid,
+        name=host_name or name,
+        gen=gen,
+        identity=encode_base64((signer or fm.key(name)).public),
+        addresses=(address,),
+        networks=networks,
+        region="eu",
+        roles=(),
+        tags=(),
+        expires=0,
     )
 
 
@@ -209,15 +238,25 @@ def _grants() -> dict[str, Any]:
         fm.grant(ledger, OTHER, "newton", networks=["10.129.1.0/24"]),
         fm.grant(ledger, ADMIN, "bohr"),
         fm.record("tesla", version=5, networks=["10.128.1.0/25", "10.128.9.0/24"]),
-        fm.record("newton", version=0, mesh="", endpoints=[
-            "newton.example.org:51820", "xn--bcher-kva.example:1", "[2001:db8::7]:51820", "192.0.2.7:65535",
-        ]),
+        fm.record(
+            "newton",
+            version=0,
+            mesh="",
+            endpoints=[
+                "newton.example.org:51820",
+                "xn--bcher-kva.example:1",
+                "[2001:db8::7]:51820",
+                "192.0.2.7:65535",
+            ],
+        ),
     ]
     objects.append(LogSigner(ledger, OTHER).revoke(BOHR.kid, "sold", now=fm.NOW))
     return _scenario(
-        "grants", "Two administrators, three hosts, one revoked by the other administrator. tesla announces "
+        "grants",
+        "Two administrators, three hosts, one revoked by the other administrator. tesla announces "
         "half of its grant and a network without one; newton has its enrollment record alone, with names "
-        "for endpoints.", objects,
+        "for endpoints.",
+        objects,
     )
 
 
@@ -241,12 +280,12 @@ def _conflicts() -> dict[str, Any]:
         body_of("curie", "10.77.99.1"),
     ]
     for number, body in enumerate(bodies, 2):
-        chain.append(fm.forge_statement(
-            ADMIN, body, seq=number, prev=fm.hash_of(chain[-1]), lamport=number
-        ))
+        chain.append(fm.forge_statement(ADMIN, body, seq=number, prev=fm.hash_of(chain[-1]), lamport=number))
     return _scenario(
-        "conflicts", "An address, a name and a network of an incumbent, and a range outside the pool: "
-        "the incumbent stays, the others are configured nowhere.", chain,
+        "conflicts",
+        "An address, a name and a network of an incumbent, and a range outside the pool: "
+        "the incumbent stays, the others are configured nowhere.",
+        chain,
     )
 
 
@@ -259,8 +298,10 @@ def _generations() -> dict[str, Any]:
         chain.append(fm.forge_statement(ADMIN, body, seq=number, prev=fm.hash_of(chain[-1]), lamport=number))
     records = [fm.record("tesla", version=9), fm.record("tesla", version=3, gen=2, signer=second)]
     return _scenario(
-        "generations", "A second identity, then a later re-grant of the first: the higher generation holds, "
-        "and only its record counts, though its version is lower.", [*chain, *records],
+        "generations",
+        "A second identity, then a later re-grant of the first: the higher generation holds, "
+        "and only its record counts, though its version is lower.",
+        [*chain, *records],
     )
 
 
@@ -272,8 +313,10 @@ def _fork_and_cut() -> dict[str, Any]:
     after = fm.forge_statement(OTHER, evil, seq=2, prev=fm.hash_of(good), lamport=3)
     root = fm.sign_root(fm.retire(chain, OTHER.kid, (1, fm.hash_of(good))), ADMIN)
     return _scenario(
-        "fork and cut", "A copied key signed statement 1 twice and a revoke after it; root 2 cuts the log at "
-        "the first statement 1. Only that one counts.", [good, twin, after, *root_objects(root)],
+        "fork and cut",
+        "A copied key signed statement 1 twice and a revoke after it; root 2 cuts the log at "
+        "the first statement 1. Only that one counts.",
+        [good, twin, after, *root_objects(root)],
     )
 
 
@@ -296,7 +339,8 @@ def _rotations() -> dict[str, Any]:
         OTHER, Rotate(hids=(), not_before=now), seq=9, prev="0" * 64, lamport=99
     )
     return _scenario(
-        "rotations", "Requests for new WireGuard keys: to all, to some, one to come and one of the end of "
+        "rotations",
+        "Requests for new WireGuard keys: to all, to some, one to come and one of the end of "
         "time, and one above a hole. Of two that ask tesla for the same, the first in order is named.",
         [*objects, after_a_hole],
     )
@@ -338,8 +382,13 @@ def _edited(granted: Item, key: SigningKey, seq: int = 2, **changes: Any) -> Ite
 
 def _bad_statements(granted: Item) -> dict[str, Item]:
     good = msgspec.json.decode(parse_envelope(granted[1]).payload)["body"]
-    body = {**good, "hid": NEWTON.kid, "name": "newton", "identity": encode_base64(NEWTON.public),
-            "addresses": ["10.77.0.9"]}
+    body = {
+        **good,
+        "hid": NEWTON.kid,
+        "name": "newton",
+        "identity": encode_base64(NEWTON.public),
+        "addresses": ["10.77.0.9"],
+    }
     valid = _edited(granted, ADMIN, body=body)
 
     def grant(**changes: Any) -> Item:
@@ -350,8 +399,10 @@ def _bad_statements(granted: Item) -> dict[str, Item]:
     by_stranger = _edited(granted, stranger, body=body)
     return {
         "signed by another key": by_stranger,
-        "signed by another key in the administrator's name":
-            (by_stranger[0], by_stranger[1].replace(stranger.kid.encode(), ADMIN.kid.encode())),
+        "signed by another key in the administrator's name": (
+            by_stranger[0],
+            by_stranger[1].replace(stranger.kid.encode(), ADMIN.kid.encode()),
+        ),
         "by a key that no root names": fm.forge_statement(stranger, body_of("newton", "10.77.0.9")),
         "by a root key without the admin role": fm.forge_statement(RECOVERY, body_of("newton", "10.77.0.9")),
         "two signatures": (valid[0], render_envelope(stranger.cosign(parse_envelope(valid[1])))),
@@ -359,7 +410,8 @@ def _bad_statements(granted: Item) -> dict[str, Item]:
         "another number in the key": (log_key(ADMIN.kid, 3, payload_hash(payload)), valid[1]),
         "another administrator in the key": (log_key(OTHER.kid, 2, payload_hash(payload)), valid[1]),
         "signed as a host record": fm.forge_statement(
-            ADMIN, body_of("newton", "10.77.0.9"), payload_type=HOST_RECORD_TYPE),
+            ADMIN, body_of("newton", "10.77.0.9"), payload_type=HOST_RECORD_TYPE
+        ),
         "of another mesh": _edited(granted, ADMIN, body=body, mesh="cd" * 16),
         "an unknown field": _edited(granted, ADMIN, body=body, extra=1),
         "a field less": _edited(granted, ADMIN, body=body, at=None),
@@ -385,13 +437,16 @@ def _bad_statements(granted: Item) -> dict[str, Item]:
         "an IPv4 address inside IPv6": grant(addresses=["::ffff:10.77.0.9"]),
         "two networks that overlap": grant(networks=["10.128.1.0/24", "10.128.1.128/25"]),
         "a role twice": grant(roles=["web", "web"]),
-        "a revoke of no host id":
-            _edited(granted, ADMIN, body={"type": "revoke", "hid": "newton", "why": ""}),
-        "a rotation of no host id":
-            _edited(granted, ADMIN, body={"type": "rotate", "hids": ["newton"], "not_before": 1}),
+        "a revoke of no host id": _edited(
+            granted, ADMIN, body={"type": "revoke", "hid": "newton", "why": ""}
+        ),
+        "a rotation of no host id": _edited(
+            granted, ADMIN, body={"type": "rotate", "hids": ["newton"], "not_before": 1}
+        ),
         "a rotation without an instant": _edited(granted, ADMIN, body={"type": "rotate", "hids": []}),
-        "a reason of 201 characters":
-            _edited(granted, ADMIN, body={"type": "revoke", "hid": NEWTON.kid, "why": "x" * 201}),
+        "a reason of 201 characters": _edited(
+            granted, ADMIN, body={"type": "revoke", "hid": NEWTON.kid, "why": "x" * 201}
+        ),
         "an envelope of over 3,000 bytes": grant(tags=[f"tag{number:04d}" for number in range(200)]),
     }
 
@@ -445,24 +500,29 @@ def _bad_roots() -> dict[str, Item]:
     strange = encode(msgspec.structs.replace(fm.next_root(chain), prev="0" * 64))
     return {
         "a root without signatures (waits)": good[0],
-        "a root whose predecessor is another one": (
-            f"root/000002-{payload_hash(strange)}.json", strange),
+        "a root whose predecessor is another one": (f"root/000002-{payload_hash(strange)}.json", strange),
         "a signature without its root (waits)": good[1],
         "another root of the trusted version": root_objects(fm.sign_root(twin, ADMIN))[0],
         "a trusted root with a changed byte": (
             root_objects(chain.current.envelope)[0][0],
-            chain.current.envelope.payload.replace(b"labnet", b"labnot")),
+            chain.current.envelope.payload.replace(b"labnet", b"labnot"),
+        ),
         "a damaged signature of a trusted root": (
-            root_signature_key(1, chain.fingerprint, ADMIN.kid), encode_base64(bytes(64)).encode()),
+            root_signature_key(1, chain.fingerprint, ADMIN.kid),
+            encode_base64(bytes(64)).encode(),
+        ),
         "a root of another mesh": payload(mesh="cd" * 16),
         "an administrator gone without a cut": payload(keys=without),
-        "another version than the key says": (
-            good[0][0].replace("root/000002", "root/000003"), good[0][1]),
+        "another version than the key says": (good[0][0].replace("root/000002", "root/000003"), good[0][1]),
         "a threshold above the number of keys": _unchecked(
-            fm.next_root(chain, thresholds=msgspec.structs.replace(thresholds, root=3))),
+            fm.next_root(chain, thresholds=msgspec.structs.replace(thresholds, root=3))
+        ),
         "a store URL with credentials": _unchecked(fm.next_root(chain, stores=("https://a:b@host/x",))),
-        "a range with a netmask": _unchecked(fm.next_root(chain, ranges=msgspec.structs.replace(
-            chain.root.ranges, overlay=("10.77.0.0/255.255.0.0",)))),
+        "a range with a netmask": _unchecked(
+            fm.next_root(
+                chain, ranges=msgspec.structs.replace(chain.root.ranges, overlay=("10.77.0.0/255.255.0.0",))
+            )
+        ),
         "0 hosts": _unchecked(fm.next_root(chain, max_hosts=0)),
     }
 
@@ -477,8 +537,14 @@ def _unchecked(root: Any) -> Item:
 
 def build_enrollment() -> dict[str, Any]:
     record = build_record(
-        mesh="", hid=NEWTON.kid, gen=1, version=0, public_key=PublicKey(bytes(range(32))), listen_port=51820,
-        endpoints=[Endpoint.parse("192.0.2.7:51820")], networks=[fm.network("10.128.2.0/24")],
+        mesh="",
+        hid=NEWTON.kid,
+        gen=1,
+        version=0,
+        public_key=PublicKey(bytes(range(32))),
+        listen_port=51820,
+        endpoints=[Endpoint.parse("192.0.2.7:51820")],
+        networks=[fm.network("10.128.2.0/24")],
         software="meshd/1",
     )
     request = build_request("newton", NEWTON, record)

@@ -61,8 +61,18 @@ def test_what_others_signed_comes_in(gap: Gap) -> None:
     desk = gap.desk
     desk.ok("bob", "admin", "request", "--name", "bob", "--no-passphrase", "--out", desk.directory / "bob")
     desk.ok(
-        "vault", "admin", "add", "bob", "--key", desk.directory / "bob", "--pool", "10.99.128.0/17",
-        "--split", "--out", desk.directory / "bob.bundle", "--yes",
+        "vault",
+        "admin",
+        "add",
+        "bob",
+        "--key",
+        desk.directory / "bob",
+        "--pool",
+        "10.99.128.0/17",
+        "--split",
+        "--out",
+        desk.directory / "bob.bundle",
+        "--yes",
     )
     desk.ok("bob", "admin", "join", desk.directory / "bob.bundle")
     desk.add("bob", "bohr")

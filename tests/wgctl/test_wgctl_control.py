@@ -25,14 +25,18 @@ def still_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_status_shows_what_a_person_needs(run: Run, start_meshd: StartMeshd) -> None:
     condition = ConditionStatus(
-        code="peer_unreachable", severity="warning", subject="bohr", since=NOW - 300,
+        code="peer_unreachable",
+        severity="warning",
+        subject="bohr",
+        since=NOW - 300,
         text="bohr does not answer for 300 s: check its uplink",
     )
     status = build_status(
         build_peer("newton", loss_ratio=0.017, mtu_bytes=1216),
         build_peer("bohr", up=False, rtt_seconds=None, endpoint=None, address="10.99.0.3"),
         build_peer("curie", configured=False, up=False, rtt_seconds=None, address="10.99.0.4"),
-        conditions=(condition,), store_up=False,
+        conditions=(condition,),
+        store_up=False,
     )
     meshd = start_meshd(answer_with(status))
     result = run("--socket", meshd.path, "status", "--local")
@@ -77,11 +81,15 @@ def test_a_hosts_name_cannot_move_the_cursor(run: Run, start_meshd: StartMeshd) 
     ("plan", "exit_code", "shown"),
     [
         (build_plan(changes=0), 0, ["nothing to change"]),
-        (build_plan(changes=0, conflicts=("route 10.17.2.0/24 is not meshd's",)), 0,
-         ["NOT DONE: route 10.17.2.0/24 is not meshd's"]),
+        (
+            build_plan(changes=0, conflicts=("route 10.17.2.0/24 is not meshd's",)),
+            0,
+            ["NOT DONE: route 10.17.2.0/24 is not meshd's"],
+        ),
         (build_plan(), 5, ["2 changes (1 AddPeer, 1 AddRoute)", "0123456789abcdef", "newton announces it"]),
         (
-            build_plan(held_because="would remove 5 of 6 peers"), 4,
+            build_plan(held_because="would remove 5 of 6 peers"),
+            4,
             ["HELD: would remove 5 of 6 peers", "wgctl apply --force", "add peer newton"],
         ),
     ],
@@ -97,7 +105,13 @@ def test_plan_says_what_and_why(
     as_json = run("--socket", meshd.path, "plan", "--json")
     assert as_json.exit_code == exit_code
     assert sorted(json.loads(as_json.stdout)) == [
-        "changes", "conflicts", "counts", "digest", "held_because", "interface", "objections",
+        "changes",
+        "conflicts",
+        "counts",
+        "digest",
+        "held_because",
+        "interface",
+        "objections",
     ]
 
 
@@ -115,7 +129,8 @@ def test_apply_ends_as_the_outcome_says(
     run: Run, start_meshd: StartMeshd, outcome: str, exit_code: int, shown: str
 ) -> None:
     document = ApplyDocument(
-        outcome=outcome, plan=build_plan(held_because="too much" if outcome == "held" else None),
+        outcome=outcome,
+        plan=build_plan(held_because="too much" if outcome == "held" else None),
         done=2 if outcome == "applied" else 1,
         failed=("add route 10.17.2.0/24: File exists",) if outcome in ("partial", "failed") else (),
     )
@@ -179,7 +194,8 @@ def test_a_dead_daemons_socket_is_said_as_such(
 
 @pytest.mark.parametrize(
     "noise",
-    [b"", b"hello\n", b'{"\x80": 3}\n', b'{"error": 3}\n', b'{"result": {"not": "a status"}}\n'], ids=repr
+    [b"", b"hello\n", b'{"\x80": 3}\n', b'{"error": 3}\n', b'{"result": {"not": "a status"}}\n'],
+    ids=repr,
 )
 def test_a_broken_answer_is_one_line(run: Run, start_meshd: StartMeshd, noise: bytes) -> None:
     meshd = start_meshd(lambda request: noise)

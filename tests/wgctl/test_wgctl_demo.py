@@ -14,7 +14,9 @@ import pytest
 def test_demo_checks_itself_and_prints_one_document() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "wgctl.main", "demo", "--hosts", "2", "--check", "--json"],
-        capture_output=True, text=True, timeout=180,
+        capture_output=True,
+        text=True,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)

@@ -64,15 +64,35 @@ def test_a_healthy_host_has_nothing_to_do(run: Run, start_meshd: StartMeshd, hos
     meshd = start_meshd(answer_with(build_status(build_peer("newton"))))
     found = examine(run, host, meshd.path)
     assert {result for checks in found.values() for result, _, _ in checks} == {"ok"}
-    assert {"settings", "state", "keys", "boot file", "wireguard", "forwarding IPv4", "meshd", "peers",
-            "path MTU", "store", "registry", "plan", "clock", "interface"} == found.keys()
+    assert {
+        "settings",
+        "state",
+        "keys",
+        "boot file",
+        "wireguard",
+        "forwarding IPv4",
+        "meshd",
+        "peers",
+        "path MTU",
+        "store",
+        "registry",
+        "plan",
+        "clock",
+        "interface",
+    } == found.keys()
 
 
 def test_a_narrow_path_is_shown_with_what_it_carries(run: Run, start_meshd: StartMeshd, host: Host) -> None:
-    meshd = start_meshd(answer_with(build_status(
-        build_peer("newton", mtu_bytes=1216), build_peer("bohr"), build_peer("curie", mtu_bytes=None),
-    )))
-    (result, text, _), = examine(run, host, meshd.path)["path MTU"]
+    meshd = start_meshd(
+        answer_with(
+            build_status(
+                build_peer("newton", mtu_bytes=1216),
+                build_peer("bohr"),
+                build_peer("curie", mtu_bytes=None),
+            )
+        )
+    )
+    ((result, text, _),) = examine(run, host, meshd.path)["path MTU"]
     assert result == "ok" and "newton 1216" in text and "1420" in text and "bohr" not in text
 
 
@@ -120,7 +140,8 @@ def test_a_clock_that_is_behind(
     meshd = start_meshd(answer_with(build_status(build_peer("newton"))))
     monkeypatch.setattr("time.time", lambda: NOW - 86400 * 3)
     assert examine(run, host, meshd.path)["clock"][0][:2] == (
-        "warn", "the newest signed object is 3 d ahead of this host's clock",
+        "warn",
+        "the newest signed object is 3 d ahead of this host's clock",
     )
 
 

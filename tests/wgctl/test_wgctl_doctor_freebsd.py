@@ -112,11 +112,14 @@ def test_skipped_interfaces_are_not_filtered(bsd: FakeBSD) -> None:
 
 
 def test_translations_in_the_way(bsd: FakeBSD) -> None:
-    load(bsd, "nat on em0 from <jails> to any -> (em0)\nrdr-anchor \"rdr/*\"\n" + OPEN + CLOSED)
+    load(bsd, 'nat on em0 from <jails> to any -> (em0)\nrdr-anchor "rdr/*"\n' + OPEN + CLOSED)
     found = examine(bsd)
     assert found["pf nat"].result == "ok" and found["pf anchors"].text == "not looked into: rdr/*"
-    load(bsd, "nat from 10.17.1.0/24 to any -> (em0)\n"
-         "rdr on em0 proto udp from any to any port 51820 -> 10.17.1.10\n" + OPEN + CLOSED)
+    load(
+        bsd,
+        "nat from 10.17.1.0/24 to any -> (em0)\n"
+        "rdr on em0 proto udp from any to any port 51820 -> 10.17.1.10\n" + OPEN + CLOSED,
+    )
     found = examine(bsd)
     assert found["pf nat"].result == "warn" and "no nat on wg all" in found["pf nat"].advice
     assert found["pf rdr"].result == "fail" and "51820" in found["pf rdr"].text
@@ -142,7 +145,9 @@ def strange(bsd: FakeBSD) -> None:
 @pytest.mark.parametrize(
     ("make", "result", "words"),
     [
-        (unloaded, "ok", "not loaded"), (disabled, "ok", "not enabled"), (unprivileged, "warn", "root"),
+        (unloaded, "ok", "not loaded"),
+        (disabled, "ok", "not enabled"),
+        (unprivileged, "warn", "root"),
         (strange, "warn", "Operation not supported"),
     ],
 )
@@ -176,8 +181,14 @@ def test_doctor_asks_pf_on_freebsd_alone(
 
 def jail_files(root: Path, **files: str) -> Path:
     for name, text in files.items():
-        path = root / {"main": "etc/jail.conf", "extra": "etc/jail.conf.d/a.conf",
-                       "web": "usr/local/bastille/jails/web/jail.conf"}[name]
+        path = (
+            root
+            / {
+                "main": "etc/jail.conf",
+                "extra": "etc/jail.conf.d/a.conf",
+                "web": "usr/local/bastille/jails/web/jail.conf",
+            }[name]
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return root
@@ -189,7 +200,9 @@ def fib_checks(root: Path, *fibs: int) -> list[Check]:
 
 def test_fibs_of_jails_that_the_settings_lack(tmp_path: Path) -> None:
     root = jail_files(
-        tmp_path, main="# exec.fib = 7;\nweb { exec.fib = 1; }\n", extra='db {\n  exec.fib = "2";\n}\n',
+        tmp_path,
+        main="# exec.fib = 7;\nweb { exec.fib = 1; }\n",
+        extra='db {\n  exec.fib = "2";\n}\n',
         web="web {\n  exec.fib = 3;\n  path = /x;\n}\n",
     )
     first, *others = fib_checks(root, 0, 2)

@@ -285,8 +285,16 @@ def test_options_that_contradict_each_other_are_refused(run: Run, tmp_path: Path
     no_token = run("init", "--no-passphrase", "--name", "f", "--store", url, "--garage-admin", DEAD_ADMIN)
     assert no_token.exit_code == 2 and "--garage-token-file" in no_token.stderr
     not_s3 = run(
-        "init", "--no-passphrase", "--name", "f", "--store", f"file://{tmp_path}/store",
-        "--garage-admin", DEAD_ADMIN, "--garage-token-file", key,
+        "init",
+        "--no-passphrase",
+        "--name",
+        "f",
+        "--store",
+        f"file://{tmp_path}/store",
+        "--garage-admin",
+        DEAD_ADMIN,
+        "--garage-token-file",
+        key,
     )
     assert not_s3.exit_code == 2
     assert not (tmp_path / "home").exists()

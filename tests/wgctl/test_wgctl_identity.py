@@ -31,7 +31,11 @@ def ask(desk: Desk, host: Newcomer, gen: int, *, name: str = "") -> tuple[Path, 
     """The request of the host's next identity."""
     identity = SigningKey.generate()
     record = build_record(
-        mesh="", hid=host.hid, gen=gen, version=0, public_key=PrivateKey.generate().public(),
+        mesh="",
+        hid=host.hid,
+        gen=gen,
+        version=0,
+        public_key=PrivateKey.generate().public(),
         listen_port=51820,
     )
     path = desk.directory / f"{identity.kid}.request"
@@ -49,7 +53,10 @@ def test_the_next_identity_keeps_the_place_of_the_host(desk: Desk) -> None:
     assert render_fingerprint(identity.kid) in done.stdout and "takes it up by itself" in done.stdout
     after = desk.hosts("ada")["newton"]
     assert {**after, "statement_seq": 0, "statement_at": 0, "endpoints": []} == {
-        **before, "statement_seq": 0, "statement_at": 0, "endpoints": []
+        **before,
+        "statement_seq": 0,
+        "statement_at": 0,
+        "endpoints": [],
     }
     assert desk.json("ada", *add)["changed"] is False
     old = ("add-host", "newton", "--request", newton.request)

@@ -36,8 +36,20 @@ def test_a_whole_life(run: Run, founded: str, tmp_path: Path) -> None:
     newton = enroll(tmp_path, "newton", networks=("10.17.2.0/24",))
     bohr = enroll(tmp_path, "bohr")
     added = run(
-        "add-host", "newton", "--request", newton.request, "--jails", "10.17.2.0/24",
-        "--region", "eu", "--role", "admin", "--tag", "rack=7", "--expires", "90d",
+        "add-host",
+        "newton",
+        "--request",
+        newton.request,
+        "--jails",
+        "10.17.2.0/24",
+        "--region",
+        "eu",
+        "--role",
+        "admin",
+        "--tag",
+        "rack=7",
+        "--expires",
+        "90d",
     )
     assert added.exit_code == 0, added.stderr
     assert "10.99.0.1" in added.stdout and "statement 1" in added.stdout
@@ -49,7 +61,10 @@ def test_a_whole_life(run: Run, founded: str, tmp_path: Path) -> None:
     ledger, opened = open_bundle(bundle.read_text(), time.time(), founded)
     host = ledger.membership(time.time()).hosts[newton.hid]
     assert (opened.hid, host.name, host.region, host.roles) == (
-        newton.hid, "newton", "eu", frozenset({"admin"}),
+        newton.hid,
+        "newton",
+        "eu",
+        frozenset({"admin"}),
     )
     assert [str(network) for network in host.networks] == ["10.17.2.0/24"]
     assert [address.version for address in host.addresses] == [4, 6]
@@ -61,11 +76,14 @@ def test_a_whole_life(run: Run, founded: str, tmp_path: Path) -> None:
     assert run("remove-host", "newton", "--why", "sold", "--yes").exit_code == 0
     document = json.loads(run("list", "--json").stdout)
     assert [(host["name"], host["state"]) for host in document["hosts"]] == [
-        ("bohr", "waiting"), ("newton", "revoked"),
+        ("bohr", "waiting"),
+        ("newton", "revoked"),
     ]
     lines = run("log").stdout.splitlines()
     assert [line.split()[4:6] for line in lines[1:]] == [
-        ["grant", "newton"], ["grant", "bohr"], ["revoke", "newton"],
+        ["grant", "newton"],
+        ["grant", "bohr"],
+        ["revoke", "newton"],
     ]
     assert "revoke" in lines[-1] and "sold" in lines[-1] and "admin #3" in lines[-1]
     about = json.loads(run("log", "--host", "newton", "--json").stdout)["statements"]

@@ -48,7 +48,10 @@ def test_completion_offers_verbs() -> None:
     request = {"COMP_WORDS": "wgctl re", "COMP_CWORD": "1", "_WGCTL_COMPLETE": "bash_complete"}
     done = subprocess.run(
         [sys.executable, "-c", "from wgctl.main import main; main()"],
-        env={**os.environ, **request}, capture_output=True, text=True, timeout=30,
+        env={**os.environ, **request},
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert done.stdout.split() == ["plain,remove-host"]
 
@@ -96,7 +99,10 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     try:
         done = subprocess.run(
             [sys.executable, "-c", "from wgctl.main import main; main()", "completion", "bash"],
-            stdout=writer, stderr=subprocess.PIPE, text=True, timeout=30,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
         )
     finally:
         os.close(writer)

@@ -172,7 +172,10 @@ def on_terminal(answers: list[str], *arguments: object) -> tuple[int, str]:
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", "from wgctl.main import main; main()", *map(str, arguments)],
-        stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
     )
     os.close(follower)
     output, seen = b"", 0

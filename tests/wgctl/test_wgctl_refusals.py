@@ -160,8 +160,13 @@ def test_a_second_init_is_refused(run: Run, newton: Newcomer, tmp_path: Path, st
     ids=str,
 )
 def test_a_failed_init_leaves_nothing(
-    run: Run, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch,
-    arguments: list[str], exit_code: int, text: str,
+    run: Run,
+    tmp_path: Path,
+    store: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    exit_code: int,
+    text: str,
 ) -> None:
     monkeypatch.setattr("meshd.registry.sync._PUBLISH_PAUSES_SECONDS", ())
     filled = [argument.format(store=f"file://{store}") for argument in arguments]
@@ -191,9 +196,7 @@ def test_without_a_home_it_says_how_to_get_one(run: Run, tmp_path: Path, verb: l
     expect_refusal(run("--config", config, *verb), 2, str(tmp_path / "home"), "wgctl init")
 
 
-@pytest.mark.parametrize(
-    ("name", "mode"), [("", 0o750), ("admin.key", 0o640), ("admin.key", 0o604)]
-)
+@pytest.mark.parametrize(("name", "mode"), [("", 0o750), ("admin.key", 0o640), ("admin.key", 0o604)])
 def test_a_home_that_others_can_read_is_refused(
     run: Run, newton: Newcomer, tmp_path: Path, name: str, mode: int
 ) -> None:

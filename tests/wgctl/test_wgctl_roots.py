@@ -139,9 +139,7 @@ def test_recovery_does_not_believe_the_store(desk: Desk, tmp_path: Path) -> None
     shutil.copytree(other.store, desk.store, dirs_exist_ok=True)
     shutil.rmtree(desk.home("ada"))
     recover = ("root", "recover", "--name", "x", "--no-passphrase", "--yes")
-    line = desk.refused(
-        1, "new", *recover, "--store", f"file://{other.store}", stdin=words
-    )
+    line = desk.refused(1, "new", *recover, "--store", f"file://{other.store}", stdin=words)
     assert "no mesh of recovery key" in line and not desk.home("new").exists()
     desk.ok("new", *recover, "--store", f"file://{desk.store}", stdin=words)
     assert desk.json("new", "admin", "list")["root_version"] == 2
@@ -172,8 +170,17 @@ def test_a_recovery_without_a_store_leaves_nothing(desk: Desk, monkeypatch: pyte
     words = desk.found("ada")["recovery_key"]
     desk.store.rename(desk.directory / "away")
     line = desk.refused(
-        1, "new", "root", "recover", "--name", "x", "--store", f"file://{desk.store}", "--no-passphrase",
-        "--yes", stdin=words,
+        1,
+        "new",
+        "root",
+        "recover",
+        "--name",
+        "x",
+        "--store",
+        f"file://{desk.store}",
+        "--no-passphrase",
+        "--yes",
+        stdin=words,
     )
     assert "no mesh" in line and not desk.home("new").exists()
 

@@ -31,8 +31,11 @@ def statements(desk: Desk, *args: str) -> list[Any]:
 
 def notes(desk: Desk, host: str) -> list[str]:
     (answer,) = desk.json("ada", "explain", host)["explanations"]
-    return [f"{each['text']} #{each['source']['seq']}" for each in answer["reasons"]
-            if "WireGuard key" in each["text"] and each["source"]]
+    return [
+        f"{each['text']} #{each['source']['seq']}"
+        for each in answer["reasons"]
+        if "WireGuard key" in each["text"] and each["source"]
+    ]
 
 
 def test_some_hosts_are_asked_now(desk: Desk) -> None:
@@ -65,25 +68,27 @@ def test_the_very_same_is_not_asked_twice(desk: Desk) -> None:
     again = desk.ok("ada", "rotate-keys", "newton", "--at", "2026-01-02T03:04:05Z")
     assert "asked before" in again.stdout and len(statements(desk)) == 3
     more = desk.json("ada", "rotate-keys", "newton", "tesla", *at)
-    assert [(host["name"], host["changed"]) for host in more["hosts"]] == [
-        ("newton", False), ("tesla", True)
-    ]
+    assert [(host["name"], host["changed"]) for host in more["hosts"]] == [("newton", False), ("tesla", True)]
     assert desk.json("ada", "rotate-keys", "--all", *at)["changed"] is True
     assert desk.json("ada", "rotate-keys", "tesla", *at)["changed"] is False
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    ((), ("--all",)),
-    (("newton", "--all"), ("--all",)),
-    (("newtom",), ("'newtom'", "did you mean newton")),
-    (("newton", "zzz"), ("'zzz'", "wgctl list")),
-    (("newton", "--at", "soon"), ("'soon'", "+2h")),
-    (("newton", "--at", "+0h"), ("'+0h'", "+2h")),
-    (("newton", "--at", "+99999w"), ("366 days",)),
-    (("newton", "--at", "2026-13-01"), ("'2026-13-01'",)),
-    (("newton", "--at", "1906-01-01"), ("'1906-01-01'",)),
-    (("newton", "--at", ""), ("''",)),
-], ids=str)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ("--all",)),
+        (("newton", "--all"), ("--all",)),
+        (("newtom",), ("'newtom'", "did you mean newton")),
+        (("newton", "zzz"), ("'zzz'", "wgctl list")),
+        (("newton", "--at", "soon"), ("'soon'", "+2h")),
+        (("newton", "--at", "+0h"), ("'+0h'", "+2h")),
+        (("newton", "--at", "+99999w"), ("366 days",)),
+        (("newton", "--at", "2026-13-01"), ("'2026-13-01'",)),
+        (("newton", "--at", "1906-01-01"), ("'1906-01-01'",)),
+        (("newton", "--at", ""), ("''",)),
+    ],
+    ids=str,
+)
 def test_wrong_words_change_nothing(desk: Desk, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
     line = desk.refused(2, "ada", "rotate-keys", *arguments)
     assert all(word in line for word in words), line

@@ -61,14 +61,17 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Story], Path]]:
         meshd.close()
 
 
-def test_each_step_is_told_until_the_key_is_another_one(
-    desk: Desk, serve: Callable[[Story], Path]
-) -> None:
+def test_each_step_is_told_until_the_key_is_another_one(desk: Desk, serve: Callable[[Story], Path]) -> None:
     hid = desk.json("ada", "list")["hosts"][0]["hid"]
-    socket = serve(Story(
-        status_of(hid, "steady", OLD), status_of(hid, "steady", OLD), status_of(hid, "moving", OLD),
-        status_of(hid, "returning", NEW), status_of(hid, "steady", NEW),
-    ))
+    socket = serve(
+        Story(
+            status_of(hid, "steady", OLD),
+            status_of(hid, "steady", OLD),
+            status_of(hid, "moving", OLD),
+            status_of(hid, "returning", NEW),
+            status_of(hid, "steady", NEW),
+        )
+    )
     done = desk.ok("ada", "--socket", str(socket), "rotate-keys", "newton", "--watch")
     told = [line for line in done.stdout.splitlines() if line.startswith("newton: ")]
     steps = ("turn", "moving", "returning", "done")
@@ -76,9 +79,7 @@ def test_each_step_is_told_until_the_key_is_another_one(
 
 
 def test_the_host_at_hand_tells_whom_it_waits_for() -> None:
-    own = msgspec.structs.replace(
-        build_status(), rotation=RotationStatus(state="moving", waiting=("bohr",))
-    )
+    own = msgspec.structs.replace(build_status(), rotation=RotationStatus(state="moving", waiting=("bohr",)))
     (row,) = rotationwatch.build_rows(own, {own.host.hid: "tesla"}, {own.host.hid: own.host.public_key})
     assert row.text().endswith("waits for bohr")
 

@@ -103,8 +103,20 @@ def test_what_others_wait_for_is_signed_from_an_export(gap: Gap) -> None:
 def test_a_grant_that_waits_is_endorsed_behind_the_gap(gap: Gap) -> None:
     desk = gap.desk
     desk.ok("bob", "admin", "request", "--name", "bob", "--no-passphrase", "--out", desk.directory / "bob")
-    desk.ok("vault", "admin", "add", "bob", "--key", desk.directory / "bob", "--pool", "10.99.128.0/17",
-            "--split", "--out", desk.directory / "bob.bundle", "--yes")
+    desk.ok(
+        "vault",
+        "admin",
+        "add",
+        "bob",
+        "--key",
+        desk.directory / "bob",
+        "--pool",
+        "10.99.128.0/17",
+        "--split",
+        "--out",
+        desk.directory / "bob.bundle",
+        "--yes",
+    )
     desk.ok("vault", "root", "threshold", "--admin", "2", "--yes")
     desk.ok("vault", "export", "--out", gap.signed)
     desk.ok("courier", "import", gap.signed)
@@ -182,9 +194,20 @@ def test_each_thing_is_asked_about(gap: Gap) -> None:
     os.write(leader, b"n\ny\n")
     try:
         subprocess.run(
-            [sys.executable, "-c", "from wgctl.main import main; main()", "--home", desk.home("vault"),
-             "sign", gap.draft],
-            stdin=follower, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=True,
+            [
+                sys.executable,
+                "-c",
+                "from wgctl.main import main; main()",
+                "--home",
+                desk.home("vault"),
+                "sign",
+                gap.draft,
+            ],
+            stdin=follower,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
         )
     finally:
         os.close(follower)

@@ -25,10 +25,16 @@ def run_on_terminal(socket: Path, **environment: str) -> str:
     try:
         process = subprocess.Popen(
             [
-                sys.executable, "-c", "from wgctl.main import main; main()",
-                "--socket", socket, "status", "--local",
+                sys.executable,
+                "-c",
+                "from wgctl.main import main; main()",
+                "--socket",
+                socket,
+                "status",
+                "--local",
             ],
-            stdout=follower, stdin=subprocess.DEVNULL,
+            stdout=follower,
+            stdin=subprocess.DEVNULL,
             env={**clean, "TERM": "xterm-256color", "COLUMNS": "200", **environment},
         )
         os.close(follower)

@@ -31,8 +31,11 @@ def check_status(status: Status, *, now: float) -> Iterator[Check]:
         result = fail if condition.severity == "critical" else warn
         subject = f" {condition.subject}" if condition.subject else ""
         age = render_duration(now - condition.since)
-        yield result("condition", f"{condition.code}{subject}, for {age}: {condition.text}",
-                     f"docs/conditions.md, {condition.code}")
+        yield result(
+            "condition",
+            f"{condition.code}{subject}, for {age}: {condition.text}",
+            f"docs/conditions.md, {condition.code}",
+        )
 
 
 def check_metrics(status: Status) -> Iterator[Check]:
@@ -80,19 +83,28 @@ def _check_peers(status: Status) -> Iterator[Check]:
         yield ok("peers", f"all {len(configured)} configured peers answer")
     homeless = [peer for peer in configured if peer.endpoint is None]
     if homeless:
-        yield warn("endpoints", f"no endpoint known of {_names(homeless)}",
-                   "they must call us; give one of the two sides host.endpoints in meshd.toml")
+        yield warn(
+            "endpoints",
+            f"no endpoint known of {_names(homeless)}",
+            "they must call us; give one of the two sides host.endpoints in meshd.toml",
+        )
     trying = [peer for peer in configured if peer.endpoint_reason and "no answer" in peer.endpoint_reason]
     if trying:
         places = ", ".join(
             f"{peer.name} at {peer.endpoint} ({peer.endpoint_reason})" for peer in trying[:MAX_NAMED]
         )
-        yield warn("endpoints", f"candidates are being tried: {places}",
-                   "is host.endpoints there right? there: wgctl status, line endpoints")
+        yield warn(
+            "endpoints",
+            f"candidates are being tried: {places}",
+            "is host.endpoints there right? there: wgctl status, line endpoints",
+        )
     waiting = [peer for peer in status.peers if not peer.configured]
     if waiting:
-        yield warn("peers", f"granted but not configured: {_names(waiting)}",
-                   "they have not published a record: meshd join BUNDLE there, and start meshd")
+        yield warn(
+            "peers",
+            f"granted but not configured: {_names(waiting)}",
+            "they have not published a record: meshd join BUNDLE there, and start meshd",
+        )
 
 
 def _check_mtus(status: Status) -> Iterator[Check]:
@@ -112,19 +124,27 @@ def _check_stores(status: Status, now: float) -> Iterator[Check]:
     for store in stores:
         if store.up is False:
             result = warn if any_up else fail
-            yield result("store", f"{store.url}: {store.error or 'down'}",
-                         "the mesh goes on from its verified copy; bring the store back to see changes")
+            yield result(
+                "store",
+                f"{store.url}: {store.error or 'down'}",
+                "the mesh goes on from its verified copy; bring the store back to see changes",
+            )
         elif store.up:
             yield ok("store", f"{store.url} answers")
     verified_at = status.registry.verified_at
     if verified_at is None:
         yield warn("registry", "no store has answered since meshd started", "see the stores above")
     elif now - verified_at > STALE_AFTER_SECONDS:
-        yield warn("registry", f"last complete look at a store {render_duration(now - verified_at)} ago",
-                   "see the stores above")
+        yield warn(
+            "registry",
+            f"last complete look at a store {render_duration(now - verified_at)} ago",
+            "see the stores above",
+        )
     else:
-        yield ok("registry", f"generation {status.registry.generation}, "
-                             f"verified {render_duration(now - verified_at)} ago")
+        yield ok(
+            "registry",
+            f"generation {status.registry.generation}, verified {render_duration(now - verified_at)} ago",
+        )
 
 
 def _check_plan(status: Status) -> Check:

@@ -15,7 +15,9 @@ from meshd.settings import Settings
 from wgctl.checks.base import Check, ok, warn
 
 PLACES: Final = (
-    ("/etc", "jail.conf"), ("/etc/jail.conf.d", "*.conf"), ("/usr/local/bastille/jails", "*/jail.conf"),
+    ("/etc", "jail.conf"),
+    ("/etc/jail.conf.d", "*.conf"),
+    ("/usr/local/bastille/jails", "*/jail.conf"),
 )
 MAX_FILES: Final = 500
 MAX_FILE_BYTES: Final = 1 << 20
@@ -33,8 +35,12 @@ def check_fibs(settings: Settings, root: Path = Path("/")) -> Iterator[Check]:
     missing = {fib: path for fib, path in sorted(found.items()) if fib not in known}
     for fib, place in missing.items():
         fibs = ", ".join(map(str, [*known, *missing]))
-        yield warn("fibs", f"{place}: exec.fib = {fib}, which wireguard.fibs does not hold: that jail has no "
-                   "route to the mesh", f"[wireguard] fibs = [{fibs}] in meshd.toml, then restart meshd")
+        yield warn(
+            "fibs",
+            f"{place}: exec.fib = {fib}, which wireguard.fibs does not hold: that jail has no "
+            "route to the mesh",
+            f"[wireguard] fibs = [{fibs}] in meshd.toml, then restart meshd",
+        )
     if found and not missing:
         numbers = ", ".join(map(str, sorted(found)))
         yield ok("fibs", f"jails are started in {numbers}: the mesh is routed there")

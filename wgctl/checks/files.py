@@ -59,8 +59,11 @@ def check_boot_file(settings: Settings) -> Iterator[Check]:
         yield warn("boot file", f"{path}: cannot be looked at: {error.strerror}", "run wgctl doctor as root")
         return
     if mode & PRIVATE_BITS:
-        yield fail("boot file", f"{path}: mode {mode:04o} seen, 0600 expected: it holds the private key",
-                   f"chmod 0600 {path}")
+        yield fail(
+            "boot file",
+            f"{path}: mode {mode:04o} seen, 0600 expected: it holds the private key",
+            f"chmod 0600 {path}",
+        )
     else:
         yield ok("boot file", f"{path}: mode {mode:04o}")
 

@@ -150,15 +150,21 @@ def _check_translations(settings: Settings, rules: Rules) -> Iterator[Check]:
     nat = find_translations(rules, out, "nat", "binat")
     if nat:
         text = "may change the source of what goes into the tunnel, and the other end then drops it"
-        yield warn("pf nat", f"{text}: {_list(nat)}",
-                   f"bind it to the outer interface, or before it: no nat on {GROUP} all")
+        yield warn(
+            "pf nat",
+            f"{text}: {_list(nat)}",
+            f"bind it to the outer interface, or before it: no nat on {GROUP} all",
+        )
     else:
         yield ok("pf nat", "nothing is translated into the tunnel")
     for port in mesh_ports(settings.wireguard.listen_port):
         rdr = find_translations(rules, Packet(direction="in", protocol="udp", port=port), "rdr")
         if rdr:
-            yield fail("pf rdr", f"UDP port {port} of WireGuard is redirected: {_list(rdr)}",
-                       f"take the port out, or before it: no rdr proto udp from any to any port {port}")
+            yield fail(
+                "pf rdr",
+                f"UDP port {port} of WireGuard is redirected: {_list(rdr)}",
+                f"take the port out, or before it: no rdr proto udp from any to any port {port}",
+            )
 
 
 def _said(ruling: Ruling) -> str:

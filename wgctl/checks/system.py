@@ -30,8 +30,10 @@ def check_wireguard(settings: Settings | None) -> Check:
     found = _find_userspace(program)
     if found and not FREEBSD:
         return ok(name, f"the kernel has no WireGuard, {found} is used")
-    advice = "kldload if_wg, and if_wg_load=\"YES\" in /boot/loader.conf" if FREEBSD else (
-        "modprobe wireguard, or install wireguard-go"
+    advice = (
+        'kldload if_wg, and if_wg_load="YES" in /boot/loader.conf'
+        if FREEBSD
+        else ("modprobe wireguard, or install wireguard-go")
     )
     return fail(name, "no WireGuard implementation: neither in the kernel nor a userspace program", advice)
 
@@ -86,7 +88,11 @@ def _run(argv: Sequence[str]) -> str | None:
     path = f"/sbin/{argv[0]}" if Path(f"/sbin/{argv[0]}").exists() else argv[0]
     try:
         done = subprocess.run(
-            [path, *argv[1:]], capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False,
+            [path, *argv[1:]],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
             stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired):

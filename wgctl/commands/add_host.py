@@ -28,27 +28,52 @@ MAX_REQUEST_BYTES: Final = 65536
 @click.argument("name")
 @click.option("--request", required=True, metavar="FILE|-", help="What `meshd enroll` printed on the host.")
 @click.option("--address", type=ADDRESS, help="Overlay address. [default: the lowest free one]")
-@click.option("--jails", "networks", type=NETWORK, multiple=True,
-              help="Network that the host may announce; may be given again.")
+@click.option(
+    "--jails",
+    "networks",
+    type=NETWORK,
+    multiple=True,
+    help="Network that the host may announce; may be given again.",
+)
 @click.option("--region", help="Where it is, for people and for services.")
 @click.option("--role", "roles", multiple=True, help="May be given again; `admin` is protected by meshd.")
 @click.option("--tag", "tags", multiple=True, help="May be given again.")
 @click.option("--expires", type=INSTANT, help="End of the membership: 90d, 12h, or a date in UTC.")
 @click.option("--out", metavar="BUNDLE|-", help="Where the join bundle goes. [default: NAME.bundle]")
-@click.option("--s3-credentials", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="The host's own S3 key, to travel in the bundle.")
-@click.option("--new-identity", is_flag=True,
-              help="Replace the host's identity by that of the request, without being asked.")
+@click.option(
+    "--s3-credentials",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The host's own S3 key, to travel in the bundle.",
+)
+@click.option(
+    "--new-identity",
+    is_flag=True,
+    help="Replace the host's identity by that of the request, without being asked.",
+)
 @garage_options
 @click.option("--offline", is_flag=True, help="Ask no store: for hosts that a store is to run on.")
 @draft_option
 @json_option
 @pass_options
 def command(
-    options: Options, name: str, request: str, address: IPAddress | None, networks: tuple[IPNetwork, ...],
-    region: str | None, roles: tuple[str, ...], tags: tuple[str, ...], expires: int | None,
-    out: str | None, s3_credentials: Path | None, new_identity: bool, garage_admin: tuple[str, ...],
-    garage_token_file: Path | None, offline: bool, draft: str | None, as_json: bool,
+    options: Options,
+    name: str,
+    request: str,
+    address: IPAddress | None,
+    networks: tuple[IPNetwork, ...],
+    region: str | None,
+    roles: tuple[str, ...],
+    tags: tuple[str, ...],
+    expires: int | None,
+    out: str | None,
+    s3_credentials: Path | None,
+    new_identity: bool,
+    garage_admin: tuple[str, ...],
+    garage_token_file: Path | None,
+    offline: bool,
+    draft: str | None,
+    as_json: bool,
 ) -> None:
     """Grant a host its place and print its join bundle.
 
@@ -74,7 +99,11 @@ def command(
     enrollment = parse_named_request(text, name)
     now = time.time()
     wishes = Wishes(
-        address=address, networks=networks or None, region=region, roles=roles or None, tags=tags or None,
+        address=address,
+        networks=networks or None,
+        region=region,
+        roles=roles or None,
+        tags=tags or None,
         expires_at=expires,
     )
     if draft is not None:
@@ -103,13 +132,22 @@ def command(
     for warning in outcome.warnings:
         note(f"wgctl: warning: {warning}")
     if as_json:
-        write_json({
-            "format": REPORT_FORMAT, "name": name, "hid": enrollment.hid, "fingerprint": fingerprint,
-            "addresses": outcome.addresses, "networks": outcome.networks, "statement": outcome.seq,
-            "gen": outcome.gen, "changed": outcome.seq is not None, "bundle": target if bundle else None,
-            "root_fingerprint": root_fingerprint,
-            "warnings": outcome.warnings,
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "name": name,
+                "hid": enrollment.hid,
+                "fingerprint": fingerprint,
+                "addresses": outcome.addresses,
+                "networks": outcome.networks,
+                "statement": outcome.seq,
+                "gen": outcome.gen,
+                "changed": outcome.seq is not None,
+                "bundle": target if bundle else None,
+                "root_fingerprint": root_fingerprint,
+                "warnings": outcome.warnings,
+            }
+        )
         return
     done = f"granted as statement {outcome.seq}" if outcome.seq is not None else "was granted so before"
     again = "--new-identity" if outcome.gen > 1 else f"--name {name}"
@@ -142,9 +180,7 @@ def _confirm_identity(
         raise click.UsageError(f"the request would replace {what}; if that is wanted: --new-identity")
     from meshd.registry.signing import render_fingerprint
 
-    click.confirm(
-        f"Replace {what}, fingerprint {render_fingerprint(request.kid)}?", abort=True, err=True
-    )
+    click.confirm(f"Replace {what}, fingerprint {render_fingerprint(request.kid)}?", abort=True, err=True)
 
 
 def _write_draft(
@@ -153,7 +189,11 @@ def _write_draft(
     from wgctl.draft import AddHost, draft_wish, report_draft
 
     wish = AddHost(
-        name=name, request=request, region=wishes.region, roles=wishes.roles, tags=wishes.tags,
+        name=name,
+        request=request,
+        region=wishes.region,
+        roles=wishes.roles,
+        tags=wishes.tags,
         address=str(wishes.address) if wishes.address is not None else None,
         networks=tuple(map(str, wishes.networks)) if wishes.networks is not None else None,
         expires=wishes.expires_at,

@@ -54,16 +54,24 @@ def list_admins(options: Options, offline: bool, as_json: bool) -> None:
     ledger = read_registry(options, now=time.time(), offline=offline).ledger
     rows = [row for row in build_key_rows(ledger, ledger.chain.root) if "admin" in row.roles or row.retired]
     if as_json:
-        write_json({
-            "format": LIST_FORMAT, "mesh_id": ledger.mesh_id, "root_version": ledger.chain.version,
-            "threshold": ledger.chain.root.thresholds.admin, "admins": rows,
-        })
+        write_json(
+            {
+                "format": LIST_FORMAT,
+                "mesh_id": ledger.mesh_id,
+                "root_version": ledger.chain.version,
+                "threshold": ledger.chain.root.thresholds.admin,
+                "admins": rows,
+            }
+        )
         return
     cells: list[list[Cell]] = [
         [
-            (row.name, FAINT if row.retired else ""), row.kid[:8],
+            (row.name, FAINT if row.retired else ""),
+            row.kid[:8],
             (f"retired at statement {row.cut}", FAINT) if row.retired else "active",
-            " ".join(row.pools) or NOTHING, str(row.statements), str(row.hosts),
+            " ".join(row.pools) or NOTHING,
+            str(row.statements),
+            str(row.hosts),
         ]
         for row in rows
     ]
@@ -89,14 +97,24 @@ def request(options: Options, name: str, out: str, no_passphrase: bool) -> None:
 @command.command("add")
 @click.argument("name")
 @click.option("--key", required=True, metavar="FILE|-", help="What `wgctl admin request` printed.")
-@click.option("--pool", "pools", type=NETWORK, multiple=True,
-              help="What this administrator may grant; may be given again.")
+@click.option(
+    "--pool",
+    "pools",
+    type=NETWORK,
+    multiple=True,
+    help="What this administrator may grant; may be given again.",
+)
 @click.option("--split", is_flag=True, help="Take the pools out of those of other administrators.")
 @click.option("--out", metavar="FILE|-", help="Where the admin bundle goes. [default: NAME.bundle]")
 @root_options
 @pass_options
 def add(
-    options: Options, name: str, key: str, pools: tuple[IPNetwork, ...], split: bool, out: str | None,
+    options: Options,
+    name: str,
+    key: str,
+    pools: tuple[IPNetwork, ...],
+    split: bool,
+    out: str | None,
     consent: Consent,
 ) -> None:
     """Name a further administrator in the next root, and print the bundle for the new machine."""
@@ -110,8 +128,14 @@ def add(
     with open_session(options) as session:
         session.sync(now=now)
         root = add_key(
-            session.ledger.chain, public=asked.public, kid=asked.kid, name=name, role="admin", pools=pools,
-            split=split, now=now,
+            session.ledger.chain,
+            public=asked.public,
+            kid=asked.kid,
+            name=name,
+            role="admin",
+            pools=pools,
+            split=split,
+            now=now,
         )
         outcome = sign_root(session, root, consent)
         session.report_failures()
@@ -126,7 +150,11 @@ def add(
 @root_options
 @pass_options
 def pool(
-    options: Options, name: str, added: tuple[IPNetwork, ...], removed: tuple[IPNetwork, ...], split: bool,
+    options: Options,
+    name: str,
+    added: tuple[IPNetwork, ...],
+    removed: tuple[IPNetwork, ...],
+    split: bool,
     consent: Consent,
 ) -> None:
     """Change what an administrator may grant. Hosts keep what they have."""
@@ -150,15 +178,27 @@ def pool(
 @click.argument("bundle", metavar="BUNDLE|-")
 @click.option("--fingerprint", help="Refuse the bundle unless a root in it has this fingerprint.")
 @click.option("--store", "stores", multiple=True, metavar="URL", help="Instead of those that the root names.")
-@click.option("--credentials", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="S3 access key and secret key as JSON, mode 0600.")
-@click.option("--air-gapped", is_flag=True,
-              help="This machine never asks a store: wgctl export and import carry everything.")
+@click.option(
+    "--credentials",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="S3 access key and secret key as JSON, mode 0600.",
+)
+@click.option(
+    "--air-gapped",
+    is_flag=True,
+    help="This machine never asks a store: wgctl export and import carry everything.",
+)
 @json_option
 @pass_options
 def join(
-    options: Options, bundle: str, fingerprint: str | None, stores: tuple[str, ...], credentials: Path | None,
-    air_gapped: bool, as_json: bool,
+    options: Options,
+    bundle: str,
+    fingerprint: str | None,
+    stores: tuple[str, ...],
+    credentials: Path | None,
+    air_gapped: bool,
+    as_json: bool,
 ) -> None:
     """Open the bundle in the home that made the request, or in a new one without keys.
 
@@ -169,16 +209,28 @@ def join(
 
     text = read_text(bundle, "an admin bundle", MAX_BUNDLE_BYTES)
     joined = join_home(
-        options, text, fingerprint, credentials=credentials, air_gapped=air_gapped, stores=stores,
+        options,
+        text,
+        fingerprint,
+        credentials=credentials,
+        air_gapped=air_gapped,
+        stores=stores,
         now=time.time(),
     )
     shown = render_fingerprint(joined.ledger.chain.fingerprint)
     root = joined.ledger.chain.root
     if as_json:
-        write_json({
-            "format": JOIN_FORMAT, "mesh_id": root.mesh, "mesh_name": root.mesh_name, "roles": joined.roles,
-            "root_version": root.version, "root_fingerprint": shown, "home": str(options.home),
-        })
+        write_json(
+            {
+                "format": JOIN_FORMAT,
+                "mesh_id": root.mesh,
+                "mesh_name": root.mesh_name,
+                "roles": joined.roles,
+                "root_version": root.version,
+                "root_fingerprint": shown,
+                "home": str(options.home),
+            }
+        )
         return
     click.echo(f"joined {root.mesh_name} as {' and '.join(joined.roles) or 'reader, without a key'}")
     click.echo(f"  root {root.version}      {shown}   compare it with: wgctl root list, over there")
@@ -211,8 +263,12 @@ def retire(options: Options, name: str, pools_to: str | None, consent: Consent) 
 
 @command.command("cut")
 @click.argument("name", metavar="NAME|KEY")
-@click.option("--at", required=True, metavar="SEQ|STATEMENT",
-              help="The last good statement, by number or first digits of its hash; 0 for none.")
+@click.option(
+    "--at",
+    required=True,
+    metavar="SEQ|STATEMENT",
+    help="The last good statement, by number or first digits of its hash; 0 for none.",
+)
 @click.option("--pools-to", metavar="NAME|KEY", help="The administrator who gets the pools.")
 @root_options
 @pass_options
@@ -239,8 +295,12 @@ def cut(options: Options, name: str, at: str, pools_to: str | None, consent: Con
 
 
 @command.command("passphrase")
-@click.option("--new-passphrase-file", "new_source", metavar="FILE|fd:N",
-              help="The new passphrase, in its first line. [default: ask on the terminal]")
+@click.option(
+    "--new-passphrase-file",
+    "new_source",
+    metavar="FILE|fd:N",
+    help="The new passphrase, in its first line. [default: ask on the terminal]",
+)
 @click.option("--no-passphrase", is_flag=True, help="Leave the key files unprotected from now on.")
 @pass_options
 def passphrase(options: Options, new_source: str | None, no_passphrase: bool) -> None:
@@ -285,9 +345,7 @@ def read_key_request(source: str, name: str, role: str) -> KeyRequest:
 
     asked = parse_key_request(read_text(source, "a key request", MAX_REQUEST_BYTES))
     if (asked.name, asked.role) != (name, role):
-        raise ConfigError(
-            f"the request is of {asked.role} {asked.name!r}, {role} {name!r} expected"
-        )
+        raise ConfigError(f"the request is of {asked.role} {asked.name!r}, {role} {name!r} expected")
     return asked
 
 
@@ -314,11 +372,13 @@ def finish_addition(
     write_text(target, render_export(build_export(ledger, now=now)) + "\n")
     root = render_fingerprint(ledger.chain.fingerprint)
     report(
-        outcome, consent,
+        outcome,
+        consent,
         f"  fingerprint  {shown}   the new machine must have shown the same",
         f"  bundle       {target} (no secret in it)",
         f"  over there:  wgctl admin join {target} --fingerprint {root}",
-        kid=asked.kid, bundle=target,
+        kid=asked.kid,
+        bundle=target,
     )
 
 

@@ -33,21 +33,46 @@ MIN_DEADLINE_SECONDS: Final = 10
 
 
 @click.command("demo")
-@click.option("--hosts", type=click.IntRange(min=MIN_HOSTS), default=6, show_default=True,
-              help="Hosts to build; one more joins and leaves.")
-@click.option("--store", type=click.Choice(["directory", "garage"]), default="directory", show_default=True,
-              help="Where the registry lives: a folder, or a Garage on three of the hosts.")
-@click.option("--deadline", type=click.IntRange(min=MIN_DEADLINE_SECONDS), default=60, show_default=True,
-              help="Seconds for every pair to answer; a slow machine needs more.")
+@click.option(
+    "--hosts",
+    type=click.IntRange(min=MIN_HOSTS),
+    default=6,
+    show_default=True,
+    help="Hosts to build; one more joins and leaves.",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["directory", "garage"]),
+    default="directory",
+    show_default=True,
+    help="Where the registry lives: a folder, or a Garage on three of the hosts.",
+)
+@click.option(
+    "--deadline",
+    type=click.IntRange(min=MIN_DEADLINE_SECONDS),
+    default=60,
+    show_default=True,
+    help="Seconds for every pair to answer; a slow machine needs more.",
+)
 @click.option("--check", is_flag=True, help="End with 1 unless every pair of hosts and of jails talked.")
 @click.option("--keep", is_flag=True, help="Leave it running until Ctrl-C.")
-@click.option("--sweep", "only_sweep", is_flag=True,
-              help="Build nothing: take away what demos that were killed have left.")
+@click.option(
+    "--sweep",
+    "only_sweep",
+    is_flag=True,
+    help="Build nothing: take away what demos that were killed have left.",
+)
 @json_option
 @click.pass_context
 def command(
-    ctx: click.Context, hosts: int, store: Literal["directory", "garage"], deadline: int, check: bool,
-    keep: bool, only_sweep: bool, as_json: bool,
+    ctx: click.Context,
+    hosts: int,
+    store: Literal["directory", "garage"],
+    deadline: int,
+    check: bool,
+    keep: bool,
+    only_sweep: bool,
+    as_json: bool,
 ) -> None:
     """Build a whole mesh on this machine and measure it.
 

@@ -89,9 +89,7 @@ def _check_meshd(options: Options, now: float) -> Iterator[Check]:
 
 
 def _show(checks: list[Check], failed: int, warned: int) -> None:
-    rows: list[list[Cell]] = [
-        [WORDS[check.result], check.name, check.text, check.advice] for check in checks
-    ]
+    rows: list[list[Cell]] = [[WORDS[check.result], check.name, check.text, check.advice] for check in checks]
     show(build_table(["", "CHECK", "SEEN", "WHAT TO DO"], rows))
     style = BAD if failed else FAIR if warned else GOOD
     say(f"{len(checks)} checks: {failed} failed, {warned} to look at", style)

@@ -16,8 +16,12 @@ REPORT_FORMAT: Final = "wgctl-endorse/1"
 
 @click.command("endorse")
 @click.argument("what", metavar="[STATEMENT|HOST]", required=False)
-@click.option("--all", "everything", is_flag=True,
-              help="Every grant of others that is in force or waits and that you have not endorsed.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Every grant of others that is in force or waits and that you have not endorsed.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @pass_options
@@ -45,17 +49,19 @@ def command(options: Options, what: str | None, everything: bool, yes: bool, as_
         if entries and not yes:
             click.confirm(f"Endorse {len(entries)} statements?", abort=True, err=True)
         signer = session.signer() if entries else None
-        seqs = [
-            session.commit(signer.endorse(entry.hash, now=now), now=now) for entry in entries if signer
-        ]
+        seqs = [session.commit(signer.endorse(entry.hash, now=now), now=now) for entry in entries if signer]
         waiting = {each.entry.hash: each for each in session.ledger.reduction().waiting}
         session.report_failures()
     left = [waiting[entry.hash] for entry in entries if entry.hash in waiting]
     if as_json:
-        write_json({
-            "format": REPORT_FORMAT, "endorsed": [entry.hash for entry in entries], "statements": seqs,
-            "waiting": [each.entry.hash for each in left],
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "endorsed": [entry.hash for entry in entries],
+                "statements": seqs,
+                "waiting": [each.entry.hash for each in left],
+            }
+        )
         return
     click.echo(f"{len(entries)} statements endorsed" if entries else "there is nothing to endorse")
     for each in left:

@@ -62,6 +62,9 @@ def _cells(reason: Reason) -> list[Cell]:
     if source is None:
         return [(mark, style), reason.text, NOTHING, "", ""]
     return [
-        (mark, style), reason.text, f"{source.by_name} ({source.by[:8]}) #{source.seq}",
-        render_time(source.at), (source.statement[:12], FAINT),
+        (mark, style),
+        reason.text,
+        f"{source.by_name} ({source.by[:8]}) #{source.seq}",
+        render_time(source.at),
+        (source.statement[:12], FAINT),
     ]

@@ -40,11 +40,18 @@ def command(options: Options, out: str | None, offline: bool, as_json: bool) -> 
     write_text(target, render_export(export) + "\n")
     shown = render_fingerprint(ledger.chain.fingerprint)
     if as_json:
-        write_json({
-            "format": REPORT_FORMAT, "mesh_id": ledger.mesh_id, "root_version": ledger.chain.version,
-            "root_fingerprint": shown, "statements": len(ledger.entries()), "proposed": len(export.proposed),
-            "current": registry.current, "file": target,
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "mesh_id": ledger.mesh_id,
+                "root_version": ledger.chain.version,
+                "root_fingerprint": shown,
+                "statements": len(ledger.entries()),
+                "proposed": len(export.proposed),
+                "current": registry.current,
+                "file": target,
+            }
+        )
         return
     count = len(ledger.entries())
     waiting = f", {len(ledger.proposals())} roots that wait for signatures" if export.proposed else ""

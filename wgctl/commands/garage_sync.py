@@ -123,10 +123,16 @@ def _sync_hosts(garage: GarageKeys, session: AdminSession, done: _Done) -> None:
 
 def _show(done: _Done, as_json: bool) -> None:
     if as_json:
-        write_json({
-            "format": REPORT_FORMAT, "buckets_created": done.buckets, "own_key_created": done.own_key,
-            "keys_created": done.keys, "keys_deleted": done.deleted, "without_key": done.without_key,
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "buckets_created": done.buckets,
+                "own_key_created": done.own_key,
+                "keys_created": done.keys,
+                "keys_deleted": done.deleted,
+                "without_key": done.without_key,
+            }
+        )
         return
     lines = [
         ("buckets made", done.buckets),

@@ -48,22 +48,26 @@ def command(options: Options, offline: bool, as_json: bool) -> None:
     rows = build_host_rows(registry.ledger, now=now)
     membership = registry.ledger.membership(now)
     if as_json:
-        write_json({
-            "format": REPORT_FORMAT,
-            "mesh_id": membership.mesh_id,
-            "mesh_name": membership.mesh_name,
-            "generation": membership.generation,
-            "root_version": membership.root_version,
-            "current": registry.current,
-            "hosts": rows,
-            "conditions": [
-                {"code": each.code, "severity": each.severity, "subject": each.subject, "text": each.text}
-                for each in membership.conditions
-            ],
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "mesh_id": membership.mesh_id,
+                "mesh_name": membership.mesh_name,
+                "generation": membership.generation,
+                "root_version": membership.root_version,
+                "current": registry.current,
+                "hosts": rows,
+                "conditions": [
+                    {"code": each.code, "severity": each.severity, "subject": each.subject, "text": each.text}
+                    for each in membership.conditions
+                ],
+            }
+        )
         return
-    say(f"{membership.mesh_name}: generation {membership.generation}, root {membership.root_version}"
-        + ("" if registry.current else ", as verified before: no store was asked or answered"))
+    say(
+        f"{membership.mesh_name}: generation {membership.generation}, root {membership.root_version}"
+        + ("" if registry.current else ", as verified before: no store was asked or answered")
+    )
     _show(rows, now)
     for condition in membership.conditions:
         say(f"{condition.severity}: {condition.code}: {condition.text}", FAIR)

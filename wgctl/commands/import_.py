@@ -42,11 +42,16 @@ def command(options: Options, file: str, as_json: bool) -> None:
         air_gapped = session.home.mesh.air_gapped
     new = _count(admissions, "log/"), _count(admissions, "host/"), _count(admissions, "root/")
     if as_json:
-        write_json({
-            "format": REPORT_FORMAT, "mesh_id": session.ledger.mesh_id,
-            "statements": new[0], "records": new[1],
-            "root_version": session.ledger.chain.version, "published": published,
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "mesh_id": session.ledger.mesh_id,
+                "statements": new[0],
+                "records": new[1],
+                "root_version": session.ledger.chain.version,
+                "published": published,
+            }
+        )
         return
     text = f"{file}: {new[0]} new statements, {new[1]} new host records, root {session.ledger.chain.version}"
     click.echo(f"{text}, {waiting} roots wait for signatures" if waiting else text)

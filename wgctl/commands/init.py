@@ -31,33 +31,78 @@ DEFAULT_MAX_HOSTS: Final = 1000
 
 @click.command("init")
 @click.option("--name", required=True, metavar="MESH", help="The mesh's name, for people.")
-@click.option("--store", "stores", required=True, multiple=True, metavar="URL",
-              help="file:///path or s3+https://host:port/bucket?region=garage; may be given again.")
-@click.option("--range", "overlay", type=NETWORK, default=DEFAULT_RANGE, show_default=True,
-              help="IPv4 addresses of the hosts.")
-@click.option("--range6", type=NETWORK_OR_NONE,
-              help="IPv6 addresses of the hosts. [default: a random ULA /48]")
-@click.option("--jail-range", "jails", type=NETWORK, multiple=True,
-              help=f"Networks that jails live in; may be given again. [default: {DEFAULT_JAIL_RANGE}]")
-@click.option("--pool", "pools", type=NETWORK, multiple=True,
-              help="What this administrator may grant. [default: all of it]")
+@click.option(
+    "--store",
+    "stores",
+    required=True,
+    multiple=True,
+    metavar="URL",
+    help="file:///path or s3+https://host:port/bucket?region=garage; may be given again.",
+)
+@click.option(
+    "--range",
+    "overlay",
+    type=NETWORK,
+    default=DEFAULT_RANGE,
+    show_default=True,
+    help="IPv4 addresses of the hosts.",
+)
+@click.option(
+    "--range6", type=NETWORK_OR_NONE, help="IPv6 addresses of the hosts. [default: a random ULA /48]"
+)
+@click.option(
+    "--jail-range",
+    "jails",
+    type=NETWORK,
+    multiple=True,
+    help=f"Networks that jails live in; may be given again. [default: {DEFAULT_JAIL_RANGE}]",
+)
+@click.option(
+    "--pool",
+    "pools",
+    type=NETWORK,
+    multiple=True,
+    help="What this administrator may grant. [default: all of it]",
+)
 @click.option("--max-hosts", type=click.IntRange(1, 10_000), default=DEFAULT_MAX_HOSTS, show_default=True)
 @click.option("--admin-name", default="admin", show_default=True, help="Your name in the registry's log.")
-@click.option("--credentials", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="S3 access key and secret key as JSON, mode 0600.")
-@click.option("--no-passphrase", is_flag=True,
-              help="Leave the key files unprotected: for scripts, and for homes on an encrypted disk.")
-@click.option("--air-gapped", is_flag=True,
-              help="This machine never asks a store: wgctl export and import carry everything.")
+@click.option(
+    "--credentials",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="S3 access key and secret key as JSON, mode 0600.",
+)
+@click.option(
+    "--no-passphrase",
+    is_flag=True,
+    help="Leave the key files unprotected: for scripts, and for homes on an encrypted disk.",
+)
+@click.option(
+    "--air-gapped",
+    is_flag=True,
+    help="This machine never asks a store: wgctl export and import carry everything.",
+)
 @garage_options
 @click.option("--offline", is_flag=True, help="Ask no store: for a store that is to run in this very mesh.")
 @json_option
 @pass_options
 def command(
-    options: Options, name: str, stores: tuple[str, ...], overlay: IPNetwork, range6: IPNetwork | None,
-    jails: tuple[IPNetwork, ...], pools: tuple[IPNetwork, ...], max_hosts: int, admin_name: str,
-    credentials: Path | None, no_passphrase: bool, air_gapped: bool, garage_admin: tuple[str, ...],
-    garage_token_file: Path | None, offline: bool, as_json: bool,
+    options: Options,
+    name: str,
+    stores: tuple[str, ...],
+    overlay: IPNetwork,
+    range6: IPNetwork | None,
+    jails: tuple[IPNetwork, ...],
+    pools: tuple[IPNetwork, ...],
+    max_hosts: int,
+    admin_name: str,
+    credentials: Path | None,
+    no_passphrase: bool,
+    air_gapped: bool,
+    garage_admin: tuple[str, ...],
+    garage_token_file: Path | None,
+    offline: bool,
+    as_json: bool,
 ) -> None:
     """Found a mesh: keys, first root document, store.
 
@@ -96,10 +141,15 @@ def command(
     except RegistryError as error:
         raise ConfigError(f"no mesh can be founded so: {error}") from None
     found = _Founding(
-        mesh=mesh, stores=opened, credentials=own,
+        mesh=mesh,
+        stores=opened,
+        credentials=own,
         credentials_path=str(credentials.absolute()) if credentials else "",
-        garage_admin=garage_admin, garage_token_file=garage_token_file, offline=offline,
-        air_gapped=air_gapped, passphrase=passphrase,
+        garage_admin=garage_admin,
+        garage_token_file=garage_token_file,
+        offline=offline,
+        air_gapped=air_gapped,
+        passphrase=passphrase,
     )
     _make_home(options.home, found)
     if as_json:
@@ -162,9 +212,7 @@ def _make_home(directory: Path, founding: _Founding) -> None:
 
     mesh, mesh_file = founding.mesh, founding.mesh_file()
     with new_home(directory) as building:
-        write_home(
-            building, mesh_file, {"admin": mesh.admin_key, "root": mesh.root_key}, founding.passphrase
-        )
+        write_home(building, mesh_file, {"admin": mesh.admin_key, "root": mesh.root_key}, founding.passphrase)
         if mesh_file.credentials == OWN_KEY and founding.credentials is not None:
             write_credentials(building / OWN_KEY, founding.credentials)
         RegistryCache(building / REGISTRY_DIRECTORY).create(Ledger(mesh.chain))
@@ -243,8 +291,10 @@ def _show(home: Path, mesh: NewMesh, *, sealed: bool) -> None:
     click.echo(f"hosts        {' '.join(root.ranges.overlay)}")
     click.echo(f"jails        {' '.join(root.ranges.jail)}")
     click.echo(f"stores       {' '.join(root.stores)}")
-    keys = "keys inside, sealed by your passphrase" if sealed else (
-        "keys inside, not sealed: keep it on an encrypted disk"
+    keys = (
+        "keys inside, sealed by your passphrase"
+        if sealed
+        else ("keys inside, not sealed: keep it on an encrypted disk")
     )
     click.echo(f"home         {home} ({keys})")
     click.echo("\nRECOVERY KEY, shown this once. Write it on paper and keep it away from this machine:\n")
@@ -253,5 +303,7 @@ def _show(home: Path, mesh: NewMesh, *, sealed: bool) -> None:
     click.echo("Next, for each host, say newton:")
     click.echo("    on newton:   meshd enroll --name newton --out newton.request")
     click.echo("    here:        wgctl add-host newton --request newton.request --jails 10.17.2.0/24")
-    click.echo("    on newton:   meshd join newton.bundle --fingerprint "
-               f"{render_fingerprint(mesh.chain.fingerprint)}")
+    click.echo(
+        "    on newton:   meshd join newton.bundle --fingerprint "
+        f"{render_fingerprint(mesh.chain.fingerprint)}"
+    )

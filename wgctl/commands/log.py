@@ -33,8 +33,11 @@ REPORT_FORMAT: Final = "wgctl-log/1"
 @click.option("--by", "admin", metavar="NAME|KEY", help="Only what this administrator signed.")
 @click.option("--host", metavar="NAME|HID", help="Only statements about this host.")
 @click.option("--offline", is_flag=True, help="Ask no store: show what was verified before.")
-@click.option("--adopt", is_flag=True,
-              help="Go on from the log that the stores show. Only after a restored backup of this home.")
+@click.option(
+    "--adopt",
+    is_flag=True,
+    help="Go on from the log that the stores show. Only after a restored backup of this home.",
+)
 @json_option
 @pass_options
 def command(
@@ -63,8 +66,11 @@ def command(
         return
     cells: list[list[Cell]] = [
         [
-            render_time(row.at), f"{row.by_name} #{row.seq}",
-            _kind(row), row.text, (row.hash[:12], FAINT),
+            render_time(row.at),
+            f"{row.by_name} #{row.seq}",
+            _kind(row),
+            row.text,
+            (row.hash[:12], FAINT),
         ]
         for row in rows
     ]

@@ -26,9 +26,7 @@ REPORT_FORMAT: Final = "wgctl-remove-host/1"
 @draft_option
 @json_option
 @pass_options
-def command(
-    options: Options, host: str, why: str, yes: bool, draft: str | None, as_json: bool
-) -> None:
+def command(options: Options, host: str, why: str, yes: bool, draft: str | None, as_json: bool) -> None:
     """Revoke a host for good.
 
     Every other host drops it as soon as it hears of it. It can come back only with a new identity.
@@ -67,10 +65,16 @@ def command(
         name = host_names(session.ledger)[hid]
         by = str(session.ledger.reduction().revoked[hid].provenance)
     if as_json:
-        write_json({
-            "format": REPORT_FORMAT, "name": name, "hid": hid, "statement": seq, "changed": seq is not None,
-            "s3_key": key_state,
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "name": name,
+                "hid": hid,
+                "statement": seq,
+                "changed": seq is not None,
+                "s3_key": key_state,
+            }
+        )
     elif seq is None:
         click.echo(f"{name} ({hid[:8]}) was revoked before, by {by}; {key_state}")
     else:
@@ -93,6 +97,13 @@ def _write_draft(options: Options, path: str, host: str, why: str, now: float, a
     from wgctl.draft import RemoveHost, draft_wish, report_draft
     from wgctl.hostchoice import choose_granted
 
-    report_draft(path, draft_wish(
-        options, path, lambda ledger: RemoveHost(hid=choose_granted(ledger, [host])[0], why=why), now=now,
-    ), as_json)
+    report_draft(
+        path,
+        draft_wish(
+            options,
+            path,
+            lambda ledger: RemoveHost(hid=choose_granted(ledger, [host])[0], why=why),
+            now=now,
+        ),
+        as_json,
+    )

@@ -86,21 +86,32 @@ def list_roots(options: Options, offline: bool, as_json: bool) -> None:
         for root in roots
     ]
     if as_json:
-        write_json({
-            "format": LIST_FORMAT, "mesh_id": ledger.mesh_id, "proposals": proposals,
-            "roots": [
-                {
-                    "version": root.root.version, "hash": root.hash, "created_at": root.root.created_at,
-                    "fingerprint": render_fingerprint(root.hash), "signed_by": by, "changes": what,
-                }
-                for root, by, what in zip(roots, signers, changes, strict=True)
-            ],
-        })
+        write_json(
+            {
+                "format": LIST_FORMAT,
+                "mesh_id": ledger.mesh_id,
+                "proposals": proposals,
+                "roots": [
+                    {
+                        "version": root.root.version,
+                        "hash": root.hash,
+                        "created_at": root.root.created_at,
+                        "fingerprint": render_fingerprint(root.hash),
+                        "signed_by": by,
+                        "changes": what,
+                    }
+                    for root, by, what in zip(roots, signers, changes, strict=True)
+                ],
+            }
+        )
         return
     rows: list[list[Cell]] = [
         [
-            str(root.root.version), render_fingerprint(root.hash), render_time(root.root.created_at),
-            " ".join(by), "; ".join(text.strip() for text in what) or NOTHING,
+            str(root.root.version),
+            render_fingerprint(root.hash),
+            render_time(root.root.created_at),
+            " ".join(by),
+            "; ".join(text.strip() for text in what) or NOTHING,
         ]
         for root, by, what in zip(roots, signers, changes, strict=True)
     ]
@@ -125,11 +136,16 @@ def show_root(options: Options, which: str, offline: bool, as_json: bool) -> Non
     root = _find_root(ledger, which)
     keys = build_key_rows(ledger, root.root)
     if as_json:
-        write_json({
-            "format": SHOW_FORMAT, "version": root.root.version, "hash": root.hash,
-            "fingerprint": render_fingerprint(root.hash), "keys": keys,
-            "document": msgspec.to_builtins(root.root),
-        })
+        write_json(
+            {
+                "format": SHOW_FORMAT,
+                "version": root.root.version,
+                "hash": root.hash,
+                "fingerprint": render_fingerprint(root.hash),
+                "keys": keys,
+                "document": msgspec.to_builtins(root.root),
+            }
+        )
         return
     document = root.root
     lines: list[list[Cell]] = [
@@ -144,7 +160,9 @@ def show_root(options: Options, which: str, offline: bool, as_json: bool) -> Non
     show(build_table(["", ""], lines))
     cells: list[list[Cell]] = [
         [
-            row.name, row.fingerprint, f"retired at {row.cut}" if row.retired else " ".join(row.roles),
+            row.name,
+            row.fingerprint,
+            f"retired at {row.cut}" if row.retired else " ".join(row.roles),
             " ".join(row.pools) or NOTHING,
         ]
         for row in keys
@@ -270,24 +288,46 @@ def remove_key(options: Options, name: str, consent: Consent) -> None:
 
 @command.command("recover")
 @click.option("--name", required=True, help="What the log will call the new administrator.")
-@click.option("--lost", multiple=True, metavar="NAME|KEY",
-              help="A key to replace, with its NAME-root; again for more. [default: the only administrator]")
+@click.option(
+    "--lost",
+    multiple=True,
+    metavar="NAME|KEY",
+    help="A key to replace, with its NAME-root; again for more. [default: the only administrator]",
+)
 @click.option("--store", "stores", multiple=True, metavar="URL", help="Where the registry is.")
-@click.option("--from", "source", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="A registry export, instead of what the stores show first.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="A registry export, instead of what the stores show first.",
+)
 @click.option("--mesh", "mesh_id", metavar="ID", help="Which mesh, when the store holds several of that key.")
 @click.option("--fingerprint", help="Of a root, when the paper key signed none of them.")
-@click.option("--credentials", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-              help="S3 access key and secret key as JSON, mode 0600.")
+@click.option(
+    "--credentials",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="S3 access key and secret key as JSON, mode 0600.",
+)
 @click.option("--no-passphrase", is_flag=True, help="Leave the key files unprotected.")
 @click.option("--force", is_flag=True, help="Also when over a fifth of the hosts would fall away.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @pass_options
 def recover(
-    options: Options, name: str, lost: tuple[str, ...], stores: tuple[str, ...], source: Path | None,
-    mesh_id: str | None, fingerprint: str | None, credentials: Path | None, no_passphrase: bool, force: bool,
-    yes: bool, as_json: bool,
+    options: Options,
+    name: str,
+    lost: tuple[str, ...],
+    stores: tuple[str, ...],
+    source: Path | None,
+    mesh_id: str | None,
+    fingerprint: str | None,
+    credentials: Path | None,
+    no_passphrase: bool,
+    force: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Replace a lost admin home by this new one, with the recovery key from paper.
 
@@ -313,13 +353,22 @@ def recover(
     else:
         ledger = find_registry(paper, opened, mesh_id=mesh_id, fingerprint=fingerprint, now=now)
     outcome, failure = recover_home(
-        options, ledger, paper, consent, name=name, lost=lost, stores=stores, credentials=credentials,
-        passphrase=passphrase, now=now,
+        options,
+        ledger,
+        paper,
+        consent,
+        name=name,
+        lost=lost,
+        stores=stores,
+        credentials=credentials,
+        passphrase=passphrase,
+        now=now,
     )
     if failure:
         raise RegistryError(failure)
     report(
-        outcome, consent,
+        outcome,
+        consent,
         f"  home         {options.home}",
         "  the paper key stays a root key: keep it as it was",
         home=str(options.home),
@@ -372,11 +421,17 @@ def refound_mesh(options: Options, name: str, out: str, yes: bool, as_json: bool
         session.report_failures()
     shown = render_fingerprint(chain.fingerprint)
     if as_json:
-        write_json({
-            "format": REFOUND_FORMAT, "version": chain.version, "hash": chain.fingerprint,
-            "fingerprint": shown, "recovery_key": render_recovery_words(paper), "registry": out,
-            "backup": str(backup),
-        })
+        write_json(
+            {
+                "format": REFOUND_FORMAT,
+                "version": chain.version,
+                "hash": chain.fingerprint,
+                "fingerprint": shown,
+                "recovery_key": render_recovery_words(paper),
+                "registry": out,
+                "backup": str(backup),
+            }
+        )
         return
     click.echo(f"root {chain.version} begins a new chain; fingerprint {shown}")
     click.echo(f"  what was trusted here before is kept in {backup}")
@@ -413,10 +468,14 @@ def trust(options: Options, what: str, yes: bool, force: bool, as_json: bool) ->
             click.confirm("Trust it?", abort=True, err=True)
         backup = reanchor_home(session, ledger, None, now=now)
     if as_json:
-        write_json({
-            "format": TRUST_FORMAT, "version": ledger.chain.version, "hash": ledger.chain.fingerprint,
-            "backup": str(backup),
-        })
+        write_json(
+            {
+                "format": TRUST_FORMAT,
+                "version": ledger.chain.version,
+                "hash": ledger.chain.fingerprint,
+                "backup": str(backup),
+            }
+        )
         return
     click.echo(f"this home trusts root {ledger.chain.version} now; what it trusted before is in {backup}")
 

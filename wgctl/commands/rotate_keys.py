@@ -19,14 +19,24 @@ MAX_AHEAD_SECONDS: Final = 366 * 86400
 @click.command("rotate-keys")
 @click.argument("hosts", metavar="[NAME|HID]...", nargs=-1)
 @click.option("--all", "everybody", is_flag=True, help="Every host, those that are granted later included.")
-@click.option("--at", type=ANY_INSTANT, default="now", metavar="TIME",
-              help="Replace keys from before TIME, but not earlier: now, +2h, or RFC 3339. [default: now]")
+@click.option(
+    "--at",
+    type=ANY_INSTANT,
+    default="now",
+    metavar="TIME",
+    help="Replace keys from before TIME, but not earlier: now, +2h, or RFC 3339. [default: now]",
+)
 @draft_option
 @click.option("--watch", is_flag=True, help="Show how far they are until all are done; needs meshd here.")
 @json_option
 @pass_options
 def command(
-    options: Options, hosts: tuple[str, ...], everybody: bool, at: int, draft: str | None, watch: bool,
+    options: Options,
+    hosts: tuple[str, ...],
+    everybody: bool,
+    at: int,
+    draft: str | None,
+    watch: bool,
     as_json: bool,
 ) -> None:
     """Ask hosts to make new WireGuard keys.
@@ -60,11 +70,16 @@ def command(
         seqs = commit_rotation(session, meant, at, now=now)
         session.report_failures()
     if as_json:
-        write_json({
-            "format": REPORT_FORMAT, "all": everybody, "not_before": at, "statements": seqs,
-            "changed": bool(seqs),
-            "hosts": [{"name": name, "hid": hid, "changed": hid in fresh} for hid, name in names.items()],
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "all": everybody,
+                "not_before": at,
+                "statements": seqs,
+                "changed": bool(seqs),
+                "hosts": [{"name": name, "hid": hid, "changed": hid in fresh} for hid, name in names.items()],
+            }
+        )
         return
     whom = "all hosts" if everybody else ", ".join(names.values())
     if not seqs:
@@ -96,7 +111,13 @@ def _write_draft(
     from wgctl.draft import RotateKeys, draft_wish, report_draft
     from wgctl.hostchoice import choose_granted
 
-    report_draft(path, draft_wish(
-        options, path, lambda ledger: RotateKeys(hids=tuple(choose_granted(ledger, hosts)), not_before=at),
-        now=now,
-    ), as_json)
+    report_draft(
+        path,
+        draft_wish(
+            options,
+            path,
+            lambda ledger: RotateKeys(hids=tuple(choose_granted(ledger, hosts)), not_before=at),
+            now=now,
+        ),
+        as_json,
+    )

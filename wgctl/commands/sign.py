@@ -27,9 +27,7 @@ REPORT_FORMAT: Final = "wgctl-sign/1"
 @click.option("--yes", is_flag=True, help="Sign all of it without being asked.")
 @json_option
 @pass_options
-def command(
-    options: Options, file: str, out: str | None, force: bool, yes: bool, as_json: bool
-) -> None:
+def command(options: Options, file: str, out: str | None, force: bool, yes: bool, as_json: bool) -> None:
     """Sign what was prepared on another machine, or waits for this key.
 
     FILE is a draft (`--draft` of add-host, remove-host and rotate-keys) or an export. Its registry is
@@ -52,9 +50,7 @@ def command(
     with open_session(options) as session:
         take_in(session, draft.registry, file, now=now)
         session.sync(now=now)
-        tasks = find_tasks(
-            session, draft.wishes, Path(target).absolute().parent, force=force, now=now
-        )
+        tasks = find_tasks(session, draft.wishes, Path(target).absolute().parent, force=force, now=now)
         signed, declined, refused = _sign_each(tasks, yes)
         if signed:
             from meshd.registry.export import build_export, render_export
@@ -62,16 +58,25 @@ def command(
             write_text(target, render_export(build_export(session.ledger, now=now)) + "\n")
         session.report_failures()
     if as_json:
-        write_json({
-            "format": REPORT_FORMAT, "signed": [{"what": what, "outcome": said} for what, said in signed],
-            "declined": declined, "refused": [{"what": what, "why": why} for what, why in refused],
-            "file": target if signed else None,
-        })
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "signed": [{"what": what, "outcome": said} for what, said in signed],
+                "declined": declined,
+                "refused": [{"what": what, "why": why} for what, why in refused],
+                "file": target if signed else None,
+            }
+        )
     else:
         for what, said in signed:
             click.echo(f"{what}\n  {said}")
-        click.echo(f"{target}: carry it back, and there: wgctl import {Path(target).name}" if signed else
-                   "nothing was signed" if tasks else f"{file}: nothing waits for this home's signature")
+        click.echo(
+            f"{target}: carry it back, and there: wgctl import {Path(target).name}"
+            if signed
+            else "nothing was signed"
+            if tasks
+            else f"{file}: nothing waits for this home's signature"
+        )
     if refused:
         reasons = "; ".join(f"{what}: {why}" for what, why in refused)
         raise RegistryError(f"{len(refused)} of {len(tasks)} could not be signed: {reasons}")
