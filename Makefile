@@ -24,7 +24,7 @@ static: setup
 	@sh tools/static.sh
 
 check: static
-	.venv/bin/python -m pytest -m '$(FAST)'
+	.venv/bin/python -m pytest -n auto -m '$(FAST)'
 
 test: static
 	sh tools/test.sh

@@ -36,7 +36,7 @@ def check_writable(target: str, what: str) -> None:
 
 def write_text(target: str, text: str) -> None:
     """Whole or not at all, mode 0600. StoreError when the disk refuses."""
-    from meshd.store.atomic import write_file
+    from meshd.files import write_file
 
     if target == STANDARD_STREAM:
         click.echo(text, nl=False)

@@ -15,7 +15,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshd.errors import MeshError
-from wgctl.matrix import PathCell
+from wgctl.views.matrix import PathCell
 
 ANSWER_SECONDS: Final = 2.0
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024

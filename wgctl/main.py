@@ -18,8 +18,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from meshd.errors import MeshError
+from wgctl.admin.passphrase import PassphraseSource
 from wgctl.options import Options
-from wgctl.passphrase import PassphraseSource
 
 INTERRUPTED: Final = 130
 

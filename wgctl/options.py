@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from wgctl.passphrase import PassphraseSource
+from wgctl.admin.passphrase import PassphraseSource
 
 if TYPE_CHECKING:
     from meshd.settings import Settings

@@ -19,8 +19,8 @@ import msgspec
 from meshd.backend.parse import Interface, RouteOutcome, TableRoute, classify_route, parse_routes
 from meshd.backend.runner import Runner
 from meshd.errors import BackendError, StoreError
+from meshd.files import write_file
 from meshd.model.network import ForeignRoute, IPNetwork, Route, network_key, parse_network
-from meshd.store.atomic import write_file
 
 FAMILIES: Final[Mapping[int, str]] = {4: "inet", 6: "inet6"}
 

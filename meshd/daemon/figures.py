@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from meshd.exchange.report import ExchangeFigures
+from meshd.exchange.report import ExchangeStats
 from meshd.listener import render_place
 from meshd.observe.status import ExchangeStatus, WitnessStatus
 
 
-def exchange_status(figures: ExchangeFigures) -> ExchangeStatus:
+def exchange_status(figures: ExchangeStats) -> ExchangeStatus:
     return ExchangeStatus(
         listening=tuple(render_place(*place) for place in figures.listening),
         requests=dict(figures.requests),

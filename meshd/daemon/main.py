@@ -14,8 +14,8 @@ from typing import Any
 
 import click
 
-from meshd.daemon.state import HostState
 from meshd.errors import ConfigError, MeshError
+from meshd.host.state import HostState
 from meshd.settings import DEFAULT_CONFIG_PATH, FREEBSD, Settings, read_settings
 
 
@@ -74,8 +74,8 @@ def run(config: Path) -> int:
 @click.pass_obj
 def bring_up(config: Path) -> int:
     """Configure the mesh once from the verified cache, without the network, and exit."""
-    from meshd.daemon.local import boot_file, local_device
     from meshd.daemon.wiring import open_reconciler
+    from meshd.host.local import boot_file, local_device
 
     settings = read_settings(config)
     _refuse_shared_interface(settings)
@@ -140,7 +140,7 @@ def enroll(config: Path, name: str | None, new_identity: bool, out: Path | None)
 
     The request is signed by the host and holds no secret. Hand it to wgctl add-host.
     """
-    from meshd.daemon.enrollment import build_enrollment
+    from meshd.host.enrollment import build_enrollment
 
     request, fingerprint, asked = build_enrollment(read_settings(config), name, new_identity=new_identity)
     if out is None:
@@ -159,7 +159,7 @@ def enroll(config: Path, name: str | None, new_identity: bool, out: Path | None)
 @click.pass_obj
 def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
     """Verify a join bundle from wgctl add-host and keep what it says; - reads stdin."""
-    from meshd.daemon.enrollment import join_mesh, read_bundle
+    from meshd.host.enrollment import join_mesh, read_bundle
 
     settings = read_settings(config)
     text = sys.stdin.read() if str(bundle) == "-" else read_bundle(bundle)
@@ -182,7 +182,7 @@ def trust_root(config: Path, what: str, fingerprint: str | None, yes: bool, forc
     For a mesh that has lost all its root keys. FINGERPRINT: of a root of this mesh, from the stores;
     FILE: what wgctl export or wgctl root refound wrote. What was trusted before is kept.
     """
-    from meshd.daemon.trust import adopt_root, examine_root
+    from meshd.host.trust import adopt_root, examine_root
 
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")

@@ -22,26 +22,26 @@ import msgspec
 
 from meshd.backend.base import Backend
 from meshd.backend.events import Look
-from meshd.daemon.alarms import Alarms
-from meshd.daemon.control import ControlServer
+from meshd.blocking import in_thread
+from meshd.control.follower import FollowReport, RegistryFollower
+from meshd.control.jails import JailKeeper, JailTurn, with_jail_changes
+from meshd.control.kernel_watch import KernelWatch
+from meshd.control.lookout import Lookout, LookoutHooks
+from meshd.control.path_mtu import PathMtus, probe_targets
+from meshd.control.reachability import reachable_hosts, unreachable
+from meshd.control.reconciler import Reconciler
+from meshd.control.rotation import Rotation
+from meshd.control.turn import Turn, plan_document
+from meshd.control.whereabouts import Whereabouts, seen_at
+from meshd.daemon.conditions import Alarms
+from meshd.daemon.control_socket import ControlServer
 from meshd.daemon.figures import exchange_status
-from meshd.daemon.follower import FollowReport, RegistryFollower
-from meshd.daemon.jails import JailKeeper, JailTurn, with_jail_changes
-from meshd.daemon.local import boot_file, local_device, own_description, refuse_restart_only
-from meshd.daemon.lookout import Lookout, LookoutHooks
-from meshd.daemon.own_record import OwnDescription
-from meshd.daemon.pathmtu import PathMtus, probe_targets
-from meshd.daemon.paths import reachable_hosts, unreachable
-from meshd.daemon.reconciler import Reconciler
-from meshd.daemon.rotation import Rotation
-from meshd.daemon.scrapes import Scrapes
-from meshd.daemon.turn import Turn, plan_document
-from meshd.daemon.watch import KernelWatch
-from meshd.daemon.whereabouts import Whereabouts, seen_at
+from meshd.daemon.metrics_endpoint import Scrapes
 from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
-from meshd.exchange.threads import in_thread
+from meshd.host.local import boot_file, local_device, own_description, refuse_restart_only
+from meshd.host.own_record import OwnDescription
 from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState

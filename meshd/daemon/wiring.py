@@ -7,24 +7,23 @@ from dataclasses import dataclass
 
 from meshd.backend.base import Backend
 from meshd.backend.select import open_backend, open_jail_host
-from meshd.daemon.follower import RegistryFollower
-from meshd.daemon.jails import JailKeeper
-from meshd.daemon.keyring import KeyRing
-from meshd.daemon.reconciler import COURTESY_SECONDS, Reconciler
-from meshd.daemon.rotation import Rotation
+from meshd.control.follower import RegistryFollower
+from meshd.control.jails import JailKeeper
+from meshd.control.kernel_watch import KernelWatch
+from meshd.control.reconciler import COURTESY_SECONDS, Reconciler
+from meshd.control.rotation import Rotation
+from meshd.control.sessionclock import SessionClock
+from meshd.control.whereabouts import Whereabouts
 from meshd.daemon.service import Daemon
-from meshd.daemon.sessionclock import SessionClock
-from meshd.daemon.state import HostState
-from meshd.daemon.watch import KernelWatch
-from meshd.daemon.whereabouts import Whereabouts
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange
+from meshd.host.keyring import KeyRing
+from meshd.host.state import HostState
 from meshd.model.condition import Condition, Severity
 from meshd.probe.schedule import auto_interval_seconds
 from meshd.probe.transport import IcmpProber
 from meshd.registry.cache import RegistryCache
 from meshd.registry.ledger import Ledger
-from meshd.registry.record import ENROLLMENT_VERSION
 from meshd.registry.signing import SigningKey
 from meshd.settings import Settings
 from meshd.store.base import ObjectStore
@@ -105,7 +104,7 @@ def open_reconciler(
 
 def _is_newborn(ledger: Ledger, hid: str) -> bool:
     own = ledger.membership(0).hosts.get(hid)
-    return own is not None and own.record is not None and own.record.version == ENROLLMENT_VERSION
+    return own is not None and own.record is not None and not own.record.has_run
 
 
 def build_daemon(

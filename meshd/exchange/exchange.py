@@ -16,15 +16,15 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from meshd.blocking import in_thread
 from meshd.errors import BackendError, RegistryError, StoreError
 from meshd.exchange.client import ExchangeClient
-from meshd.exchange.desk import Accepted, Desk
 from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, shown_pause
 from meshd.exchange.messages import Object, Offer
-from meshd.exchange.report import ExchangeFigures, Tally
+from meshd.exchange.report import ExchangeStats, Tally
 from meshd.exchange.server import LIMITS, ExchangeServer, Sees
+from meshd.exchange.shared_ledger import Accepted, SharedLedger
 from meshd.exchange.talk import Gained, Partner, ask_witness, mesh_places, partner_of, reconcile, told_by
-from meshd.exchange.threads import in_thread
 from meshd.exchange.witness import VIEW_GRACE_SECONDS
 from meshd.listener import WsgiListener
 from meshd.model.condition import Condition, Severity
@@ -79,7 +79,7 @@ class Exchange:
     def __init__(
         self,
         *,
-        desk: Desk,
+        desk: SharedLedger,
         hid: str,
         port: int,
         witness_seconds: float,
@@ -201,9 +201,9 @@ class Exchange:
 
     # --- what others see
 
-    def figures(self) -> ExchangeFigures:
+    def figures(self) -> ExchangeStats:
         tally = self._tally
-        return ExchangeFigures(
+        return ExchangeStats(
             listening=self._listener.places if self._listener else (),
             requests=self._server.outcomes(),
             pushes=dict(tally.pushes),

@@ -17,7 +17,7 @@ REMEMBERED_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeFigures:
+class ExchangeStats:
     """Counters since the start, and the newest answer of each witness. Times are unix seconds."""
 
     listening: tuple[tuple[str, int], ...]

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from meshd.errors import RegistryError
-from meshd.exchange.desk import Accepted, Desk
 from meshd.exchange.messages import (
     MAX_REQUEST_BYTES,
     ObjectsRequest,
@@ -24,6 +23,7 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.rates import TokenBuckets
+from meshd.exchange.shared_ledger import Accepted, SharedLedger
 from meshd.listener import ConnectionLimits
 
 LIMITS: Final = ConnectionLimits(total=48, each=4, seconds=20.0)
@@ -53,7 +53,7 @@ class ExchangeServer:
 
     def __init__(
         self,
-        desk: Desk,
+        desk: SharedLedger,
         *,
         member: Callable[[str], str | None],
         received: Received,

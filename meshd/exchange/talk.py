@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from meshd.errors import RegistryError, StoreError
-from meshd.exchange.desk import Accepted, Desk
 from meshd.exchange.inventory import position
 from meshd.exchange.messages import (
     MAX_TOLD,
@@ -23,6 +22,7 @@ from meshd.exchange.messages import (
     Offer,
     WitnessRequest,
 )
+from meshd.exchange.shared_ledger import Accepted, SharedLedger
 from meshd.exchange.witness import Split, open_testimony
 from meshd.model.host import Host
 from meshd.model.network import Endpoint, IPAddress
@@ -93,7 +93,7 @@ def partner_of(host: Host, address: IPAddress, source: IPAddress | None) -> Part
     )
 
 
-def reconcile(desk: Desk, client: ExchangeClient, partner: Partner) -> Gained:
+def reconcile(desk: SharedLedger, client: ExchangeClient, partner: Partner) -> Gained:
     """Hand each other what the other lacks. Never raises."""
 
     def ask(request: ObjectsRequest) -> ObjectsPage:
@@ -110,7 +110,9 @@ def reconcile(desk: Desk, client: ExchangeClient, partner: Partner) -> Gained:
     return gained
 
 
-def fetch(desk: Desk, ask: Callable[[ObjectsRequest], ObjectsPage], gained: Gained) -> Inventory | None:
+def fetch(
+    desk: SharedLedger, ask: Callable[[ObjectsRequest], ObjectsPage], gained: Gained
+) -> Inventory | None:
     """Page after page of what we lack, noted in ``gained`` -> what the other end holds.
 
     Whoever answers cannot go on for ever: each page continues after the last one, and one
@@ -134,7 +136,7 @@ def fetch(desk: Desk, ask: Callable[[ObjectsRequest], ObjectsPage], gained: Gain
 
 
 def ask_witness(
-    desk: Desk, client: ExchangeClient, partner: Partner, *, now: float, look: bool = False
+    desk: SharedLedger, client: ExchangeClient, partner: Partner, *, now: float, look: bool = False
 ) -> WitnessReport:
     """Ask one host what it holds and is shown; fetch what it has more, give what it lacks. Never raises.
 

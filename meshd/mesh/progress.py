@@ -15,7 +15,6 @@ from meshd.mesh.endpoints import is_live
 from meshd.mesh.rotation import Crossing, Lane, Phase
 from meshd.model.device import ObservedState
 from meshd.model.host import Host
-from meshd.registry.record import ENROLLMENT_VERSION as UNBORN_VERSION
 
 DRAIN_SECONDS: Final = 5.0
 """A lane that nothing came in by for this long is left by the other end too, whose probes and answers to
@@ -133,7 +132,7 @@ class Absences:
         before, self._since = self._since, {}
         for host in hosts:
             record = host.record
-            if record is None or record.version == UNBORN_VERSION:
+            if record is None or not record.has_run:
                 continue
             peer = peers.get(record.public_key)
             if peer is None or not is_live(peer, at):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from meshd.model.condition import Condition
 from meshd.model.keys import PublicKey
 from meshd.model.network import AnyEndpoint, IPAddress, IPNetwork
+
+ENROLLMENT_VERSION: Final = 0
+"""The version of the record that a host signs to ask for its place, before it knows the mesh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,11 @@ class HostKeys:
     announced: frozenset[IPNetwork]
     behind_nat: bool
     software: str
+
+    @property
+    def has_run(self) -> bool:
+        """Whether the host's daemon ever ran: before that the others have its enrollment record alone."""
+        return self.version > ENROLLMENT_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from meshd.errors import RegistryError
+from meshd.model.host import ENROLLMENT_VERSION
 from meshd.model.keys import HIDDEN
 from meshd.registry.canonical import convert, decode_as, decode_base64, decode_json, encode, encode_base64
 from meshd.registry.document import PUBLIC_KEY_BYTES
@@ -23,7 +24,7 @@ from meshd.registry.envelope import (
 )
 from meshd.registry.layout import ROOT_PREFIX
 from meshd.registry.ledger import MAX_TOTAL_BYTES, Ledger
-from meshd.registry.record import ENROLLMENT_VERSION, CheckedRecord, HostRecord, parse_record, sign_record
+from meshd.registry.record import CheckedRecord, HostRecord, parse_record, sign_record
 from meshd.registry.root import chain_from_envelopes
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import HOST_NAME

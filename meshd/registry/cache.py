@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Final
 
 from meshd.errors import RegistryError, StoreError, TrustStateError
+from meshd.files import sync_directory, write_file
 from meshd.registry.layout import HOST_PREFIX, ROOT_PREFIX
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain, chain_from_envelopes, root_envelopes, root_objects
 from meshd.registry.segment import Entry, parse_segment, render_segment
-from meshd.store.atomic import sync_directory, write_file
 
 MAX_OBJECTS_BYTES: Final = 128 * 1024 * 1024
 MAX_TRUST_BYTES: Final = 64 * 1024 * 1024

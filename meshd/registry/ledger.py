@@ -17,7 +17,6 @@ from meshd.model.condition import Condition, Severity
 from meshd.model.host import Membership
 from meshd.registry.admission import Admission as Admission
 from meshd.registry.admission import FutureError, PendingError, StaleError
-from meshd.registry.assembly import Proposal, RootAssembly
 from meshd.registry.attach import Attachments, attach_records
 from meshd.registry.envelope import (
     Envelope,
@@ -37,6 +36,7 @@ from meshd.registry.layout import (
     parse_object_key,
 )
 from meshd.registry.record import CheckedRecord, is_future
+from meshd.registry.record_index import Identity, RecordIndex
 from meshd.registry.reducer import MemberReduction, reduce_members
 from meshd.registry.root import (
     RootChain,
@@ -44,7 +44,7 @@ from meshd.registry.root import (
     parse_root_signature,
     root_objects,
 )
-from meshd.registry.shelf import Identity, RecordShelf
+from meshd.registry.root_assembly import Proposal, RootAssembly
 from meshd.registry.statement import Grant, LogEntry, parse_statement
 
 MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024
@@ -67,7 +67,7 @@ class Ledger:
         self._total_bytes = 0
         self._entries: dict[str, LogEntry] = {}
         self._log_bytes: dict[str, int] = {}
-        self._shelf = RecordShelf(chain.mesh_id, self._identity_in_force)
+        self._shelf = RecordIndex(chain.mesh_id, self._identity_in_force)
         self._pending: dict[str, list[bytes]] = {}
         self._future: dict[str, tuple[int, bytes]] = {}
         self._assembly = RootAssembly()

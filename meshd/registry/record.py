@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from meshd.errors import RegistryError
-from meshd.model.host import HostKeys
+from meshd.model.host import ENROLLMENT_VERSION, HostKeys
 from meshd.model.keys import PublicKey
 from meshd.model.network import AnyEndpoint, IPNetwork, network_key
 from meshd.registry.canonical import decode_as, encode, learn
@@ -28,8 +28,6 @@ from meshd.registry.ranges import parse_signed_endpoint, parse_signed_network
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import MAX_GEN, MAX_NETWORKS
 
-ENROLLMENT_VERSION: Final = 0
-"""The version of the one record that a host signs before it knows its mesh."""
 FUTURE_TOLERANCE_SECONDS: Final = 86400.0
 MAX_ENDPOINTS: Final = 8
 MAX_SOFTWARE_CHARACTERS: Final = 80

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from meshd.errors import ConfigError
-from meshd.store.atomic import write_file
+from meshd.files import write_file
 
 _MAX_FILE_BYTES: Final = 4096
 

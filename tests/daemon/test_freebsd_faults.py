@@ -20,9 +20,9 @@ from golden_transcript import Transcript
 from meshd.backend import freebsd_routes
 from meshd.daemon import service
 from meshd.errors import StoreError
+from meshd.files import write_file
 from meshd.observe.protocol import ControlAnswer
 from meshd.observe.status import Status
-from meshd.store.atomic import write_file
 
 HOSTS = ("tesla", "newton", "bohr")
 LONGEST_WAIT_SECONDS = 40.0

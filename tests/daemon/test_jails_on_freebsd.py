@@ -20,8 +20,8 @@ from meshd.backend.events import Look, News
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import FreeBSDJails
 from meshd.backend.memory import MemoryBackend
-from meshd.daemon.jails import JailKeeper
-from meshd.daemon.watch import KernelWatch
+from meshd.control.jails import JailKeeper
+from meshd.control.kernel_watch import KernelWatch
 from meshd.registry.layout import mesh_prefix
 from meshd.store.memory import MemoryStore
 

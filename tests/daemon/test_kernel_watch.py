@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from meshd.backend.events import Look, News
-from meshd.daemon import watch
-from meshd.daemon.watch import KernelWatch
+from meshd.control import kernel_watch as watch
+from meshd.control.kernel_watch import KernelWatch
 
 
 class Pipe:

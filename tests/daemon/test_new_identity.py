@@ -11,11 +11,11 @@ from daemon_rig import build_rig, settings_for
 from meshes import NOW, SignedMesh
 
 from meshd.backend.memory import MemoryBackend
-from meshd.daemon.follower import RegistryFollower
+from meshd.control.follower import RegistryFollower
 from meshd.daemon.main import main
-from meshd.daemon.own_record import OwnDescription
-from meshd.daemon.state import HostState
 from meshd.errors import ConfigError, TrustStateError
+from meshd.host.own_record import OwnDescription
+from meshd.host.state import HostState
 from meshd.model.network import Endpoint
 from meshd.registry.bundle import build_bundle, parse_request, render_bundle
 from meshd.registry.layout import host_key, mesh_prefix

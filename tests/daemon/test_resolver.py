@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from meshd.daemon.resolver import MAX_ADDRESSES, MAX_LOOKUPS, NameResolver, system_lookup
+from meshd.control.resolver import MAX_ADDRESSES, MAX_LOOKUPS, NameResolver, system_lookup
 
 
 class Zone:

@@ -14,7 +14,7 @@ import pytest
 from daemon_rig import copy_ledger
 from meshes import SignedMesh
 
-from meshd.daemon.state import HostState
+from meshd.host.state import HostState
 
 PROGRAM = """
 import sys

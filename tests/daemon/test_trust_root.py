@@ -14,7 +14,7 @@ from meshes import NOW, SignedMesh
 
 from meshd.backend.memory import MemoryBackend
 from meshd.daemon.main import main
-from meshd.daemon.state import AppliedNote, HostState
+from meshd.host.state import AppliedNote, HostState
 from meshd.registry.canonical import encode
 from meshd.registry.envelope import ROOT_TYPE, Envelope
 from meshd.registry.export import build_export, render_export

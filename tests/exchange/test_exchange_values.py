@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from meshes import NOW, SignedMesh
 
-from meshd.exchange.desk import Desk
 from meshd.exchange.flood import ALL_UP_TO, FAN_OUT, MAX_WAITING, PASS_ON, Flood, choose_targets
 from meshd.exchange.inventory import build_inventory, build_page, lacking
 from meshd.exchange.messages import MAX_OFFER_OBJECTS, Object, ObjectsRequest
 from meshd.exchange.rates import TokenBuckets
 from meshd.exchange.report import Tally
+from meshd.exchange.shared_ledger import SharedLedger
 from meshd.exchange.talk import WitnessReport
 from meshd.exchange.witness import ShownHeads, StoreView, compare_views
 from meshd.registry.ledger import Ledger
@@ -48,8 +48,8 @@ def ledger_of(keys: set[str]) -> Ledger:
     return ledger
 
 
-def desk_of(ledger: Ledger) -> Desk:
-    return Desk(ledger=ledger, lock=nullcontext(), hid="", identity=None, clock=lambda: NOW)
+def desk_of(ledger: Ledger) -> SharedLedger:
+    return SharedLedger(ledger=ledger, lock=nullcontext(), hid="", identity=None, clock=lambda: NOW)
 
 
 @settings(max_examples=60, deadline=None)

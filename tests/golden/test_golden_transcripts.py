@@ -19,7 +19,7 @@ from golden_linux import GoldenLinux
 from golden_stage import INTERFACE, SECOND, GoldenKernel, record
 from golden_transcript import Transcript, commands_in
 
-from meshd.daemon import local
+from meshd.host import local
 
 DIRECTORY = Path(__file__).parent
 KERNELS = ("freebsd-14", "freebsd-15", "linux")

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshd.registry import appointment, bundle, document, envelope, export, record, statement
+from meshd.registry import bundle, document, envelope, export, key_request, record, statement
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "registry-format.md").read_text()
 LIMITS = re.findall(r"^\| ([^|]+) \| (\d+) \| `([\w.]+)\.(\w+)` \|$", TEXT, re.MULTILINE)
@@ -50,7 +50,7 @@ def test_the_tables_have_exactly_the_fields_of_the_payloads() -> None:
     expected = names_of(statement.Statement) | names_of(statement.Grant) | kinds | {"type"}
     assert fields_in(section(7)) == expected
     assert fields_in(section(9)) == names_of(record.HostRecord)
-    by_hand = (bundle._Request, bundle.JoinBundle, appointment._Request, export.RegistryExport)
+    by_hand = (bundle._Request, bundle.JoinBundle, key_request._Request, export.RegistryExport)
     assert fields_in(section(10)) == set().union(*map(names_of, by_hand))
     for kind, struct in statement._KINDS.items():
         [row] = re.findall(rf"^\| `{kind}` \| ([^|]*) \|", section(7), re.MULTILINE)
@@ -67,7 +67,7 @@ def test_the_payload_types_and_formats_are_those_of_the_code() -> None:
         document.ROOT_FORMAT,
         bundle.REQUEST_FORMAT,
         bundle.BUNDLE_FORMAT,
-        appointment.REQUEST_FORMAT,
+        key_request.REQUEST_FORMAT,
         export.EXPORT_FORMAT,
     ):
         assert f"`{text}`" in TEXT

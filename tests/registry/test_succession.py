@@ -6,12 +6,11 @@ import fakemesh as fm
 import pytest
 
 from meshd.errors import RegistryError
-from meshd.registry.appointment import build_key_request, parse_key_request
 from meshd.registry.document import Root
+from meshd.registry.key_request import build_key_request, parse_key_request
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain
-from meshd.registry.signing import SigningKey
-from meshd.registry.succession import (
+from meshd.registry.root_changes import (
     add_key,
     change_pools,
     change_thresholds,
@@ -21,6 +20,7 @@ from meshd.registry.succession import (
     newest_cut,
     retire_admin,
 )
+from meshd.registry.signing import SigningKey
 
 ADMIN, OTHER, NEW = fm.key("admin0"), fm.key("admin1"), fm.key("new")
 

@@ -13,7 +13,7 @@ from click.testing import Result
 Run = Callable[..., Result]
 
 
-class Desk:
+class AdminDesk:
     """``wgctl`` from the home of whoever is named, who may be anybody's first word."""
 
     def __init__(self, run: Run, directory: Path) -> None:

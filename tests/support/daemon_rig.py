@@ -18,21 +18,21 @@ from meshes import NOW, SignedHost, SignedMesh
 from quiet_prober import QuietProber
 
 from meshd.backend.memory import MemoryBackend
-from meshd.daemon.follower import RegistryFollower
-from meshd.daemon.jails import JailKeeper
-from meshd.daemon.keyring import KeyRing
-from meshd.daemon.reconciler import Reconciler
-from meshd.daemon.resolver import NameResolver
-from meshd.daemon.rotation import Rotation
+from meshd.control.follower import RegistryFollower
+from meshd.control.jails import JailKeeper
+from meshd.control.kernel_watch import KernelWatch
+from meshd.control.reconciler import Reconciler
+from meshd.control.resolver import NameResolver
+from meshd.control.rollback import WayBack
+from meshd.control.rotation import Rotation
+from meshd.control.sessionclock import SessionClock
+from meshd.control.whereabouts import Whereabouts
 from meshd.daemon.service import Daemon
-from meshd.daemon.sessionclock import SessionClock
-from meshd.daemon.state import HostState
-from meshd.daemon.watch import KernelWatch
-from meshd.daemon.wayback import WayBack
-from meshd.daemon.whereabouts import Whereabouts
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, Places
+from meshd.host.keyring import KeyRing
+from meshd.host.state import HostState
 from meshd.model.device import ObservedState
 from meshd.model.network import IPAddress
 from meshd.observe.protocol import ApplyDocument, ControlAnswer, PlanDocument

@@ -21,7 +21,7 @@ from meshd.backend.parse import parse_ifconfig, parse_routes, parse_wg_dump
 from meshd.backend.peer_steps import PeerStep
 from meshd.backend.uapi import check_answer, parse_get
 from meshd.backend.wireguard_attributes import pack_peers, parse_device
-from meshd.daemon.control import ControlServer
+from meshd.daemon.control_socket import ControlServer
 from meshd.errors import BackendError, ConfigError, RegistryError, StoreError
 from meshd.exchange.messages import (
     Inventory,
@@ -38,7 +38,6 @@ from meshd.model.keys import PublicKey
 from meshd.model.network import Endpoint, parse_address, parse_network
 from meshd.observe.protocol import ControlAnswer, ControlRequest
 from meshd.probe.icmp import parse_echo_reply_v4, parse_echo_reply_v6
-from meshd.registry.appointment import build_key_request, parse_key_request
 from meshd.registry.bundle import open_bundle, parse_bundle, parse_request
 from meshd.registry.canonical import decode, encode
 from meshd.registry.envelope import (
@@ -50,6 +49,7 @@ from meshd.registry.envelope import (
     render_envelope,
 )
 from meshd.registry.export import build_export, open_export, render_export
+from meshd.registry.key_request import build_key_request, parse_key_request
 from meshd.registry.layout import parse_object_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import parse_record
@@ -61,7 +61,15 @@ from meshd.settings import read_settings
 from meshd.store.credentials import S3Credentials
 from meshd.store.s3_answers import parse_error, parse_listing
 from meshd.store.select import open_store
-from wgctl.draft import DRAFT_FORMAT, AddHost, Draft, RemoveHost, RotateKeys, Wish, parse_draft
+from wgctl.admin.signing_request import (
+    DRAFT_FORMAT,
+    AddHost,
+    Draft,
+    RemoveHost,
+    RotateKeys,
+    Wish,
+    parse_draft,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAIN = fm.make_chain(2)

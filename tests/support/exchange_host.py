@@ -13,9 +13,9 @@ from ipaddress import IPv4Address
 from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.exchange.client import ExchangeClient
-from meshd.exchange.desk import Accepted, Desk
 from meshd.exchange.messages import Offer
 from meshd.exchange.server import ExchangeServer
+from meshd.exchange.shared_ledger import Accepted, SharedLedger
 from meshd.exchange.talk import Partner
 from meshd.listener import ConnectionLimits, WsgiListener
 from meshd.registry.ledger import Ledger
@@ -29,7 +29,7 @@ class ExchangeHost:
 
     host: SignedHost
     ledger: Ledger
-    desk: Desk
+    desk: SharedLedger
     addresses: dict[str, str]
     received: list[tuple[str, Offer, Accepted]] = field(default_factory=list)
     server: ExchangeServer = field(init=False)
@@ -67,7 +67,7 @@ def build_host(mesh: SignedMesh, name: str, *, ledger: Ledger | None = None) -> 
     base = int(IPv4Address("127.8.0.0")) + 256 * (next(_BLOCKS) % 4096)
     hids = [each.hid for each in mesh.hosts.values()]
     addresses = {hid: str(IPv4Address(base + number)) for number, hid in enumerate(hids, 1)}
-    desk = Desk(
+    desk = SharedLedger(
         ledger=ledger, lock=threading.Lock(), hid=host.hid, identity=lambda: host.identity, clock=lambda: NOW
     )
     return ExchangeHost(host=host, ledger=ledger, desk=desk, addresses=addresses)

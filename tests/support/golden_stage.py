@@ -17,7 +17,9 @@ from golden_transcript import Killed, Transcript
 from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.backend.base import Backend
-from meshd.daemon import keyring, rotation, service
+from meshd.control import rotation
+from meshd.daemon import service
+from meshd.host import keyring
 from meshd.model.keys import PrivateKey
 from meshd.model.network import parse_network
 from meshd.store.memory import MemoryStore

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meshd.backend.memory import MemoryBackend, _Peer
-from meshd.daemon.keyring import KeyRing
-from meshd.daemon.local import LocalKey, rekeyed
-from meshd.daemon.reconciler import Reconciler
-from meshd.daemon.rotation import Rotation
-from meshd.daemon.state import HostState
-from meshd.daemon.turn import Turn
+from meshd.control.reconciler import Reconciler
+from meshd.control.rotation import Rotation
+from meshd.control.turn import Turn
+from meshd.host.keyring import KeyRing
+from meshd.host.local import LocalKey, rekeyed
+from meshd.host.state import HostState
 from meshd.mesh.desired import LocalDevice
 from meshd.model.device import PeerStats
 from meshd.model.host import Host, HostKeys, Membership, Provenance

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from admin_desk import Desk
+from admin_desk import AdminDesk
 from admin_fixture import snapshot
 from click.testing import Result
 
@@ -15,20 +15,20 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdminDesk:
     monkeypatch.chdir(tmp_path)
-    return Desk(run, tmp_path)
+    return AdminDesk(run, tmp_path)
 
 
 @pytest.fixture
-def two(desk: Desk) -> Desk:
+def two(desk: AdminDesk) -> AdminDesk:
     """ada founded the mesh; bob has the upper halves of both ranges."""
     desk.found("ada")
     desk.appoint("ada", "bob", "10.99.128.0/17", "10.17.128.0/17")
     return desk
 
 
-def test_a_second_administrator_takes_part(two: Desk) -> None:
+def test_a_second_administrator_takes_part(two: AdminDesk) -> None:
     two.add("ada", "newton")
     two.add("bob", "bohr", "--jails", "10.17.130.0/24")
     hosts = two.hosts("ada")
@@ -46,7 +46,7 @@ def test_a_second_administrator_takes_part(two: Desk) -> None:
     assert "names ada, ada-root, bob" in two.refused(1, "ada", "log", "--by", "nobody")
 
 
-def test_two_administrators_add_ten_hosts_each_from_stale_views(two: Desk) -> None:
+def test_two_administrators_add_ten_hosts_each_from_stale_views(two: AdminDesk) -> None:
     """Each works against its own copy of the store and sees nothing of the other; then they meet."""
     apart = two.directory / "apart"
     shutil.copytree(two.store, apart)
@@ -78,7 +78,7 @@ def test_two_administrators_add_ten_hosts_each_from_stale_views(two: Desk) -> No
     ids=str,
 )
 def test_a_wrong_appointment_changes_nothing(
-    desk: Desk, tmp_path: Path, arguments: list[str], exit_code: int, texts: list[str]
+    desk: AdminDesk, tmp_path: Path, arguments: list[str], exit_code: int, texts: list[str]
 ) -> None:
     desk.found("ada")
     for name in ("bob", "mallory"):
@@ -92,13 +92,13 @@ def test_a_wrong_appointment_changes_nothing(
     assert snapshot(desk.store, desk.home("ada")) == before
 
 
-def test_nobody_signs_a_root_unasked(desk: Desk, tmp_path: Path) -> None:
+def test_nobody_signs_a_root_unasked(desk: AdminDesk, tmp_path: Path) -> None:
     desk.found("ada")
     desk.ok("bob", "admin", "request", "--name", "bob", "--no-passphrase", "--out", tmp_path / "bob")
     assert "--yes" in desk.refused(2, "ada", "admin", "add", "bob", "--key", tmp_path / "bob")
 
 
-def test_a_home_that_is_not_named_cannot_join(two: Desk, tmp_path: Path) -> None:
+def test_a_home_that_is_not_named_cannot_join(two: AdminDesk, tmp_path: Path) -> None:
     two.ok("eve", "admin", "request", "--name", "eve", "--no-passphrase", "--out", tmp_path / "eve")
     assert "names no key of this home" in two.refused(1, "eve", "admin", "join", two.directory / "bob.bundle")
     assert "waits for its bundle" in two.refused(2, "eve", "list")
@@ -107,7 +107,7 @@ def test_a_home_that_is_not_named_cannot_join(two: Desk, tmp_path: Path) -> None
     assert again.stdout == (tmp_path / "eve").read_text()
 
 
-def test_a_bundle_of_another_mesh_is_refused(two: Desk, run: Run, tmp_path: Path) -> None:
+def test_a_bundle_of_another_mesh_is_refused(two: AdminDesk, run: Run, tmp_path: Path) -> None:
     two.ok("eve", "admin", "request", "--name", "eve", "--no-passphrase", "--out", tmp_path / "eve")
     line = two.refused(
         1, "eve", "admin", "join", two.directory / "bob.bundle", "--fingerprint", "0000-1111-2222-3333-4444"
@@ -115,7 +115,7 @@ def test_a_bundle_of_another_mesh_is_refused(two: Desk, run: Run, tmp_path: Path
     assert "fingerprint" in line
 
 
-def test_a_retired_administrator_leaves_hosts_and_pools_behind(two: Desk) -> None:
+def test_a_retired_administrator_leaves_hosts_and_pools_behind(two: AdminDesk) -> None:
     two.add("ada", "newton")
     two.add("bob", "bohr", "--jails", "10.17.130.0/24")
     two.ok("ada", "admin", "retire", "bob", "--pools-to", "ada", "--yes")
@@ -127,7 +127,7 @@ def test_a_retired_administrator_leaves_hosts_and_pools_behind(two: Desk) -> Non
     assert "retired at statement 1" in two.ok("ada", "admin", "list").stdout
 
 
-def test_a_founder_whose_pool_was_split_is_retired_without_a_loss(two: Desk) -> None:
+def test_a_founder_whose_pool_was_split_is_retired_without_a_loss(two: AdminDesk) -> None:
     """Grants from before the split lie outside the pools that it left."""
     two.appoint("ada", "carol", "10.99.0.0/24")
     two.add("ada", "newton", "--jails", "10.17.1.0/24")
@@ -139,12 +139,12 @@ def test_a_founder_whose_pool_was_split_is_retired_without_a_loss(two: Desk) -> 
     two.ok("ada", "admin", "pool", "carol", "--add", "10.17.0.0/17", "--yes")
 
 
-def test_the_last_administrator_stays(desk: Desk) -> None:
+def test_the_last_administrator_stays(desk: AdminDesk) -> None:
     desk.found("ada")
     assert "only administrator" in desk.refused(4, "ada", "admin", "retire", "ada", "--yes")
 
 
-def test_a_copied_admin_key_is_noticed_and_loses_nobody(two: Desk) -> None:
+def test_a_copied_admin_key_is_noticed_and_loses_nobody(two: AdminDesk) -> None:
     """The copy worked against another store; when the stores meet, both branches are there."""
     two.add("bob", "bohr")
     shutil.copytree(two.home("bob"), two.home("copy"))
@@ -169,7 +169,7 @@ def test_a_copied_admin_key_is_noticed_and_loses_nobody(two: Desk) -> None:
     assert two.members("ada") == {"bohr", "newton"} and not two.codes("ada")
 
 
-def test_a_stolen_admin_key_is_cut_and_its_revokes_undone(two: Desk) -> None:
+def test_a_stolen_admin_key_is_cut_and_its_revokes_undone(two: AdminDesk) -> None:
     for number in range(4):
         two.add("bob", f"b{number}")
     two.add("ada", "newton")
@@ -194,7 +194,7 @@ def test_a_stolen_admin_key_is_cut_and_its_revokes_undone(two: Desk) -> None:
     assert kinds["revoke"] is False
 
 
-def test_a_retired_administrator_turns_out_to_have_been_robbed(two: Desk) -> None:
+def test_a_retired_administrator_turns_out_to_have_been_robbed(two: AdminDesk) -> None:
     two.add("bob", "bohr")
     two.add("bob", "mallory")
     two.ok("ada", "admin", "retire", "bob", "--yes")
@@ -202,7 +202,7 @@ def test_a_retired_administrator_turns_out_to_have_been_robbed(two: Desk) -> Non
     assert two.members("ada") == {"bohr"}
 
 
-def test_what_was_cut_cannot_be_given_back_by_an_older_root(two: Desk) -> None:
+def test_what_was_cut_cannot_be_given_back_by_an_older_root(two: AdminDesk) -> None:
     """A store that shows the old root again takes nothing back."""
     two.add("bob", "bohr")
     two.add("bob", "mallory")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from admin_desk import Desk
+from admin_desk import AdminDesk
 from admin_fixture import snapshot
 from click.testing import Result
 
@@ -18,7 +18,7 @@ Run = Callable[..., Result]
 class Gap:
     """``vault`` signs, ``courier`` publishes, files travel between them."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AdminDesk) -> None:
         self.desk = desk
         self.file = desk.directory / "carried"
 
@@ -30,7 +30,7 @@ class Gap:
 @pytest.fixture
 def gap(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gap:
     monkeypatch.chdir(tmp_path)
-    desk = Desk(run, tmp_path)
+    desk = AdminDesk(run, tmp_path)
     desk.found("vault", "--air-gapped")
     assert not desk.store.exists()
     gap = Gap(desk)
@@ -128,7 +128,7 @@ def test_changed_and_strange_exports_are_refused(gap: Gap, tmp_path: Path, run: 
     desk.add("vault", "newton")
     desk.ok("vault", "export", "--out", gap.file)
     document = json.loads(gap.file.read_text())
-    other = Desk(run, tmp_path / "other")
+    other = AdminDesk(run, tmp_path / "other")
     other.directory.mkdir()
     other.found("mallory")
     other.ok("mallory", "export", "--out", tmp_path / "strange")

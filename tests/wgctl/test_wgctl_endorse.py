@@ -7,29 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from admin_desk import Desk
+from admin_desk import AdminDesk
 from click.testing import Result
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdminDesk:
     monkeypatch.chdir(tmp_path)
-    desk = Desk(run, tmp_path)
+    desk = AdminDesk(run, tmp_path)
     desk.found("ada")
     desk.appoint("ada", "bob", "10.99.128.0/17", "10.17.128.0/17")
     return desk
 
 
 @pytest.fixture
-def pair(desk: Desk) -> Desk:
+def pair(desk: AdminDesk) -> AdminDesk:
     """Both must agree."""
     desk.ok("ada", "root", "threshold", "--admin", "2", "--yes")
     return desk
 
 
-def explain(desk: Desk, subject: str) -> Any:
+def explain(desk: AdminDesk, subject: str) -> Any:
     (answer,) = desk.json("ada", "explain", subject)["explanations"]
     return answer
 
@@ -38,7 +38,7 @@ def texts(answer: Any, verdict: str) -> str:
     return "; ".join(reason["text"] for reason in answer["reasons"] if reason["verdict"] == verdict)
 
 
-def test_a_grant_waits_until_another_administrator_agrees(pair: Desk) -> None:
+def test_a_grant_waits_until_another_administrator_agrees(pair: AdminDesk) -> None:
     newton = pair.enroll("newton")
     add = ("add-host", "newton", "--request", newton.request, "--out", pair.bundle("newton"))
     first = pair.ok("ada", *add)
@@ -60,7 +60,7 @@ def test_a_grant_waits_until_another_administrator_agrees(pair: Desk) -> None:
     assert "in force" in texts(answer, "yes") and "endorsed by bob" in texts(answer, "yes")
 
 
-def test_two_waiting_grants_do_not_share_an_address(pair: Desk) -> None:
+def test_two_waiting_grants_do_not_share_an_address(pair: AdminDesk) -> None:
     for name in ("newton", "bohr"):
         pair.ok("ada", "add-host", name, "--request", pair.enroll(name).request, "--out", pair.bundle(name))
     line = pair.refused(1, "bob", "add-host", "bohr", "--request", pair.enroll("bohr").request)
@@ -70,7 +70,7 @@ def test_two_waiting_grants_do_not_share_an_address(pair: Desk) -> None:
     assert addresses == {"10.99.0.1", "10.99.0.2"} and pair.members("ada") == {"newton", "bohr"}
 
 
-def test_a_changed_grant_waits_and_the_old_one_stays(pair: Desk) -> None:
+def test_a_changed_grant_waits_and_the_old_one_stays(pair: AdminDesk) -> None:
     newton = pair.enroll("newton")
     add = ("add-host", "newton", "--request", newton.request, "--out", pair.bundle("newton"))
     pair.ok("ada", *add, "--jails", "10.17.1.0/24")
@@ -83,7 +83,7 @@ def test_a_changed_grant_waits_and_the_old_one_stays(pair: Desk) -> None:
     assert pair.hosts("bob")["newton"]["granted"] == ["10.17.2.0/24"]
 
 
-def test_a_revoke_needs_no_second_administrator(pair: Desk) -> None:
+def test_a_revoke_needs_no_second_administrator(pair: AdminDesk) -> None:
     pair.ok("ada", "add-host", "newton", "--request", pair.enroll("newton").request, "--out", "n")
     pair.ok("bob", "endorse", "--all", "--yes")
     pair.ok("bob", "remove-host", "newton", "--yes", "--why", "stolen")
@@ -93,7 +93,7 @@ def test_a_revoke_needs_no_second_administrator(pair: Desk) -> None:
     assert "before it was revoked" in texts(explain(pair, "10.99.0.1"), "note")
 
 
-def test_a_higher_threshold_is_refused_while_it_would_drop_hosts(desk: Desk) -> None:
+def test_a_higher_threshold_is_refused_while_it_would_drop_hosts(desk: AdminDesk) -> None:
     desk.add("ada", "newton")
     desk.add("bob", "bohr")
     result = desk.run("ada", "root", "threshold", "--admin", "2", "--yes")
@@ -105,12 +105,12 @@ def test_a_higher_threshold_is_refused_while_it_would_drop_hosts(desk: Desk) -> 
     assert "nothing to endorse" in desk.ok("bob", "endorse", "--all", "--yes").stdout
 
 
-def test_nobody_endorses_what_is_not_there(pair: Desk) -> None:
+def test_nobody_endorses_what_is_not_there(pair: AdminDesk) -> None:
     assert "'newton'" in pair.refused(2, "bob", "endorse", "newton", "--yes")
     assert "--all" in pair.refused(2, "bob", "endorse", "--yes")
 
 
-def test_explain_names_who_put_it_there(desk: Desk) -> None:
+def test_explain_names_who_put_it_there(desk: AdminDesk) -> None:
     newton = desk.add("ada", "newton", "--jails", "10.17.1.0/24", networks=("10.17.1.0/24", "10.17.9.0/24"))
     desk.ok("ada", "add-host", "newton", "--request", newton.request, "--region", "eu", "--out", "n")
     answer = explain(desk, "newton")
@@ -127,7 +127,7 @@ def test_explain_names_who_put_it_there(desk: Desk) -> None:
     assert "newton is granted, but has not joined yet" in shown and "ada (" in shown and "#2" in shown
 
 
-def test_explain_says_why_something_is_not_there(desk: Desk) -> None:
+def test_explain_says_why_something_is_not_there(desk: AdminDesk) -> None:
     desk.add("bob", "bohr", "--jails", "10.17.130.0/24")
     assert explain(desk, "10.17.130.0/24")["summary"] == "10.17.130.0/24 belongs to bohr"
     assert "does not announce it" in texts(explain(desk, "10.17.130.0/24"), "no")
@@ -138,7 +138,7 @@ def test_explain_says_why_something_is_not_there(desk: Desk) -> None:
     assert "neither a host's name" in desk.refused(2, "ada", "explain", "nobody")
 
 
-def test_explain_names_the_incumbent(desk: Desk) -> None:
+def test_explain_names_the_incumbent(desk: AdminDesk) -> None:
     """Two administrators gave one name away at the same time."""
     import shutil
 

@@ -24,7 +24,7 @@ from meshd.store.credentials import S3Credentials, generate_credentials, write_c
 from meshd.store.garage_admin import GarageAdmin, Permissions
 from meshd.store.garage_http import AdminToken
 from meshd.store.select import open_store, parse_location
-from wgctl.garage import GarageKeys
+from wgctl.admin.garage import GarageKeys
 
 Run = Callable[..., Result]
 
@@ -270,7 +270,7 @@ def test_a_new_key_is_waited_for_until_the_store_takes_it(
     making.start()
     assert keys.wait_until_usable(late) == []
     making.join()
-    monkeypatch.setattr("wgctl.garage.USABLE_SECONDS", 0.3)
+    monkeypatch.setattr("wgctl.admin.garage.USABLE_SECONDS", 0.3)
     refusals = keys.wait_until_usable(never)
     assert refusals and all(never.access_key in text and "403" in text for text in refusals)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from admin_desk import Desk
+from admin_desk import AdminDesk
 from admin_fixture import Newcomer
 from click.testing import Result
 
@@ -20,14 +20,14 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdminDesk:
     monkeypatch.chdir(tmp_path)
-    desk = Desk(run, tmp_path)
+    desk = AdminDesk(run, tmp_path)
     desk.found("ada")
     return desk
 
 
-def ask(desk: Desk, host: Newcomer, gen: int, *, name: str = "") -> tuple[Path, SigningKey]:
+def ask(desk: AdminDesk, host: Newcomer, gen: int, *, name: str = "") -> tuple[Path, SigningKey]:
     """The request of the host's next identity."""
     identity = SigningKey.generate()
     record = build_record(
@@ -43,7 +43,7 @@ def ask(desk: Desk, host: Newcomer, gen: int, *, name: str = "") -> tuple[Path, 
     return path, identity
 
 
-def test_the_next_identity_keeps_the_place_of_the_host(desk: Desk) -> None:
+def test_the_next_identity_keeps_the_place_of_the_host(desk: AdminDesk) -> None:
     newton = desk.add("ada", "newton", "--jails", "10.17.1.0/24")
     before = desk.hosts("ada")["newton"]
     request, identity = ask(desk, newton, 2)
@@ -71,19 +71,19 @@ def test_the_next_identity_keeps_the_place_of_the_host(desk: Desk) -> None:
     ("gen", "name", "text"),
     [(3, "newton", "2 would be the next"), (2, "bohr", "is called newton")],
 )
-def test_requests_for_what_is_not_the_next_identity(desk: Desk, gen: int, name: str, text: str) -> None:
+def test_requests_for_what_is_not_the_next_identity(desk: AdminDesk, gen: int, name: str, text: str) -> None:
     newton = desk.add("ada", "newton")
     request, _ = ask(desk, newton, gen, name=name)
     line = desk.refused(1, "ada", "add-host", name, "--request", request, "--new-identity", "--out", "x")
     assert text in line
 
 
-def test_nobody_makes_a_first_identity_of_anothers_id(desk: Desk) -> None:
+def test_nobody_makes_a_first_identity_of_anothers_id(desk: AdminDesk) -> None:
     with pytest.raises(RegistryError, match="expected"):
         ask(desk, desk.enroll("newton"), 1)
 
 
-def test_a_later_identity_of_nobody_is_refused(desk: Desk) -> None:
+def test_a_later_identity_of_nobody_is_refused(desk: AdminDesk) -> None:
     stranger = desk.enroll("newton")
     request, _ = ask(desk, stranger, 2)
     line = desk.refused(1, "ada", "add-host", "newton", "--request", request, "--new-identity")

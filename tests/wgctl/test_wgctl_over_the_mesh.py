@@ -13,8 +13,8 @@ from admin_fixture import enroll
 from click.testing import Result
 from control_fixture import Answer, FakeMeshd
 
-from meshd.exchange.desk import Desk
 from meshd.exchange.messages import ObjectsRequest, parse_message, render_message
+from meshd.exchange.shared_ledger import SharedLedger
 from meshd.observe.protocol import ControlAnswer, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.registry.cache import RegistryCache
 from meshd.registry.ledger import Ledger
@@ -43,7 +43,7 @@ def ledger_of(home: Path) -> Ledger:
 
 def answers_from(ledger: Ledger, *, mesh: str = "") -> Answer:
     """A meshd that holds ``ledger`` and tells four other hosts."""
-    desk = Desk(ledger=ledger, lock=threading.Lock(), hid="", identity=None, clock=time.time)
+    desk = SharedLedger(ledger=ledger, lock=threading.Lock(), hid="", identity=None, clock=time.time)
 
     def answer(request: ControlRequest) -> ControlAnswer:
         document: object

@@ -16,8 +16,8 @@ from admin_fixture import enroll, snapshot
 from click.testing import Result
 from nacl.pwhash import argon2id
 
-from wgctl import keyfile
-from wgctl.keyfile import Cost
+from wgctl.admin import keyfile
+from wgctl.admin.keyfile import Cost
 
 Run = Callable[..., Result]
 

@@ -274,7 +274,9 @@ def test_an_interruption_after_signing_never_signs_the_number_again(
 
     with monkeypatch.context() as patch:
         patch.setattr("meshd.registry.cache.RegistryCache.save", die)
-        patch.setattr("wgctl.session.AdminSession.sync", lambda self, now: self.reached.extend(self.stores))
+        patch.setattr(
+            "wgctl.admin.session.AdminSession.sync", lambda self, now: self.reached.extend(self.stores)
+        )
         assert run("remove-host", "newton", "--yes").exit_code == 130
     assert run("add-host", "bohr", "--request", enroll(tmp_path, "bohr").request).exit_code == 0
     statements = json.loads(run("log", "--json").stdout)["statements"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from admin_desk import Desk
+from admin_desk import AdminDesk
 from admin_fixture import snapshot
 from click.testing import Result
 
@@ -18,13 +18,13 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdminDesk:
     monkeypatch.chdir(tmp_path)
-    return Desk(run, tmp_path)
+    return AdminDesk(run, tmp_path)
 
 
 @pytest.fixture
-def board(desk: Desk) -> Desk:
+def board(desk: AdminDesk) -> AdminDesk:
     """Three root keys besides the paper: ada's, bob's and carol's; two of them must sign."""
     desk.found("ada")
     desk.appoint("ada", "bob", role="root")
@@ -34,11 +34,11 @@ def board(desk: Desk) -> Desk:
     return desk
 
 
-def roots(desk: Desk, who: str) -> list[int]:
+def roots(desk: AdminDesk, who: str) -> list[int]:
     return [root["version"] for root in desk.json(who, "root", "list")["roots"]]
 
 
-def test_two_of_the_root_keys_must_sign(board: Desk) -> None:
+def test_two_of_the_root_keys_must_sign(board: AdminDesk) -> None:
     assert roots(board, "ada") == [1, 2, 3, 4]
     done = board.ok("ada", "root", "threshold", "--admin", "1", "--root", "3", "--yes")
     assert "NOT in force" in done.stdout and "1 of 2" in done.stdout and "bob, carol" in done.stdout
@@ -54,21 +54,21 @@ def test_two_of_the_root_keys_must_sign(board: Desk) -> None:
     assert not (board.home("ada") / "roots.json").exists()
 
 
-def test_a_single_key_changes_nothing(board: Desk) -> None:
+def test_a_single_key_changes_nothing(board: AdminDesk) -> None:
     for _ in range(2):
         board.run("ada", "root", "remove-key", "carol", "--yes", "--replace")
     assert roots(board, "bob") == [1, 2, 3, 4]
     assert board.json("bob", "root", "show")["document"]["thresholds"]["root"] == 2
 
 
-def test_the_paper_key_is_a_second_signature(desk: Desk) -> None:
+def test_the_paper_key_is_a_second_signature(desk: AdminDesk) -> None:
     words = desk.found("ada")["recovery_key"]
     arguments = ("root", "threshold", "--root", "2", "--yes", "--paper")
     assert "checksum" in desk.refused(1, "ada", *arguments, stdin=words[:-4] + "AAAA")
     assert "in force" in desk.ok("ada", *arguments, stdin=words.lower().replace(" ", "-")).stdout
 
 
-def test_a_home_does_not_sign_two_roots_of_one_version(board: Desk) -> None:
+def test_a_home_does_not_sign_two_roots_of_one_version(board: AdminDesk) -> None:
     board.ok("ada", "root", "remove-key", "carol", "--yes")
     assert "another root 5" in board.refused(1, "ada", "root", "remove-key", "bob", "--yes")
     before = snapshot(board.store)
@@ -81,7 +81,7 @@ def test_a_home_does_not_sign_two_roots_of_one_version(board: Desk) -> None:
     assert "several are proposed" in board.refused(1, "bob", "root", "sign", "5", "--yes")
 
 
-def test_older_and_incomplete_roots_are_refused(board: Desk, tmp_path: Path) -> None:
+def test_older_and_incomplete_roots_are_refused(board: AdminDesk, tmp_path: Path) -> None:
     board.ok("ada", "root", "remove-key", "carol", "--yes")
     assert "nor proposed" in board.refused(1, "bob", "root", "sign", "4", "--yes")
     assert "nor proposed" in board.refused(1, "bob", "root", "sign", "6", "--yes")
@@ -97,7 +97,7 @@ def test_older_and_incomplete_roots_are_refused(board: Desk, tmp_path: Path) -> 
     assert roots(board, "bob") == [1, 2, 3, 4]
 
 
-def test_only_root_keys_sign_roots(board: Desk) -> None:
+def test_only_root_keys_sign_roots(board: AdminDesk) -> None:
     board.ok("ada", "root", "remove-key", "carol", "--yes")
     board.ok("bob", "root", "sign", "5", "--yes")
     assert "no root key" in board.refused(1, "carol", "root", "threshold", "--root", "1", "--yes")
@@ -108,7 +108,7 @@ def test_only_root_keys_sign_roots(board: Desk) -> None:
     assert "no root key here" in board.refused(1, "reader", "root", "threshold", "--root", "1", "--yes")
 
 
-def test_a_lost_admin_home_comes_back_from_paper(desk: Desk) -> None:
+def test_a_lost_admin_home_comes_back_from_paper(desk: AdminDesk) -> None:
     """A lone administrator's machine burns; the paper and the store are all that is left."""
     words = desk.found("ada")["recovery_key"]
     desk.add("ada", "newton", "--jails", "10.17.1.0/24")
@@ -130,10 +130,10 @@ def test_a_lost_admin_home_comes_back_from_paper(desk: Desk) -> None:
     assert "admin home already" in desk.refused(2, "new", *recover, "--yes", stdin=words)
 
 
-def test_recovery_does_not_believe_the_store(desk: Desk, tmp_path: Path) -> None:
+def test_recovery_does_not_believe_the_store(desk: AdminDesk, tmp_path: Path) -> None:
     """A store with another mesh, and one where the first root is another one's."""
     words = desk.found("ada")["recovery_key"]
-    other = Desk(desk._run, tmp_path / "other")
+    other = AdminDesk(desk._run, tmp_path / "other")
     other.directory.mkdir()
     theirs = other.found("mallory")["recovery_key"]
     shutil.copytree(other.store, desk.store, dirs_exist_ok=True)
@@ -146,7 +146,7 @@ def test_recovery_does_not_believe_the_store(desk: Desk, tmp_path: Path) -> None
     assert words != theirs
 
 
-def test_recovery_of_one_of_two_administrators(desk: Desk) -> None:
+def test_recovery_of_one_of_two_administrators(desk: AdminDesk) -> None:
     words = desk.found("ada")["recovery_key"]
     desk.appoint("ada", "bob", "10.99.128.0/17")
     desk.add("ada", "newton")
@@ -158,7 +158,7 @@ def test_recovery_of_one_of_two_administrators(desk: Desk) -> None:
     assert desk.members("new") == {"newton", "bohr"} == desk.members("bob")
 
 
-def test_recovery_with_two_signatures_waits_for_the_second(board: Desk) -> None:
+def test_recovery_with_two_signatures_waits_for_the_second(board: AdminDesk) -> None:
     board.ok("ada", "root", "add-key", "spare", "--new-paper", "--yes")
     (proposed,) = board.json("bob", "root", "list")["proposals"]
     board.ok("bob", "root", "sign", proposed["hash"], "--yes")
@@ -166,7 +166,7 @@ def test_recovery_with_two_signatures_waits_for_the_second(board: Desk) -> None:
     assert "spare" in shown and "2 root keys" in shown
 
 
-def test_a_recovery_without_a_store_leaves_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_recovery_without_a_store_leaves_nothing(desk: AdminDesk, monkeypatch: pytest.MonkeyPatch) -> None:
     words = desk.found("ada")["recovery_key"]
     desk.store.rename(desk.directory / "away")
     line = desk.refused(
@@ -185,7 +185,7 @@ def test_a_recovery_without_a_store_leaves_nothing(desk: Desk, monkeypatch: pyte
     assert "no mesh" in line and not desk.home("new").exists()
 
 
-def test_a_mesh_without_any_root_key_is_founded_anew(desk: Desk, tmp_path: Path) -> None:
+def test_a_mesh_without_any_root_key_is_founded_anew(desk: AdminDesk, tmp_path: Path) -> None:
     """bob still grants, but nobody can sign a root: the hosts' operators decide by hand."""
     desk.found("ada")
     desk.appoint("ada", "bob", "10.99.128.0/17")
@@ -210,11 +210,11 @@ def test_a_mesh_without_any_root_key_is_founded_anew(desk: Desk, tmp_path: Path)
     assert roots(desk, "carol") == [4, 5]
 
 
-def test_another_root_that_would_take_hosts_away_is_refused(desk: Desk, tmp_path: Path) -> None:
+def test_another_root_that_would_take_hosts_away_is_refused(desk: AdminDesk, tmp_path: Path) -> None:
     """A root of the same mesh id by somebody who only has the store."""
     document = desk.found("ada")
     desk.add("ada", "newton")
-    mallory = Desk(desk._run, tmp_path / "m")
+    mallory = AdminDesk(desk._run, tmp_path / "m")
     mallory.directory.mkdir()
     mallory.found("mallory")
     mallory.ok("mallory", "export", "--out", tmp_path / "evil")

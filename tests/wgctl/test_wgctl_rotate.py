@@ -8,28 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from admin_desk import Desk
+from admin_desk import AdminDesk
 from click.testing import Result
 
 Run = Callable[..., Result]
 
 
 @pytest.fixture
-def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdminDesk:
     """Two hosts."""
     monkeypatch.chdir(tmp_path)
-    desk = Desk(run, tmp_path)
+    desk = AdminDesk(run, tmp_path)
     desk.found("ada")
     for name in ("newton", "tesla"):
         desk.add("ada", name)
     return desk
 
 
-def statements(desk: Desk, *args: str) -> list[Any]:
+def statements(desk: AdminDesk, *args: str) -> list[Any]:
     return list(desk.json("ada", "log", *args)["statements"])
 
 
-def notes(desk: Desk, host: str) -> list[str]:
+def notes(desk: AdminDesk, host: str) -> list[str]:
     (answer,) = desk.json("ada", "explain", host)["explanations"]
     return [
         f"{each['text']} #{each['source']['seq']}"
@@ -38,7 +38,7 @@ def notes(desk: Desk, host: str) -> list[str]:
     ]
 
 
-def test_some_hosts_are_asked_now(desk: Desk) -> None:
+def test_some_hosts_are_asked_now(desk: AdminDesk) -> None:
     before = int(time.time())
     report = desk.json("ada", "rotate-keys", "newton", "newton")
     assert report["changed"] and report["statements"] == [3]
@@ -52,7 +52,7 @@ def test_some_hosts_are_asked_now(desk: Desk) -> None:
     assert notes(desk, "tesla") == []
 
 
-def test_everybody_is_asked_for_later(desk: Desk) -> None:
+def test_everybody_is_asked_for_later(desk: AdminDesk) -> None:
     done = desk.ok("ada", "rotate-keys", "--all", "--at", "+2h")
     assert "all hosts" in done.stdout and "statement 3" in done.stdout
     for host in ("newton", "tesla"):
@@ -61,7 +61,7 @@ def test_everybody_is_asked_for_later(desk: Desk) -> None:
         assert said.startswith("it is to make a new WireGuard key at")
 
 
-def test_the_very_same_is_not_asked_twice(desk: Desk) -> None:
+def test_the_very_same_is_not_asked_twice(desk: AdminDesk) -> None:
     at = ("--at", "2026-01-02T04:04:05+01:00")
     first = desk.json("ada", "rotate-keys", "newton", *at)
     assert first["not_before"] == 1767323045
@@ -89,25 +89,27 @@ def test_the_very_same_is_not_asked_twice(desk: Desk) -> None:
     ],
     ids=str,
 )
-def test_wrong_words_change_nothing(desk: Desk, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+def test_wrong_words_change_nothing(
+    desk: AdminDesk, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
     line = desk.refused(2, "ada", "rotate-keys", *arguments)
     assert all(word in line for word in words), line
     assert len(statements(desk)) == 2
 
 
-def test_a_revoked_host_is_not_asked(desk: Desk) -> None:
+def test_a_revoked_host_is_not_asked(desk: AdminDesk) -> None:
     desk.ok("ada", "remove-host", "newton", "--yes")
     assert "revoked" in desk.refused(2, "ada", "rotate-keys", "newton")
     assert len(statements(desk)) == 3
 
 
-def test_a_long_list_takes_several_statements(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wgctl.rotation.MAX_ROTATE_HIDS", 1)
+def test_a_long_list_takes_several_statements(desk: AdminDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wgctl.admin.rotation.MAX_ROTATE_HIDS", 1)
     report = desk.json("ada", "rotate-keys", "newton", "tesla")
     assert report["statements"] == [3, 4]
     assert [len(row["hids"]) for row in statements(desk)[2:]] == [1, 1]
 
 
-def test_without_a_store_nothing_is_asked(desk: Desk) -> None:
+def test_without_a_store_nothing_is_asked(desk: AdminDesk) -> None:
     (desk.store).rename(desk.directory / "gone")
     assert "nothing was changed" in desk.refused(1, "ada", "rotate-keys", "newton")

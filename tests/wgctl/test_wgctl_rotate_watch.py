@@ -7,23 +7,23 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from admin_desk import Desk
+from admin_desk import AdminDesk
 from click.testing import Result
 from control_fixture import FakeMeshd, build_peer, build_status
 
 from meshd.observe.protocol import ControlAnswer, ControlRequest
 from meshd.observe.status import RotationStatus, Status
-from wgctl import rotationwatch
+from wgctl.views import rotation as rotationwatch
 
 Run = Callable[..., Result]
 OLD, NEW = "a" * 43 + "=", "c" * 43 + "="
 
 
 @pytest.fixture
-def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdminDesk:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(rotationwatch, "LOOK_SECONDS", 0.0)
-    desk = Desk(run, tmp_path)
+    desk = AdminDesk(run, tmp_path)
     desk.found("ada")
     desk.add("ada", "newton")
     return desk
@@ -61,7 +61,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Story], Path]]:
         meshd.close()
 
 
-def test_each_step_is_told_until_the_key_is_another_one(desk: Desk, serve: Callable[[Story], Path]) -> None:
+def test_each_step_is_told_until_the_key_is_another_one(
+    desk: AdminDesk, serve: Callable[[Story], Path]
+) -> None:
     hid = desk.json("ada", "list")["hosts"][0]["hid"]
     socket = serve(
         Story(
@@ -84,7 +86,7 @@ def test_the_host_at_hand_tells_whom_it_waits_for() -> None:
     assert row.text().endswith("waits for bohr")
 
 
-def test_without_a_daemon_nobody_is_asked(desk: Desk, tmp_path: Path) -> None:
+def test_without_a_daemon_nobody_is_asked(desk: AdminDesk, tmp_path: Path) -> None:
     before = len(desk.json("ada", "log")["statements"])
     done = desk.run("ada", "--socket", str(tmp_path / "nothing.sock"), "rotate-keys", "newton", "--watch")
     assert done.exit_code == 3

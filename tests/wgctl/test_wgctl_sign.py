@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from admin_desk import Desk
+from admin_desk import AdminDesk
 from admin_fixture import snapshot
 from click.testing import Result
 
@@ -21,7 +21,7 @@ Run = Callable[..., Result]
 class Gap:
     """``vault`` holds the keys and meets no store, ``courier`` meets them and holds none."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: AdminDesk) -> None:
         self.desk = desk
         self.draft = desk.directory / "today"
         self.signed = desk.directory / "today.signed"
@@ -36,7 +36,7 @@ class Gap:
 @pytest.fixture
 def gap(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gap:
     monkeypatch.chdir(tmp_path)
-    desk = Desk(run, tmp_path)
+    desk = AdminDesk(run, tmp_path)
     desk.found("vault", "--air-gapped")
     desk.ok("vault", "export", "--out", tmp_path / "first")
     desk.ok("courier", "admin", "join", tmp_path / "first")
@@ -146,7 +146,7 @@ def test_wrong_files_are_refused_and_nothing_is_signed(gap: Gap, tmp_path: Path,
     desk = gap.desk
     gap.prepare("add-host", "newton", "--request", desk.enroll("newton").request)
     document = json.loads(gap.draft.read_text())
-    other = Desk(run, tmp_path / "other")
+    other = AdminDesk(run, tmp_path / "other")
     other.directory.mkdir()
     other.found("mallory")
     other.ok("mallory", "export", "--out", tmp_path / "strange")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from meshd.errors import MeshError
 from meshd.registry.sync import PollMemory, poll
+from wgctl.admin.session import AdminSession, open_session
 from wgctl.checks.base import Check, fail, ok, warn
 from wgctl.checks.daemon import check_clock
 from wgctl.options import Options
-from wgctl.session import AdminSession, open_session
 
 
 def check_home(options: Options, *, now: float) -> Iterator[Check]:

@@ -18,7 +18,7 @@ from wgctl.parameters import ADDRESS, INSTANT, NETWORK, draft_option, garage_opt
 if TYPE_CHECKING:
     from meshd.registry.bundle import EnrollmentRequest
     from meshd.registry.reducer import EffectiveGrant, WaitingGrant
-    from wgctl.admission import Wishes
+    from wgctl.admin.admission import Wishes
 
 REPORT_FORMAT: Final = "wgctl-add-host/1"
 MAX_REQUEST_BYTES: Final = 65536
@@ -82,7 +82,7 @@ def command(
     """
     from meshd.registry.bundle import build_bundle, render_bundle
     from meshd.registry.signing import render_fingerprint
-    from wgctl.admission import (
+    from wgctl.admin.admission import (
         Wishes,
         admit,
         host_key_source,
@@ -90,7 +90,7 @@ def command(
         parse_named_request,
         read_host_credentials,
     )
-    from wgctl.session import open_session
+    from wgctl.admin.session import open_session
 
     target = out or f"{name}.bundle"
     if as_json and target == STANDARD_STREAM:
@@ -186,7 +186,7 @@ def _confirm_identity(
 def _write_draft(
     options: Options, path: str, name: str, request: str, wishes: Wishes, now: float, as_json: bool
 ) -> None:
-    from wgctl.draft import AddHost, draft_wish, report_draft
+    from wgctl.admin.signing_request import AddHost, draft_wish, report_draft
 
     wish = AddHost(
         name=name,

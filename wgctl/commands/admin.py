@@ -10,18 +10,18 @@ import click
 
 from meshd.errors import ConfigError, RegistryError, UnsafePlanError
 from meshd.model.network import IPNetwork
+from wgctl.admin.root_signing import Consent, SignedRoot, report, root_options, sign_root
 from wgctl.files import check_writable, read_text, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import FAINT, NOTHING, Cell, build_table, json_option, note, say, show, write_json
 from wgctl.parameters import NETWORK
-from wgctl.rootsigning import Consent, SignedRoot, report, root_options, sign_root
 
 if TYPE_CHECKING:
-    from meshd.registry.appointment import KeyRequest
+    from meshd.registry.key_request import KeyRequest
     from meshd.registry.ledger import Ledger
     from meshd.registry.signing import SigningKey
-    from wgctl.keyfile import KeyFile
-    from wgctl.passphrase import PassphraseSource
+    from wgctl.admin.keyfile import KeyFile
+    from wgctl.admin.passphrase import PassphraseSource
 
 LIST_FORMAT: Final = "wgctl-admin-list/1"
 REQUEST_FORMAT: Final = "wgctl-key-request/1"
@@ -48,8 +48,8 @@ def command(ctx: click.Context) -> None:
 @pass_options
 def list_admins(options: Options, offline: bool, as_json: bool) -> None:
     """Administrators, their pools and logs; retired ones too."""
-    from wgctl.rootview import build_key_rows
-    from wgctl.session import read_registry
+    from wgctl.admin.session import read_registry
+    from wgctl.views.root import build_key_rows
 
     ledger = read_registry(options, now=time.time(), offline=offline).ledger
     rows = [row for row in build_key_rows(ledger, ledger.chain.root) if "admin" in row.roles or row.retired]
@@ -89,7 +89,7 @@ def list_admins(options: Options, offline: bool, as_json: bool) -> None:
 @pass_options
 def request(options: Options, name: str, out: str, no_passphrase: bool) -> None:
     """Make this machine's own admin key and print the request to be named."""
-    from wgctl.newcomer import request_key
+    from wgctl.admin.home_setup import request_key
 
     print_request(*request_key(options, "admin", name, protect=not no_passphrase), name=name, out=out)
 
@@ -118,8 +118,8 @@ def add(
     consent: Consent,
 ) -> None:
     """Name a further administrator in the next root, and print the bundle for the new machine."""
-    from meshd.registry.succession import add_key
-    from wgctl.session import open_session
+    from meshd.registry.root_changes import add_key
+    from wgctl.admin.session import open_session
 
     target = out or f"{name}.bundle"
     asked = read_key_request(key, name, "admin")
@@ -158,8 +158,8 @@ def pool(
     consent: Consent,
 ) -> None:
     """Change what an administrator may grant. Hosts keep what they have."""
-    from meshd.registry.succession import change_pools, find_key
-    from wgctl.session import open_session
+    from meshd.registry.root_changes import change_pools, find_key
+    from wgctl.admin.session import open_session
 
     if not added and not removed:
         raise click.UsageError("--add or --remove is needed")
@@ -205,7 +205,7 @@ def join(
     A home without keys reads, exports and imports, and publishes what others signed.
     """
     from meshd.registry.signing import render_fingerprint
-    from wgctl.newcomer import join_home
+    from wgctl.admin.home_setup import join_home
 
     text = read_text(bundle, "an admin bundle", MAX_BUNDLE_BYTES)
     joined = join_home(
@@ -244,8 +244,8 @@ def join(
 @pass_options
 def retire(options: Options, name: str, pools_to: str | None, consent: Consent) -> None:
     """End an administrator in good standing: everything signed so far counts, nothing later does."""
-    from meshd.registry.succession import find_key, newest_cut, retire_admin
-    from wgctl.session import open_session
+    from meshd.registry.root_changes import find_key, newest_cut, retire_admin
+    from wgctl.admin.session import open_session
 
     now = time.time()
     with open_session(options) as session:
@@ -277,8 +277,8 @@ def cut(options: Options, name: str, at: str, pools_to: str | None, consent: Con
 
     Shows which hosts fall away and which come back before it asks.
     """
-    from meshd.registry.succession import find_cut, find_key, retire_admin
-    from wgctl.session import open_session
+    from meshd.registry.root_changes import find_cut, find_key, retire_admin
+    from wgctl.admin.session import open_session
 
     now = time.time()
     with open_session(options) as session:
@@ -305,9 +305,9 @@ def cut(options: Options, name: str, at: str, pools_to: str | None, consent: Con
 @pass_options
 def passphrase(options: Options, new_source: str | None, no_passphrase: bool) -> None:
     """Change the passphrase of this home's key files."""
-    from wgctl.home import open_any_home
-    from wgctl.keyfile import write_key_file
-    from wgctl.passphrase import choose_new
+    from wgctl.admin.home import open_any_home
+    from wgctl.admin.keyfile import write_key_file
+    from wgctl.admin.passphrase import choose_new
 
     if no_passphrase and new_source is not None:
         raise click.UsageError("--no-passphrase and --new-passphrase-file exclude each other")
@@ -326,7 +326,7 @@ def passphrase(options: Options, new_source: str | None, no_passphrase: bool) ->
 
 def _open(file: KeyFile, old: PassphraseSource, new: bytes | None) -> SigningKey:
     """With the old passphrase, or with the new one where an interrupted run has been before."""
-    from wgctl.keyfile import PassphraseError
+    from wgctl.admin.keyfile import PassphraseError
 
     try:
         return file.open(old.get)
@@ -341,7 +341,7 @@ def _open(file: KeyFile, old: PassphraseSource, new: bytes | None) -> SigningKey
 
 def read_key_request(source: str, name: str, role: str) -> KeyRequest:
     """The verified request. ConfigError when it asks for another name or role."""
-    from meshd.registry.appointment import parse_key_request
+    from meshd.registry.key_request import parse_key_request
 
     asked = parse_key_request(read_text(source, "a key request", MAX_REQUEST_BYTES))
     if (asked.name, asked.role) != (name, role):

@@ -19,7 +19,7 @@ def command(ctx: click.Context, options: Options, force: bool, as_json: bool) ->
     Ends with 0 when the kernel is as wanted, 1 when something was refused, 4 when the plan is held.
     """
     from wgctl.client import ControlClient
-    from wgctl.planview import APPLY_EXIT, show_applied
+    from wgctl.views.plan import APPLY_EXIT, show_applied
 
     with ControlClient(options.control_socket()) as client:
         document = client.apply(force=force)

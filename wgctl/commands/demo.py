@@ -134,7 +134,7 @@ def _write(result: DemoResult) -> None:
 
 
 def _show(result: DemoResult) -> None:
-    from wgctl.matrix import PathCell, build_matrix_table
+    from wgctl.views.matrix import PathCell, build_matrix_table
 
     matrix = {
         name: {other: PathCell(up=seconds is not None, rtt_seconds=seconds) for other, seconds in row.items()}

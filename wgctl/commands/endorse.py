@@ -31,9 +31,9 @@ def command(options: Options, what: str | None, everything: bool, yes: bool, as_
     Needed where the root wants more than one administrator behind a grant. STATEMENT: the first digits
     of its hash, as `wgctl log` shows them.
     """
-    from wgctl.endorsement import find_endorsable
-    from wgctl.registryview import describe_statement
-    from wgctl.session import open_session
+    from wgctl.admin.endorsement import find_endorsable
+    from wgctl.admin.session import open_session
+    from wgctl.views.registry import describe_statement
 
     if (what is None) != everything:
         raise click.UsageError("either STATEMENT|HOST or --all is needed")

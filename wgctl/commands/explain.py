@@ -24,7 +24,7 @@ from wgctl.output import (
 )
 
 if TYPE_CHECKING:
-    from wgctl.explanation import Reason
+    from wgctl.views.explanation import Reason
 
 REPORT_FORMAT: Final = "wgctl-explain/1"
 STYLE: Final = {"yes": ("+", GOOD), "no": ("-", BAD), "note": (" ", FAINT)}
@@ -41,8 +41,8 @@ def command(options: Options, subject: str, offline: bool, as_json: bool) -> Non
     By whom and when, and also why something is not here: waiting for endorsement, outside of a pool,
     revoked, cut, or second to somebody else.
     """
-    from wgctl.explanation import explain
-    from wgctl.session import read_registry
+    from wgctl.admin.session import read_registry
+    from wgctl.views.explanation import explain
 
     now = time.time()
     ledger = read_registry(options, now=now, offline=offline).ledger

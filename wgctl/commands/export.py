@@ -27,7 +27,7 @@ def command(options: Options, out: str | None, offline: bool, as_json: bool) -> 
     """
     from meshd.registry.export import build_export, render_export
     from meshd.registry.signing import render_fingerprint
-    from wgctl.session import read_registry
+    from wgctl.admin.session import read_registry
 
     if as_json and out == STANDARD_STREAM:
         raise click.UsageError("--json and --out - both want standard output")

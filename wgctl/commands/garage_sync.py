@@ -15,9 +15,9 @@ from wgctl.output import json_option, note, write_json
 from wgctl.parameters import garage_options
 
 if TYPE_CHECKING:
-    from wgctl.garage import GarageKeys
-    from wgctl.home import AdminHome
-    from wgctl.session import AdminSession
+    from wgctl.admin.garage import GarageKeys
+    from wgctl.admin.home import AdminHome
+    from wgctl.admin.session import AdminSession
 
 REPORT_FORMAT: Final = "wgctl-garage-sync/1"
 
@@ -46,8 +46,8 @@ def command(
     which a command could not finish. With --garage-admin that place is remembered, and add-host makes
     keys from then on.
     """
-    from wgctl.garage import open_garage
-    from wgctl.session import open_session
+    from wgctl.admin.garage import open_garage
+    from wgctl.admin.session import open_session
 
     _adopt(options, garage_admin, garage_token_file)
     now = time.time()
@@ -67,9 +67,9 @@ def command(
 def _adopt(options: Options, urls: tuple[str, ...], token_file: Path | None) -> None:
     """Remember where Garage is, once it has answered; make up our own key if we have none."""
     from meshd.store.credentials import generate_credentials, write_credentials
-    from wgctl.garage import open_garage
-    from wgctl.home import open_home
-    from wgctl.hostkeys import OWN_KEY
+    from wgctl.admin.garage import open_garage
+    from wgctl.admin.home import open_home
+    from wgctl.admin.host_keys import OWN_KEY
 
     home = open_home(options.home)
     with home.locked():
@@ -100,8 +100,8 @@ def _prepare(garage: GarageKeys, home: AdminHome) -> _Done:
 def _sync_hosts(garage: GarageKeys, session: AdminSession, done: _Done) -> None:
     """Keys of members that this home chose are made, keys of revoked hosts deleted."""
     from meshd.store.garage_admin import KeyGoneError
-    from wgctl.hostkeys import HOST_KEYS, KeyFolder
-    from wgctl.registryview import host_names
+    from wgctl.admin.host_keys import HOST_KEYS, KeyFolder
+    from wgctl.views.registry import host_names
 
     folder = KeyFolder(session.home.directory / HOST_KEYS)
     reduction, names = session.ledger.reduction(), host_names(session.ledger)

@@ -25,7 +25,7 @@ from wgctl.output import (
 )
 
 if TYPE_CHECKING:
-    from wgctl.registryview import HostRow
+    from wgctl.views.registry import HostRow
 
 REPORT_FORMAT: Final = "wgctl-list/1"
 STATE_STYLE: Final = {"member": GOOD, "waiting": FAIR, "proposed": FAIR, "unplaced": BAD, "revoked": FAINT}
@@ -40,8 +40,8 @@ def command(options: Options, offline: bool, as_json: bool) -> None:
 
     From the admin home, or on a host without one from the registry that its meshd has verified.
     """
-    from wgctl.registryview import build_host_rows
-    from wgctl.session import read_registry
+    from wgctl.admin.session import read_registry
+    from wgctl.views.registry import build_host_rows
 
     now = time.time()
     registry = read_registry(options, now=now, offline=offline)

@@ -27,9 +27,9 @@ def command(options: Options, file: str, as_json: bool) -> None:
     Nothing that is known is taken away by it: the registry afterwards is all that was known on
     either side.
     """
+    from wgctl.admin.import_registry import take_in
+    from wgctl.admin.session import open_session
     from wgctl.commands.admin import MAX_BUNDLE_BYTES
-    from wgctl.intake import take_in
-    from wgctl.session import open_session
 
     now = time.time()
     text = read_text(file, "a registry export", MAX_BUNDLE_BYTES)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from meshd.registry.signer import NewMesh
     from meshd.store.base import ObjectStore
     from meshd.store.credentials import S3Credentials
-    from wgctl.home import MeshFile
+    from wgctl.admin.home import MeshFile
 
 REPORT_FORMAT: Final = "wgctl-init/1"
 DEFAULT_RANGE: Final = "10.99.0.0/16"
@@ -112,8 +112,8 @@ def command(
     from meshd.registry.signer import create_mesh
     from meshd.registry.signing import SigningKey
     from meshd.store.credentials import generate_credentials, read_credentials
-    from wgctl.home import refuse_existing
-    from wgctl.session import open_each
+    from wgctl.admin.home import refuse_existing
+    from wgctl.admin.session import open_each
 
     refuse_existing(options.home)
     context = click.get_current_context()
@@ -184,8 +184,8 @@ class _Founding:
     passphrase: bytes | None = field(repr=False)
 
     def mesh_file(self) -> MeshFile:
-        from wgctl.home import MeshFile
-        from wgctl.hostkeys import OWN_KEY
+        from wgctl.admin.home import MeshFile
+        from wgctl.admin.host_keys import OWN_KEY
 
         root, token_file = self.mesh.chain.root, self.garage_token_file
         return MeshFile(
@@ -207,8 +207,8 @@ def _make_home(directory: Path, founding: _Founding) -> None:
     from meshd.registry.cache import RegistryCache
     from meshd.registry.ledger import Ledger
     from meshd.store.credentials import write_credentials
-    from wgctl.home import REGISTRY_DIRECTORY, new_home, write_home
-    from wgctl.hostkeys import OWN_KEY
+    from wgctl.admin.home import REGISTRY_DIRECTORY, new_home, write_home
+    from wgctl.admin.host_keys import OWN_KEY
 
     mesh, mesh_file = founding.mesh, founding.mesh_file()
     with new_home(directory) as building:
@@ -244,7 +244,7 @@ def _publish_root(founding: _Founding) -> None:
 
 def _publish_with_garage(founding: _Founding, mesh_file: MeshFile) -> None:
     """Make buckets and our own key first; on failure take the key away again."""
-    from wgctl.garage import open_garage
+    from wgctl.admin.garage import open_garage
 
     kid, credentials = founding.mesh.admin_key.kid, founding.credentials
     assert credentials is not None

@@ -24,7 +24,7 @@ from wgctl.output import (
 )
 
 if TYPE_CHECKING:
-    from wgctl.registryview import StatementRow
+    from wgctl.views.registry import StatementRow
 
 REPORT_FORMAT: Final = "wgctl-log/1"
 
@@ -44,9 +44,9 @@ def command(
     options: Options, admin: str | None, host: str | None, offline: bool, adopt: bool, as_json: bool
 ) -> None:
     """Signed statements, newest last."""
-    from meshd.registry.succession import find_key
-    from wgctl.registryview import build_statement_rows
-    from wgctl.session import adopt_log, find_hids, read_registry
+    from meshd.registry.root_changes import find_key
+    from wgctl.admin.session import adopt_log, find_hids, read_registry
+    from wgctl.views.registry import build_statement_rows
 
     now = time.time()
     if adopt:

@@ -18,7 +18,7 @@ def command(ctx: click.Context, options: Options, as_json: bool) -> None:
     Ends with 0 when there is nothing to do, 5 when there are changes, 4 when they are held.
     """
     from wgctl.client import ControlClient
-    from wgctl.planview import PLAN_HAS_CHANGES, PLAN_HELD, show_plan
+    from wgctl.views.plan import PLAN_HAS_CHANGES, PLAN_HELD, show_plan
 
     with ControlClient(options.control_socket()) as client:
         plan = client.plan()

@@ -14,7 +14,7 @@ from wgctl.output import json_option, write_json
 from wgctl.parameters import draft_option
 
 if TYPE_CHECKING:
-    from wgctl.session import AdminSession
+    from wgctl.admin.session import AdminSession
 
 REPORT_FORMAT: Final = "wgctl-remove-host/1"
 
@@ -31,9 +31,9 @@ def command(options: Options, host: str, why: str, yes: bool, draft: str | None,
 
     Every other host drops it as soon as it hears of it. It can come back only with a new identity.
     """
-    from wgctl.hostchoice import several_hosts, unknown_host
-    from wgctl.registryview import host_names
-    from wgctl.session import find_hids, open_session
+    from wgctl.admin.select_hosts import several_hosts, unknown_host
+    from wgctl.admin.session import find_hids, open_session
+    from wgctl.views.registry import host_names
 
     now = time.time()
     if draft is not None:
@@ -86,16 +86,16 @@ def _withdraw_key(session: AdminSession, hid: str) -> str:
     home = session.home
     if session.alone or not home.mesh.garage_admin:
         return "take its S3 key away, if it has one"
-    from wgctl.garage import withdraw_host_key
-    from wgctl.hostkeys import HOST_KEYS, KeyFolder
+    from wgctl.admin.garage import withdraw_host_key
+    from wgctl.admin.host_keys import HOST_KEYS, KeyFolder
 
     folder = KeyFolder(home.directory / HOST_KEYS)
     return withdraw_host_key(home.mesh, session.store_urls, folder, hid)
 
 
 def _write_draft(options: Options, path: str, host: str, why: str, now: float, as_json: bool) -> None:
-    from wgctl.draft import RemoveHost, draft_wish, report_draft
-    from wgctl.hostchoice import choose_granted
+    from wgctl.admin.select_hosts import choose_granted
+    from wgctl.admin.signing_request import RemoveHost, draft_wish, report_draft
 
     report_draft(
         path,

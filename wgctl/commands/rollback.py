@@ -20,7 +20,7 @@ def command(ctx: click.Context, options: Options, as_json: bool) -> None:
     before, 1 when there is nothing to go back to or the kernel refused something.
     """
     from wgctl.client import ControlClient
-    from wgctl.planview import ROLLBACK_EXIT, show_rolled_back
+    from wgctl.views.plan import ROLLBACK_EXIT, show_rolled_back
 
     with ControlClient(options.control_socket()) as client:
         document = client.rollback()

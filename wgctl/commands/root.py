@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from meshd.errors import ConfigError, RegistryError
+from wgctl.admin.root_signing import Consent, report, root_options, sign_proposal, sign_root
 from wgctl.commands.admin import (
     MAX_BUNDLE_BYTES,
     finish_addition,
@@ -35,13 +36,12 @@ from wgctl.output import (
     show,
     write_json,
 )
-from wgctl.rootsigning import Consent, report, root_options, sign_proposal, sign_root
 
 if TYPE_CHECKING:
-    from meshd.registry.assembly import Proposal
     from meshd.registry.document import TrustedRoot
     from meshd.registry.ledger import Ledger
-    from wgctl.rootview import ProposalRow
+    from meshd.registry.root_assembly import Proposal
+    from wgctl.views.root import ProposalRow
 
 LIST_FORMAT: Final = "wgctl-root-list/1"
 SHOW_FORMAT: Final = "wgctl-root-show/1"
@@ -73,8 +73,8 @@ command.add_command(join)
 def list_roots(options: Options, offline: bool, as_json: bool) -> None:
     """The chain of roots, and those that wait for signatures."""
     from meshd.registry.signing import render_fingerprint
-    from wgctl.rootview import build_proposal_rows, describe_changes, key_name
-    from wgctl.session import read_registry
+    from wgctl.admin.session import read_registry
+    from wgctl.views.root import build_proposal_rows, describe_changes, key_name
 
     ledger = read_registry(options, now=time.time(), offline=offline).ledger
     roots, proposals = ledger.chain.roots, build_proposal_rows(ledger)
@@ -129,8 +129,8 @@ def show_root(options: Options, which: str, offline: bool, as_json: bool) -> Non
     import msgspec
 
     from meshd.registry.signing import render_fingerprint
-    from wgctl.rootview import build_key_rows
-    from wgctl.session import read_registry
+    from wgctl.admin.session import read_registry
+    from wgctl.views.root import build_key_rows
 
     ledger = read_registry(options, now=time.time(), offline=offline).ledger
     root = _find_root(ledger, which)
@@ -176,7 +176,7 @@ def show_root(options: Options, which: str, offline: bool, as_json: bool) -> Non
 @pass_options
 def sign(options: Options, which: str, consent: Consent) -> None:
     """Add a signature to a root that somebody proposed."""
-    from wgctl.session import open_session
+    from wgctl.admin.session import open_session
 
     now = time.time()
     with open_session(options) as session:
@@ -197,8 +197,8 @@ def threshold(options: Options, roots: int | None, admins: int | None, consent: 
     A higher number of administrators also judges the grants of the past: let the others endorse those
     first (wgctl endorse --all), or hosts fall away.
     """
-    from meshd.registry.succession import change_thresholds
-    from wgctl.session import open_session
+    from meshd.registry.root_changes import change_thresholds
+    from wgctl.admin.session import open_session
 
     if roots is None and admins is None:
         raise click.UsageError("--root or --admin is needed")
@@ -218,7 +218,7 @@ def threshold(options: Options, roots: int | None, admins: int | None, consent: 
 @pass_options
 def request(options: Options, name: str, out: str, no_passphrase: bool) -> None:
     """Make a root key in this home and print the request to be named."""
-    from wgctl.newcomer import request_key
+    from wgctl.admin.home_setup import request_key
 
     print_request(*request_key(options, "root", name, protect=not no_passphrase), name=name, out=out)
 
@@ -234,11 +234,11 @@ def add_root_key(
     options: Options, name: str, key: str | None, new_paper: bool, out: str | None, consent: Consent
 ) -> None:
     """Name a further root key in the next root."""
-    from meshd.registry.appointment import KeyRequest
+    from meshd.registry.key_request import KeyRequest
+    from meshd.registry.root_changes import add_key
     from meshd.registry.signing import SigningKey, render_recovery_words
-    from meshd.registry.succession import add_key
-    from wgctl.paper import render_paper_key
-    from wgctl.session import open_session
+    from wgctl.admin.paper import render_paper_key
+    from wgctl.admin.session import open_session
 
     if (key is None) != new_paper:
         raise click.UsageError("either --key or --new-paper is needed")
@@ -274,8 +274,8 @@ def add_root_key(
 @pass_options
 def remove_key(options: Options, name: str, consent: Consent) -> None:
     """A root key no longer signs root documents."""
-    from meshd.registry.succession import find_key, remove_root_key
-    from wgctl.session import open_session
+    from meshd.registry.root_changes import find_key, remove_root_key
+    from wgctl.admin.session import open_session
 
     now = time.time()
     with open_session(options) as session:
@@ -333,10 +333,10 @@ def recover(
 
     The key is typed in, or read from standard input.
     """
-    from wgctl.home import refuse_existing
-    from wgctl.paper import read_paper_key
-    from wgctl.recovery import find_registry, open_registry_file, recover_home
-    from wgctl.session import open_stores
+    from wgctl.admin.home import refuse_existing
+    from wgctl.admin.paper import read_paper_key
+    from wgctl.admin.recovery import find_registry, open_registry_file, recover_home
+    from wgctl.admin.session import open_stores
 
     if not stores and source is None:
         raise click.UsageError("--store or --from is needed: where the registry is")
@@ -390,10 +390,10 @@ def refound_mesh(options: Options, name: str, out: str, yes: bool, as_json: bool
     from meshd.registry.export import build_export, render_export
     from meshd.registry.root import root_objects
     from meshd.registry.signing import SigningKey, render_fingerprint, render_recovery_words
-    from wgctl.paper import render_paper_key
-    from wgctl.reanchor import reanchor_home
-    from wgctl.recovery import carry_registry, refound
-    from wgctl.session import open_session
+    from wgctl.admin.paper import render_paper_key
+    from wgctl.admin.recovery import carry_registry, refound
+    from wgctl.admin.session import open_session
+    from wgctl.admin.trust_root import reanchor_home
 
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")
@@ -452,8 +452,8 @@ def trust(options: Options, what: str, yes: bool, force: bool, as_json: bool) ->
 
     Only after `wgctl root refound` elsewhere. What was trusted before is kept.
     """
-    from wgctl.reanchor import find_ledger, reanchor_home
-    from wgctl.session import open_session
+    from wgctl.admin.session import open_session
+    from wgctl.admin.trust_root import find_ledger, reanchor_home
 
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")

@@ -44,9 +44,9 @@ def command(
     Each host makes its own key and changes over without losing a packet; private keys never travel. A
     host whose key is from after TIME has nothing to do.
     """
-    from wgctl.hostchoice import choose_granted
-    from wgctl.rotation import commit_rotation, is_asked
-    from wgctl.session import open_session
+    from wgctl.admin.rotation import commit_rotation, is_asked
+    from wgctl.admin.select_hosts import choose_granted
+    from wgctl.admin.session import open_session
 
     if bool(hosts) == everybody:
         raise click.UsageError("either names of hosts or --all is needed")
@@ -89,7 +89,7 @@ def command(
     when = f"at {render_time(at)}" if at > now else "now"
     click.echo(f"{whom}: to make new WireGuard keys {when}, asked by {number}")
     if watch:
-        from wgctl import rotationwatch
+        from wgctl.views import rotation as rotationwatch
 
         if everybody:
             names = {hid: grant.grant.name for hid, grant in reduction.effective.items()}
@@ -99,7 +99,7 @@ def command(
 def _read_keys(options: Options) -> dict[str, str | None]:
     """The keys in force before anybody is asked; ControlError, and nobody is, without meshd."""
     from wgctl.client import ControlClient
-    from wgctl.rotationwatch import read_keys
+    from wgctl.views.rotation import read_keys
 
     with ControlClient(options.control_socket()) as client:
         return read_keys(client.status())
@@ -108,8 +108,8 @@ def _read_keys(options: Options) -> dict[str, str | None]:
 def _write_draft(
     options: Options, path: str, hosts: tuple[str, ...], at: int, now: float, as_json: bool
 ) -> None:
-    from wgctl.draft import RotateKeys, draft_wish, report_draft
-    from wgctl.hostchoice import choose_granted
+    from wgctl.admin.select_hosts import choose_granted
+    from wgctl.admin.signing_request import RotateKeys, draft_wish, report_draft
 
     report_draft(
         path,

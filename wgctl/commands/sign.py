@@ -15,7 +15,7 @@ from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 
 if TYPE_CHECKING:
-    from wgctl.drafted import Task
+    from wgctl.admin.pending_signatures import Task
 
 REPORT_FORMAT: Final = "wgctl-sign/1"
 
@@ -34,10 +34,10 @@ def command(options: Options, file: str, out: str | None, force: bool, yes: bool
     verified and taken in first. Each thing is shown and asked about; then the registry is written to
     a file for `wgctl import` on the machine that meets the stores. Join bundles are written beside it.
     """
-    from wgctl.draft import read_draft
-    from wgctl.drafted import find_tasks
-    from wgctl.intake import take_in
-    from wgctl.session import open_session
+    from wgctl.admin.import_registry import take_in
+    from wgctl.admin.pending_signatures import find_tasks
+    from wgctl.admin.session import open_session
+    from wgctl.admin.signing_request import read_draft
 
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")

@@ -12,7 +12,7 @@ from wgctl.options import Options, pass_options
 from wgctl.output import BAD, is_terminal, json_option, printable, show, terminal_console, write_json
 
 if TYPE_CHECKING:
-    from wgctl.statusview import StatusReport
+    from wgctl.views.status import StatusReport
 
 WATCH_SECONDS: Final = 2.0
 
@@ -27,7 +27,7 @@ def command(options: Options, watch: bool, local: bool, as_json: bool) -> None:
 
     Ends with 0 when meshd answered, whatever it said, and 3 when it did not.
     """
-    from wgctl.statusview import render_report
+    from wgctl.views.status import render_report
 
     if watch and as_json:
         raise click.UsageError("--watch and --json exclude each other")
@@ -45,7 +45,7 @@ def command(options: Options, watch: bool, local: bool, as_json: bool) -> None:
 
 def _build(options: Options, local: bool) -> StatusReport:
     from wgctl.client import ControlClient
-    from wgctl.statusview import build_report
+    from wgctl.views.status import build_report
 
     with ControlClient(options.control_socket()) as client:
         status = client.status()
@@ -70,7 +70,7 @@ def _watch(options: Options, local: bool) -> None:
     from rich.live import Live
     from rich.text import Text
 
-    from wgctl.statusview import render_report
+    from wgctl.views.status import render_report
 
     with Live(console=terminal_console(), screen=True, auto_refresh=False) as live:
         while True:

@@ -1,0 +1,255 @@
+"""The daemon's side of the registry: follow the stores, keep the cache, publish our record.
+
+Blocking; called from the daemon's threads, one at a time by a lock that is free while a store is
+waited for. Whatever fails is a condition: the view only ever grows, and a store that is gone takes
+nothing away.
+
+What is known of one store is in ``followed``, what this host says of itself in ``own_record``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from meshd.control.followed import FollowedStore
+from meshd.errors import MeshError
+from meshd.exchange.shared_ledger import SharedLedger
+from meshd.exchange.witness import StoreView
+from meshd.host.own_record import OwnDescription, OwnRecord
+from meshd.model.condition import Condition, Severity
+from meshd.model.host import Membership
+from meshd.observe.status import StoreStatus
+from meshd.registry.cache import RegistryCache
+from meshd.registry.layout import host_key
+from meshd.registry.ledger import Ledger
+from meshd.registry.reducer import REGISTRY_GAP
+from meshd.registry.signing import SigningKey
+from meshd.registry.sync import PollOutcome, poll, poll_interval_seconds
+from meshd.store.base import ObjectStore
+
+LAGGING_POLL_SECONDS: Final = 30.0
+SURVEY_EVERY_ROUNDS: Final = 10
+"""Each so many rounds every store is asked, so that the status of each is known and the first that
+works again is used again; in between a dead one costs nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowReport:
+    """One round. ``verified_at``: when a store last answered a whole poll, unix seconds.
+
+    ``fresh``: objects that came with this round, from stores or from ourselves.
+    ``reached``: a store has just answered a whole poll. ``number``: reports are made by several
+    threads; of two the one with the higher number is newer.
+    """
+
+    number: int
+    membership: Membership
+    fresh: tuple[tuple[str, bytes], ...]
+    reached: bool
+    conditions: tuple[Condition, ...]
+    stores: tuple[StoreStatus, ...]
+    verified_at: float | None
+
+
+class RegistryFollower:
+    """Holds the ledger and its lock. ``desk`` is the ledger for everybody else."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        cache: RegistryCache,
+        identity: SigningKey,
+        hid: str,
+        stores: Sequence[ObjectStore],
+        clock: Callable[[], float],
+        stale_after_seconds: float,
+        find_identity: Callable[[bytes], SigningKey | None] = lambda _: None,
+    ) -> None:
+        self._ledger = ledger
+        self._cache = cache
+        self._own = OwnRecord(
+            ledger=ledger, hid=hid, identity=identity, find_identity=find_identity, clock=clock
+        )
+        self._hid = hid
+        self._followed = [FollowedStore(store) for store in stores]
+        self._in_use = self._followed[0] if stores else None
+        self._rounds = 0
+        self._clock = clock
+        self._started_at = clock()
+        self._stale_after_seconds = stale_after_seconds
+        self._saved_state = ledger.state
+        self._fresh: list[tuple[str, bytes]] = []
+        self._own_missing: list[Condition] = []
+        self._reports = 0
+        self._lock = threading.Lock()
+        self.desk = SharedLedger(
+            ledger=ledger,
+            lock=self._lock,
+            hid=hid,
+            identity=lambda: self._own.identity,
+            clock=clock,
+            views=self._views,
+        )
+
+    @property
+    def identity(self) -> SigningKey:
+        """What this host signs with now; it changes when a grant names its next identity."""
+        return self._own.identity
+
+    def membership(self) -> Membership:
+        """What the verified registry says now; the same value until it changes."""
+        with self._lock:
+            return self._membership()
+
+    def _membership(self) -> Membership:
+        return self._ledger.membership(self._clock())
+
+    def poll_seconds(self, hosts: int) -> float:
+        """The pause between polls that suits the store in use and the size of the mesh.
+
+        A store that does not show all that other hosts brought is looked at again soon.
+        """
+        if self._in_use is None:
+            return 300.0
+        seconds = poll_interval_seconds(hosts, store=self._in_use.store)
+        lags = any(followed.shown.lags for followed in self._followed)
+        return min(seconds, LAGGING_POLL_SECONDS) if lags else seconds
+
+    def store_status(self) -> tuple[StoreStatus, ...]:
+        return tuple(followed.status() for followed in self._followed)
+
+    def describe(self, wanted: OwnDescription) -> FollowReport:
+        """Sign a newer own record when the known one says something else; the next round saves it."""
+        with self._lock:
+            self._fresh += self._own.describe(self._membership(), wanted)
+            return self._report(wanted, saved=())
+
+    def follow(self, wanted: OwnDescription) -> FollowReport:
+        """One round with the stores, in order, up to the first that answers whole and lacks nothing.
+
+        The one that did so last comes first, so that a dead store before it costs its time-out once
+        and not in every round. A survey goes through all of them, in the order they were given.
+        """
+        with self._lock:
+            now = self._clock()
+            self._rounds += 1
+            survey = self._rounds % SURVEY_EVERY_ROUNDS == 2
+            answered: list[FollowedStore] = []
+            for followed in self._order(survey):
+                outcome = poll(
+                    followed.store, self._ledger, now=now, memory=followed.memory, waiting=self._unlocked
+                )
+                self._note(followed, outcome, now)
+                if outcome.complete:
+                    answered.append(followed)
+                    # What evidently exists and this store does not show, another one may.
+                    withheld = any(c.code == REGISTRY_GAP for c in self._membership().conditions)
+                    if not survey and not withheld:
+                        break
+            self._fresh += self._own.describe(self._membership(), wanted)
+            if answered:
+                self._in_use = answered[0]
+                self._own_missing = self._publish_own(answered)
+            return self._report(wanted, saved=self._save(), reached=bool(answered))
+
+    def settle(self, wanted: OwnDescription) -> FollowReport:
+        """What follows from objects that other hosts brought: the new membership, saved."""
+        with self._lock:
+            return self._report(wanted, saved=self._save())
+
+    def _report(
+        self, wanted: OwnDescription, *, saved: Sequence[Condition], reached: bool = False
+    ) -> FollowReport:
+        conditions = [*self._own_missing, *saved, *self._complaints(self._clock(), wanted)]
+        fresh, self._fresh = tuple(self._fresh), []
+        self._reports += 1
+        return FollowReport(
+            number=self._reports,
+            membership=self._membership(),
+            fresh=fresh,
+            reached=reached,
+            conditions=tuple(conditions),
+            stores=self.store_status(),
+            verified_at=self._verified_at(),
+        )
+
+    def _note(self, followed: FollowedStore, outcome: PollOutcome, now: float) -> None:
+        followed.note(outcome, self._ledger.heads(), now)
+        bodies = ((key, self._ledger.body(key)) for key in outcome.new)
+        self._fresh += [(key, body) for key, body in bodies if body is not None]
+
+    def _views(self) -> tuple[StoreView, ...]:
+        now = self._clock()
+        views = (followed.shown.view(now) for followed in self._followed)
+        return tuple(view for view in views if view is not None)
+
+    @contextlib.contextmanager
+    def _unlocked(self) -> Iterator[None]:
+        self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.acquire()
+
+    def _order(self, survey: bool) -> list[FollowedStore]:
+        if survey or self._in_use is None:
+            return list(self._followed)
+        return [self._in_use, *(each for each in self._followed if each is not self._in_use)]
+
+    def _publish_own(self, answered: Sequence[FollowedStore]) -> list[Condition]:
+        """Our record must be what each store shows; a store is never the only place that has it."""
+        conditions = []
+        for followed in answered:
+            body = self._ledger.record_bytes(self._hid)
+            if body is not None:
+                item = host_key(self._hid), body
+                lack = followed.bring(item, self._ledger.mesh_id, waiting=self._unlocked)
+                conditions += [lack] if lack is not None else []
+        return conditions
+
+    def _save(self) -> list[Condition]:
+        state = self._ledger.state
+        if state is self._saved_state:
+            return []
+        try:
+            self._cache.save(self._ledger)
+        except MeshError as error:
+            return [disk_failed(str(error))]
+        self._saved_state = state
+        return []
+
+    def _complaints(self, now: float, wanted: OwnDescription) -> list[Condition]:
+        membership = self._membership()
+        conditions = [
+            *membership.conditions,
+            *self._own.conditions(membership.hosts.get(self._hid), wanted),
+            *(condition for followed in self._followed for condition in followed.conditions(now)),
+        ]
+        age = now - (self._verified_at() or self._started_at)
+        if age > self._stale_after_seconds:
+            conditions.append(
+                Condition(
+                    code="registry_stale",
+                    severity=Severity.WARNING,
+                    text=f"no store has answered a whole poll for {age:.0f} s: "
+                    "news comes from other hosts alone",
+                )
+            )
+        return conditions
+
+    def _verified_at(self) -> float | None:
+        return max((f.last_success_at for f in self._followed if f.last_success_at is not None), default=None)
+
+
+def disk_failed(text: str) -> Condition:
+    """A disk that refuses costs what a reboot would start from, never the running mesh."""
+    return Condition(
+        code="disk_failed",
+        severity=Severity.CRITICAL,
+        text=f"{text}; the mesh stays as it is, but a reboot would start from older files",
+    )

@@ -1,0 +1,206 @@
+"""This host's ledger as other threads and other hosts may use it: one at a time, and briefly.
+
+Whoever wants the ledger takes its lock, and whoever waits for a store or a host does not hold it,
+so that a store that hangs delays no news that another host brings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Final
+
+from meshd.errors import RegistryError
+from meshd.exchange.inventory import build_inventory, build_page, digest_records, in_order, lacking
+from meshd.exchange.messages import (
+    MAX_OFFER_BYTES,
+    MAX_OFFER_OBJECTS,
+    Inventory,
+    Object,
+    ObjectsPage,
+    ObjectsRequest,
+    OfferOutcome,
+    Summary,
+)
+from meshd.exchange.witness import (
+    Comparison,
+    Split,
+    StoreView,
+    Testimony,
+    compare,
+    compare_views,
+    sign_testimony,
+)
+from meshd.registry.ledger import Ledger
+from meshd.registry.root import root_objects
+from meshd.registry.signing import SigningKey
+
+MAX_GIVEN_OFFERS: Final = 64
+"""Offers that one comparison may lead to; the rest is for the next one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """``fresh``: what changed the ledger. ``forged``: the reason for the last refusal of a lie, or empty."""
+
+    outcomes: tuple[OfferOutcome, ...]
+    fresh: tuple[Object, ...] = ()
+    forged: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A testimony beside what this host holds (``held``) and what its stores show (``views``)."""
+
+    held: Comparison
+    views: tuple[Split, ...]
+
+
+class SharedLedger:
+    """Every method may be called from any thread; none waits for anything but the lock.
+
+    ``views``: what the stores showed, called with the lock held. ``clock``: unix seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        lock: AbstractContextManager[object],
+        hid: str,
+        identity: Callable[[], SigningKey] | None,
+        clock: Callable[[], float],
+        views: Callable[[], tuple[StoreView, ...]] = tuple,
+    ) -> None:
+        self._ledger = ledger
+        self._lock = lock
+        self._hid = hid
+        self._identity = identity
+        self._clock = clock
+        self._views = views
+        self._inventory: Inventory | None = None
+        self._inventory_of: object = None
+
+    @property
+    def mesh_id(self) -> str:
+        return self._ledger.mesh_id
+
+    def summary(self) -> Summary:
+        with self._lock:
+            inventory = self._current_inventory()
+            return Summary(
+                mesh=self._ledger.mesh_id,
+                generation=self._ledger.generation,
+                root=inventory.root,
+                heads=dict(self._ledger.heads()),
+                records=digest_records(inventory),
+            )
+
+    def inventory(self) -> Inventory:
+        with self._lock:
+            return self._current_inventory()
+
+    def page(self, request: ObjectsRequest) -> ObjectsPage:
+        with self._lock:
+            return build_page(self._ledger, request)
+
+    def batches(self, have: Inventory) -> list[tuple[Object, ...]]:
+        """What the holder of ``have`` lacks, as offers, the first so many of them."""
+        with self._lock:
+            batches: list[list[Object]] = []
+            size = 0
+            for key, body in lacking(self._ledger, have):
+                size += len(body)
+                if not batches or size > MAX_OFFER_BYTES or len(batches[-1]) == MAX_OFFER_OBJECTS:
+                    if len(batches) == MAX_GIVEN_OFFERS:
+                        break
+                    batches.append([])
+                    size = len(body)
+                batches[-1].append((key, body))
+        return [tuple(batch) for batch in batches]
+
+    def accept(self, objects: Sequence[Object]) -> Accepted:
+        """Let the ledger judge what somebody gave us. Never raises, whatever it is."""
+        outcomes: dict[Object, OfferOutcome] = {}
+        fresh: list[Object] = []
+        forged = ""
+        with self._lock:
+            now, version = self._clock(), self._ledger.chain.version
+            for item in in_order(set(objects)):
+                outcomes[item], lie = self._judge_object(item, now)
+                forged = lie or forged
+                if outcomes[item] == "new":
+                    fresh.append(item)
+            for root, envelope in zip(self._ledger.chain.roots, self._ledger.chain.envelopes, strict=True):
+                if root.root.version > version:
+                    # Its pieces came one by one; who passes it on passes all of them on.
+                    fresh = list(dict.fromkeys([*root_objects(envelope), *fresh]))
+        return Accepted(
+            outcomes=tuple(outcomes[item] for item in objects), fresh=tuple(in_order(fresh)), forged=forged
+        )
+
+    def testify(self, nonce: str = "", seen: str = "") -> Testimony:
+        """What this host holds and is shown, now. ``seen``: where it sees the asker."""
+        with self._lock:
+            inventory = self._current_inventory()
+            return Testimony(
+                mesh=self._ledger.mesh_id,
+                hid=self._hid,
+                nonce=nonce,
+                at=max(int(self._clock()), 0),
+                root=inventory.root,
+                heads=dict(self._ledger.heads()),
+                records=digest_records(inventory),
+                stores=self._views(),
+                seen=seen,
+            )
+
+    def answer_witness(self, nonce: str, seen: str = "") -> bytes:
+        """A signed testimony."""
+        assert self._identity is not None
+        return sign_testimony(self.testify(nonce, seen), self._identity())
+
+    def judge(self, testimony: Testimony, name: str) -> Judgement:
+        """What another host's testimony shows beside ours."""
+        own = self.testify()
+        with self._lock:
+            held = compare(own, testimony, self, name=name)
+        return Judgement(held=held, views=compare_views(own.stores, testimony.stores, name=name))
+
+    def has_root(self, version: int, hash_hex: str) -> bool:
+        """For ``compare``, which is called with the lock held."""
+        return self._ledger.chain.holds(version, hash_hex) or (
+            version < self._ledger.chain.roots[0].root.version
+        )
+
+    def has_statement(self, hash_hex: str) -> bool:
+        """For ``compare``, which is called with the lock held."""
+        return self._ledger.holds_statement(hash_hex)
+
+    def _judge_object(self, item: Object, now: float) -> tuple[OfferOutcome, str]:
+        """The outcome, and why it is a lie if it is one."""
+        key, body = item
+        try:
+            if not self._ledger.can_judge(key):
+                # It would wait in memory, and anybody in the mesh could fill that with junk.
+                return "unknown", ""
+        except RegistryError as error:
+            return "refused", str(error)
+        said_before = self._ledger.is_refused(key)
+        admission = self._ledger.offer(key, body, now=now)
+        if admission.outcome != "refused":
+            return "unknown" if admission.outcome == "pending" else admission.outcome, ""
+        if admission.genuine:
+            return "refused", ""
+        if not said_before:
+            # Nobody's store holds it, so no later poll could close this: the giver is named instead.
+            self._ledger.close_refusal(key)
+        return "refused", f"{key}: {admission.reason}"
+
+    def _current_inventory(self) -> Inventory:
+        state = self._ledger.state
+        if self._inventory is None or self._inventory_of is not state:
+            self._inventory = build_inventory(self._ledger)
+            self._inventory_of = state
+        return self._inventory

@@ -1,0 +1,76 @@
+"""This host's WireGuard keys on disk: the one in force, and during a rotation the one that follows.
+
+The files alone say how far a rotation is, and each step is one atomic write, so that a process that dies
+between any two of them leaves a state that the next one goes on from:
+
+    steady     no wireguard.next.key
+    moving     wireguard.next.key holds another key
+    returning  wireguard.key holds the same one; the old key was overwritten
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from meshd.errors import TrustStateError
+from meshd.host.local import LocalKey
+from meshd.host.state import HostState, RotationNote
+from meshd.model.keys import PrivateKey, PublicKey
+
+
+class KeyRing:
+    """Read once, then written through. ``key`` is replaced as a whole: any thread may read it."""
+
+    def __init__(self, state: HostState) -> None:
+        """ConfigError without a key, TrustStateError when what is there cannot be read."""
+        self._state = state
+        self._note = state.read_rotation()
+        self.key = self._read()
+
+    @property
+    def note(self) -> RotationNote:
+        return self._note
+
+    def begin(self, statement: str, reason: str, *, now: float) -> None:
+        """Make the key that follows. ``now``: unix seconds. StoreError when the disk refuses: no rotation."""
+        self._state.write_wireguard_key(PrivateKey.generate(), following=True)
+        self._write(
+            RotationNote(
+                statement=statement or self._note.statement,
+                reason=reason,
+                started_at=now,
+                retired=self._note.retired,
+            )
+        )
+
+    def commit(self, *, now: float) -> None:
+        """The key that follows is in force now, and the one before is overwritten."""
+        following = self.key.following
+        assert following is not None
+        old = str(self.key.private_key.public())
+        self._write(msgspec.structs.replace(self._note, retired=old, returning_since=now))
+        self._state.write_wireguard_key(following, following=False)
+        self.key = self._read()
+
+    def finish(self) -> None:
+        self._state.remove_next_wireguard_key()
+        self.key = self._read()
+
+    def _write(self, note: RotationNote) -> None:
+        self._state.write_rotation(note)
+        self._note = note
+        self.key = self._read()
+
+    def _read(self) -> LocalKey:
+        private_key, created_at = self._state.read_wireguard_key()
+        try:
+            retired = PublicKey.parse(self._note.retired) if self._note.retired else None
+        except ValueError as error:
+            raise TrustStateError(f"{self._state.directory}: rotation.json: retired: {error}") from None
+        return LocalKey(
+            private_key=private_key,
+            created_at=created_at,
+            following=self._state.read_next_wireguard_key(),
+            retired=retired,
+            returning_since=self._note.returning_since,
+        )

@@ -1,0 +1,92 @@
+"""What the settings and the host's own key say of this host, and which settings a reload may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from meshd.errors import ConfigError
+from meshd.host.own_record import OwnDescription
+from meshd.mesh.desired import LocalDevice
+from meshd.mesh.reflexive import Learned, published_endpoints
+from meshd.model.keys import PrivateKey, PublicKey
+from meshd.model.network import IPNetwork
+from meshd.settings import FREEBSD, Settings
+from meshd.version import read_version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalKey:
+    """The WireGuard key and when it was made, unix seconds. ``following``: the key that a rotation
+    brings, which is the one in force already when traffic returns; see LocalDevice."""
+
+    private_key: PrivateKey
+    created_at: float
+    following: PrivateKey | None = None
+    retired: PublicKey | None = None
+    returning_since: float = 0.0
+
+
+def rekeyed(local: LocalDevice, key: LocalKey) -> LocalDevice:
+    """The same device with the keys as they are now."""
+    return replace(
+        local,
+        private_key=key.private_key,
+        next_private_key=key.following,
+        retired_key=key.retired,
+        returning_since=key.returning_since,
+    )
+
+
+def local_device(settings: Settings, key: LocalKey, learned: Learned) -> LocalDevice:
+    """``learned``: what reflection adds to the settings."""
+    device = LocalDevice(
+        interface=settings.wireguard.interface,
+        second_interface=settings.wireguard.rotation_interface,
+        private_key=key.private_key,
+        listen_port=settings.wireguard.listen_port,
+        mtu_bytes=settings.wireguard.mtu_bytes,
+        behind_nat=is_behind_nat(settings, learned),
+        persistent_keepalive_seconds=settings.wireguard.persistent_keepalive_seconds,
+        link_routes_stay_wide=FREEBSD,
+    )
+    return rekeyed(device, key)
+
+
+def own_description(
+    settings: Settings, key: LocalKey, announced: frozenset[IPNetwork], learned: Learned
+) -> OwnDescription:
+    return OwnDescription(
+        public_key=key.private_key.public(),
+        next_public_key=key.following.public() if key.following else None,
+        listen_port=settings.wireguard.listen_port,
+        endpoints=published_endpoints(settings.endpoints, learned if settings.host.reflection else Learned()),
+        announced=announced,
+        behind_nat=is_behind_nat(settings, learned),
+        software=f"meshd/{read_version()}",
+    )
+
+
+def is_behind_nat(settings: Settings, learned: Learned) -> bool:
+    return settings.host.behind_nat or (settings.host.reflection and learned.behind_nat)
+
+
+def boot_file(settings: Settings) -> Path | None:
+    return Path(settings.wireguard.boot_file) if settings.wireguard.boot_file else None
+
+
+def refuse_restart_only(old: Settings, new: Settings) -> None:
+    """Some settings name things that live as long as the process does. ConfigError names the first."""
+    for key, before, after in (
+        ("state_dir", old.state_dir, new.state_dir),
+        ("run_dir", old.run_dir, new.run_dir),
+        ("wireguard.interface", old.wireguard.interface, new.wireguard.interface),
+        ("wireguard.rotation_interface", old.wireguard.rotation_interface, new.wireguard.rotation_interface),
+        ("wireguard.fibs", old.wireguard.fibs, new.wireguard.fibs),
+        ("wireguard.backend", old.wireguard.backend, new.wireguard.backend),
+        ("registry.stores", old.registry.stores, new.registry.stores),
+        ("probe", old.probe, new.probe),
+        ("exchange", old.exchange, new.exchange),
+    ):
+        if before != after:
+            raise ConfigError(f"{key}: {before} before, {after} now: restart meshd for this one")

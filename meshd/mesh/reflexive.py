@@ -1,0 +1,205 @@
+"""Where this host is, from what its peers say they see. Pure: ``now`` is an argument.
+
+A peer's word is authenticated and may be a lie all the same. So an address that is this host's own
+needs one witness, as it exists; one that some translation on the way made up needs a majority of
+those who see this host from outside, one being enough where there is only one. What a liar gains by
+it is a candidate in this host's record that nobody answers at.
+
+Behind a symmetric NAT every peer sees another port, no two agree, and nothing is published.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from meshd.mesh.endpoints import is_private
+from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, IPNetwork
+
+MAX_ENDPOINTS: Final = 8
+"""Of a record (meshd.registry.record): the configured ones and what is learned together."""
+MAX_LEARNED: Final = 4
+DROP_SECONDS: Final = 600.0
+"""For so long what is published may be contradicted, before it goes without a successor."""
+CHANGES_AT_ONCE: Final = 3
+CHANGE_SECONDS: Final = 600.0
+"""A host publishes so many changes at once and one in each such time for ever: records do not flap."""
+LONE_SECONDS: Final = 30.0
+"""For so long a lone witness must say the same: others may be about to contradict it."""
+MAX_SIGHTINGS: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """``is_own``: the address is one of this host's interfaces'. ``at``: unix seconds."""
+
+    endpoint: Endpoint
+    is_own: bool
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learned:
+    """What reflection adds to the settings. ``translated``: the families (4, 6) in which others see this
+    host at an address that is not its own."""
+
+    endpoints: tuple[Endpoint, ...] = ()
+    translated: tuple[Literal[4, 6], ...] = ()
+
+    @property
+    def behind_nat(self) -> bool:
+        return bool(self.translated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnUnderlay:
+    """``configured``: host.endpoints. ``sources``: by family, the address that this host sends from.
+    ``present``: of the endpoints learned before, those whose address is still this host's own."""
+
+    listen_port: int
+    configured: tuple[AnyEndpoint, ...]
+    sources: Mapping[int, IPAddress]
+    present: frozenset[Endpoint] = frozenset()
+
+
+def may_be_reflected(endpoint: Endpoint, ranges: Collection[IPNetwork]) -> bool:
+    """False for what cannot be an underlay address of anybody, whoever says so."""
+    address = endpoint.address
+    if address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local:
+        return False
+    return not any(address in network for network in ranges if network.version == address.version)
+
+
+class Reflection:
+    """``learned``: what an earlier run of this host had learned. ``lifetime_seconds``: of a word."""
+
+    def __init__(self, learned: Learned, *, lifetime_seconds: float) -> None:
+        self.learned = learned
+        self._lifetime_seconds = lifetime_seconds
+        self._sightings: dict[str, dict[int, Sighting]] = {}
+        self._since: dict[tuple[str, int], float] = {}
+        self._contradicted_at: dict[Endpoint, float] = {}
+        self._changes = float(CHANGES_AT_ONCE)
+        self._changes_at: float | None = None
+
+    def note(self, hid: str, sighting: Sighting) -> None:
+        """A peer's newest word, which replaces what it said before of that family."""
+        if hid not in self._sightings and len(self._sightings) >= MAX_SIGHTINGS:
+            return
+        version = sighting.endpoint.address.version
+        before = self._sightings.setdefault(hid, {}).get(version)
+        if before is None or before.endpoint != sighting.endpoint:
+            self._since[hid, version] = sighting.at
+        self._sightings[hid][version] = sighting
+
+    def forget(self) -> None:
+        """This host's own addresses changed: what was seen before says nothing about now."""
+        self._sightings.clear()
+        self._since.clear()
+
+    def learn(self, own: OwnUnderlay, now: float) -> Learned:
+        """What to publish now; the same value until it changes."""
+        self._expire(now)
+        wanted = self._wanted(own, now)
+        if wanted != self.learned and self._may_change(now):
+            self.learned = wanted
+        return self.learned
+
+    def _wanted(self, own: OwnUnderlay, now: float) -> Learned:
+        seen: list[Endpoint] = []
+        judged: set[int] = set()
+        translated = set(self.learned.translated)
+        families: tuple[Literal[4, 6], ...] = (4, 6)
+        for version in families:
+            sightings = [by[version] for by in self._sightings.values() if version in by]
+            if not sightings:
+                continue
+            judged.add(version)
+            since = max(at for (hid, v), at in self._since.items() if v == version)
+            found, is_translated = _judge(sightings, own, stands=now - since >= LONE_SECONDS)
+            seen += found
+            if is_translated is not None:
+                (translated.add if is_translated else translated.discard)(version)
+        kept = self._keep(seen, judged, own, now)
+        found = [each for each in dict.fromkeys((*seen, *kept)) if each not in own.configured]
+        endpoints = tuple(sorted(found, key=lambda each: _rank(each, each in seen))[:MAX_LEARNED])
+        if set(endpoints) == set(self.learned.endpoints):
+            endpoints = self.learned.endpoints  # another order alone is not worth a signature
+        return Learned(endpoints=endpoints, translated=tuple(sorted(translated)))
+
+    def _keep(
+        self, seen: Collection[Endpoint], judged: Collection[int], own: OwnUnderlay, now: float
+    ) -> list[Endpoint]:
+        """What is published and not seen now: kept while it is this host's own or nobody contradicts it,
+        and else until another takes its place, or for DROP_SECONDS."""
+        kept, contradicted = [], self._contradicted_at
+        self._contradicted_at = {}
+        for endpoint in self.learned.endpoints:
+            if endpoint in seen:
+                continue
+            if endpoint in own.present or endpoint.address.version not in judged:
+                kept.append(endpoint)
+                continue
+            since = self._contradicted_at[endpoint] = contradicted.get(endpoint, now)
+            if now - since < DROP_SECONDS and not any(_takes_place(each, endpoint) for each in seen):
+                kept.append(endpoint)
+        return kept
+
+    def _may_change(self, now: float) -> bool:
+        if self._changes_at is not None:
+            gained = max(now - self._changes_at, 0.0) / CHANGE_SECONDS
+            self._changes = min(self._changes + gained, float(CHANGES_AT_ONCE))
+        self._changes_at = now
+        if self._changes < 1:
+            return False
+        self._changes -= 1
+        return True
+
+    def _expire(self, now: float) -> None:
+        for hid, by_version in list(self._sightings.items()):
+            fresh = {v: s for v, s in by_version.items() if abs(now - s.at) <= self._lifetime_seconds}
+            if fresh:
+                self._sightings[hid] = fresh
+            else:
+                del self._sightings[hid]
+        self._since = {
+            (hid, version): at
+            for (hid, version), at in self._since.items()
+            if version in self._sightings.get(hid, {})
+        }
+
+
+def _judge(
+    sightings: Collection[Sighting], own: OwnUnderlay, *, stands: bool
+) -> tuple[list[Endpoint], bool | None]:
+    """Of one family: where this host is reached, and whether a translation stands before it; None: those
+    who see it are on its own network and cannot tell. ``stands``: they have said so for a while."""
+    direct = [each.endpoint for each in sightings if each.is_own and each.endpoint.port == own.listen_port]
+    outside = [each for each in direct if not is_private(each.address)]
+    translated = [each.endpoint for each in sightings if not each.is_own]
+    witnesses = len(translated) + len(outside)
+    found = list(direct)
+    for endpoint, count in Counter(translated).most_common(1):
+        if count >= max(2, witnesses // 2 + 1) or (witnesses == 1 and stands):
+            found.append(endpoint)
+            source = own.sources.get(endpoint.address.version)
+            if source is not None and is_private(source):
+                found.append(Endpoint(source, own.listen_port))  # for others behind the same NAT
+    return list(dict.fromkeys(found)), len(translated) > len(outside) if witnesses else None
+
+
+def _takes_place(new: Endpoint, old: Endpoint) -> bool:
+    return new.address.version == old.address.version and is_private(new.address) == is_private(old.address)
+
+
+def _rank(endpoint: Endpoint, is_seen: bool) -> tuple[bool, bool, int, int]:
+    """Public ones first, then those that are seen now, then in an order that nobody can influence."""
+    address = endpoint.address
+    return is_private(address), not is_seen, address.version, int(address)
+
+
+def published_endpoints(configured: tuple[AnyEndpoint, ...], learned: Learned) -> tuple[AnyEndpoint, ...]:
+    """The configured ones always come first, whatever is learned."""
+    return tuple(dict.fromkeys((*configured, *learned.endpoints)))[: max(MAX_ENDPOINTS, len(configured))]

@@ -1,0 +1,109 @@
+"""The newest verified record of every host, by the identity key that vouches for it. Pure.
+
+Which grant is effective may change with every statement, so a record is kept under the
+generation and key that verified it, and which of them is in force is looked up when asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from meshd.errors import RegistryError
+from meshd.registry.admission import FutureError, PendingError, StaleError
+from meshd.registry.envelope import Envelope, verify_signature
+from meshd.registry.record import CheckedRecord, is_future, parse_record
+
+MAX_IDENTITIES_PER_HOST: Final = 8
+
+Identity = tuple[int, bytes]
+"""Generation and Ed25519 key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRecord:
+    checked: CheckedRecord
+    body: bytes
+
+
+class RecordIndex:
+    """``in_force``: the identity of a host's effective grant, or None."""
+
+    def __init__(self, mesh_id: str, in_force: Callable[[str], Identity | None]) -> None:
+        self._mesh_id = mesh_id
+        self._in_force = in_force
+        self._identities: dict[str, dict[Identity, None]] = {}
+        self._records: dict[str, dict[Identity, HeldRecord]] = {}
+
+    def learn_identity(self, hid: str, identity: Identity) -> None:
+        """A verified grant names this key, whether or not the grant counts."""
+        self._identities.setdefault(hid, {})[identity] = None
+
+    def knows(self, hid: str) -> bool:
+        """True when a verified grant names this host."""
+        return hid in self._identities
+
+    def hids(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def held(self, hid: str, identity: Identity) -> HeldRecord | None:
+        slots = self._records.get(hid)
+        return slots.get(identity) if slots is not None else None
+
+    def best(self, hid: str) -> HeldRecord | None:
+        """The record in force; without an effective grant the one of the latest generation."""
+        slots = self._records.get(hid)
+        if not slots:
+            return None
+        return slots.get(self._in_force(hid) or max(slots))
+
+    def admit(self, hid: str, body: bytes, now: float) -> int | None:
+        """Verify and keep a record -> bytes more than before; None when it is held already.
+
+        PendingError without a grant of its generation, StaleError for an older version than
+        the one held, FutureError for one over a day ahead of ``now``, else RegistryError.
+        """
+        slots = self._records.get(hid, {})
+        if any(held.body == body for held in slots.values()):
+            return None
+        checked, envelope = parse_record(body, self._mesh_id)
+        what = f"record of host {hid[:8]}"
+        if checked.record.hid != hid:
+            raise RegistryError(f"{what}: it is of host {checked.record.hid}")
+        identity = self._signer(checked, envelope, what)
+        held = slots.get(identity)
+        if held is not None and held.checked.hash == checked.hash:
+            return None
+        version = checked.record.version
+        if held is not None and held.checked.order > checked.order:
+            raise StaleError(
+                f"{what}: version {version} is older than {held.checked.record.version}, which is held"
+            )
+        if is_future(version, now):
+            raise FutureError(
+                f"{what}: version {version} is over a day ahead of this host's clock ({now:.0f}): "
+                "one of the two clocks is wrong",
+                version,
+            )
+        slots = self._records.setdefault(hid, {})
+        slots[identity] = HeldRecord(checked=checked, body=body)
+        return len(body) - (len(held.body) if held else 0) - self._drop_old(hid, slots)
+
+    def _signer(self, checked: CheckedRecord, envelope: Envelope, what: str) -> Identity:
+        gen = checked.record.gen
+        known = self._identities.get(checked.record.hid, ())
+        candidates = [identity for identity in known if identity[0] == gen]
+        for identity in candidates:
+            if len(envelope.signatures) == 1 and verify_signature(envelope, identity[1]):
+                return identity
+        if candidates:
+            raise RegistryError(f"{what}: not signed by that host's identity key")
+        raise PendingError(f"{what}: no grant of generation {gen} yet")
+
+    def _drop_old(self, hid: str, slots: dict[Identity, HeldRecord]) -> int:
+        """Bound the records of one host, the one in force excepted -> bytes freed."""
+        if len(slots) <= MAX_IDENTITIES_PER_HOST:
+            return 0
+        in_force = self._in_force(hid)
+        return len(slots.pop(min(identity for identity in slots if identity != in_force)).body)

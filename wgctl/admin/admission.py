@@ -1,0 +1,256 @@
+"""What an administrator decides about a host's request, checked and signed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_network
+from pathlib import Path
+from typing import TypeVar
+
+from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
+from meshd.model.network import IPAddress, IPNetwork, NamedEndpoint, contained_in_any, overlaps
+from meshd.registry.allocation import derive_link_address
+from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
+from meshd.registry.layout import host_key
+from meshd.registry.ledger import Ledger
+from meshd.registry.reducer import EffectiveGrant, WaitingGrant
+from meshd.registry.statement import Grant
+from meshd.store.credentials import S3Credentials as FileCredentials
+from meshd.store.credentials import read_credentials
+from wgctl.admin.host_keys import HOST_KEYS, KeyFolder
+from wgctl.admin.session import AdminSession
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What was asked for on the command line; None: as it is, or the default for a new host."""
+
+    address: IPAddress | None
+    networks: tuple[IPNetwork, ...] | None
+    region: str | None
+    roles: tuple[str, ...] | None
+    tags: tuple[str, ...] | None
+    expires_at: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admitted:
+    """``seq`` of the new statement; None: the host had this very grant already.
+
+    ``gen`` of the identity that is granted. ``is_member`` False: the grant waits for endorsement, so
+    there is nothing to join yet.
+    """
+
+    addresses: tuple[str, ...]
+    networks: tuple[str, ...]
+    seq: int | None
+    gen: int
+    is_member: bool
+    warnings: tuple[str, ...]
+
+
+def parse_named_request(text: str, name: str) -> EnrollmentRequest:
+    """The verified request; ConfigError when the host asks for another name."""
+    request = parse_request(text)
+    if request.name != name:
+        raise ConfigError(f"the request is of host {request.name!r}, {name!r} expected")
+    return request
+
+
+def read_host_credentials(path: Path | None) -> S3Credentials | None:
+    if path is None:
+        return None
+    return _bundled(read_credentials(path))
+
+
+@contextlib.contextmanager
+def host_key_source(
+    session: AdminSession, given: S3Credentials | None, urls: Sequence[str], token_file: Path | None
+) -> Iterator[Callable[[str], S3Credentials | None]]:
+    """Where the S3 key of a host comes from, by its hid: ``given``, Garage, or nowhere.
+
+    Entered before anything is signed: a Garage that does not answer, or does not take our token, is
+    found out then. A key that cannot be made afterwards is made by the same command again.
+    """
+    administered = bool(urls or session.home.mesh.garage_admin)
+    if given is not None or not (administered or token_file):
+        yield lambda hid: given
+        return
+    folder = KeyFolder(session.home.directory / HOST_KEYS)
+    if session.alone:
+        yield lambda hid: _bundled(folder.choose(hid))
+        return
+    from wgctl.admin.garage import open_garage, supply_host_key
+
+    mesh = session.home.mesh
+    with open_garage(mesh, session.store_urls, urls, token_file) as garage:
+        assert garage is not None
+        garage.check()
+
+        def supply(hid: str) -> S3Credentials:
+            try:
+                return _bundled(supply_host_key(garage, folder, hid))
+            except MeshError as error:
+                raise StoreError(f"granted, but without a bundle: {error}; run this again") from None
+
+        yield supply
+
+
+def _bundled(credentials: FileCredentials) -> S3Credentials:
+    return S3Credentials(access_key=credentials.access_key, secret_key=credentials.secret_key)
+
+
+def admit(session: AdminSession, request: EnrollmentRequest, wishes: Wishes, *, now: float) -> Admitted:
+    """Sign and publish the grant, and the host's first record. RegistryError names both sides of a clash."""
+    signer = session.signer()
+    ledger = session.ledger
+    before = newest_grant(ledger, request.hid)
+    old = before.grant if before else None
+    if old is None:
+        _check_room(ledger, request.name)
+    check_identity(before, request)
+    _check_underlay(ledger, request, wishes, now)
+    seq: int | None = None
+    if old is None or request.gen > old.gen or _differs(old, wishes):
+        kept = before.ranges if before else None
+        statement = signer.grant(
+            now=now,
+            hid=request.hid,
+            identity=request.identity,
+            name=request.name,
+            addresses=_addresses(ledger, request.hid, wishes.address),
+            networks=wishes.networks if wishes.networks is not None else (kept.networks if kept else ()),
+            region=_pick(wishes.region, old.region if old else ""),
+            roles=_pick(wishes.roles, old.roles if old else ()),
+            tags=_pick(wishes.tags, old.tags if old else ()),
+            expires_at=_pick(wishes.expires_at, old.expires if old else None),
+            gen=request.gen,
+        )
+        seq = session.commit(statement, _first_record(ledger, request), now=now)
+    else:
+        session.publish(_first_record(ledger, request), what="nothing was signed; the host's record is")
+    found = newest_grant(ledger, request.hid)
+    grant = found.grant if found else None
+    return Admitted(
+        addresses=grant.addresses if grant else (),
+        networks=grant.networks if grant else (),
+        seq=seq,
+        gen=request.gen,
+        is_member=request.hid in ledger.reduction().effective,
+        warnings=tuple(_warnings(ledger, request, now)),
+    )
+
+
+def newest_grant(ledger: Ledger, hid: str) -> EffectiveGrant | WaitingGrant | None:
+    """What a host was granted last, also when that still waits for endorsement."""
+    reduction = ledger.reduction()
+    waiting = [each for each in reduction.waiting if each.grant.hid == hid]
+    return waiting[-1] if waiting else reduction.effective.get(hid)
+
+
+def check_identity(before: EffectiveGrant | WaitingGrant | None, request: EnrollmentRequest) -> None:
+    """RegistryError unless the request is of the identity in force, or of the next one of that host."""
+    if before is None:
+        if request.gen > 1:
+            raise RegistryError(f"{request.name}: identity {request.gen} of a host that is not granted")
+        return
+    grant = before.grant
+    if request.gen > 1 and grant.name != request.name:
+        raise RegistryError(f"the request is of host {request.hid[:8]}, which is called {grant.name}")
+    if request.gen > grant.gen + 1:
+        raise RegistryError(f"{request.name}: identity {request.gen} seen, {grant.gen + 1} would be the next")
+    if request.gen < grant.gen:
+        raise RegistryError(
+            f"{request.name}: identity {request.gen} was replaced, {grant.gen} is in force: "
+            "whoever holds it still must ask with the new one"
+        )
+    if request.gen == grant.gen and request.identity != before.ranges.identity:
+        raise RegistryError(f"{request.name}: another key than the one granted as identity {grant.gen}")
+
+
+def _pick(wished: T | None, kept: T) -> T:
+    return kept if wished is None else wished
+
+
+def _addresses(ledger: Ledger, hid: str, wished: IPAddress | None) -> Sequence[IPAddress] | None:
+    """None leaves the choice to the signer."""
+    if wished is None:
+        return None
+    derived = [derive_link_address(network, hid) for network in ledger.chain.current.link_ranges]
+    return [wished, *(address for address in derived if address != wished)]
+
+
+def _differs(old: Grant, wishes: Wishes) -> bool:
+    """True when something was asked for that the grant does not say already."""
+    return any(
+        (
+            wishes.address is not None and str(wishes.address) != old.addresses[0],
+            wishes.networks is not None and set(map(str, wishes.networks)) != set(old.networks),
+            wishes.region is not None and wishes.region != old.region,
+            wishes.roles is not None and set(wishes.roles) != set(old.roles),
+            wishes.tags is not None and set(wishes.tags) != set(old.tags),
+            wishes.expires_at is not None and wishes.expires_at != old.expires,
+        )
+    )
+
+
+def _check_room(ledger: Ledger, name: str) -> None:
+    held, limit = len(ledger.reduction().effective), ledger.chain.root.max_hosts
+    if held >= limit:
+        raise RegistryError(f"{name}: the mesh holds {held} hosts, the limit of its root is {limit}")
+
+
+def _check_underlay(ledger: Ledger, request: EnrollmentRequest, wishes: Wishes, now: float) -> None:
+    """A mesh range that holds somebody's endpoint would send WireGuard's own packets into the tunnel."""
+    membership = ledger.membership(now)
+    endpoints = [(request.name, endpoint) for endpoint in request.record.keys.endpoints]
+    for host in membership.hosts.values():
+        endpoints += [(host.name, endpoint) for endpoint in (host.record.endpoints if host.record else ())]
+    asked = wishes.networks or ()
+    for owner, endpoint in endpoints:
+        if isinstance(endpoint, NamedEndpoint):
+            continue  # its peers look when they have resolved it
+        alone = ip_network(endpoint.address)
+        ranges: Iterable[IPNetwork] = (*asked, *membership.mesh_ranges) if owner == request.name else asked
+        for network in ranges:
+            if overlaps(network, alone):
+                raise RegistryError(
+                    f"{network} holds the endpoint {endpoint} of {owner}: WireGuard's own packets to it "
+                    f"would be routed into the mesh"
+                )
+
+
+def _first_record(ledger: Ledger, request: EnrollmentRequest) -> list[tuple[str, bytes]]:
+    """The enrollment record, so that others know the host's key at once; nothing if it spoke since."""
+    known = ledger.record_bytes(request.hid)
+    if known is not None and known != request.record_body:
+        return []
+    return [(host_key(request.hid), request.record_body)]
+
+
+def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterable[str]:
+    membership = ledger.membership(now)
+    if request.hid in membership.unplaced:
+        yield f"{request.name} is configured nowhere: {membership.unplaced[request.hid]}"
+    for waits in ledger.reduction().waiting:
+        if waits.grant.hid == request.hid:
+            agree = f"{len(waits.signers)} of {waits.needed} administrators agree"
+            yield (
+                f"{request.name} waits for endorsement, {agree}: another one types: "
+                f"wgctl endorse {waits.entry.hash[:12]}"
+            )
+    host = membership.hosts.get(request.hid)
+    excess = [
+        network
+        for network in sorted(request.record.keys.announced, key=str)
+        if host is not None and not contained_in_any(network, host.granted_networks)
+    ]
+    if excess:
+        wanted = " ".join(f"--jails {network}" for network in excess)
+        yield f"{request.name} announces networks that are not granted, so not routed; to grant: {wanted}"
+    if not request.record.keys.endpoints:
+        yield f"{request.name} names no endpoint: others cannot call it before it has called one of them"

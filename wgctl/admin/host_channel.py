@@ -1,0 +1,157 @@
+"""The ways from an administrator's machine to the hosts themselves, when it is one of them.
+
+Beside a running meshd it is its control socket; else, on a machine with an address of the mesh, the
+hosts' exchange port. What hosts hold is verified like what stores hold, and what was signed here
+reaches them without any store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final, Protocol
+
+from meshd.errors import ConfigError, ControlError, MeshError, RegistryError, StoreError
+from meshd.exchange.flood import ALL_UP_TO
+from meshd.exchange.messages import (
+    MAX_OFFER_OBJECTS,
+    MAX_TOLD,
+    Object,
+    ObjectsPage,
+    ObjectsRequest,
+    Offer,
+    parse_message,
+    render_message,
+)
+from meshd.exchange.shared_ledger import SharedLedger
+from meshd.exchange.talk import Gained, Partner, fetch, mesh_places, partner_of, reconcile
+from meshd.model.host import Membership
+from meshd.model.network import IPAddress
+from meshd.registry.ledger import Ledger
+from meshd.settings import DEFAULT_EXCHANGE_PORT
+from wgctl.client import ControlClient
+from wgctl.options import Options
+
+if TYPE_CHECKING:
+    from meshd.exchange.client import ExchangeClient
+
+ASKED_HOSTS: Final = 3
+_PARALLEL: Final = 16
+
+
+class HostChannel(Protocol):
+    def compare(self) -> bool:
+        """Add what hosts hold to the ledger, and hand them what they lack; False when none answered."""
+
+    def offer(self, objects: Sequence[Object]) -> int:
+        """Hosts that hold all of these now."""
+
+    def close(self) -> None: ...
+
+
+def open_host_channel(options: Options, ledger: Ledger, *, now: float) -> HostChannel | None:
+    """The way to the hosts of ``ledger``'s mesh from here; None when there is none."""
+    desk = SharedLedger(ledger=ledger, lock=nullcontext(), hid="", identity=None, clock=lambda: now)
+    with contextlib.suppress(ControlError, ConfigError):
+        return _BesideDaemon(ControlClient(options.control_socket()), desk)
+    return _open_direct(options, desk, ledger.membership(now))
+
+
+class _BesideDaemon:
+    def __init__(self, client: ControlClient, desk: SharedLedger) -> None:
+        self._client = client
+        self._desk = desk
+
+    def compare(self) -> bool:
+        try:
+            theirs = fetch(self._desk, self._ask, Gained())
+            for batch in self._desk.batches(theirs) if theirs is not None else ():
+                self._client.offer(batch)
+        except MeshError:
+            return False
+        return True
+
+    def offer(self, objects: Sequence[Object]) -> int:
+        try:
+            document = self._client.offer(objects)
+        except MeshError:
+            return 0
+        if document.mesh != self._desk.mesh_id or not set(document.outcomes) <= {"new", "known"}:
+            return 0
+        return document.hosts + 1
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _ask(self, request: ObjectsRequest) -> ObjectsPage:
+        document = self._client.objects(render_message(request))
+        if document.mesh != self._desk.mesh_id:
+            raise RegistryError(f"meshd here is in mesh {document.mesh}, {self._desk.mesh_id} expected")
+        return parse_message(bytes(document.page), ObjectsPage)
+
+
+class _Direct:
+    def __init__(self, client: ExchangeClient, desk: SharedLedger, partners: Sequence[Partner]) -> None:
+        self._client = client
+        self._desk = desk
+        self._partners = partners
+
+    def compare(self) -> bool:
+        """One after the other, as all feed one ledger; the first that answers whole is enough."""
+        return any(
+            not reconcile(self._desk, self._client, partner).failure
+            for partner in self._partners[:ASKED_HOSTS]
+        )
+
+    def offer(self, objects: Sequence[Object]) -> int:
+        told = tuple(partner.hid for partner in self._partners)[:MAX_TOLD]
+        offer = Offer(objects=tuple(objects[:MAX_OFFER_OBJECTS]), told=told)
+
+        def tell(partner: Partner) -> bool:
+            try:
+                answer = self._client.offer(partner.address, partner.source, offer)
+            except (StoreError, RegistryError):
+                return False
+            return set(answer.outcomes) <= {"new", "known"}
+
+        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="offer") as pool:
+            return sum(pool.map(tell, self._partners))
+
+    def close(self) -> None:
+        """Each call has a connection of its own."""
+
+
+def _open_direct(options: Options, desk: SharedLedger, membership: Membership) -> HostChannel | None:
+    port = DEFAULT_EXCHANGE_PORT
+    with contextlib.suppress(ConfigError):
+        port = options.read_settings().exchange.port
+    hosts = [host for host in membership.hosts.values() if host.record is not None]
+    ours = {address for host in membership.hosts.values() for address in host.addresses}
+    random.shuffle(hosts)
+    partners = []
+    for host in hosts[:ALL_UP_TO]:
+        address = mesh_places(host)[0]
+        source = _source_towards(address, port)
+        if source in ours and source not in host.addresses:
+            partners.append(partner_of(host, address, source))
+    if not partners:
+        return None
+    from meshd.exchange.client import ExchangeClient  # with the HTTP client, which nobody else needs
+
+    return _Direct(ExchangeClient(mesh_id=desk.mesh_id, port=port), desk, partners)
+
+
+def _source_towards(address: IPAddress, port: int) -> IPAddress | None:
+    """Which address the system would call from; connecting a datagram socket sends nothing."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(address), port))
+            return ip_address(probe.getsockname()[0])
+    except OSError:
+        return None

@@ -1,0 +1,166 @@
+"""What waits for the signature of this home: a line for people, and how to sign it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from meshd.errors import RegistryError
+from meshd.model.network import parse_address, parse_network
+from meshd.registry.bundle import EnrollmentRequest, build_bundle, render_bundle
+from meshd.registry.root_assembly import Proposal
+from meshd.registry.signing import render_fingerprint
+from meshd.registry.statement import LogEntry
+from wgctl.admin.admission import Wishes, admit, host_key_source, newest_grant, parse_named_request
+from wgctl.admin.endorsement import find_endorsable
+from wgctl.admin.root_signing import HASH_DIGITS, Consent, sign_proposal
+from wgctl.admin.rotation import commit_rotation
+from wgctl.admin.session import AdminSession
+from wgctl.admin.signing_request import AddHost, RemoveHost, RotateKeys, Wish
+from wgctl.files import write_text
+from wgctl.output import render_time
+from wgctl.views.registry import describe_statement, host_names
+from wgctl.views.root import describe_changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """``sign`` raises MeshError where the same verb here would; else it says what came of it."""
+
+    text: str
+    sign: Callable[[], str]
+
+
+def find_tasks(
+    session: AdminSession, wishes: Iterable[Wish], directory: Path, *, force: bool, now: float
+) -> list[Task]:
+    """Proposed roots first, then wishes in their order, then grants that wait for this administrator.
+
+    Join bundles go into ``directory``. RegistryError for a wish that makes no sense whatever the
+    registry says.
+    """
+    tasks = [_root_task(session, each, force) for each in _open_proposals(session)]
+    for wish in wishes:
+        match wish:
+            case AddHost():
+                tasks.append(_add_task(session, wish, directory, now))
+            case RemoveHost():
+                text = f"revoke {_named(session, wish.hid)} for good" + (f": {wish.why}" if wish.why else "")
+                tasks.append(Task(text=text, sign=partial(_remove, session, wish, now)))
+            case RotateKeys():
+                whom = ", ".join(_named(session, hid) for hid in wish.hids) or "all hosts"
+                text = f"new WireGuard keys for those from before {render_time(wish.not_before)}: {whom}"
+                tasks.append(Task(text=text, sign=partial(_rotate, session, wish, now)))
+    return [*tasks, *_endorsements(session, now)]
+
+
+def _open_proposals(session: AdminSession) -> Iterator[Proposal]:
+    """Those that a root key of this home may sign and has not signed."""
+    own, current = session.home.mesh.root_kid, session.ledger.chain.current
+    for proposal in session.ledger.proposals():
+        may = "root" in (*current.roles(own), *proposal.root.roles(own))
+        if "root" in session.home.purposes and may and all(each.kid != own for each in proposal.signatures):
+            yield proposal
+
+
+def _root_task(session: AdminSession, proposal: Proposal, force: bool) -> Task:
+    root = proposal.root
+    changes = "; ".join(describe_changes(session.ledger.chain.root, root.root))
+    consent = Consent(yes=True, force=force, replace=False, paper=False, as_json=True)
+
+    def sign() -> str:
+        signed = sign_proposal(session, proposal, consent)
+        return "signed and in force" if signed.in_force else f"signed; {'; '.join(signed.missing)}"
+
+    return Task(text=f"root {root.root.version} ({root.hash[:HASH_DIGITS]}): {changes}", sign=sign)
+
+
+def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float) -> Task:
+    try:
+        request = parse_named_request(wish.request, wish.name)
+    except RegistryError as error:
+        raise RegistryError(f"add-host {wish.name[:63]}: request: {error}") from None
+    wishes = _parse_wishes(wish)
+    before = newest_grant(session.ledger, request.hid)
+    what = f"grant {wish.name}, fingerprint {render_fingerprint(request.kid)}"
+    if before is not None and request.gen > before.grant.gen:
+        what += f", REPLACING identity {before.grant.gen} of it"
+    asked = {
+        "address": wish.address,
+        "networks": _words(wish.networks),
+        "region": wish.region,
+        "roles": _words(wish.roles),
+        "tags": _words(wish.tags),
+        "until": render_time(wish.expires) if wish.expires is not None else None,
+    }
+    details = [f"{name} {value or 'none'}" for name, value in asked.items() if value is not None]
+    return Task(
+        text="; ".join((what, *details)), sign=partial(_add, session, request, wishes, directory, now)
+    )
+
+
+def _words(values: tuple[str, ...] | None) -> str | None:
+    return None if values is None else " ".join(values)
+
+
+def _parse_wishes(wish: AddHost) -> Wishes:
+    try:
+        return Wishes(
+            address=parse_address(wish.address) if wish.address is not None else None,
+            networks=tuple(map(parse_network, wish.networks)) if wish.networks is not None else None,
+            region=wish.region,
+            roles=wish.roles,
+            tags=wish.tags,
+            expires_at=wish.expires,
+        )
+    except ValueError as error:
+        raise RegistryError(f"add-host {wish.name[:63]}: {error}") from None
+
+
+def _add(
+    session: AdminSession, request: EnrollmentRequest, wishes: Wishes, directory: Path, now: float
+) -> str:
+    with host_key_source(session, None, (), None) as provide_key:
+        outcome = admit(session, request, wishes, now=now)
+        done = f"statement {outcome.seq}" if outcome.seq is not None else "granted so before"
+        said = "; ".join((f"{done}: {' '.join(outcome.addresses)}", *outcome.warnings))
+        if not outcome.is_member:
+            return said
+        bundle = build_bundle(session.ledger, request.hid, s3=provide_key(request.hid))
+        target = directory / f"{request.name}.bundle"
+        write_text(str(target), render_bundle(bundle) + "\n")
+    return f"{said}; bundle {target}"
+
+
+def _remove(session: AdminSession, wish: RemoveHost, now: float) -> str:
+    revoked = session.ledger.reduction().revoked.get(wish.hid)
+    if revoked is not None:
+        return f"revoked before, by {revoked.provenance}"
+    seq = session.commit(session.signer().revoke(wish.hid, wish.why, now=now), now=now)
+    return f"statement {seq}"
+
+
+def _rotate(session: AdminSession, wish: RotateKeys, now: float) -> str:
+    seqs = commit_rotation(session, list(wish.hids), wish.not_before, now=now)
+    return f"statements {', '.join(map(str, seqs))}" if seqs else "asked before"
+
+
+def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
+    kid = session.home.mesh.admin_kid
+    waiting = {each.entry.hash for each in session.ledger.reduction().waiting}
+    if session.ledger.chain.current.is_admin(kid):
+        for entry in find_endorsable(session.ledger, kid, None):
+            if entry.hash in waiting:
+                text = f"endorse {entry.hash[:HASH_DIGITS]} {describe_statement(session.ledger, entry)}"
+                yield Task(text=text, sign=partial(_endorse, session, entry, now))
+
+
+def _endorse(session: AdminSession, entry: LogEntry, now: float) -> str:
+    seq = session.commit(session.signer().endorse(entry.hash, now=now), now=now)
+    return f"statement {seq}"
+
+
+def _named(session: AdminSession, hid: str) -> str:
+    return f"{host_names(session.ledger).get(hid, 'unknown host')} ({hid[:8]})"

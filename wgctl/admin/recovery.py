@@ -1,0 +1,199 @@
+"""A lost admin home replaced by a new one, with the key on paper; and a mesh without any root key left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
+from meshd.registry.cache import RegistryCache
+from meshd.registry.canonical import encode
+from meshd.registry.document import Root, RootKey, Thresholds
+from meshd.registry.envelope import ROOT_TYPE, verify_signature
+from meshd.registry.ledger import Ledger
+from meshd.registry.root import RootChain
+from meshd.registry.root_changes import build_successor, find_key, replace_keys
+from meshd.registry.signer import build_root_key
+from meshd.registry.signing import SigningKey
+from meshd.registry.sync import PollMemory, poll
+from meshd.registry.trust_anchor import (
+    anchor_by_fingerprint,
+    anchor_by_key,
+    carry_over,
+    fetch_root_envelopes,
+    list_mesh_ids,
+    open_anchor_file,
+)
+from meshd.store.base import ObjectStore
+from wgctl.admin.home import REGISTRY_DIRECTORY, MeshFile, new_home, write_home
+from wgctl.admin.root_signing import Consent, SignedRoot, sign_root
+from wgctl.admin.session import open_session
+from wgctl.options import Options
+
+
+def find_registry(
+    paper: SigningKey,
+    stores: Sequence[ObjectStore],
+    *,
+    mesh_id: str | None,
+    fingerprint: str | None,
+    now: float,
+) -> Ledger:
+    """The newest verified registry that the stores show of the mesh whose root key ``paper`` is.
+
+    RegistryError when there is none, or several and ``mesh_id`` does not say which.
+    """
+    chains: dict[str, RootChain] = {}
+    problems: list[str] = []
+    for store in stores:
+        try:
+            for candidate in [mesh_id] if mesh_id else list_mesh_ids(store):
+                envelopes = fetch_root_envelopes(store, candidate)
+                chain = anchor_by_key(envelopes, paper.public)
+                if chain is None and fingerprint is not None:
+                    chain = anchor_by_fingerprint(envelopes, fingerprint)
+                if chain is not None and chain.mesh_id == candidate:
+                    chains.setdefault(candidate, chain)
+        except MeshError as error:
+            problems.append(str(error))
+    if not chains:
+        reason = "; ".join(problems) or "no root there was signed by it: give --fingerprint, or --from FILE"
+        raise RegistryError(f"no mesh of recovery key {paper.kid[:8]} was found: {reason}")
+    if len(chains) > 1:
+        raise RegistryError(f"several meshes have that key: {', '.join(sorted(chains))}: give --mesh")
+    ledger = Ledger(next(iter(chains.values())))
+    complete = [poll(store, ledger, now=now, memory=PollMemory()).complete for store in stores]
+    if not any(complete):
+        raise StoreError("no store gave the whole registry; try again, as what is not seen would be lost")
+    return ledger
+
+
+def open_registry_file(path: Path, paper: SigningKey, fingerprint: str | None, *, now: float) -> Ledger:
+    """The registry of an export or bundle that ``paper`` itself, or a fingerprint, vouches for."""
+    from wgctl.commands.admin import MAX_BUNDLE_BYTES
+    from wgctl.files import read_text
+
+    ledger = open_anchor_file(read_text(str(path), "a registry export", MAX_BUNDLE_BYTES), now, fingerprint)
+    signed = any(verify_signature(envelope, paper.public) for envelope in ledger.chain.envelopes)
+    if fingerprint is None and not signed:
+        raise RegistryError(f"{path}: no root in it was signed by this key: give --fingerprint")
+    return ledger
+
+
+def recover_home(
+    options: Options,
+    ledger: Ledger,
+    paper: SigningKey,
+    consent: Consent,
+    *,
+    name: str,
+    lost: Sequence[str],
+    stores: Sequence[str],
+    credentials: Path | None,
+    passphrase: bytes | None,
+    now: float,
+) -> tuple[SignedRoot, str]:
+    """A new home whose keys replace lost ones by a root that ``paper`` signs -> what came of it, and
+    what was not published, if anything.
+
+    Nothing is left behind unless something was signed.
+    """
+    if "root" not in ledger.chain.current.roles(paper.kid):
+        where = f"root {ledger.chain.version} of {ledger.chain.root.mesh_name}"
+        raise RegistryError(f"key {paper.kid[:8]}: no root key of {where}")
+    admin, root = SigningKey.generate(), SigningKey.generate()
+    mesh = MeshFile(
+        format="wgctl-home/1",
+        mesh_id=ledger.mesh_id,
+        mesh_name=ledger.chain.root.mesh_name,
+        admin_kid=admin.kid,
+        root_kid=root.kid,
+        stores=tuple(stores) or ledger.chain.root.stores,
+        credentials=str(credentials.absolute()) if credentials else "",
+        name=name,
+    )
+    failure = ""
+    with new_home(options.home) as building:
+        RegistryCache(building / REGISTRY_DIRECTORY).create(ledger)
+        write_home(building, mesh, {"admin": admin, "root": root}, passphrase)
+        with open_session(replace(options, home=building)) as session:
+            session.sync(now=now)
+            chain = session.ledger.chain
+            following = replace_keys(
+                chain,
+                session.ledger.reduction().logs,
+                lost_keys(chain.root, paper, lost),
+                name=name,
+                admin=admin.public,
+                admin_kid=admin.kid,
+                root=root.public,
+                root_kid=root.kid,
+                now=now,
+            )
+            try:
+                outcome = sign_root(session, following, consent, more_keys=[paper])
+            except StoreError as error:
+                outcome_root = session.ledger.chain.current
+                if outcome_root.root.prev != chain.fingerprint:
+                    raise
+                failure = str(error).replace(str(building), str(options.home))
+                outcome = SignedRoot(
+                    version=outcome_root.root.version, hash=outcome_root.hash, missing=(), changes=()
+                )
+            session.report_failures()
+    return outcome, failure
+
+
+def lost_keys(root: Root, paper: SigningKey, names: Sequence[str]) -> list[str]:
+    """The kids that the names mean, each with the root key that ``wgctl init`` made beside it.
+
+    Without names: everything but the paper key, when it is the one administrator's.
+    RegistryError when it must be said which are lost.
+    """
+    if names:
+        lost = []
+        for name in names:
+            kid = find_key(root, name)
+            companion = f"{root.keys[kid].name}-root"
+            lost += [kid, *(other for other, key in root.keys.items() if key.name == companion)]
+        if paper.kid in lost:
+            raise ConfigError("--lost: the key that is typed in cannot be lost")
+        return list(dict.fromkeys(lost))
+    others = {kid: key for kid, key in root.keys.items() if kid != paper.kid}
+    admins = [key.name for key in others.values() if "admin" in key.roles]
+    own = {name for admin in admins for name in (admin, f"{admin}-root")}
+    strangers = [key.name for key in others.values() if key.name not in own]
+    if len(admins) != 1 or strangers:
+        names_held = ", ".join(sorted(key.name for key in others.values()))
+        raise RegistryError(f"root {root.version} names {names_held}: say which are lost: --lost NAME")
+    return list(others)
+
+
+def refound(chain: RootChain, root: SigningKey, paper: SigningKey, *, name: str, now: float) -> RootChain:
+    """A chain that begins anew with other root keys, for a mesh that has lost all of its own.
+
+    It carries the number and the hash that its successor would have, and the administrators stay, so
+    that every grant counts on. No host believes it unless its operator says so.
+    """
+    keys: dict[str, RootKey] = {
+        kid: msgspec.structs.replace(key, roles=("admin",))
+        for kid, key in chain.root.keys.items()
+        if "admin" in key.roles
+    }
+    keys[root.kid] = build_root_key(root.public, ("root",), f"{name}-root", ())
+    keys[paper.kid] = build_root_key(paper.public, ("root",), "recovery", ())
+    thresholds = Thresholds(root=1, admin=chain.root.thresholds.admin)
+    document = build_successor(chain, now=now, keys=keys, thresholds=thresholds)
+    return RootChain.start(paper.cosign(root.sign(encode(document), ROOT_TYPE)))
+
+
+def carry_registry(old: Ledger, chain: RootChain) -> Ledger:
+    """The same statements and records under another chain. RegistryError when one would not count."""
+    new = Ledger(chain)
+    carry_over(old, new)
+    if new.heads() != old.heads():
+        raise RegistryError("the administrators' logs do not count under the new root: this is a fault")
+    return new

@@ -1,0 +1,215 @@
+"""Signing root documents: shown first, then asked about, then signed, kept and published.
+
+Every verb that makes a next root ends here, and so does the signature of a second key holder.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from meshd.errors import ConfigError, RegistryError, UnsafePlanError
+from wgctl.output import json_option, note, write_json
+
+if TYPE_CHECKING:
+    from meshd.registry.document import Root, TrustedRoot
+    from meshd.registry.root_assembly import Proposal
+    from meshd.registry.signing import SigningKey
+    from wgctl.admin.session import AdminSession
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+REPORT_FORMAT: Final = "wgctl-root/1"
+HASH_DIGITS: Final = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """What the operator said beforehand. ``paper``: a key that is typed in signs too."""
+
+    yes: bool
+    force: bool
+    replace: bool
+    paper: bool
+    as_json: bool
+
+    def check(self) -> None:
+        """UsageError where a question is needed and nobody can be asked."""
+        if not self.yes and not sys.stdin.isatty():
+            raise click.UsageError("--yes is needed where nobody can be asked")
+
+    def ask(self, question: str) -> None:
+        if not self.yes:
+            click.confirm(question, abort=True, err=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedRoot:
+    """``missing``: whose signatures are awaited, a line each; empty when the root is in force."""
+
+    version: int
+    hash: str
+    missing: tuple[str, ...]
+    changes: tuple[str, ...]
+
+    @property
+    def in_force(self) -> bool:
+        return not self.missing
+
+
+def root_options(function: F) -> F:
+    """--yes, --force, --replace, --paper and --json as the one parameter ``consent``."""
+
+    @functools.wraps(function)
+    def wrapper(
+        *args: Any, yes: bool, force: bool, replace: bool, paper: bool, as_json: bool, **others: Any
+    ) -> Any:
+        consent = Consent(yes=yes, force=force, replace=replace, paper=paper, as_json=as_json)
+        consent.check()
+        return function(*args, consent=consent, **others)
+
+    decorated: Any = json_option(wrapper)
+    for option in (
+        click.option("--paper", is_flag=True, help="Also sign with a key on paper, from standard input."),
+        click.option(
+            "--replace", is_flag=True, help="Although this home signed another root of this version."
+        ),
+        click.option("--force", is_flag=True, help="Also when over a fifth of the hosts would fall away."),
+        click.option("--yes", is_flag=True, help="Do not ask."),
+    ):
+        decorated = option(decorated)
+    result: F = decorated
+    return result
+
+
+def sign_root(
+    session: AdminSession, root: Root, consent: Consent, *, more_keys: Sequence[SigningKey] = ()
+) -> SignedRoot:
+    """Show, ask, sign with every root key at hand, keep and publish the next root.
+
+    UnsafePlanError when over a fifth of the hosts would fall away, RegistryError when no key of
+    ours may sign it or this home has signed another root of that version.
+    """
+    from meshd.registry.canonical import encode
+    from meshd.registry.document import parse_root_payload
+    from wgctl.views.root import describe_changes
+
+    if not list(describe_changes(session.ledger.chain.root, root)):
+        raise ConfigError(f"root {session.ledger.chain.version} says so already: nothing was signed")
+    return _sign(session, parse_root_payload(encode(root)), consent, more_keys)
+
+
+def sign_proposal(session: AdminSession, proposal: Proposal, consent: Consent) -> SignedRoot:
+    """Add the signature of this home to a root that somebody else proposed."""
+    return _sign(session, proposal.root, consent, ())
+
+
+def report(outcome: SignedRoot, consent: Consent, *lines: str, **fields: object) -> None:
+    """Say what came of it; ``lines`` are for people, ``fields`` for programs."""
+    if consent.as_json:
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "version": outcome.version,
+                "hash": outcome.hash,
+                "in_force": outcome.in_force,
+                "missing": outcome.missing,
+                "changes": outcome.changes,
+                **fields,
+            }
+        )
+        return
+    name = f"root {outcome.version} ({outcome.hash[:HASH_DIGITS]})"
+    if outcome.in_force:
+        click.echo(f"{name} is signed and in force")
+    else:
+        click.echo(f"{name} is proposed and NOT in force:")
+        for line in outcome.missing:
+            click.echo(f"  {line}")
+        click.echo(f"  the others type: wgctl root sign {outcome.hash[:HASH_DIGITS]}")
+    for text in lines:
+        click.echo(text)
+
+
+def _sign(
+    session: AdminSession, root: TrustedRoot, consent: Consent, more_keys: Sequence[SigningKey]
+) -> SignedRoot:
+    from meshd.registry.root_changes import foresee
+    from wgctl.views.root import describe_changes, describe_effects
+
+    session.require_store()
+    chain = session.ledger.chain
+    chain.check_successor(root)
+    _check_signed_once(session, root, consent)
+    effects = foresee(session.ledger, root.root)
+    changes = tuple(describe_changes(chain.root, root.root))
+    note(f"root {root.root.version} ({root.hash[:HASH_DIGITS]}):")
+    for line in (*changes, *describe_effects(effects)):
+        note(f"  {line}")
+    if effects.is_unsafe and not consent.force:
+        raise UnsafePlanError(
+            f"{len(effects.lost)} of {effects.before} hosts would fall away, nothing was signed; if that is "
+            "what you want: --force"
+        )
+    consent.ask(f"Sign root {root.root.version}?")
+    envelope = root.envelope
+    for key in _keys(session, root, consent, more_keys):
+        envelope = key.cosign(envelope)
+    in_force = session.commit_root(envelope)
+    return SignedRoot(
+        version=root.root.version,
+        hash=root.hash,
+        changes=changes,
+        missing=() if in_force else _missing(session, root),
+    )
+
+
+def _keys(
+    session: AdminSession, root: TrustedRoot, consent: Consent, more_keys: Sequence[SigningKey]
+) -> list[SigningKey]:
+    """The keys at hand that the old or the new root calls root keys. RegistryError for none."""
+    from wgctl.admin.paper import read_paper_key
+
+    keys = list(more_keys)
+    if "root" in session.home.purposes:
+        keys.append(session.home.read_root_key())
+    if consent.paper:
+        keys.append(read_paper_key())
+    current = session.ledger.chain.current
+    good = [key for key in keys if "root" in (*current.roles(key.kid), *root.roles(key.kid))]
+    if good:
+        return good
+    if keys:
+        names = ", ".join(key.kid[:8] for key in keys)
+        raise RegistryError(f"no key at hand may sign root {root.root.version}: {names} is no root key")
+    raise RegistryError(
+        f"{session.home.directory}: no root key here signs root {root.root.version}; --paper takes one "
+        "from standard input"
+    )
+
+
+def _check_signed_once(session: AdminSession, root: TrustedRoot, consent: Consent) -> None:
+    """Two roots of one version with enough signatures each would split the mesh."""
+    own = session.home.mesh.root_kid
+    for proposal in session.ledger.proposals():
+        signed = any(each.kid == own for each in proposal.signatures)
+        if signed and proposal.root.hash != root.hash and not consent.replace:
+            raise RegistryError(
+                f"this home has signed another root {root.root.version} ({proposal.root.hash[:12]}) that is "
+                f"not complete: have it signed (wgctl root list), or, when its other signers agree to drop "
+                f"it: --replace"
+            )
+
+
+def _missing(session: AdminSession, root: TrustedRoot) -> tuple[str, ...]:
+    from wgctl.views.root import missing_signatures
+
+    for proposal in session.ledger.proposals():
+        if proposal.root.hash == root.hash:
+            return missing_signatures(session.ledger.chain.current, proposal)
+    raise RegistryError(f"root {root.root.version} ({root.hash[:12]}): no longer the next one")

@@ -1,0 +1,44 @@
+"""Which hosts an operator means by the names that were typed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from meshd.errors import ConfigError
+from wgctl.admin.session import find_hids
+
+if TYPE_CHECKING:
+    from meshd.registry.ledger import Ledger
+
+
+def choose_granted(ledger: Ledger, texts: Iterable[str]) -> list[str]:
+    """The hid of each name or beginning of a hid, each host once. ConfigError unless each one means
+    exactly one host that is granted and not revoked."""
+    return list(dict.fromkeys(_choose(ledger, text) for text in texts))
+
+
+def unknown_host(ledger: Ledger, text: str) -> str:
+    """Says so, with names that are nearly that, among hosts that are granted."""
+    names = [found.grant.name for found in ledger.reduction().effective.values()]
+    near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else "see: wgctl list"
+    return f"host {text!r} is not in the registry; {hint}"
+
+
+def several_hosts(text: str, hids: Iterable[str]) -> str:
+    return f"host {text!r}: {', '.join(hids)} are meant by it; name one of these"
+
+
+def _choose(ledger: Ledger, text: str) -> str:
+    reduction, hids = ledger.reduction(), find_hids(ledger, text)
+    living = sorted(hids & reduction.effective.keys())
+    if len(living) > 1:
+        raise ConfigError(several_hosts(text, living))
+    if living:
+        return living[0]
+    gone = sorted(hids & reduction.revoked.keys())
+    if gone:
+        raise ConfigError(f"host {text!r} was revoked for good by {reduction.revoked[gone[0]].provenance}")
+    raise ConfigError(unknown_host(ledger, text))

@@ -1,0 +1,356 @@
+"""One run of wgctl on the registry: cache, stores, and the order in which things are made to last.
+
+Reading: load the verified cache, add what the stores have. Writing: sign, journal, cache, publish.
+A statement is never signed while the stores show a log of our key that this home did not write,
+because then somebody else has the key, or this home is an old copy of itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
+from meshd.registry.cache import RegistryCache
+from meshd.registry.envelope import Envelope, payload_hash
+from meshd.registry.layout import HOST_PREFIX, LogKeyName, mesh_prefix, parse_object_key
+from meshd.registry.ledger import Ledger
+from meshd.registry.root import root_objects
+from meshd.registry.signer import LogSigner
+from meshd.registry.statement import Grant
+from meshd.registry.sync import PollMemory, PollOutcome, poll, publish
+from meshd.store.base import ObjectStore
+from meshd.store.credentials import S3Credentials, read_credentials
+from meshd.store.select import open_store
+from wgctl.admin.home import AdminHome, open_home
+from wgctl.admin.host_channel import HostChannel, open_host_channel
+from wgctl.admin.journal import Journal, read_journal, write_journal
+from wgctl.admin.proposals import read_proposals, write_proposals
+from wgctl.options import Options
+from wgctl.output import note
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRegistry:
+    """``current``: at least one store was completely looked at just now."""
+
+    ledger: Ledger
+    current: bool
+
+
+@dataclass(slots=True)
+class AdminSession:
+    """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete.
+
+    ``proposed``: what this home has signed of roots that are not complete yet. ``hosts``: the way to
+    the hosts themselves, if there is one; ``heard``: they answered. ``offline``: nobody is asked; what
+    is signed stays in the home until a later command publishes it.
+    """
+
+    home: AdminHome
+    cache: RegistryCache
+    ledger: Ledger
+    journal: Journal
+    stores: list[ObjectStore]
+    failures: list[str]
+    proposed: list[tuple[str, bytes]]
+    hosts: HostChannel | None = None
+    reached: list[ObjectStore] = field(default_factory=list)
+    heard: bool = False
+    offline: bool = False
+
+    @property
+    def store_urls(self) -> tuple[str, ...]:
+        """Those that mesh.toml names, then those of the signed root; each once."""
+        return store_urls(self.home, self.ledger)
+
+    @property
+    def alone(self) -> bool:
+        """True when nobody is asked: this home signs on what it holds, which is all it can know."""
+        return self.offline or self.home.mesh.air_gapped
+
+    def sync(self, *, now: float) -> None:
+        """Add what every store and host has to the ledger; what we have and a store lacks is published."""
+        for store, outcome in zip(self.stores, self._poll_all(now), strict=True):
+            if outcome.complete:
+                self.reached.append(store)
+            else:
+                self.failures.append(outcome.error)
+        self.heard = self.hosts is not None and self.hosts.compare()
+        self.cache.save(self.ledger)
+        self._forget_decided()
+        for store in list(self.reached):
+            try:
+                publish(store, self._missing(store, now), mesh_id=self.ledger.mesh_id)
+            except StoreError as error:
+                self.failures.append(str(error))
+
+    def _poll_all(self, now: float) -> list[PollOutcome]:
+        """All stores at once, so that those which never answer cost one time-out together.
+
+        One thread at a time has the ledger; it is free while a store is waited for.
+        """
+        lock = threading.Lock()
+
+        @contextlib.contextmanager
+        def waiting() -> Iterator[None]:
+            lock.release()
+            try:
+                yield
+            finally:
+                lock.acquire()
+
+        def ask(store: ObjectStore) -> PollOutcome:
+            with lock:
+                return poll(store, self.ledger, now=now, memory=PollMemory(), waiting=waiting)
+
+        if len(self.stores) < 2:
+            return [ask(store) for store in self.stores]
+        with ThreadPoolExecutor(len(self.stores)) as pool:
+            return list(pool.map(ask, self.stores))
+
+    def require_store(self) -> None:
+        """StoreError unless a store or a host answered: what is signed on an old view may collide."""
+        if not self.reached and not self.heard and not self.alone:
+            raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
+
+    def check_own_log(self) -> None:
+        """RegistryError unless our log is exactly what this home has signed."""
+        kid, journal = self.home.mesh.admin_kid, self.journal
+        if not self.ledger.chain.current.is_admin(kid):
+            raise RegistryError(
+                f"admin key {kid[:8]} of this home is no admin of root {self.ledger.chain.version}"
+            )
+        own = [entry for entry in self.ledger.entries() if entry.statement.by == kid]
+        strange = [entry for entry in own if entry.statement.seq > journal.seq]
+        strange += [
+            entry for entry in own if entry.statement.seq == journal.seq and entry.hash != journal.hash
+        ]
+        log = self.ledger.reduction().logs[kid]
+        if strange or log.forked_at is not None:
+            number = log.forked_at or min(entry.statement.seq for entry in strange)
+            raise RegistryError(
+                f"refused to sign: the registry holds statement {number} of this admin key, which this home "
+                f"did not sign: the key was copied, or the home is an old backup; docs/wgctl.md, Copied key"
+            )
+        if journal.seq and (log.head is None or log.head.hash != journal.hash):
+            raise RegistryError(
+                f"refused to sign: this home signed statement {journal.seq}, but the log before it has a "
+                f"hole: {log.missing or 'unknown'}; ask another store, or restore the home's backup"
+            )
+
+    def signer(self) -> LogSigner:
+        """What signs our log, after all that speaks against signing was looked at."""
+        self.require_store()
+        if not self.home.mesh.admin_kid:
+            self.home.read_admin_key()  # says that there is none
+        self.check_own_log()
+        return LogSigner(self.ledger, self.home.read_admin_key())
+
+    def commit(
+        self, statement: tuple[str, bytes], more: Sequence[tuple[str, bytes]] = (), *, now: float
+    ) -> int:
+        """Make a signed statement last here, then publish it with what belongs to it; its number.
+
+        RegistryError, and nothing has happened, when our own ledger refuses an object. StoreError
+        after it was signed says so: it is then published by the next command.
+        """
+        objects = [statement, *more]
+        for key, body in objects:
+            admission = self.ledger.offer(key, body, now=now)
+            if admission.outcome not in ("new", "known"):
+                raise RegistryError(f"{key}: {admission.reason}")
+        name = parse_object_key(statement[0])
+        assert isinstance(name, LogKeyName)
+        self.journal = write_journal(self.home.directory, seq=name.seq, hash_hex=name.hash, objects=objects)
+        self.cache.save(self.ledger)
+        self.publish(objects, what=f"signed as statement {name.seq}")
+        return name.seq
+
+    def commit_root(self, envelope: Envelope) -> bool:
+        """Make what we signed of a root last here, then publish it; whether the root is now in force.
+
+        Errors as ``commit``. What is not complete yet stays in a file of its own, since nobody else
+        can be relied on to keep it.
+        """
+        pieces = root_objects(envelope)
+        for key, body in pieces:
+            admission = self.ledger.offer(key, body, now=math.inf)
+            if admission.outcome == "refused":
+                raise RegistryError(f"{key}: {admission.reason}")
+        self.proposed = [*self.proposed, *pieces]
+        write_proposals(self.home.directory, self.proposed)
+        self.cache.save(self.ledger)
+        hash_hex = payload_hash(envelope.payload)
+        in_force = any(root.hash == hash_hex for root in self.ledger.chain.roots)
+        self._forget_decided()
+        self.publish(pieces, what="the signed root is")
+        return in_force
+
+    def keep_proposals(self) -> None:
+        """Keep and publish roots that another home proposed, with their good signatures, as if ours."""
+        pieces = [item for each in self.ledger.proposals() for item in root_objects(each.envelope)]
+        self.proposed = list(dict([*self.proposed, *pieces]).items())
+        write_proposals(self.home.directory, self.proposed)
+
+    def _forget_decided(self) -> None:
+        """Drop our pieces of roots that are in force, which the cache keeps, or can never be."""
+        version = self.ledger.chain.version
+        open_pieces = [
+            item for item in self.proposed if getattr(parse_object_key(item[0]), "version", 0) > version
+        ]
+        if open_pieces != self.proposed:
+            write_proposals(self.home.directory, open_pieces)
+            self.proposed = open_pieces
+
+    def publish(self, objects: Sequence[tuple[str, bytes]], *, what: str) -> None:
+        """Publish at every store that answered, and tell the hosts; StoreError when nobody takes it."""
+        if not objects or self.alone:
+            return
+        with ThreadPoolExecutor(1 + len(self.reached)) as pool:
+            telling = pool.submit(self.hosts.offer, objects) if self.hosts is not None else None
+            answers = list(pool.map(partial(self._publish_at, objects), self.reached))
+            told = telling.result() if telling is not None else 0
+        failures = [answer for answer in answers if answer]
+        self.failures += failures
+        if len(failures) < len(self.reached):
+            return
+        if not told:
+            raise StoreError(
+                f"{what}, kept in {self.home.directory}, but NOT published: {'; '.join(self.failures)}; "
+                f"the next wgctl command publishes it, for instance: wgctl list"
+            )
+        self.failures.append(
+            f"{what}, and {told} hosts have it, but it is in no store yet: "
+            f"the next wgctl command that reaches one publishes it, for instance: wgctl list"
+        )
+
+    def _publish_at(self, objects: Sequence[tuple[str, bytes]], store: ObjectStore) -> str:
+        """Why it could not be published there; empty when it was."""
+        try:
+            publish(store, objects, mesh_id=self.ledger.mesh_id)
+        except StoreError as error:
+            return str(error)
+        return ""
+
+    def report_failures(self) -> None:
+        """Stores that did not take part, on standard error."""
+        for failure in dict.fromkeys(self.failures):
+            note(f"wgctl: warning: {failure}")
+
+    def _missing(self, store: ObjectStore, now: float) -> list[tuple[str, bytes]]:
+        """Verified objects that the store has nothing at all for; a record that is there is its host's."""
+        prefix = mesh_prefix(self.ledger.mesh_id)
+        present = {info.key.removeprefix(prefix) for info in store.list(prefix)}
+        members = self.ledger.membership(now).hosts
+        objects = [*self.ledger.objects(), *self.proposed]
+        absent = [(key, body) for key, body in objects if key not in present]
+        # A listing may be short, and only its host may replace a record: look before writing.
+        return [
+            (key, body)
+            for key, body in absent
+            if not key.startswith(HOST_PREFIX) or (_hid(key) in members and store.get(prefix + key) is None)
+        ]
+
+
+@contextlib.contextmanager
+def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSession]:
+    """Lock the admin home and load its verified registry; nothing is asked of any store yet."""
+    home = open_home(options.home, options.passphrase)
+    with home.locked(), contextlib.ExitStack() as stack:
+        journal = read_journal(home.directory)
+        cache = home.cache
+        ledger = cache.load()
+        proposed = read_proposals(home.directory)
+        for key, body in (*journal.objects, *proposed):
+            ledger.offer(key, body, now=math.inf)
+        alone = offline or home.mesh.air_gapped
+        stores, failures = open_stores(() if alone else store_urls(home, ledger), home.credentials_path)
+        for store in stores:
+            stack.callback(store.close)
+        hosts = None if alone else open_host_channel(options, ledger, now=time.time())
+        if hosts is not None:
+            stack.callback(hosts.close)
+        yield AdminSession(home, cache, ledger, journal, stores, failures, proposed, hosts, offline=offline)
+
+
+def store_urls(home: AdminHome, ledger: Ledger) -> tuple[str, ...]:
+    """Where this administrator reads and publishes."""
+    return tuple(dict.fromkeys((*home.mesh.stores, *ledger.chain.root.stores)))
+
+
+def open_stores(urls: Sequence[str], credentials_path: Path | None) -> tuple[list[ObjectStore], list[str]]:
+    """Each URL once; a store that cannot be opened is a failure text, not an end."""
+    return open_each(urls, read_credentials(credentials_path) if credentials_path is not None else None)
+
+
+def open_each(urls: Sequence[str], credentials: S3Credentials | None) -> tuple[list[ObjectStore], list[str]]:
+    """As ``open_stores``, with credentials that were read before."""
+    stores: list[ObjectStore] = []
+    failures: list[str] = []
+    for url in dict.fromkeys(urls):
+        try:
+            stores.append(open_store(url, credentials))
+        except MeshError as error:
+            failures.append(str(error))
+    return stores, failures
+
+
+def read_registry(options: Options, *, now: float, offline: bool) -> ReadRegistry:
+    """The registry as this admin home knows it, or the one that this host's meshd has verified."""
+    if not options.has_home:
+        return ReadRegistry(ledger=_read_host_cache(options), current=False)
+    with open_session(options) as session:
+        if not offline:
+            session.sync(now=now)
+            session.report_failures()
+        return ReadRegistry(ledger=session.ledger, current=bool(session.reached))
+
+
+def adopt_log(options: Options, *, now: float) -> str:
+    """Take the log that the stores show as our own; says what was adopted. For restored backups."""
+    with open_session(options) as session:
+        session.sync(now=now)
+        session.require_store()
+        kid = session.home.mesh.admin_kid
+        log = session.ledger.reduction().logs.get(kid)
+        if log is None or log.forked_at is not None:
+            raise RegistryError(
+                f"admin key {kid[:8]}: its log is forked or not in the root; a new root must retire it"
+            )
+        head = log.head
+        seq, hash_hex = (head.statement.seq, head.hash) if head else (0, "")
+        write_journal(session.home.directory, seq=seq, hash_hex=hash_hex, objects=())
+        return f"this home goes on after statement {seq} of admin key {kid[:8]}"
+
+
+def find_hids(ledger: Ledger, text: str) -> set[str]:
+    """Hosts that a name, or at least four digits of a hid, can mean; revoked ones included."""
+    grants = [entry.body for entry in ledger.entries() if isinstance(entry.body, Grant)]
+    by_name = {grant.hid for grant in grants if grant.name == text}
+    if by_name or len(text) < 4:
+        return by_name
+    return {grant.hid for grant in grants if grant.hid.startswith(text.lower())}
+
+
+def _read_host_cache(options: Options) -> Ledger:
+    try:
+        directory = options.read_settings().state_dir / "registry"
+    except ConfigError:
+        open_home(options.home)  # says that there is no home, which is what was asked for
+        raise
+    cache = RegistryCache(directory)
+    if not cache.exists():
+        raise ConfigError(f"{options.home}: no admin home, and {directory}: no registry of a meshd either")
+    return cache.load()
+
+
+def _hid(key: str) -> str:
+    return key.removeprefix(HOST_PREFIX).removesuffix(".json")

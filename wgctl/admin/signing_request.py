@@ -1,0 +1,117 @@
+"""What is to be signed on another machine: wishes, and the registry that they were made on.
+
+A draft is not signed and trusted in nothing: the registry in it is verified again, and each wish is
+shown to whoever holds the key. It holds no secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Literal
+
+import click
+import msgspec
+
+from meshd.errors import ConfigError, RegistryError
+from meshd.registry.bundle import MAX_BUNDLE_BYTES, encode_text
+from meshd.registry.canonical import convert, decode_json
+from meshd.registry.export import EXPORT_FORMAT, build_export, render_export
+from meshd.registry.ledger import Ledger
+from wgctl.files import check_writable, read_text, write_text
+from wgctl.options import Options
+from wgctl.output import write_json
+
+DRAFT_FORMAT: Final = "wgctl-draft/1"
+REPORT_FORMAT: Final = "wgctl-drafted/1"
+MAX_WISHES: Final = 1000
+
+
+class AddHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="add-host"):
+    """As the options of the verb; None: not named. ``request``: the text of the enrollment request."""
+
+    name: str
+    request: str
+    address: str | None
+    networks: tuple[str, ...] | None
+    region: str | None
+    roles: tuple[str, ...] | None
+    tags: tuple[str, ...] | None
+    expires: int | None
+
+
+class RemoveHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="remove-host"):
+    hid: str
+    why: str
+
+
+class RotateKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="rotate-keys"):
+    """No ``hids``: all hosts. ``not_before``: unix seconds."""
+
+    hids: tuple[str, ...]
+    not_before: int
+
+
+Wish = AddHost | RemoveHost | RotateKeys
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``registry``: the text of a registry export."""
+
+    format: Literal["wgctl-draft/1"]
+    wishes: tuple[Wish, ...]
+    registry: str
+
+
+def read_draft(source: str) -> Draft:
+    """As ``parse_draft``; ConfigError for a file that cannot be read."""
+    return parse_draft(read_text(source, "a draft or registry export", 2 * MAX_BUNDLE_BYTES), source)
+
+
+def parse_draft(text: str, source: str) -> Draft:
+    """A draft, or a registry export as a draft without wishes. RegistryError when it is neither."""
+    value = decode_json(encode_text(text, source), source)
+    kind = value.get("format") if isinstance(value, dict) else None
+    if kind == EXPORT_FORMAT:
+        return Draft(format=DRAFT_FORMAT, wishes=(), registry=text)
+    if kind != DRAFT_FORMAT:
+        seen = str(kind)[:40]
+        raise RegistryError(f"{source}: format {seen!r} seen, {DRAFT_FORMAT} or {EXPORT_FORMAT} expected")
+    draft = convert(value, Draft, source)
+    if len(draft.wishes) > MAX_WISHES:
+        raise RegistryError(f"{source}: {len(draft.wishes)} wishes seen, at most {MAX_WISHES} expected")
+    return draft
+
+
+def add_to_draft(path: str, wish: Wish, ledger: Ledger, *, now: float) -> int:
+    """Write the wish behind those that the file holds already, with the newest registry; how many there are.
+
+    The same wish is written once. ConfigError for a file that is something else.
+    """
+    check_writable(path, "the draft")
+    wishes: tuple[Wish, ...] = ()
+    if Path(path).exists():
+        try:
+            wishes = read_draft(path).wishes
+        except RegistryError as error:
+            raise ConfigError(f"{error}: name another file for the draft") from None
+    wishes = tuple(dict.fromkeys((*wishes, wish)))
+    draft = Draft(format=DRAFT_FORMAT, wishes=wishes, registry=render_export(build_export(ledger, now=now)))
+    write_text(path, msgspec.json.encode(draft).decode() + "\n")
+    return len(wishes)
+
+
+def draft_wish(options: Options, path: str, make: Callable[[Ledger], Wish], *, now: float) -> int:
+    """Add what ``make`` makes of the newest registry of this machine, which needs no key for it."""
+    from wgctl.admin.session import read_registry
+
+    ledger = read_registry(options, now=now, offline=False).ledger
+    return add_to_draft(path, make(ledger), ledger, now=now)
+
+
+def report_draft(path: str, count: int, as_json: bool) -> None:
+    if as_json:
+        write_json({"format": REPORT_FORMAT, "file": path, "wishes": count})
+        return
+    click.echo(f"{path}: {count} to be signed; nothing is signed yet")
+    click.echo(f"  where the key is:   wgctl sign {path}")

@@ -1,0 +1,245 @@
+"""One Status, and what the other hosts said, as a document and as a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from meshd.observe.status import ConditionStatus, PathStatus, PeerStatus, Status
+from wgctl.output import (
+    BAD,
+    FAINT,
+    FAIR,
+    GOOD,
+    NOTHING,
+    Cell,
+    build_table,
+    printable,
+    render_age,
+    render_bytes,
+    render_duration,
+    render_loss,
+    render_rtt,
+    rtt_style,
+)
+from wgctl.views.matrix import PathCell, build_matrix_table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+REPORT_FORMAT: Final = "wgctl-status/1"
+REGISTRY_AGE_FAIR_SECONDS: Final = 900.0
+SEVERITY_STYLE: Final[Mapping[str, str]] = {"critical": BAD, "warning": FAIR, "info": FAINT}
+MAX_MATRIX_HOSTS: Final = 16
+
+
+class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
+    """``matrix``: rows by measuring host, None for one that did not answer, and ``silent`` says why."""
+
+    format: str = REPORT_FORMAT
+    status: Status
+    matrix: dict[str, dict[str, PathCell] | None]
+    silent: dict[str, str]
+
+
+def build_report(status: Status, *, metrics_port: int | None) -> StatusReport:
+    """Ask the other hosts for their rows, unless ``metrics_port`` is None."""
+    own = {peer.name: _path_cell(peer.path) for peer in status.peers}
+    matrix: dict[str, dict[str, PathCell] | None] = {own_name(status): own}
+    silent: dict[str, str] = {}
+    if metrics_port is not None:
+        from wgctl.fleet import MetricsPlace, fetch_rows
+
+        places = [
+            MetricsPlace(name=peer.name, address=peer.addresses[0], port=metrics_port)
+            for peer in status.peers
+            if peer.configured and peer.addresses
+        ]
+        names = _names(status)
+        for name, answer in fetch_rows(places).items():
+            matrix[name] = _by_name(answer.row, names) if answer.row is not None else None
+            if answer.error is not None:
+                silent[name] = answer.error
+    return StatusReport(status=status, matrix=matrix, silent=silent)
+
+
+def own_name(status: Status) -> str:
+    return status.host.name or f"({status.host.hid[:8]})"
+
+
+def _names(status: Status) -> dict[str, str]:
+    names = {peer.hid: peer.name for peer in status.peers}
+    names[status.host.hid] = own_name(status)
+    return names
+
+
+def _by_name(row: Mapping[str, PathCell], names: Mapping[str, str]) -> dict[str, PathCell]:
+    return {names.get(label, label): cell for label, cell in row.items()}
+
+
+def _path_cell(path: PathStatus) -> PathCell:
+    return PathCell(up=path.up, rtt_seconds=path.srtt_seconds, loss_ratio=path.loss_ratio)
+
+
+def render_report(report: StatusReport, *, now: float) -> RenderableType:
+    """The whole page: this host, its registry, its peers, the matrix, and what is wrong."""
+    from rich.console import Group
+    from rich.text import Text
+
+    status = report.status
+    parts: list[RenderableType] = [_render_head(status, now)]
+    if status.peers:
+        parts += [Text(""), _render_peers(status, now)]
+    if 1 < len(report.matrix) <= MAX_MATRIX_HOSTS:
+        parts += [Text(""), build_matrix_table(sorted(report.matrix), report.matrix)]
+    elif len(report.matrix) > MAX_MATRIX_HOSTS:
+        text = f"matrix of {len(report.matrix)} hosts: too wide for a page, it is in: wgctl status --json"
+        parts += [Text(""), Text(text, style=FAINT)]
+    for name, why in sorted(report.silent.items()):
+        parts.append(Text(printable(f"no figures from {name}: {why}"), style=FAINT))
+    parts += [Text(""), render_conditions(status.conditions, now)]
+    return Group(*parts)
+
+
+def _render_head(status: Status, now: float) -> RenderableType:
+    host, registry = status.host, status.registry
+    up = sum(peer.path.up for peer in status.peers)
+    interface = "up" if host.interface_up else "DOWN"
+    mtu = f"mtu {host.mtu_bytes}, " if host.mtu_bytes else ""
+    verified_for = now - registry.verified_at if registry.verified_at else None
+    rows: list[list[Cell]] = [
+        ["host", f"{own_name(status)} ({host.hid[:8]}) {' '.join(host.addresses)}"],
+        ["networks", " ".join(host.networks) or "none announced"],
+        ["endpoints", _own_endpoints_cell(status)],
+        [
+            "interface",
+            (
+                f"{host.interface} {interface}, port {host.listen_port}, {mtu}{host.backend}",
+                "" if host.interface_up else BAD,
+            ),
+        ],
+        ["peers", (f"{up} of {len(status.peers)} answer", GOOD if up == len(status.peers) else BAD)],
+        [
+            "registry",
+            f"{registry.mesh_name}: {registry.hosts} hosts, generation {registry.generation} "
+            f"(applied {registry.applied_generation}), root {registry.root_version}",
+        ],
+        [
+            "verified",
+            (f"{render_duration(verified_for)} ago", _age_style(verified_for))
+            if verified_for is not None
+            else ("not yet since meshd started", FAIR),
+        ],
+    ]
+    rows += _rotation_rows(status)
+    rows += [["store", _store_cell(store.url, store.up, store.error)] for store in registry.stores]
+    rows.append(["last plan", _plan_cell(status, now)])
+    rows.append(["meshd", f"{status.version}, running for {render_duration(now - status.started_at)}"])
+    return build_table(["", ""], rows)
+
+
+def _own_endpoints_cell(status: Status) -> Cell:
+    host = status.host
+    texts = [f"{each} (seen by others)" if each in host.learned else each for each in host.endpoints]
+    nat = ", behind a NAT" if host.behind_nat else ""
+    return (", ".join(texts) or "none published") + nat
+
+
+def _rotation_rows(status: Status) -> list[list[Cell]]:
+    """Whose key is being rotated: this host's, and others'; nothing is the rule."""
+    own, rows = status.rotation, list[list[Cell]]()
+    if own.state != "steady":
+        waits = f", waits for {', '.join(own.waiting)}" if own.waiting else ""
+        rows.append(["rotation", (f"this host's key: {own.state}{waits} ({own.reason})", FAIR)])
+    for peer in status.peers:
+        if peer.rotation != "steady":
+            rows.append(["rotation", (f"{peer.name}: {peer.rotation}", FAIR)])
+    return rows
+
+
+def _age_style(seconds: float) -> str:
+    return GOOD if seconds < REGISTRY_AGE_FAIR_SECONDS else FAIR
+
+
+def _store_cell(url: str, up: bool | None, error: str | None) -> Cell:
+    if up is None:
+        return f"{url} not asked yet", FAINT
+    if up:
+        return f"{url} up", GOOD
+    return f"{url} DOWN: {error or 'no reason known'}", BAD
+
+
+def _plan_cell(status: Status, now: float) -> Cell:
+    plan = status.last_plan
+    if plan is None:
+        return "none yet", FAINT
+    text = f"{plan.outcome} {render_age(plan.at, now)} ago, {len(plan.changes)} changes"
+    if plan.held_because:
+        return f"{text}: HELD: {plan.held_because} (wgctl plan; wgctl apply --force)", BAD
+    if plan.failed:
+        return f"{text}, {len(plan.failed)} refused: {plan.failed[0]}", BAD
+    return text
+
+
+def _render_peers(status: Status, now: float) -> RenderableType:
+    measured = ["PATH", "RTT", "JITTER", "LOSS", "MTU", "HANDSHAKE"]
+    headers = ["PEER", "ADDRESS", *measured, "ENDPOINT", "RX", "TX", "NETWORKS"]
+    peers = sorted(status.peers, key=lambda peer: peer.name)
+    rows = [_peer_row(peer, now, status.host.mtu_bytes) for peer in peers]
+    return build_table(headers, rows, right=["RTT", "JITTER", "LOSS", "MTU", "HANDSHAKE", "RX", "TX"])
+
+
+def _peer_row(peer: PeerStatus, now: float, interface_mtu_bytes: int | None) -> list[Cell]:
+    path = peer.path
+    style = rtt_style(path.srtt_seconds, up=path.up, loss_ratio=path.loss_ratio)
+    if not peer.configured:
+        state: Cell = ("no record yet" if peer.record_version is None else "not configured", FAIR)
+    else:
+        state = (path.via, GOOD) if path.up else ("down", BAD)
+    return [
+        peer.name,
+        peer.addresses[0] if peer.addresses else NOTHING,
+        state,
+        (render_rtt(path.srtt_seconds), style),
+        render_rtt(path.jitter_seconds),
+        (render_loss(path.loss_ratio) if path.sent else NOTHING, style if path.loss_ratio else ""),
+        _mtu_cell(peer.mtu_bytes, interface_mtu_bytes),
+        render_age(peer.latest_handshake_at, now),
+        _endpoint_cell(peer),
+        render_bytes(peer.receive_bytes),
+        render_bytes(peer.transmit_bytes),
+        " ".join(peer.networks) or NOTHING,
+    ]
+
+
+def _endpoint_cell(peer: PeerStatus) -> Cell:
+    if peer.endpoint is None:
+        return "none known", FAIR
+    return f"{peer.endpoint} ({peer.endpoint_reason})" if peer.endpoint_reason else peer.endpoint
+
+
+def _mtu_cell(mtu_bytes: int | None, interface_mtu_bytes: int | None) -> Cell:
+    if mtu_bytes is None:
+        return NOTHING
+    return str(mtu_bytes), FAIR if mtu_bytes < (interface_mtu_bytes or 0) else ""
+
+
+def render_conditions(conditions: tuple[ConditionStatus, ...], now: float) -> RenderableType:
+    """What is not as it should be; each text says what to do."""
+    from rich.text import Text
+
+    if not conditions:
+        return Text("no open conditions", style=GOOD)
+    rank = {"critical": 0, "warning": 1, "info": 2}
+    rows: list[list[Cell]] = [
+        [
+            (condition.severity, SEVERITY_STYLE.get(condition.severity, "")),
+            condition.code + (f" {condition.subject}" if condition.subject else ""),
+            render_age(condition.since, now),
+            condition.text,
+        ]
+        for condition in sorted(conditions, key=lambda each: (rank.get(each.severity, 3), each.since))
+    ]
+    return build_table(["CONDITION", "CODE", "SINCE", "WHAT"], rows)
