@@ -424,7 +424,7 @@ def test_a_socket_comes_out_of_a_jail_where_the_kernel_drops_what_has_no_room_fo
 
 
 def test_a_socket_that_the_kernel_dropped_on_the_way_is_reported_as_such() -> None:
-    with pytest.raises(BackendError, match="socket in jail 7: .*truncated"):
+    with pytest.raises(BackendError, match=r"socket in jail 7: .*truncated"):
         open_socket_in(
             7,
             socket.AF_INET,
