@@ -22,14 +22,18 @@ class Pipe:
         os.set_blocking(self._read, False)
         self.closed = False
 
-    def say(self, look: Look) -> None:
-        os.write(self._write, bytes([look]))
+    def say(self, look: Look, later: Look = Look.NEEDLESS) -> None:
+        os.write(self._write, bytes([look.value, later.value]))
 
     def fileno(self) -> int:
         return self._read
 
     def take(self) -> News:
-        return News(Look(max(os.read(self._read, 100))))
+        told = os.read(self._read, 100)
+        news = News(Look.NEEDLESS)
+        for look, later in zip(told[::2], told[1::2], strict=True):
+            news |= News(Look(look), "", Look(later))
+        return news
 
     def close(self) -> None:
         os.close(self._read)
@@ -59,10 +63,10 @@ def run(scenario: Callable[[Pipe, asyncio.Queue[Look]], Any], monkeypatch: pytes
 def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
         for _ in range(10):
-            source.say(Look.ONCE)
-        assert await wakes.get() is Look.ONCE
+            source.say(Look.MESH)
+        assert await wakes.get() is Look.MESH
         source.say(Look.NEEDLESS)
-        source.say(Look.ONCE)
+        source.say(Look.MESH)
         await wakes.get()
         assert wakes.empty()
 
@@ -73,9 +77,9 @@ def test_a_few_changes_in_a_row_are_told_at_once_and_a_flood_is_not(monkeypatch:
     async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
         monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 3600.0)
         for _ in range(watch.LOOKS_AT_ONCE):
-            source.say(Look.ONCE)
+            source.say(Look.MESH)
             await wakes.get()
-        source.say(Look.ONCE)
+        source.say(Look.MESH)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(wakes.get(), 0.2)
 
@@ -84,10 +88,24 @@ def test_a_few_changes_in_a_row_are_told_at_once_and_a_flood_is_not(monkeypatch:
 
 def test_what_takes_time_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
-        source.say(Look.REPEATEDLY)
-        assert [await wakes.get() for _ in range(3)] == [Look.REPEATEDLY] * 3
-        source.say(Look.ONCE)
-        assert await wakes.get() is Look.ONCE
+        source.say(Look.MESH | Look.JAILS, later=Look.YOUNG)
+        looks = [await wakes.get() for _ in range(3)]
+        assert looks == [Look.MESH | Look.JAILS, Look.YOUNG, Look.YOUNG]
+        source.say(Look.MESH)
+        assert await wakes.get() is Look.MESH
+
+    run(scenario, monkeypatch)
+
+
+def test_different_news_of_a_bunch_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
+        source.say(Look.JAILS, later=Look.JAILS)
+        source.say(Look.MESH, later=Look.YOUNG)
+        assert await wakes.get() == Look.MESH | Look.JAILS
+        assert await wakes.get() == Look.JAILS | Look.YOUNG
+        assert await wakes.get() == Look.JAILS | Look.YOUNG
+        source.say(Look.JAILS, later=Look.YOUNG)  # and what took time before is forgotten
+        assert [await wakes.get(), await wakes.get()] == [Look.JAILS, Look.YOUNG]
 
     run(scenario, monkeypatch)
 
@@ -96,7 +114,7 @@ def test_needless_news_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
         source.say(Look.NEEDLESS)
         await asyncio.sleep(0)
-        source.say(Look.ONCE)
+        source.say(Look.MESH)
         await wakes.get()
         assert wakes.empty()
 
