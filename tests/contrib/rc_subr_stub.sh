@@ -52,7 +52,13 @@ run_rc_command() {
 		echo "Stopping $name."
 		kill -TERM "$_pid"
 		while [ -e "$pidfile" ]; do sleep 0.02; done
+		echo "Waiting for PIDS: $_pid."
 		return 0
+		;;
+	restart)
+		[ -z "$_pid" ] || run_rc_command stop || return 1
+		run_rc_command start
+		return
 		;;
 	*)
 		case " $extra_commands " in *" $_verb "*) ;; *) echo "unknown directive '$1'" >&2; return 1 ;; esac
