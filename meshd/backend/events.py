@@ -22,10 +22,10 @@ GROUPS: Final = LINK | IPV4_ADDRESS | IPV4_ROUTE | IPV6_ADDRESS | IPV6_ROUTE
 DATAGRAM_BYTES: Final = 65536
 
 
-class Look(enum.Flag):
+class Recheck(enum.Flag):
     """What may have changed, and so is worth a look."""
 
-    NEEDLESS = 0
+    NONE = 0
     MESH = enum.auto()
     """Interfaces, addresses or routes."""
     JAILS = enum.auto()
@@ -35,23 +35,23 @@ class Look(enum.Flag):
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class KernelEvent:
     """``later``: what is to be looked at again in a few seconds, because what was announced takes as long
     to be complete. ``what``: the last thing worth a look, for the log."""
 
-    look: Look
+    recheck: Recheck
     what: str = ""
-    later: Look = Look.NEEDLESS
+    later: Recheck = Recheck.NONE
 
-    def __or__(self, other: News) -> News:
+    def __or__(self, other: KernelEvent) -> KernelEvent:
         """Both; of words the later ones that say something."""
-        return News(self.look | other.look, other.what or self.what, self.later | other.later)
+        return KernelEvent(self.recheck | other.recheck, other.what or self.what, self.later | other.later)
 
 
 class EventSource(Protocol):
     def fileno(self) -> int: ...
 
-    def take(self) -> News:
+    def take(self) -> KernelEvent:
         """Read all that is there, without waiting; never raises for what it reads."""
 
     def close(self) -> None: ...
@@ -72,12 +72,12 @@ class RtnetlinkEvents:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def take(self) -> News:
+    def take(self) -> KernelEvent:
         # No more (EAGAIN), or some were missed (ENOBUFS): a reason to look all the same.
         with contextlib.suppress(OSError):
             while self._socket.recv(DATAGRAM_BYTES):
                 pass
-        return News(Look.MESH, "rtnetlink")
+        return KernelEvent(Recheck.MESH, "rtnetlink")
 
     def close(self) -> None:
         self._socket.close()

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, Self
 
-from meshd.backend.events import DATAGRAM_BYTES, Look, News
+from meshd.backend.events import DATAGRAM_BYTES, Recheck, KernelEvent
 from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.rtsock import IFF_UP, Kind, RouteMessage, decode_messages
 from meshd.errors import BackendError
@@ -57,11 +57,11 @@ class RouteJudge:
         self._concerns = concerns
         self._up: dict[int, bool] = {}
 
-    def judge(self, message: RouteMessage) -> News:
+    def judge(self, message: RouteMessage) -> KernelEvent:
         look, later = self._weigh(message)
-        return News(look, str(message) if look else "", later)
+        return KernelEvent(look, str(message) if look else "", later)
 
-    def _weigh(self, message: RouteMessage) -> tuple[Look, Look]:
+    def _weigh(self, message: RouteMessage) -> tuple[Recheck, Recheck]:
         match message.kind:
             case Kind.NEWADDR | Kind.DELADDR:
                 return self._weigh_address(message)
@@ -70,29 +70,29 @@ class RouteJudge:
             case Kind.IFINFO:
                 is_up = bool(message.flags & IFF_UP)
                 before, self._up[message.index] = self._up.get(message.index), is_up
-                return (Look.NEEDLESS if is_up == before else Look.MESH), Look.NEEDLESS
+                return (Recheck.NONE if is_up == before else Recheck.MESH), Recheck.NONE
             case Kind.ADD | Kind.DELETE | Kind.CHANGE if not message.flags & RTF_LLDATA:
-                return Look.MESH, Look.NEEDLESS
+                return Recheck.MESH, Recheck.NONE
             case _:
-                return Look.NEEDLESS, Look.NEEDLESS
+                return Recheck.NONE, Recheck.NONE
 
-    def _weigh_address(self, message: RouteMessage) -> tuple[Look, Look]:
+    def _weigh_address(self, message: RouteMessage) -> tuple[Recheck, Recheck]:
         """One with a network may be the gateway of VNET jails; a single one is at most a jail's."""
         if not self._hears_jails:
             is_new = message.kind is Kind.NEWADDR
-            return Look.MESH | Look.JAILS, Look.JAILS if is_new else Look.NEEDLESS
+            return Recheck.MESH | Recheck.JAILS, Recheck.JAILS if is_new else Recheck.NONE
         whole = message.address is not None and message.prefix_length == message.address.max_prefixlen
-        return (Look.MESH if whole else Look.MESH | Look.JAILS), Look.NEEDLESS
+        return (Recheck.MESH if whole else Recheck.MESH | Recheck.JAILS), Recheck.NONE
 
-    def _weigh_announcement(self, message: RouteMessage) -> tuple[Look, Look]:
+    def _weigh_announcement(self, message: RouteMessage) -> tuple[Recheck, Recheck]:
         """One that comes is down and without an address; one that goes says so of each of its addresses.
         It may have gone into a VNET jail."""
-        mesh = Look.MESH if self._concerns(message.interface) else Look.NEEDLESS
+        mesh = Recheck.MESH if self._concerns(message.interface) else Recheck.NONE
         if not message.departed:
             self._up[message.index] = False
-            return mesh, Look.NEEDLESS
+            return mesh, Recheck.NONE
         self._up.pop(message.index, None)
-        inside = Look.YOUNG if self._hears_jails else Look.JAILS
+        inside = Recheck.YOUNG if self._hears_jails else Recheck.JAILS
         return mesh | inside, inside
 
 
@@ -119,8 +119,8 @@ class RouteEvents:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def take(self) -> News:
-        news = News(Look.NEEDLESS)
+    def take(self) -> KernelEvent:
+        news = KernelEvent(Recheck.NONE)
         for _ in range(MAX_MESSAGES):
             try:
                 data = self._socket.recv(DATAGRAM_BYTES)
@@ -129,7 +129,9 @@ class RouteEvents:
             except OSError as error:
                 # Some were lost (ENOBUFS), perhaps that of a jail.
                 self._changes.lose()
-                return News(Look.MESH | Look.JAILS, f"routing socket: {error.strerror}", Look.JAILS)
+                return KernelEvent(
+                    Recheck.MESH | Recheck.JAILS, f"routing socket: {error.strerror}", Recheck.JAILS
+                )
             for found in self._read(data):
                 news |= found
         return news
@@ -138,12 +140,12 @@ class RouteEvents:
         self._changes.listen(on=False)
         self._socket.close()
 
-    def _read(self, data: bytes) -> Iterator[News]:
+    def _read(self, data: bytes) -> Iterator[KernelEvent]:
         try:
             messages = decode_messages(data)
         except BackendError as error:
             self._changes.lose()
-            yield News(Look.MESH, str(error))
+            yield KernelEvent(Recheck.MESH, str(error))
             return
         for message in messages:
             if not self._changes.note(message):
@@ -183,19 +185,19 @@ class JailEvents:
     def fileno(self) -> int:
         return self._kqueue.fileno()
 
-    def take(self) -> News:
+    def take(self) -> KernelEvent:
         try:
             events = self._kqueue.control(None, MAX_EVENTS, 0)
         except OSError as error:
-            return News(Look.JAILS, f"kqueue: {error.strerror}", Look.YOUNG)
-        news = News(Look.NEEDLESS)
+            return KernelEvent(Recheck.JAILS, f"kqueue: {error.strerror}", Recheck.YOUNG)
+        news = KernelEvent(Recheck.NONE)
         for event in events:
             born = bool(event.fflags & NOTE_JAIL_CHILD)
             if born and event.data > 0:
                 # It may have ended already (ESRCH): then there is nothing to hear of it.
                 with contextlib.suppress(OSError):
                     self._register(event.data, NOTE_JAIL_SET | NOTE_JAIL_REMOVE)
-            news |= News(Look.JAILS, _describe(event), Look.YOUNG if born else Look.NEEDLESS)
+            news |= KernelEvent(Recheck.JAILS, _describe(event), Recheck.YOUNG if born else Recheck.NONE)
         return news
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from meshd.backend.events import Look
+from meshd.backend.events import Recheck
 from meshd.backend.jails import JailHost
 from meshd.errors import BackendError
 from meshd.mesh.announcement import choose_announced, find_ungranted, leave_out_hosts
@@ -63,7 +63,7 @@ class JailKeeper:
         self._look_at = float("-inf")
         self._afresh = True
 
-    def hear(self, look: Look) -> bool:
+    def hear(self, look: Recheck) -> bool:
         """Something changed on this system; whether that is a reason to look. Of jails not every mere route
         tells, of which a host that speaks BGP sees one a second; where a look is cheap, everything does.
 
@@ -71,7 +71,7 @@ class JailKeeper:
         """
         if self.host is None:
             return False
-        due = Look.JAILS in look or (Look.YOUNG in look and self._found.has_young)
+        due = Recheck.JAILS in look or (Recheck.YOUNG in look and self._found.has_young)
         if due or not self.host.has_stacks:
             self._look_at = float("-inf")
         return due

@@ -44,7 +44,7 @@ class Host:
 
     def hear(self) -> bool:
         """The event loop's part; whether there was any news."""
-        return bool(self.news.routing.take().look)
+        return bool(self.news.routing.take().recheck)
 
     def looks(self, name: str = "wg0") -> list[str]:
         """The calls of one look."""

@@ -18,7 +18,7 @@ from fakebsd import FakeBSD
 from meshes import SignedMesh
 
 from meshd.backend import freebsd_jails
-from meshd.backend.events import Look, News
+from meshd.backend.events import Recheck, KernelEvent
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import YOUNG_SECONDS, FreeBSDJails
 from meshd.backend.memory import MemoryBackend
@@ -70,15 +70,15 @@ class Host:
             assert done.returncode == 0, done
             self.news.tell()
 
-    async def hear(self, look: Look | None = None) -> News:
+    async def hear(self, look: Recheck | None = None) -> KernelEvent:
         """As the daemon's loops would: a turn for what may touch the mesh, else a look at the jails alone."""
-        news = News(Look.NEEDLESS)
+        news = KernelEvent(Recheck.NONE)
         for source in self.news.sources if look is None else ():
             if source is not self.news.jails or self.news.has_jail_news():
                 news |= source.take()
         daemon = self.rig.daemon
-        is_due = daemon._jails.hear(look or news.look)
-        if Look.MESH in (look or news.look):
+        is_due = daemon._jails.hear(look or news.recheck)
+        if Recheck.MESH in (look or news.recheck):
             await daemon._reconcile()
         elif is_due and daemon._turn is not None:
             await daemon._tend_jails(daemon._turn)
@@ -165,7 +165,7 @@ def test_a_jail_that_shares_the_stack_costs_a_look_at_the_list_and_one_at_the_ro
         table = "netstat -rnW -f inet --libxo json"
         assert await host.cost(host.hear) == {JLS: 1, DUMP: 1, table: 1, "ifconfig -a": 1}
         for _ in range(2):  # a second and five seconds later
-            assert await host.cost(lambda: host.hear(Look.YOUNG)) == {}
+            assert await host.cost(lambda: host.hear(Recheck.YOUNG)) == {}
         host.say("jail -r web")
         assert await host.cost(host.hear) == {JLS: 1}
 
@@ -180,13 +180,13 @@ def test_a_vnet_jail_is_looked_into_until_it_has_its_address_and_no_other_one_wi
         cost = await host.cost(host.hear)
         assert {call for call in cost if " -j " in call} == {"ifconfig -j v2"}
         host.say(*addressed(2))
-        assert await host.hear() == News(Look.NEEDLESS)  # no event tells of a jail's inside
-        cost = await host.cost(lambda: host.hear(Look.YOUNG))
+        assert await host.hear() == KernelEvent(Recheck.NONE)  # no event tells of a jail's inside
+        cost = await host.cost(lambda: host.hear(Recheck.YOUNG))
         assert cost["route -j v2 -n add -inet 10.99.0.0/16 10.17.1.1"] == 1
         assert not any("v0" in call or "v1" in call for call in cost) and DUMP not in cost
         host.elapsed += YOUNG_SECONDS
-        await host.hear(Look.YOUNG)
-        assert await host.cost(lambda: host.hear(Look.YOUNG)) == {}
+        await host.hear(Recheck.YOUNG)
+        assert await host.cost(lambda: host.hear(Recheck.YOUNG)) == {}
 
     play(host, scenario)
 
@@ -197,7 +197,7 @@ def test_without_jail_events_an_address_and_an_interface_that_leaves_tell_of_a_j
     async def scenario(rig: Rig) -> None:
         host.say("ifconfig lo1 inet 10.17.1.10/32 alias")
         news = await host.hear()
-        assert (news.look, news.later) == (Look.MESH | Look.JAILS, Look.JAILS)
+        assert (news.recheck, news.later) == (Recheck.MESH | Recheck.JAILS, Recheck.JAILS)
         host.say("jail -c name=web path=/ ip4.addr=lo1|10.17.1.10 persist")
         assert (await host.cost(lambda: host.hear(news.later)))[JLS] == 1
         host.say(*made(2), *addressed(2))

@@ -16,7 +16,7 @@ from meshes import SignedMesh
 from quick_tools import QuickTools
 
 from meshd.backend import freebsd_jails
-from meshd.backend.events import Look, News
+from meshd.backend.events import Recheck, KernelEvent
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import FreeBSDJails
 from meshd.backend.memory import MemoryBackend
@@ -47,16 +47,16 @@ class Announcer:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
 
-    def tell(self, look: Look = Look.MESH | Look.JAILS) -> None:
+    def tell(self, look: Recheck = Recheck.MESH | Recheck.JAILS) -> None:
         os.write(self._write, bytes([look.value]))
 
     def fileno(self) -> int:
         return self._read
 
-    def take(self) -> News:
-        news = News(Look.NEEDLESS, "something")
+    def take(self) -> KernelEvent:
+        news = KernelEvent(Recheck.NONE, "something")
         for value in os.read(self._read, 100):
-            news |= News(Look(value))
+            news |= KernelEvent(Recheck(value))
         return news
 
     def close(self) -> None:
@@ -227,7 +227,7 @@ def test_a_changed_route_makes_nobody_ask_for_jails(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.apply()
         start, looks = len(host.calls()), host.calls().count("wg show wg0 dump")
-        host.news.tell(Look.MESH)
+        host.news.tell(Recheck.MESH)
         await host.until(lambda: host.calls().count("wg show wg0 dump") > looks)
         assert not any(call.startswith("jls") for call in host.calls()[start:])
 

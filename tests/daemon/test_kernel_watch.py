@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from meshd.backend.events import Look, News
+from meshd.backend.events import Recheck, KernelEvent
 from meshd.control import kernel_watch as watch
 from meshd.control.kernel_watch import KernelWatch
 
@@ -22,17 +22,17 @@ class Pipe:
         os.set_blocking(self._read, False)
         self.closed = False
 
-    def say(self, look: Look, later: Look = Look.NEEDLESS) -> None:
+    def say(self, look: Recheck, later: Recheck = Recheck.NONE) -> None:
         os.write(self._write, bytes([look.value, later.value]))
 
     def fileno(self) -> int:
         return self._read
 
-    def take(self) -> News:
+    def take(self) -> KernelEvent:
         told = os.read(self._read, 100)
-        news = News(Look.NEEDLESS)
+        news = KernelEvent(Recheck.NONE)
         for look, later in zip(told[::2], told[1::2], strict=True):
-            news |= News(Look(look), "", Look(later))
+            news |= KernelEvent(Recheck(look), "", Recheck(later))
         return news
 
     def close(self) -> None:
@@ -41,14 +41,14 @@ class Pipe:
         self.closed = True
 
 
-def run(scenario: Callable[[Pipe, asyncio.Queue[Look]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def run(scenario: Callable[[Pipe, asyncio.Queue[Recheck]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(watch, "AGAIN_SECONDS", (0.1, 0.2))
 
     async def play() -> None:
         source = Pipe()
-        wakes: asyncio.Queue[Look] = asyncio.Queue()
+        wakes: asyncio.Queue[Recheck] = asyncio.Queue()
         kernel_watch = KernelWatch(lambda: [source])
         kernel_watch.start(wakes.put_nowait)
         try:
@@ -61,12 +61,12 @@ def run(scenario: Callable[[Pipe, asyncio.Queue[Look]], Any], monkeypatch: pytes
 
 
 def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
         for _ in range(10):
-            source.say(Look.MESH)
-        assert await wakes.get() is Look.MESH
-        source.say(Look.NEEDLESS)
-        source.say(Look.MESH)
+            source.say(Recheck.MESH)
+        assert await wakes.get() is Recheck.MESH
+        source.say(Recheck.NONE)
+        source.say(Recheck.MESH)
         await wakes.get()
         assert wakes.empty()
 
@@ -74,12 +74,12 @@ def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_few_changes_in_a_row_are_told_at_once_and_a_flood_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
         monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 3600.0)
         for _ in range(watch.LOOKS_AT_ONCE):
-            source.say(Look.MESH)
+            source.say(Recheck.MESH)
             await wakes.get()
-        source.say(Look.MESH)
+        source.say(Recheck.MESH)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(wakes.get(), 0.2)
 
@@ -87,34 +87,34 @@ def test_a_few_changes_in_a_row_are_told_at_once_and_a_flood_is_not(monkeypatch:
 
 
 def test_what_takes_time_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
-        source.say(Look.MESH | Look.JAILS, later=Look.YOUNG)
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
+        source.say(Recheck.MESH | Recheck.JAILS, later=Recheck.YOUNG)
         looks = [await wakes.get() for _ in range(3)]
-        assert looks == [Look.MESH | Look.JAILS, Look.YOUNG, Look.YOUNG]
-        source.say(Look.MESH)
-        assert await wakes.get() is Look.MESH
+        assert looks == [Recheck.MESH | Recheck.JAILS, Recheck.YOUNG, Recheck.YOUNG]
+        source.say(Recheck.MESH)
+        assert await wakes.get() is Recheck.MESH
 
     run(scenario, monkeypatch)
 
 
 def test_different_news_of_a_bunch_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
-        source.say(Look.JAILS, later=Look.JAILS)
-        source.say(Look.MESH, later=Look.YOUNG)
-        assert await wakes.get() == Look.MESH | Look.JAILS
-        assert await wakes.get() == Look.JAILS | Look.YOUNG
-        assert await wakes.get() == Look.JAILS | Look.YOUNG
-        source.say(Look.JAILS, later=Look.YOUNG)  # and what took time before is forgotten
-        assert [await wakes.get(), await wakes.get()] == [Look.JAILS, Look.YOUNG]
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
+        source.say(Recheck.JAILS, later=Recheck.JAILS)
+        source.say(Recheck.MESH, later=Recheck.YOUNG)
+        assert await wakes.get() == Recheck.MESH | Recheck.JAILS
+        assert await wakes.get() == Recheck.JAILS | Recheck.YOUNG
+        assert await wakes.get() == Recheck.JAILS | Recheck.YOUNG
+        source.say(Recheck.JAILS, later=Recheck.YOUNG)  # and what took time before is forgotten
+        assert [await wakes.get(), await wakes.get()] == [Recheck.JAILS, Recheck.YOUNG]
 
     run(scenario, monkeypatch)
 
 
 def test_needless_news_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
-        source.say(Look.NEEDLESS)
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
+        source.say(Recheck.NONE)
         await asyncio.sleep(0)
-        source.say(Look.MESH)
+        source.say(Recheck.MESH)
         await wakes.get()
         assert wakes.empty()
 
