@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from contextlib import nullcontext
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from meshes import NOW, SignedMesh
+from trials import trials
 
 from meshd.exchange.flood import ALL_UP_TO, FAN_OUT, MAX_WAITING, PASS_ON, Flood, choose_targets
 from meshd.exchange.inventory import build_inventory, build_page, lacking
@@ -52,7 +53,7 @@ def desk_of(ledger: Ledger) -> SharedLedger:
     return SharedLedger(ledger=ledger, lock=nullcontext(), hid="", identity=None, clock=lambda: NOW)
 
 
-@settings(max_examples=60, deadline=None)
+@trials(60)
 @given(st.sets(st.sampled_from(sorted(EVERYTHING))), st.sets(st.sampled_from(sorted(EVERYTHING))))
 def test_two_hosts_that_compare_hold_the_same(ours: set[str], theirs: set[str]) -> None:
     one, two = ledger_of(ours), ledger_of(theirs)
@@ -88,7 +89,7 @@ def test_in_a_small_mesh_all_are_told_and_those_told_pass_it_on_to_a_few() -> No
     assert len(HIDS) > ALL_UP_TO and len(many) == FAN_OUT and not set(many) & set(HIDS[:20]) and not none
 
 
-@settings(max_examples=20, deadline=None)
+@trials(20)
 @given(st.integers(2, 60), st.integers(0, 10_000), st.sets(st.integers(0, 59), max_size=20))
 def test_news_reaches_nearly_all_even_if_the_first_teller_reaches_few(
     count: int, seed: int, unreached: set[int]
