@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from meshd.backend.base import Backend
-from meshd.backend.events import Look
+from meshd.backend.events import Recheck
 from meshd.blocking import in_thread
 from meshd.control.follower import FollowReport, RegistryFollower
 from meshd.control.jails import JailKeeper, JailTurn, with_jail_changes
@@ -330,7 +330,7 @@ class Daemon:
 
     # --- kernel
 
-    def _kernel_changed(self, look: Look) -> None:
+    def _kernel_changed(self, look: Recheck) -> None:
         self._jails.hear(look)
         self._wake_kernel.set()
 
