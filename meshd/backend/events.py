@@ -1,7 +1,7 @@
 """What tells that somebody changed interfaces, addresses, routes or jails, on each system.
 
-Every source is a descriptor that becomes readable. Reading it says whether it is worth a look,
-never what to do: the state is read anew.
+Every source is a descriptor that becomes readable. Reading it says whether the state is worth
+reading anew, never what to do.
 """
 
 from __future__ import annotations

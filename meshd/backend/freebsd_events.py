@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, Self
 
-from meshd.backend.events import DATAGRAM_BYTES, Recheck, KernelEvent
+from meshd.backend.events import DATAGRAM_BYTES, KernelEvent, Recheck
 from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.rtsock import IFF_UP, Kind, RouteMessage, decode_messages
 from meshd.errors import BackendError

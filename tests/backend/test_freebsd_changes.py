@@ -65,7 +65,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
     host.hear()
     host.looks()
     yield host
-    host.news.routing.close()
+    host.news.close()
 
 
 def test_what_nothing_was_told_of_is_not_read_again_but_for_the_peers(host: Host) -> None:
@@ -175,7 +175,7 @@ def test_of_tables_that_are_named_nothing_is_known(tmp_path: Path) -> None:
     host.looks()
     calls = host.looks()
     assert sum(call.startswith("netstat") for call in calls) == 4
-    host.news.routing.close()
+    host.news.close()
 
 
 def test_an_interface_without_a_number_is_never_expected() -> None:

@@ -15,7 +15,7 @@ import pytest
 from recorded_events import RECORDED
 
 from meshd.backend import freebsd_events
-from meshd.backend.events import Recheck, KernelEvent
+from meshd.backend.events import KernelEvent, Recheck
 from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.freebsd_events import EVFILT_JAIL, JailEvents, RouteEvents, RouteJudge
 from meshd.backend.rtsock import Kind, RouteMessage

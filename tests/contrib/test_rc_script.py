@@ -398,7 +398,8 @@ NOT_REPLAYED = {
 def test_every_recorded_verb_is_answered_as_on_the_real_host(service: Service) -> None:
     """Text, stream and exit code of 14-rc-script.txt, but for process ids and what meshd says itself."""
     (service.base / "rc.conf").write_text(f'meshd_config="{service.config}"\n')
-    replayed, starts = [], 0
+    replayed: list[str] = []
+    starts = 0
     for entry in (one for one in entries("") if one.source == "14-rc-script.txt"):
         tool, _, rest = entry.command.partition(" ")
         if tool == "sysrc":

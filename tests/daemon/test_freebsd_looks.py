@@ -18,7 +18,7 @@ from fakebsd import FakeBSD
 from meshes import SignedMesh
 
 from meshd.backend import freebsd_jails
-from meshd.backend.events import Recheck, KernelEvent
+from meshd.backend.events import KernelEvent, Recheck
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import YOUNG_SECONDS, FreeBSDJails
 from meshd.backend.memory import MemoryBackend
@@ -123,8 +123,7 @@ def play(host: Host, scenario: Callable[[Rig], Coroutine[Any, Any, None]]) -> No
             await scenario(rig)
 
     asyncio.run(run())
-    for source in host.news.sources:
-        source.close()
+    host.news.close()
 
 
 DUMP = "wg show wg0 dump"

@@ -16,7 +16,7 @@ from meshes import SignedMesh
 from quick_tools import QuickTools
 
 from meshd.backend import freebsd_jails
-from meshd.backend.events import Recheck, KernelEvent
+from meshd.backend.events import KernelEvent, Recheck
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import FreeBSDJails
 from meshd.backend.memory import MemoryBackend

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from meshd.backend.events import Recheck, KernelEvent
+from meshd.backend.events import KernelEvent, Recheck
 from meshd.control import kernel_watch as watch
 from meshd.control.kernel_watch import KernelWatch
 

@@ -93,6 +93,12 @@ class KernelNews:
     def sources(self) -> list[RouteEvents | JailEvents]:
         return [self.routing, *([self.jails] if self.jails else [])]
 
+    def close(self) -> None:
+        """The kernel's ends, and those that listen."""
+        for source in self.sources:
+            source.close()
+        self._socket.close()
+
     def tell(self) -> None:
         """Of everything that changed since the last call."""
         before = self._links, self._routes, self._jails
