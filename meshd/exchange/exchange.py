@@ -12,19 +12,22 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from meshd.blocking import in_thread
 from meshd.errors import BackendError, RegistryError, StoreError
+from meshd.exchange.authentication import Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, shown_pause
 from meshd.exchange.messages import Object, Offer
+from meshd.exchange.partner import Partner, mesh_places, partner_of
 from meshd.exchange.report import ExchangeStats, Tally
-from meshd.exchange.server import LIMITS, ExchangeServer, Sees
+from meshd.exchange.server import LIMITS, NOBODY, ExchangeServer, Member, Sees
 from meshd.exchange.shared_ledger import Accepted, SharedLedger
-from meshd.exchange.talk import Gained, Partner, ask_witness, mesh_places, partner_of, reconcile, told_by
+from meshd.exchange.talk import Gained, WitnessReport, ask_witness, reconcile, told_by
 from meshd.exchange.witness import VIEW_GRACE_SECONDS
 from meshd.listener import WsgiListener
 from meshd.model.condition import Condition, Severity
@@ -33,6 +36,8 @@ from meshd.model.network import Endpoint, IPAddress
 from meshd.registry.layout import host_key
 
 WITNESSES: Final = 3
+PARTNER_SECONDS: Final = 30.0
+"""For all that one host is asked in one go. What it handed over until then is kept."""
 MAX_SPREAD_OBJECTS: Final = 64
 """A host that catches up with more than this from a store has no news for anybody."""
 MAX_DELIVERIES: Final = 32
@@ -94,9 +99,14 @@ class Exchange:
         self._clock = clock
         self._places = places
         self._rng = rng or random.SystemRandom()
-        self._client = ExchangeClient(mesh_id=desk.mesh_id, port=port)
+        self._authenticators: tuple[bytes, Authenticator] | None = None
+        self._client = ExchangeClient(mesh_id=desk.mesh_id, port=port, authenticator=self._authenticator)
         self._server = ExchangeServer(
-            desk, member=self._member_at, received=self._received_in_thread, sees=self._sees_in_thread
+            desk,
+            authenticator=self._authenticator,
+            member=self._member_at,
+            received=self._received_in_thread,
+            sees=self._sees_in_thread,
         )
         self._listener: WsgiListener | None = None
         self._listen_wanted: tuple[tuple[str, int], ...] = ()
@@ -104,7 +114,7 @@ class Exchange:
         self._flood = Flood()
         self._tally = Tally()
         self._hosts: Mapping[str, Host] = {}
-        self._by_address: Mapping[str, str] = {}
+        self._by_address: Mapping[str, Member] = {}
         self._hooks: ExchangeHooks | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -114,6 +124,8 @@ class Exchange:
         self._hungry = False
         self._pulled_at = float("-inf")
         self._views_due: set[float] = set()
+        self._engaged: set[str] = set()
+        self._put_off_talks: set[str] = set()
 
     # --- life
 
@@ -139,7 +151,7 @@ class Exchange:
         own = membership.hosts.get(self._hid)
         self._hosts = membership.hosts
         self._by_address = {
-            str(address): host.hid
+            str(address): Member(host.hid, host.identity_key)
             for host in membership.hosts.values()
             if host.hid != self._hid
             for address in (*self._places(host), *host.addresses)
@@ -218,24 +230,46 @@ class Exchange:
     # --- witnesses
 
     async def witness_round(self) -> int:
-        """Ask some hosts at once, those first that disagreed last time -> how many said where they see us."""
-        chosen = self._choose(WITNESSES, self._tally.suspects())
-        partners = [partner for hid in chosen if (partner := self._partner(hid)) is not None]
-        now, look = self._clock(), self._hooks is not None and self._hooks.is_unsettled()
-        reports = await asyncio.gather(
-            *(
-                in_thread(ask_witness, self._desk, self._client, partner, now=now, look=look)
-                for partner in partners
+        """Ask some hosts at once, those first that disagreed last time -> how many said where they see us.
+
+        Each answer counts when it comes, and each host's time ends after PARTNER_SECONDS: one that is slow
+        keeps neither the others' answers back nor the next round, and is asked nothing else meanwhile.
+        """
+        self._tally.begin_round()
+        look = self._hooks is not None and self._hooks.is_unsettled()
+        asked = [self._ask(hid, look) for hid in self._choose(WITNESSES, self._tally.suspects())]
+        return sum(await asyncio.gather(*asked))
+
+    async def _whole_round(self) -> None:
+        await self.witness_round()
+
+    async def _ask(self, hid: str, look: bool) -> bool:
+        """One host, as a witness -> whether it said where it sees us."""
+        partner = self._partner(hid)
+        if partner is None or hid in self._engaged:
+            return False
+        with self._engage(hid):
+            report: WitnessReport = await in_thread(
+                ask_witness, self._desk, self._client, partner, now=self._clock(), look=look
             )
-        )
-        self._tally.note_round(reports, now)
-        for report in reports:
-            self._gained(report.hid, report.gained)
+        self._tally.note(report, report.at)
+        self._gained(hid, report.gained)
         self._say()
-        sightings = [(report.hid, report.seen) for report in reports if report.seen is not None]
-        if sightings and self._hooks is not None:
-            self._hooks.sighted(sightings)
-        return len(sightings)
+        if report.seen is not None and self._hooks is not None:
+            self._hooks.sighted([(hid, report.seen)])
+        return report.seen is not None
+
+    @contextlib.contextmanager
+    def _engage(self, hid: str) -> Iterator[None]:
+        """One conversation at a time with each host; what comes up meanwhile is looked at after it."""
+        self._engaged.add(hid)
+        try:
+            yield
+        finally:
+            self._engaged.discard(hid)
+            if hid in self._put_off_talks:
+                self._put_off_talks.discard(hid)
+                self._spawn(self._reconcile_with(hid))
 
     def expect_views(self, longest_pause_seconds: float) -> None:
         """Statements are new, and no host looks at its stores less often than that.
@@ -258,18 +292,18 @@ class Exchange:
         assert self._loop is not None
         await asyncio.sleep(due_at - self._loop.time() + self._rng.uniform(*VIEWS_SPREAD_SECONDS))
         self._views_due.discard(due_at)
-        await self.witness_round()
+        await self._whole_round()
 
     async def _witness_loop(self) -> None:
         await asyncio.sleep(min(self._rng.uniform(*FIRST_ROUND_SECONDS), self._witness_seconds))
         while True:
-            await self.witness_round()
+            self._spawn(self._whole_round())
             self._pump()
             await asyncio.sleep(self._witness_seconds * self._rng.uniform(0.85, 1.15))
 
     def _choose(self, count: int, first: Sequence[str] = ()) -> list[str]:
         """Reachable hosts at random; one of ``first`` before the others."""
-        hids = sorted(self._reachable() & self._hosts.keys())
+        hids = sorted((self._reachable() & self._hosts.keys()) - self._engaged)
         preferred = [hid for hid in first if hid in hids]
         chosen = [self._rng.choice(preferred)] if preferred else []
         rest = [hid for hid in hids if hid not in chosen]
@@ -336,7 +370,7 @@ class Exchange:
                 return
             offer = Offer(objects=objects, told=told)
             try:
-                answer = await in_thread(self._client.offer, partner.address, partner.source, offer)
+                answer = await in_thread(self._client.offer, partner, offer)
             except (StoreError, RegistryError):
                 self._tally.pushes["failed"] += len(objects)
                 self._flood.failed(hid)
@@ -383,6 +417,12 @@ class Exchange:
             for item, outcome in zip(offer.objects, accepted.outcomes, strict=True)
             if outcome in ("new", "known")
         ]
+        if hid == NOBODY:
+            # What it gave proves itself. What it says of others, and of the host there, counts for nothing.
+            if accepted.fresh:
+                self._changed(accepted.fresh)
+                self._spread(accepted.fresh, source=None, told=())
+            return
         self._flood.note_held(hid, good)
         self._flood.note_told(good, (hid, *offer.told))
         if accepted.forged:
@@ -397,12 +437,17 @@ class Exchange:
 
     async def _reconcile_with(self, hid: str) -> None:
         partner = self._partner(hid)
-        if partner is not None:
+        if partner is None:
+            return
+        if hid in self._engaged:
+            self._put_off_talks.add(hid)
+            return
+        with self._engage(hid):
             gained: Gained = await in_thread(reconcile, self._desk, self._client, partner)
-            if gained.forged:
-                self._tally.lies[hid] = (self._clock(), gained.forged)
-            self._gained(hid, gained)
-            self._say()
+        if gained.forged:
+            self._tally.lies[hid] = (self._clock(), gained.forged)
+        self._gained(hid, gained)
+        self._say()
 
     def _gained(self, hid: str, gained: Gained) -> None:
         if not gained.fresh:
@@ -444,10 +489,18 @@ class Exchange:
             return None
         address = self._places(host)[0]
         sources = [place for place in self._places(own) if place.version == address.version]
-        return partner_of(host, address, sources[0] if sources else None)
+        until = time.monotonic() + PARTNER_SECONDS
+        return partner_of(host, address, sources[0] if sources else None, until=until)
 
-    def _member_at(self, address: str) -> str | None:
+    def _member_at(self, address: str) -> Member | None:
         return self._by_address.get(address)
+
+    def _authenticator(self) -> Authenticator:
+        """With this host's identity as it is now. From any thread."""
+        identity, known = self._desk.identity(), self._authenticators
+        if known is None or known[0] != identity.public:
+            known = self._authenticators = identity.public, Authenticator(self._desk.mesh_id, identity)
+        return known[1]
 
     async def _listen(self, wanted: tuple[tuple[str, int], ...]) -> None:
         await self._stop_listening()

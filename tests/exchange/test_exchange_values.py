@@ -196,9 +196,12 @@ def test_a_suspect_is_asked_first_and_forgotten_when_it_is_gone() -> None:
     good = WitnessReport(hid="a", name="ada", at=NOW, outcome="agreed")
     bad = WitnessReport(hid="b", name="bob", at=NOW, outcome="unproven", why="statement 9")
     silent = WitnessReport(hid="b", name="bob", at=NOW, outcome="silent")
-    tally.note_round([good, bad], NOW)
+    tally.begin_round()
+    for report in (bad, good):
+        tally.note(report, NOW)
     assert tally.agrees is False and tally.suspects() == ["b"]
-    tally.note_round([silent], NOW + 60)
+    tally.begin_round()
+    tally.note(silent, NOW + 60)
     assert tally.suspects() == ["b"], "silence is no denial"
     assert [condition.code for condition in tally.conditions({})] == ["witness_refuted"]
     tally.forget(["a"], NOW + 60)

@@ -103,7 +103,7 @@ def codes(fleet: Fleet, member: Member) -> dict[str, str]:
 def said(fleet: Fleet, member: Member, about: str) -> bool:
     """Whether the host says that it and ``about`` see two registries."""
     return any(
-        condition.code == "registry_split_view" and condition.subject == about
+        condition.code == "store_split_view" and condition.subject == about
         for condition in fleet.status(member).conditions
     )
 

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
 from meshd.errors import ConfigError, ControlError, MeshError, RegistryError, StoreError
+from meshd.exchange.authentication import Authenticator
 from meshd.exchange.flood import ALL_UP_TO
 from meshd.exchange.messages import (
     MAX_OFFER_OBJECTS,
@@ -28,8 +29,9 @@ from meshd.exchange.messages import (
     parse_message,
     render_message,
 )
+from meshd.exchange.partner import Partner, mesh_places, partner_of
 from meshd.exchange.shared_ledger import SharedLedger
-from meshd.exchange.talk import Gained, Partner, fetch, mesh_places, partner_of, reconcile
+from meshd.exchange.talk import Gained, fetch, reconcile
 from meshd.model.host import Membership
 from meshd.model.network import IPAddress
 from meshd.registry.ledger import Ledger
@@ -114,7 +116,7 @@ class _Direct:
 
         def tell(partner: Partner) -> bool:
             try:
-                answer = self._client.offer(partner.address, partner.source, offer)
+                answer = self._client.offer(partner, offer)
             except (StoreError, RegistryError):
                 return False
             return set(answer.outcomes) <= {"new", "known"}
@@ -143,7 +145,9 @@ def _open_direct(options: Options, desk: SharedLedger, membership: Membership) -
         return None
     from meshd.exchange.client import ExchangeClient  # with the HTTP client, which nobody else needs
 
-    return _Direct(ExchangeClient(mesh_id=desk.mesh_id, port=port), desk, partners)
+    nobody = Authenticator(desk.mesh_id, identity=None)  # what is signed here proves itself
+    client = ExchangeClient(mesh_id=desk.mesh_id, port=port, authenticator=lambda: nobody)
+    return _Direct(client, desk, partners)
 
 
 def _source_towards(address: IPAddress, port: int) -> IPAddress | None:
