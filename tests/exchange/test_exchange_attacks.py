@@ -16,6 +16,7 @@ from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.errors import RegistryError, StoreError
 from meshd.exchange import client as client_module
+from meshd.exchange import witness as witness_module
 from meshd.exchange.authentication import ANSWER_HEADER, REQUEST_HEADER, AuthenticationError, Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.messages import (
@@ -31,7 +32,7 @@ from meshd.exchange.partner import Partner
 from meshd.exchange.report import Tally
 from meshd.exchange.server import LIMITS, NOBODY
 from meshd.exchange.talk import Gained, ask_witness, fetch
-from meshd.exchange.witness import Testimony, open_testimony
+from meshd.exchange.witness import open_testimony
 from meshd.listener import ConnectionLimits
 from meshd.model.condition import Severity
 from meshd.registry.canonical import encode, encode_base64
@@ -397,16 +398,19 @@ def test_a_witness_that_claims_another_history_without_handing_it_over_is_named_
     truth = tesla.desk.testify
     kid = mesh.mesh.admin_key.kid
 
-    def lying(nonce: str = "", seen: str = "") -> Testimony:
+    def lying(nonce: str = "", seen: str = "") -> witness_module.Testimony:
         said = truth(nonce, seen)
         if lie == "another root":
             return msgspec.structs.replace(said, root=(said.root[0], "0" * 64))
         return msgspec.structs.replace(said, heads={kid: (2, "0" * 64)})
 
-    monkeypatch.setattr(
-        type(tesla.desk), "testify", lambda self, *call: lying(*call) if self is tesla.desk else truth()
-    )
     asker = build_host(mesh, "newton")
+    honest = type(tesla.desk).testify
+    monkeypatch.setattr(
+        type(tesla.desk),
+        "testify",
+        lambda self, *call: lying(*call) if self is tesla.desk else honest(self, *call),
+    )
     tally = Tally()
     with tesla.listening(LIMITS) as port:
         report = ask_witness(asker.desk, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW)

@@ -139,6 +139,5 @@ def test_two_histories_that_are_shown_to_different_hosts_are_said_on_both_sides(
         timeout=60,
         capture_output=True,
     )
-    both_say(fleet, "two histories")
     for member in fleet.members.values():
         wait(lambda member=member: "registry_fork" in codes(fleet, member), "the fork")  # type: ignore[misc]
