@@ -122,29 +122,28 @@ class ExchangeServer:
         return True
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        headers: list[tuple[str, str]] = []
+        header = ("Content-Type", "text/plain")
         try:
             call, answer = self._answer(environ)
-            status, kind = "200 OK", "application/json"
-            headers.append((ANSWER_HEADER, call.seal(answer)))
+            status, header = "200 OK", (ANSWER_HEADER, call.seal(answer))
             self._count("answered")
         except _Refusal as refusal:
-            status, kind, answer = refusal.status, "text/plain", refusal.status.encode()
+            status, answer = refusal.status, refusal.status.encode()
             self._count(refusal.outcome)
         except AuthenticationError as error:
-            status, kind, answer = "401 Unauthorized", "text/plain", str(error).encode("ascii", "replace")
+            status, answer = "401 Unauthorized", str(error).encode("ascii", "replace")
             self._count("unauthenticated")
         except RegistryError as error:
-            status, kind, answer = "400 Bad Request", "text/plain", str(error).encode("ascii", "replace")
+            status, answer = "400 Bad Request", str(error).encode("ascii", "replace")
             self._count("malformed")
         except OSError:
             # The client stopped sending, or its time was over.
-            status, kind, answer = "408 Request Timeout", "text/plain", b"too slow"
+            status, answer = "408 Request Timeout", b"too slow"
             self._count("malformed")
         except Exception:
             self._count("failed")
             raise
-        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(answer))), *headers])
+        start_response(status, [header, ("Content-Length", str(len(answer)))])
         return [answer]
 
     def _answer(self, environ: Mapping[str, Any]) -> tuple[Call, bytes]:
