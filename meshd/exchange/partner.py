@@ -25,7 +25,7 @@ class Partner:
     until: float = math.inf
 
 
-def mesh_places(host: Host) -> tuple[IPAddress, ...]:
+def mesh_addresses(host: Host) -> tuple[IPAddress, ...]:
     """Where a host listens, and what it calls from; the first one is what others call."""
     return tuple(dict.fromkeys((host.link_address, host.addresses[0])))
 

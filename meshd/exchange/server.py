@@ -1,4 +1,4 @@
-"""The HTTP side of the desk: who may ask, how often, how much, and what the answer is.
+"""The HTTP side of the shared_ledger: who may ask, how often, how much, and what the answer is.
 
 A connection comes from the address of a host of the mesh: WireGuard lets nobody else use it, since an
 address is an allowed IP of one peer alone. Which process of that host it is, the address does not say. One
@@ -35,7 +35,7 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.rates import TokenBuckets
-from meshd.exchange.shared_ledger import Accepted, SharedLedger
+from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.listener import PROVE, ConnectionLimits
 from meshd.model.keys import rescue_public_key
 
@@ -56,7 +56,7 @@ _NOBODYS_SHARE: Final = 0.1
 Sees = Callable[[str, bool], str]
 """(hid of the asker, look anew?) -> the endpoint at which this host sees it, or empty. From any thread."""
 
-Received = Callable[[str, Offer, Accepted], None]
+Received = Callable[[str, Offer, BatchOutcome], None]
 """(hid of the giver or NOBODY, what it offered, what became of it), called from the thread of the request."""
 
 
@@ -81,7 +81,7 @@ class ExchangeServer:
 
     def __init__(
         self,
-        desk: SharedLedger,
+        shared_ledger: SharedLedger,
         *,
         authenticator: Callable[[], Authenticator],
         member: Callable[[str], Member | None],
@@ -89,7 +89,7 @@ class ExchangeServer:
         sees: Sees = lambda hid, look: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._desk = desk
+        self._shared_ledger = shared_ledger
         self._authenticator = authenticator
         self._member = member
         self._received = received
@@ -152,7 +152,7 @@ class ExchangeServer:
             raise _Refusal("403 Forbidden", "stranger")
         version, mesh, verb, *rest = [*_parts(environ.get("PATH_INFO", "")), "", "", ""]
         serve = self._verbs.get(verb) if environ.get("REQUEST_METHOD") == "POST" else None
-        if version != "v1" or mesh != self._desk.mesh_id or serve is None or any(rest):
+        if version != "v1" or mesh != self._shared_ledger.mesh_id or serve is None or any(rest):
             raise _Refusal("404 Not Found", "malformed")
         header = environ.get("HTTP_" + REQUEST_HEADER.upper().replace("-", "_"))
         call, digest = self._authenticator().open(header, verb, member.identity_key)
@@ -171,13 +171,13 @@ class ExchangeServer:
             raise _Refusal("429 Too Many Requests", "limited")
 
     def _objects_page(self, caller: _Caller, body: bytes) -> bytes:
-        return render_message(self._desk.page(parse_message(body, ObjectsRequest)))
+        return render_message(self._shared_ledger.page(parse_message(body, ObjectsRequest)))
 
     def _take_offer(self, caller: _Caller, body: bytes) -> bytes:
         offer = parse_message(body, Offer)
         if not self._may(self._objects, caller.account, caller.weight * len(offer.objects)):
             raise _Refusal("429 Too Many Requests", "limited")
-        accepted = self._desk.accept(offer.objects)
+        accepted = self._shared_ledger.accept(offer.objects)
         self._received(caller.hid if caller.is_host else NOBODY, offer, accepted)
         return render_message(OfferAnswer(outcomes=accepted.outcomes))
 
@@ -185,7 +185,7 @@ class ExchangeServer:
         request = parse_message(body, WitnessRequest)
         if not caller.is_host:
             raise AuthenticationError("hosts testify to hosts alone")
-        return self._desk.answer_witness(request.nonce, self._sees(caller.hid, request.look))
+        return self._shared_ledger.answer_witness(request.nonce, self._sees(caller.hid, request.look))
 
     def _may(self, buckets: TokenBuckets, key: str, amount: float) -> bool:
         with self._lock:

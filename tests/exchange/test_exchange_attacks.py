@@ -19,6 +19,7 @@ from meshd.exchange import client as client_module
 from meshd.exchange import witness as witness_module
 from meshd.exchange.authentication import ANSWER_HEADER, REQUEST_HEADER, AuthenticationError, Authenticator
 from meshd.exchange.client import ExchangeClient
+from meshd.exchange.host_sync import SyncResult, ask_witness, fetch
 from meshd.exchange.messages import (
     MAX_REQUEST_BYTES,
     Inventory,
@@ -29,9 +30,8 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.partner import Partner
-from meshd.exchange.report import Tally
 from meshd.exchange.server import LIMITS, NOBODY
-from meshd.exchange.talk import Gained, ask_witness, fetch
+from meshd.exchange.stats import StatsRecorder
 from meshd.exchange.witness import open_testimony
 from meshd.listener import ConnectionLimits
 from meshd.model.condition import Severity
@@ -78,7 +78,7 @@ def here(host: ExchangeHost) -> Partner:
 
 
 def header_of(host: ExchangeHost, asker: SignedHost, verb: str, body: bytes) -> str:
-    own = Authenticator(host.desk.mesh_id, asker.identity)
+    own = Authenticator(host.shared_ledger.mesh_id, asker.identity)
     return own.request(host.host.identity.public, verb, body)[0]
 
 
@@ -151,13 +151,13 @@ def test_what_nobody_vouches_for_is_not_kept_in_memory(
     strange = tuple(item for item in other.objects.items() if item[0].startswith(("log/", "host/")))
     answer = client_for(mesh, port, newton).offer(partner_for(tesla, newton), Offer(objects=strange))
     assert set(answer.outcomes) == {"unknown"}
-    assert not tesla.received[0][2].fresh and not tesla.received[0][2].forged
+    assert not tesla.received[0][2].new_objects and not tesla.received[0][2].forged
 
 
 def test_an_old_record_of_an_honest_host_is_no_lie(
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost
 ) -> None:
-    accepted = tesla.desk.accept([(newton.key, newton.body(version=5))])
+    accepted = tesla.shared_ledger.accept([(newton.key, newton.body(version=5))])
     assert accepted.outcomes == ("refused",) and not accepted.forged
 
 
@@ -255,7 +255,7 @@ def test_another_process_at_a_hosts_address_is_not_the_host(
     nobody = client_for(mesh, port)
     assert nobody.objects(partner_for(tesla, newton), ObjectsRequest(have=NOTHING)).objects
     forged = Offer(
-        objects=((newton.key, newton.body(version=9)[:-9] + b"x" * 9),), told=(mesh.hosts["bohr"].hid,)
+        objects=((newton.key, newton.body(version=9)[:-9] + b"x" * 9),), notified=(mesh.hosts["bohr"].hid,)
     )
     assert nobody.offer(partner_for(tesla, newton), forged).outcomes == ("refused",)
     assert [hid for hid, _, _ in tesla.received] == [NOBODY]
@@ -356,7 +356,7 @@ def test_connections_without_end_from_one_address_are_limited(
 
 
 def test_a_replayed_testimony_is_refused(mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost) -> None:
-    body = tesla.desk.answer_witness(NONCE)
+    body = tesla.shared_ledger.answer_witness(NONCE)
     mesh_id, hid, key = mesh.ledger.mesh_id, tesla.host.hid, tesla.host.identity.public
     assert open_testimony(body, mesh=mesh_id, hid=hid, nonce=NONCE, identity_key=key).hid == hid
     with pytest.raises(RegistryError, match="nonce"):
@@ -370,7 +370,7 @@ def test_a_replayed_testimony_is_refused(mesh: SignedMesh, tesla: ExchangeHost, 
 
 
 def test_a_testimony_is_no_host_record(mesh: SignedMesh, tesla: ExchangeHost) -> None:
-    admission = mesh.ledger.offer(tesla.host.key, tesla.desk.answer_witness(NONCE), now=NOW)
+    admission = mesh.ledger.offer(tesla.host.key, tesla.shared_ledger.answer_witness(NONCE), now=NOW)
     assert admission.outcome == "refused"
 
 
@@ -382,10 +382,12 @@ def test_a_witness_that_claims_more_than_it_hands_over_is_unproven(
     with tesla.listening(LIMITS) as port:
         own = Authenticator(mesh.ledger.mesh_id, newton.identity)
         client = _Withholding(mesh_id=mesh.ledger.mesh_id, port=port, authenticator=lambda: own)
-        report = ask_witness(asker.desk, client, partner_for(tesla, newton), now=NOW)
+        report = ask_witness(asker.shared_ledger, client, partner_for(tesla, newton), now=NOW)
     assert report.outcome == "unproven" and "statement 3" in report.why
     with tesla.listening(LIMITS) as port:
-        report = ask_witness(asker.desk, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW)
+        report = ask_witness(
+            asker.shared_ledger, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW
+        )
     assert report.outcome == "ahead"
     assert dict(behind.objects()) == objects(tesla)
 
@@ -395,7 +397,7 @@ def test_a_witness_that_claims_another_history_without_handing_it_over_is_named_
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, monkeypatch: pytest.MonkeyPatch, lie: str
 ) -> None:
     """Its signature proves that it said so, and nothing else: no critical word of a split on it."""
-    truth = tesla.desk.testify
+    truth = tesla.shared_ledger.testify
     kid = mesh.mesh.admin_key.kid
 
     def lying(nonce: str = "", seen: str = "") -> witness_module.Testimony:
@@ -405,15 +407,17 @@ def test_a_witness_that_claims_another_history_without_handing_it_over_is_named_
         return msgspec.structs.replace(said, heads={kid: (2, "0" * 64)})
 
     asker = build_host(mesh, "newton")
-    honest = type(tesla.desk).testify
+    honest = type(tesla.shared_ledger).testify
     monkeypatch.setattr(
-        type(tesla.desk),
+        type(tesla.shared_ledger),
         "testify",
-        lambda self, *call: lying(*call) if self is tesla.desk else honest(self, *call),
+        lambda self, *call: lying(*call) if self is tesla.shared_ledger else honest(self, *call),
     )
-    tally = Tally()
+    tally = StatsRecorder()
     with tesla.listening(LIMITS) as port:
-        report = ask_witness(asker.desk, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW)
+        report = ask_witness(
+            asker.shared_ledger, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW
+        )
     tally.note(report, NOW)
     (said,) = tally.conditions({})
     assert (said.code, said.subject, said.severity) == ("witness_refuted", "tesla", Severity.WARNING)
@@ -437,9 +441,11 @@ def test_two_roots_of_one_version_are_proven_by_the_one_that_is_handed_over(
         assert ledger.chain.version == 2
         sides.append(build_host(mesh, name, ledger=ledger))
     tesla, asker = sides
-    tally = Tally()
+    tally = StatsRecorder()
     with tesla.listening(LIMITS) as port:
-        report = ask_witness(asker.desk, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW)
+        report = ask_witness(
+            asker.shared_ledger, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW
+        )
     tally.note(report, NOW)
     codes = {said.code: said for said in tally.conditions({})}
     assert codes["registry_split_view"].severity is Severity.CRITICAL
@@ -463,9 +469,9 @@ def test_pages_without_end_end(mesh: SignedMesh, tesla: ExchangeHost) -> None:
         asked.append(request.after)
         return ObjectsPage(objects=((mesh.hosts["bohr"].key, body),), more=True)
 
-    fetch(tesla.desk, junk, Gained())
+    fetch(tesla.shared_ledger, junk, SyncResult())
     assert len(asked) == 1, "nothing genuine in the first page"
-    fetch(tesla.desk, same, Gained())
+    fetch(tesla.shared_ledger, same, SyncResult())
     assert len(asked) == 3, "a page must continue after the one before"
 
 

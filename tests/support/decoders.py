@@ -375,7 +375,7 @@ def _messages(objects: list[tuple[str, bytes]]) -> list[bytes]:
         for message in (
             ObjectsRequest(have=have),
             ObjectsPage(objects=tuple(objects), more=True, have=have),
-            Offer(objects=tuple(objects[:3]), told=("0" * 32,)),
+            Offer(objects=tuple(objects[:3]), notified=("0" * 32,)),
             OfferAnswer(outcomes=("new", "known")),
             WitnessRequest(nonce="0" * 32),
         )

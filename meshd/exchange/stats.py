@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from meshd.exchange.talk import WITNESS_OUTCOMES, WitnessReport
+from meshd.exchange.host_sync import WITNESS_OUTCOMES, WitnessReport
 from meshd.model.condition import Condition, Severity
 
 PUSH_OUTCOMES: Final = ("new", "known", "refused", "unknown", "failed")
@@ -32,7 +32,7 @@ class ExchangeStats:
 
 
 @dataclass(slots=True)
-class Tally:
+class StatsRecorder:
     """Counts, the newest report of each witness, and who handed us lies. Used from one thread."""
 
     pushes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(PUSH_OUTCOMES, 0)))
@@ -51,8 +51,8 @@ class Tally:
     def note(self, report: WitnessReport, now: float) -> None:
         """One answer. Silence says nothing and leaves the last word standing."""
         self.witnesses[report.outcome] += 1
-        if report.gained.forged:
-            self.lies[report.hid] = (now, report.gained.forged)
+        if report.result.forged:
+            self.lies[report.hid] = (now, report.result.forged)
         if report.outcome != "silent":
             self.reports[report.hid] = report
             self.witnessed_at = now

@@ -15,7 +15,7 @@ import msgspec
 from meshd.errors import RegistryError, StoreError
 from meshd.exchange.inventory import position
 from meshd.exchange.messages import (
-    MAX_TOLD,
+    MAX_ALREADY_NOTIFIED,
     NONCE_HEX_DIGITS,
     Inventory,
     Object,
@@ -25,7 +25,7 @@ from meshd.exchange.messages import (
     WitnessRequest,
 )
 from meshd.exchange.partner import Partner
-from meshd.exchange.shared_ledger import Accepted, SharedLedger
+from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.exchange.witness import Split, open_testimony
 from meshd.model.network import Endpoint
 
@@ -50,13 +50,13 @@ WITNESS_OUTCOMES: Final[tuple[WitnessOutcome, ...]] = (
 
 
 @dataclass(slots=True, kw_only=True)
-class Gained:
-    """What a comparison brought: ``fresh`` to us, ``given`` objects to the other host.
+class SyncResult:
+    """What a comparison brought: ``new_objects`` to us, ``given`` objects to the other host.
 
-    ``failure``: why it ended early, or empty; what was gained before counts all the same.
+    ``failure``: why it ended early, or empty; what came before that counts all the same.
     """
 
-    fresh: list[Object] = field(default_factory=list)
+    new_objects: list[Object] = field(default_factory=list)
     given: int = 0
     forged: str = ""
     failure: str = ""
@@ -73,46 +73,46 @@ class WitnessReport:
     outcome: WitnessOutcome
     why: str = ""
     splits: tuple[Split, ...] = ()
-    gained: Gained = field(default_factory=Gained)
+    result: SyncResult = field(default_factory=SyncResult)
     seen: Endpoint | None = None
 
 
-def reconcile(desk: SharedLedger, client: ExchangeClient, partner: Partner) -> Gained:
+def sync_with_host(shared_ledger: SharedLedger, client: ExchangeClient, partner: Partner) -> SyncResult:
     """Hand each other what the other lacks. Never raises."""
 
     def ask(request: ObjectsRequest) -> ObjectsPage:
         return client.objects(partner, request)
 
-    gained = Gained()
+    result = SyncResult()
     try:
-        theirs = fetch(desk, ask, gained)
-        for batch in desk.batches(theirs) if theirs is not None else ():
+        theirs = fetch(shared_ledger, ask, result)
+        for batch in shared_ledger.batches(theirs) if theirs is not None else ():
             client.offer(partner, Offer(objects=batch))
-            gained.given += len(batch)
+            result.given += len(batch)
     except (StoreError, RegistryError) as error:
-        gained.failure = str(error)
-    return gained
+        result.failure = str(error)
+    return result
 
 
 def fetch(
-    desk: SharedLedger, ask: Callable[[ObjectsRequest], ObjectsPage], gained: Gained
+    shared_ledger: SharedLedger, ask: Callable[[ObjectsRequest], ObjectsPage], result: SyncResult
 ) -> Inventory | None:
-    """Page after page of what we lack, noted in ``gained`` -> what the other end holds.
+    """Page after page of what we lack, noted in ``result`` -> what the other end holds.
 
     Whoever answers cannot go on for ever: each page continues after the last one, and one
     without anything genuine ends it.
     """
     theirs, after = None, ""
-    have = desk.inventory()
+    have = shared_ledger.inventory()
     for _ in range(MAX_PAGES):
         page = ask(ObjectsRequest(have=have, after=after))
         theirs = theirs or page.have
         keys = [key for key, _ in page.objects]
         if not keys or (after and min(map(position, keys)) <= position(after)):
             break
-        accepted = desk.accept(page.objects)
-        gained.fresh += accepted.fresh
-        gained.forged = accepted.forged or gained.forged
+        accepted = shared_ledger.accept(page.objects)
+        result.new_objects += accepted.new_objects
+        result.forged = accepted.forged or result.forged
         if not page.more or not _is_progress(accepted):
             break
         after = max(keys, key=position)
@@ -120,7 +120,7 @@ def fetch(
 
 
 def ask_witness(
-    desk: SharedLedger, client: ExchangeClient, partner: Partner, *, now: float, look: bool = False
+    shared_ledger: SharedLedger, client: ExchangeClient, partner: Partner, *, now: float, look: bool = False
 ) -> WitnessReport:
     """Ask one host what it holds and is shown; fetch what it has more, give what it lacks. Never raises.
 
@@ -129,7 +129,10 @@ def ask_witness(
     seen: Endpoint | None = None
 
     def report(
-        outcome: WitnessOutcome, why: str = "", splits: tuple[Split, ...] = (), gained: Gained | None = None
+        outcome: WitnessOutcome,
+        why: str = "",
+        splits: tuple[Split, ...] = (),
+        result: SyncResult | None = None,
     ) -> WitnessReport:
         return WitnessReport(
             hid=partner.hid,
@@ -138,7 +141,7 @@ def ask_witness(
             outcome=outcome,
             why=why,
             splits=splits,
-            gained=gained or Gained(),
+            result=result or SyncResult(),
             seen=seen,
         )
 
@@ -152,40 +155,44 @@ def ask_witness(
         return report("invalid", str(error))
     try:
         testimony = open_testimony(
-            body, mesh=desk.mesh_id, hid=partner.hid, nonce=nonce, identity_key=partner.identity_key
+            body, mesh=shared_ledger.mesh_id, hid=partner.hid, nonce=nonce, identity_key=partner.identity_key
         )
     except RegistryError as error:
         return report("invalid", str(error))
     seen = testimony.seen_endpoint
-    first = desk.judge(testimony, partner.name)
-    gained = Gained() if first.held.equal else reconcile(desk, client, partner)
+    first = shared_ledger.judge(testimony, partner.name)
+    result = SyncResult() if first.held.equal else sync_with_host(shared_ledger, client, partner)
     # What it handed over is proof: with that the two are compared again.
-    held = first.held if first.held.equal else desk.judge(testimony, partner.name).held
-    if held.other_root is not None and _hands_over_root(desk, client, partner, testimony.root[0]):
-        return report("differed", held.other_root.text, (held.other_root,), gained)
+    held = first.held if first.held.equal else shared_ledger.judge(testimony, partner.name).held
+    if held.other_root is not None and _hands_over_root(shared_ledger, client, partner, testimony.root[0]):
+        return report("differed", held.other_root.text, (held.other_root,), result)
     unproven = held.claims
     if unproven:
-        return report("unproven", f"{'; '.join(unproven)}: {gained.failure or 'not handed over'}", (), gained)
+        return report("unproven", f"{'; '.join(unproven)}: {result.failure or 'not handed over'}", (), result)
     if first.views:
-        return report("shown_less", first.views[0].text, first.views, gained)
-    if first.held.ahead or gained.fresh:
-        return report("ahead", f"{len(gained.fresh)} objects fetched", (), gained)
-    return report("agreed" if first.held.equal else "behind", gained.failure, (), gained)
+        return report("shown_less", first.views[0].text, first.views, result)
+    if first.held.ahead or result.new_objects:
+        return report("ahead", f"{len(result.new_objects)} objects fetched", (), result)
+    return report("agreed" if first.held.equal else "behind", result.failure, (), result)
 
 
-def _hands_over_root(desk: SharedLedger, client: ExchangeClient, partner: Partner, version: int) -> bool:
+def _hands_over_root(
+    shared_ledger: SharedLedger, client: ExchangeClient, partner: Partner, version: int
+) -> bool:
     """Whether it proves that root keys in force signed another root of that version than this host trusts."""
-    have = msgspec.structs.replace(desk.inventory(), root=(version - 1, ""))
+    have = msgspec.structs.replace(shared_ledger.inventory(), root=(version - 1, ""))
     try:
-        return desk.is_rightful_root(client.objects(partner, ObjectsRequest(have=have)).objects, version)
+        return shared_ledger.is_rightful_root(
+            client.objects(partner, ObjectsRequest(have=have)).objects, version
+        )
     except (StoreError, RegistryError):
         return False
 
 
-def told_by(own_hid: str, told: tuple[str, ...]) -> tuple[str, ...]:
-    """The list that goes with an offer: who is told already, the teller included."""
-    return tuple(dict.fromkeys((own_hid, *told)))[:MAX_TOLD]
+def notified_by(own_hid: str, notified: tuple[str, ...]) -> tuple[str, ...]:
+    """The list that goes with an offer: who is notified already, the teller included."""
+    return tuple(dict.fromkeys((own_hid, *notified)))[:MAX_ALREADY_NOTIFIED]
 
 
-def _is_progress(accepted: Accepted) -> bool:
+def _is_progress(accepted: BatchOutcome) -> bool:
     return any(outcome in ("new", "known") for outcome in accepted.outcomes)
