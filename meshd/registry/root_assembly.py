@@ -36,8 +36,11 @@ class _Pieces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A next root that is not complete yet. ``signatures`` verify, by root keys of either root; at least
-    one of them is by a root key in force."""
+    """A next root that is not complete yet, and that a root key in force has signed.
+
+    ``signatures`` verify, by root keys of either root. What no key in force stands behind is no
+    proposal: whoever can carry bytes here could put it before somebody whose signature is all it lacks.
+    """
 
     root: TrustedRoot
     signatures: tuple[Signature, ...]
