@@ -131,6 +131,20 @@ def build_canonical() -> dict[str, Any]:
         "a delete character": b'{"a":"\x7f"}',
         "a key outside ASCII": '{"é":1}'.encode(),
         "a direction-changing character": '{"a":"\u202e"}'.encode(),
+        **{
+            f"{name}, which nobody sees": f'{{"a":"{char}"}}'.encode()
+            for name, char in {
+                "Arabic letter mark": "\u061c",
+                "soft hyphen": "\u00ad",
+                "word joiner": "\u2060",
+                "language tag": "\U000e0001",
+                "Hangul filler": "\u3164",
+                "variation selector": "\ufe0f",
+                "no-break space": "\u00a0",
+                "private use": "\ue000",
+                "noncharacter": "\U0001fffe",
+            }.items()
+        },
         "a zero-width character": '{"a":"\u200b"}'.encode(),
         "not UTF-8": b'{"a":"\xff"}',
         "nothing": b"",
