@@ -164,7 +164,7 @@ class ExchangeServer:
         return call, serve(caller, body)
 
     def _let_in(self, caller: _Caller, prove: Callable[[str], bool] | None) -> None:
-        """Before the body is read: a host's own connections give way to nobody's, and it has some of them."""
+        """Before the body is read. A host's own connections, of which it has a few, give way to no newer ones."""
         if not self._may(self._requests, caller.account, caller.weight):
             raise _Refusal("429 Too Many Requests", "limited")
         if caller.is_host and prove is not None and not prove(caller.hid):
@@ -177,7 +177,7 @@ class ExchangeServer:
         offer = parse_message(body, Offer)
         if not self._may(self._objects, caller.account, caller.weight * len(offer.objects)):
             raise _Refusal("429 Too Many Requests", "limited")
-        accepted = self._shared_ledger.accept(offer.objects)
+        accepted = self._shared_ledger.accept(offer.objects, giver=caller.account)
         self._received(caller.hid if caller.is_host else NOBODY, offer, accepted)
         return render_message(OfferAnswer(outcomes=accepted.outcomes))
 
