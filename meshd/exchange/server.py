@@ -164,7 +164,7 @@ class ExchangeServer:
         return call, serve(caller, body)
 
     def _let_in(self, caller: _Caller, prove: Callable[[str], bool] | None) -> None:
-        """Before the body is read. A host's own connections, of which it has a few, give way to no newer ones."""
+        """Before the body is read. The few connections that a host may have give way to no newer ones."""
         if not self._may(self._requests, caller.account, caller.weight):
             raise _Refusal("429 Too Many Requests", "limited")
         if caller.is_host and prove is not None and not prove(caller.hid):
