@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from meshd.errors import ConfigError, RegistryError
 from meshd.registry.ledger import Ledger
-from meshd.registry.statement import Endorse, LogEntry
+from meshd.registry.statement import Endorse, Grant, LogEntry, Service
 from wgctl.admin.session import find_hids
 
 MIN_HASH_DIGITS = 4
 
 
 def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry]:
-    """The grants, in the order that counts. ``what``: a hash, a host's name or hid; None: all of them.
+    """Grants, services and placements, in the order that counts.
 
+    ``what``: a hash, the name or hid of a host, the name of a service; None: all of them.
     ConfigError when nothing is meant by it, RegistryError when what is meant cannot be endorsed.
     """
     reduction = ledger.reduction()
@@ -24,6 +25,7 @@ def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry
     }
     current = [each.entry for each in reduction.effective.values()]
     current += [each.entry for each in reduction.waiting]
+    current += [*reduction.services.in_force, *(each.entry for each in reduction.services.waiting)]
     open_entries = [entry for entry in current if entry.statement.by != kid and entry.hash not in done]
     if what is None:
         return sorted(open_entries, key=lambda entry: entry.order)
@@ -39,12 +41,17 @@ def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry
 
 def _meant(ledger: Ledger, current: list[LogEntry], what: str) -> list[LogEntry]:
     hids = find_hids(ledger, what)
-    found = [entry for entry in current if getattr(entry.body, "hid", "") in hids]
-    waiting = {each.entry.hash for each in ledger.reduction().waiting}
+    found = [entry for entry in current if isinstance(entry.body, Grant) and entry.body.hid in hids]
+    found += [entry for entry in current if isinstance(entry.body, Service) and entry.body.name == what]
+    reduction = ledger.reduction()
+    waiting = {each.entry.hash for each in reduction.waiting}
+    waiting |= {each.entry.hash for each in reduction.services.waiting}
     # Of a host that has both, what waits is meant.
     found = [entry for entry in found if entry.hash in waiting] or found
     if not found and len(what) >= MIN_HASH_DIGITS:
         found = [entry for entry in current if entry.hash.startswith(what.lower())]
     if not found:
-        raise ConfigError(f"{what[:80]!r}: no grant in force or waiting is meant by it; see: wgctl list")
+        raise ConfigError(
+            f"{what[:80]!r}: nothing in force or waiting is meant by it; see: wgctl list, wgctl service list"
+        )
     return found

@@ -149,7 +149,9 @@ def _rotate(session: AdminSession, wish: RotateKeys, now: float) -> str:
 
 def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
     kid = session.home.mesh.admin_kid
-    waiting = {each.entry.hash for each in session.ledger.reduction().waiting}
+    reduction = session.ledger.reduction()
+    waiting = {each.entry.hash for each in reduction.waiting}
+    waiting |= {each.entry.hash for each in reduction.services.waiting}
     if session.ledger.chain.current.is_admin(kid):
         for entry in find_endorsable(session.ledger, kid, None):
             if entry.hash in waiting:

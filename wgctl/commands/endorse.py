@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
+
+if TYPE_CHECKING:
+    from meshd.registry.reducer import WaitingGrant
+    from meshd.registry.services import WaitingStatement
 
 REPORT_FORMAT: Final = "wgctl-endorse/1"
 
@@ -26,7 +30,7 @@ REPORT_FORMAT: Final = "wgctl-endorse/1"
 @json_option
 @pass_options
 def command(options: Options, what: str | None, everything: bool, yes: bool, as_json: bool) -> None:
-    """Agree with another administrator's grant.
+    """Agree with another administrator's grant, service or placement.
 
     Needed where the root wants more than one administrator behind a grant. STATEMENT: the first digits
     of its hash, as `wgctl log` shows them.
@@ -50,7 +54,13 @@ def command(options: Options, what: str | None, everything: bool, yes: bool, as_
             click.confirm(f"Endorse {len(entries)} statements?", abort=True, err=True)
         signer = session.signer() if entries else None
         seqs = [session.commit(signer.endorse(entry.hash, now=now), now=now) for entry in entries if signer]
-        waiting = {each.entry.hash: each for each in session.ledger.reduction().waiting}
+        reduction = session.ledger.reduction()
+        waiting: dict[str, WaitingGrant | WaitingStatement] = {}
+        waiting |= {each.entry.hash: each for each in reduction.waiting}
+        waiting |= {each.entry.hash: each for each in reduction.services.waiting}
+        texts = {
+            hash_hex: describe_statement(session.ledger, waiting[hash_hex].entry) for hash_hex in waiting
+        }
         session.report_failures()
     left = [waiting[entry.hash] for entry in entries if entry.hash in waiting]
     if as_json:
@@ -65,4 +75,6 @@ def command(options: Options, what: str | None, everything: bool, yes: bool, as_
         return
     click.echo(f"{len(entries)} statements endorsed" if entries else "there is nothing to endorse")
     for each in left:
-        click.echo(f"{each.grant.name} waits on: {len(each.signers)} of {each.needed} administrators agree")
+        click.echo(
+            f"{texts[each.entry.hash]} waits on: {len(each.signers)} of {each.needed} administrators agree"
+        )

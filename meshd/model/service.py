@@ -1,0 +1,52 @@
+"""A service of the mesh and the places where it lives, as the signed registry says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from meshd.model.host import Provenance
+from meshd.model.network import IPAddress
+
+Scope = Literal["host", "region", "mesh"]
+PlacementState = Literal["active", "draining", "retired"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One instance of a service: on host ``hid``, in ``jail`` (empty: on the host itself).
+
+    ``tags`` are words for the module of the service, such as ``failover_priority``. A ``draining`` one
+    gets no new work; a ``retired`` one is gone, and is kept as the proof that its going was signed.
+    """
+
+    hid: str
+    service: str
+    jail: str
+    address: IPAddress
+    state: PlacementState
+    provenance: Provenance
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What a later statement must name to speak of this placement."""
+        return self.hid, self.service, self.jail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A name of the mesh. ``kind``: what speaks there, fixed while the name lives. ``scope``: how far away
+    a consumer may be. ``min_endpoints``: fewer active placements are never handed to a module.
+    ``check``: how a placement's own host looks whether it works; empty: not at all."""
+
+    name: str
+    kind: str
+    port: int
+    scope: Scope
+    min_endpoints: int
+    check: str
+    retired: bool
+    provenance: Provenance
+    placements: tuple[Placement, ...] = ()
