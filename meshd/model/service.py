@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from meshd.model.host import Provenance
 from meshd.model.network import IPAddress
 
 Scope = Literal["host", "region", "mesh"]
 PlacementState = Literal["active", "draining", "retired"]
+
+_CHECK: Final = re.compile(r"(tcp|http)(?:=:([0-9]{1,5})(/[!-~]*)?)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,3 +53,23 @@ class Service:
     retired: bool
     provenance: Provenance
     placements: tuple[Placement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """``port`` None: the service's own."""
+
+    kind: Literal["tcp", "http"]
+    port: int | None = None
+    path: str = "/"
+
+
+def parse_check(text: str) -> HealthCheck | None:
+    """``tcp``, ``tcp=:PORT`` or ``http=:PORT/PATH``; None for the empty text. ValueError for another."""
+    if not text:
+        return None
+    match = _CHECK.fullmatch(text)
+    port = int(match[2]) if match and match[2] else None
+    if match is None or (port is not None and not 0 < port < 65536) or (match[1] == "tcp" and match[3]):
+        raise ValueError(f"check {text[:80]!r} seen, tcp, tcp=:PORT or http=:PORT/PATH expected")
+    return HealthCheck(kind="tcp" if match[1] == "tcp" else "http", port=port, path=match[3] or "/")

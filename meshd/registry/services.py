@@ -17,7 +17,7 @@ from meshd.errors import RegistryError
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host
 from meshd.model.network import IPAddress, contains, host_network
-from meshd.model.service import Placement, PlacementState, Scope, Service
+from meshd.model.service import Placement, PlacementState, Scope, Service, parse_check
 from meshd.registry import statement as signed
 from meshd.registry.ranges import parse_signed_address
 from meshd.registry.statement import LogEntry
@@ -118,6 +118,10 @@ def owns_address(host: Host, address: IPAddress) -> bool:
 
 def check_service(reduction: ServiceReduction, body: signed.Service) -> None:
     """RegistryError when this declaration, signed now, would have no effect."""
+    try:
+        parse_check(body.check)
+    except ValueError as error:
+        raise RegistryError(f"service {body.name}: {error}") from None
     known = reduction.services.get(body.name)
     living = known is not None and not known.retired
     if known is not None and living and body.kind != known.kind:
