@@ -38,6 +38,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "export": ("export", "Write the verified registry to a file, to be carried."),
     "sign": ("sign", "Sign what was prepared on another machine, or waits for this key."),
     "import": ("import_", "Take in what another home exported, and publish it."),
+    "service": ("service", "Services of the mesh, and this host's part in them."),
     "status": ("status", "How this host sees the mesh now."),
     "plan": ("plan", "What meshd would change on this host, and why."),
     "apply": ("apply", "Let meshd carry out its plan now."),

@@ -50,6 +50,12 @@ CODES: Final[Mapping[str, Severity]] = {
     "clock_stepped": Severity.WARNING,
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,
+    # services of this host
+    "service_held": Severity.WARNING,
+    "service_failed": Severity.WARNING,
+    "service_refused": Severity.WARNING,
+    "service_broken": Severity.CRITICAL,
+    "placement_down": Severity.WARNING,
     # measuring and showing
     "name_unresolved": Severity.WARNING,
     "peer_unreachable": Severity.WARNING,

@@ -6,10 +6,10 @@ with what it has.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Final
 
 from meshd.services.plan import PLAN_SCHEMA, Command, HttpCall, HttpGet, RedisCall, ServicePlan
@@ -138,10 +138,9 @@ def _check_actions(actions: Iterable[object], allowed: Allowed) -> str | None:
 
 
 def _may_write(path: str, allowed: Allowed) -> bool:
-    pure = PurePosixPath(path)
-    if not pure.is_absolute() or ".." in pure.parts or str(pure) != path:
+    if not path.startswith("/") or posixpath.normpath(path) != path:
         return False
-    return path in allowed.files or str(pure.parent) in allowed.directories
+    return path in allowed.files or posixpath.dirname(path) in allowed.directories
 
 
 def _is_pattern(text: str) -> bool:

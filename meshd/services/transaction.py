@@ -31,6 +31,8 @@ from meshd.services.view import ServiceView
 
 STAGED: Final = "{staged:"
 STAGED_DIRECTORY: Final = "{staged-directory:"
+RESTART_PHASE: Final = "restart"
+"""Of a report: nothing is missing but the word that the service may be interrupted."""
 ROLLBACK_VERIFY_SECONDS: Final = 10.0
 
 
@@ -152,11 +154,10 @@ class Transaction:
             return run.report(Outcome.REFUSED, "check", problem)
         if wish.dry_run:
             return run.report(Outcome.APPLIED if changes.files else Outcome.UNCHANGED, "diff")
-        may_restart = wish.restart or config.common.allow_restart
-        if plan.reload == "restart" and run.must_reload and not may_restart:
+        if plan.reload == "restart" and run.must_reload and not wish.restart:
             why = plan.restart_why or "the service reads its files at its start alone"
             reason = f"needs a restart: {why}: wgctl service apply {config.name} --restart"
-            return run.report(Outcome.HELD, "guard", reason)
+            return run.report(Outcome.HELD, RESTART_PHASE, reason)
         return self._carry_out(run)
 
     def _guard(self, run: _Run) -> str | None:

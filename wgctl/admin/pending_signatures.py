@@ -17,8 +17,9 @@ from wgctl.admin.admission import Wishes, admit, host_key_source, newest_grant, 
 from wgctl.admin.endorsement import find_endorsable
 from wgctl.admin.root_signing import HASH_DIGITS, Consent, sign_proposal
 from wgctl.admin.rotation import commit_rotation
+from wgctl.admin.services import commit_words, describe_words
 from wgctl.admin.session import AdminSession
-from wgctl.admin.signing_request import AddHost, RemoveHost, RotateKeys, Wish
+from wgctl.admin.signing_request import AddHost, DeclareServices, RemoveHost, RotateKeys, Wish
 from wgctl.files import write_text
 from wgctl.output import render_time
 from wgctl.views.registry import describe_statement, host_names
@@ -53,6 +54,9 @@ def find_tasks(
                 whom = ", ".join(_named(session, hid) for hid in wish.hids) or "all hosts"
                 text = f"new WireGuard keys for those from before {render_time(wish.not_before)}: {whom}"
                 tasks.append(Task(text=text, sign=partial(_rotate, session, wish, now)))
+            case DeclareServices():
+                text = "; ".join(describe_words(session.ledger, wish))
+                tasks.append(Task(text=text, sign=partial(_declare, session, wish, now)))
     return [*tasks, *_endorsements(session, now)]
 
 
@@ -145,6 +149,11 @@ def _remove(session: AdminSession, wish: RemoveHost, now: float) -> str:
 def _rotate(session: AdminSession, wish: RotateKeys, now: float) -> str:
     seqs = commit_rotation(session, list(wish.hids), wish.not_before, now=now)
     return f"statements {', '.join(map(str, seqs))}" if seqs else "asked before"
+
+
+def _declare(session: AdminSession, wish: DeclareServices, now: float) -> str:
+    seqs = commit_words(session, wish, now=now)
+    return f"statements {', '.join(map(str, seqs))}" if seqs else "said before"
 
 
 def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
