@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from meshd.errors import ConfigError, RegistryError
+from meshd.registry.envelope import key_id, matches_fingerprint
 from meshd.registry.ledger import Ledger
+from meshd.registry.signing import render_fingerprint
 from meshd.registry.statement import Endorse, Grant, LogEntry, Service
 from wgctl.admin.session import find_hids
+from wgctl.views.registry import describe_statement
 
 MIN_HASH_DIGITS = 4
+HASH_DIGITS = 12
 
 
 def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry]:
@@ -39,13 +45,40 @@ def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry
     raise RegistryError(f"{what}: endorsed by this key already")
 
 
+def describe_endorsable(ledger: Ledger, entry: LogEntry) -> str:
+    """For whoever is to agree with it; a grant with the identity that it lets in."""
+    text = f"{entry.hash[:HASH_DIGITS]} {describe_statement(ledger, entry)}"
+    if entry.ranges is None:
+        return text
+    return f"{text}, fingerprint {render_fingerprint(identity_kid(entry))}"
+
+
+def identity_kid(entry: LogEntry) -> str:
+    """What people compare: the id of the identity key that a grant names, the hash of any other statement."""
+    return key_id(entry.ranges.identity) if entry.ranges is not None else entry.hash
+
+
+def find_uncovered(
+    ledger: Ledger, entries: Iterable[LogEntry], what: str | None, fingerprints: Iterable[str]
+) -> list[LogEntry]:
+    """Those that would let something in which nobody compared: neither the fingerprint of a host's identity
+    was typed nor the hash of the statement. Agreement with what is in force lets nothing in."""
+    waiting = _waiting(ledger)
+    typed = tuple(fingerprints)
+    return [
+        entry
+        for entry in entries
+        if entry.hash in waiting
+        and not matches_fingerprint(what or "", entry.hash)
+        and not any(matches_fingerprint(text, identity_kid(entry)) for text in typed)
+    ]
+
+
 def _meant(ledger: Ledger, current: list[LogEntry], what: str) -> list[LogEntry]:
     hids = find_hids(ledger, what)
     found = [entry for entry in current if isinstance(entry.body, Grant) and entry.body.hid in hids]
     found += [entry for entry in current if isinstance(entry.body, Service) and entry.body.name == what]
-    reduction = ledger.reduction()
-    waiting = {each.entry.hash for each in reduction.waiting}
-    waiting |= {each.entry.hash for each in reduction.services.waiting}
+    waiting = _waiting(ledger)
     # Of a host that has both, what waits is meant.
     found = [entry for entry in found if entry.hash in waiting] or found
     if not found and len(what) >= MIN_HASH_DIGITS:
@@ -55,3 +88,9 @@ def _meant(ledger: Ledger, current: list[LogEntry], what: str) -> list[LogEntry]
             f"{what[:80]!r}: nothing in force or waiting is meant by it; see: wgctl list, wgctl service list"
         )
     return found
+
+
+def _waiting(ledger: Ledger) -> set[str]:
+    reduction = ledger.reduction()
+    waiting = {each.entry.hash for each in reduction.waiting}
+    return waiting | {each.entry.hash for each in reduction.services.waiting}

@@ -302,8 +302,8 @@ def _doubts(ledger: Ledger, hid: str) -> Iterable[Reason]:
         if log is not None and log.forked_at is not None:
             text = f"log of {_who(ledger, kid)}: forked at statement {log.forked_at}: its key was copied"
             yield Reason(verdict="note", text=text)
-        if log is not None and log.missing is not None:
-            yield Reason(verdict="note", text=f"log of {_who(ledger, kid)}: {log.missing} is missing")
+        if log is not None and log.gap is not None:
+            yield Reason(verdict="note", text=f"log of {_who(ledger, kid)}: {log.gap} is missing")
 
 
 def _pools(ledger: Ledger, network: IPNetwork, text: str) -> Iterable[Reason]:
