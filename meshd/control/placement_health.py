@@ -32,8 +32,11 @@ class _Checked:
 class PlacementHealth:
     """``look`` starts what is due and returns at once; a check that hangs costs its own time-out."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, clock: Callable[[], float], ask: Callable[[HealthCheck, str, int], bool] = works
+    ) -> None:
         self._clock = clock
+        self._ask = ask
         self._found: dict[Key, _Checked] = {}
         self._names: dict[Key, str] = {}
         self._under_way: set[asyncio.Task[None]] = set()
@@ -71,7 +74,7 @@ class PlacementHealth:
         ]
 
     async def _check(self, key: Key, check: HealthCheck, address: str, port: int) -> None:
-        good = await in_thread(works, check, address, port)
+        good = await in_thread(self._ask, check, address, port)
         checked = self._found.get(key)
         if checked is None:
             return

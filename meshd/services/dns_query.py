@@ -47,6 +47,8 @@ def parse_answer(message: bytes, identity: int) -> list[str]:
             _, offset = _decode(message, offset)
             kind, _, _, length = struct.unpack_from(">HHIH", message, offset)
             offset += 10
+            if offset + length > len(message):
+                raise ValueError("a broken answer")
             texts.append(_text(message, kind, offset, length))
             offset += length
         return texts
