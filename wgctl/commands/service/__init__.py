@@ -8,6 +8,8 @@ from typing import Final
 
 import click
 
+from meshd.terminal import confirm, echo
+
 VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "add": ("declare", "Declare a service, or change it."),
     "place": ("placement", "Say on which host it lives."),
@@ -52,4 +54,4 @@ def command(ctx: click.Context) -> None:
     `add`, `place`, `drain` and `remove` sign, on the admin's machine; `diff` to `advise` ask meshd on a host.
     """
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from meshd.terminal import echo
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 
@@ -40,6 +41,6 @@ def discover_command(options: Options, as_json: bool) -> None:
         )
         return
     for jail, address in found:
-        click.echo(f"wgctl service place {own.name}/SERVICE --jail {shlex.quote(jail)} --address {address}")
+        echo(f"wgctl service place {own.name}/SERVICE --jail {shlex.quote(jail)} --address {address}")
     if not found:
         note("no jail with an address in this host's granted networks is without a placement")

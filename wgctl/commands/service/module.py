@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from meshd.terminal import echo
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, write_json
 
@@ -87,7 +88,7 @@ def retry_command(ctx: click.Context, options: Options, name: str, as_json: bool
 
     code = _ask(options, ServiceRequest(action="retry", module=name), as_json)
     if not as_json:
-        click.echo("asked; see: wgctl service list")
+        echo("asked; see: wgctl service list")
     ctx.exit(code)
 
 

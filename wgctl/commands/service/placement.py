@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from meshd.terminal import confirm
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option
 from wgctl.parameters import ADDRESS, draft_option
@@ -92,7 +93,7 @@ def remove_command(
     if whole and not yes and draft is None:
         if not sys.stdin.isatty():
             raise click.UsageError("--yes is needed where nobody can be asked")
-        click.confirm(f"Retire the service {target} everywhere?", abort=True, err=True)
+        confirm(f"Retire the service {target} everywhere?")
     say_words(
         options,
         lambda ledger: (

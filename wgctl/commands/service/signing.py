@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-import click
-
+from meshd.terminal import echo
 from wgctl.options import Options
-from wgctl.output import printable, write_json
+from wgctl.output import write_json
 
 if TYPE_CHECKING:
     from meshd.registry.ledger import Ledger
@@ -51,10 +50,8 @@ def say_words(
         )
         return
     for line in lines:
-        click.echo(printable(line))
-    click.echo(
-        f"signed: statement {', '.join(map(str, seqs))}" if seqs else "said before: nothing was signed"
-    )
+        echo(line)
+    echo(f"signed: statement {', '.join(map(str, seqs))}" if seqs else "said before: nothing was signed")
     for each in left:
         agree = f"{len(each.signers)} of {each.needed} administrators agree"
-        click.echo(f"it waits: {agree}; another one types: wgctl endorse {each.entry.hash[:12]}")
+        echo(f"it waits: {agree}; another one types: wgctl endorse {each.entry.hash[:12]}")
