@@ -147,14 +147,8 @@ def _http(action: HttpGet | HttpCall, secrets: Mapping[str, str], fill: str) -> 
 
 def _ask_socket(action: SocketAsk) -> str:
     """What it answers until it closes or says nothing for half a second."""
-    if action.target.startswith("/"):
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        channel.settimeout(action.timeout_seconds)
-        channel.connect(action.target)
-    else:
-        channel = socket.create_connection(_place(action.target), action.timeout_seconds)
     said = bytearray()
-    with channel:
+    with _connect(action.target, action.timeout_seconds) as channel:
         channel.sendall(action.send.encode())
         try:
             while len(said) < MAX_ANSWER_BYTES and (piece := channel.recv(1 << 16)):
@@ -164,6 +158,19 @@ def _ask_socket(action: SocketAsk) -> str:
             if not said:
                 raise
     return said.decode("utf-8", "replace")
+
+
+def _connect(target: str, seconds: float) -> socket.socket:
+    if not target.startswith("/"):
+        return socket.create_connection(_place(target), seconds)
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        channel.settimeout(seconds)
+        channel.connect(target)
+    except OSError:
+        channel.close()
+        raise
+    return channel
 
 
 def _judge(name: str, text: str, expect: tuple[str, ...], refuse: str, fill: str) -> str | None:

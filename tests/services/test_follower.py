@@ -21,6 +21,8 @@ from meshd.registry.statement import Place, Service
 from meshd.services.schedule import Timing
 from meshd.store.memory import MemoryStore
 
+pytestmark = pytest.mark.slow
+
 QUICK = Timing(quiet=0.05, quiet_at_most=0.5, spread=0.0, retry_first=0.02, look=0.2)
 
 

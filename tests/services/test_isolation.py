@@ -38,12 +38,14 @@ def test_an_executable_answers_with_a_plan(directory: Path) -> None:
     assert plan.files[0].text == "a\nb\nc\n" and plan.endpoints[0] == "app/a@10.77.0.1"
 
 
+@pytest.mark.slow
 def test_a_built_in_module_answers_the_same_way() -> None:
     modules = read_modules({"hosts": {"file": "/nowhere/hosts"}}, "test")
     plan = render_plan(modules["hosts"], a_view())
     assert "10.77.0.2\tb.mesh\n" in plan.files[0].text and "app.svc.mesh" in plan.files[0].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "word"),
     [
@@ -70,9 +72,13 @@ def test_its_children_end_with_it(directory: Path) -> None:
     note = f"meshd-test-{os.getpid()}"
     code = f"subprocess.Popen(['/bin/sleep', '600'], env={{'NOTE': '{note}'}}); answer('x')"
     assert render(directory, code).files
-    assert not running(note)
+    deadline = time.monotonic() + 30
+    while running(note):  # killed, but the kernel takes its time to let it go
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_child_that_keeps_the_answer_open_is_not_waited_for(directory: Path) -> None:
     began = time.monotonic()
     code = "answer('x'); sys.stdout.flush(); os.fork() or time.sleep(600)"
@@ -80,6 +86,7 @@ def test_a_child_that_keeps_the_answer_open_is_not_waited_for(directory: Path) -
     assert time.monotonic() - began < 200, "the child sleeps for ten minutes"
 
 
+@pytest.mark.slow
 def test_a_fork_bomb_is_bounded(directory: Path) -> None:
     with pytest.raises(BackendError):
         render(directory, "\nwhile True:\n  os.fork()", seconds=2.0)

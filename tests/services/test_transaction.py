@@ -243,6 +243,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", STEPS)
 def test_a_power_cut_at_any_step_leaves_each_file_whole_and_the_next_start_says_which(
     rig: ServiceRig, step: str
@@ -269,6 +270,7 @@ def test_a_power_cut_at_any_step_leaves_each_file_whole_and_the_next_start_says_
     assert NEW in rig.running.read_text() and rig.leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_after_its_renames_is_undone_when_the_service_does_not_take_it(rig: ServiceRig) -> None:
     second = rig.directory / "second.conf"
     rig.table["files"] = [str(second)]

@@ -46,6 +46,7 @@ def listed(run: Run) -> dict[str, object]:
     }
 
 
+@pytest.mark.slow
 def test_a_service_from_its_declaration_to_its_end(desk: Run) -> None:
     added = desk(
         "service", "add", "postgres", "--kind", "patroni", "--port", 5432, "--check", "http=:8008/health"
@@ -157,6 +158,7 @@ def test_the_schemas_are_published_as_the_program_prints_them(run: Run) -> None:
     assert json.loads(published.read_text()) == schemas
 
 
+@pytest.mark.slow
 def test_an_operator_sees_applies_and_takes_back_what_a_module_does(tmp_path: Path) -> None:
     mesh = SignedMesh.create()
     for name in ("tesla", "newton"):

@@ -12,7 +12,7 @@ from meshd.model.host import Host
 from meshd.model.network import IPAddress, contained_in_any, host_network
 from meshd.observe.status import ModuleStatus, ServicesStatus
 from meshd.registry.ledger import Ledger
-from wgctl.output import BAD, FAINT, FAIR, GOOD, NOTHING, Cell, build_table, printable, render_age, say, show
+from wgctl.output import BAD, FAINT, FAIR, GOOD, NOTHING, Cell, build_table, render_age, say, show
 
 if TYPE_CHECKING:
     from meshd.observe.protocol import ModuleReport, ServiceDocument
@@ -219,4 +219,4 @@ def _style(outcome: str) -> str:
 def _show_diff(diff: str) -> None:
     for line in diff.splitlines():
         style = GOOD if line.startswith("+") else BAD if line.startswith("-") else ""
-        say(printable(line.expandtabs()), style)
+        say(line.expandtabs(), style)

@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from meshd.terminal import confirm, echo
+from meshd.terminal import echo
 
 VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "add": ("declare", "Declare a service, or change it."),
