@@ -29,7 +29,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "add-host": ("add_host", "Grant a host its place and print its join bundle."),
     "remove-host": ("remove_host", "Revoke a host for good."),
     "rotate-keys": ("rotate_keys", "Ask hosts to make new WireGuard keys."),
-    "endorse": ("endorse", "Agree with another administrator's grant."),
+    "endorse": ("endorse", "Agree with another administrator's grant, service or placement."),
     "garage-sync": ("garage_sync", "Make Garage's buckets and keys what the registry wants."),
     "list": ("hosts", "Hosts of the signed registry."),
     "log": ("log", "Signed statements, newest last."),
