@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -186,6 +186,16 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
             for text in (() if file.jails.networks == "auto" else file.jails.networks)
         ),
     )
+
+
+def setting_values(settings: Settings) -> dict[str, object]:
+    """Every key of the file with its value in force, as ``wireguard.listen_port``."""
+    values: dict[str, object] = {"state_dir": settings.state_dir, "run_dir": settings.run_dir}
+    for table in fields(settings):
+        held = getattr(settings, table.name)
+        if isinstance(held, _Table):
+            values |= {f"{table.name}.{key}": getattr(held, key) for key in held.__struct_fields__}
+    return values
 
 
 def read_settings(path: Path) -> Settings:

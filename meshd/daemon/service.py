@@ -40,13 +40,14 @@ from meshd.daemon.metrics_endpoint import Scrapes
 from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
-from meshd.host.local import boot_file, local_device, own_description, refuse_restart_only
+from meshd.host.local import boot_file, local_device, own_description
 from meshd.host.own_record import OwnDescription
+from meshd.host.reload import refuse_fixed
 from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.host import Membership
-from meshd.observe.logs import event
+from meshd.observe.logs import event, set_up_logging
 from meshd.observe.protocol import SOCKET_NAME, ApplyDocument, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
 from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
@@ -188,7 +189,7 @@ class Daemon:
         """Read the settings again; wrong ones change nothing, open a condition and raise."""
         try:
             fresh = self._read_settings()
-            refuse_restart_only(self._settings, fresh)
+            refuse_fixed(self._settings, fresh)
         except ConfigError as error:
             self._alarms.say(
                 "settings",
@@ -200,6 +201,9 @@ class Daemon:
             )
             raise
         self._alarms.say("settings")
+        if fresh.log != self._settings.log:
+            set_up_logging(fresh.log.level, fresh.log.format)
+        self._follower.use_settings(fresh.registry)
         self._settings = fresh
         self._jails.notice()
         event(log, logging.INFO, "reloaded")
