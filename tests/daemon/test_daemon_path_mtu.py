@@ -11,6 +11,7 @@ from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import SignedMesh
 
 from meshd.model.network import Route
+from meshd.probe.events import MtuChanged
 
 JAILS = ip_network("10.17.2.0/24")
 
@@ -26,7 +27,7 @@ def mesh() -> SignedMesh:
 def found(rig: Rig, mesh: SignedMesh, old: int | None, new: int) -> None:
     hid = mesh.hosts["newton"].hid
     rig.prober.mtus[hid] = new
-    rig.daemon.mtu_changed(hid, old, new)
+    rig.prober.tell(MtuChanged(hid=hid, old_bytes=old, new_bytes=new))
 
 
 def mtu_of(rig: Rig, network: object = JAILS) -> int | None:

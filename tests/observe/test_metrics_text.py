@@ -13,12 +13,12 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshd.errors import BackendError
+from meshd.model.path import PathStats
 from meshd.observe.codes import CODES
 from meshd.observe.metrics import FAMILIES, MetricsServer, StatusCollector
 from meshd.observe.status import (
     ConditionStatus,
     ExchangeStatus,
-    PathStatus,
     PeerStatus,
     ReconcileCounters,
     RegistryStatus,
@@ -30,7 +30,7 @@ from meshd.observe.status import (
 NOW = 1_700_000_000.0
 
 
-def peer(name: str, path: PathStatus | None = None, **changes: object) -> PeerStatus:
+def peer(name: str, path: PathStats | None = None, **changes: object) -> PeerStatus:
     values: dict[str, object] = {
         "hid": name * 4,
         "name": name,
@@ -47,7 +47,7 @@ def peer(name: str, path: PathStatus | None = None, **changes: object) -> PeerSt
         "mtu_bytes": None,
         "granted_by": "",
         "record_version": None,
-        "path": path or PathStatus(),
+        "path": path or PathStats(),
     }
     return PeerStatus(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -109,7 +109,7 @@ def status(*peers: PeerStatus, conditions: tuple[ConditionStatus, ...] = ()) -> 
 
 NEWTON = peer(
     "newton",
-    PathStatus(
+    PathStats(
         via="direct",
         up=True,
         srtt_seconds=0.0205,
