@@ -129,7 +129,7 @@ class ExchangeServer:
         offer = parse_message(body, Offer)
         if not self._may(self._objects, hid, len(offer.objects)):
             raise _Refusal("429 Too Many Requests", "limited")
-        accepted = self._shared_ledger.accept(offer.objects)
+        accepted = self._shared_ledger.accept(offer.objects, giver=hid)
         self._received(hid, offer, accepted)
         return render_message(OfferAnswer(outcomes=accepted.outcomes))
 

@@ -23,6 +23,7 @@ from meshd.exchange.messages import (
     OfferOutcome,
     Summary,
 )
+from meshd.exchange.rates import TokenBuckets
 from meshd.exchange.witness import (
     Comparison,
     Split,
@@ -38,6 +39,11 @@ from meshd.registry.signing import SigningKey
 
 MAX_GIVEN_OFFERS: Final = 64
 """Offers that one comparison may lead to; the rest is for the next one."""
+
+WASTE_SECONDS_AT_ONCE: Final = 0.5
+WASTE_SECONDS_A_SECOND: Final = 0.01
+"""How much of this host's processor one giver may use up, in the lock, by objects that bring nothing. An
+honest one needs next to none of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +69,8 @@ class Judgement:
 class SharedLedger:
     """Every method may be called from any thread; none waits for anything but the lock.
 
-    ``views``: what the stores showed, called with the lock held. ``clock``: unix seconds.
+    ``views``: what the stores showed, called with the lock held. ``clock``: unix seconds. ``processor``:
+    seconds that the calling thread has computed.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class SharedLedger:
         identity: Callable[[], SigningKey] | None,
         clock: Callable[[], float],
         views: Callable[[], tuple[StoreView, ...]] = tuple,
+        processor: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._ledger = ledger
         self._lock = lock
@@ -82,6 +90,8 @@ class SharedLedger:
         self._identity = identity
         self._clock = clock
         self._views = views
+        self._processor = processor
+        self._waste = TokenBuckets(rate=WASTE_SECONDS_A_SECOND, burst=WASTE_SECONDS_AT_ONCE)
         self._inventory: Inventory | None = None
         self._inventory_of: object = None
 
@@ -123,15 +133,19 @@ class SharedLedger:
                 batches[-1].append((key, body))
         return [tuple(batch) for batch in batches]
 
-    def accept(self, objects: Sequence[Object]) -> BatchOutcome:
-        """Let the ledger judge what somebody gave us. Never raises, whatever it is."""
+    def accept(self, objects: Sequence[Object], *, giver: str = "") -> BatchOutcome:
+        """Let the ledger judge what somebody gave us. Never raises, whatever it is.
+
+        A ``giver`` (a hid) whose objects cost too much and bring nothing is not heard for a while: the
+        rest of them is "unknown".
+        """
         outcomes: dict[Object, OfferOutcome] = {}
         new_objects: list[Object] = []
         forged = ""
         with self._lock:
             now, version = self._clock(), self._ledger.chain.version
             for item in in_order(set(objects)):
-                outcomes[item], lie = self._judge_object(item, now)
+                outcomes[item], lie = self._judge_within_budget(item, now, giver)
                 forged = lie or forged
                 if outcomes[item] == "new":
                     new_objects.append(item)
@@ -182,6 +196,15 @@ class SharedLedger:
     def has_statement(self, hash_hex: str) -> bool:
         """For ``compare``, which is called with the lock held."""
         return self._ledger.holds_statement(hash_hex)
+
+    def _judge_within_budget(self, item: Object, now: float, giver: str) -> tuple[OfferOutcome, str]:
+        if giver and not self._waste.take(giver, now, 0.0):
+            return "unknown", ""
+        began = self._processor()
+        outcome, lie = self._judge_object(item, now)
+        if giver and outcome in ("refused", "unknown"):
+            self._waste.spend(giver, now, self._processor() - began)
+        return outcome, lie
 
     def _judge_object(self, item: Object, now: float) -> tuple[OfferOutcome, str]:
         """The outcome, and why it is a lie if it is one."""

@@ -45,6 +45,10 @@ class EventQueue:
         self._events: dict[tuple[str, str], ProbeEvent] = {}
         self._filled = asyncio.Event()
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._events
+
     def put(self, event: ProbeEvent) -> None:
         key = (type(event).__name__, "" if isinstance(event, Paused) else event.hid)
         before = self._events.pop(key, None)

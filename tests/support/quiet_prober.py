@@ -30,6 +30,10 @@ class QuietProber:
         """As if it had been found."""
         self._events.put(event)
 
+    @property
+    def told_all(self) -> bool:
+        return self._events.is_empty
+
     async def events(self) -> tuple[ProbeEvent, ...]:
         return await self._events.take()
 
