@@ -112,6 +112,7 @@ class Daemon:
         self._kernel_lock = asyncio.Lock()
         self._wake_registry = asyncio.Event()
         self._wake_kernel = asyncio.Event()
+        self._wake_jails = asyncio.Event()
         self._look_timer: asyncio.TimerHandle | None = None
         self._watch = watch
         self._jails = jails or JailKeeper(None)
@@ -156,7 +157,13 @@ class Daemon:
                 self._watch.start(self._kernel_changed)
             tasks = [
                 asyncio.create_task(loop)
-                for loop in (self._follow_loop(), self._kernel_loop(), self._news_loop(), self._path_loop())
+                for loop in (
+                    self._follow_loop(),
+                    self._kernel_loop(),
+                    self._news_loop(),
+                    self._path_loop(),
+                    self._jail_loop(),
+                )
             ]
             stopping = asyncio.create_task(self._stopping.wait())
             event(log, logging.INFO, "started", hid=self._hid[:8], version=read_version())
@@ -340,8 +347,19 @@ class Daemon:
     # --- kernel
 
     def _kernel_changed(self, look: Recheck) -> None:
-        self._jails.hear(look)
-        self._wake_kernel.set()
+        is_due = self._jails.hear(look)
+        if Recheck.MESH in look:
+            self._wake_kernel.set()
+        elif is_due:
+            self._wake_jails.set()
+
+    async def _jail_loop(self) -> None:
+        """What changed of jails alone is no reason to look at the mesh."""
+        while True:
+            await self._wake_jails.wait()
+            self._wake_jails.clear()
+            if self._turn is not None:
+                await self._tend_jails(self._turn)
 
     async def _reconcile(self, *, force: bool = False, asked: bool = False, undo: bool = False) -> Turn:
         settings, path_mtus = self._settings, self._path_mtus.found()

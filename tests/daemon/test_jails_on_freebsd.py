@@ -47,14 +47,17 @@ class Announcer:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
 
-    def tell(self, look: Recheck = Recheck.SEVERAL) -> None:
-        os.write(self._write, bytes([look]))
+    def tell(self, look: Recheck = Recheck.MESH | Recheck.JAILS) -> None:
+        os.write(self._write, bytes([look.value]))
 
     def fileno(self) -> int:
         return self._read
 
     def take(self) -> KernelEvent:
-        return KernelEvent(Recheck(max(os.read(self._read, 100))), "something")
+        news = KernelEvent(Recheck.NONE, "something")
+        for value in os.read(self._read, 100):
+            news |= KernelEvent(Recheck(value))
+        return news
 
     def close(self) -> None:
         os.close(self._read)
@@ -246,7 +249,7 @@ def test_a_changed_route_makes_nobody_ask_for_jails(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.apply()
         start, looks = len(host.calls()), host.calls().count("wg show wg0 dump")
-        host.news.tell(Recheck.ONCE)
+        host.news.tell(Recheck.MESH)
         await host.until(lambda: host.calls().count("wg show wg0 dump") > looks)
         assert not any(call.startswith("jls") for call in host.calls()[start:])
 
