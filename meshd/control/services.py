@@ -19,13 +19,14 @@ import msgspec
 
 from meshd.blocking import in_thread
 from meshd.control.placement_health import PlacementHealth
+from meshd.control.service_reports import STATES, condition_of, report_document
 from meshd.errors import ConfigError, MeshError
 from meshd.mesh.view import MeshView, build_view
-from meshd.model.condition import Condition, Severity
+from meshd.model.condition import Condition
 from meshd.model.host import Membership
 from meshd.model.path import PathStats
 from meshd.observe.logs import event
-from meshd.observe.protocol import ModuleReport, ServiceDocument, ServiceRequest
+from meshd.observe.protocol import ServiceDocument, ServiceRequest
 from meshd.observe.status import ModuleStatus, PlacementStatus, ServicesStatus
 from meshd.services.changes import find_drift
 from meshd.services.config import ModuleConfig, read_modules
@@ -38,15 +39,6 @@ from meshd.services.view import Measured, ServiceView, build_service_view
 
 MEASURE_SECONDS: Final = 8.0
 """Between two measurements that count for a bucket."""
-STATES: Final[Mapping[Outcome, str]] = {
-    Outcome.UNCHANGED: "ok",
-    Outcome.APPLIED: "ok",
-    Outcome.HELD: "held",
-    Outcome.FAILED: "failed",
-    Outcome.REFUSED: "failed",
-    Outcome.ROLLED_BACK: "failed",
-    Outcome.BROKEN: "broken",
-}
 EXIT_CODES: Final[Mapping[Outcome, int]] = {Outcome.UNCHANGED: 0, Outcome.APPLIED: 0, Outcome.HELD: 4}
 
 log = logging.getLogger("meshd")
@@ -302,7 +294,8 @@ class ServiceFollower:
         elif request.action == "diff" and code == 0 and any(report.diffs for _, report in reports):
             code = 5
         document = ServiceDocument(
-            status=self.status(), reports=tuple(_document(each, report) for each, report in reports)
+            status=self.status(),
+            reports=tuple(report_document(each.config.name, report) for each, report in reports),
         )
         return document, code
 
@@ -359,41 +352,6 @@ def _forget_bad(journal: Journal) -> None:
         journal.write(msgspec.structs.replace(state, bad={}, released=False))
 
 
-def _condition(module: _Module) -> Condition | None:
-    report, name = module.report, module.config.name
-    if report is None or STATES[report.outcome] == "ok":
-        return None
-    if report.outcome is Outcome.BROKEN:
-        return Condition(
-            code="service_broken",
-            severity=Severity.CRITICAL,
-            subject=name,
-            text=f"{name}: {report.reason}: look at the service now; then: wgctl service retry {name}",
-        )
-    if report.outcome is Outcome.HELD:
-        return Condition(
-            code="service_held",
-            severity=Severity.WARNING,
-            subject=name,
-            text=f"{name}: nothing is changed: {report.reason}",
-        )
-    if report.outcome is Outcome.FAILED:
-        parked = ": no further try by itself" if module.schedule.parked else ": meshd tries again"
-        return Condition(
-            code="service_failed",
-            severity=Severity.WARNING,
-            subject=name,
-            text=f"{name}: {report.reason}{parked}; the service goes on as it is",
-        )
-    return Condition(
-        code="service_refused",
-        severity=Severity.WARNING,
-        subject=name,
-        text=f"{name}: {report.reason}: not tried again before something changes, or: "
-        f"wgctl service retry {name}",
-    )
-
-
 def _status(module: _Module) -> ModuleStatus:
     report = module.report
     state = "pending" if report is None else STATES[report.outcome]
@@ -416,12 +374,5 @@ def _status(module: _Module) -> ModuleStatus:
     )
 
 
-def _document(module: _Module, report: Report) -> ModuleReport:
-    return ModuleReport(
-        name=module.config.name,
-        outcome=str(report.outcome),
-        phase=report.phase,
-        reason=report.reason,
-        diffs=report.diffs,
-        notes=report.notes,
-    )
+def _condition(module: _Module) -> Condition | None:
+    return condition_of(module.config.name, module.report, parked=module.schedule.parked)

@@ -18,7 +18,8 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from meshd.observe.codes import CODES
 from meshd.observe.listener import MetricsListener
 from meshd.observe.path_metrics import PATH_METRICS, VIA_METRIC, PathMetric, sample_of
-from meshd.observe.status import ExchangeStatus, ModuleStatus, PeerStatus, Status
+from meshd.observe.service_metrics import SERVICE_METRICS
+from meshd.observe.status import ExchangeStatus, PeerStatus, Status
 
 OUTCOMES: Final = ("unchanged", "applied", "partial", "held", "failed")
 
@@ -316,70 +317,6 @@ HOST_FAMILIES: Final = (
     ),
 )
 
-MODULE_STATES: Final[Mapping[str, int]] = {
-    "ok": 0,
-    "pending": 1,
-    "held": 2,
-    "failed": 3,
-    "broken": 4,
-    "released": 5,
-}
-
-
-def _module(name: str, text: str, value: Callable[[ModuleStatus], float | None]) -> Family:
-    def samples(status: Status) -> Iterable[Sample]:
-        return [((module.name,), _number(value(module))) for module in status.services.modules]
-
-    return Family(name, ("module",), text, samples)
-
-
-SERVICE_FAMILIES: Final = (
-    _module(
-        "meshd_module_state",
-        "Service module: 0 ok, 1 pending, 2 held, 3 failed, 4 broken, 5 released.",
-        lambda module: MODULE_STATES.get(module.state),
-    ),
-    _module(
-        "meshd_module_generation",
-        "Registry generation that the service was last brought to.",
-        lambda module: module.generation,
-    ),
-    _module(
-        "meshd_module_last_success_timestamp_seconds",
-        "Unix time the service last took what it was given; 0: never.",
-        lambda module: module.last_success_at or 0,
-    ),
-    _module(
-        "meshd_module_endpoints",
-        "Placements that the module's files speak of.",
-        lambda module: module.endpoints,
-    ),
-    _module(
-        "meshd_module_run_seconds_total",
-        "Time spent running the module.",
-        lambda module: module.run_seconds_sum,
-    ),
-    Family(
-        "meshd_module_runs_total",
-        ("module", "outcome"),
-        "Runs of the module by outcome.",
-        lambda status: [
-            ((module.name, outcome), count)
-            for module in status.services.modules
-            for outcome, count in sorted(module.runs.items())
-        ],
-    ),
-    Family(
-        "meshd_placement_up",
-        ("service", "jail"),
-        "Placement of this host, by its own check: 1 it answers, 0 it does not; NaN: not known.",
-        lambda status: [
-            ((each.service, each.jail), {"pass": 1.0, "fail": 0.0}.get(each.health, math.nan))
-            for each in status.services.placements
-        ],
-    ),
-)
-
 CHANGE_STATES: Final[Mapping[str, int]] = {"done": 0, "trial": 1, "held": 2}
 ROTATION_STATES: Final[Mapping[str, int]] = {"steady": 0, "moving": 1, "returning": 2}
 RECONCILE_DURATION: Final = "meshd_reconcile_duration_seconds"
@@ -390,7 +327,7 @@ FAMILIES: Final = (
     *REGISTRY_FAMILIES,
     *EXCHANGE_FAMILIES,
     *HOST_FAMILIES,
-    *SERVICE_FAMILIES,
+    *(Family(*metric) for metric in SERVICE_METRICS),
 )
 
 
