@@ -359,7 +359,7 @@ def test_the_service_is_only_looked_at_unless_asked_for(check: Check) -> None:
         ((), "Linux", "0", "Linux seen, FreeBSD expected"),
         ((), "FreeBSD", "1001", "user id 1001 seen, 0 expected"),
         (("-H", "0"), "FreeBSD", "0", "-H 0: a whole number above 0 expected"),
-        (("-d", "1m"), "FreeBSD", "0", "-t 1m: a whole number above 0 expected"),
+        (("-t", "1m"), "FreeBSD", "0", "-t 1m: a whole number above 0 expected"),
         (("-x",), "FreeBSD", "0", "-q\tquick"),
         (("now",), "FreeBSD", "0", "-q\tquick"),
     ],
