@@ -266,8 +266,8 @@ def _second_interface(wireguard: WireguardSettings, source: str) -> str:
             second = f"{stem[: MAX_INTERFACE_NAME - 3]}100"
     if second == first or not _is_interface_name(second):
         raise ConfigError(
-            f"{source}: wireguard.rotation_interface: {second!r} seen, {_INTERFACE_EXPECTED}, and another name "
-            f"than {first!r} expected"
+            f"{source}: wireguard.rotation_interface: {second!r} seen, {_INTERFACE_EXPECTED}, and "
+            f"another name than {first!r} expected"
         )
     return second
 
