@@ -188,7 +188,7 @@ class Round:
         return None if stored is None else (stored.etag, stored.body)
 
     def _take(self, answers: Sequence[tuple[ObjectInfo, _Answer]]) -> None:
-        """Offer what came. A batch of which nothing comes, for reasons that are the store's, ends the round."""
+        """Offer what came. A batch of which nothing comes, for a reason of the store's, ends the round."""
         self.requests += len(answers)
         self.fetched_objects += len(answers)
         failures: list[StoreError] = []

@@ -48,8 +48,7 @@ def follow_roots(run: Round) -> None:
             run.note_remaining(f"more below {ROOT_PREFIX} than one round fetches")
         if run.ledger.chain.version < version:
             break
-    if run.thorough:
-        _look_at_twins(run, [group for name, group in groups.items() if name[0] <= run.ledger.chain.version])
+    _look_at_twins(run, [group for name, group in groups.items() if name[0] <= run.ledger.chain.version])
 
 
 @dataclass(slots=True)
@@ -65,17 +64,20 @@ class _Group:
 
 
 def _list_roots(run: Round) -> dict[tuple[int, str], _Group]:
-    memory, version = run.memory, run.ledger.chain.version
-    # Behind everything of the trusted version: "." sorts after "-". A thorough round begins before it.
-    first = f"{ROOT_PREFIX}{version:06d}{'-' if run.thorough else '.'}"
-    begin = max(first, memory.root_after)
-    infos, after = run.names(ROOT_PREFIX, begin, run.limits.root_objects)
-    memory.root_after = ""
+    version = run.ledger.chain.version
+    infos, after = run.names(ROOT_PREFIX, f"{ROOT_PREFIX}{version:06d}-", run.limits.root_objects)
+    # "." sorts after "-": behind everything of the trusted version, of which nothing more can come.
+    ahead = f"{ROOT_PREFIX}{version:06d}."
+    if after:
+        more, after = run.names(ROOT_PREFIX, max(ahead, run.memory.root_after), run.limits.root_objects)
+        infos += more
+    run.memory.root_after = ""
     if after:
         run.note_remaining(f"over {len(infos)} names below {ROOT_PREFIX}, the next round goes on")
         # Pieces of one root lie side by side: the last group may be cut, and is begun again.
         last = after.partition(".")[0]
-        memory.root_after = last if last > begin.partition(".")[0] else f"{last}/"
+        begun_before = more[0].key.partition(".")[0] == last if more else True
+        run.memory.root_after = f"{last}/" if begun_before else last
     groups: dict[tuple[int, str], _Group] = {}
     for info in infos:
         name = _root_name(info.key)

@@ -15,9 +15,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
-from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
+from meshd.errors import (
+    ConfigError,
+    MeshError,
+    RegistryError,
+    StoreError,
+    UnfinishedListingError,
+    UnusableObjectError,
+)
 from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import Envelope, payload_hash
 from meshd.registry.layout import HOST_PREFIX, LogKeyName, RootKeyName, mesh_prefix, parse_object_key
@@ -25,7 +34,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant
-from meshd.registry.sync import PollMemory, PollOutcome, poll, publish
+from meshd.registry.sync import PollOutcome, poll_to_the_end, publish
 from meshd.store.base import ObjectStore
 from meshd.store.credentials import S3Credentials, read_credentials
 from meshd.store.select import open_store
@@ -35,6 +44,9 @@ from wgctl.admin.journal import Journal, read_journal, write_journal
 from wgctl.admin.proposals import read_proposals, write_proposals
 from wgctl.options import Options
 from wgctl.output import note
+
+MAX_STRANGE_NAMES: Final = 5_000
+MAX_LOOKED_AT: Final = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +93,7 @@ class AdminSession:
         for store, outcome in zip(self.stores, self._poll_all(now), strict=True):
             if outcome.complete:
                 self.reached.append(store)
-            else:
-                self.failures.append(outcome.error)
+            self.failures += describe_flaws(store, outcome)
         self.heard = self.hosts is not None and self.hosts.compare()
         self.cache.save(self.ledger)
         self._forget_decided()
@@ -109,7 +120,7 @@ class AdminSession:
 
         def ask(store: ObjectStore) -> PollOutcome:
             with lock:
-                return poll(store, self.ledger, now=now, memory=PollMemory(), waiting=waiting)
+                return poll_to_the_end(store, self.ledger, now=now, waiting=waiting)
 
         if len(self.stores) < 2:
             return [ask(store) for store in self.stores]
@@ -117,7 +128,10 @@ class AdminSession:
             return list(pool.map(ask, self.stores))
 
     def require_store(self) -> None:
-        """StoreError unless a store or a host answered: what is signed on an old view may collide."""
+        """StoreError unless a store or a host answered: what is signed on an old view may collide.
+
+        Roots and statements decide, whatever else lies in a store.
+        """
         if not self.reached and not self.heard and not self.alone:
             raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
 
@@ -257,9 +271,9 @@ class AdminSession:
     def _missing(self, store: ObjectStore, now: float) -> list[tuple[str, bytes]]:
         """Verified objects that the store has nothing at all for; a record that is there is its host's."""
         prefix = mesh_prefix(self.ledger.mesh_id)
-        present = {info.key.removeprefix(prefix) for info in store.list(prefix)}
         members = self.ledger.membership(now).hosts
         objects = [*self.ledger.objects(), *self.proposed]
+        present = find_present(store, prefix, [key for key, _ in objects])
         absent = [(key, body) for key, body in objects if key not in present]
         # A listing may be short, and only its host may replace a record: look before writing.
         return [
@@ -289,6 +303,52 @@ def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSe
         if hosts is not None:
             stack.callback(hosts.close)
         yield AdminSession(home, cache, ledger, journal, stores, failures, proposed, hosts, offline=offline)
+
+
+def describe_flaws(store: ObjectStore, outcome: PollOutcome) -> list[str]:
+    """That a store does not answer, or what in it is of no use or too much, a line each."""
+    flaws = [outcome.error] if outcome.error else list(outcome.remaining[:1])
+    if outcome.unusable:
+        key, reason = outcome.unusable[0]
+        flaws.append(f"{store.url}: {len(outcome.unusable)} objects cannot be used, as {key[:120]}: {reason}")
+    return flaws
+
+
+def find_present(store: ObjectStore, prefix: str, keys: Sequence[str]) -> set[str]:
+    """Those of our keys that a store lists, or gives where names of others hide them. StoreError as list."""
+    present: set[str] = set()
+    for directory in dict.fromkeys(key.rpartition("/")[0] + "/" for key in keys):
+        own = [key for key in keys if key.rpartition("/")[0] + "/" == directory]
+        listed, hidden = _list_some(store, prefix, directory, own)
+        present |= listed
+        # The newest first: what is not looked at this time is a matter for the next command.
+        newest = sorted(hidden, reverse=True)
+        present |= {key for key in newest[:MAX_LOOKED_AT] if _is_there(store, prefix + key)}
+        present |= set(newest[MAX_LOOKED_AT:])
+    return present
+
+
+def _list_some(
+    store: ObjectStore, prefix: str, directory: str, own: Sequence[str]
+) -> tuple[set[str], list[str]]:
+    """What a bounded listing shows, and those of our keys that it may have left out."""
+    limit = 4 * len(own) + MAX_STRANGE_NAMES
+    listed: list[str] = []
+    try:
+        for info in islice(store.list(prefix + directory), limit):
+            listed.append(info.key.removeprefix(prefix))
+    except UnfinishedListingError:
+        limit = len(listed)
+    if len(listed) < limit:
+        return set(listed), []
+    return set(listed), [key for key in own if not listed or key > listed[-1]]
+
+
+def _is_there(store: ObjectStore, key: str) -> bool:
+    try:
+        return store.get(key) is not None
+    except UnusableObjectError:
+        return False
 
 
 def keep_in_ledger(ledger: Ledger, proposed: Sequence[tuple[str, bytes]]) -> None:
