@@ -15,6 +15,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "registry_fork": Severity.CRITICAL,
     "registry_gap": Severity.WARNING,
     "registry_split_view": Severity.CRITICAL,
+    "store_split_view": Severity.WARNING,
     "store_object_unusable": Severity.WARNING,
     "store_overfull": Severity.WARNING,
     "store_withholds": Severity.WARNING,

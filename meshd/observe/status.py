@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from meshd.model.path import PathStats
+
 STATUS_FORMAT: Final = "wg-meshd-status/1"
 
 
@@ -19,19 +21,6 @@ class ConditionStatus(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     text: str
     since: float
-
-
-class PathStatus(msgspec.Struct, frozen=True, kw_only=True):
-    via: str = "direct"
-    up: bool = False
-    srtt_seconds: float | None = None
-    rttvar_seconds: float | None = None
-    jitter_seconds: float | None = None
-    minimum_rtt_seconds: float | None = None
-    loss_ratio: float = 0.0
-    sent: int = 0
-    received: int = 0
-    last_reply_at: float | None = None
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +43,7 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     mtu_bytes: int | None
     granted_by: str
     record_version: int | None
-    path: PathStatus
+    path: PathStats
     endpoint_reason: str | None = None
     rotation: str = "steady"
 
