@@ -136,6 +136,7 @@ class _File(_Table, frozen=True, kw_only=True):
     exchange: ExchangeSettings = ExchangeSettings()
     safety: SafetySettings = SafetySettings()
     log: LogSettings = LogSettings()
+    services: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,8 @@ class Settings:
     log: LogSettings
     endpoints: tuple[AnyEndpoint, ...]
     jail_networks: frozenset[IPNetwork]
+    services: Mapping[str, Mapping[str, Any]]
+    """A table for each module of this host; what may be in it is the module's matter."""
 
 
 def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
@@ -178,6 +181,7 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
         exchange=file.exchange,
         safety=file.safety,
         log=file.log,
+        services=file.services,
         endpoints=tuple(
             _each(parse_endpoint, text, f"{source}: host.endpoints") for text in file.host.endpoints
         ),

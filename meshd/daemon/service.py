@@ -31,6 +31,7 @@ from meshd.control.path_mtu import PathMtus, probe_targets
 from meshd.control.reachability import reachable_hosts, unreachable
 from meshd.control.reconciler import Reconciler
 from meshd.control.rotation import Rotation
+from meshd.control.services import ServiceFollower, ServiceInputs
 from meshd.control.turn import Turn, plan_document
 from meshd.control.whereabouts import Whereabouts, seen_at
 from meshd.daemon.conditions import Alarms
@@ -123,6 +124,13 @@ class Daemon:
         self._scrapes = Scrapes()
         self._path_mtus = PathMtus(prober, wanted=settings.probe.path_mtu)
         self._counters = ReconcileCounters()
+        self._services = ServiceFollower(
+            hid=hid,
+            state_dir=settings.state_dir,
+            clock=clock,
+            changed=lambda conditions: self._alarms.say("services", *conditions),
+        )
+        self._services.configure(settings.services, "settings")
         self._started_at = clock()
         self._membership = follower.membership()
         self._followed: FollowReport | None = None
@@ -152,6 +160,7 @@ class Daemon:
             await self._reconcile()
             await self._start_prober()
             self._start_exchange()
+            self._services.start()
             self._started.set()
             if self._watch is not None:
                 self._watch.start(self._kernel_changed)
@@ -176,6 +185,7 @@ class Daemon:
             if self._watch is not None:
                 self._watch.stop()
             self._lookout.close()
+            await self._services.close()
             await control.close()
             if self._exchange is not None:
                 await self._exchange.close()
@@ -198,6 +208,7 @@ class Daemon:
         try:
             fresh = self._read_settings()
             refuse_fixed(self._settings, fresh)
+            self._services.configure(fresh.services, "settings")
         except ConfigError as error:
             self._alarms.say(
                 "settings",
@@ -395,7 +406,8 @@ class Daemon:
         if self._exchange is not None:
             is_up = turn.observed is not None and turn.observed.up
             await self._exchange.follow(turn.view.membership, is_up=is_up)
-        await self._tend_jails(turn)  # last: what hangs there keeps nothing of the mesh waiting
+        await self._tend_jails(turn)  # late: what hangs there keeps nothing of the mesh waiting
+        self._services.update(self._service_inputs())
         return turn
 
     def _look_after(self, seconds: float) -> None:
@@ -551,6 +563,7 @@ class Daemon:
                 key_created_at=self._keys.key.created_at,
                 second=turn.second,
                 rotation=self._rotation.status(),
+                services=self._services.status(),
                 paths=self._prober.snapshot(now),
                 path_mtus=self._prober.path_mtus(),
                 stores=followed.stores if followed else self._follower.store_status(),
@@ -600,6 +613,8 @@ class Daemon:
                 return ObjectsDocument(mesh=self._follower.shared_ledger.mesh_id, page=raw), 0
             case "offer":
                 return await self._offer(request)
+            case "service":
+                return await self._service(request)
 
     def _applied(self, turn: Turn) -> tuple[ApplyDocument, int]:
         document = turn.apply_document(self._settings.wireguard.interface)
@@ -622,6 +637,24 @@ class Daemon:
         if document.held_because:
             return document, 4
         return document, 5 if document.changes else 0
+
+    def _service_inputs(self) -> ServiceInputs:
+        now, followed = self._clock(), self._followed
+        verified_at = followed.verified_at if followed else None
+        silent = verified_at is None or now - verified_at > self._settings.registry.stale_after_seconds
+        return ServiceInputs(
+            membership=self._membership,
+            paths=self._prober.snapshot(now),
+            verified_at=verified_at,
+            stale=silent and not (self._exchange is not None and self._reachable()),
+            now=now,
+        )
+
+    async def _service(self, request: ControlRequest) -> tuple[Any, int]:
+        if request.service is None:
+            raise ConfigError("service: nothing is asked")
+        self._services.update(self._service_inputs())
+        return await self._services.handle(request.service)
 
     async def _serve_metrics(self, turn: Turn) -> None:
         wanted = self._scrapes.wants(self._settings.metrics, turn.view.own)

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from meshd.observe.codes import CODES
 from meshd.observe.listener import MetricsListener
 from meshd.observe.path_metrics import PATH_METRICS, VIA_METRIC, PathMetric, sample_of
+from meshd.observe.service_metrics import SERVICE_METRICS
 from meshd.observe.status import ExchangeStatus, PeerStatus, Status
 
 OUTCOMES: Final = ("unchanged", "applied", "partial", "held", "failed")
@@ -321,7 +322,13 @@ ROTATION_STATES: Final[Mapping[str, int]] = {"steady": 0, "moving": 1, "returnin
 RECONCILE_DURATION: Final = "meshd_reconcile_duration_seconds"
 RECONCILE_DURATION_HELP: Final = "Time spent reconciling."
 
-FAMILIES: Final = (*PEER_FAMILIES, *REGISTRY_FAMILIES, *EXCHANGE_FAMILIES, *HOST_FAMILIES)
+FAMILIES: Final = (
+    *PEER_FAMILIES,
+    *REGISTRY_FAMILIES,
+    *EXCHANGE_FAMILIES,
+    *HOST_FAMILIES,
+    *(Family(*metric) for metric in SERVICE_METRICS),
+)
 
 
 def _count_conditions(status: Status) -> Iterable[Sample]:

@@ -21,12 +21,14 @@ from meshd.observe.status import (
     RegistryStatus,
     RotationStatus,
     SelfStatus,
+    ServicesStatus,
     Status,
     StoreStatus,
 )
 
 NO_STATS = PathStats()
 NO_ROTATION = RotationStatus()
+NO_SERVICES = ServicesStatus()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class Facts:
     change: ChangeStatus | None = None
     second: ObservedState | None = None
     rotation: RotationStatus = NO_ROTATION
+    services: ServicesStatus = NO_SERVICES
 
 
 def build_status(facts: Facts) -> Status:
@@ -89,6 +92,7 @@ def build_status(facts: Facts) -> Status:
         exchange=facts.exchange,
         change=facts.change,
         rotation=facts.rotation,
+        services=facts.services,
     )
 
 

@@ -167,6 +167,39 @@ class ExchangeStatus(msgspec.Struct, frozen=True, kw_only=True):
     newest: tuple[WitnessStatus, ...]
 
 
+class ModuleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A service module of this host. ``state``: pending, ok, held, failed, broken or released. ``outcome``,
+    ``phase`` and ``reason``: of the last run. ``runs``: by outcome, since the daemon started."""
+
+    name: str
+    kind: str
+    state: str
+    generation: int
+    last_success_at: float | None
+    last_run_at: float | None
+    outcome: str
+    phase: str
+    reason: str
+    endpoints: int
+    files: tuple[str, ...]
+    runs: dict[str, int]
+    run_seconds_sum: float
+
+
+class PlacementStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A placement of this host, by its own check. ``health``: pass, fail or unknown."""
+
+    service: str
+    jail: str
+    health: str
+    checked_at: float
+
+
+class ServicesStatus(msgspec.Struct, frozen=True, kw_only=True):
+    modules: tuple[ModuleStatus, ...] = ()
+    placements: tuple[PlacementStatus, ...] = ()
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     format: str = STATUS_FORMAT
     at: float
@@ -182,3 +215,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     exchange: ExchangeStatus | None = None
     change: ChangeStatus | None = None
     rotation: RotationStatus = RotationStatus()
+    services: ServicesStatus = ServicesStatus()
