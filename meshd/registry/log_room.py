@@ -1,8 +1,8 @@
 """How much of each administrator's log is kept: a stolen key cannot fill what the true log needs. Pure.
 
-Whoever has a copy of a key can sign without end. What shares its number with another statement is a fork, and
-forks have little room. Once a root cuts the log, the walk back from the cut's hash tells true from false: what
-is on it has room of its own, which nothing else of that log or of any other takes.
+Whoever has a copy of a key can sign without end. What shares its number with another statement is a fork,
+and forks have little room. Once a root cuts the log, the walk back from the cut's hash tells true from false:
+what is on it has room of its own, which nothing else of that log or of any other takes.
 """
 
 from __future__ import annotations
