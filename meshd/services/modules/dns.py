@@ -66,7 +66,7 @@ class Dns:
             files=files,
             checks=checks,
             reload="reload",
-            reload_argv=_told(config, zones),
+            reload_argv=_told(config),
             verify=_probes(view, config, zones),
             verify_seconds=15.0,
             endpoints=tuple(each.id for service in view.services.values() for each in service.placements),
@@ -113,7 +113,7 @@ def _one_file(
     return (File(path=config.file, text=text),), (check,)
 
 
-def _told(config: DnsConfig, zones: dict[str, list[Record]]) -> tuple[str, ...]:
+def _told(config: DnsConfig) -> tuple[str, ...]:
     """The server's own way to be told; without ``control`` the service manager's is used."""
     if not config.control:
         return ()
