@@ -63,7 +63,7 @@ def with_key(**changes: Any) -> dict[str, Any]:
             {
                 "retired": {
                     fm.key("x").kid: RetiredKey(
-                        key=encode_base64(fm.key("x").public), name="x", pools=(), cut=(3, "")
+                        key=encode_base64(fm.key("x").public), name="x", since=1, former=(), cut=(3, "")
                     )
                 }
             },

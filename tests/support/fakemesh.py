@@ -15,7 +15,8 @@ from meshd.registry.envelope import ROOT_TYPE, STATEMENT_TYPE, Envelope, payload
 from meshd.registry.layout import host_key, log_key
 from meshd.registry.ledger import Admission, Ledger
 from meshd.registry.record import build_record, sign_record
-from meshd.registry.root import RetiredKey, Root, RootChain, RootKey, root_objects
+from meshd.registry.root import Root, RootChain, RootKey, root_objects
+from meshd.registry.root_changes import retired_entry
 from meshd.registry.signer import LogSigner, build_root_key, create_mesh
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import Body, Statement, encode_statement
@@ -80,8 +81,7 @@ def next_root(chain: RootChain, **changes: Any) -> Root:
 def retire(chain: RootChain, kid: str, cut: tuple[int, str], **changes: Any) -> Root:
     """Root N+1 without this admin, whose log counts up to ``cut``."""
     keys: dict[str, RootKey] = {name: value for name, value in chain.root.keys.items() if name != kid}
-    old = chain.root.keys[kid]
-    retired = {**chain.root.retired, kid: RetiredKey(key=old.key, name=old.name, pools=old.pools, cut=cut)}
+    retired = {**chain.root.retired, kid: retired_entry(chain, kid, cut)}
     return next_root(chain, keys=keys, retired=retired, **changes)
 
 
@@ -131,7 +131,6 @@ def forge_statement(
     *,
     seq: int = 1,
     prev: str = "",
-    lamport: int = 1,
     by: str | None = None,
     mesh: str = MESH,
     seen: dict[str, tuple[int, str]] | None = None,
@@ -144,7 +143,6 @@ def forge_statement(
         by=by or admin.kid,
         seq=seq,
         prev=prev,
-        lamport=lamport,
         seen=seen or {},
         root=root,
         at=int(NOW),
