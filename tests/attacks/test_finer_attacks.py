@@ -208,8 +208,8 @@ def test_endless_statements_of_keys_that_no_root_names(ledger: Ledger) -> None:
     first = fm.forge_statement(new_admin, grant_body("tesla", "10.77.0.9"))
     assert outcome(ledger, first) == "pending"
     stranger = fm.key("stranger")
-    for _ in range(MAX_PENDING_OBJECTS):
-        junk = fm.forge_statement(stranger, grant_body("mallory", "10.77.0.9"))
+    for number in range(MAX_PENDING_OBJECTS):
+        junk = fm.forge_statement(stranger, grant_body("mallory", "10.77.0.9"), root=number + 1)
         assert outcome(ledger, junk) == "pending"
     pools = [fm.network("10.77.0.8/30")]
     keys = {
@@ -225,7 +225,7 @@ def test_endless_statements_of_keys_that_no_root_names(ledger: Ledger) -> None:
 def test_endless_records_before_their_grant(ledger: Ledger) -> None:
     honest = fm.record("tesla", version=2)
     assert outcome(ledger, honest) == "pending"
-    for _ in range(MAX_PENDING_BODIES):
+    for number in range(MAX_PENDING_BODIES):
         assert outcome(ledger, fm.record("tesla", version=3 + number, signer=NEWTON)) == "pending"
     fm.grant(ledger, ADMIN, "tesla")
     assert ledger.record_bytes(TESLA.kid) is None
