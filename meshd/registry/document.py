@@ -132,7 +132,7 @@ class Tenure:
 class TrustedRoot:
     """A root with its texts parsed. ``public_keys`` include retired admins, ``pools`` are of keys in use.
 
-    ``tenures``: of each key, oldest first; the last one is today's, which of a retired key is empty.
+    ``tenures``: of each key, oldest first; the last one is today's, or that in which a key was retired.
     """
 
     root: Root
@@ -334,7 +334,7 @@ def _tenures(
             overlay=tuple(network_span(each) for each in own if contained_in_any(each, overlay)),
             jail=tuple(network_span(each) for each in own if contained_in_any(each, jail)),
         )
-        tenures[kid] = (*ended, today)
+        tenures[kid] = tuple(ended) if ended and kid in root.retired else (*ended, today)
     return tenures
 
 

@@ -322,9 +322,12 @@ def _former_pools(root: TrustedRoot, kid: str, version: int, until: tuple[int, s
 
 def _move_cut(retired: RetiredKey, cut: tuple[int, str]) -> RetiredKey:
     """No tenure lasts beyond the cut; the last one lasts up to it."""
-    kept = [former for former in retired.former[:-1] if former.until[0] < cut[0]]
-    last = [msgspec.structs.replace(former, until=cut) for former in retired.former[-1:]]
-    return msgspec.structs.replace(retired, cut=cut, former=(*kept, *last))
+    *earlier, last = retired.former
+    earlier = [
+        each if each.until[0] < cut[0] else msgspec.structs.replace(each, until=cut) for each in earlier
+    ]
+    last = msgspec.structs.replace(last, until=cut)
+    return msgspec.structs.replace(retired, cut=cut, former=(*earlier, last))
 
 
 def _heads_to_record(ledger: Ledger, new: Root) -> dict[str, tuple[int, str]]:

@@ -28,6 +28,7 @@ from meshd.registry.envelope import (
 from meshd.registry.layout import host_key, log_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain, root_objects
+from meshd.registry.root_changes import build_successor
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant, Revoke
 
@@ -540,6 +541,7 @@ def test_of_two_revokes_the_first_is_named(ledger: Ledger) -> None:
 
 def test_name_of_an_incumbent(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla")
+    fm.offer_root(ledger, fm.sign_root(build_successor(ledger, now=fm.NOW), ADMIN))
     impostor = msgspec.structs.replace(make_grant("mallory", "10.77.16.9"), name="tesla")
     ledger.offer(*fm.forge_statement(OTHER, impostor), now=fm.NOW)
     hosts = ledger.membership(fm.NOW).hosts

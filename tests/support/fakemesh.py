@@ -10,7 +10,7 @@ import msgspec
 
 from meshd.model.keys import PublicKey
 from meshd.model.network import IPNetwork, parse_endpoint, parse_network
-from meshd.registry.canonical import encode
+from meshd.registry.canonical import encode, encode_base64
 from meshd.registry.envelope import ROOT_TYPE, STATEMENT_TYPE, Envelope, payload_hash, render_envelope
 from meshd.registry.layout import host_key, log_key
 from meshd.registry.ledger import Admission, Ledger
@@ -19,7 +19,7 @@ from meshd.registry.root import Root, RootChain, RootKey, root_objects
 from meshd.registry.root_changes import retired_entry
 from meshd.registry.signer import LogSigner, build_root_key, create_mesh
 from meshd.registry.signing import SigningKey
-from meshd.registry.statement import Body, Statement, encode_statement
+from meshd.registry.statement import Body, Grant, Statement, encode_statement
 
 NOW = 1_700_000_000.0
 MESH = "ab" * 16
@@ -123,6 +123,21 @@ def record(
         **more,
     )
     return host_key(made.hid), sign_record(made, signer or host)
+
+
+def grant_body(name: str, address: str, *networks: str, called: str = "", gen: int = 1, **more: Any) -> Grant:
+    """A grant of that host as a signer may write it, asking nobody."""
+    host = key(name)
+    fields: dict[str, Any] = {"region": "", "roles": (), "tags": (), "expires": 0}
+    return Grant(
+        hid=more.pop("hid", host.kid),
+        name=called or name,
+        gen=gen,
+        identity=encode_base64(more.pop("identity", host.public)),
+        addresses=(address, *more.pop("addresses", ())),
+        networks=networks,
+        **{**fields, **more},
+    )
 
 
 def forge_statement(

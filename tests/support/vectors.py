@@ -335,11 +335,11 @@ def _rotations() -> dict[str, Any]:
     ]
     for key, hids, not_before in asked:
         objects.append(LogSigner(ledger, key).append(Rotate(hids=hids, not_before=not_before), now=fm.NOW))
-    after_a_hole = fm.forge_statement(OTHER, Rotate(hids=(), not_before=now), seq=9, prev="0" * 649)
+    after_a_hole = fm.forge_statement(OTHER, Rotate(hids=(), not_before=now), seq=9, prev="0" * 64)
     return _scenario(
         "rotations",
         "Requests for new WireGuard keys: to all, to some, one to come and one of the end of "
-        "time, and one above a hole. Of two that ask tesla for the same, the first in order is named.",
+        "time, and one above a hole. Of two that ask tesla for the same, the one of the lower hash is named.",
         [*objects, after_a_hole],
     )
 

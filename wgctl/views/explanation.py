@@ -93,6 +93,7 @@ def explain_host(ledger: Ledger, hid: str, *, now: float) -> Explanation:
         reasons.append(Reason(verdict="no", text=f"configured nowhere: {membership.unplaced[hid]}"))
         reasons += _incumbents(ledger, hid)
     if host is not None:
+        reasons += _name_of_another(ledger, host)
         reasons += _record(host)
         reasons += _rotations(ledger, host, now=now)
     reasons += _doubts(ledger, hid)
@@ -249,6 +250,19 @@ def _incumbents(ledger: Ledger, hid: str) -> Iterable[Reason]:
                 verdict="no",
                 text=f"{placed.name} ({other[:SHORT]}) was there first: {', '.join(map(str, clash))}",
                 source=_source(ledger, theirs.entry),
+            )
+
+
+def _name_of_another(ledger: Ledger, host: Host) -> Iterable[Reason]:
+    """Who has the name that this host was given too."""
+    reduction = ledger.reduction()
+    wished = reduction.effective[host.hid].grant.name
+    for other, placed in reduction.placed.items():
+        if host.name != wished == placed.name:
+            yield Reason(
+                verdict="no",
+                text=f"{wished} ({other[:SHORT]}) was there first: this one is called {host.name}",
+                source=_source(ledger, reduction.effective[other].entry),
             )
 
 
