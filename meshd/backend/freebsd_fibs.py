@@ -17,6 +17,7 @@ from meshd.backend.freebsd_routes import OwnedDestinations, RouteTable
 from meshd.backend.parse import Interface
 from meshd.backend.runner import Runner
 from meshd.errors import BackendError
+from meshd.model.connected import ConnectedNetworks, find_connected
 from meshd.model.network import ForeignRoute, IPNetwork, Route
 
 Tables = Mapping[IPNetwork, Route]
@@ -152,10 +153,12 @@ class _Merged:
 
     def routes(self) -> frozenset[Route]:
         for number, there, foreign in self._seen:
+            connected = ConnectedNetworks(find_connected(foreign, ()))
             for destination, route in self._ours.items():
-                if destination in foreign:
+                in_the_way = foreign.get(destination) or connected.holder(destination)
+                if in_the_way is not None:
                     if destination in self._main:
-                        self.foreign[destination] = foreign[destination]
+                        self.foreign[destination] = in_the_way
                 elif there.get(destination) != route:
                     self._missing[destination].append(number)
         return frozenset(

@@ -20,6 +20,7 @@ from meshd.backend.parse import Interface, RouteOutcome, TableRoute, classify_ro
 from meshd.backend.runner import Runner
 from meshd.errors import BackendError, StoreError
 from meshd.files import write_file
+from meshd.model.connected import ConnectedNetworks, find_connected
 from meshd.model.network import ForeignRoute, IPNetwork, Route, network_key, parse_network
 
 FAMILIES: Final[Mapping[int, str]] = {4: "inet", 6: "inet6"}
@@ -137,7 +138,7 @@ class RouteTable:
     def set(self, interface: Interface, routes: Sequence[Route], *, spare_foreign: bool = False) -> None:
         """Add our routes or change ours; BackendError before any change if one is foreign.
 
-        ``spare_foreign``: leave those out instead.
+        ``spare_foreign``: leave those out instead, and parts of networks on this host's own links.
 
         ``add`` fails where there is a route already, so one that somebody else adds in between
         is never overwritten. A route that is refused keeps no other from being set.
@@ -148,9 +149,7 @@ class RouteTable:
         with self._lock:
             table = self._read_for(interface.name, wanted)
             if spare_foreign:
-                for route in table:
-                    if not self._owned.owns(route):
-                        wanted.pop(route.destination, None)
+                self._spare(table, wanted)
             present = self._present(table, wanted)
             calls = [
                 (route, "add" if destination not in present else "change")
@@ -181,6 +180,14 @@ class RouteTable:
                     self._delete(name, destination)
             self._owned.release(name, mine)
             self._owned.write()
+
+    def _spare(self, table: Iterable[TableRoute], wanted: dict[IPNetwork, Route]) -> None:
+        """Leave out what somebody else's route stands for, and parts of networks on this host's links."""
+        foreign = {route.destination: self._foreign(route) for route in table if not self._owned.owns(route)}
+        connected = ConnectedNetworks(find_connected(foreign, ()))
+        for destination in list(wanted):
+            if destination in foreign or connected.holder(destination) is not None:
+                del wanted[destination]
 
     def _read(self, versions: Iterable[int]) -> list[TableRoute]:
         found: list[TableRoute] = []
@@ -251,7 +258,10 @@ class RouteTable:
 
     def _foreign(self, route: TableRoute) -> ForeignRoute:
         return ForeignRoute(
-            destination=route.destination, interface=route.interface, description=self._describe(route)
+            destination=route.destination,
+            interface=route.interface,
+            description=self._describe(route),
+            connected=not (self._owned.owns(route) or _NOT_OURS.intersection(route.kinds)),
         )
 
     def _describe(self, route: TableRoute) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -56,7 +57,7 @@ class FollowReport:
 
 
 class RegistryFollower:
-    """Holds the ledger and its lock. ``desk`` is the ledger for everybody else."""
+    """Holds the ledger and its lock. ``shared_ledger`` is the ledger for everybody else."""
 
     def __init__(
         self,
@@ -87,13 +88,14 @@ class RegistryFollower:
         self._own_missing: list[Condition] = []
         self._reports = 0
         self._lock = threading.Lock()
-        self.desk = SharedLedger(
+        self.shared_ledger = SharedLedger(
             ledger=ledger,
             lock=self._lock,
             hid=hid,
             identity=lambda: self._own.identity,
             clock=clock,
             views=self._views,
+            processor=time.thread_time,
         )
 
     @property

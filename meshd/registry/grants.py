@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from meshd.registry.allocation import derive_link_address
 from meshd.registry.document import Tenure, TrustedRoot
 from meshd.registry.order import StatementOrder
-from meshd.registry.ranges import Span, address_span, is_within, render_span
+from meshd.registry.ranges import Span, is_within, render_span
 from meshd.registry.statement import Grant, GrantRanges, LogEntry
 
 
@@ -70,6 +69,7 @@ class Authority:
         self._root = root
         self._order = order
         self._now = {kid: root.tenures[kid][-1] for kid in root.root.keys if root.is_admin(kid)}
+        self._links = [(int(each.network_address), each.prefixlen) for each in root.link_ranges]
         self._senior = min(self._now, key=root.seniority, default="")
 
     def lacking(
@@ -82,17 +82,13 @@ class Authority:
         """Each range must lie in the pool of a signer, or be the address that derives from the hid; and a
         host that is granted already is changed with the signature of its owner alone."""
         tenures = [self._order.tenure(self._root, entry) for entry in signers.values()]
-        uncovered = [
-            (span, self._holder(span, is_overlay=True))
-            for span in ranges.address_spans
-            if not any(is_within(span, tenure.overlay) for tenure in tenures)
-            and span not in self._derived(hid)
-        ]
-        uncovered += [
-            (span, self._holder(span, is_overlay=False))
-            for span in ranges.network_spans
-            if not any(is_within(span, tenure.jail) for tenure in tenures)
-        ]
+        uncovered: list[tuple[Span, str]] = []
+        for span in ranges.address_spans:
+            if not _is_covered(span, tenures, is_overlay=True) and not self._is_derived(span, hid):
+                uncovered.append((span, self._holder(span, is_overlay=True)))
+        for span in ranges.network_spans:
+            if not _is_covered(span, tenures, is_overlay=False):
+                uncovered.append((span, self._holder(span, is_overlay=False)))
         wanted = [holder for _, holder in uncovered]
         if before is not None and not self._may_change(before, signers, tenures):
             wanted.append(self.owner(before))
@@ -115,15 +111,21 @@ class Authority:
         self, found: EffectiveGrant, signers: Mapping[str, LogEntry], tenures: list[Tenure]
     ) -> bool:
         first = found.ranges.address_spans[0]
-        if any(is_within(first, tenure.overlay) for tenure in tenures):
+        if _is_covered(first, tenures, is_overlay=True):
             return True
         if self._holder(first, is_overlay=True):
             return False
         # In nobody's pool: a log goes on with what it granted itself, also once it is retired.
         return found.entry.statement.by in signers or self.owner(found) in signers
 
-    def _derived(self, hid: str) -> set[Span]:
-        return {address_span(derive_link_address(each, hid)) for each in self._root.link_ranges}
+    def _is_derived(self, span: Span, hid: str) -> bool:
+        """As ``derive_link_address``, on numbers alone: every grant of every reduction comes by here."""
+        version, first, last = span
+        return (
+            version == 6
+            and first == last
+            and any(first == start | int(hid, 16) >> length for start, length in self._links)
+        )
 
     def _holder(self, span: Span, *, is_overlay: bool) -> str:
         """The administrator in whose pool a range lies today; pools are disjoint, so there is at most one."""
@@ -131,3 +133,7 @@ class Authority:
             if is_within(span, tenure.overlay if is_overlay else tenure.jail):
                 return kid
         return ""
+
+
+def _is_covered(span: Span, tenures: list[Tenure], *, is_overlay: bool) -> bool:
+    return any(is_within(span, tenure.overlay if is_overlay else tenure.jail) for tenure in tenures)

@@ -169,7 +169,7 @@ def change_thresholds(ledger: Ledger, *, root: int | None, admin: int | None, no
 
 def replace_keys(
     ledger: Ledger,
-    lost: Iterable[str],
+    ends: Mapping[str, tuple[int, str]],
     *,
     name: str,
     admin: bytes,
@@ -178,17 +178,16 @@ def replace_keys(
     root_kid: str,
     now: float,
 ) -> Root:
-    """New keys for lost ones: root keys vanish, admins are retired at their newest known statement and
+    """New keys for lost ones: root keys vanish, the logs of admins end where ``ends`` says, by kid, and
     the new admin, called ``name``, gets their pools."""
-    chain, logs = ledger.chain, ledger.reduction().logs
-    old, since = chain.root, chain.version + 1
+    chain, old, since = ledger.chain, ledger.chain.root, ledger.chain.version + 1
     keys, retired = dict(old.keys), dict(old.retired)
     pools: list[IPNetwork] = []
-    for kid in sorted(lost):
+    for kid in sorted(ends):
         entry = keys.pop(kid)
         if "admin" in entry.roles:
             pools += _networks(entry.pools)
-            retired[kid] = retired_entry(chain, kid, newest_cut(logs[kid]))
+            retired[kid] = retired_entry(chain, kid, ends[kid])
     keys[admin_kid] = build_root_key(admin, ("admin",), name, pools, since=since)
     keys[root_kid] = build_root_key(root, ("root",), f"{name}-root", (), since=since)
     return build_successor(ledger, now=now, keys=keys, retired=retired)

@@ -9,7 +9,6 @@ import msgspec
 import pytest
 
 from meshd.errors import RegistryError
-from meshd.registry.allocation import derive_link_address
 from meshd.registry.document import Ranges, Root
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain
@@ -89,7 +88,7 @@ def test_a_revoke_that_may_lie_below_a_withheld_cut_counts_already(ledger: Ledge
 
 def link_only(name: str, **more: Any) -> Grant:
     """A grant that needs no pool: of the address that derives from the hid."""
-    return fm.grant_body(name, str(derive_link_address(fm.OVERLAY[1], fm.key(name).kid)), **more)
+    return fm.grant_body(name, str(fm.derived_address(name)), **more)
 
 
 def append(
@@ -341,7 +340,7 @@ def test_another_admins_host_is_changed_with_that_admins_signature_alone(ledger:
     fm.grant(ledger, ADMIN, "tesla", networks=["10.128.1.0/24"])
     fm.grant(ledger, OTHER, "newton")
     key = fm.key("tesla" if gen == 1 else "thief's own").public
-    derived = str(derive_link_address(fm.OVERLAY[1], fm.key("tesla").kid))
+    derived = str(fm.derived_address("tesla"))
     wishes = append(
         ledger,
         OTHER,

@@ -13,7 +13,7 @@ from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
 from meshd.model.network import IPAddress, IPNetwork, NamedEndpoint, contained_in_any, overlaps
 from meshd.registry.allocation import derive_link_address
 from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
-from meshd.registry.layout import host_key
+from meshd.registry.layout import LogKeyName, host_key, parse_object_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.reducer import EffectiveGrant, WaitingGrant
 from meshd.registry.statement import Grant
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class GrantRequest:
     """What was asked for on the command line; None: as it is, or the default for a new host."""
 
     address: IPAddress | None
@@ -38,18 +38,17 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """``seq`` of the new statement; None: the host had this very grant already.
-
-    ``gen`` of the identity that is granted. ``is_member`` False: the grant waits for endorsement, so
-    there is nothing to join yet.
-    """
+class GrantOutcome:
+    """What a host has now that it was granted."""
 
     addresses: tuple[str, ...]
     networks: tuple[str, ...]
     seq: int | None
+    """Of the new statement; None: the host had this very grant already."""
     gen: int
+    """Of the identity that is granted."""
     is_member: bool
+    """False: the grant waits for endorsement, so there is nothing to join yet."""
     warnings: tuple[str, ...]
 
 
@@ -104,7 +103,9 @@ def _bundled(credentials: FileCredentials) -> S3Credentials:
     return S3Credentials(access_key=credentials.access_key, secret_key=credentials.secret_key)
 
 
-def admit(session: AdminSession, request: EnrollmentRequest, wishes: Wishes, *, now: float) -> Admitted:
+def admit(
+    session: AdminSession, request: EnrollmentRequest, asked: GrantRequest, *, now: float
+) -> GrantOutcome:
     """Sign and publish the grant, and the host's first record. RegistryError names both sides of a clash."""
     signer = session.signer()
     ledger = session.ledger
@@ -113,42 +114,61 @@ def admit(session: AdminSession, request: EnrollmentRequest, wishes: Wishes, *, 
     if old is None:
         _check_room(ledger, request.name)
     check_identity(before, request)
-    _check_underlay(ledger, request, wishes, now)
+    _check_underlay(ledger, request, asked, now)
     seq: int | None = None
-    if old is None or request.gen > old.gen or _differs(old, wishes):
+    if old is None or request.gen > old.gen or _differs(old, asked):
         kept = before.ranges if before else None
         statement = signer.grant(
             now=now,
             hid=request.hid,
             identity=request.identity,
             name=request.name,
-            addresses=_addresses(ledger, request.hid, wishes.address),
-            networks=wishes.networks if wishes.networks is not None else (kept.networks if kept else ()),
-            region=_pick(wishes.region, old.region if old else ""),
-            roles=_pick(wishes.roles, old.roles if old else ()),
-            tags=_pick(wishes.tags, old.tags if old else ()),
-            expires_at=_pick(wishes.expires_at, old.expires if old else None),
+            addresses=_addresses(ledger, request.hid, asked.address),
+            networks=asked.networks if asked.networks is not None else (kept.networks if kept else ()),
+            region=_pick(asked.region, old.region if old else ""),
+            roles=_pick(asked.roles, old.roles if old else ()),
+            tags=_pick(asked.tags, old.tags if old else ()),
+            expires_at=_pick(asked.expires_at, old.expires if old else None),
             gen=request.gen,
         )
         seq = session.commit(statement, _first_record(ledger, request), now=now)
+        found: EffectiveGrant | WaitingGrant | None = _signed_grant(ledger, request.name, statement, seq)
     else:
         session.publish(_first_record(ledger, request), what="nothing was signed; the host's record is")
-    found = newest_grant(ledger, request.hid)
+        found = newest_grant(ledger, request.hid)
     grant = found.grant if found else None
-    return Admitted(
+    return GrantOutcome(
         addresses=grant.addresses if grant else (),
         networks=grant.networks if grant else (),
         seq=seq,
         gen=request.gen,
-        is_member=request.hid in ledger.reduction().effective,
+        is_member=isinstance(found, EffectiveGrant),
         warnings=tuple(_warnings(ledger, request, now)),
     )
+
+
+def _signed_grant(
+    ledger: Ledger, name: str, statement: tuple[str, bytes], seq: int
+) -> EffectiveGrant | WaitingGrant:
+    """What became of the grant that was signed. RegistryError when it changed nothing: "granted" would be a
+    lie."""
+    reduction = ledger.reduction()
+    said = parse_object_key(statement[0])
+    assert isinstance(said, LogKeyName)
+    idle = reduction.idle.get(said.hash)
+    found: list[EffectiveGrant | WaitingGrant] = [*reduction.effective.values(), *reduction.waiting]
+    mine = [each for each in found if each.entry.hash == said.hash]
+    if idle is not None or not mine:
+        reason = idle.reason if idle is not None else "another grant of that host stands"
+        raise RegistryError(f"{name}: statement {seq} is signed, but has no effect: {reason}")
+    return mine[0]
 
 
 def newest_grant(ledger: Ledger, hid: str) -> EffectiveGrant | WaitingGrant | None:
     """What a host was granted last, also when that still waits for endorsement."""
     reduction = ledger.reduction()
-    waiting = [each for each in reduction.waiting if each.grant.hid == hid]
+    # What asks for another administrator's property is a wish, and must not stand in that one's way.
+    waiting = [each for each in reduction.waiting if each.grant.hid == hid and not each.wanted]
     return waiting[-1] if waiting else reduction.effective.get(hid)
 
 
@@ -184,16 +204,16 @@ def _addresses(ledger: Ledger, hid: str, wished: IPAddress | None) -> Sequence[I
     return [wished, *(address for address in derived if address != wished)]
 
 
-def _differs(old: Grant, wishes: Wishes) -> bool:
+def _differs(old: Grant, asked: GrantRequest) -> bool:
     """True when something was asked for that the grant does not say already."""
     return any(
         (
-            wishes.address is not None and str(wishes.address) != old.addresses[0],
-            wishes.networks is not None and set(map(str, wishes.networks)) != set(old.networks),
-            wishes.region is not None and wishes.region != old.region,
-            wishes.roles is not None and set(wishes.roles) != set(old.roles),
-            wishes.tags is not None and set(wishes.tags) != set(old.tags),
-            wishes.expires_at is not None and wishes.expires_at != old.expires,
+            asked.address is not None and str(asked.address) != old.addresses[0],
+            asked.networks is not None and set(map(str, asked.networks)) != set(old.networks),
+            asked.region is not None and asked.region != old.region,
+            asked.roles is not None and set(asked.roles) != set(old.roles),
+            asked.tags is not None and set(asked.tags) != set(old.tags),
+            asked.expires_at is not None and asked.expires_at != old.expires,
         )
     )
 
@@ -204,18 +224,20 @@ def _check_room(ledger: Ledger, name: str) -> None:
         raise RegistryError(f"{name}: the mesh holds {held} hosts, the limit of its root is {limit}")
 
 
-def _check_underlay(ledger: Ledger, request: EnrollmentRequest, wishes: Wishes, now: float) -> None:
+def _check_underlay(ledger: Ledger, request: EnrollmentRequest, asked: GrantRequest, now: float) -> None:
     """A mesh range that holds somebody's endpoint would send WireGuard's own packets into the tunnel."""
     membership = ledger.membership(now)
     endpoints = [(request.name, endpoint) for endpoint in request.record.keys.endpoints]
     for host in membership.hosts.values():
         endpoints += [(host.name, endpoint) for endpoint in (host.record.endpoints if host.record else ())]
-    asked = wishes.networks or ()
+    networks = asked.networks or ()
     for owner, endpoint in endpoints:
         if isinstance(endpoint, NamedEndpoint):
             continue  # its peers look when they have resolved it
         alone = ip_network(endpoint.address)
-        ranges: Iterable[IPNetwork] = (*asked, *membership.mesh_ranges) if owner == request.name else asked
+        ranges: Iterable[IPNetwork] = (
+            (*networks, *membership.mesh_ranges) if owner == request.name else networks
+        )
         for network in ranges:
             if overlaps(network, alone):
                 raise RegistryError(
@@ -239,8 +261,11 @@ def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterabl
     for waits in ledger.reduction().waiting:
         if waits.grant.hid == request.hid:
             agree = f"{len(waits.signers)} of {waits.needed} administrators agree"
+            root = ledger.chain.root
+            owners = sorted(root.keys[kid].name for kid in waits.wanted - waits.signers)
+            who = " and ".join(owners) if owners else "another one"
             yield (
-                f"{request.name} waits for endorsement, {agree}: another one types: "
+                f"{request.name} waits for endorsement, {agree}: {who} types: "
                 f"wgctl endorse {waits.entry.hash[:12]}"
             )
     host = membership.hosts.get(request.hid)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from meshd.errors import ConfigError, RegistryError, UnsafePlanError
+from meshd.terminal import confirm, echo
 from wgctl.output import json_option, note, write_json
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Consent:
 
     def ask(self, question: str) -> None:
         if not self.yes:
-            click.confirm(question, abort=True, err=True)
+            confirm(question)
 
     def knows(self, root: TrustedRoot) -> bool:
         """True when the fingerprint of this very root was typed."""
@@ -193,14 +194,14 @@ def report(outcome: SignedRoot, consent: Consent, *lines: str, **fields: object)
         return
     name = f"root {outcome.version} ({outcome.hash[:HASH_DIGITS]})"
     if outcome.in_force:
-        click.echo(f"{name} is signed and in force")
+        echo(f"{name} is signed and in force")
     else:
-        click.echo(f"{name} is proposed and NOT in force:")
+        echo(f"{name} is proposed and NOT in force:")
         for line in outcome.missing:
-            click.echo(f"  {line}")
-        click.echo(f"  the others type: wgctl root sign {render_fingerprint(outcome.hash)}")
+            echo(f"  {line}")
+        echo(f"  the others type: wgctl root sign {render_fingerprint(outcome.hash)}")
     for text in lines:
-        click.echo(text)
+        echo(text)
 
 
 def _check(session: AdminSession, root: TrustedRoot, consent: Consent) -> None:

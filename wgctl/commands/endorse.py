@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from meshd.errors import ConfigError
+from meshd.terminal import confirm, echo
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 
@@ -66,7 +67,7 @@ def command(
                 "type --fingerprint for each, as meshd enroll showed it on the host; nothing was signed"
             )
         if entries and not yes:
-            click.confirm(f"Endorse {len(entries)} statements?", abort=True, err=True)
+            confirm(f"Endorse {len(entries)} statements?")
         signer = session.signer() if entries else None
         seqs = [session.commit(signer.endorse(entry.hash, now=now), now=now) for entry in entries if signer]
         waiting = {each.entry.hash: each for each in session.ledger.reduction().waiting}
@@ -82,6 +83,6 @@ def command(
             }
         )
         return
-    click.echo(f"{len(entries)} statements endorsed" if entries else "there is nothing to endorse")
+    echo(f"{len(entries)} statements endorsed" if entries else "there is nothing to endorse")
     for each in left:
-        click.echo(f"{each.grant.name} waits on: {len(each.signers)} of {each.needed} administrators agree")
+        echo(f"{each.grant.name} waits on: {len(each.signers)} of {each.needed} administrators agree")

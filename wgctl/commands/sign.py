@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from meshd.errors import MeshError, RegistryError
+from meshd.terminal import confirm, echo
 from wgctl.files import STANDARD_STREAM, check_writable, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
@@ -83,8 +84,8 @@ def command(
         )
     else:
         for what, said in signed:
-            click.echo(f"{what}\n  {said}")
-        click.echo(
+            echo(f"{what}\n  {said}")
+        echo(
             f"{target}: carry it back, and there: wgctl import {Path(target).name}"
             if signed
             else "nothing was signed"
@@ -113,7 +114,7 @@ def _sign_each(
         if yes and not task.is_covered(fingerprints):
             refused.append((task.text, task.not_covered))
             continue
-        if not yes and not click.confirm("Sign it?", err=True):
+        if not yes and not confirm("Sign it?", abort=False):
             declined.append(task.text)
             continue
         try:

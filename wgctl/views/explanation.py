@@ -271,7 +271,7 @@ def _record(host: Host) -> Iterable[Reason]:
     if record is None:
         yield Reason(verdict="note", text="no record of the host itself yet: its WireGuard key is not known")
         return
-    made = render_time(record.version / 1000) if record.has_run else "its enrolment"
+    made = render_time(record.signed_at) if record.has_run else "its enrolment"
     endpoints = ", ".join(map(str, record.endpoints)) or "none"
     text = f"its own record of {made}: key {str(record.public_key)[:SHORT]}..., endpoints {endpoints}"
     yield Reason(verdict="note", text=text)
