@@ -29,6 +29,7 @@ from meshd.registry.ranges import RangeTable, Span, network_span, parse_signed_n
 
 ROOT_FORMAT: Final = "wg-meshd-root/1"
 MAX_ROOT_VERSION: Final = 999_999
+MAX_SEQ: Final = 10**9
 MAX_HOSTS: Final = 10_000
 MAX_KEYS: Final = 128
 MAX_STORES: Final = 16
@@ -314,7 +315,7 @@ def _pools(root: Root, ranges: tuple[IPNetwork, ...], what: str) -> dict[str, tu
 def _is_head(head: tuple[int, str]) -> bool:
     """A statement by number and hash, or 0 and nothing."""
     seq, hash_hex = head
-    return is_hex(hash_hex, HASH_HEX_DIGITS) if seq else hash_hex == ""
+    return is_hex(hash_hex, HASH_HEX_DIGITS) and seq <= MAX_SEQ if seq else hash_hex == ""
 
 
 def _tenures(

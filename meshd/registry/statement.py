@@ -14,6 +14,7 @@ from meshd.model.host import Provenance
 from meshd.model.network import IPAddress, IPNetwork
 from meshd.registry.canonical import convert, decode, decode_base64, encode, learn
 from meshd.registry.document import HASH_HEX_DIGITS, PUBLIC_KEY_BYTES
+from meshd.registry.document import MAX_SEQ as MAX_SEQ
 from meshd.registry.envelope import (
     KID_HEX_DIGITS,
     STATEMENT_TYPE,
@@ -33,7 +34,6 @@ from meshd.registry.ranges import (
     render_span,
 )
 
-MAX_SEQ: Final = 10**9
 MAX_GEN: Final = 10**6
 MAX_ADDRESSES: Final = 8
 MAX_NETWORKS: Final = 64

@@ -190,6 +190,15 @@ def test_narrowing_a_pool_takes_no_host_away() -> None:
         fm.grant(ledger, ADMIN, "newton", addresses=[fm.network("10.77.15.10/32").network_address])
 
 
+def test_nobody_becomes_senior_in_a_later_root() -> None:
+    chain = fm.make_chain(2)
+    chain = chain.advance(fm.sign_root(fm.next_root(chain), ADMIN))
+    keys = dict(chain.root.keys)
+    keys[ADMIN.kid] = msgspec.structs.replace(keys[ADMIN.kid], since=2)
+    with pytest.raises(RegistryError, match="since 2 seen, 1 expected"):
+        chain.advance(fm.sign_root(fm.next_root(chain, keys=keys), ADMIN))
+
+
 def test_a_retired_key_may_not_come_back() -> None:
     chain = fm.make_chain(2)
     other = fm.key("admin1")

@@ -376,6 +376,17 @@ def test_a_host_in_nobodys_pool_is_its_granters_and_then_the_seniors() -> None:
     assert ledger.membership(fm.NOW).hosts[tesla].region == "two"
 
 
+def test_a_root_that_is_signed_later_settles_no_dispute(ledger: Ledger) -> None:
+    """Whatever a thief asked for before a root for another matter was signed: it stays behind."""
+    senior, junior = sorted((ADMIN, OTHER), key=lambda key: key.kid)
+    fm.grant(ledger, junior, "tesla")
+    record_heads(ledger)
+    append(ledger, senior, link_only("mallory", called="tesla"))
+    for number in range(3):
+        sign(ledger, build_successor(ledger, now=fm.NOW, max_hosts=900 + number))
+        assert ledger.membership(fm.NOW).hosts[fm.key("tesla").kid].name == "tesla"
+
+
 def ledger_item(ledger: Ledger, admin: SigningKey, seq: int) -> fm.StoreObject:
     prefix = f"log/{admin.kid}/{seq:010d}-"
     (item,) = [each for each in ledger.objects() if each[0].startswith(prefix)]
