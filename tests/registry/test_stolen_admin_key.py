@@ -278,6 +278,18 @@ def test_what_was_granted_before_a_split_is_first_and_stays() -> None:
         record_heads(ledger)
 
 
+def test_the_earlier_tenure_of_a_pool_is_first_whoever_is_the_senior(ledger: Ledger) -> None:
+    """Also under a root that records no heads."""
+    senior, junior = sorted((ADMIN, OTHER), key=lambda key: key.kid)
+    address = "10.77.16.1" if junior is OTHER else "10.77.0.1"
+    fm.grant(ledger, junior, "tesla")
+    pool = fm.network(f"{address}/32")
+    root = change_pools(ledger, senior.kid, add=(pool,), remove=(), split=True, now=fm.NOW)
+    sign(ledger, msgspec.structs.replace(root, heads={}))
+    append(ledger, senior, fm.grant_body("mallory", address))
+    assert fm.names(ledger) == {"tesla"}
+
+
 def test_whoever_gets_a_pool_manages_the_hosts_in_it() -> None:
     ledger = Ledger(fm.make_chain())
     fm.grant(ledger, ADMIN, "tesla")
