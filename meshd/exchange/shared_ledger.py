@@ -6,6 +6,7 @@ so that a store that hangs delays no news that another host brings.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ from meshd.exchange.messages import (
     ObjectsPage,
     ObjectsRequest,
     OfferOutcome,
-    Summary,
 )
 from meshd.exchange.rates import TokenBuckets
 from meshd.exchange.witness import (
@@ -34,7 +34,7 @@ from meshd.exchange.witness import (
     sign_testimony,
 )
 from meshd.registry.ledger import Ledger
-from meshd.registry.root import root_objects
+from meshd.registry.root import RootChain, root_envelopes, root_objects
 from meshd.registry.signing import SigningKey
 
 MAX_GIVEN_OFFERS: Final = 64
@@ -95,20 +95,14 @@ class SharedLedger:
         self._inventory: Inventory | None = None
         self._inventory_of: object = None
 
+    def identity(self) -> SigningKey:
+        """What this host signs with now."""
+        assert self._identity is not None
+        return self._identity()
+
     @property
     def mesh_id(self) -> str:
         return self._ledger.mesh_id
-
-    def summary(self) -> Summary:
-        with self._lock:
-            inventory = self._current_inventory()
-            return Summary(
-                mesh=self._ledger.mesh_id,
-                generation=self._ledger.generation,
-                root=inventory.root,
-                heads=dict(self._ledger.heads()),
-                records=digest_records(inventory),
-            )
 
     def inventory(self) -> Inventory:
         with self._lock:
@@ -177,8 +171,7 @@ class SharedLedger:
 
     def answer_witness(self, nonce: str, seen: str = "") -> bytes:
         """A signed testimony."""
-        assert self._identity is not None
-        return sign_testimony(self.testify(nonce, seen), self._identity())
+        return sign_testimony(self.testify(nonce, seen), self.identity())
 
     def judge(self, testimony: Testimony, name: str) -> Judgement:
         """What another host's testimony shows beside ours."""
@@ -192,6 +185,19 @@ class SharedLedger:
         return self._ledger.chain.holds(version, hash_hex) or (
             version < self._ledger.chain.roots[0].root.version
         )
+
+    def is_rightful_root(self, objects: Sequence[Object], version: int) -> bool:
+        """Whether these hold another root of that version, signed as the trusted one had to be."""
+        before = tuple(root for root in self._ledger.chain.roots if root.root.version < version)
+        if not before or before[-1].root.version != version - 1:
+            return False
+        with contextlib.suppress(RegistryError):
+            for envelope in root_envelopes(objects):
+                with contextlib.suppress(RegistryError):
+                    other = RootChain(roots=before).advance(envelope)
+                    if not self._ledger.chain.holds(version, other.fingerprint):
+                        return True
+        return False
 
     def has_statement(self, hash_hex: str) -> bool:
         """For ``compare``, which is called with the lock held."""

@@ -24,7 +24,8 @@ from meshd.registry.replay import REGISTRY_CONFLICT as REGISTRY_CONFLICT
 from meshd.registry.replay import Replay
 from meshd.registry.root import RootChain
 from meshd.registry.rotation import Rotations, build_rotations
-from meshd.registry.statement import LogEntry, RawBody, Revoke
+from meshd.registry.services import ServiceReduction, reduce_services
+from meshd.registry.statement import Endorse, LogEntry, RawBody, Revoke
 
 REGISTRY_FORK: Final = "registry_fork"
 REGISTRY_GAP: Final = "registry_gap"
@@ -63,6 +64,7 @@ class MemberReduction:
     gaps: int
     newest_signed_at: int
     rotations: Rotations
+    services: ServiceReduction
     used_addresses: frozenset[IPAddress] = field(repr=False)
 
 
@@ -85,17 +87,22 @@ def reduce_members(
         for each in idle.values()
         if each.grant.hid not in replay.placed and each.code in _DISPUTED
     }
+    placed = {hid: _build_host(found, names[hid], previous) for hid, found in replay.placed.items()}
+    threshold = chain.root.thresholds.admin
+    endorsers = _endorsers(counted) if threshold > 1 else None
+    services = reduce_services(counted, placed, endorsers=endorsers, needed=threshold)
     conditions = (
         *_log_conditions(chain, logs, counted),
         *(_idle_condition(each, replay.placed) for each in idle.values() if each.code),
         *(_waiting_condition(chain, each) for each in replay.waiting),
         *name_conditions,
+        *services.conditions,
     )
     return MemberReduction(
         chain=chain,
         generation=len({entry.hash for entry in held}) + len(chain.roots),
         order=order,
-        placed={hid: _build_host(found, names[hid], previous) for hid, found in replay.placed.items()},
+        placed=placed,
         unplaced={hid: each.reason for hid, each in nowhere.items()},
         revoked={
             hid: _revocation(hid, entry, replay.last.get(hid)) for hid, entry in sorted(revokes.items())
@@ -121,6 +128,7 @@ def reduce_members(
         # Like a revoke it needs no endorsement: it gives nobody anything, and a key that may have
         # leaked must not wait for a second administrator.
         rotations=build_rotations(counted),
+        services=services,
         used_addresses=frozenset(replay.used_addresses),
     )
 
@@ -131,6 +139,14 @@ def _first_revokes(counted: Iterable[LogEntry]) -> dict[str, LogEntry]:
         if isinstance(entry.body, Revoke):
             revokes.setdefault(entry.body.hid, entry)
     return revokes
+
+
+def _endorsers(counted: Iterable[LogEntry]) -> dict[str, set[str]]:
+    endorsers: dict[str, set[str]] = {}
+    for entry in counted:
+        if isinstance(entry.body, Endorse):
+            endorsers.setdefault(entry.body.hash, set()).add(entry.statement.by)
+    return endorsers
 
 
 def _share_names(replay: Replay) -> tuple[dict[str, str], list[Condition]]:

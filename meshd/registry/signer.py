@@ -32,6 +32,7 @@ from meshd.registry.reducer import (
     reduce_members,
 )
 from meshd.registry.root import Ranges, Root, RootChain, RootKey, Thresholds, root_objects
+from meshd.registry.services import check_place, check_service
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import (
     Body,
@@ -39,8 +40,10 @@ from meshd.registry.statement import (
     Grant,
     GrantRanges,
     LogEntry,
+    Place,
     Revoke,
     Rotate,
+    Service,
     Statement,
     check_body,
     encode_statement,
@@ -211,6 +214,20 @@ class LogSigner:
             if hid not in reduction.effective:
                 raise RegistryError(f"host {hid}: not granted by any statement held")
         return self.append(Rotate(hids=tuple(hids), not_before=not_before), now=now)
+
+    def service(self, body: Service, *, now: float) -> tuple[str, bytes]:
+        """Declare, change or retire a service. RegistryError when that would have no effect."""
+        check_body(body)
+        check_service(self._checked_reduction().services, body)
+        return self.append(body, now=now)
+
+    def place(self, body: Place, *, now: float) -> tuple[str, bytes]:
+        """Say where a service lives, drains or has gone. RegistryError for an address that is not the
+        host's, and whatever else would have no effect."""
+        check_body(body)
+        reduction = self._checked_reduction()
+        check_place(reduction.services, reduction.placed, body)
+        return self.append(body, now=now)
 
     def append(self, body: Body, *, now: float) -> tuple[str, bytes]:
         """Sign any other body after the checks on its form; RegistryError says what is wrong."""

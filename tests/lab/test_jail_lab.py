@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from fakebsd import FakeBSD
+from transcripts import entries
 
 from meshd.backend.runner import Finished, Runner, ToolRunner
 from meshd.errors import BackendError, ConfigError
@@ -412,6 +413,25 @@ class FreeBSDSocket(socket.socket):
 
 class TruncatingSocket(FreeBSDSocket):
     truncates = True
+
+
+def test_the_double_receives_as_the_real_kernel_did() -> None:
+    """13-fd-passing.txt: with room for one, two and three descriptors as socket.recv_fds() makes it."""
+    said = entries("python3.11 fds.py")[0].stdout.decode().splitlines()[1:]
+    assert [line.partition(": ")[2] for line in said[:3]] == [
+        "(b'ok', [], 32, None)",
+        "(b'ok', [9], 0, None)",
+        "(b'ok', [12], 0, None)",
+    ]
+    for wanted in (1, 2, 3):
+        ours, theirs = pair_of(FreeBSDSocket)
+        with ours, theirs:
+            socket.send_fds(theirs, [b"ok"], [0])
+            data, descriptors, flags, _ = socket.recv_fds(ours, 10, wanted)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            assert (data, len(descriptors)) == (b"ok", 0 if wanted == 1 else 1)
+            assert bool(flags & socket.MSG_CTRUNC) is (wanted == 1)
 
 
 def pair_of(kind: type[socket.socket]) -> tuple[socket.socket, socket.socket]:
