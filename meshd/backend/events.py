@@ -1,7 +1,7 @@
 """What tells that somebody changed interfaces, addresses, routes or jails, on each system.
 
-Every source is a descriptor that becomes readable. Reading it says whether it is worth a look,
-never what to do: the state is read anew.
+Every source is a descriptor that becomes readable. Reading it says whether the state is worth
+reading anew, never what to do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import enum
 import socket
 import sys
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from meshd.backend.freebsd_changes import ChangeLog
 
 LINK, IPV4_ADDRESS, IPV4_ROUTE, IPV6_ADDRESS, IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
 """RTMGRP_* of linux/rtnetlink.h."""
@@ -19,27 +22,36 @@ GROUPS: Final = LINK | IPV4_ADDRESS | IPV4_ROUTE | IPV6_ADDRESS | IPV6_ROUTE
 DATAGRAM_BYTES: Final = 65536
 
 
-class Look(enum.IntEnum):
-    """What a source advises. REPEATEDLY: what was announced takes seconds to be complete, as a jail
-    that starts, so look now and again a little later."""
+class Recheck(enum.Flag):
+    """What may have changed, and so is worth a look."""
 
-    NEEDLESS = 0
-    ONCE = 1
-    REPEATEDLY = 2
+    NONE = 0
+    MESH = enum.auto()
+    """Interfaces, addresses or routes."""
+    JAILS = enum.auto()
+    """Which jails there are, and at which addresses."""
+    YOUNG = enum.auto()
+    """The network stacks of jails that have just started: their addresses come after them."""
 
 
 @dataclass(frozen=True, slots=True)
-class News:
-    """``what``: the last thing worth a look, for the log."""
+class KernelEvent:
+    """``later``: what is to be looked at again in a few seconds, because what was announced takes as long
+    to be complete. ``what``: the last thing worth a look, for the log."""
 
-    look: Look
+    recheck: Recheck
     what: str = ""
+    later: Recheck = Recheck.NONE
+
+    def __or__(self, other: KernelEvent) -> KernelEvent:
+        """Both; of words the later ones that say something."""
+        return KernelEvent(self.recheck | other.recheck, other.what or self.what, self.later | other.later)
 
 
 class EventSource(Protocol):
     def fileno(self) -> int: ...
 
-    def take(self) -> News:
+    def take(self) -> KernelEvent:
         """Read all that is there, without waiting; never raises for what it reads."""
 
     def close(self) -> None: ...
@@ -60,19 +72,22 @@ class RtnetlinkEvents:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def take(self) -> News:
+    def take(self) -> KernelEvent:
         # No more (EAGAIN), or some were missed (ENOBUFS): a reason to look all the same.
         with contextlib.suppress(OSError):
             while self._socket.recv(DATAGRAM_BYTES):
                 pass
-        return News(Look.ONCE, "rtnetlink")
+        return KernelEvent(Recheck.MESH, "rtnetlink")
 
     def close(self) -> None:
         self._socket.close()
 
 
-def open_event_sources() -> list[EventSource]:
-    """Those that this system has; one that it refuses is left out, the regular look finds it all."""
+def open_event_sources(changes: ChangeLog | None = None) -> list[EventSource]:
+    """Those that this system has; one that it refuses is left out, the regular look finds it all.
+
+    ``changes``: what is to know of everything that FreeBSD's routing socket tells.
+    """
     sources: list[EventSource] = []
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
@@ -80,7 +95,9 @@ def open_event_sources() -> list[EventSource]:
     elif sys.platform.startswith("freebsd"):
         from meshd.backend.freebsd_events import JailEvents, RouteEvents
 
-        for opener in (RouteEvents.open, JailEvents.open):
-            with contextlib.suppress(OSError):
-                sources.append(opener())
+        with contextlib.suppress(OSError):
+            sources.append(JailEvents.open())
+        hears_jails = bool(sources)
+        with contextlib.suppress(OSError):
+            sources.append(RouteEvents.open(changes, hears_jails=hears_jails))
     return sources

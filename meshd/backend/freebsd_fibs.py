@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.freebsd_routes import OwnedDestinations, RouteTable
 from meshd.backend.parse import Interface
 from meshd.backend.runner import Runner
@@ -25,8 +26,11 @@ Tables = Mapping[IPNetwork, Route]
 _NOTE: Final = re.compile(r"\.fib(\d+)\.json$")
 
 
-def open_fibs(runner: Runner, note_path: Path, fibs: Sequence[int]) -> FibRoutes:
-    """``fibs`` empty: the table that this process runs in, alone, and no table is named to any tool."""
+def open_fibs(
+    runner: Runner, note_path: Path, fibs: Sequence[int], changes: ChangeLog | None = None
+) -> FibRoutes:
+    """``fibs`` empty: the table that this process runs in, alone, and no table is named to any tool. Of that
+    one alone ``changes`` tells; tables that are named are read at every look."""
     first, others = (fibs[0] if fibs else None), fibs[1:]
     abandoned = [number for number in _noted(note_path) if number not in others]
 
@@ -34,7 +38,7 @@ def open_fibs(runner: Runner, note_path: Path, fibs: Sequence[int]) -> FibRoutes
         return RouteTable(runner, OwnedDestinations(_note(note_path, number)), number)
 
     return FibRoutes(
-        RouteTable(runner, OwnedDestinations(note_path), first),
+        RouteTable(runner, OwnedDestinations(note_path), first, None if fibs else changes),
         {number: table(number) for number in others},
         {_note(note_path, number): table(number) for number in abandoned if number != first},
         first or 0,

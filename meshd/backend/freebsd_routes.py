@@ -16,8 +16,10 @@ from typing import Final
 
 import msgspec
 
+from meshd.backend.freebsd_changes import ChangeLog, Stamp
 from meshd.backend.parse import Interface, RouteOutcome, TableRoute, classify_route, parse_routes
-from meshd.backend.runner import Runner
+from meshd.backend.rtsock import Kind
+from meshd.backend.runner import Finished, Runner
 from meshd.errors import BackendError, StoreError
 from meshd.files import write_file
 from meshd.model.connected import ConnectedNetworks, find_connected
@@ -83,13 +85,23 @@ def _read(path: Path) -> dict[str, frozenset[IPNetwork]]:
 
 
 class RouteTable:
-    """One table (fib): it is read at every call. Changes are made one after the other: FreeBSD has
+    """One table (fib): it is read at every call, unless ``changes`` says that nothing happened since.
+
+    Changes are made one after the other: FreeBSD has
     crashed when one prefix was added and deleted at the same moment. ``fib`` None: the one that this
     process runs in. ``-fib`` stands after the verb; with several numbers route(8) stops half done at
     the first refusal, so each table has calls of its own."""
 
-    def __init__(self, runner: Runner, owned: OwnedDestinations, fib: int | None = None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        owned: OwnedDestinations,
+        fib: int | None = None,
+        changes: ChangeLog | None = None,
+    ) -> None:
         self._runner = runner
+        self._changes = changes or ChangeLog()
+        self._seen: dict[int, tuple[Stamp, list[TableRoute]]] = {}
         self._owned = owned
         self._netstat_fib = [] if fib is None else ["-F", str(fib)]
         self._route_fib = [] if fib is None else ["-fib", str(fib)]
@@ -192,11 +204,20 @@ class RouteTable:
     def _read(self, versions: Iterable[int]) -> list[TableRoute]:
         found: list[TableRoute] = []
         for version in sorted(versions):
-            arguments = ["-rnW", *self._netstat_fib, "-f", FAMILIES[version], "--libxo", "json"]
-            done = self._runner.run("netstat", arguments)
-            if done.exit_code != 0:
-                raise done.refusal(f"routing table IPv{version}{self._where}")
-            found.extend(parse_routes(done.stdout, version))
+            found.extend(self._read_family(version))
+        return found
+
+    def _read_family(self, version: int) -> list[TableRoute]:
+        stamp = self._changes.of_routes(version)
+        if stamp is not None and version in self._seen and self._seen[version][0] == stamp:
+            return self._seen[version][1]
+        arguments = ["-rnW", *self._netstat_fib, "-f", FAMILIES[version], "--libxo", "json"]
+        done = self._runner.run("netstat", arguments)
+        if done.exit_code != 0:
+            raise done.refusal(f"routing table IPv{version}{self._where}")
+        found = parse_routes(done.stdout, version)
+        if stamp is not None:
+            self._seen[version] = (stamp, found)
         return found
 
     def _read_for(self, name: str, destinations: Iterable[IPNetwork]) -> list[TableRoute]:
@@ -238,8 +259,8 @@ class RouteTable:
         arguments = ["-n", verb, *self._route_fib, family, str(destination), "-interface", name]
         if route.mtu_bytes is not None:
             arguments += ["-mtu", str(route.mtu_bytes)]
-        done = self._runner.run("route", arguments)
-        outcome = classify_route(done.exit_code, done.stdout, done.stderr)
+        kind = Kind.ADD if verb == "add" else Kind.CHANGE
+        done, outcome = self._run(kind, destination, name, arguments)
         if outcome is RouteOutcome.EXISTS:
             for found in self._read((destination.version,)):
                 if found.destination == destination:
@@ -251,10 +272,22 @@ class RouteTable:
     def _delete(self, name: str, destination: IPNetwork) -> None:
         family = f"-{FAMILIES[destination.version]}"
         arguments = ["-n", "delete", *self._route_fib, family, str(destination), "-interface", name]
-        done = self._runner.run("route", arguments)
-        outcome = classify_route(done.exit_code, done.stdout, done.stderr)
+        done, outcome = self._run(Kind.DELETE, destination, name, arguments)
         if outcome not in (RouteOutcome.DONE, RouteOutcome.ABSENT):
             raise done.refusal(f"remove route {destination} through {name}{self._where}")
+
+    def _run(
+        self, kind: Kind, destination: IPNetwork, name: str, arguments: Sequence[str]
+    ) -> tuple[Finished, RouteOutcome]:
+        """route(8), with its message foreseen: it comes before or after the tool has ended."""
+        outcome = RouteOutcome.REFUSED
+        self._changes.expect(kind, destination, name)
+        try:
+            done = self._runner.run("route", arguments)
+            outcome = classify_route(done.exit_code, done.stdout, done.stderr)
+        finally:
+            self._changes.changed_route(kind, destination, name, done=outcome is RouteOutcome.DONE)
+        return done, outcome
 
     def _foreign(self, route: TableRoute) -> ForeignRoute:
         return ForeignRoute(

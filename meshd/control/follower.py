@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.reducer import REGISTRY_GAP
 from meshd.registry.signing import SigningKey
 from meshd.registry.sync import PollOutcome, poll, poll_interval_seconds
+from meshd.settings import RegistrySettings
 from meshd.store.base import ObjectStore
 
 LAGGING_POLL_SECONDS: Final = 30.0
@@ -56,7 +58,7 @@ class FollowReport:
 
 
 class RegistryFollower:
-    """Holds the ledger and its lock. ``desk`` is the ledger for everybody else."""
+    """Holds the ledger and its lock. ``shared_ledger`` is the ledger for everybody else."""
 
     def __init__(
         self,
@@ -87,13 +89,14 @@ class RegistryFollower:
         self._own_missing: list[Condition] = []
         self._reports = 0
         self._lock = threading.Lock()
-        self.desk = SharedLedger(
+        self.shared_ledger = SharedLedger(
             ledger=ledger,
             lock=self._lock,
             hid=hid,
             identity=lambda: self._own.identity,
             clock=clock,
             views=self._views,
+            processor=time.thread_time,
         )
 
     @property
@@ -119,6 +122,10 @@ class RegistryFollower:
         seconds = poll_interval_seconds(hosts, store=self._in_use.store)
         lags = any(followed.shown.lags for followed in self._followed)
         return min(seconds, LAGGING_POLL_SECONDS) if lags else seconds
+
+    def use_settings(self, settings: RegistrySettings) -> None:
+        """As a reload has them; the stores themselves stay."""
+        self._stale_after_seconds = settings.stale_after_seconds
 
     def store_status(self) -> tuple[StoreStatus, ...]:
         return tuple(followed.status() for followed in self._followed)

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from meshd.backend.events import Look
+from meshd.backend.events import Recheck
 from meshd.backend.jails import JailHost
 from meshd.errors import BackendError
 from meshd.mesh.announcement import choose_announced, find_ungranted, leave_out_hosts
@@ -54,17 +54,27 @@ class JailKeeper:
     """Without those."""
     _looked_for: frozenset[IPNetwork] = frozenset()
     _look_at: float = float("-inf")
+    _afresh: bool = True
+    _regular_look_at: float = float("-inf")
     _conditions: tuple[Condition, ...] = ()
 
     def notice(self) -> None:
-        """Look in the next turn."""
+        """Look in the next turn, into every jail."""
         self._look_at = float("-inf")
+        self._afresh = True
 
-    def hear(self, look: Look) -> None:
-        """Something changed on this system. Of jails only what takes time tells, never a mere route,
-        of which a host that speaks BGP sees one a second; where a look is cheap, everything does."""
-        if look is Look.REPEATEDLY or not (self.host and self.host.has_stacks):
-            self.notice()
+    def hear(self, look: Recheck) -> bool:
+        """Something changed on this system; whether that is a reason to look. Of jails not every mere route
+        tells, of which a host that speaks BGP sees one a second; where a look is cheap, everything does.
+
+        A running VNET jail is looked into by the regular look alone: no event tells of its inside.
+        """
+        if self.host is None:
+            return False
+        due = Recheck.JAILS in look or (Recheck.YOUNG in look and self._found.has_young)
+        if due or not self.host.has_stacks:
+            self._look_at = float("-inf")
+        return due
 
     def announced(
         self, own: Host | None, settings: JailSettings, listed: frozenset[IPNetwork]
@@ -89,9 +99,11 @@ class JailKeeper:
         ungranted = _ungranted(own, self._survey, view) if settings.is_auto else ()
         if self.elapsed() < self._look_at and self._looked_for == self._routed(own, settings):
             return JailTurn(conditions=(*self._conditions, *ungranted))
+        if self.elapsed() >= self._regular_look_at:
+            self._afresh = True
         self._look_at = self.elapsed() + LOOK_SECONDS
         try:
-            plan = self._plan(self.host, view, own, settings, interface)
+            plan = self._plan(self.host, view, own, settings, interface, afresh=self._afresh)
         except BackendError as error:
             self._look_at = self.elapsed() + RETRY_SECONDS
             self._conditions = (_unknown(str(error)),)
@@ -99,6 +111,7 @@ class JailKeeper:
         done, problems = self._carry_out(self.host, plan)
         if problems:
             self._look_at = self.elapsed() + RETRY_SECONDS
+            self._afresh = True
         self._conditions = (*_route_conditions({**plan.problems, **problems}), *_unread(self._survey))
         ungranted = _ungranted(own, self._survey, view) if settings.is_auto else ()
         return JailTurn(looked=True, done=done, conditions=(*self._conditions, *ungranted))
@@ -124,10 +137,19 @@ class JailKeeper:
         return own.granted_networks if settings.is_auto else own.networks
 
     def _plan(
-        self, host: JailHost, view: MeshView, own: Host, settings: JailSettings, interface: str
+        self,
+        host: JailHost,
+        view: MeshView,
+        own: Host,
+        settings: JailSettings,
+        interface: str,
+        *,
+        afresh: bool = True,
     ) -> JailPlan:
         self._looked_for = networks = self._routed(own, settings)
-        self._found = host.survey(networks)
+        self._found = host.survey(networks, afresh=afresh)
+        if afresh:
+            self._afresh, self._regular_look_at = False, self.elapsed() + LOOK_SECONDS
         self._survey = _own_jails(self._found, view)
         return plan_jail_routes(self._survey, networks, view.membership.mesh_ranges, interface)
 

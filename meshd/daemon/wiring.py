@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from meshd.backend.base import Backend
+from meshd.backend.events import open_event_sources
+from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.select import open_backend, open_jail_host
 from meshd.control.follower import RegistryFollower
 from meshd.control.jails import JailKeeper
@@ -43,6 +45,7 @@ class Parts:
     cache: RegistryCache
     ledger: Ledger
     backend: Backend
+    changes: ChangeLog
     reconciler: Reconciler
     whereabouts: Whereabouts
     conditions: tuple[Condition, ...]
@@ -63,11 +66,13 @@ def open_reconciler(
         raise ConfigError(f"{state.directory}: this host has not joined a mesh; run: meshd join BUNDLE")
     cache = state.open_cache()
     ledger = cache.load()
+    changes = ChangeLog()
     backend = open_backend(
         settings.wireguard.backend,
         userspace_program=settings.wireguard.userspace_program,
         route_note_path=state.routes_path,
         fibs=settings.wireguard.fibs,
+        changes=changes,
     )
     hosts = len(ledger.membership(0).hosts)
     rotation = Rotation(
@@ -86,6 +91,7 @@ def open_reconciler(
         cache=cache,
         ledger=ledger,
         backend=backend,
+        changes=changes,
         reconciler=Reconciler(
             backend=backend,
             state=state,
@@ -124,7 +130,7 @@ def build_daemon(
     )
     exchange = (
         Exchange(
-            desk=follower.desk,
+            shared_ledger=follower.shared_ledger,
             hid=parts.hid,
             port=settings.exchange.port,
             witness_seconds=settings.exchange.witness_seconds,
@@ -134,16 +140,7 @@ def build_daemon(
         else None
     )
 
-    def paused(seconds: float) -> None:
-        daemon.paused(seconds)
-
-    def path_changed(hid: str, up: bool) -> None:
-        daemon.path_changed(hid, up)
-
-    def mtu_changed(hid: str, old: int | None, new: int) -> None:
-        daemon.mtu_changed(hid, old, new)
-
-    daemon = Daemon(
+    return Daemon(
         settings=settings,
         read_settings=read_settings,
         rotation=parts.rotation,
@@ -152,20 +149,13 @@ def build_daemon(
         reconciler=parts.reconciler,
         whereabouts=parts.whereabouts,
         follower=follower,
-        prober=IcmpProber(
-            settings.probe.interval_seconds,
-            settings.probe.window,
-            on_change=path_changed,
-            on_mtu=mtu_changed,
-            on_pause=paused,
-        ),
+        prober=IcmpProber(settings.probe.interval_seconds, settings.probe.window),
         clock=clock,
         exchange=exchange,
-        watch=KernelWatch(),
-        jails=JailKeeper(open_jail_host()),
+        watch=KernelWatch(lambda: open_event_sources(parts.changes)),
+        jails=JailKeeper(open_jail_host(changes=parts.changes)),
         conditions=parts.conditions,
     )
-    return daemon
 
 
 def _open_stores(settings: Settings, parts: Parts) -> list[ObjectStore]:

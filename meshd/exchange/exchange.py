@@ -1,7 +1,7 @@
 """The daemon's end of the exchange: pushes what is new, asks witnesses, pulls when no store answers.
 
 Runs on the daemon's loop; whatever waits for another host does so in a short-lived thread, so that
-an idle daemon keeps none. What is verified and what is only queued is decided elsewhere (desk, flood).
+an idle daemon keeps none. What is verified and what is only queued is decided elsewhere.
 
 Over 400 lines: it is where the loop's pushes, pulls and rounds meet; each of their judgements is apart.
 """
@@ -12,19 +12,22 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from meshd.blocking import in_thread
 from meshd.errors import BackendError, RegistryError, StoreError
+from meshd.exchange.authentication import Authenticator
 from meshd.exchange.client import ExchangeClient
-from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, shown_pause
+from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, listing_pause
+from meshd.exchange.host_sync import SyncResult, WitnessReport, ask_witness, notified_by, sync_with_host
 from meshd.exchange.messages import Object, Offer
-from meshd.exchange.report import ExchangeStats, Tally
-from meshd.exchange.server import LIMITS, ExchangeServer, Sees
-from meshd.exchange.shared_ledger import Accepted, SharedLedger
-from meshd.exchange.talk import Gained, Partner, ask_witness, mesh_places, partner_of, reconcile, told_by
+from meshd.exchange.partner import Partner, mesh_addresses, partner_of
+from meshd.exchange.server import LIMITS, NOBODY, ExchangeServer, Member, Sees
+from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
+from meshd.exchange.stats import ExchangeStats, StatsRecorder
 from meshd.exchange.witness import VIEW_GRACE_SECONDS
 from meshd.listener import WsgiListener
 from meshd.model.condition import Condition, Severity
@@ -33,6 +36,8 @@ from meshd.model.network import Endpoint, IPAddress
 from meshd.registry.layout import host_key
 
 WITNESSES: Final = 3
+PARTNER_SECONDS: Final = 30.0
+"""For all that one host is asked in one go. What it handed over until then is kept."""
 MAX_SPREAD_OBJECTS: Final = 64
 """A host that catches up with more than this from a store has no news for anybody."""
 MAX_DELIVERIES: Final = 32
@@ -44,7 +49,7 @@ MAX_RETRY_SECONDS: Final = 300.0
 """For a host that is there and takes no news; one that starts asks its witnesses in seconds by itself."""
 PULL_PAUSE_SECONDS: Final = 5.0
 """Between two pulls that events cause: hosts that answer again, objects that others cannot judge."""
-HUNGRY_PULL_SECONDS: Final = 20.0
+FALLBACK_PULL_SECONDS: Final = 20.0
 """Between two pulls while no store answers."""
 FIRST_ROUND_SECONDS: Final = (2.0, 6.0)
 VIEWS_TICK_SECONDS: Final = 10.0
@@ -52,7 +57,7 @@ VIEWS_TICK_SECONDS: Final = 10.0
 VIEWS_SPREAD_SECONDS: Final = (1.0, 6.0)
 """After the moment from which a store's two faces differ for certain; not all hosts ask at once."""
 
-Places = Callable[[Host], tuple[IPAddress, ...]]
+MeshAddresses = Callable[[Host], tuple[IPAddress, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,41 +84,50 @@ class Exchange:
     def __init__(
         self,
         *,
-        desk: SharedLedger,
+        shared_ledger: SharedLedger,
         hid: str,
         port: int,
         witness_seconds: float,
         clock: Callable[[], float],
-        places: Places = mesh_places,
+        mesh_addresses_of: MeshAddresses = mesh_addresses,
         rng: random.Random | None = None,
     ) -> None:
-        self._desk = desk
+        self._shared_ledger = shared_ledger
         self._hid = hid
         self._port = port
         self._witness_seconds = witness_seconds
         self._clock = clock
-        self._places = places
+        self._mesh_addresses = mesh_addresses_of
         self._rng = rng or random.SystemRandom()
-        self._client = ExchangeClient(mesh_id=desk.mesh_id, port=port)
+        self._authenticators: tuple[bytes, Authenticator] | None = None
+        self._client = ExchangeClient(
+            mesh_id=shared_ledger.mesh_id, port=port, authenticator=self._authenticator
+        )
         self._server = ExchangeServer(
-            desk, member=self._member_at, received=self._received_in_thread, sees=self._sees_in_thread
+            shared_ledger,
+            authenticator=self._authenticator,
+            member=self._member_at,
+            received=self._received_in_thread,
+            sees=self._sees_in_thread,
         )
         self._listener: WsgiListener | None = None
         self._listen_wanted: tuple[tuple[str, int], ...] = ()
         self._listen_failure: str | None = None
         self._flood = Flood()
-        self._tally = Tally()
+        self._stats = StatsRecorder()
         self._hosts: Mapping[str, Host] = {}
-        self._by_address: Mapping[str, str] = {}
+        self._by_address: Mapping[str, Member] = {}
         self._hooks: ExchangeHooks | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._retry: dict[str, tuple[float, float]] = {}
         self._retry_timer: asyncio.TimerHandle | None = None
-        self._hungry = False
+        self._stores_down = False
         self._pulled_at = float("-inf")
         self._views_due: set[float] = set()
+        self._engaged: set[str] = set()
+        self._put_off_talks: set[str] = set()
 
     # --- life
 
@@ -139,16 +153,16 @@ class Exchange:
         own = membership.hosts.get(self._hid)
         self._hosts = membership.hosts
         self._by_address = {
-            str(address): host.hid
+            str(address): Member(host.hid, host.identity_key)
             for host in membership.hosts.values()
             if host.hid != self._hid
-            for address in (*self._places(host), *host.addresses)
+            for address in (*self._mesh_addresses(host), *host.addresses)
         }
         self._flood.keep_only(membership.hosts.keys())
-        wanted = tuple((str(address), self._port) for address in self._places(own)) if own else ()
+        wanted = tuple((str(address), self._port) for address in self._mesh_addresses(own)) if own else ()
         if is_up and (wanted != self._listen_wanted or (wanted and self._listener is None)):
             await self._listen(wanted)
-        self._say()
+        self._report_conditions()
 
     # --- news
 
@@ -157,23 +171,23 @@ class Exchange:
         if len(objects) > MAX_SPREAD_OBJECTS:
             return
         own = [item for item in objects if item[0] == host_key(self._hid)]
-        shown = [item for item in objects if item[0] != host_key(self._hid)]
+        listed = [item for item in objects if item[0] != host_key(self._hid)]
         if own:
-            self._spread(own, source=None, told=())
-        if shown and self._loop is not None:
-            self._loop.call_later(shown_pause(len(self._hosts), self._rng), self._spread_shown, shown)
+            self._spread(own, source=None, notified=())
+        if listed and self._loop is not None:
+            self._loop.call_later(listing_pause(len(self._hosts), self._rng), self._spread_listed, listed)
 
-    async def spread(self, objects: Sequence[Object], seconds: float) -> tuple[int, Accepted]:
+    async def spread(self, objects: Sequence[Object], seconds: float) -> tuple[int, BatchOutcome]:
         """Take objects from our own operator and pass them on -> hosts that hold them all now."""
-        accepted = await in_thread(self._desk.accept, objects)
-        if accepted.fresh:
-            self._changed(accepted.fresh)
+        accepted = await in_thread(self._shared_ledger.accept, objects)
+        if accepted.new_objects:
+            self._changed(accepted.new_objects)
         good = [
             item
             for item, outcome in zip(objects, accepted.outcomes, strict=True)
             if outcome in ("new", "known")
         ]
-        self._spread(good, source=None, told=())
+        self._spread(good, source=None, notified=())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._until_told(), seconds)
         return self._flood.count_holders(good), accepted
@@ -182,60 +196,86 @@ class Exchange:
         """A host answers again: it gets what waited for it, and gives us what no store does."""
         self._retry.pop(hid, None)
         self._pump()
-        if self._hungry and hid in self._hosts and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS:
+        if (
+            self._stores_down
+            and hid in self._hosts
+            and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS
+        ):
             self._pulled_at = self._clock()
-            self._spawn(self._reconcile_with(hid))
+            self._spawn(self._sync_with(hid))
 
-    def starve(self, is_hungry: bool, *, asked: bool = False) -> None:
+    def set_stores_down(self, are_down: bool, *, requested: bool = False) -> None:
         """Told after each poll: whether no store answered. Then other hosts are asked.
 
-        At once when that is new or the poll was ``asked`` for, then from time to time: news
+        At once when that is new or the poll was ``requested``, then from time to time: news
         is pushed, this is for what was missed.
         """
-        was_hungry, self._hungry = self._hungry, is_hungry
-        rested = abs(self._clock() - self._pulled_at) > HUNGRY_PULL_SECONDS
-        if is_hungry and self._hooks is not None and (asked or not was_hungry or rested):
+        were_down, self._stores_down = self._stores_down, are_down
+        rested = abs(self._clock() - self._pulled_at) > FALLBACK_PULL_SECONDS
+        if are_down and self._hooks is not None and (requested or not were_down or rested):
             self._pulled_at = self._clock()
             for hid in self._choose(WITNESSES):
-                self._spawn(self._reconcile_with(hid))
+                self._spawn(self._sync_with(hid))
 
     # --- what others see
 
-    def figures(self) -> ExchangeStats:
-        tally = self._tally
+    def stats(self) -> ExchangeStats:
+        recorder = self._stats
         return ExchangeStats(
             listening=self._listener.places if self._listener else (),
             requests=self._server.outcomes(),
-            pushes=dict(tally.pushes),
-            received=dict(tally.received),
-            witnesses=dict(tally.witnesses),
-            waiting=self._flood.waiting,
-            witnessed_at=tally.witnessed_at,
-            agrees=tally.agrees,
-            reports=tuple(tally.reports[hid] for hid in sorted(tally.reports)),
+            pushes=dict(recorder.pushes),
+            received=dict(recorder.received),
+            witnesses=dict(recorder.witnesses),
+            waiting=self._flood.queued,
+            witnessed_at=recorder.witnessed_at,
+            agrees=recorder.agrees,
+            reports=tuple(recorder.reports[hid] for hid in sorted(recorder.reports)),
         )
 
     # --- witnesses
 
     async def witness_round(self) -> int:
-        """Ask some hosts at once, those first that disagreed last time -> how many said where they see us."""
-        chosen = self._choose(WITNESSES, self._tally.suspects())
-        partners = [partner for hid in chosen if (partner := self._partner(hid)) is not None]
-        now, look = self._clock(), self._hooks is not None and self._hooks.is_unsettled()
-        reports = await asyncio.gather(
-            *(
-                in_thread(ask_witness, self._desk, self._client, partner, now=now, look=look)
-                for partner in partners
+        """Ask some hosts at once, those first that disagreed last time -> how many said where they see us.
+
+        Each answer counts when it comes, and each host's time ends after PARTNER_SECONDS: one that is slow
+        keeps neither the others' answers back nor the next round, and is asked nothing else meanwhile.
+        """
+        self._stats.begin_round()
+        look = self._hooks is not None and self._hooks.is_unsettled()
+        asked = [self._ask(hid, look) for hid in self._choose(WITNESSES, self._stats.suspects())]
+        return sum(await asyncio.gather(*asked))
+
+    async def _whole_round(self) -> None:
+        await self.witness_round()
+
+    async def _ask(self, hid: str, look: bool) -> bool:
+        """One host, as a witness -> whether it said where it sees us."""
+        partner = self._partner(hid)
+        if partner is None or hid in self._engaged:
+            return False
+        with self._engage(hid):
+            report: WitnessReport = await in_thread(
+                ask_witness, self._shared_ledger, self._client, partner, now=self._clock(), look=look
             )
-        )
-        self._tally.note_round(reports, now)
-        for report in reports:
-            self._gained(report.hid, report.gained)
-        self._say()
-        sightings = [(report.hid, report.seen) for report in reports if report.seen is not None]
-        if sightings and self._hooks is not None:
-            self._hooks.sighted(sightings)
-        return len(sightings)
+        self._stats.note(report, report.at)
+        self._take_result(hid, report.result)
+        self._report_conditions()
+        if report.seen is not None and self._hooks is not None:
+            self._hooks.sighted([(hid, report.seen)])
+        return report.seen is not None
+
+    @contextlib.contextmanager
+    def _engage(self, hid: str) -> Iterator[None]:
+        """One conversation at a time with each host; what comes up meanwhile is looked at after it."""
+        self._engaged.add(hid)
+        try:
+            yield
+        finally:
+            self._engaged.discard(hid)
+            if hid in self._put_off_talks:
+                self._put_off_talks.discard(hid)
+                self._spawn(self._sync_with(hid))
 
     def expect_views(self, longest_pause_seconds: float) -> None:
         """Statements are new, and no host looks at its stores less often than that.
@@ -258,18 +298,18 @@ class Exchange:
         assert self._loop is not None
         await asyncio.sleep(due_at - self._loop.time() + self._rng.uniform(*VIEWS_SPREAD_SECONDS))
         self._views_due.discard(due_at)
-        await self.witness_round()
+        await self._whole_round()
 
     async def _witness_loop(self) -> None:
         await asyncio.sleep(min(self._rng.uniform(*FIRST_ROUND_SECONDS), self._witness_seconds))
         while True:
-            await self.witness_round()
+            self._spawn(self._whole_round())
             self._pump()
             await asyncio.sleep(self._witness_seconds * self._rng.uniform(0.85, 1.15))
 
     def _choose(self, count: int, first: Sequence[str] = ()) -> list[str]:
         """Reachable hosts at random; one of ``first`` before the others."""
-        hids = sorted(self._reachable() & self._hosts.keys())
+        hids = sorted((self._reachable() & self._hosts.keys()) - self._engaged)
         preferred = [hid for hid in first if hid in hids]
         chosen = [self._rng.choice(preferred)] if preferred else []
         rest = [hid for hid in hids if hid not in chosen]
@@ -277,23 +317,23 @@ class Exchange:
 
     # --- pushing
 
-    def _spread(self, objects: Sequence[Object], *, source: str | None, told: tuple[str, ...]) -> None:
-        targets, later = choose_targets(self._hosts.keys() - {self._hid}, told, source, self._rng)
+    def _spread(self, objects: Sequence[Object], *, source: str | None, notified: tuple[str, ...]) -> None:
+        targets, later = choose_targets(self._hosts.keys() - {self._hid}, notified, source, self._rng)
         reached = self._reachable()
         telling = tuple(hid for hid in targets if hid in reached)
-        told = told_by(self._hid, (*telling, *told))
+        notified = notified_by(self._hid, (*telling, *notified))
         if later and self._loop is not None:
             pause = self._rng.uniform(*PASS_ON_SECONDS)
-            self._loop.call_later(pause, self._tell, objects, later, told)
-        self._tell(objects, targets, told)
+            self._loop.call_later(pause, self._tell, objects, later, notified)
+        self._tell(objects, targets, notified)
 
-    def _spread_shown(self, objects: Sequence[Object]) -> None:
+    def _spread_listed(self, objects: Sequence[Object]) -> None:
         """What a store showed, to those whom nobody tells who saw it there as well, and to a few more."""
-        for told, group in self._flood.by_told(objects).items():
-            self._spread(group, source=None, told=told)
+        for notified, group in self._flood.by_notified(objects).items():
+            self._spread(group, source=None, notified=notified)
 
-    def _tell(self, objects: Sequence[Object], targets: Sequence[str], told: tuple[str, ...]) -> None:
-        self._flood.add(objects, [hid for hid in targets if hid in self._hosts], told)
+    def _tell(self, objects: Sequence[Object], targets: Sequence[str], notified: tuple[str, ...]) -> None:
+        self._flood.enqueue(objects, [hid for hid in targets if hid in self._hosts], notified)
         for hid in self._retry.keys() & set(targets):
             # News is worth a try at once also where the last one failed.
             self._retry[hid] = (0.0, self._retry[hid][1])
@@ -303,7 +343,7 @@ class Exchange:
         """Start every delivery that can be started now."""
         if self._hooks is None or self._loop is None:
             return
-        waiting = self._flood.waiting_hids()
+        waiting = self._flood.ready_hids()
         if not waiting:
             return
         now, reached = self._loop.time(), self._reachable()
@@ -331,26 +371,26 @@ class Exchange:
 
     async def _deliver_all(self, hid: str) -> None:
         while (partner := self._partner(hid)) is not None:
-            objects, told = self._flood.take(hid)
+            objects, notified = self._flood.next_batch(hid)
             if not objects:
                 return
-            offer = Offer(objects=objects, told=told)
+            offer = Offer(objects=objects, notified=notified)
             try:
-                answer = await in_thread(self._client.offer, partner.address, partner.source, offer)
+                answer = await in_thread(self._client.offer, partner, offer)
             except (StoreError, RegistryError):
-                self._tally.pushes["failed"] += len(objects)
-                self._flood.failed(hid)
+                self._stats.pushes["failed"] += len(objects)
+                self._flood.requeue(hid)
                 self._put_off(hid)
                 return
             except asyncio.CancelledError:
-                self._flood.failed(hid)
+                self._flood.requeue(hid)
                 raise
             self._retry.pop(hid, None)
             for outcome in answer.outcomes:
-                self._tally.pushes[outcome] += 1
+                self._stats.pushes[outcome] += 1
             overflowed = self._flood.delivered(hid)
             if overflowed or "unknown" in answer.outcomes:
-                await self._reconcile_with(hid)
+                await self._sync_with(hid)
 
     def _put_off(self, hid: str) -> None:
         assert self._loop is not None
@@ -369,49 +409,60 @@ class Exchange:
         hooks = self._hooks
         return hooks.sees(hid, look) if hooks is not None else ""
 
-    def _received_in_thread(self, hid: str, offer: Offer, accepted: Accepted) -> None:
+    def _received_in_thread(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended; the ledger has it all the same
                 loop.call_soon_threadsafe(self._received, hid, offer, accepted)
 
-    def _received(self, hid: str, offer: Offer, accepted: Accepted) -> None:
+    def _received(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         for outcome in accepted.outcomes:
-            self._tally.received[outcome] += 1
+            self._stats.received[outcome] += 1
         good = [
             item
             for item, outcome in zip(offer.objects, accepted.outcomes, strict=True)
             if outcome in ("new", "known")
         ]
+        if hid == NOBODY:
+            # What it gave proves itself. What it says of others, and of the host there, counts for nothing.
+            if accepted.new_objects:
+                self._changed(accepted.new_objects)
+                self._spread(accepted.new_objects, source=None, notified=())
+            return
         self._flood.note_held(hid, good)
-        self._flood.note_told(good, (hid, *offer.told))
+        self._flood.note_notified(good, (hid, *offer.notified))
         if accepted.forged:
-            self._tally.lies[hid] = (self._clock(), accepted.forged)
-            self._say()
-        if accepted.fresh:
-            self._changed(accepted.fresh)
-            self._spread(accepted.fresh, source=hid, told=offer.told)
+            self._stats.lies[hid] = (self._clock(), accepted.forged)
+            self._report_conditions()
+        if accepted.new_objects:
+            self._changed(accepted.new_objects)
+            self._spread(accepted.new_objects, source=hid, notified=offer.notified)
         if "unknown" in accepted.outcomes and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS:
             self._pulled_at = self._clock()
-            self._spawn(self._reconcile_with(hid))
+            self._spawn(self._sync_with(hid))
 
-    async def _reconcile_with(self, hid: str) -> None:
+    async def _sync_with(self, hid: str) -> None:
         partner = self._partner(hid)
-        if partner is not None:
-            gained: Gained = await in_thread(reconcile, self._desk, self._client, partner)
-            if gained.forged:
-                self._tally.lies[hid] = (self._clock(), gained.forged)
-            self._gained(hid, gained)
-            self._say()
-
-    def _gained(self, hid: str, gained: Gained) -> None:
-        if not gained.fresh:
+        if partner is None:
             return
-        self._tally.received["new"] += len(gained.fresh)
-        self._flood.note_held(hid, gained.fresh)
-        self._changed(gained.fresh)
-        if len(gained.fresh) <= MAX_SPREAD_OBJECTS:
-            self._spread(gained.fresh, source=hid, told=())
+        if hid in self._engaged:
+            self._put_off_talks.add(hid)
+            return
+        with self._engage(hid):
+            result: SyncResult = await in_thread(sync_with_host, self._shared_ledger, self._client, partner)
+        if result.forged:
+            self._stats.lies[hid] = (self._clock(), result.forged)
+        self._take_result(hid, result)
+        self._report_conditions()
+
+    def _take_result(self, hid: str, result: SyncResult) -> None:
+        if not result.new_objects:
+            return
+        self._stats.received["new"] += len(result.new_objects)
+        self._flood.note_held(hid, result.new_objects)
+        self._changed(result.new_objects)
+        if len(result.new_objects) <= MAX_SPREAD_OBJECTS:
+            self._spread(result.new_objects, source=hid, notified=())
 
     # --- shared
 
@@ -419,11 +470,11 @@ class Exchange:
         if self._hooks is not None:
             self._hooks.changed(objects)
 
-    def _say(self) -> None:
+    def _report_conditions(self) -> None:
         if self._hooks is None:
             return
-        self._tally.forget(self._hosts, self._clock())
-        conditions = self._tally.conditions({hid: host.name for hid, host in self._hosts.items()})
+        self._stats.forget(self._hosts, self._clock())
+        conditions = self._stats.conditions({hid: host.name for hid, host in self._hosts.items()})
         if self._listen_failure is not None:
             conditions += (
                 Condition(
@@ -442,12 +493,23 @@ class Exchange:
         host, own = self._hosts.get(hid), self._hosts.get(self._hid)
         if host is None or own is None:
             return None
-        address = self._places(host)[0]
-        sources = [place for place in self._places(own) if place.version == address.version]
-        return partner_of(host, address, sources[0] if sources else None)
+        address = self._mesh_addresses(host)[0]
+        sources = [place for place in self._mesh_addresses(own) if place.version == address.version]
+        until = time.monotonic() + PARTNER_SECONDS
+        return partner_of(host, address, sources[0] if sources else None, until=until)
 
-    def _member_at(self, address: str) -> str | None:
+    def _member_at(self, address: str) -> Member | None:
         return self._by_address.get(address)
+
+    def _authenticator(self) -> Authenticator:
+        """With this host's identity as it is now. From any thread."""
+        identity, known = self._shared_ledger.identity(), self._authenticators
+        if known is None or known[0] != identity.public:
+            known = self._authenticators = (
+                identity.public,
+                Authenticator(self._shared_ledger.mesh_id, identity),
+            )
+        return known[1]
 
     async def _listen(self, wanted: tuple[tuple[str, int], ...]) -> None:
         await self._stop_listening()

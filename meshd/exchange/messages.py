@@ -1,9 +1,10 @@
 """What hosts say to each other: JSON bodies of HTTP requests below ``/v1/<mesh id>/``. Pure.
 
-    GET  heads      -> Summary        what this host holds, in short and unsigned
     POST objects    ObjectsRequest -> ObjectsPage     what the asker lacks, page by page
     POST offer      Offer -> OfferAnswer              a few objects that are new
     POST witness    WitnessRequest -> a signed Testimony (meshd.exchange.witness)
+
+Each carries who speaks (meshd.exchange.authentication).
 
 Nothing in them is believed: objects go through the ledger, which verifies each, and all the
 rest only decides what is asked for next. Fields that a later version adds are passed over.
@@ -25,7 +26,7 @@ MAX_OFFER_OBJECTS: Final = 64
 MAX_OFFER_BYTES: Final = 128 * 1024
 """Of bodies; base64 makes a third more of them."""
 MAX_PAGE_BYTES: Final = 256 * 1024
-MAX_TOLD: Final = 64
+MAX_ALREADY_NOTIFIED: Final = 64
 NONCE_HEX_DIGITS: Final = 32
 
 T = TypeVar("T")
@@ -54,16 +55,6 @@ class Inventory(_Message, frozen=True, kw_only=True):
     records: dict[str, tuple[int, int, str]]
 
 
-class Summary(_Message, frozen=True, kw_only=True):
-    """``heads``: the newest statement of each unbroken log. ``records``: a digest of all host records."""
-
-    mesh: str
-    generation: int
-    root: tuple[int, str]
-    heads: dict[str, tuple[int, str]]
-    records: str
-
-
 class ObjectsRequest(_Message, frozen=True, kw_only=True):
     """``after``: the last key of the page before, empty for the first page."""
 
@@ -80,10 +71,10 @@ class ObjectsPage(_Message, frozen=True, kw_only=True):
 
 
 class Offer(_Message, frozen=True, kw_only=True):
-    """``told``: hosts that the sender is telling too, so that they need not be told again."""
+    """``notified``: hosts that the sender is telling too, so that they need not be told again."""
 
     objects: tuple[Object, ...]
-    told: tuple[str, ...] = ()
+    notified: tuple[str, ...] = ()
 
 
 class OfferAnswer(_Message, frozen=True, kw_only=True):
@@ -99,7 +90,7 @@ class WitnessRequest(_Message, frozen=True, kw_only=True):
     look: bool = False
 
 
-learn(Summary, ObjectsRequest, ObjectsPage, Offer, OfferAnswer, WitnessRequest)
+learn(ObjectsRequest, ObjectsPage, Offer, OfferAnswer, WitnessRequest)
 
 
 def parse_message(body: bytes, kind: type[T]) -> T:
@@ -118,15 +109,17 @@ def render_message(message: _Message) -> bytes:
 
 def _check(message: object) -> None:
     match message:
-        case Offer(objects=objects, told=told):
+        case Offer(objects=objects, notified=notified):
             size = sum(len(body) for _, body in objects)
             if len(objects) > MAX_OFFER_OBJECTS or size > MAX_OFFER_BYTES:
                 raise RegistryError(
                     f"Offer: {len(objects)} objects of {size} bytes seen, "
                     f"at most {MAX_OFFER_OBJECTS} of {MAX_OFFER_BYTES} expected"
                 )
-            if len(told) > MAX_TOLD:
-                raise RegistryError(f"Offer: {len(told)} hosts told, at most {MAX_TOLD} expected")
+            if len(notified) > MAX_ALREADY_NOTIFIED:
+                raise RegistryError(
+                    f"Offer: {len(notified)} hosts told, at most {MAX_ALREADY_NOTIFIED} expected"
+                )
         case WitnessRequest(nonce=nonce):
             if not is_hex(nonce, NONCE_HEX_DIGITS):
                 raise RegistryError(f"WitnessRequest: a nonce of {NONCE_HEX_DIGITS} hex digits expected")

@@ -19,6 +19,7 @@ from meshd.registry.admission import Admission as Admission
 from meshd.registry.admission import PendingError, StaleError
 from meshd.registry.attach import Attachments, attach_records
 from meshd.registry.envelope import (
+    MAX_ROOT_BYTES,
     Envelope,
     is_signature,
     parse_envelope,
@@ -40,7 +41,6 @@ from meshd.registry.record_index import Identity, RecordIndex
 from meshd.registry.reducer import MemberReduction, reduce_members
 from meshd.registry.root import (
     RootChain,
-    parse_root_payload,
     parse_root_signature,
     root_objects,
 )
@@ -191,6 +191,10 @@ class Ledger:
         """Roots that wait for signatures. Nothing follows from them."""
         return self._assembly.proposals(self._chain)
 
+    def keep_proposal(self, version: int, hash_hex: str) -> None:
+        """Never forget this root while it could be the next one, however many others are proposed."""
+        self._assembly.keep(version, hash_hex)
+
     def reduction(self) -> MemberReduction:
         """What the statements say, without host records."""
         if self._members_changed or self._reduction is None:
@@ -302,12 +306,11 @@ class Ledger:
         return True
 
     def _add_root_payload(self, name: RootKeyName, body: bytes, what: str) -> None:
-        root = parse_root_payload(body)
-        if (root.root.version, root.hash) != (name.version, name.hash):
-            raise RegistryError(f"{what}: version {root.root.version} ({root.hash[:12]}) seen inside")
-        if name.version == self._chain.version + 1:
-            self._chain.check_successor(root)
-        self._assembly.add_payload(root)
+        if len(body) > MAX_ROOT_BYTES:
+            raise RegistryError(f"{what}: {len(body)} bytes seen, at most {MAX_ROOT_BYTES} expected")
+        if payload_hash(body) != name.hash:
+            raise RegistryError(f"{what}: another payload than the key's hash says")
+        self._assembly.add_payload(name.version, name.hash, body, self._chain)
 
     def _check_known_root(self, name: RootKeyName, body: bytes, what: str) -> None:
         """A piece of a trusted root: its payload unchanged, or a good signature of a further signer."""

@@ -16,7 +16,7 @@ from meshes import SignedMesh
 from quick_tools import QuickTools
 
 from meshd.backend import freebsd_jails
-from meshd.backend.events import Look, News
+from meshd.backend.events import KernelEvent, Recheck
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import FreeBSDJails
 from meshd.backend.memory import MemoryBackend
@@ -47,14 +47,17 @@ class Announcer:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
 
-    def tell(self, look: Look = Look.REPEATEDLY) -> None:
-        os.write(self._write, bytes([look]))
+    def tell(self, look: Recheck = Recheck.MESH | Recheck.JAILS) -> None:
+        os.write(self._write, bytes([look.value]))
 
     def fileno(self) -> int:
         return self._read
 
-    def take(self) -> News:
-        return News(Look(max(os.read(self._read, 100))), "something")
+    def take(self) -> KernelEvent:
+        news = KernelEvent(Recheck.NONE, "something")
+        for value in os.read(self._read, 100):
+            news |= KernelEvent(Recheck(value))
+        return news
 
     def close(self) -> None:
         os.close(self._read)
@@ -159,6 +162,28 @@ def test_a_vnet_jail_that_starts_gets_its_routes_and_the_next_cycle_changes_noth
     assert host.bsd.answer(["route", "-j", "db", "-n", "get", "-inet", "10.17.2.10"]).returncode == 0
 
 
+def test_jails_get_their_routes_when_a_reload_asks_for_it(host: Host, tmp_path: Path) -> None:
+    jails = {"networks": ["10.17.1.0/24"]}
+    host.say(*BRIDGE, *VNET_JAIL)
+
+    async def scenario(rig: Rig) -> None:
+        await host.until(lambda: TO_MESH[-1] in host.calls())
+        host.say("jail -r db", "ifconfig epair0a destroy")
+        rig.reload_with = settings_for(tmp_path, jails={**jails, "routes": False})
+        assert (await rig.ask("reload")).exit_code == 0
+        host.say(*VNET_JAIL)
+        start = len(host.calls())
+        host.news.tell()
+        await rig.apply()
+        await rig.apply()
+        assert host.changing_since(start) == []
+        rig.reload_with = settings_for(tmp_path, jails={**jails, "routes": True})
+        assert (await rig.ask("reload")).exit_code == 0
+        await host.until(lambda: host.changing_since(start) == TO_MESH)
+
+    play(host, scenario)
+
+
 def test_a_jail_that_starts_anew_gets_its_routes_anew(host: Host) -> None:
     host.say(*BRIDGE, *VNET_JAIL)
 
@@ -224,7 +249,7 @@ def test_a_changed_route_makes_nobody_ask_for_jails(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.apply()
         start, looks = len(host.calls()), host.calls().count("wg show wg0 dump")
-        host.news.tell(Look.ONCE)
+        host.news.tell(Recheck.MESH)
         await host.until(lambda: host.calls().count("wg show wg0 dump") > looks)
         assert not any(call.startswith("jls") for call in host.calls()[start:])
 

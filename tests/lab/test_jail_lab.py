@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from fakebsd import FakeBSD
+from transcripts import entries
 
 from meshd.backend.runner import Finished, Runner, ToolRunner
 from meshd.errors import BackendError, ConfigError
@@ -156,6 +157,7 @@ def test_it_says_that_the_packet_filter_of_the_machine_looks_at_bridges(host: Fa
         assert state["sysctls"]["net.link.bridge.pfil_member"] == "1"
 
 
+@pytest.mark.slow
 def test_a_host_of_the_lab_is_one_like_those_of_linux(host: FakeBSD) -> None:
     with open_jail_lab(host) as opened:
         lab: Lab = opened
@@ -192,6 +194,7 @@ def test_what_was_loaded_is_said_and_what_was_there_is_not(host: FakeBSD) -> Non
     assert said == []
 
 
+@pytest.mark.slow
 def test_power_off_ends_every_wireguard_interface_and_every_process(host: FakeBSD, tmp_path: Path) -> None:
     with open_jail_lab(host) as lab:
         add_tesla(lab)
@@ -295,6 +298,7 @@ def test_whenever_it_is_killed_the_next_lab_sweeps(host: FakeBSD, step: str, bef
     assert not any(Path(tempfile.gettempdir()).iterdir())
 
 
+@pytest.mark.slow
 def test_a_living_lab_is_not_swept(host: FakeBSD) -> None:
     commands = VnetCommands(InProcess(host))
     with open_jail_lab(host) as lab:
@@ -320,6 +324,7 @@ def test_a_lab_whose_directory_somebody_removed_is_swept_once_its_owner_is_dead(
     assert contents(host) == untouched
 
 
+@pytest.mark.slow
 def test_a_pair_of_somebody_else_is_never_destroyed(host: FakeBSD, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its number is free when looked at and taken when asked for."""
     host.answer(["ifconfig", "epair10001", "create"])
@@ -408,6 +413,25 @@ class FreeBSDSocket(socket.socket):
 
 class TruncatingSocket(FreeBSDSocket):
     truncates = True
+
+
+def test_the_double_receives_as_the_real_kernel_did() -> None:
+    """13-fd-passing.txt: with room for one, two and three descriptors as socket.recv_fds() makes it."""
+    said = entries("python3.11 fds.py")[0].stdout.decode().splitlines()[1:]
+    assert [line.partition(": ")[2] for line in said[:3]] == [
+        "(b'ok', [], 32, None)",
+        "(b'ok', [9], 0, None)",
+        "(b'ok', [12], 0, None)",
+    ]
+    for wanted in (1, 2, 3):
+        ours, theirs = pair_of(FreeBSDSocket)
+        with ours, theirs:
+            socket.send_fds(theirs, [b"ok"], [0])
+            data, descriptors, flags, _ = socket.recv_fds(ours, 10, wanted)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            assert (data, len(descriptors)) == (b"ok", 0 if wanted == 1 else 1)
+            assert bool(flags & socket.MSG_CTRUNC) is (wanted == 1)
 
 
 def pair_of(kind: type[socket.socket]) -> tuple[socket.socket, socket.socket]:

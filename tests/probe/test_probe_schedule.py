@@ -6,8 +6,9 @@ from collections import defaultdict
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from trials import trials
 
 from meshd.probe.schedule import (
     BURST_PROBES,
@@ -45,7 +46,7 @@ def test_the_automatic_interval_is_a_second_per_hundred_targets(targets: int, se
     assert auto_interval_seconds(targets) == seconds
 
 
-@settings(max_examples=40, deadline=None)
+@trials(40)
 @given(st.integers(1, 60), st.floats(0.1, 20), st.floats(0, 1e6))
 def test_every_target_is_probed_once_an_interval(count: int, interval: float, start: float) -> None:
     schedule = ProbeSchedule(interval)
@@ -103,7 +104,7 @@ def test_nudge_probes_everyone_within_a_moment() -> None:
     schedule = ProbeSchedule()
     schedule.set_targets(names(100), 0.0)
     run(schedule, 0.0, 20.0)
-    schedule.nudge(20.0)
+    schedule.probe_now(20.0)
     sends, _ = run(schedule, 20.0, 20.6)
     assert set(sends) == set(names(100))
 
@@ -128,10 +129,12 @@ def test_a_burst_is_a_few_quick_probes_and_can_be_stopped() -> None:
     assert len(sends["a"]) == BURST_PROBES and "b" not in sends
 
 
-Act = st.tuples(st.sampled_from(["targets", "nudge", "burst", "stop"]), st.integers(1, 9), st.floats(0, 2))
+Act = st.tuples(
+    st.sampled_from(["targets", "probe_now", "burst", "stop"]), st.integers(1, 9), st.floats(0, 2)
+)
 
 
-@settings(max_examples=60, deadline=None)
+@trials(60)
 @given(st.lists(Act, max_size=25), st.sampled_from([0.0, 0.1, 1.0, 3.0]))
 def test_no_two_probes_of_a_target_are_closer_than_the_least_gap(
     acts: list[tuple[str, int, float]], interval: float
@@ -150,8 +153,8 @@ def test_no_two_probes_of_a_target_are_closer_than_the_least_gap(
                 everything.pop(gone, None)
             alive = set(names(number))
             schedule.set_targets(names(number), now)
-        elif act == "nudge":
-            schedule.nudge(now)
+        elif act == "probe_now":
+            schedule.probe_now(now)
         elif name in alive:
             (schedule.start_burst if act == "burst" else lambda n, _: schedule.stop_burst(n))(name, now)
     for times in everything.values():

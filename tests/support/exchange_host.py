@@ -12,11 +12,12 @@ from ipaddress import IPv4Address
 
 from meshes import NOW, SignedHost, SignedMesh
 
+from meshd.exchange.authentication import REQUEST_HEADER, Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.messages import Offer
-from meshd.exchange.server import ExchangeServer
-from meshd.exchange.shared_ledger import Accepted, SharedLedger
-from meshd.exchange.talk import Partner
+from meshd.exchange.partner import Partner
+from meshd.exchange.server import ExchangeServer, Member
+from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.listener import ConnectionLimits, WsgiListener
 from meshd.registry.ledger import Ledger
 
@@ -29,15 +30,24 @@ class ExchangeHost:
 
     host: SignedHost
     ledger: Ledger
-    desk: SharedLedger
+    shared_ledger: SharedLedger
     addresses: dict[str, str]
-    received: list[tuple[str, Offer, Accepted]] = field(default_factory=list)
+    members: list[SignedHost]
+    received: list[tuple[str, Offer, BatchOutcome]] = field(default_factory=list)
     server: ExchangeServer = field(init=False)
 
     def __post_init__(self) -> None:
-        by_address = {address: hid for hid, address in self.addresses.items() if hid != self.host.hid}
+        by_address = {
+            self.addresses[host.hid]: Member(host.hid, host.identity.public)
+            for host in self.members
+            if host is not self.host
+        }
+        own = Authenticator(self.shared_ledger.mesh_id, self.host.identity)
         self.server = ExchangeServer(
-            self.desk, member=by_address.get, received=lambda *call: self.received.append(call)
+            self.shared_ledger,
+            authenticator=lambda: own,
+            member=by_address.get,
+            received=lambda *call: self.received.append(call),
         )
 
     @property
@@ -67,14 +77,34 @@ def build_host(mesh: SignedMesh, name: str, *, ledger: Ledger | None = None) -> 
     base = int(IPv4Address("127.8.0.0")) + 256 * (next(_BLOCKS) % 4096)
     hids = [each.hid for each in mesh.hosts.values()]
     addresses = {hid: str(IPv4Address(base + number)) for number, hid in enumerate(hids, 1)}
-    desk = SharedLedger(
+    shared_ledger = SharedLedger(
         ledger=ledger, lock=threading.Lock(), hid=host.hid, identity=lambda: host.identity, clock=lambda: NOW
     )
-    return ExchangeHost(host=host, ledger=ledger, desk=desk, addresses=addresses)
+    return ExchangeHost(
+        host=host,
+        ledger=ledger,
+        shared_ledger=shared_ledger,
+        addresses=addresses,
+        members=list(mesh.hosts.values()),
+    )
 
 
-def client_for(mesh: SignedMesh, port: int) -> ExchangeClient:
-    return ExchangeClient(mesh_id=mesh.ledger.mesh_id, port=port)
+def client_for(mesh: SignedMesh, port: int, asker: SignedHost | None = None) -> ExchangeClient:
+    """``asker`` None: a process that is nobody."""
+    mesh_id = mesh.ledger.mesh_id
+    own = Authenticator(mesh_id, asker.identity if asker else None)
+    return ExchangeClient(mesh_id=mesh_id, port=port, authenticator=lambda: own)
+
+
+def request_to(server: ExchangeHost, asker: SignedHost | None, verb: str, body: bytes) -> bytes:
+    """An HTTP request as that host, or somebody who is nobody, sends it."""
+    own = Authenticator(server.shared_ledger.mesh_id, asker.identity if asker else None)
+    header, _ = own.request(server.host.identity.public, verb, body)
+    head = (
+        f"POST /v1/{server.shared_ledger.mesh_id}/{verb} HTTP/1.1\r\n{REQUEST_HEADER}: {header}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def partner_for(server: ExchangeHost, asker: SignedHost) -> Partner:

@@ -22,6 +22,7 @@ from meshd.daemon import service
 from meshd.host import keyring
 from meshd.model.keys import PrivateKey
 from meshd.model.network import parse_network
+from meshd.probe.events import MtuChanged
 from meshd.store.memory import MemoryStore
 from meshd.version import read_version
 
@@ -222,7 +223,7 @@ class Stage:
         found = player.running.prober.mtus
         with self._step(player, f"the path to {peer} carries {mtu_bytes} bytes"):
             old, found[hid] = found.get(hid), mtu_bytes
-            player.running.daemon.mtu_changed(hid, old, mtu_bytes)
+            player.running.prober.tell(MtuChanged(hid=hid, old_bytes=old, new_bytes=mtu_bytes))
             await self._until(lambda: player.turns() > before, player)
         await self._settle(player, True)
 
@@ -323,8 +324,8 @@ Play = Callable[[Stage], Any]
 def record(play: Play, directory: Path, make_kernel: MakeKernel, patch: pytest.MonkeyPatch) -> Transcript:
     """Play a case. No turn happens but those that the case asks for."""
     patch.setattr(service, "RECONCILE_SECONDS", 3600.0)
-    patch.setattr(rotation, "LOOK_SECONDS", 3600.0)
-    patch.setattr(rotation, "SLOW_LOOK_SECONDS", 3600.0)
+    patch.setattr(rotation, "FAST_RECHECK_SECONDS", 3600.0)
+    patch.setattr(rotation, "SLOW_RECHECK_SECONDS", 3600.0)
     following = SimpleNamespace(generate=lambda: PrivateKey(hashlib.sha256(b"golden next").digest()))
     patch.setattr(keyring, "PrivateKey", following)
     stage = Stage(directory, make_kernel)

@@ -420,15 +420,23 @@ def build_refusals() -> dict[str, Any]:
     refusals = []
     for why, (key, body) in cases.items():
         fresh = Ledger(fm.make_chain(2))
-        fresh.offer(*granted, now=fm.NOW)
+        first = _signature_of(key, body) if key.startswith("root/000002") and "waits" not in why else []
+        fm.fill(fresh, [granted, *first])
         outcome = fresh.offer(key, body, now=fm.NOW).outcome
-        refusals.append({"why": why, "key": key, "body": body.decode(), "outcome": outcome})
+        given = {"first": [[name, text.decode()] for name, text in first]} if first else {}
+        refusals.append({"why": why, "key": key, "body": body.decode(), "outcome": outcome, **given})
     held = [*root_objects(ledger.chain.current.envelope), granted]
     return {
         "now": int(fm.NOW),
         "held": [[key, body.decode()] for key, body in held],
         "refuse": refusals,
     }
+
+
+def _signature_of(key: str, payload: bytes) -> list[Item]:
+    """What a root key in force signed is read, and refused; without that it only waits."""
+    name = key.replace(".json", f".{ADMIN.kid}.sig")
+    return [(name, encode_base64(ADMIN.sign(payload, ROOT_TYPE).signatures[0].sig).encode())]
 
 
 def _signed(payload: bytes, key: SigningKey, seq: int) -> Item:
@@ -578,7 +586,7 @@ def _bad_roots() -> dict[str, Item]:
         ),
         "a root of another mesh": payload(mesh="cd" * 16),
         "an administrator gone without a cut": payload(keys=without),
-        "another version than the key says": (good[0][0].replace("root/000002", "root/000003"), good[0][1]),
+        "another version than the key says": _unchecked(fm.next_root(chain, version=3), named=2),
         "a threshold above the number of keys": _unchecked(
             fm.next_root(chain, thresholds=msgspec.structs.replace(thresholds, root=3))
         ),
@@ -592,9 +600,9 @@ def _bad_roots() -> dict[str, Item]:
     }
 
 
-def _unchecked(root: Any) -> Item:
+def _unchecked(root: Any, named: int = 0) -> Item:
     payload = encode(root)
-    return f"root/{root.version:06d}-{payload_hash(payload)}.json", payload
+    return f"root/{named or root.version:06d}-{payload_hash(payload)}.json", payload
 
 
 # --- enrollment

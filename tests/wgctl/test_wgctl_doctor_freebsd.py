@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fakebsd import FakeBSD
 from quick_tools import QuickTools
+from transcripts import entries
 
 from meshd.daemon.main import main
 from meshd.plan.pf_anchor import render_pf_anchor
@@ -183,6 +184,30 @@ def test_the_mesh_s_anchor_before_a_translation_keeps_it_off_and_it_is_named(bsd
         "spare" in check.text
         and "pass out quick inet all flags S/SA keep state nat-to 192.0.2.10" in check.text
     )
+
+
+def test_doctor_says_what_it_said_on_a_real_host_and_names_the_translation_that_it_overlooked(
+    bsd: FakeBSD, tmp_path: Path
+) -> None:
+    anchor = tmp_path / "pf.anchor"
+    anchor.write_text(render_pf_anchor(51820, "/usr/local/etc/meshd/pf.anchor"))
+    assert anchor.read_bytes() == entries("meshd pf-anchor")[0].stdout
+    texts = [one.command for one in entries("printf 'set skip on lo") if one.source == "11-pf.txt"]
+    said = [one.stdout.decode().splitlines() for one in entries("wgctl doctor")]
+    assert (len(texts), len(said)) == (3, 3)
+    for command, expected in zip(texts, said, strict=True):
+        text = command.split("'")[1].replace("\\n", "\n")
+        load(bsd, text.replace("/usr/local/etc/meshd/pf.anchor", str(anchor)))
+        shown = [
+            " | ".join(filter(None, (check.result.upper(), check.name, check.text, check.advice)))
+            for check in examine(bsd).values()
+        ]
+        if "nat-to" in command:
+            assert expected.pop() == "OK | pf nat | nothing is translated into the tunnel"
+            assert shown.pop().startswith(
+                "OK | pf nat | nothing is translated into the tunnel: rules before it "
+            )
+        assert shown == expected
 
 
 def test_translations_in_anchors_are_found(bsd: FakeBSD) -> None:

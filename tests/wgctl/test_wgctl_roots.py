@@ -158,6 +158,68 @@ def test_recovery_of_one_of_two_administrators(desk: AdminDesk) -> None:
     assert desk.members("new") == {"newton", "bohr"} == desk.members("bob")
 
 
+def test_recovery_after_a_thief_signed_a_number_twice_takes_a_cut(desk: AdminDesk) -> None:
+    """The home was stolen, not lost: its copy signed beside it, and a person must say where the log ends."""
+    words = desk.found("ada")["recovery_key"]
+    desk.add("ada", "newton")
+    shutil.copytree(desk.home("ada"), desk.home("thief"))
+    apart = desk.directory / "apart"
+    shutil.copytree(desk.store, apart)
+    desk.add("ada", "bohr")
+    met = desk.store.rename(desk.directory / "met")
+    apart.rename(desk.store)
+    desk.add("thief", "mallory")
+    shutil.copytree(met, desk.store, dirs_exist_ok=True)
+    shutil.rmtree(desk.home("ada"))
+    recover = (
+        "root",
+        "recover",
+        "--name",
+        "ada2",
+        "--store",
+        f"file://{desk.store}",
+        "--no-passphrase",
+        "--yes",
+    )
+    line = desk.refused(1, "new", *recover, stdin=words)
+    assert "signed twice" in line and "--cut ada=STATEMENT" in line and not desk.home("new").exists()
+    good = next(twin for twin in line.partition("(")[2].split("; ") if "bohr" in twin)
+    for code, wrong in ((2, "ada"), (2, "ada="), (1, "nobody=1")):
+        desk.refused(code, "new", *recover, "--cut", wrong, stdin=words)
+    assert "several" in desk.refused(1, "new", *recover, "--cut", "ada=2", stdin=words)
+    desk.ok("new", *recover, "--cut", f"ada={good[:12]}", "--force", stdin=words)
+    assert desk.members("new") == {"newton", "bohr"} and not desk.codes("new")
+
+
+@pytest.mark.parametrize("junk", [b"x", "ä".encode(), b"A" * 88])
+def test_a_bad_piece_hides_no_root_from_whoever_looks_for_it(desk: AdminDesk, junk: bytes) -> None:
+    """One byte at somebody's signature, and names that are none: the paper key finds its root."""
+    words = desk.found("ada")["recovery_key"]
+    desk.add("ada", "newton")
+    fingerprint = desk.json("ada", "root", "show")["hash"]
+    (directory,) = desk.store.glob("v1/*/root")
+    paper = parse_recovery_words(words).kid
+    (other,) = (path for path in directory.glob("*.sig") if paper not in path.name)
+    other.write_bytes(junk)
+    (directory / f"000001-{'0' * 64}.json").write_bytes(junk)
+    for number in range(1, 100):
+        (directory / f"000001-{number:064x}.{'0' * 32}.sig").write_bytes(junk)
+    desk.ok("ada", "root", "trust", fingerprint, "--yes")
+    shutil.rmtree(desk.home("ada"))
+    recover = (
+        "root",
+        "recover",
+        "--name",
+        "ada2",
+        "--store",
+        f"file://{desk.store}",
+        "--no-passphrase",
+        "--yes",
+    )
+    desk.ok("new", *recover, stdin=words)
+    assert desk.members("new") == {"newton"}
+
+
 def test_recovery_with_two_signatures_waits_for_the_second(board: AdminDesk) -> None:
     board.ok("ada", "root", "add-key", "spare", "--new-paper", "--yes")
     (proposed,) = board.json("bob", "root", "list")["proposals"]

@@ -14,12 +14,13 @@ from meshd.registry.envelope import matches_fingerprint
 from meshd.registry.root_assembly import Proposal
 from meshd.registry.signing import render_fingerprint
 from meshd.registry.statement import LogEntry
-from wgctl.admin.admission import Wishes, admit, host_key_source, newest_grant, parse_named_request
+from wgctl.admin.admission import GrantRequest, admit, host_key_source, newest_grant, parse_named_request
 from wgctl.admin.endorsement import describe_endorsable, find_endorsable, identity_kid
 from wgctl.admin.root_signing import Consent, cosign_proposal, describe_root
 from wgctl.admin.rotation import commit_rotation
+from wgctl.admin.services import commit_words, describe_words
 from wgctl.admin.session import AdminSession
-from wgctl.admin.signing_request import AddHost, RemoveHost, RotateKeys, Wish
+from wgctl.admin.signing_request import AddHost, DeclareServices, RemoveHost, RotateKeys, Wish
 from wgctl.files import write_text
 from wgctl.output import render_time
 from wgctl.views.registry import host_names
@@ -71,6 +72,9 @@ def find_tasks(
                 whom = ", ".join(_named(session, hid) for hid in wish.hids) or "all hosts"
                 text = f"new WireGuard keys for those from before {render_time(wish.not_before)}: {whom}"
                 tasks.append(Task(text=text, sign=partial(_rotate, session, wish, now)))
+            case DeclareServices():
+                text = "; ".join(describe_words(session.ledger, wish))
+                tasks.append(Task(text=text, sign=partial(_declare, session, wish, now)))
     return [*tasks, *_endorsements(session, now)]
 
 
@@ -100,12 +104,12 @@ def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float)
         request = parse_named_request(wish.request, wish.name)
     except RegistryError as error:
         raise RegistryError(f"add-host {wish.name[:63]}: request: {error}") from None
-    wishes = _parse_wishes(wish)
+    asked = _parse_grant(wish)
     before = newest_grant(session.ledger, request.hid)
     what = f"grant {wish.name}, fingerprint {render_fingerprint(request.kid)}"
     if before is not None and request.gen > before.grant.gen:
         what += f", REPLACING identity {before.grant.gen} of it"
-    asked = {
+    shown = {
         "address": wish.address,
         "networks": _words(wish.networks),
         "region": wish.region,
@@ -113,11 +117,11 @@ def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float)
         "tags": _words(wish.tags),
         "until": render_time(wish.expires) if wish.expires is not None else None,
     }
-    details = [f"{name} {value or 'none'}" for name, value in asked.items() if value is not None]
+    details = [f"{name} {value or 'none'}" for name, value in shown.items() if value is not None]
     return Task(
         text="; ".join((what, *details)),
         vouches_for=request.kid,
-        sign=partial(_add, session, request, wishes, directory, now),
+        sign=partial(_add, session, request, asked, directory, now),
     )
 
 
@@ -125,9 +129,9 @@ def _words(values: tuple[str, ...] | None) -> str | None:
     return None if values is None else " ".join(values)
 
 
-def _parse_wishes(wish: AddHost) -> Wishes:
+def _parse_grant(wish: AddHost) -> GrantRequest:
     try:
-        return Wishes(
+        return GrantRequest(
             address=parse_address(wish.address) if wish.address is not None else None,
             networks=tuple(map(parse_network, wish.networks)) if wish.networks is not None else None,
             region=wish.region,
@@ -140,10 +144,10 @@ def _parse_wishes(wish: AddHost) -> Wishes:
 
 
 def _add(
-    session: AdminSession, request: EnrollmentRequest, wishes: Wishes, directory: Path, now: float
+    session: AdminSession, request: EnrollmentRequest, asked: GrantRequest, directory: Path, now: float
 ) -> str:
     with host_key_source(session, None, (), None) as provide_key:
-        outcome = admit(session, request, wishes, now=now)
+        outcome = admit(session, request, asked, now=now)
         done = f"statement {outcome.seq}" if outcome.seq is not None else "granted so before"
         said = "; ".join((f"{done}: {' '.join(outcome.addresses)}", *outcome.warnings))
         if not outcome.is_member:
@@ -167,9 +171,16 @@ def _rotate(session: AdminSession, wish: RotateKeys, now: float) -> str:
     return f"statements {', '.join(map(str, seqs))}" if seqs else "asked before"
 
 
+def _declare(session: AdminSession, wish: DeclareServices, now: float) -> str:
+    seqs = commit_words(session, wish, now=now)
+    return f"statements {', '.join(map(str, seqs))}" if seqs else "said before"
+
+
 def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
     kid = session.home.mesh.admin_kid
-    waiting = {each.entry.hash for each in session.ledger.reduction().waiting}
+    reduction = session.ledger.reduction()
+    waiting = {each.entry.hash for each in reduction.waiting}
+    waiting |= {each.entry.hash for each in reduction.services.waiting}
     if session.ledger.chain.current.is_admin(kid):
         for entry in find_endorsable(session.ledger, kid, None):
             if entry.hash in waiting:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from meshd.registry.bundle import EnrollmentRequest
     from meshd.registry.ledger import Ledger
     from meshd.registry.reducer import EffectiveGrant, WaitingGrant
-    from wgctl.admin.admission import Admitted, Wishes
+    from wgctl.admin.admission import GrantOutcome, GrantRequest
 
 REPORT_FORMAT: Final = "wgctl-add-host/1"
 MAX_REQUEST_BYTES: Final = 65536
@@ -33,7 +33,7 @@ class AddHostWish:
 
     name: str
     request: str
-    wishes: Wishes
+    asked: GrantRequest
     fingerprint: str | None
     out: str | None
     s3_credentials: Path | None
@@ -54,7 +54,7 @@ class Outcome:
     hid: str
     fingerprint: str
     root_fingerprint: str
-    admitted: Admitted
+    admitted: GrantOutcome
     bundle: str | None
     holds_key: bool
 
@@ -124,7 +124,7 @@ def run(options: Options, wish: AddHostWish, text: str, *, now: float) -> Outcom
         session.sync(now=now)
         _compare(session.ledger, wish, enrollment)
         with host_key_source(session, given, wish.garage_admin, wish.garage_token_file) as provide_key:
-            admitted = admit(session, enrollment, wish.wishes, now=now)
+            admitted = admit(session, enrollment, wish.asked, now=now)
             bundle, credentials = "", given
             if admitted.is_member:
                 credentials = provide_key(enrollment.hid)
@@ -180,9 +180,9 @@ def _parse(
     expires: int | None,
     **others: Any,
 ) -> AddHostWish:
-    from wgctl.admin.admission import Wishes
+    from wgctl.admin.admission import GrantRequest
 
-    wishes = Wishes(
+    asked = GrantRequest(
         address=address,
         networks=networks or None,
         region=region,
@@ -190,7 +190,7 @@ def _parse(
         tags=tags or None,
         expires_at=expires,
     )
-    return AddHostWish(wishes=wishes, **others)
+    return AddHostWish(asked=asked, **others)
 
 
 def _lines(wish: AddHostWish, outcome: Outcome) -> list[str]:
@@ -259,7 +259,7 @@ def _write_draft(
     if wish.fingerprint is not None:
         raise click.UsageError("--draft: the fingerprint is compared where it is signed")
     parse_named_request(request, wish.name)
-    asked = wish.wishes
+    asked = wish.asked
     drafted = AddHost(
         name=wish.name,
         request=request,

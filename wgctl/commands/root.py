@@ -318,6 +318,14 @@ def remove_key(options: Options, name: str, consent: Consent) -> None:
     metavar="NAME|KEY",
     help="A key to replace, with its NAME-root; again for more. [default: the only administrator]",
 )
+@click.option(
+    "--cut",
+    "cuts",
+    multiple=True,
+    metavar="NAME=STATEMENT",
+    help="The last good statement of a lost administrator, by number or hash; 0: none was. "
+    "[default: the newest]",
+)
 @click.option("--store", "stores", multiple=True, metavar="URL", help="Where the registry is.")
 @click.option(
     "--from",
@@ -343,6 +351,7 @@ def recover(
     options: Options,
     name: str,
     lost: tuple[str, ...],
+    cuts: tuple[str, ...],
     stores: tuple[str, ...],
     source: Path | None,
     mesh_id: str | None,
@@ -359,7 +368,7 @@ def recover(
     """
     from wgctl.admin.home import refuse_existing
     from wgctl.admin.paper import read_paper_key
-    from wgctl.admin.recovery import find_registry, open_registry_file, recover_home
+    from wgctl.admin.recovery import find_registry, open_registry_file, parse_cuts, recover_home
     from wgctl.admin.session import open_stores
 
     if not stores and source is None:
@@ -383,6 +392,7 @@ def recover(
         consent,
         name=name,
         lost=lost,
+        cuts=parse_cuts(cuts),
         stores=stores,
         credentials=credentials,
         passphrase=passphrase,
