@@ -43,8 +43,7 @@ class _Exposition:
         compressed = "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
         try:
             body = self._body(encode, content_type, compressed)
-        except Exception as error:
-            # Whatever keeps the Status from being had, the scraper gets an answer that says so.
+        except Exception as error:  # noqa: BLE001 - whatever keeps the Status from being had, the answer says so
             start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
             return [f"no metrics now: {type(error).__name__}\n".encode()]
         headers = [("Content-Type", content_type)]
