@@ -40,7 +40,7 @@ from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.diff import Side
 from meshd.plan.plan import Plan, build_plan
 from meshd.plan.render import render_wg_quick
-from meshd.plan.safety import SafetyLimits
+from meshd.plan.safety import SafetyLimits, find_urgent
 from meshd.settings import FREEBSD
 
 NO_PATHS: Final[Mapping[str, PathStats]] = {}
@@ -204,7 +204,22 @@ class Reconciler:
             conditions.append(revoked(view))
         if plan.objections and not force:
             conditions.append(plan_held(plan))
-            return end("held", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
+            urgent = find_urgent(plan.changes, view)
+            if not urgent:
+                return end("held", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
+            report = apply_changes(self._backend, local.interface, urgent)
+            if report.error is not None:
+                conditions.append(apply_failed(report.error))
+            return end(
+                "held",
+                plan=plan.without(report.done),
+                observed=report.observed,
+                second=self._look_again(plan, second),
+                done=len(report.done),
+                done_kinds=Counter(change.kind for change in report.done),
+                failed=(report.error,) if report.error else (),
+                conditions=tuple(conditions),
+            )
         if not plan:
             conditions += self._record(membership, desired, boot_file, observed)
             outcome = "unchanged"
