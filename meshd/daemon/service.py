@@ -31,6 +31,7 @@ from meshd.control.path_mtu import PathMtus, probe_targets
 from meshd.control.reachability import reachable_hosts, unreachable
 from meshd.control.reconciler import Reconciler
 from meshd.control.rotation import Rotation
+from meshd.control.services import ServiceFollower, ServiceInputs
 from meshd.control.turn import Turn, plan_document
 from meshd.control.whereabouts import Whereabouts, seen_at
 from meshd.daemon.conditions import Alarms
@@ -40,17 +41,19 @@ from meshd.daemon.metrics_endpoint import Scrapes
 from meshd.errors import BackendError, ConfigError
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.exchange.messages import Object, ObjectsRequest, parse_message, render_message
-from meshd.host.local import boot_file, local_device, own_description, refuse_restart_only
+from meshd.host.local import boot_file, local_device, own_description
 from meshd.host.own_record import OwnDescription
+from meshd.host.reload import refuse_fixed
 from meshd.mesh.view import build_view
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.host import Membership
-from meshd.observe.logs import event
+from meshd.observe.logs import event, set_up_logging
 from meshd.observe.protocol import SOCKET_NAME, ApplyDocument, ControlRequest, ObjectsDocument, OfferDocument
 from meshd.observe.snapshot import Facts, build_status
 from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
 from meshd.probe.base import Prober
+from meshd.probe.events import MtuChanged, PathChanged, Paused
 from meshd.registry.sync import spread_pause
 from meshd.settings import Settings
 from meshd.version import read_version
@@ -121,6 +124,13 @@ class Daemon:
         self._scrapes = Scrapes()
         self._path_mtus = PathMtus(prober, wanted=settings.probe.path_mtu)
         self._counters = ReconcileCounters()
+        self._services = ServiceFollower(
+            hid=hid,
+            state_dir=settings.state_dir,
+            clock=clock,
+            changed=lambda conditions: self._alarms.say("services", *conditions),
+        )
+        self._services.configure(settings.services, "settings")
         self._started_at = clock()
         self._membership = follower.membership()
         self._followed: FollowReport | None = None
@@ -140,7 +150,7 @@ class Daemon:
                 say=self._alarms.say,
                 publish=self._publish_own,
                 forget_sources=self._forget_sources,
-                nudge=self._prober.nudge,
+                nudge=self._prober.probe_now,
                 ask=self._exchange.witness_round if self._exchange is not None else None,
             )
         )
@@ -150,6 +160,7 @@ class Daemon:
             await self._reconcile()
             await self._start_prober()
             self._start_exchange()
+            self._services.start()
             self._started.set()
             if self._watch is not None:
                 self._watch.start(self._kernel_changed)
@@ -159,6 +170,7 @@ class Daemon:
                     self._follow_loop(),
                     self._kernel_loop(),
                     self._news_loop(),
+                    self._path_loop(),
                     self._jail_loop(),
                 )
             ]
@@ -173,6 +185,7 @@ class Daemon:
             if self._watch is not None:
                 self._watch.stop()
             self._lookout.close()
+            await self._services.close()
             await control.close()
             if self._exchange is not None:
                 await self._exchange.close()
@@ -194,7 +207,8 @@ class Daemon:
         """Read the settings again; wrong ones change nothing, open a condition and raise."""
         try:
             fresh = self._read_settings()
-            refuse_restart_only(self._settings, fresh)
+            refuse_fixed(self._settings, fresh)
+            self._services.configure(fresh.services, "settings")
         except ConfigError as error:
             self._alarms.say(
                 "settings",
@@ -206,6 +220,9 @@ class Daemon:
             )
             raise
         self._alarms.say("settings")
+        if fresh.log != self._settings.log:
+            set_up_logging(fresh.log.level, fresh.log.format)
+        self._follower.use_settings(fresh.registry)
         self._settings = fresh
         self._jails.notice()
         event(log, logging.INFO, "reloaded")
@@ -225,6 +242,10 @@ class Daemon:
             await _wait(self._wake_kernel, RECONCILE_SECONDS)
             self._wake_kernel.clear()
             await self._reconcile()
+
+    async def _path_loop(self) -> None:
+        while True:
+            await self._follow_paths()
 
     async def _news_loop(self) -> None:
         """What follows from objects that other hosts brought; a store that hangs does not delay it."""
@@ -385,7 +406,8 @@ class Daemon:
         if self._exchange is not None:
             is_up = turn.observed is not None and turn.observed.up
             await self._exchange.follow(turn.view.membership, is_up=is_up)
-        await self._tend_jails(turn)  # last: what hangs there keeps nothing of the mesh waiting
+        await self._tend_jails(turn)  # late: what hangs there keeps nothing of the mesh waiting
+        self._services.update(self._service_inputs())
         return turn
 
     def _look_after(self, seconds: float) -> None:
@@ -464,32 +486,40 @@ class Daemon:
             )
         )
 
-    def paused(self, seconds: float) -> None:
-        """This process or the machine stood still: sessions may be over, and news was missed."""
-        event(log, logging.WARNING, "paused", seconds=round(seconds, 1))
-        self._wake_kernel.set()
-        self._wake_registry.set()
+    async def _follow_paths(self) -> None:
+        """What the prober found is reported at once, not with the next turn."""
+        found = await self._prober.events()
+        for each in found:
+            match each:
+                case PathChanged():
+                    self._path_changed(each)
+                case MtuChanged():
+                    self._mtu_changed(each)
+                case Paused(seconds=seconds):
+                    event(log, logging.WARNING, "paused", seconds=round(seconds, 1))
+                    self._wake_registry.set()  # news was missed
+        if self._turn is not None:
+            self._watch_paths(self._turn)
+        if any(not isinstance(each, PathChanged) or not each.up for each in found):
+            self._wake_kernel.set()  # routes follow an MTU, another endpoint a dead path
+        if self._exchange is not None:
+            for each in found:
+                if isinstance(each, PathChanged) and each.up:
+                    self._exchange.path_up(each.hid)
 
-    def path_changed(self, hid: str, up: bool) -> None:
-        """The prober found a path dead or alive again: said at once, not in the next turn."""
-        turn = self._turn
-        name = turn.view.membership.hosts[hid].name if turn and hid in turn.view.membership.hosts else hid
-        event(log, logging.INFO if up else logging.WARNING, "path_up" if up else "path_down", host=name)
-        if turn is not None:
-            self._watch_paths(turn)
-        if not up:
-            self._wake_kernel.set()  # its candidates may be due soon
-        elif self._exchange is not None:
-            self._exchange.path_up(hid)
+    def _path_changed(self, change: PathChanged) -> None:
+        level = logging.INFO if change.up else logging.WARNING
+        event(log, level, "path_up" if change.up else "path_down", host=self._name_of(change.hid))
 
-    def mtu_changed(self, hid: str, old: int | None, new: int) -> None:
-        """The prober found that a path carries less, or more: the routes follow at once."""
-        turn = self._turn
-        name = turn.view.membership.hosts[hid].name if turn and hid in turn.view.membership.hosts else hid
-        shrunk = old is not None and new < old
-        event(log, logging.WARNING if shrunk else logging.INFO, "path_mtu", host=name, old=old, new=new)
-        self._path_mtus.note(hid, old, new, self._clock())
-        self._wake_kernel.set()
+    def _mtu_changed(self, change: MtuChanged) -> None:
+        old, new = change.old_bytes, change.new_bytes
+        level = logging.WARNING if old is not None and new < old else logging.INFO
+        event(log, level, "path_mtu", host=self._name_of(change.hid), old=old, new=new)
+        self._path_mtus.note(change.hid, old, new, self._clock())
+
+    def _name_of(self, hid: str) -> str:
+        host = self._turn.view.membership.hosts.get(hid) if self._turn else None
+        return host.name if host else hid
 
     def _watch_paths(self, turn: Turn) -> None:
         self._whereabouts.paths = paths = self._prober.snapshot(self._clock())
@@ -533,6 +563,7 @@ class Daemon:
                 key_created_at=self._keys.key.created_at,
                 second=turn.second,
                 rotation=self._rotation.status(),
+                services=self._services.status(),
                 paths=self._prober.snapshot(now),
                 path_mtus=self._prober.path_mtus(),
                 stores=followed.stores if followed else self._follower.store_status(),
@@ -582,6 +613,8 @@ class Daemon:
                 return ObjectsDocument(mesh=self._follower.shared_ledger.mesh_id, page=raw), 0
             case "offer":
                 return await self._offer(request)
+            case "service":
+                return await self._service(request)
 
     def _applied(self, turn: Turn) -> tuple[ApplyDocument, int]:
         document = turn.apply_document(self._settings.wireguard.interface)
@@ -604,6 +637,24 @@ class Daemon:
         if document.held_because:
             return document, 4
         return document, 5 if document.changes else 0
+
+    def _service_inputs(self) -> ServiceInputs:
+        now, followed = self._clock(), self._followed
+        verified_at = followed.verified_at if followed else None
+        silent = verified_at is None or now - verified_at > self._settings.registry.stale_after_seconds
+        return ServiceInputs(
+            membership=self._membership,
+            paths=self._prober.snapshot(now),
+            verified_at=verified_at,
+            stale=silent and not (self._exchange is not None and self._reachable()),
+            now=now,
+        )
+
+    async def _service(self, request: ControlRequest) -> tuple[Any, int]:
+        if request.service is None:
+            raise ConfigError("service: nothing is asked")
+        self._services.update(self._service_inputs())
+        return await self._services.handle(request.service)
 
     async def _serve_metrics(self, turn: Turn) -> None:
         wanted = self._scrapes.wants(self._settings.metrics, turn.view.own)

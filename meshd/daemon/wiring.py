@@ -140,16 +140,7 @@ def build_daemon(
         else None
     )
 
-    def paused(seconds: float) -> None:
-        daemon.paused(seconds)
-
-    def path_changed(hid: str, up: bool) -> None:
-        daemon.path_changed(hid, up)
-
-    def mtu_changed(hid: str, old: int | None, new: int) -> None:
-        daemon.mtu_changed(hid, old, new)
-
-    daemon = Daemon(
+    return Daemon(
         settings=settings,
         read_settings=read_settings,
         rotation=parts.rotation,
@@ -158,20 +149,13 @@ def build_daemon(
         reconciler=parts.reconciler,
         whereabouts=parts.whereabouts,
         follower=follower,
-        prober=IcmpProber(
-            settings.probe.interval_seconds,
-            settings.probe.window,
-            on_change=path_changed,
-            on_mtu=mtu_changed,
-            on_pause=paused,
-        ),
+        prober=IcmpProber(settings.probe.interval_seconds, settings.probe.window),
         clock=clock,
         exchange=exchange,
         watch=KernelWatch(lambda: open_event_sources(parts.changes)),
         jails=JailKeeper(open_jail_host(changes=parts.changes)),
         conditions=parts.conditions,
     )
-    return daemon
 
 
 def _open_stores(settings: Settings, parts: Parts) -> list[ObjectStore]:

@@ -22,6 +22,7 @@ from meshd.daemon import service
 from meshd.host import keyring
 from meshd.model.keys import PrivateKey
 from meshd.model.network import parse_network
+from meshd.probe.events import MtuChanged
 from meshd.store.memory import MemoryStore
 from meshd.version import read_version
 
@@ -222,7 +223,7 @@ class Stage:
         found = player.running.prober.mtus
         with self._step(player, f"the path to {peer} carries {mtu_bytes} bytes"):
             old, found[hid] = found.get(hid), mtu_bytes
-            player.running.daemon.mtu_changed(hid, old, mtu_bytes)
+            player.running.prober.tell(MtuChanged(hid=hid, old_bytes=old, new_bytes=mtu_bytes))
             await self._until(lambda: player.turns() > before, player)
         await self._settle(player, True)
 
