@@ -236,7 +236,7 @@ class Reconciler:
         if not found.migrations:
             self.wayback.begin(plan, observed, desired, paths)
         report = apply_changes(self._backend, local.interface, plan.changes)
-        self.wayback.end(done=len(report.done), error=report.error is not None)
+        self.wayback.end(error=report.error is not None)
         if report.error is None:
             conditions += self._record(membership, desired, boot_file, report.observed)
             outcome = "applied"

@@ -137,7 +137,7 @@ class WayBack:
         if trial is not None and self._trial is not None and not worth:
             self._trial = Trial(record=fresh, began_at=trial.began_at, low_since=trial.low_since)
 
-    def end(self, *, done: int, error: bool) -> None:
+    def end(self, *, error: bool) -> None:
         """The plan was carried out, all of it or the part before a refusal."""
         self._unfinished = error
 
