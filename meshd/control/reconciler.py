@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -42,7 +42,7 @@ from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.diff import Side
 from meshd.plan.plan import Plan, build_plan
 from meshd.plan.render import render_wg_quick
-from meshd.plan.safety import SafetyLimits
+from meshd.plan.safety import SafetyLimits, find_urgent
 from meshd.settings import FREEBSD
 
 NO_PATHS: Final[Mapping[str, PathStats]] = {}
@@ -207,8 +207,7 @@ class Reconciler:
         if view.own_revocation is not None:
             conditions.append(revoked(view))
         if plan.objections and not force:
-            conditions.append(plan_held(plan))
-            return end("held", plan=plan, observed=observed, second=second, conditions=tuple(conditions))
+            return end("held", **self._hold(plan, view, local, observed, second, conditions))
         if not plan:
             conditions += self._record(membership, desired, boot_file, observed)
             outcome = "unchanged"
@@ -244,6 +243,32 @@ class Reconciler:
             ),
             conditions=tuple(conditions),
         )
+
+    def _hold(
+        self,
+        plan: Plan,
+        view: MeshView,
+        local: LocalDevice,
+        observed: ObservedState,
+        second: ObservedState,
+        conditions: Sequence[Condition],
+    ) -> dict[str, object]:
+        """The rest of a turn whose plan is held: peers that a signed revoke takes away go all the same."""
+        conditions = (*conditions, plan_held(plan))
+        urgent = find_urgent(plan.changes, view)
+        if not urgent:
+            return {"plan": plan, "observed": observed, "second": second, "conditions": conditions}
+        report = apply_changes(self._backend, local.interface, urgent)
+        errors = (report.error,) if report.error is not None else ()
+        return {
+            "plan": plan.without(report.done),
+            "observed": report.observed,
+            "second": self._look_again(plan, second),
+            "done": len(report.done),
+            "done_kinds": Counter(change.kind for change in report.done),
+            "failed": errors,
+            "conditions": (*conditions, *map(apply_failed, errors)),
+        }
 
     def _look(self, view: MeshView, local: LocalDevice) -> tuple[ObservedState, ObservedState]:
         """Both interfaces as they are; the second one only where one is wanted or was there."""

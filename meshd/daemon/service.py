@@ -424,7 +424,7 @@ class Daemon:
         self._alarms.say("kernel", *turn.conditions)
         if turn.outcome == "unchanged":
             event(log, logging.DEBUG, "unchanged", seconds=round(turn.duration_seconds, 4))
-        elif turn.plan is not None and turn.outcome != "held":
+        elif turn.plan is not None and (turn.outcome != "held" or turn.done):
             reasons = sorted({change.reason for change in turn.plan.changes})
             event(
                 log,
