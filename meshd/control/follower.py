@@ -41,10 +41,10 @@ works again is used again; in between a dead one costs nothing."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowReport:
-    """One round. ``verified_at``: when a store last answered a whole poll, unix seconds.
+    """One round. ``verified_at``: when a store last showed all its roots and statements, unix seconds.
 
     ``fresh``: objects that came with this round, from stores or from ourselves.
-    ``reached``: a store has just answered a whole poll. ``number``: reports are made by several
+    ``reached``: a store has just answered. ``number``: reports are made by several
     threads; of two the one with the higher number is newer.
     """
 
@@ -152,8 +152,9 @@ class RegistryFollower:
                     followed.store, self._ledger, now=now, memory=followed.memory, waiting=self._unlocked
                 )
                 self._note(followed, outcome, now)
-                if outcome.complete:
+                if not outcome.unreachable:
                     answered.append(followed)
+                if outcome.complete:
                     # What evidently exists and this store does not show, another one may.
                     withheld = any(c.code == REGISTRY_GAP for c in self._membership().conditions)
                     if not survey and not withheld:
