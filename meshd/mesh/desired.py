@@ -274,8 +274,10 @@ def _current_config(
 
 
 def _interface_addresses(own: Host | None) -> frozenset[IPInterface]:
-    """Host prefixes: with one route per peer no range of the mesh is claimed as a whole, so a
-    route of ours never covers a jail network of this host (Bastille decides on NAT by that)."""
+    """Host prefixes, as there is one route per peer and no range of the mesh is claimed as a whole.
+
+    So a route of ours never covers a jail network of this host. Bastille decides on NAT by that.
+    """
     if own is None:
         return frozenset()
     return frozenset(

@@ -1,8 +1,8 @@
 """Where a host may be reached: its candidates in order, which of them are usable, and why one is used.
 
 Pure. Names are resolved elsewhere; what they resolved to comes in as a value. Whoever answers at
-an address has to prove itself by WireGuard's handshake, so a name server that lies, or a member that
-publishes a wrong address, costs the time of one candidate and nothing else.
+an address has to prove itself by WireGuard's handshake. So a name server that lies costs the time of one
+candidate and nothing else, and so does a member that publishes a wrong address.
 """
 
 from __future__ import annotations
