@@ -146,6 +146,7 @@ def build_rig(
     rng: random.Random | None = None,
     jails: JailKeeper | None = None,
     watch: KernelWatch | None = None,
+    underlay: FakeUnderlay | None = None,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
@@ -163,7 +164,7 @@ def build_rig(
             path.chmod(0o600)
         state.open_cache().create(copy_ledger(mesh))
     cache, clock, prober = state.open_cache(), Clock(), QuietProber()
-    underlay = FakeUnderlay()
+    underlay = underlay or FakeUnderlay()
     backend = backend or MemoryBackend()
     ledger = cache.load()
     follower = RegistryFollower(
