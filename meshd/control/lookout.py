@@ -19,6 +19,7 @@ from meshd.model.condition import Condition
 from meshd.model.network import Endpoint
 from meshd.observe.logs import event
 from meshd.settings import Settings
+from meshd.supervisor import Supervisor
 
 LEAST_PAUSE_SECONDS: Final = 0.1
 LOOK_AROUND_SECONDS: Final = (0.3, 1.0, 3.0, 10.0)
@@ -53,20 +54,18 @@ class Lookout:
         self._clock = clock
         self._hooks: LookoutHooks | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: Supervisor | None = None
         self._is_asking = False
 
-    def start(self, hooks: LookoutHooks) -> None:
-        self._hooks = hooks
-        self._whereabouts.start(hooks.wake)
+    def start(self, hooks: LookoutHooks, tasks: Supervisor) -> None:
+        self._hooks, self._tasks = hooks, tasks
+        self._whereabouts.start(hooks.wake, tasks)
 
     def close(self) -> None:
         self._hooks = None
         self._whereabouts.close()
         if self._timer is not None:
             self._timer.cancel()
-        for task in self._tasks:
-            task.cancel()
 
     def follow(self, turn: Turn) -> None:
         """After each turn: resolve what is to be resolved, come back when a candidate's time is over,
@@ -134,6 +133,5 @@ class Lookout:
             self._timer = asyncio.get_running_loop().call_later(pause, hooks.wake)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        assert self._tasks is not None
+        self._tasks.spawn("endpoints", work)

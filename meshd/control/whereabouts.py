@@ -23,6 +23,7 @@ from meshd.model.device import ObservedState
 from meshd.model.host import Host
 from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, NamedEndpoint
 from meshd.model.path import PathStats
+from meshd.supervisor import Supervisor
 
 ROUNDS_REMEMBERED: Final = 2.5
 """Rounds of witnesses for which what they saw counts."""
@@ -40,7 +41,7 @@ class Whereabouts:
         state: HostState,
         clock: Callable[[], float],
         witness_seconds: float,
-        open_resolver: Callable[[Callable[[], None]], NameResolver] = NameResolver,
+        open_resolver: Callable[[Callable[[], None], Supervisor], NameResolver] = NameResolver,
         source_of: SourceOf = source_of,
         is_own: Callable[[IPAddress], bool] = is_own,
     ) -> None:
@@ -63,9 +64,9 @@ class Whereabouts:
         self.paths: Mapping[str, PathStats] = {}
         """What probing says, by hid: replaced as a whole by the daemon."""
 
-    def start(self, changed: Callable[[], None]) -> None:
+    def start(self, changed: Callable[[], None], tasks: Supervisor) -> None:
         """On the running loop. ``changed``: a name resolves to something else."""
-        self._resolver = self._open_resolver(changed)
+        self._resolver = self._open_resolver(changed, tasks)
         self._unsettle()
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ from meshd.control.reconciler import Reconciler
 from meshd.control.rotation import Rotation
 from meshd.control.turn import Turn, plan_document
 from meshd.control.whereabouts import Whereabouts, seen_at
-from meshd.daemon.conditions import Alarms
+from meshd.daemon.conditions import ConditionBoard
 from meshd.daemon.control_socket import ControlServer
 from meshd.daemon.figures import exchange_status
 from meshd.daemon.metrics_endpoint import Scrapes
@@ -53,6 +53,7 @@ from meshd.observe.status import ConditionStatus, ReconcileCounters, Status
 from meshd.probe.base import Prober
 from meshd.registry.sync import spread_pause
 from meshd.settings import Settings
+from meshd.supervisor import Supervisor
 from meshd.version import read_version
 
 RECONCILE_SECONDS: Final = 10.0
@@ -116,7 +117,7 @@ class Daemon:
         self._started = asyncio.Event()
         self._stopping = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._alarms = Alarms(clock, conditions)
+        self._board = ConditionBoard(clock, conditions)
         self._scrapes = Scrapes()
         self._path_mtus = PathMtus(prober, wanted=settings.probe.path_mtu)
         self._counters = ReconcileCounters()
@@ -131,38 +132,37 @@ class Daemon:
     async def run(self) -> None:
         """Serve until ``stop``; ConfigError or ControlError when it cannot start at all."""
         self._loop = asyncio.get_running_loop()
+        async with Supervisor(self._board.report_part) as tasks:
+            await self._serve(tasks)
+
+    async def _serve(self, tasks: Supervisor) -> None:
         control = ControlServer(self._settings.run_dir / SOCKET_NAME, self._handle)
         await control.start()
         self._lookout.start(
             LookoutHooks(
                 wake=self._wake_kernel.set,
-                say=self._alarms.say,
+                say=self._board.set,
                 publish=self._publish_own,
                 forget_sources=self._forget_sources,
                 nudge=self._prober.nudge,
                 ask=self._exchange.witness_round if self._exchange is not None else None,
-            )
+            ),
+            tasks,
         )
         try:
             await self._describe()
             self._wake_kernel.clear()
             await self._reconcile()
             await self._start_prober()
-            self._start_exchange()
+            self._start_exchange(tasks)
             self._started.set()
             if self._watch is not None:
                 self._watch.start(self._kernel_changed)
-            tasks = [
-                asyncio.create_task(loop)
-                for loop in (self._follow_loop(), self._kernel_loop(), self._news_loop())
-            ]
-            stopping = asyncio.create_task(self._stopping.wait())
+            tasks.repeat("stores", self._follow_stores)
+            tasks.repeat("turns", self._follow_kernel)
+            tasks.repeat("news", self._follow_news)
             event(log, logging.INFO, "started", hid=self._hid[:8], version=read_version())
-            finished, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-            for task in (*tasks, stopping):
-                task.cancel()
-            for task in finished - {stopping}:
-                task.result()  # a loop never ends by itself: this raises what ended it
+            await self._stopping.wait()
         finally:
             if self._watch is not None:
                 self._watch.stop()
@@ -190,7 +190,7 @@ class Daemon:
             fresh = self._read_settings()
             refuse_restart_only(self._settings, fresh)
         except ConfigError as error:
-            self._alarms.say(
+            self._board.set(
                 "settings",
                 Condition(
                     code="settings_refused",
@@ -199,7 +199,7 @@ class Daemon:
                 ),
             )
             raise
-        self._alarms.say("settings")
+        self._board.set("settings")
         self._settings = fresh
         self._jails.notice()
         event(log, logging.INFO, "reloaded")
@@ -208,24 +208,21 @@ class Daemon:
 
     # --- loops
 
-    async def _follow_loop(self) -> None:
-        while True:
-            self._wake_registry.clear()
-            await self._follow()
-            await _wait(self._wake_registry, spread_pause(self._poll_seconds(), random.uniform(-1, 1)))
+    async def _follow_stores(self) -> None:
+        self._wake_registry.clear()
+        await self._follow()
+        await _wait(self._wake_registry, spread_pause(self._poll_seconds(), random.uniform(-1, 1)))
 
-    async def _kernel_loop(self) -> None:
-        while True:
-            await _wait(self._wake_kernel, RECONCILE_SECONDS)
-            self._wake_kernel.clear()
-            await self._reconcile()
+    async def _follow_kernel(self) -> None:
+        await _wait(self._wake_kernel, RECONCILE_SECONDS)
+        self._wake_kernel.clear()
+        await self._reconcile()
 
-    async def _news_loop(self) -> None:
+    async def _follow_news(self) -> None:
         """What follows from objects that other hosts brought; a store that hangs does not delay it."""
-        while True:
-            await self._wake_news.wait()
-            self._wake_news.clear()
-            self._heed(await in_thread(self._follower.settle, self._own_description()))
+        await self._wake_news.wait()
+        self._wake_news.clear()
+        self._heed(await in_thread(self._follower.settle, self._own_description()))
 
     def _poll_seconds(self) -> float:
         seconds = self._settings.registry.poll_seconds
@@ -262,22 +259,23 @@ class Daemon:
             return  # two threads made reports, and the newer one was heard first
         self._followed = report
         self._rotation.use_identity(self._follower.identity)
-        self._alarms.say("registry", *report.conditions)
+        self._board.set("registry", *report.conditions)
         self._take(report.membership)
 
     # --- the other hosts
 
-    def _start_exchange(self) -> None:
+    def _start_exchange(self, tasks: Supervisor) -> None:
         if self._exchange is not None:
             self._exchange.start(
                 ExchangeHooks(
                     changed=self._news_came,
-                    raised=lambda conditions: self._alarms.say("exchange", *conditions),
+                    raised=lambda conditions: self._board.set("exchange", *conditions),
                     reachable=self._reachable,
                     sees=self._sees,
                     sighted=lambda sightings: self._lookout.sighted(sightings, self._settings),
                     is_unsettled=lambda: self._whereabouts.is_unsettled,
-                )
+                ),
+                tasks,
             )
 
     def _news_came(self, objects: Sequence[Object]) -> None:
@@ -382,7 +380,7 @@ class Daemon:
         if turn.observed is not None:
             self._observed = (turn.at, turn.observed)
         self._counters = turn.counted(self._counters)
-        self._alarms.say("kernel", *turn.conditions)
+        self._board.set("kernel", *turn.conditions)
         if turn.outcome == "unchanged":
             event(log, logging.DEBUG, "unchanged", seconds=round(turn.duration_seconds, 4))
         elif turn.plan is not None and turn.outcome != "held":
@@ -406,7 +404,7 @@ class Daemon:
             turn: JailTurn = await self._in(
                 self._kernel, self._jails.turn, mesh.view, settings.jails, settings.wireguard.interface
             )
-        self._alarms.say("jails", *turn.conditions)
+        self._board.set("jails", *turn.conditions)
         if turn.done:
             event(
                 log,
@@ -427,7 +425,7 @@ class Daemon:
         try:
             await self._prober.start()
         except BackendError as error:
-            self._alarms.say(
+            self._board.set(
                 "prober",
                 Condition(
                     code="probe_failed",
@@ -477,13 +475,13 @@ class Daemon:
     def _watch_paths(self, turn: Turn) -> None:
         self._whereabouts.paths = paths = self._prober.snapshot(self._clock())
         mtus = self._path_mtus.conditions(turn.view, self._settings.wireguard.mtu_bytes, self._clock())
-        self._alarms.say("paths", *unreachable(turn.view, paths), *mtus)
+        self._board.set("paths", *unreachable(turn.view, paths), *mtus)
 
     # --- what others see
 
     def conditions(self) -> tuple[ConditionStatus, ...]:
         """What is wrong now."""
-        return self._alarms.statuses()
+        return self._board.statuses()
 
     async def _look_afresh(self) -> None:
         """Have an observation that is no older than a second, unless the kernel keeps us waiting."""
@@ -598,7 +596,7 @@ class Daemon:
             return asyncio.run_coroutine_threadsafe(self.status(), loop).result(STATUS_TIMEOUT_SECONDS)
 
         problem = await asyncio.to_thread(self._scrapes.serve, wanted, current)
-        self._alarms.say("metrics", *([problem] if problem else []))
+        self._board.set("metrics", *([problem] if problem else []))
 
     async def _in(self, pool: ThreadPoolExecutor, call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, lambda: call(*arguments))

@@ -47,6 +47,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "clock_stepped": Severity.WARNING,
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,
+    "part_failed": Severity.WARNING,
     # measuring and showing
     "name_unresolved": Severity.WARNING,
     "peer_unreachable": Severity.WARNING,

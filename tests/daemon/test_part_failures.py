@@ -25,7 +25,7 @@ class Faulty(random.Random):
 
     defects = 0
 
-    def sample(self, population: Sequence[Any], k: int, **_: Any) -> list[Any]:  # type: ignore[override]
+    def sample(self, population: Sequence[Any], k: int, **_: Any) -> list[Any]:
         if self.defects:
             self.defects -= 1
             raise KeyError("a defect")
@@ -44,7 +44,6 @@ class FaultyNames(FakeUnderlay):
         return ["198.18.0.77"]
 
 
-@pytest.mark.xfail(strict=True)
 def test_a_defect_in_one_round_of_witnesses_is_a_condition_and_the_rounds_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -74,7 +73,6 @@ def test_a_defect_in_one_round_of_witnesses_is_a_condition_and_the_rounds_go_on(
     assert "Traceback" in fields["traceback"] and "a defect" in fields["traceback"]
 
 
-@pytest.mark.xfail(strict=True)
 def test_a_defect_while_a_name_is_resolved_is_a_condition_and_the_name_is_asked_for_again(
     tmp_path: Path,
 ) -> None:
@@ -100,7 +98,6 @@ def test_a_defect_while_a_name_is_resolved_is_a_condition_and_the_name_is_asked_
     asyncio.run(scenario())
 
 
-@pytest.mark.xfail(strict=True)
 def test_a_request_that_meets_a_defect_is_answered_with_an_error_and_the_next_one_as_always(
     tmp_path: Path,
 ) -> None:
