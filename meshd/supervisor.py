@@ -16,6 +16,7 @@ from typing import Any, Final, Self
 FIRST_PAUSE_SECONDS: Final = 1.0
 """After the first defect of a step that is repeated; doubled with each further one."""
 MAX_PAUSE_SECONDS: Final = 60.0
+CANCEL_AGAIN_SECONDS: Final = 0.1
 
 Report = Callable[[str, Exception | None], None]
 """(part, what it raised). None: a run of a part that had failed has ended well."""
@@ -49,6 +50,7 @@ class Supervisor:
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failing: set[str] = set()
+        self._is_stopping = False
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -58,12 +60,20 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Cancel what runs and wait for its end. What the body raised is raised as it was."""
-        for task in self._tasks:
-            task.cancel()
+        await self.stop()
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
+
+    async def stop(self) -> None:
+        """Cancel all tasks and wait for their end: for whoever closes, after it, what they use."""
+        self._is_stopping = True
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            # Again after a moment: asyncio.wait_for loses a cancellation that meets its result (bpo-37658).
+            await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_SECONDS)
 
     def spawn(self, part: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work`` once. Cancelling the task that is returned is no failure."""
@@ -97,7 +107,7 @@ class Supervisor:
 
     async def _for_ever(self, part: str, step: Callable[[], Awaitable[None]]) -> None:
         pause = self._first_pause_seconds
-        while True:
+        while not self._is_stopping:
             try:
                 await step()
             except Exception as error:

@@ -164,6 +164,7 @@ class Daemon:
             event(log, logging.INFO, "started", hid=self._hid[:8], version=read_version())
             await self._stopping.wait()
         finally:
+            await tasks.stop()
             if self._watch is not None:
                 self._watch.stop()
             self._lookout.close()
