@@ -1,8 +1,9 @@
 # Works with both make(1)s: bmake (FreeBSD) and GNU make.
 #
 #   make demo        a whole mesh on this machine, checked, in under a minute (root)
-#   make check       lint, types, import contracts and unit tests; under a minute
+#   make check       lint, types, import contracts and unit tests; under a minute on two quiet cores
 #   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
+#   make coverage    what the tests of make check, and the slow ones, do not reach: branches, by room
 #   make golden      writes the transcripts of tests/golden anew: read the difference
 #   make bench       the measurements
 #   make bench-faults  what every fault costs in packets, into docs/faults.md (root)
@@ -11,9 +12,7 @@
 #   make lab-kernel  the tests on a real Linux kernel's WireGuard, in a virtual machine
 #   make garage      builds the Garage that the store tests use
 
-FAST = not root and not garage and not kernel and not slow
-
-.PHONY: all setup static check test demo bench bench-faults mutation lab lab-kernel garage golden clean
+.PHONY: all setup static check test coverage demo bench bench-faults mutation lab lab-kernel garage golden clean
 
 all: check
 
@@ -23,11 +22,14 @@ setup:
 static: setup
 	@sh tools/static.sh
 
-check: static
-	.venv/bin/python -m pytest -n auto -m '$(FAST)'
+check: setup
+	@sh tools/check.sh
 
 test: static
 	sh tools/test.sh
+
+coverage: setup
+	sh tools/coverage.sh
 
 demo: setup
 	.venv/bin/wgctl demo --check
@@ -55,5 +57,5 @@ garage: setup
 	sh tools/garage.sh build
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

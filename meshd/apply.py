@@ -31,7 +31,7 @@ from meshd.plan.changes import (
     SetRoute,
     SetUp,
 )
-from meshd.plan.effect import find_unheard
+from meshd.plan.effect import find_ineffective
 
 MAX_NAMED: Final = 3
 """So many changes are named in an error; the plan has them all."""
@@ -79,7 +79,7 @@ def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -
     except BackendError as refusal:
         error = f"{error}; and then {refusal}" if error else str(refusal)
     if error is None and observed is not None:
-        error = _unheard(find_unheard(done, observed))
+        error = _ineffective(find_ineffective(done, observed))
     return ApplyReport(
         done=tuple(done),
         failed=tuple(failed),
@@ -89,7 +89,7 @@ def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -
     )
 
 
-def _unheard(changes: Sequence[Change]) -> str | None:
+def _ineffective(changes: Sequence[Change]) -> str | None:
     if not changes:
         return None
     named = "; ".join(change.summary() for change in changes[:MAX_NAMED])

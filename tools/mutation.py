@@ -89,6 +89,7 @@ def run_tests(tree: Path, tests: Sequence[str]) -> tuple[int | None, str]:
         "--no-header",
         "-p",
         "no:cacheprovider",
+        "--hypothesis-profile=thorough",
         "-m",
         "not garage and not root and not kernel",
         *tests,

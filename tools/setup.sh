@@ -108,7 +108,7 @@ freebsd_packages() {
 		: "${flavor:=311}"
 		printf ' python%s' "$flavor"
 	fi
-	for name in pynacl click tomli-w prometheus-client msgspec rich botocore urllib3 pytest hypothesis; do
+	for name in pynacl click tomli-w prometheus-client msgspec rich botocore urllib3 pytest pytest-xdist hypothesis; do
 		pkg info -e "py$flavor-$name" 2>/dev/null || printf ' py%s-%s' "$flavor" "$name"
 	done
 }

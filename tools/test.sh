@@ -1,8 +1,10 @@
 #!/bin/sh
 #
-# The whole test suite: on this machine everything that its kernel allows, then the tests that
-# need the kernel's own WireGuard in the kernel lab. Both run even if the first fails. The last
-# line is the sum of both. Called by `make test`, after the static checks.
+# The whole test suite, in three stages that run even if an earlier one fails. First what needs nothing of
+# the machine, on all cores. Then what needs it for itself, one test after the other: namespaces, packet
+# captures, a real Garage. Then what needs the kernel's own WireGuard, in the kernel lab. The properties try
+# the examples of the profile "thorough". The last line is the sum. Called by `make test`, after the static
+# checks.
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
@@ -27,14 +29,25 @@ stage() {
 	} | tee "$results/$name.output"
 }
 
-# The sum of one outcome ("passed") over the closing lines of both stages.
+# The sum of one outcome ("passed") over the closing lines of all stages.
 count() {
 	for output in "$results"/*.output; do
 		grep -E '^[0-9]+ [a-z]+(, [0-9]+ [a-z]+)* in [0-9.]+s' "$output" | tail -n 1
 	done | tr ',' '\n' | awk -v word="$1" '$2 ~ "^" word "s?$" { sum += $1 } END { print sum + 0 }'
 }
 
-stage machine timeout --foreground -s INT -k 60 2400 .venv/bin/python -m pytest -m 'not kernel'
+# limited SECONDS MARKS OPTION...: pytest, ended after so long.
+limited() {
+	seconds=$1
+	marks=$2
+	shift 2
+	timeout --foreground -s INT -k 60 "$seconds" \
+		.venv/bin/python -m pytest --hypothesis-profile=thorough -m "$marks" "$@"
+}
+
+# shellcheck disable=SC2046 # no word or two
+stage anywhere limited 1200 'not kernel and not root and not garage' $(sh tools/parallel.sh)
+stage machine limited 2400 'not kernel and (root or garage)'
 # The kernel lab starts a Linux; on FreeBSD the tests marked root have the kernel's own WireGuard.
 if [ "$(uname -s)" = Linux ]; then
 	stage kernel-lab sh tools/kernel-lab.sh
@@ -43,7 +56,7 @@ else
 	echo 0 >"$results/kernel-lab.status"
 fi
 failures=$(($(count failed) + $(count error)))
-for name in machine kernel-lab; do
+for name in anywhere machine kernel-lab; do
 	status=$(cat "$results/$name.status")
 	[ "$status" = 0 ] && continue
 	printf '%s: exit status %s\n' "$name" "$status"

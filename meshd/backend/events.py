@@ -1,7 +1,7 @@
 """What tells that somebody changed interfaces, addresses, routes or jails, on each system.
 
-Every source is a descriptor that becomes readable. Reading it says whether it is worth a look,
-never what to do: the state is read anew.
+Every source is a descriptor that becomes readable. Reading it says whether the state is worth
+reading anew, never what to do.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ GROUPS: Final = LINK | IPV4_ADDRESS | IPV4_ROUTE | IPV6_ADDRESS | IPV6_ROUTE
 DATAGRAM_BYTES: Final = 65536
 
 
-class Look(enum.IntEnum):
-    """What a source advises. REPEATEDLY: what was announced takes seconds to be complete, as a jail
+class Recheck(enum.IntEnum):
+    """What a source advises. SEVERAL: what was announced takes seconds to be complete, as a jail
     that starts, so look now and again a little later."""
 
-    NEEDLESS = 0
+    NONE = 0
     ONCE = 1
-    REPEATEDLY = 2
+    SEVERAL = 2
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class KernelEvent:
     """``what``: the last thing worth a look, for the log."""
 
-    look: Look
+    recheck: Recheck
     what: str = ""
 
 
 class EventSource(Protocol):
     def fileno(self) -> int: ...
 
-    def take(self) -> News:
+    def take(self) -> KernelEvent:
         """Read all that is there, without waiting; never raises for what it reads."""
 
     def close(self) -> None: ...
@@ -60,12 +60,12 @@ class RtnetlinkEvents:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def take(self) -> News:
+    def take(self) -> KernelEvent:
         # No more (EAGAIN), or some were missed (ENOBUFS): a reason to look all the same.
         with contextlib.suppress(OSError):
             while self._socket.recv(DATAGRAM_BYTES):
                 pass
-        return News(Look.ONCE, "rtnetlink")
+        return KernelEvent(Recheck.ONCE, "rtnetlink")
 
     def close(self) -> None:
         self._socket.close()

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, Self
 
-from meshd.backend.events import DATAGRAM_BYTES, Look, News
+from meshd.backend.events import DATAGRAM_BYTES, KernelEvent, Recheck
 from meshd.backend.rtsock import IFF_UP, Kind, RouteMessage, decode_messages
 from meshd.errors import BackendError
 
@@ -47,16 +47,16 @@ class RouteJudge:
     def __init__(self) -> None:
         self._up: dict[int, bool] = {}
 
-    def judge(self, message: RouteMessage) -> Look:
+    def judge(self, message: RouteMessage) -> Recheck:
         if message.kind in _REPEATEDLY:
             if message.departed:
                 self._up.pop(message.index, None)
-            return Look.REPEATEDLY
+            return Recheck.SEVERAL
         if message.kind is Kind.IFINFO:
             is_up = bool(message.flags & IFF_UP)
             before, self._up[message.index] = self._up.get(message.index), is_up
-            return Look.NEEDLESS if is_up == before else Look.ONCE
-        return Look.ONCE if message.kind in _ONCE else Look.NEEDLESS
+            return Recheck.NONE if is_up == before else Recheck.ONCE
+        return Recheck.ONCE if message.kind in _ONCE else Recheck.NONE
 
 
 class RouteEvents:
@@ -78,8 +78,8 @@ class RouteEvents:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def take(self) -> News:
-        news = News(Look.NEEDLESS)
+    def take(self) -> KernelEvent:
+        event = KernelEvent(Recheck.NONE)
         for _ in range(MAX_MESSAGES):
             try:
                 data = self._socket.recv(DATAGRAM_BYTES)
@@ -87,23 +87,23 @@ class RouteEvents:
                 break
             except OSError as error:
                 # Some were lost (ENOBUFS), perhaps that of a jail.
-                return News(Look.REPEATEDLY, f"routing socket: {error.strerror}")
-            news = max([news, *self._read(data)], key=_weight)
-        return news
+                return KernelEvent(Recheck.SEVERAL, f"routing socket: {error.strerror}")
+            event = max([event, *self._read(data)], key=_weight)
+        return event
 
     def close(self) -> None:
         self._socket.close()
 
-    def _read(self, data: bytes) -> list[News]:
+    def _read(self, data: bytes) -> list[KernelEvent]:
         try:
             messages = decode_messages(data)
         except BackendError as error:
-            return [News(Look.ONCE, str(error))]
-        return [News(self._judge.judge(message), str(message)) for message in messages]
+            return [KernelEvent(Recheck.ONCE, str(error))]
+        return [KernelEvent(self._judge.judge(message), str(message)) for message in messages]
 
 
-def _weight(news: News) -> Look:
-    return news.look
+def _weight(event: KernelEvent) -> Recheck:
+    return event.recheck
 
 
 class Kqueue(Protocol):
@@ -139,17 +139,17 @@ class JailEvents:
     def fileno(self) -> int:
         return self._kqueue.fileno()
 
-    def take(self) -> News:
+    def take(self) -> KernelEvent:
         try:
             events = self._kqueue.control(None, MAX_EVENTS, 0)
         except OSError as error:
-            return News(Look.REPEATEDLY, f"kqueue: {error.strerror}")
+            return KernelEvent(Recheck.SEVERAL, f"kqueue: {error.strerror}")
         for event in events:
             if event.fflags & NOTE_JAIL_CHILD and event.data > 0:
                 # It may have ended already (ESRCH): then there is nothing to hear of it.
                 with contextlib.suppress(OSError):
                     self._register(event.data, NOTE_JAIL_SET | NOTE_JAIL_REMOVE)
-        return News(Look.REPEATEDLY, _describe(events[-1])) if events else News(Look.NEEDLESS)
+        return KernelEvent(Recheck.SEVERAL, _describe(events[-1])) if events else KernelEvent(Recheck.NONE)
 
     def close(self) -> None:
         self._kqueue.close()

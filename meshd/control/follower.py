@@ -56,7 +56,7 @@ class FollowReport:
 
 
 class RegistryFollower:
-    """Holds the ledger and its lock. ``desk`` is the ledger for everybody else."""
+    """Holds the ledger and its lock. ``shared_ledger`` is the ledger for everybody else."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class RegistryFollower:
         self._own_missing: list[Condition] = []
         self._reports = 0
         self._lock = threading.Lock()
-        self.desk = SharedLedger(
+        self.shared_ledger = SharedLedger(
             ledger=ledger,
             lock=self._lock,
             hid=hid,

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from meshd.backend.events import Look
+from meshd.backend.events import Recheck
 from meshd.backend.jails import JailHost
 from meshd.errors import BackendError
 from meshd.mesh.announcement import choose_announced, find_ungranted
@@ -57,10 +57,10 @@ class JailKeeper:
         """Look in the next turn."""
         self._look_at = float("-inf")
 
-    def hear(self, look: Look) -> None:
+    def hear(self, look: Recheck) -> None:
         """Something changed on this system. Of jails only what takes time tells, never a mere route,
         of which a host that speaks BGP sees one a second; where a look is cheap, everything does."""
-        if look is Look.REPEATEDLY or not (self.host and self.host.has_stacks):
+        if look is Recheck.SEVERAL or not (self.host and self.host.has_stacks):
             self.notice()
 
     def announced(

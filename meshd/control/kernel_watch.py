@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from meshd.backend.events import EventSource, Look, open_event_sources
+from meshd.backend.events import EventSource, Recheck, open_event_sources
 from meshd.observe.logs import event
 
 SETTLE_SECONDS: Final = 0.05
@@ -35,13 +35,13 @@ class KernelWatch:
     def __init__(self, open_sources: Callable[[], Sequence[EventSource]] = open_event_sources) -> None:
         self._open_sources = open_sources
         self._sources: Sequence[EventSource] = ()
-        self._wake: Callable[[Look], None] | None = None
-        self._told = Look.NEEDLESS
+        self._wake: Callable[[Recheck], None] | None = None
+        self._told = Recheck.NONE
         self._timer: asyncio.TimerHandle | None = None
         self._again: list[asyncio.TimerHandle] = []
         self._woken_at: deque[float] = deque(maxlen=LOOKS_AT_ONCE)
 
-    def start(self, wake: Callable[[Look], None]) -> None:
+    def start(self, wake: Callable[[Recheck], None]) -> None:
         """``wake`` is told the most that any source has advised since it was called last."""
         self._wake = wake
         self._sources = self._open_sources()
@@ -60,19 +60,19 @@ class KernelWatch:
         self._sources = ()
 
     def _changed(self, source: EventSource) -> None:
-        news = source.take()
-        if news.look is Look.NEEDLESS:
+        found = source.take()
+        if found.recheck is Recheck.NONE:
             return
-        event(log, logging.DEBUG, "kernel_changed", what=news.what)
-        self._arm(news.look)
-        if news.look is Look.REPEATEDLY:
+        event(log, logging.DEBUG, "kernel_changed", what=found.what)
+        self._arm(found.recheck)
+        if found.recheck is Recheck.SEVERAL:
             loop = asyncio.get_running_loop()
             for timer in self._again:  # of a burst, the last change counts
                 timer.cancel()
-            self._again = [loop.call_later(seconds, self._arm, news.look) for seconds in AGAIN_SECONDS]
+            self._again = [loop.call_later(seconds, self._arm, found.recheck) for seconds in AGAIN_SECONDS]
 
-    def _arm(self, look: Look) -> None:
-        self._told = max(self._told, look)
+    def _arm(self, recheck: Recheck) -> None:
+        self._told = max(self._told, recheck)
         if self._timer is None:
             loop = asyncio.get_running_loop()
             at = loop.time() + SETTLE_SECONDS
@@ -83,6 +83,6 @@ class KernelWatch:
     def _tell(self) -> None:
         self._timer = None
         self._woken_at.append(asyncio.get_running_loop().time())
-        told, self._told = self._told, Look.NEEDLESS
+        told, self._told = self._told, Recheck.NONE
         if self._wake is not None:
             self._wake(told)

@@ -19,7 +19,7 @@ from meshd.backend.base import Backend
 from meshd.backend.forwarding import read_forwarding
 from meshd.control.follower import disk_failed
 from meshd.control.rollback import WayBack
-from meshd.control.rotation import Crossroads, Rotation
+from meshd.control.rotation import Rotation, RotationView
 from meshd.control.sessionclock import SessionClock
 from meshd.control.turn import Turn, apply_failed, not_granted, plan_held, revoked
 from meshd.errors import BackendError, StoreError
@@ -27,7 +27,7 @@ from meshd.files import write_file
 from meshd.host.local import rekeyed
 from meshd.host.state import AppliedNote, HostState
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
-from meshd.mesh.lanes import split_desired
+from meshd.mesh.interface_split import split_by_interface
 from meshd.mesh.rotation import Phase, own_phase, phase_of
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition, Severity
@@ -214,7 +214,7 @@ class Reconciler:
                     self._wished(view, local, observed, found, max_removed_share, path_mtus),
                 )
             return end(outcome, plan=plan, observed=observed, second=second, conditions=tuple(conditions))
-        if not found.crossings:
+        if not found.migrations:
             self.wayback.begin(plan, observed, desired, paths)
         report = apply_changes(self._backend, local.interface, plan.changes)
         self.wayback.end(done=len(report.done), error=report.error is not None)
@@ -244,11 +244,11 @@ class Reconciler:
     def _look(self, view: MeshView, local: LocalDevice) -> tuple[ObservedState, ObservedState]:
         """Both interfaces as they are; the second one only where one is wanted or was there."""
         observed = self._sessions.correct(self._backend.observe(local.interface))
-        crossing = own_phase(local) is not Phase.STEADY or any(
+        migrating = own_phase(local) is not Phase.STEADY or any(
             phase_of(host.record) is not Phase.STEADY for host in view.peers
         )
         second = ObservedState(interface=local.second_interface)
-        if local.second_interface and (crossing or self._second_seen):
+        if local.second_interface and (migrating or self._second_seen):
             second = self._sessions.correct(self._backend.observe(local.second_interface))
         self._second_seen = second.device is not None
         return observed, second
@@ -266,7 +266,7 @@ class Reconciler:
         view: MeshView,
         local: LocalDevice,
         observed: ObservedState,
-        found: Crossroads,
+        found: RotationView,
         max_removed_share: float,
         path_mtus: Mapping[str, int] | None,
         *,
@@ -287,7 +287,7 @@ class Reconciler:
         )
         if steered:
             desired = self.wayback.steer(desired, view, observed)
-        desired, wanted = split_desired(desired, found.crossings, local, now=now)
+        desired, wanted = split_by_interface(desired, found.migrations, local, now=now)
         limits = SafetyLimits(
             max_removed_share=max_removed_share,
             view_generation=view.membership.generation,
@@ -305,7 +305,7 @@ class Reconciler:
         view: MeshView,
         local: LocalDevice,
         observed: ObservedState,
-        found: Crossroads,
+        found: RotationView,
         max_removed_share: float,
         path_mtus: Mapping[str, int] | None,
     ) -> Plan:

@@ -25,7 +25,7 @@ from meshd.model.path import PathStats
 from meshd.observe.status import ChangeStatus
 from meshd.plan.confirm import Trial, Verdict, is_worth_a_trial, judge
 from meshd.plan.plan import Plan
-from meshd.plan.record import ChangeRecord, find_wish, merge_records, overlap, record_change
+from meshd.plan.record import ChangeRecord, digest_desired, merge_records, overlap, record_change
 from meshd.plan.restore import restore
 
 LOOKS: Final = 4
@@ -107,10 +107,10 @@ class WayBack:
         record = self._record
         if record is None or record.state != "held":
             return wished
-        wish = find_wish(wished, record)
-        if not record.wish:
-            self._write(record := msgspec.structs.replace(record, wish=wish))
-        elif record.by == "meshd" and wish != record.wish:
+        digest = digest_desired(wished, record)
+        if not record.desired_digest:
+            self._write(record := msgspec.structs.replace(record, desired_digest=digest))
+        elif record.by == "meshd" and digest != record.desired_digest:
             self._write(msgspec.structs.replace(record, state="done"))
             return wished
         return restore(wished, record, view, observed, now=self._clock())
@@ -216,7 +216,7 @@ class WayBack:
                 by=by,
                 why=why,
                 held_at=self._clock(),
-                wish="",
+                desired_digest="",
             )
         )
 

@@ -17,9 +17,17 @@ from meshd.errors import StoreError
 from meshd.host.keyring import KeyRing
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import is_live
-from meshd.mesh.lanes import PORT_OFFSET
-from meshd.mesh.progress import SLOT_SECONDS, Absences, Progress, Request, RotationWatch, Step, find_request
-from meshd.mesh.rotation import Crossing, Phase, find_crossings, own_phase
+from meshd.mesh.interface_split import PORT_OFFSET
+from meshd.mesh.progress import (
+    SLOT_SECONDS,
+    DrainTracker,
+    KeyRequest,
+    LostPeers,
+    Progress,
+    RotationStep,
+    find_key_request,
+)
+from meshd.mesh.rotation import PairMigration, Phase, find_migrations, own_phase
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
@@ -27,20 +35,20 @@ from meshd.model.keys import PrivateKey, rescue_private_key
 from meshd.observe.status import RotationStatus
 from meshd.registry.signing import SigningKey
 
-LOOK_SECONDS: Final = 0.5
-"""Between two turns while a pair is about to cross."""
-SLOW_LOOK_SECONDS: Final = 5.0
+FAST_RECHECK_SECONDS: Final = 0.5
+"""Between two turns while a pair is about to migrate."""
+SLOW_RECHECK_SECONDS: Final = 5.0
 PATIENCE_SECONDS: Final = 120.0
 """After so long without a step the looks are slow, and the operator is told whom the rotation waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crossroads:
+class RotationView:
     """What one turn found. ``second``: the second interface as it is; its ``device`` is None too when
-    it is somebody else's, and then there are no crossings."""
+    it is somebody else's, and then there are no migrations."""
 
     second: ObservedState
-    crossings: Mapping[str, Crossing] = field(default_factory=dict)
+    migrations: Mapping[str, PairMigration] = field(default_factory=dict)
     foreign: bool = False
 
 
@@ -60,11 +68,11 @@ class Rotation:
         self._keys = keys
         self._identity = identity
         self._rescue: tuple[bytes, PrivateKey] | None = None
-        self._absences = Absences()
+        self._lost_peers = LostPeers()
         self._clock = clock
         self._monotonic = monotonic
         self._slot_seconds = slot_seconds
-        self._watch = RotationWatch(probe_seconds=probe_seconds)
+        self._drain = DrainTracker(probe_seconds=probe_seconds)
         self._progress: Progress | None = None
         self._stepped_at = monotonic()
         self._asked: tuple[str, float] | None = None
@@ -76,17 +84,17 @@ class Rotation:
 
     def find(
         self, view: MeshView, local: LocalDevice, main: ObservedState, second: ObservedState
-    ) -> Crossroads:
-        """The pairs that cross now. Changes nothing in the kernel or on disk."""
+    ) -> RotationView:
+        """The pairs that migrate now. Changes nothing in the kernel or on disk."""
         now = self._clock()
-        lost = self._absences.look(view.peers, main, at=now, now=self._monotonic())
+        lost = self._lost_peers.look(view.peers, main, at=now, now=self._monotonic())
         if second.device is not None and not self._is_ours(second):
-            return Crossroads(
+            return RotationView(
                 second=ObservedState(interface=second.interface, foreign_routes=second.foreign_routes),
                 foreign=True,
             )
-        crossings = find_crossings(view, local, main, second, now=now, lost=lost)
-        return Crossroads(second=second, crossings=crossings)
+        migrations = find_migrations(view, local, main, second, now=now, lost=lost)
+        return RotationView(second=second, migrations=migrations)
 
     def use_identity(self, identity: SigningKey) -> None:
         """This host signs with another identity from now on, and is found under it."""
@@ -111,7 +119,7 @@ class Rotation:
         return device.public_key in own or (device.public_key is None and not device.peers)
 
     def advance(
-        self, view: MeshView, local: LocalDevice, found: Crossroads, *, lifetime_seconds: float, force: bool
+        self, view: MeshView, local: LocalDevice, found: RotationView, *, lifetime_seconds: float, force: bool
     ) -> bool:
         """One step, if one is due: begin, commit or finish. True when the keys are others now.
 
@@ -119,7 +127,7 @@ class Rotation:
         """
         now, phase = self._monotonic(), own_phase(local)
         self._disk = ()
-        progress = self._progress = self._watch.look(found.crossings, phase, now=now)
+        progress = self._progress = self._drain.look(found.migrations, phase, now=now)
         try:
             if phase is Phase.STEADY:
                 done = self._begin(view, found, lifetime_seconds, now)
@@ -133,18 +141,18 @@ class Rotation:
             self._stepped_at = now
         return done
 
-    def _step(self, step: Step | None) -> bool:
-        if step is Step.COMMIT:
+    def _step(self, step: RotationStep | None) -> bool:
+        if step is RotationStep.COMMIT:
             self._keys.commit(now=self._clock())
-        elif step is Step.FINISH:
+        elif step is RotationStep.FINISH:
             self._keys.finish()
         return step is not None
 
-    def _begin(self, view: MeshView, found: Crossroads, lifetime_seconds: float, now: float) -> bool:
+    def _begin(self, view: MeshView, found: RotationView, lifetime_seconds: float, now: float) -> bool:
         request = self._request(view, lifetime_seconds)
         if request is None or found.foreign or not self._is_due(request, now):
             return False
-        if any(crossing.is_present for crossing in found.crossings.values()):
+        if any(migration.is_present for migration in found.migrations.values()):
             return False  # another host rotates, and our second interface serves it
         left = found.second.device.peers.values() if found.second.device else ()
         if any(is_live(peer, self._clock()) for peer in left):
@@ -152,12 +160,12 @@ class Rotation:
         self._keys.begin(request.statement, request.reason, now=self._clock())
         return True
 
-    def _request(self, view: MeshView, lifetime_seconds: float) -> Request | None:
+    def _request(self, view: MeshView, lifetime_seconds: float) -> KeyRequest | None:
         if view.own is None or view.own.record is None:
             return None
         key = self._keys.key
         digest = hashlib.sha256(view.own.hid.encode() + bytes(key.private_key.public())).digest()
-        return find_request(
+        return find_key_request(
             view.own,
             view.membership.hosts.values(),
             key_created_at=key.created_at,
@@ -167,7 +175,7 @@ class Rotation:
             now=self._clock(),
         )
 
-    def _is_due(self, request: Request, now: float) -> bool:
+    def _is_due(self, request: KeyRequest, now: float) -> bool:
         """Hosts that were asked together start one after the other, by the wall clock or, where that is
         wrong, by the time since they heard of it."""
         if self._asked is None or self._asked[0] != request.statement:
@@ -183,11 +191,11 @@ class Rotation:
 
     def look_again_seconds(self) -> float | None:
         """When the next turn should come; None: as always."""
-        if self._progress is None or not self._progress.is_restless:
+        if self._progress is None or not self._progress.needs_fast_look:
             return None
-        return SLOW_LOOK_SECONDS if self._is_slow(self._monotonic()) else LOOK_SECONDS
+        return SLOW_RECHECK_SECONDS if self._is_slow(self._monotonic()) else FAST_RECHECK_SECONDS
 
-    def conditions(self, local: LocalDevice, found: Crossroads) -> tuple[Condition, ...]:
+    def conditions(self, local: LocalDevice, found: RotationView) -> tuple[Condition, ...]:
         said = list(self._disk)
         if found.foreign:
             said.append(
@@ -221,7 +229,7 @@ class Rotation:
             started_at=note.started_at if going else None,
             settled=progress.settled if progress and going else (),
             absent=progress.absent if progress and going else (),
-            waiting=progress.waiting if progress and going else (),
+            waiting=progress.waited_for if progress and going else (),
             last_started_at=note.started_at or None,
             statement=note.statement,
         )
@@ -229,9 +237,9 @@ class Rotation:
 
 def _waits(progress: Progress, local: LocalDevice) -> Condition:
     port = local.listen_port + PORT_OFFSET
-    names = progress.waiting or progress.absent
+    names = progress.waited_for or progress.absent
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    if not progress.waiting:
+    if not progress.waited_for:
         why = f"no host answers with the new key ({shown} had no session for long)"
     else:
         why = f"{shown} did not follow yet"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshd.exchange.report import ExchangeStats
+from meshd.exchange.stats import ExchangeStats
 from meshd.listener import render_place
 from meshd.observe.status import ExchangeStatus, WitnessStatus
 

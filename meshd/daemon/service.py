@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 
 from meshd.backend.base import Backend
-from meshd.backend.events import Look
+from meshd.backend.events import Recheck
 from meshd.blocking import in_thread
 from meshd.control.follower import FollowReport, RegistryFollower
 from meshd.control.jails import JailKeeper, JailTurn, with_jail_changes
@@ -243,7 +243,7 @@ class Daemon:
         report: FollowReport = await self._in(self._stores, self._follower.follow, self._own_description())
         self._heed(report)
         if self._exchange is not None:
-            self._exchange.starve(not report.reached, asked=asked)
+            self._exchange.set_stores_down(not report.reached, requested=asked)
 
     def _heed(self, report: FollowReport) -> None:
         if report.fresh:
@@ -315,9 +315,9 @@ class Daemon:
         if self._exchange is not None:
             hosts, accepted = await self._exchange.spread(request.objects, TELL_SECONDS)
         else:
-            hosts, accepted = 0, await in_thread(self._follower.desk.accept, request.objects)
+            hosts, accepted = 0, await in_thread(self._follower.shared_ledger.accept, request.objects)
             self._wake_news.set()
-        mesh = self._follower.desk.mesh_id
+        mesh = self._follower.shared_ledger.mesh_id
         return OfferDocument(mesh=mesh, outcomes=accepted.outcomes, hosts=hosts), 0
 
     def _take(self, membership: Membership) -> None:
@@ -329,7 +329,7 @@ class Daemon:
 
     # --- kernel
 
-    def _kernel_changed(self, look: Look) -> None:
+    def _kernel_changed(self, look: Recheck) -> None:
         self._jails.hear(look)
         self._wake_kernel.set()
 
@@ -527,7 +527,7 @@ class Daemon:
                 metrics_urls=self._scrapes.urls,
                 learned=self._whereabouts.learned.endpoints,
                 explain_endpoint=self._whereabouts.explain,
-                exchange=exchange_status(self._exchange.figures()) if self._exchange else None,
+                exchange=exchange_status(self._exchange.stats()) if self._exchange else None,
             )
         )
 
@@ -559,9 +559,9 @@ class Daemon:
                 return {}, 0
             case "objects":
                 ask = parse_message(bytes(request.ask), ObjectsRequest)
-                page = await in_thread(self._follower.desk.page, ask)
+                page = await in_thread(self._follower.shared_ledger.page, ask)
                 raw = msgspec.Raw(render_message(page))
-                return ObjectsDocument(mesh=self._follower.desk.mesh_id, page=raw), 0
+                return ObjectsDocument(mesh=self._follower.shared_ledger.mesh_id, page=raw), 0
             case "offer":
                 return await self._offer(request)
 

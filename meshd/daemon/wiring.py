@@ -124,7 +124,7 @@ def build_daemon(
     )
     exchange = (
         Exchange(
-            desk=follower.desk,
+            shared_ledger=follower.shared_ledger,
             hid=parts.hid,
             port=settings.exchange.port,
             witness_seconds=settings.exchange.witness_seconds,

@@ -1,7 +1,7 @@
 """The daemon's end of the exchange: pushes what is new, asks witnesses, pulls when no store answers.
 
 Runs on the daemon's loop; whatever waits for another host does so in a short-lived thread, so that
-an idle daemon keeps none. What is verified and what is only queued is decided elsewhere (desk, flood).
+an idle daemon keeps none. What is verified and what is only queued is decided elsewhere.
 
 Over 400 lines: it is where the loop's pushes, pulls and rounds meet; each of their judgements is apart.
 """
@@ -19,12 +19,20 @@ from typing import Any, Final
 from meshd.blocking import in_thread
 from meshd.errors import BackendError, RegistryError, StoreError
 from meshd.exchange.client import ExchangeClient
-from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, shown_pause
+from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, listing_pause
+from meshd.exchange.host_sync import (
+    Partner,
+    SyncResult,
+    ask_witness,
+    mesh_addresses,
+    notified_by,
+    partner_of,
+    sync_with_host,
+)
 from meshd.exchange.messages import Object, Offer
-from meshd.exchange.report import ExchangeStats, Tally
 from meshd.exchange.server import LIMITS, ExchangeServer, Sees
-from meshd.exchange.shared_ledger import Accepted, SharedLedger
-from meshd.exchange.talk import Gained, Partner, ask_witness, mesh_places, partner_of, reconcile, told_by
+from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
+from meshd.exchange.stats import ExchangeStats, StatsRecorder
 from meshd.exchange.witness import VIEW_GRACE_SECONDS
 from meshd.listener import WsgiListener
 from meshd.model.condition import Condition, Severity
@@ -45,7 +53,7 @@ MAX_RETRY_SECONDS: Final = 300.0
 """For a host that is there and takes no news; one that starts asks its witnesses in seconds by itself."""
 PULL_PAUSE_SECONDS: Final = 5.0
 """Between two pulls that events cause: hosts that answer again, objects that others cannot judge."""
-HUNGRY_PULL_SECONDS: Final = 20.0
+FALLBACK_PULL_SECONDS: Final = 20.0
 """Between two pulls while no store answers."""
 FIRST_ROUND_SECONDS: Final = (2.0, 6.0)
 VIEWS_TICK_SECONDS: Final = 10.0
@@ -53,7 +61,7 @@ VIEWS_TICK_SECONDS: Final = 10.0
 VIEWS_SPREAD_SECONDS: Final = (1.0, 6.0)
 """After the moment from which a store's two faces differ for certain; not all hosts ask at once."""
 
-Places = Callable[[Host], tuple[IPAddress, ...]]
+MeshAddresses = Callable[[Host], tuple[IPAddress, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,30 +88,33 @@ class Exchange:
     def __init__(
         self,
         *,
-        desk: SharedLedger,
+        shared_ledger: SharedLedger,
         hid: str,
         port: int,
         witness_seconds: float,
         clock: Callable[[], float],
-        places: Places = mesh_places,
+        mesh_addresses_of: MeshAddresses = mesh_addresses,
         rng: random.Random | None = None,
     ) -> None:
-        self._desk = desk
+        self._shared_ledger = shared_ledger
         self._hid = hid
         self._port = port
         self._witness_seconds = witness_seconds
         self._clock = clock
-        self._places = places
+        self._mesh_addresses = mesh_addresses_of
         self._rng = rng or random.SystemRandom()
-        self._client = ExchangeClient(mesh_id=desk.mesh_id, port=port)
+        self._client = ExchangeClient(mesh_id=shared_ledger.mesh_id, port=port)
         self._server = ExchangeServer(
-            desk, member=self._member_at, received=self._received_in_thread, sees=self._sees_in_thread
+            shared_ledger,
+            member=self._member_at,
+            received=self._received_in_thread,
+            sees=self._sees_in_thread,
         )
         self._listener: WsgiListener | None = None
         self._listen_wanted: tuple[tuple[str, int], ...] = ()
         self._listen_failure: str | None = None
         self._flood = Flood()
-        self._tally = Tally()
+        self._stats = StatsRecorder()
         self._hosts: Mapping[str, Host] = {}
         self._by_address: Mapping[str, str] = {}
         self._hooks: ExchangeHooks | None = None
@@ -114,7 +125,7 @@ class Exchange:
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._retry: dict[str, tuple[float, float]] = {}
         self._retry_timer: asyncio.TimerHandle | None = None
-        self._hungry = False
+        self._stores_down = False
         self._pulled_at = float("-inf")
         self._views_due: set[float] = set()
 
@@ -145,13 +156,13 @@ class Exchange:
             str(address): host.hid
             for host in membership.hosts.values()
             if host.hid != self._hid
-            for address in (*self._places(host), *host.addresses)
+            for address in (*self._mesh_addresses(host), *host.addresses)
         }
         self._flood.keep_only(membership.hosts.keys())
-        wanted = tuple((str(address), self._port) for address in self._places(own)) if own else ()
+        wanted = tuple((str(address), self._port) for address in self._mesh_addresses(own)) if own else ()
         if is_up and (wanted != self._listen_wanted or (wanted and self._listener is None)):
             await self._listen(wanted)
-        self._say()
+        self._report_conditions()
 
     # --- news
 
@@ -160,23 +171,23 @@ class Exchange:
         if len(objects) > MAX_SPREAD_OBJECTS:
             return
         own = [item for item in objects if item[0] == host_key(self._hid)]
-        shown = [item for item in objects if item[0] != host_key(self._hid)]
+        listed = [item for item in objects if item[0] != host_key(self._hid)]
         if own:
-            self._spread(own, source=None, told=())
-        if shown and self._loop is not None:
-            self._loop.call_later(shown_pause(len(self._hosts), self._rng), self._spread_shown, shown)
+            self._spread(own, source=None, notified=())
+        if listed and self._loop is not None:
+            self._loop.call_later(listing_pause(len(self._hosts), self._rng), self._spread_listed, listed)
 
-    async def spread(self, objects: Sequence[Object], seconds: float) -> tuple[int, Accepted]:
+    async def spread(self, objects: Sequence[Object], seconds: float) -> tuple[int, BatchOutcome]:
         """Take objects from our own operator and pass them on -> hosts that hold them all now."""
-        accepted = await in_thread(self._desk.accept, objects)
-        if accepted.fresh:
-            self._changed(accepted.fresh)
+        accepted = await in_thread(self._shared_ledger.accept, objects)
+        if accepted.new_objects:
+            self._changed(accepted.new_objects)
         good = [
             item
             for item, outcome in zip(objects, accepted.outcomes, strict=True)
             if outcome in ("new", "known")
         ]
-        self._spread(good, source=None, told=())
+        self._spread(good, source=None, notified=())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._until_told(), seconds)
         return self._flood.count_holders(good), accepted
@@ -185,56 +196,60 @@ class Exchange:
         """A host answers again: it gets what waited for it, and gives us what no store does."""
         self._retry.pop(hid, None)
         self._pump()
-        if self._hungry and hid in self._hosts and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS:
+        if (
+            self._stores_down
+            and hid in self._hosts
+            and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS
+        ):
             self._pulled_at = self._clock()
-            self._spawn("pulls", self._reconcile_with(hid))
+            self._spawn("pulls", self._sync_with(hid))
 
-    def starve(self, is_hungry: bool, *, asked: bool = False) -> None:
+    def set_stores_down(self, are_down: bool, *, requested: bool = False) -> None:
         """Told after each poll: whether no store answered. Then other hosts are asked.
 
-        At once when that is new or the poll was ``asked`` for, then from time to time: news
+        At once when that is new or the poll was ``requested``, then from time to time: news
         is pushed, this is for what was missed.
         """
-        was_hungry, self._hungry = self._hungry, is_hungry
-        rested = abs(self._clock() - self._pulled_at) > HUNGRY_PULL_SECONDS
-        if is_hungry and self._hooks is not None and (asked or not was_hungry or rested):
+        were_down, self._stores_down = self._stores_down, are_down
+        rested = abs(self._clock() - self._pulled_at) > FALLBACK_PULL_SECONDS
+        if are_down and self._hooks is not None and (requested or not were_down or rested):
             self._pulled_at = self._clock()
             for hid in self._choose(WITNESSES):
-                self._spawn("pulls", self._reconcile_with(hid))
+                self._spawn("pulls", self._sync_with(hid))
 
     # --- what others see
 
-    def figures(self) -> ExchangeStats:
-        tally = self._tally
+    def stats(self) -> ExchangeStats:
+        recorder = self._stats
         return ExchangeStats(
             listening=self._listener.places if self._listener else (),
             requests=self._server.outcomes(),
-            pushes=dict(tally.pushes),
-            received=dict(tally.received),
-            witnesses=dict(tally.witnesses),
-            waiting=self._flood.waiting,
-            witnessed_at=tally.witnessed_at,
-            agrees=tally.agrees,
-            reports=tuple(tally.reports[hid] for hid in sorted(tally.reports)),
+            pushes=dict(recorder.pushes),
+            received=dict(recorder.received),
+            witnesses=dict(recorder.witnesses),
+            waiting=self._flood.queued,
+            witnessed_at=recorder.witnessed_at,
+            agrees=recorder.agrees,
+            reports=tuple(recorder.reports[hid] for hid in sorted(recorder.reports)),
         )
 
     # --- witnesses
 
     async def witness_round(self) -> int:
         """Ask some hosts at once, those first that disagreed last time -> how many said where they see us."""
-        chosen = self._choose(WITNESSES, self._tally.suspects())
+        chosen = self._choose(WITNESSES, self._stats.suspects())
         partners = [partner for hid in chosen if (partner := self._partner(hid)) is not None]
         now, look = self._clock(), self._hooks is not None and self._hooks.is_unsettled()
         reports = await asyncio.gather(
             *(
-                in_thread(ask_witness, self._desk, self._client, partner, now=now, look=look)
+                in_thread(ask_witness, self._shared_ledger, self._client, partner, now=now, look=look)
                 for partner in partners
             )
         )
-        self._tally.note_round(reports, now)
+        self._stats.note_round(reports, now)
         for report in reports:
-            self._gained(report.hid, report.gained)
-        self._say()
+            self._take_result(report.hid, report.result)
+        self._report_conditions()
         sightings = [(report.hid, report.seen) for report in reports if report.seen is not None]
         if sightings and self._hooks is not None:
             self._hooks.sighted(sightings)
@@ -279,23 +294,23 @@ class Exchange:
 
     # --- pushing
 
-    def _spread(self, objects: Sequence[Object], *, source: str | None, told: tuple[str, ...]) -> None:
-        targets, later = choose_targets(self._hosts.keys() - {self._hid}, told, source, self._rng)
+    def _spread(self, objects: Sequence[Object], *, source: str | None, notified: tuple[str, ...]) -> None:
+        targets, later = choose_targets(self._hosts.keys() - {self._hid}, notified, source, self._rng)
         reached = self._reachable()
         telling = tuple(hid for hid in targets if hid in reached)
-        told = told_by(self._hid, (*telling, *told))
+        notified = notified_by(self._hid, (*telling, *notified))
         if later and self._loop is not None:
             pause = self._rng.uniform(*PASS_ON_SECONDS)
-            self._loop.call_later(pause, self._tell, objects, later, told)
-        self._tell(objects, targets, told)
+            self._loop.call_later(pause, self._tell, objects, later, notified)
+        self._tell(objects, targets, notified)
 
-    def _spread_shown(self, objects: Sequence[Object]) -> None:
+    def _spread_listed(self, objects: Sequence[Object]) -> None:
         """What a store showed, to those whom nobody tells who saw it there as well, and to a few more."""
-        for told, group in self._flood.by_told(objects).items():
-            self._spread(group, source=None, told=told)
+        for notified, group in self._flood.by_notified(objects).items():
+            self._spread(group, source=None, notified=notified)
 
-    def _tell(self, objects: Sequence[Object], targets: Sequence[str], told: tuple[str, ...]) -> None:
-        self._flood.add(objects, [hid for hid in targets if hid in self._hosts], told)
+    def _tell(self, objects: Sequence[Object], targets: Sequence[str], notified: tuple[str, ...]) -> None:
+        self._flood.enqueue(objects, [hid for hid in targets if hid in self._hosts], notified)
         for hid in self._retry.keys() & set(targets):
             # News is worth a try at once also where the last one failed.
             self._retry[hid] = (0.0, self._retry[hid][1])
@@ -305,7 +320,7 @@ class Exchange:
         """Start every delivery that can be started now."""
         if self._hooks is None or self._loop is None:
             return
-        waiting = self._flood.waiting_hids()
+        waiting = self._flood.ready_hids()
         if not waiting:
             return
         now, reached = self._loop.time(), self._reachable()
@@ -333,26 +348,26 @@ class Exchange:
 
     async def _deliver_all(self, hid: str) -> None:
         while (partner := self._partner(hid)) is not None:
-            objects, told = self._flood.take(hid)
+            objects, notified = self._flood.next_batch(hid)
             if not objects:
                 return
-            offer = Offer(objects=objects, told=told)
+            offer = Offer(objects=objects, notified=notified)
             try:
                 answer = await in_thread(self._client.offer, partner.address, partner.source, offer)
             except (StoreError, RegistryError):
-                self._tally.pushes["failed"] += len(objects)
-                self._flood.failed(hid)
+                self._stats.pushes["failed"] += len(objects)
+                self._flood.requeue(hid)
                 self._put_off(hid)
                 return
             except asyncio.CancelledError:
-                self._flood.failed(hid)
+                self._flood.requeue(hid)
                 raise
             self._retry.pop(hid, None)
             for outcome in answer.outcomes:
-                self._tally.pushes[outcome] += 1
+                self._stats.pushes[outcome] += 1
             overflowed = self._flood.delivered(hid)
             if overflowed or "unknown" in answer.outcomes:
-                await self._reconcile_with(hid)
+                await self._sync_with(hid)
 
     def _put_off(self, hid: str) -> None:
         assert self._loop is not None
@@ -371,49 +386,49 @@ class Exchange:
         hooks = self._hooks
         return hooks.sees(hid, look) if hooks is not None else ""
 
-    def _received_in_thread(self, hid: str, offer: Offer, accepted: Accepted) -> None:
+    def _received_in_thread(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended; the ledger has it all the same
                 loop.call_soon_threadsafe(self._received, hid, offer, accepted)
 
-    def _received(self, hid: str, offer: Offer, accepted: Accepted) -> None:
+    def _received(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         for outcome in accepted.outcomes:
-            self._tally.received[outcome] += 1
+            self._stats.received[outcome] += 1
         good = [
             item
             for item, outcome in zip(offer.objects, accepted.outcomes, strict=True)
             if outcome in ("new", "known")
         ]
         self._flood.note_held(hid, good)
-        self._flood.note_told(good, (hid, *offer.told))
+        self._flood.note_notified(good, (hid, *offer.notified))
         if accepted.forged:
-            self._tally.lies[hid] = (self._clock(), accepted.forged)
-            self._say()
-        if accepted.fresh:
-            self._changed(accepted.fresh)
-            self._spread(accepted.fresh, source=hid, told=offer.told)
+            self._stats.lies[hid] = (self._clock(), accepted.forged)
+            self._report_conditions()
+        if accepted.new_objects:
+            self._changed(accepted.new_objects)
+            self._spread(accepted.new_objects, source=hid, notified=offer.notified)
         if "unknown" in accepted.outcomes and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS:
             self._pulled_at = self._clock()
-            self._spawn("pulls", self._reconcile_with(hid))
+            self._spawn("pulls", self._sync_with(hid))
 
-    async def _reconcile_with(self, hid: str) -> None:
+    async def _sync_with(self, hid: str) -> None:
         partner = self._partner(hid)
         if partner is not None:
-            gained: Gained = await in_thread(reconcile, self._desk, self._client, partner)
-            if gained.forged:
-                self._tally.lies[hid] = (self._clock(), gained.forged)
-            self._gained(hid, gained)
-            self._say()
+            result: SyncResult = await in_thread(sync_with_host, self._shared_ledger, self._client, partner)
+            if result.forged:
+                self._stats.lies[hid] = (self._clock(), result.forged)
+            self._take_result(hid, result)
+            self._report_conditions()
 
-    def _gained(self, hid: str, gained: Gained) -> None:
-        if not gained.fresh:
+    def _take_result(self, hid: str, result: SyncResult) -> None:
+        if not result.new_objects:
             return
-        self._tally.received["new"] += len(gained.fresh)
-        self._flood.note_held(hid, gained.fresh)
-        self._changed(gained.fresh)
-        if len(gained.fresh) <= MAX_SPREAD_OBJECTS:
-            self._spread(gained.fresh, source=hid, told=())
+        self._stats.received["new"] += len(result.new_objects)
+        self._flood.note_held(hid, result.new_objects)
+        self._changed(result.new_objects)
+        if len(result.new_objects) <= MAX_SPREAD_OBJECTS:
+            self._spread(result.new_objects, source=hid, notified=())
 
     # --- shared
 
@@ -421,11 +436,11 @@ class Exchange:
         if self._hooks is not None:
             self._hooks.changed(objects)
 
-    def _say(self) -> None:
+    def _report_conditions(self) -> None:
         if self._hooks is None:
             return
-        self._tally.forget(self._hosts, self._clock())
-        conditions = self._tally.conditions({hid: host.name for hid, host in self._hosts.items()})
+        self._stats.forget(self._hosts, self._clock())
+        conditions = self._stats.conditions({hid: host.name for hid, host in self._hosts.items()})
         if self._listen_failure is not None:
             conditions += (
                 Condition(
@@ -444,8 +459,8 @@ class Exchange:
         host, own = self._hosts.get(hid), self._hosts.get(self._hid)
         if host is None or own is None:
             return None
-        address = self._places(host)[0]
-        sources = [place for place in self._places(own) if place.version == address.version]
+        address = self._mesh_addresses(host)[0]
+        sources = [place for place in self._mesh_addresses(own) if place.version == address.version]
         return partner_of(host, address, sources[0] if sources else None)
 
     def _member_at(self, address: str) -> str | None:

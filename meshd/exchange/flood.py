@@ -12,7 +12,7 @@ import random
 from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
-from meshd.exchange.messages import MAX_OFFER_BYTES, MAX_OFFER_OBJECTS, MAX_TOLD, Object
+from meshd.exchange.messages import MAX_ALREADY_NOTIFIED, MAX_OFFER_BYTES, MAX_OFFER_OBJECTS, Object
 
 ALL_UP_TO: Final = 32
 """Hosts that are all told by whoever has the news."""
@@ -22,46 +22,46 @@ PASS_ON: Final = 2
 PASS_ON_SECONDS: Final = (0.5, 1.5)
 """After so long, drawn at random: when those who were reached are done with it."""
 MAX_REMEMBERED: Final = 1024
-MAX_WAITING: Final = 256
-SHOWN_PAUSE_SECONDS_PER_HOST: Final = 0.05
-MAX_SHOWN_PAUSE_SECONDS: Final = 1.0
-"""How long a host may keep what a store showed it to itself, drawn at random. All see it at about the
+MAX_QUEUED: Final = 256
+LISTING_PAUSE_SECONDS_PER_HOST: Final = 0.05
+MAX_LISTING_PAUSE_SECONDS: Final = 1.0
+"""How long a host may keep to itself what a store lists, drawn at random. All see it at about the
 same time, and each telling all costs the square of the mesh for every object: whoever draws least tells
 the others, and they hear of it before it is their turn. Half of the time lost is less than a poll."""
 
 
 def choose_targets(
-    hosts: Collection[str], told: Collection[str], source: str | None, rng: random.Random
+    hosts: Collection[str], notified: Collection[str], source: str | None, rng: random.Random
 ) -> tuple[list[str], list[str]]:
-    """Whom to tell of something that ``source`` (None: ourselves or a store) told us and ``told``.
+    """Whom to tell of something that ``source`` (None: ourselves or a store) told us and ``notified``.
 
     Those to be told at once, and those to be told a little later, unless they have it by then.
     """
     others = sorted(set(hosts) - {source})
-    fresh = [hid for hid in others if hid not in told]
+    unaware = [hid for hid in others if hid not in notified]
     if len(others) > ALL_UP_TO:
-        return rng.sample(fresh, min(FAN_OUT, len(fresh))), []
-    again = [hid for hid in others if hid in told]
-    return fresh, rng.sample(again, min(PASS_ON, len(again)))
+        return rng.sample(unaware, min(FAN_OUT, len(unaware))), []
+    again = [hid for hid in others if hid in notified]
+    return unaware, rng.sample(again, min(PASS_ON, len(again)))
 
 
-def shown_pause(hosts: int, rng: random.Random) -> float:
-    """Seconds to wait before telling ``hosts`` others what a store showed."""
-    return rng.uniform(0.0, min(SHOWN_PAUSE_SECONDS_PER_HOST * hosts, MAX_SHOWN_PAUSE_SECONDS))
+def listing_pause(hosts: int, rng: random.Random) -> float:
+    """Seconds to wait before telling ``hosts`` others what a store lists."""
+    return rng.uniform(0.0, min(LISTING_PAUSE_SECONDS_PER_HOST * hosts, MAX_LISTING_PAUSE_SECONDS))
 
 
-def merge_told(told: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*more, *told)))[:MAX_TOLD]
+def merge_notified(notified: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*more, *notified)))[:MAX_ALREADY_NOTIFIED]
 
 
-class _Parcel:
-    """What waits for one host, the newest body a key. ``told`` goes with it."""
+class _Outbox:
+    """What waits for one host, the newest body a key. ``notified`` goes with it."""
 
-    __slots__ = ("objects", "overflowed", "told")
+    __slots__ = ("notified", "objects", "overflowed")
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        self.told: tuple[str, ...] = ()
+        self.notified: tuple[str, ...] = ()
         self.overflowed = False
 
 
@@ -70,14 +70,14 @@ class Flood:
 
     def __init__(self) -> None:
         self._holders: dict[bytes, set[str]] = {}
-        self._told: dict[bytes, tuple[str, ...]] = {}
-        self._waiting: dict[str, _Parcel] = {}
+        self._notified: dict[bytes, tuple[str, ...]] = {}
+        self._outboxes: dict[str, _Outbox] = {}
         self._under_way: dict[str, tuple[Object, ...]] = {}
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """Objects that still have to go to some host, counted for each."""
-        return sum(len(parcel.objects) for parcel in self._waiting.values())
+        return sum(len(outbox.objects) for outbox in self._outboxes.values())
 
     def note_held(self, hid: str, objects: Iterable[Object]) -> None:
         """That host has these: it sent them, or it said so."""
@@ -89,72 +89,74 @@ class Flood:
         while len(self._holders) > MAX_REMEMBERED:
             del self._holders[next(iter(self._holders))]
 
-    def note_told(self, objects: Iterable[Object], told: tuple[str, ...]) -> None:
-        """Another host tells these to ``told``, the host itself included."""
+    def note_notified(self, objects: Iterable[Object], notified: tuple[str, ...]) -> None:
+        """Another host tells these to ``notified``, the host itself included."""
         for _, body in objects:
             name = _name(body)
-            self._told[name] = merge_told(self._told.pop(name, ()), told)
-        while len(self._told) > MAX_REMEMBERED:
-            del self._told[next(iter(self._told))]
+            self._notified[name] = merge_notified(self._notified.pop(name, ()), notified)
+        while len(self._notified) > MAX_REMEMBERED:
+            del self._notified[next(iter(self._notified))]
 
-    def by_told(self, objects: Iterable[Object]) -> dict[tuple[str, ...], list[Object]]:
+    def by_notified(self, objects: Iterable[Object]) -> dict[tuple[str, ...], list[Object]]:
         """The objects by those whom other hosts are known to tell."""
         groups: dict[tuple[str, ...], list[Object]] = {}
         for item in objects:
-            groups.setdefault(self._told.get(_name(item[1]), ()), []).append(item)
+            groups.setdefault(self._notified.get(_name(item[1]), ()), []).append(item)
         return groups
 
-    def add(self, objects: Sequence[Object], targets: Iterable[str], told: tuple[str, ...] = ()) -> None:
+    def enqueue(
+        self, objects: Sequence[Object], targets: Iterable[str], notified: tuple[str, ...] = ()
+    ) -> None:
         """Let these wait for ``targets``, except for those that have them."""
         for hid in targets:
             under_way = set(self._under_way.get(hid, ()))
             wanted = [item for item in objects if item not in under_way and not self._holds(hid, item)]
             if not wanted:
                 continue
-            parcel = self._waiting.setdefault(hid, _Parcel())
-            parcel.objects.update(wanted)
-            parcel.told = merge_told(parcel.told, told)
-            while len(parcel.objects) > MAX_WAITING:
-                del parcel.objects[next(iter(parcel.objects))]
-                parcel.overflowed = True
+            outbox = self._outboxes.setdefault(hid, _Outbox())
+            outbox.objects.update(wanted)
+            outbox.notified = merge_notified(outbox.notified, notified)
+            while len(outbox.objects) > MAX_QUEUED:
+                del outbox.objects[next(iter(outbox.objects))]
+                outbox.overflowed = True
 
-    def take(self, hid: str) -> tuple[tuple[Object, ...], tuple[str, ...]]:
+    def next_batch(self, hid: str) -> tuple[tuple[Object, ...], tuple[str, ...]]:
         """The next offer to a host and whom it need not tell; nothing while one is under way."""
-        parcel = self._waiting.get(hid)
-        if parcel is None or hid in self._under_way:
+        outbox = self._outboxes.get(hid)
+        if outbox is None or hid in self._under_way:
             return (), ()
         batch: list[Object] = []
         size = 0
-        for key, body in parcel.objects.items():
+        for key, body in outbox.objects.items():
             if batch and (len(batch) == MAX_OFFER_OBJECTS or size + len(body) > MAX_OFFER_BYTES):
                 break
             batch.append((key, body))
             size += len(body)
         for key, _ in batch:
-            del parcel.objects[key]
-        if not parcel.objects and not parcel.overflowed:
-            del self._waiting[hid]
+            del outbox.objects[key]
+        if not outbox.objects and not outbox.overflowed:
+            del self._outboxes[hid]
         self._under_way[hid] = tuple(batch)
-        return tuple(batch), parcel.told
+        return tuple(batch), outbox.notified
 
     def delivered(self, hid: str) -> bool:
         """The offer under way was answered -> True when more was dropped than waits: compare all."""
         self.note_held(hid, self._under_way.pop(hid, ()))
-        parcel = self._waiting.get(hid)
-        if parcel is None or parcel.objects or not parcel.overflowed:
+        outbox = self._outboxes.get(hid)
+        if outbox is None or outbox.objects or not outbox.overflowed:
             return False
-        del self._waiting[hid]
+        del self._outboxes[hid]
         return True
 
-    def failed(self, hid: str) -> None:
+    def requeue(self, hid: str) -> None:
         """The offer under way came to nothing: it waits again, unless newer bodies do."""
         again = self._under_way.pop(hid, ())
-        parcel = self._waiting.setdefault(hid, _Parcel())
-        parcel.objects = {**dict(again), **parcel.objects}
+        outbox = self._outboxes.setdefault(hid, _Outbox())
+        outbox.objects = {**dict(again), **outbox.objects}
 
-    def waiting_hids(self) -> list[str]:
+    def ready_hids(self) -> list[str]:
         """Hosts that something waits for and no offer is under way to."""
-        return [hid for hid in self._waiting if hid not in self._under_way]
+        return [hid for hid in self._outboxes if hid not in self._under_way]
 
     def count_holders(self, objects: Sequence[Object]) -> int:
         """Hosts that are known to have all of these."""
@@ -163,8 +165,8 @@ class Flood:
 
     def keep_only(self, hids: Collection[str]) -> None:
         """Forget what waits for hosts that are gone."""
-        for hid in [hid for hid in self._waiting if hid not in hids]:
-            del self._waiting[hid]
+        for hid in [hid for hid in self._outboxes if hid not in hids]:
+            del self._outboxes[hid]
 
     def _holds(self, hid: str, item: Object) -> bool:
         return hid in self._holders.get(_name(item[1]), ())

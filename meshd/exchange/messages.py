@@ -25,7 +25,7 @@ MAX_OFFER_OBJECTS: Final = 64
 MAX_OFFER_BYTES: Final = 128 * 1024
 """Of bodies; base64 makes a third more of them."""
 MAX_PAGE_BYTES: Final = 256 * 1024
-MAX_TOLD: Final = 64
+MAX_ALREADY_NOTIFIED: Final = 64
 NONCE_HEX_DIGITS: Final = 32
 
 T = TypeVar("T")
@@ -80,10 +80,10 @@ class ObjectsPage(_Message, frozen=True, kw_only=True):
 
 
 class Offer(_Message, frozen=True, kw_only=True):
-    """``told``: hosts that the sender is telling too, so that they need not be told again."""
+    """``notified``: hosts that the sender is telling too, so that they need not be told again."""
 
     objects: tuple[Object, ...]
-    told: tuple[str, ...] = ()
+    notified: tuple[str, ...] = ()
 
 
 class OfferAnswer(_Message, frozen=True, kw_only=True):
@@ -118,15 +118,17 @@ def render_message(message: _Message) -> bytes:
 
 def _check(message: object) -> None:
     match message:
-        case Offer(objects=objects, told=told):
+        case Offer(objects=objects, notified=notified):
             size = sum(len(body) for _, body in objects)
             if len(objects) > MAX_OFFER_OBJECTS or size > MAX_OFFER_BYTES:
                 raise RegistryError(
                     f"Offer: {len(objects)} objects of {size} bytes seen, "
                     f"at most {MAX_OFFER_OBJECTS} of {MAX_OFFER_BYTES} expected"
                 )
-            if len(told) > MAX_TOLD:
-                raise RegistryError(f"Offer: {len(told)} hosts told, at most {MAX_TOLD} expected")
+            if len(notified) > MAX_ALREADY_NOTIFIED:
+                raise RegistryError(
+                    f"Offer: {len(notified)} hosts told, at most {MAX_ALREADY_NOTIFIED} expected"
+                )
         case WitnessRequest(nonce=nonce):
             if not is_hex(nonce, NONCE_HEX_DIGITS):
                 raise RegistryError(f"WitnessRequest: a nonce of {NONCE_HEX_DIGITS} hex digits expected")

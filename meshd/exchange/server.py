@@ -1,4 +1,4 @@
-"""The HTTP side of the desk: who may ask, how often, how much, and what the answer is.
+"""The HTTP side of the shared_ledger: who may ask, how often, how much, and what the answer is.
 
 Only hosts of the mesh are answered, by the source address of their connection: WireGuard lets
 nobody else use it, since an address is an allowed IP of one peer alone.
@@ -23,7 +23,7 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.rates import TokenBuckets
-from meshd.exchange.shared_ledger import Accepted, SharedLedger
+from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.listener import ConnectionLimits
 
 LIMITS: Final = ConnectionLimits(total=48, each=4, seconds=20.0)
@@ -37,7 +37,7 @@ _OBJECTS_AT_ONCE: Final = 4000.0
 Sees = Callable[[str, bool], str]
 """(hid of the asker, look anew?) -> the endpoint at which this host sees it, or empty. From any thread."""
 
-Received = Callable[[str, Offer, Accepted], None]
+Received = Callable[[str, Offer, BatchOutcome], None]
 """(hid of the giver, what it offered, what became of it), called from the thread of the request."""
 
 
@@ -53,14 +53,14 @@ class ExchangeServer:
 
     def __init__(
         self,
-        desk: SharedLedger,
+        shared_ledger: SharedLedger,
         *,
         member: Callable[[str], str | None],
         received: Received,
         sees: Sees = lambda hid, look: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._desk = desk
+        self._shared_ledger = shared_ledger
         self._member = member
         self._received = received
         self._sees = sees
@@ -70,7 +70,7 @@ class ExchangeServer:
         self._objects = TokenBuckets(rate=_OBJECTS_A_SECOND, burst=_OBJECTS_AT_ONCE)
         self._outcomes: Counter[str] = Counter(dict.fromkeys(REQUEST_OUTCOMES, 0))
         self._verbs: Mapping[tuple[str, str], Callable[[str, bytes], bytes]] = {
-            ("GET", "heads"): lambda hid, body: render_message(desk.summary()),
+            ("GET", "heads"): lambda hid, body: render_message(shared_ledger.summary()),
             ("POST", "objects"): self._objects_page,
             ("POST", "offer"): self._take_offer,
             ("POST", "witness"): self._witness,
@@ -118,24 +118,24 @@ class ExchangeServer:
             raise _Refusal("403 Forbidden", "stranger")
         version, mesh, verb, *rest = [*_parts(environ.get("PATH_INFO", "")), "", "", ""]
         call = self._verbs.get((environ.get("REQUEST_METHOD", ""), verb))
-        if version != "v1" or mesh != self._desk.mesh_id or call is None or any(rest):
+        if version != "v1" or mesh != self._shared_ledger.mesh_id or call is None or any(rest):
             raise _Refusal("404 Not Found", "malformed")
         return call(hid, _read_body(environ))
 
     def _objects_page(self, hid: str, body: bytes) -> bytes:
-        return render_message(self._desk.page(parse_message(body, ObjectsRequest)))
+        return render_message(self._shared_ledger.page(parse_message(body, ObjectsRequest)))
 
     def _take_offer(self, hid: str, body: bytes) -> bytes:
         offer = parse_message(body, Offer)
         if not self._may(self._objects, hid, len(offer.objects)):
             raise _Refusal("429 Too Many Requests", "limited")
-        accepted = self._desk.accept(offer.objects)
+        accepted = self._shared_ledger.accept(offer.objects)
         self._received(hid, offer, accepted)
         return render_message(OfferAnswer(outcomes=accepted.outcomes))
 
     def _witness(self, hid: str, body: bytes) -> bytes:
         request = parse_message(body, WitnessRequest)
-        return self._desk.answer_witness(request.nonce, self._sees(hid, request.look))
+        return self._shared_ledger.answer_witness(request.nonce, self._sees(hid, request.look))
 
     def _may(self, buckets: TokenBuckets, hid: str, amount: float) -> bool:
         with self._lock:

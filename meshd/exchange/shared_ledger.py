@@ -41,12 +41,15 @@ MAX_GIVEN_OFFERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
-    """``fresh``: what changed the ledger. ``forged``: the reason for the last refusal of a lie, or empty."""
+class BatchOutcome:
+    """What became of several objects that somebody gave us."""
 
     outcomes: tuple[OfferOutcome, ...]
-    fresh: tuple[Object, ...] = ()
+    """One for each object, in its order."""
+    new_objects: tuple[Object, ...] = ()
+    """What changed the ledger."""
     forged: str = ""
+    """Why the last one that is a lie was refused; empty when there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,10 +123,10 @@ class SharedLedger:
                 batches[-1].append((key, body))
         return [tuple(batch) for batch in batches]
 
-    def accept(self, objects: Sequence[Object]) -> Accepted:
+    def accept(self, objects: Sequence[Object]) -> BatchOutcome:
         """Let the ledger judge what somebody gave us. Never raises, whatever it is."""
         outcomes: dict[Object, OfferOutcome] = {}
-        fresh: list[Object] = []
+        new_objects: list[Object] = []
         forged = ""
         with self._lock:
             now, version = self._clock(), self._ledger.chain.version
@@ -131,13 +134,15 @@ class SharedLedger:
                 outcomes[item], lie = self._judge_object(item, now)
                 forged = lie or forged
                 if outcomes[item] == "new":
-                    fresh.append(item)
+                    new_objects.append(item)
             for root, envelope in zip(self._ledger.chain.roots, self._ledger.chain.envelopes, strict=True):
                 if root.root.version > version:
                     # Its pieces came one by one; who passes it on passes all of them on.
-                    fresh = list(dict.fromkeys([*root_objects(envelope), *fresh]))
-        return Accepted(
-            outcomes=tuple(outcomes[item] for item in objects), fresh=tuple(in_order(fresh)), forged=forged
+                    new_objects = list(dict.fromkeys([*root_objects(envelope), *new_objects]))
+        return BatchOutcome(
+            outcomes=tuple(outcomes[item] for item in objects),
+            new_objects=tuple(in_order(new_objects)),
+            forged=forged,
         )
 
     def testify(self, nonce: str = "", seen: str = "") -> Testimony:

@@ -61,7 +61,7 @@ class DesiredState:
     """``route_labels``: for every destination of a route the host behind it. ``explained`` names,
     by public key, the peers whose removal a signed statement explains.
 
-    During a key rotation: ``is_second`` of its second interface; ``crossing`` while pairs have both;
+    During a key rotation: ``is_second`` of its second interface; ``migrating`` while pairs have both;
     ``retired_keys``, which may be replaced in place as nothing goes over them; ``moves``, by
     destination, why a route comes from the other interface."""
 
@@ -76,7 +76,7 @@ class DesiredState:
     route_labels: Mapping[IPNetwork, str] = field(default_factory=dict)
     explained: Mapping[PublicKey, str] = field(default_factory=dict)
     is_second: bool = False
-    crossing: bool = False
+    migrating: bool = False
     retired_keys: frozenset[PublicKey] = frozenset()
     moves: Mapping[IPNetwork, str] = field(default_factory=dict)
 

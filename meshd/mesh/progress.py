@@ -12,13 +12,13 @@ from enum import StrEnum
 from typing import Final
 
 from meshd.mesh.endpoints import is_live
-from meshd.mesh.rotation import Crossing, Lane, Phase
+from meshd.mesh.rotation import InterfaceRole, PairMigration, Phase
 from meshd.model.device import ObservedState
 from meshd.model.host import Host
 
 DRAIN_SECONDS: Final = 5.0
-"""A lane that nothing came in by for this long is left by the other end too, whose probes and answers to
-ours would come that way at least once in two probe intervals."""
+"""An interface that nothing came in by for this long is left by the other end too. Its probes and its answers
+to ours would come that way at least once in two probe intervals."""
 ABSENT_SECONDS: Final = 180.0
 """A host without any session for this long (REJECT_AFTER_TIME) is not waited for. What it misses it
 learns from a store or another host when it is back."""
@@ -29,7 +29,7 @@ SLOT_SECONDS: Final = 20.0
 """Between the starts of two hosts that were asked together: about what one rotation takes."""
 
 
-class Step(StrEnum):
+class RotationStep(StrEnum):
     """What the rotating host does next with its keys on disk; each is one atomic write."""
 
     COMMIT = "commit"
@@ -38,86 +38,94 @@ class Step(StrEnum):
 
 @dataclass(slots=True)
 class _Seen:
-    received: dict[Lane, int] = field(default_factory=dict)
-    silent_since: dict[Lane, float] = field(default_factory=dict)
+    received: dict[InterfaceRole, int] = field(default_factory=dict)
+    silent_since: dict[InterfaceRole, float] = field(default_factory=dict)
     absent_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """One look. ``settled``, ``absent``, ``waiting``: hosts by name. ``is_restless``: look again soon."""
+    """How far the rotation is, by one observation of the kernel."""
 
     phase: Phase
     settled: tuple[str, ...]
+    """Names of hosts whose pair with this one has moved, and whose old way is silent."""
     absent: tuple[str, ...]
-    waiting: tuple[str, ...]
-    is_restless: bool
+    """Names of hosts without any session for so long that nobody waits for them."""
+    waited_for: tuple[str, ...]
+    """Names of the others: the rotation stays where it is until they follow."""
+    needs_fast_look: bool
+    """A pair is about to move: observe the kernel again soon."""
 
     @property
-    def step(self) -> Step | None:
+    def step(self) -> RotationStep | None:
         """Due when nobody is waited for and somebody proves that the new key works, or there is nobody."""
-        if self.phase is Phase.STEADY or self.waiting or (self.absent and not self.settled):
+        if self.phase is Phase.STEADY or self.waited_for or (self.absent and not self.settled):
             return None
         return self.forced_step
 
     @property
-    def forced_step(self) -> Step:
+    def forced_step(self) -> RotationStep:
         """The same, whoever is waited for."""
-        return Step.COMMIT if self.phase is Phase.MOVING else Step.FINISH
+        return RotationStep.COMMIT if self.phase is Phase.MOVING else RotationStep.FINISH
 
 
-class RotationWatch:
-    """Looks at every turn while pairs cross. ``probe_seconds``: the interval of the probes that keep a lane
-    in use audible."""
+class DrainTracker:
+    """Which interfaces are silent, observed at every turn while pairs migrate.
+
+    ``probe_seconds``: the interval of the probes that keep an interface in use audible.
+    """
 
     def __init__(self, *, probe_seconds: float = 1.0) -> None:
         self._drain_seconds = max(DRAIN_SECONDS, 3 * probe_seconds)
         self._seen: dict[str, _Seen] = {}
 
-    def look(self, crossings: Mapping[str, Crossing], phase: Phase, *, now: float) -> Progress:
+    def look(self, migrations: Mapping[str, PairMigration], phase: Phase, *, now: float) -> Progress:
         """``now``: seconds of a clock that is never set."""
         before, self._seen = self._seen, {}
-        settled, absent, waiting = [], [], []
-        restless = False
-        for hid, crossing in crossings.items():
+        settled, absent, waited_for = [], [], []
+        fast = False
+        for hid, migration in migrations.items():
             seen = self._seen[hid] = before.get(hid) or _Seen()
-            _count(seen, crossing, now)
-            name = crossing.host.name
-            moves = crossing.carrier is not crossing.goal
+            _count(seen, migration, now)
+            name = migration.host.name
+            moves = migration.active is not migration.target
             if seen.absent_since is not None and now - seen.absent_since >= ABSENT_SECONDS:
                 absent.append(name)
-            elif moves or not crossing.is_live(crossing.goal) or not self._is_drained(seen, crossing, now):
-                waiting.append(name)
-                restless = restless or (crossing.is_present and (moves or phase is not Phase.STEADY))
+            elif (
+                moves or not migration.is_live(migration.target) or not self._is_drained(seen, migration, now)
+            ):
+                waited_for.append(name)
+                fast = fast or (migration.is_present and (moves or phase is not Phase.STEADY))
             else:
                 settled.append(name)
         return Progress(
             phase=phase,
             settled=tuple(settled),
             absent=tuple(absent),
-            waiting=tuple(waiting),
-            is_restless=restless,
+            waited_for=tuple(waited_for),
+            needs_fast_look=fast,
         )
 
-    def _is_drained(self, seen: _Seen, crossing: Crossing, now: float) -> bool:
-        since = seen.silent_since.get(crossing.goal.other)
+    def _is_drained(self, seen: _Seen, migration: PairMigration, now: float) -> bool:
+        since = seen.silent_since.get(migration.target.other)
         return since is not None and now - since >= self._drain_seconds
 
 
-def _count(seen: _Seen, crossing: Crossing, now: float) -> None:
-    for lane in Lane:
-        peer = crossing.peer(lane)
+def _count(seen: _Seen, migration: PairMigration, now: float) -> None:
+    for role in InterfaceRole:
+        peer = migration.peer(role)
         received = peer.stats.receive_bytes if peer else -1
-        if seen.received.get(lane) != received:
-            seen.received[lane] = received
-            seen.silent_since[lane] = now
-    if crossing.is_present:
+        if seen.received.get(role) != received:
+            seen.received[role] = received
+            seen.silent_since[role] = now
+    if migration.is_present:
         seen.absent_since = None
     elif seen.absent_since is None:
         seen.absent_since = now
 
 
-class Absences:
+class LostPeers:
     """Since when each host has had no session on the main interface."""
 
     def __init__(self) -> None:
@@ -141,7 +149,7 @@ class Absences:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class KeyRequest:
     """Why this host should make a new key. ``statement``: the hash of the signed request, empty for the
     host's own schedule. ``not_before``: unix seconds; ``rank``: this host's among those asked."""
 
@@ -151,7 +159,7 @@ class Request:
     rank: int = 0
 
 
-def find_request(
+def find_key_request(
     own: Host,
     hosts: Iterable[Host],
     *,
@@ -160,7 +168,7 @@ def find_request(
     lifetime_seconds: float,
     share: float,
     now: float,
-) -> Request | None:
+) -> KeyRequest | None:
     """What asks this host for a new key, if anything does. ``now`` and instants: unix seconds.
 
     A signed request is obeyed once, whatever the clocks say: ``obeyed`` is the hash of the last one. A key
@@ -174,14 +182,14 @@ def find_request(
         together = sorted(
             host.hid for host in hosts if host.rotation and host.rotation.statement == asked.statement
         )
-        return Request(
+        return KeyRequest(
             statement=asked.statement,
             reason=f"asked for by {asked}",
             not_before=float(max(own.rotate_not_before, asked.signed_at)),
             rank=together.index(own.hid),
         )
     if lifetime_seconds and now - key_created_at >= lifetime_seconds * (1.0 - 0.1 * share):
-        return Request(
+        return KeyRequest(
             statement="", reason=f"the key is {(now - key_created_at) / 86400:.0f} days old", not_before=0.0
         )
     return None

@@ -40,48 +40,57 @@ CALL_TURN_SECONDS: Final = 15.0
 """When the one end's call does not come through, the other one tries, and so on by turns."""
 
 
-class Lane(StrEnum):
+class InterfaceRole(StrEnum):
+    """Which of a host's two WireGuard interfaces: its own, or the second one of rotations and rescues."""
+
     MAIN = "main"
     SECOND = "second"
 
     @property
-    def other(self) -> Lane:
-        return Lane.SECOND if self is Lane.MAIN else Lane.MAIN
+    def other(self) -> InterfaceRole:
+        return InterfaceRole.SECOND if self is InterfaceRole.MAIN else InterfaceRole.MAIN
 
 
 class Phase(StrEnum):
+    """Of one host's rotation; the three are explained at the head of this module."""
+
     STEADY = "steady"
     MOVING = "moving"
     RETURNING = "returning"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crossing:
-    """A pair while one of its ends rotates. ``carrier``: where our packets to the host go now, or with
-    the plan that is made of this; ``goal``: where they should end up. ``main`` and ``second``: the
-    kernel's peers of that host. ``is_live``: by lane, whether it has a session of the keys in force.
-    ``is_rescue``: nobody rotates, and the pair has lost each other on the main lane."""
+class PairMigration:
+    """This host and another one, which have both interfaces while one of the two rotates its key."""
 
     host: Host
-    goal: Lane
-    carrier: Lane
+    """The other end."""
+    target: InterfaceRole
+    """Where our packets to it should end up."""
+    active: InterfaceRole
+    """Where they go with the plan that is made of this."""
     second_key: PublicKey
+    """The other end's key on the second interface."""
     main: Peer | None
+    """The kernel's peer of that host on the main interface."""
     second: Peer | None
     main_is_live: bool
+    """The main interface has a session of the keys in force."""
     second_is_live: bool
     calls: bool
+    """This end starts the handshake."""
     is_rescue: bool = False
+    """Nobody rotates, and the two have lost each other on the main interface."""
 
-    def is_live(self, lane: Lane) -> bool:
-        return self.main_is_live if lane is Lane.MAIN else self.second_is_live
+    def is_live(self, role: InterfaceRole) -> bool:
+        return self.main_is_live if role is InterfaceRole.MAIN else self.second_is_live
 
-    def peer(self, lane: Lane) -> Peer | None:
-        return self.main if lane is Lane.MAIN else self.second
+    def peer(self, role: InterfaceRole) -> Peer | None:
+        return self.main if role is InterfaceRole.MAIN else self.second
 
-    def is_idle(self, lane: Lane) -> bool:
+    def is_idle(self, role: InterfaceRole) -> bool:
         """Nothing is carried there, and nothing is wanted there."""
-        return lane not in (self.carrier, self.goal) and not self.is_rescue
+        return role not in (self.active, self.target) and not self.is_rescue
 
     @property
     def is_present(self) -> bool:
@@ -108,7 +117,7 @@ def second_key_of(record: HostKeys | None) -> PublicKey | None:
     return (record.next_public_key or record.public_key) if record else None
 
 
-def find_crossings(
+def find_migrations(
     view: MeshView,
     local: LocalDevice,
     main: ObservedState,
@@ -116,22 +125,27 @@ def find_crossings(
     *,
     now: float,
     lost: Container[str] = frozenset(),
-) -> dict[str, Crossing]:
-    """The pairs that have both interfaces now, by the other end's hid. ``now``: unix seconds. ``lost``:
-    hids of hosts without a session on the main interface for long; they count while nobody rotates."""
+) -> dict[str, PairMigration]:
+    """The pairs that have both interfaces now, by the other end's hid.
+
+    ``now``: unix seconds. ``lost``: hids of hosts without a session on the main interface for long; they
+    count while nobody rotates.
+    """
     phase = own_phase(local)
     peers = view.peers if view.own else ()
-    crossing = [
+    rotating = [
         host for host in peers if phase is not Phase.STEADY or phase_of(host.record) is not Phase.STEADY
     ]
-    rescue = not crossing and local.rescue_key is not None
-    look = _Look(view=view, local=local, main=main, second=second, now=now, rescue=rescue)
-    found = (look.cross(host) for host in (peers if rescue else crossing) if not rescue or host.hid in lost)
-    return {crossing.host.hid: crossing for crossing in found if crossing is not None}
+    rescue = not rotating and local.rescue_key is not None
+    both = _Both(view=view, local=local, main=main, second=second, now=now, rescue=rescue)
+    found = (both.pair(host) for host in (peers if rescue else rotating) if not rescue or host.hid in lost)
+    return {migration.host.hid: migration for migration in found if migration is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Look:
+class _Both:
+    """This host's two interfaces as they are, and what is known of the others' rotations."""
+
     view: MeshView
     local: LocalDevice
     main: ObservedState
@@ -139,21 +153,23 @@ class _Look:
     now: float
     rescue: bool
 
-    def cross(self, host: Host) -> Crossing | None:
+    def pair(self, host: Host) -> PairMigration | None:
         record = host.record
         second_key = rescue_public_key(host.identity_key) if self.rescue else second_key_of(record)
         if record is None or second_key is None:
             return None
         phase, theirs = own_phase(self.local), phase_of(record)
-        goal = Lane.SECOND if Phase.MOVING in (phase, theirs) else Lane.MAIN
+        target = InterfaceRole.SECOND if Phase.MOVING in (phase, theirs) else InterfaceRole.MAIN
         first, other = _peer(self.main, record.public_key), _peer(self.second, second_key)
         main_is_live = first is not None and _is_live_on_main(first, self.local, phase, self.now)
         second_is_live = other is not None and self._is_in_force() and is_live(other, self.now)
-        here = Lane.SECOND if self._is_on_second(host) else Lane.MAIN
-        return Crossing(
+        here = InterfaceRole.SECOND if self._is_on_second(host) else InterfaceRole.MAIN
+        return PairMigration(
             host=host,
-            goal=goal,
-            carrier=_choose_carrier(here, goal, {Lane.MAIN: main_is_live, Lane.SECOND: second_is_live}),
+            target=target,
+            active=_choose_active(
+                here, target, {InterfaceRole.MAIN: main_is_live, InterfaceRole.SECOND: second_is_live}
+            ),
             second_key=second_key,
             main=first,
             second=other,
@@ -186,11 +202,13 @@ def second_private_key(local: LocalDevice, rescue: bool) -> PrivateKey:
     return local.next_private_key or local.private_key
 
 
-def _choose_carrier(here: Lane, goal: Lane, live: Mapping[Lane, bool]) -> Lane:
-    """Stay where packets are carried; go on when the goal can carry them, back when only it cannot."""
-    if here is not goal:
-        return goal if live[goal] else here
-    return goal.other if live[goal.other] and not live[goal] else goal
+def _choose_active(
+    here: InterfaceRole, target: InterfaceRole, live: Mapping[InterfaceRole, bool]
+) -> InterfaceRole:
+    """Stay where packets are carried; go on when the target can carry them, back when only it cannot."""
+    if here is not target:
+        return target if live[target] else here
+    return target.other if live[target.other] and not live[target] else target
 
 
 def _is_live_on_main(peer: Peer, local: LocalDevice, phase: Phase, now: float) -> bool:

@@ -156,7 +156,7 @@ def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
         )
     if not observed.up:
         yield SetUp(interface=name, reason="the interface is down")
-    if desired.crossing and observed.strict_reverse_path:
+    if desired.migrating and observed.strict_reverse_path:
         yield LoosenReversePath(interface=name, reason="a key rotation moves traffic between interfaces")
 
 

@@ -29,7 +29,7 @@ from meshd.plan.changes import (
 )
 
 
-def find_unheard(changes: Iterable[Change], observed: ObservedState) -> tuple[Change, ...]:
+def find_ineffective(changes: Iterable[Change], observed: ObservedState) -> tuple[Change, ...]:
     """Those of ``changes``, all of them accepted, that ``observed`` from after them contradicts.
 
     Of several changes of one peer the last one counts. Endpoints are not looked at: a peer may

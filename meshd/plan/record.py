@@ -57,31 +57,37 @@ class RouteBefore(_Part, frozen=True, kw_only=True):
 
 
 class ChangeRecord(_Part, frozen=True, kw_only=True):
-    """A plan that was carried out, by what it touched, each with its value before; None: it was not
-    there. ``peers`` by public key, ``routes`` by destination; the device's own values None: untouched.
-
-    ``watched``: hids of touched hosts that answered before; ``others``: of untouched ones that did.
-    ``state``: done; trial, while it has to prove itself; held: undone, and kept so until the registry
-    wants something else of what it touched than ``wish``, or an operator says so. ``by``: who undid it.
-    """
+    """A plan that was carried out, by what it touched, each with its value before."""
 
     digest: str
+    """Of the plan."""
     interface: str
     applied_at: float
+    """Unix seconds."""
     changes: int
     peers: dict[str, PeerBefore | None] = {}
+    """By public key; None: the peer was not there."""
     routes: dict[str, RouteBefore | None] = {}
+    """By destination; None: the route was not there."""
     listen_port: int | None = None
+    """This and the device's other values: None when the plan did not touch them."""
     mtu_bytes: int | None = None
     addresses: tuple[str, ...] | None = None
     hosts: int = 0
+    """How many the plan touched."""
     watched: tuple[str, ...] = ()
+    """Hids of touched hosts that answered before."""
     others: tuple[str, ...] = ()
+    """Hids of untouched hosts that answered before."""
     state: State = "done"
+    """done; trial, while it has to prove itself; held: undone, and kept so until the registry wants something
+    else of what it touched than ``desired_digest`` says, or an operator asks for it."""
     by: Literal["", "meshd", "operator"] = ""
+    """Who undid it."""
     why: str = ""
     held_at: float = 0.0
-    wish: str = ""
+    desired_digest: str = ""
+    """Of what was desired when it was undone; empty until the next plan."""
 
 
 def record_change(
@@ -183,7 +189,7 @@ def _touched_hosts(
     return touched
 
 
-def find_wish(desired: DesiredState, record: ChangeRecord) -> str:
+def digest_desired(desired: DesiredState, record: ChangeRecord) -> str:
     """A digest of what the registry and the settings want of everything that the record touches; another
     one means that somebody signed or set something anew. What is measured is not in it."""
     said: list[object] = []

@@ -138,6 +138,7 @@ def test_the_second_cycle_and_the_next_daemon_change_nothing(rig: Rig) -> None:
     assert changing(rig.calls_of(lambda: converge(rig))) == []
 
 
+@pytest.mark.slow
 def test_an_ipv6_address_that_another_interface_has_serves_this_one_too(rig: Rig) -> None:
     """A key rotation's second interface carries the same addresses; FreeBSD refuses the IPv6 ones there. Its
     IPv6 routes work with a link-local address, and packets then come from the address on the first."""

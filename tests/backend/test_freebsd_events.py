@@ -14,7 +14,7 @@ import pytest
 from recorded_events import RECORDED
 
 from meshd.backend import freebsd_events
-from meshd.backend.events import Look, News
+from meshd.backend.events import KernelEvent, Recheck
 from meshd.backend.freebsd_events import EVFILT_JAIL, JailEvents, RouteEvents, RouteJudge
 from meshd.backend.rtsock import Kind, RouteMessage
 
@@ -37,48 +37,48 @@ def bodies(kind: str) -> list[bytes]:
 @pytest.mark.parametrize(
     ("kind", "look"),
     [
-        ("NEWADDR", Look.REPEATEDLY),
-        ("IFANNOUNCE", Look.REPEATEDLY),
-        ("ADD", Look.ONCE),
-        ("CHANGE", Look.ONCE),
-        ("DELETE", Look.ONCE),
-        ("NEWMADDR", Look.NEEDLESS),
+        ("NEWADDR", Recheck.SEVERAL),
+        ("IFANNOUNCE", Recheck.SEVERAL),
+        ("ADD", Recheck.ONCE),
+        ("CHANGE", Recheck.ONCE),
+        ("DELETE", Recheck.ONCE),
+        ("NEWMADDR", Recheck.NONE),
     ],
 )
 def test_recorded_messages_wake_as_far_as_they_matter(
-    kernel: tuple[socket.socket, RouteEvents], kind: str, look: Look
+    kernel: tuple[socket.socket, RouteEvents], kind: str, look: Recheck
 ) -> None:
     theirs, events = kernel
     for body in bodies(kind):
         theirs.send(body)
     news = events.take()
-    assert news.look is look and (look is Look.NEEDLESS or news.what.startswith(kind.lower()))
-    assert events.take().look is Look.NEEDLESS
+    assert news.recheck is look and (look is Recheck.NONE or news.what.startswith(kind.lower()))
+    assert events.take().recheck is Recheck.NONE
 
 
 @pytest.mark.parametrize("kind", [Kind.MISS, Kind.LOSING, Kind.LOCK, Kind.GET, Kind.RESOLVE])
 def test_storms_wake_nobody(kind: Kind) -> None:
-    assert RouteJudge().judge(RouteMessage(kind=kind)) is Look.NEEDLESS
+    assert RouteJudge().judge(RouteMessage(kind=kind)) is Recheck.NONE
 
 
 def test_of_a_burst_of_interface_information_only_a_change_of_up_counts() -> None:
     judge = RouteJudge()
     flags = [0x80C1, 0x80C1, 0x8080, 0x8080, 0x80C1]
     looks = [judge.judge(RouteMessage(kind=Kind.IFINFO, index=2, flags=each)) for each in flags]
-    assert looks == [Look.ONCE, Look.NEEDLESS, Look.ONCE, Look.NEEDLESS, Look.ONCE]
-    assert judge.judge(RouteMessage(kind=Kind.IFINFO, index=3, flags=0x80C1)) is Look.ONCE
+    assert looks == [Recheck.ONCE, Recheck.NONE, Recheck.ONCE, Recheck.NONE, Recheck.ONCE]
+    assert judge.judge(RouteMessage(kind=Kind.IFINFO, index=3, flags=0x80C1)) is Recheck.ONCE
 
 
 def test_bytes_that_are_no_messages_are_a_reason_to_look(kernel: tuple[socket.socket, RouteEvents]) -> None:
     theirs, events = kernel
     theirs.send(b"\xff" * 7)
-    assert events.take().look is Look.ONCE
+    assert events.take().recheck is Recheck.ONCE
 
 
 def test_a_message_of_a_later_version_wakes_nobody(kernel: tuple[socket.socket, RouteEvents]) -> None:
     theirs, events = kernel
     theirs.send(b"\x18\0\x06\x11" + bytes(20))
-    assert events.take() == News(Look.NEEDLESS)
+    assert events.take() == KernelEvent(Recheck.NONE)
 
 
 class Overflowing:
@@ -89,7 +89,7 @@ class Overflowing:
 
 
 def test_lost_messages_are_a_reason_to_look_for_everything() -> None:
-    assert RouteEvents(Overflowing()).take().look is Look.REPEATEDLY  # type: ignore[arg-type]
+    assert RouteEvents(Overflowing()).take().recheck is Recheck.SEVERAL  # type: ignore[arg-type]
 
 
 @dataclass
@@ -140,13 +140,13 @@ def test_a_new_jail_is_a_reason_to_look_repeatedly_and_is_followed() -> None:
     """The recorded events: jail 1 made, changed, ended."""
     kqueue = FakeKqueue()
     events = JailEvents(kqueue, kevent)
-    assert events.take().look is Look.NEEDLESS
+    assert events.take().recheck is Recheck.NONE
     kqueue.pending = [Event(0, EVFILT_JAIL, 0, 0x80000000, 1)]
-    assert events.take().look is Look.REPEATEDLY
+    assert events.take().recheck is Recheck.SEVERAL
     assert kqueue.registered[1:] == [Event(1, -14, 0x21, 0x50000000)]
     for fflags, what in ((0x40000000, "jail 1 changed"), (0x10000000, "jail 1 ended")):
         kqueue.pending = [Event(1, EVFILT_JAIL, 0, fflags)]
-        assert events.take() == News(Look.REPEATEDLY, what)
+        assert events.take() == KernelEvent(Recheck.SEVERAL, what)
     assert len(kqueue.registered) == 2
 
 
@@ -154,7 +154,7 @@ def test_several_new_jails_at_once_and_one_that_has_ended_already() -> None:
     kqueue = FakeKqueue(refuses={5: errno.ESRCH})
     events = JailEvents(kqueue, kevent)
     kqueue.pending = [Event(0, EVFILT_JAIL, 0, 0x88000000, 0), Event(0, EVFILT_JAIL, 0, 0x80000000, 5)]
-    assert events.take().look is Look.REPEATEDLY
+    assert events.take().recheck is Recheck.SEVERAL
     assert [event.ident for event in kqueue.registered] == [0]
 
 

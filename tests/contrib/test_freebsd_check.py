@@ -181,6 +181,7 @@ def test_whatever_is_refused_is_named_and_nothing_stays(check: Check, command: s
     assert check.contents() == before
 
 
+@pytest.mark.slow
 def test_a_port_in_use_shows_only_in_the_flags_and_is_found(check: Check) -> None:
     check.host.fail("ifconfig wg10 up", code=0)
     done = check("dash", "-q")
@@ -212,6 +213,7 @@ def test_a_demo_that_left_something_is_a_failure(check: Check) -> None:
     assert ("FAILED", "nothing is left") in outcomes(done.stdout)
 
 
+@pytest.mark.slow
 def test_jails_that_meshd_would_not_see_are_a_failure(check: Check) -> None:
     check.host.fail("jls", code=0, stdout='{"__version": "2", "jail-information": {"jail": []}}\n')
     done = check("dash", "-q")
@@ -291,6 +293,7 @@ def test_the_conformance_suite_of_a_checkout_says_how_many_passed(
     assert "no pytest and hypothesis" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_command_that_is_no_python_program_needs_to_be_told_the_interpreter(check: Check) -> None:
     meshd = check.base / "standins" / "meshd"
     meshd.write_text("#!/bin/sh\necho 0.1.0\n")
@@ -302,6 +305,7 @@ def test_a_command_that_is_no_python_program_needs_to_be_told_the_interpreter(ch
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_service_is_only_looked_at_unless_asked_for(check: Check) -> None:
     """There is no rc script on this machine: nothing of the service is run, whatever rc.conf says."""
     (check.base / "rc.conf").write_text("YES\n")

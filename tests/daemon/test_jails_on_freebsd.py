@@ -16,7 +16,7 @@ from meshes import SignedMesh
 from quick_tools import QuickTools
 
 from meshd.backend import freebsd_jails
-from meshd.backend.events import Look, News
+from meshd.backend.events import KernelEvent, Recheck
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import FreeBSDJails
 from meshd.backend.memory import MemoryBackend
@@ -47,14 +47,14 @@ class Announcer:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
 
-    def tell(self, look: Look = Look.REPEATEDLY) -> None:
+    def tell(self, look: Recheck = Recheck.SEVERAL) -> None:
         os.write(self._write, bytes([look]))
 
     def fileno(self) -> int:
         return self._read
 
-    def take(self) -> News:
-        return News(Look(max(os.read(self._read, 100))), "something")
+    def take(self) -> KernelEvent:
+        return KernelEvent(Recheck(max(os.read(self._read, 100))), "something")
 
     def close(self) -> None:
         os.close(self._read)
@@ -224,7 +224,7 @@ def test_a_changed_route_makes_nobody_ask_for_jails(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.apply()
         start, looks = len(host.calls()), host.calls().count("wg show wg0 dump")
-        host.news.tell(Look.ONCE)
+        host.news.tell(Recheck.ONCE)
         await host.until(lambda: host.calls().count("wg show wg0 dump") > looks)
         assert not any(call.startswith("jls") for call in host.calls()[start:])
 

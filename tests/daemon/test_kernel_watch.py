@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from meshd.backend.events import Look, News
+from meshd.backend.events import KernelEvent, Recheck
 from meshd.control import kernel_watch as watch
 from meshd.control.kernel_watch import KernelWatch
 
@@ -22,14 +22,14 @@ class Pipe:
         os.set_blocking(self._read, False)
         self.closed = False
 
-    def say(self, look: Look) -> None:
+    def say(self, look: Recheck) -> None:
         os.write(self._write, bytes([look]))
 
     def fileno(self) -> int:
         return self._read
 
-    def take(self) -> News:
-        return News(Look(max(os.read(self._read, 100))))
+    def take(self) -> KernelEvent:
+        return KernelEvent(Recheck(max(os.read(self._read, 100))))
 
     def close(self) -> None:
         os.close(self._read)
@@ -37,14 +37,14 @@ class Pipe:
         self.closed = True
 
 
-def run(scenario: Callable[[Pipe, asyncio.Queue[Look]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def run(scenario: Callable[[Pipe, asyncio.Queue[Recheck]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(watch, "AGAIN_SECONDS", (0.1, 0.2))
 
     async def play() -> None:
         source = Pipe()
-        wakes: asyncio.Queue[Look] = asyncio.Queue()
+        wakes: asyncio.Queue[Recheck] = asyncio.Queue()
         kernel_watch = KernelWatch(lambda: [source])
         kernel_watch.start(wakes.put_nowait)
         try:
@@ -57,12 +57,12 @@ def run(scenario: Callable[[Pipe, asyncio.Queue[Look]], Any], monkeypatch: pytes
 
 
 def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
         for _ in range(10):
-            source.say(Look.ONCE)
-        assert await wakes.get() is Look.ONCE
-        source.say(Look.NEEDLESS)
-        source.say(Look.ONCE)
+            source.say(Recheck.ONCE)
+        assert await wakes.get() is Recheck.ONCE
+        source.say(Recheck.NONE)
+        source.say(Recheck.ONCE)
         await wakes.get()
         assert wakes.empty()
 
@@ -70,12 +70,12 @@ def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_few_changes_in_a_row_are_told_at_once_and_a_flood_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
         monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 3600.0)
         for _ in range(watch.LOOKS_AT_ONCE):
-            source.say(Look.ONCE)
+            source.say(Recheck.ONCE)
             await wakes.get()
-        source.say(Look.ONCE)
+        source.say(Recheck.ONCE)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(wakes.get(), 0.2)
 
@@ -83,20 +83,20 @@ def test_a_few_changes_in_a_row_are_told_at_once_and_a_flood_is_not(monkeypatch:
 
 
 def test_what_takes_time_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
-        source.say(Look.REPEATEDLY)
-        assert [await wakes.get() for _ in range(3)] == [Look.REPEATEDLY] * 3
-        source.say(Look.ONCE)
-        assert await wakes.get() is Look.ONCE
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
+        source.say(Recheck.SEVERAL)
+        assert [await wakes.get() for _ in range(3)] == [Recheck.SEVERAL] * 3
+        source.say(Recheck.ONCE)
+        assert await wakes.get() is Recheck.ONCE
 
     run(scenario, monkeypatch)
 
 
 def test_needless_news_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario(source: Pipe, wakes: asyncio.Queue[Look]) -> None:
-        source.say(Look.NEEDLESS)
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
+        source.say(Recheck.NONE)
         await asyncio.sleep(0)
-        source.say(Look.ONCE)
+        source.say(Recheck.ONCE)
         await wakes.get()
         assert wakes.empty()
 

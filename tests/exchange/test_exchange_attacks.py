@@ -14,6 +14,7 @@ from meshes import NOW, SignedHost, SignedMesh
 from meshd.errors import RegistryError, StoreError
 from meshd.exchange import client as client_module
 from meshd.exchange.client import ExchangeClient
+from meshd.exchange.host_sync import SyncResult, ask_witness, fetch
 from meshd.exchange.messages import (
     MAX_REQUEST_BYTES,
     ObjectsPage,
@@ -23,7 +24,6 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.server import LIMITS
-from meshd.exchange.talk import Gained, ask_witness, fetch
 from meshd.exchange.witness import open_testimony
 from meshd.listener import ConnectionLimits
 from meshd.registry.ledger import Ledger
@@ -130,13 +130,13 @@ def test_what_nobody_vouches_for_is_not_kept_in_memory(
     source = IPv4Address(tesla.addresses[newton.hid])
     answer = client_for(mesh, port).offer(IPv4Address(tesla.address), source, Offer(objects=strange))
     assert set(answer.outcomes) == {"unknown"}
-    assert not tesla.received[0][2].fresh and not tesla.received[0][2].forged
+    assert not tesla.received[0][2].new_objects and not tesla.received[0][2].forged
 
 
 def test_an_old_record_of_an_honest_host_is_no_lie(
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost
 ) -> None:
-    accepted = tesla.desk.accept([(newton.key, newton.body(version=5))])
+    accepted = tesla.shared_ledger.accept([(newton.key, newton.body(version=5))])
     assert accepted.outcomes == ("refused",) and not accepted.forged
 
 
@@ -207,7 +207,7 @@ def test_a_host_that_asks_without_end_is_limited_and_the_others_are_not(
 
 
 def test_a_replayed_testimony_is_refused(mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost) -> None:
-    body = tesla.desk.answer_witness(NONCE)
+    body = tesla.shared_ledger.answer_witness(NONCE)
     mesh_id, hid, key = mesh.ledger.mesh_id, tesla.host.hid, tesla.host.identity.public
     assert open_testimony(body, mesh=mesh_id, hid=hid, nonce=NONCE, identity_key=key).hid == hid
     with pytest.raises(RegistryError, match="nonce"):
@@ -221,7 +221,7 @@ def test_a_replayed_testimony_is_refused(mesh: SignedMesh, tesla: ExchangeHost, 
 
 
 def test_a_testimony_is_no_host_record(mesh: SignedMesh, tesla: ExchangeHost) -> None:
-    admission = mesh.ledger.offer(tesla.host.key, tesla.desk.answer_witness(NONCE), now=NOW)
+    admission = mesh.ledger.offer(tesla.host.key, tesla.shared_ledger.answer_witness(NONCE), now=NOW)
     assert admission.outcome == "refused"
 
 
@@ -232,10 +232,10 @@ def test_a_witness_that_claims_more_than_it_hands_over_is_unproven(
     asker = build_host(mesh, "newton", ledger=behind)
     with tesla.listening(LIMITS) as port:
         client = _Withholding(mesh_id=mesh.ledger.mesh_id, port=port)
-        report = ask_witness(asker.desk, client, partner_for(tesla, newton), now=NOW)
+        report = ask_witness(asker.shared_ledger, client, partner_for(tesla, newton), now=NOW)
     assert report.outcome == "unproven" and "statement 3" in report.why
     with tesla.listening(LIMITS) as port:
-        report = ask_witness(asker.desk, client_for(mesh, port), partner_for(tesla, newton), now=NOW)
+        report = ask_witness(asker.shared_ledger, client_for(mesh, port), partner_for(tesla, newton), now=NOW)
     assert report.outcome == "ahead"
     assert dict(behind.objects()) == objects(tesla)
 
@@ -257,9 +257,9 @@ def test_pages_without_end_end(mesh: SignedMesh, tesla: ExchangeHost) -> None:
         asked.append(request.after)
         return ObjectsPage(objects=((mesh.hosts["bohr"].key, body),), more=True)
 
-    fetch(tesla.desk, junk, Gained())
+    fetch(tesla.shared_ledger, junk, SyncResult())
     assert len(asked) == 1, "nothing genuine in the first page"
-    fetch(tesla.desk, same, Gained())
+    fetch(tesla.shared_ledger, same, SyncResult())
     assert len(asked) == 3, "a page must continue after the one before"
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import random
 from contextlib import nullcontext
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from meshes import NOW, SignedMesh
+from trials import trials
 
-from meshd.exchange.flood import ALL_UP_TO, FAN_OUT, MAX_WAITING, PASS_ON, Flood, choose_targets
+from meshd.exchange.flood import ALL_UP_TO, FAN_OUT, MAX_QUEUED, PASS_ON, Flood, choose_targets
+from meshd.exchange.host_sync import WitnessReport
 from meshd.exchange.inventory import build_inventory, build_page, lacking
 from meshd.exchange.messages import MAX_OFFER_OBJECTS, Object, ObjectsRequest
 from meshd.exchange.rates import TokenBuckets
-from meshd.exchange.report import Tally
 from meshd.exchange.shared_ledger import SharedLedger
-from meshd.exchange.talk import WitnessReport
+from meshd.exchange.stats import StatsRecorder
 from meshd.exchange.witness import ShownHeads, StoreView, compare_views
 from meshd.registry.ledger import Ledger
 
@@ -52,7 +53,7 @@ def desk_of(ledger: Ledger) -> SharedLedger:
     return SharedLedger(ledger=ledger, lock=nullcontext(), hid="", identity=None, clock=lambda: NOW)
 
 
-@settings(max_examples=60, deadline=None)
+@trials(60)
 @given(st.sets(st.sampled_from(sorted(EVERYTHING))), st.sets(st.sampled_from(sorted(EVERYTHING))))
 def test_two_hosts_that_compare_hold_the_same(ours: set[str], theirs: set[str]) -> None:
     one, two = ledger_of(ours), ledger_of(theirs)
@@ -88,7 +89,7 @@ def test_in_a_small_mesh_all_are_told_and_those_told_pass_it_on_to_a_few() -> No
     assert len(HIDS) > ALL_UP_TO and len(many) == FAN_OUT and not set(many) & set(HIDS[:20]) and not none
 
 
-@settings(max_examples=20, deadline=None)
+@trials(20)
 @given(st.integers(2, 60), st.integers(0, 10_000), st.sets(st.integers(0, 59), max_size=20))
 def test_news_reaches_nearly_all_even_if_the_first_teller_reaches_few(
     count: int, seed: int, unreached: set[int]
@@ -112,39 +113,39 @@ def test_news_reaches_nearly_all_even_if_the_first_teller_reaches_few(
 def test_each_object_goes_once_to_each_and_never_back() -> None:
     flood, items = Flood(), [("host/a.json", b"a"), ("host/b.json", b"b")]
     flood.note_held("giver", items[:1])
-    flood.add(items, ["giver", "other"])
-    assert flood.take("giver")[0] == (items[1],)
-    assert flood.take("other")[0] == tuple(items)
-    flood.add(items, ["giver", "other"])
-    assert flood.take("other")[0] == (), "one offer at a time"
+    flood.enqueue(items, ["giver", "other"])
+    assert flood.next_batch("giver")[0] == (items[1],)
+    assert flood.next_batch("other")[0] == tuple(items)
+    flood.enqueue(items, ["giver", "other"])
+    assert flood.next_batch("other")[0] == (), "one offer at a time"
     flood.delivered("other")
-    flood.failed("giver")
-    flood.add(items, ["giver", "other"])
-    assert flood.take("other")[0] == ()
-    assert flood.take("giver")[0] == (items[1],), "what failed is offered again"
-    assert flood.waiting == 0
+    flood.requeue("giver")
+    flood.enqueue(items, ["giver", "other"])
+    assert flood.next_batch("other")[0] == ()
+    assert flood.next_batch("giver")[0] == (items[1],), "what failed is offered again"
+    assert flood.queued == 0
 
 
 def test_a_newer_record_takes_the_place_of_the_one_that_waits() -> None:
     flood = Flood()
     for body in (b"1", b"2", b"3"):
-        flood.add([("host/a.json", body)], ["other"])
-    assert flood.take("other")[0] == (("host/a.json", b"3"),)
+        flood.enqueue([("host/a.json", body)], ["other"])
+    assert flood.next_batch("other")[0] == (("host/a.json", b"3"),)
 
 
 def test_what_waits_for_a_host_that_is_away_is_bounded_and_then_compared_whole() -> None:
     flood = Flood()
-    for number in range(3 * MAX_WAITING):
-        flood.add([(f"log/{number:04d}", str(number).encode())], ["away"])
-    assert flood.waiting == MAX_WAITING
+    for number in range(3 * MAX_QUEUED):
+        flood.enqueue([(f"log/{number:04d}", str(number).encode())], ["away"])
+    assert flood.queued == MAX_QUEUED
     compare_all = False
-    while offer := flood.take("away")[0]:
+    while offer := flood.next_batch("away")[0]:
         assert len(offer) <= MAX_OFFER_OBJECTS
         compare_all = flood.delivered("away")
     assert compare_all
-    flood.add([("log/x", b"x")], ["gone"])
+    flood.enqueue([("log/x", b"x")], ["gone"])
     flood.keep_only(["away"])
-    assert flood.waiting == 0
+    assert flood.queued == 0
 
 
 def view(seq: int, *, age: int, polled_ago: int = 0) -> tuple[StoreView, ...]:
@@ -192,14 +193,14 @@ def test_a_bucket_gives_a_burst_and_then_its_rate() -> None:
 
 
 def test_a_suspect_is_asked_first_and_forgotten_when_it_is_gone() -> None:
-    tally = Tally()
+    recorder = StatsRecorder()
     good = WitnessReport(hid="a", name="ada", at=NOW, outcome="agreed")
     bad = WitnessReport(hid="b", name="bob", at=NOW, outcome="unproven", why="statement 9")
     silent = WitnessReport(hid="b", name="bob", at=NOW, outcome="silent")
-    tally.note_round([good, bad], NOW)
-    assert tally.agrees is False and tally.suspects() == ["b"]
-    tally.note_round([silent], NOW + 60)
-    assert tally.suspects() == ["b"], "silence is no denial"
-    assert [condition.code for condition in tally.conditions({})] == ["witness_refuted"]
-    tally.forget(["a"], NOW + 60)
-    assert tally.conditions({}) == ()
+    recorder.note_round([good, bad], NOW)
+    assert recorder.agrees is False and recorder.suspects() == ["b"]
+    recorder.note_round([silent], NOW + 60)
+    assert recorder.suspects() == ["b"], "silence is no denial"
+    assert [condition.code for condition in recorder.conditions({})] == ["witness_refuted"]
+    recorder.forget(["a"], NOW + 60)
+    assert recorder.conditions({}) == ()

@@ -40,7 +40,9 @@ def build(
 ) -> Rig:
     """A daemon whose probes reach ``others``. ``host``: of its settings."""
     settings = settings_of(directory / name, loopback, **host)
-    rig = build_rig(directory / name, mesh, mesh.hosts[name], settings=settings, places=loopback.places)
+    rig = build_rig(
+        directory / name, mesh, mesh.hosts[name], settings=settings, mesh_addresses_of=loopback.places
+    )
     rig.prober.stats = {mesh.hosts[other].hid: PathStats(up=True, sent=9) for other in others}
     return rig
 

@@ -21,11 +21,11 @@ ASKED_BY_MESHD = re.compile(
 @pytest.mark.parametrize(
     ("sources", "fibs", "equal", "left_out"),
     [
-        pytest.param(EIGHT_FIBS, 8, 208, 6, id="eight-fibs"),
+        pytest.param(EIGHT_FIBS, 8, 208, 6, id="eight-fibs", marks=pytest.mark.slow),
         pytest.param(["04-routes-1-fib.txt"], 1, 31, 1, id="one-fib"),
         pytest.param(["05-jails.txt"], 1, 45, 2, id="jails"),
         pytest.param(["05-sysrc.txt"], 1, 3, 0, id="sysrc"),
-        pytest.param(["06-hosts-as-vnet-jails.txt"], 1, 21, 13, id="vnet-hosts"),
+        pytest.param(["06-hosts-as-vnet-jails.txt"], 1, 21, 13, id="vnet-hosts", marks=pytest.mark.slow),
     ],
 )
 def test_every_command_is_answered_as_the_real_host_did(

@@ -154,6 +154,7 @@ def test_it_says_that_the_packet_filter_of_the_machine_looks_at_bridges(host: Fa
         assert state["sysctls"]["net.link.bridge.pfil_member"] == "1"
 
 
+@pytest.mark.slow
 def test_a_host_of_the_lab_is_one_like_those_of_linux(host: FakeBSD) -> None:
     with open_jail_lab(host) as opened:
         lab: Lab = opened
@@ -190,6 +191,7 @@ def test_what_was_loaded_is_said_and_what_was_there_is_not(host: FakeBSD) -> Non
     assert said == []
 
 
+@pytest.mark.slow
 def test_power_off_ends_every_wireguard_interface_and_every_process(host: FakeBSD, tmp_path: Path) -> None:
     with open_jail_lab(host) as lab:
         add_tesla(lab)
@@ -293,6 +295,7 @@ def test_whenever_it_is_killed_the_next_lab_sweeps(host: FakeBSD, step: str, bef
     assert not any(Path(tempfile.gettempdir()).iterdir())
 
 
+@pytest.mark.slow
 def test_a_living_lab_is_not_swept(host: FakeBSD) -> None:
     commands = VnetCommands(InProcess(host))
     with open_jail_lab(host) as lab:
@@ -318,6 +321,7 @@ def test_a_lab_whose_directory_somebody_removed_is_swept_once_its_owner_is_dead(
     assert contents(host) == untouched
 
 
+@pytest.mark.slow
 def test_a_pair_of_somebody_else_is_never_destroyed(host: FakeBSD, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its number is free when looked at and taken when asked for."""
     host.answer(["ifconfig", "epair10001", "create"])

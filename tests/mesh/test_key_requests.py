@@ -7,7 +7,7 @@ from dataclasses import replace
 import fakemesh as fm
 import pytest
 
-from meshd.mesh.progress import find_request
+from meshd.mesh.progress import find_key_request
 from meshd.model.host import Host
 from meshd.registry.ledger import Ledger
 from meshd.registry.signer import LogSigner
@@ -28,7 +28,7 @@ def asked() -> Host:
 
 
 def is_due(host: Host, *, created_at: float, obeyed: str = "", now: float = fm.NOW) -> bool:
-    request = find_request(
+    request = find_key_request(
         host, [host], key_created_at=created_at, obeyed=obeyed, lifetime_seconds=0.0, share=0.0, now=now
     )
     return request is not None

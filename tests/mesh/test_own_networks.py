@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from ipaddress import ip_interface, ip_network
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from meshes import NOW, SignedMesh
+from trials import trials
 
 from meshd.errors import RegistryError
 from meshd.mesh.desired import DesiredBuilder, LocalDevice
@@ -47,7 +48,7 @@ def grants() -> st.SearchStrategy[list[list[str]]]:
     return st.lists(st.lists(networks, max_size=2), min_size=1, max_size=3)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@trials(25)
 @given(grants(), grants(), grants())
 def test_no_route_covers_or_cuts_an_own_network(
     shared: list[list[str]], ours: list[list[str]], theirs: list[list[str]]

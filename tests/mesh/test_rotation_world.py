@@ -6,9 +6,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rotation_world import SECOND, SimHost, World
+from trials import trials
 
 from meshd.backend.memory import Failure
 from meshd.model.device import PeerUpdate
@@ -86,6 +87,7 @@ def test_a_host_whose_daemon_is_dead_keeps_its_traffic_and_is_waited_for(world: 
     assert world.lost == []
 
 
+@pytest.mark.slow
 def test_a_host_without_power_is_not_waited_for_and_finds_its_way_back(world: World) -> None:
     rotating, gone = world.hosts[0], world.hosts[1]
     others = [host for host in world.hosts if host is not gone]
@@ -150,6 +152,7 @@ def test_hosts_behind_nat_are_followed_and_follow(tmp_path: Path) -> None:
         assert world.lost == []
 
 
+@pytest.mark.slow
 def test_an_isolated_host_never_burns_the_key_that_its_peers_know(world: World) -> None:
     host = world.hosts[0]
     old = host.public_key
@@ -166,6 +169,7 @@ def test_an_isolated_host_never_burns_the_key_that_its_peers_know(world: World) 
     assert host.public_key != old
 
 
+@pytest.mark.slow
 def test_a_host_that_was_away_while_all_others_rotated_finds_them_without_a_store(world: World) -> None:
     gone, others = world.hosts[1], [host for host in world.hosts if host.number != 2]
     world.mesh_only = True
@@ -205,7 +209,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@trials(40)
 @given(ACTIONS, st.sets(st.integers(0, 3), min_size=1), st.data())
 def test_nothing_is_lost_in_any_order_of_events(
     actions: list[tuple[str, int]], asked: set[int], data: st.DataObject

@@ -80,6 +80,7 @@ def passed(paths: list[str], *options: str) -> int:
     return int(found[1])
 
 
+@pytest.mark.slow
 def test_some_of_them_run_as_on_freebsd() -> None:
     assert passed(QUICK, "-v") > 40
 

@@ -24,6 +24,7 @@ PORTS = {
     "botocore",
     "urllib3",
     "pytest",
+    "pytest-xdist",
     "hypothesis",
 }
 STANDINS = {

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 from mesh_states import DISTURBANCES, desired_states, disturbances, hid_of
+from trials import trials
 
 from meshd.apply import apply_changes
 from meshd.backend.memory import Failure, MemoryBackend
@@ -22,11 +23,7 @@ from meshd.model.keys import PublicKey
 from meshd.model.network import IPNetwork
 from meshd.plan.diff import diff_state
 
-crash = settings(
-    max_examples=settings.default.max_examples,  # type: ignore[union-attr]
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+crash = trials()
 
 
 def converge(kernel: MemoryBackend, desired: DesiredState) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mesh_states import KEYS, NETWORKS, OWN_KEY, desired_states, hid_of
+from trials import trials
 
 from meshd.apply import apply_changes
 from meshd.backend.memory import MemoryBackend
@@ -73,7 +74,7 @@ def same_key(desired: DesiredState) -> DesiredState:
 states = desired_states(wild=True).map(same_key)
 
 
-@settings(max_examples=settings.default.max_examples, deadline=None)  # type: ignore[union-attr]
+@trials()
 @given(states, states, st.integers(0, 5))
 def test_from_every_step_of_a_plan_the_way_back_leads_to_what_was_there(
     before: DesiredState, after: DesiredState, cut: int
@@ -96,7 +97,7 @@ def test_from_every_step_of_a_plan_the_way_back_leads_to_what_was_there(
         go(kernel.fork(), after)
 
 
-@settings(max_examples=settings.default.max_examples, deadline=None)  # type: ignore[union-attr]
+@trials()
 @given(states, states, states)
 def test_two_changes_in_a_row_go_back_to_what_was_before_the_first(
     before: DesiredState, middle: DesiredState, after: DesiredState

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from trials import trials
 
 from meshd.probe.engine import ProbeEngine
 from meshd.probe.schedule import BURST_PROBES
@@ -52,7 +53,7 @@ def hids(count: int) -> list[str]:
     return [f"h{number}" for number in range(count)]
 
 
-@settings(max_examples=40, deadline=None)
+@trials(40)
 @given(st.integers(1, 20), st.floats(0.0002, 0.1), st.floats(40, 42), st.randoms(use_true_random=False))
 def test_a_dead_path_is_known_within_a_second_and_a_half(
     count: int, rtt: float, dies_at: float, random: object
@@ -76,7 +77,7 @@ def test_a_path_that_comes_back_is_up_with_its_first_reply() -> None:
     assert 30 < network.changes[-1][0] < 31.5
 
 
-@settings(max_examples=30, deadline=None)
+@trials(30)
 @given(st.randoms(use_true_random=False), st.floats(0, 1), st.floats(0.001, 2.0))
 def test_the_rate_to_one_target_is_bounded_whatever_is_lost(random, loss: float, rtt: float) -> None:  # type: ignore[no-untyped-def]
     engine = ProbeEngine(interval_seconds=1.0, window=60)
@@ -90,7 +91,7 @@ def test_the_rate_to_one_target_is_bounded_whatever_is_lost(random, loss: float,
             assert 9 <= in_ten_seconds <= 11 * (1 + BURST_PROBES)
 
 
-@settings(max_examples=30, deadline=None)
+@trials(30)
 @given(st.floats(0.3, 2.5))
 def test_a_path_that_becomes_slow_is_measured_and_settles(rtt: float) -> None:
     engine = ProbeEngine(interval_seconds=1.0, window=60)
@@ -157,7 +158,7 @@ def test_a_refused_send_takes_the_path_down_and_is_explained() -> None:
     assert engine.refusals() == {"a": "No route to host"}
 
 
-@settings(max_examples=20, deadline=None)
+@trials(20)
 @given(st.integers(1, 20), st.floats(0.001, 0.1))
 def test_a_pause_of_the_machine_is_held_against_no_path_and_everybody_is_asked_at_once(
     count: int, rtt: float

@@ -6,8 +6,9 @@ from collections import defaultdict
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from trials import trials
 
 from meshd.probe.schedule import (
     BURST_PROBES,
@@ -45,7 +46,7 @@ def test_the_automatic_interval_is_a_second_per_hundred_targets(targets: int, se
     assert auto_interval_seconds(targets) == seconds
 
 
-@settings(max_examples=40, deadline=None)
+@trials(40)
 @given(st.integers(1, 60), st.floats(0.1, 20), st.floats(0, 1e6))
 def test_every_target_is_probed_once_an_interval(count: int, interval: float, start: float) -> None:
     schedule = ProbeSchedule(interval)
@@ -131,7 +132,7 @@ def test_a_burst_is_a_few_quick_probes_and_can_be_stopped() -> None:
 Act = st.tuples(st.sampled_from(["targets", "nudge", "burst", "stop"]), st.integers(1, 9), st.floats(0, 2))
 
 
-@settings(max_examples=60, deadline=None)
+@trials(60)
 @given(st.lists(Act, max_size=25), st.sampled_from([0.0, 0.1, 1.0, 3.0]))
 def test_no_two_probes_of_a_target_are_closer_than_the_least_gap(
     acts: list[tuple[str, int, float]], interval: float

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from trials import trials
 
 from meshd.probe.sizes import ECHOES_PER_SECOND, GROW_SECONDS, MtuChange, SizeEngine, SizeTarget
 
@@ -76,7 +77,7 @@ class Network:
         return self.engine.found().get("h0")
 
 
-@settings(deadline=None)
+@trials()
 @given(TRUE_MTUS, RTTS, SEEDS)
 def test_any_mtu_is_found_exactly_with_a_bounded_number_of_probes(mtu: int, rtt: float, seed: int) -> None:
     network = Network(lambda at: mtu, rtt=rtt, seed=seed).run(40.0)
@@ -86,7 +87,7 @@ def test_any_mtu_is_found_exactly_with_a_bounded_number_of_probes(mtu: int, rtt:
     assert sum(at <= settled + 3.0 for at, _, _ in network.sent) <= 70
 
 
-@settings(deadline=None)
+@trials()
 @given(RTTS, SEEDS)
 def test_a_healthy_path_costs_one_probe_and_then_six_a_minute(rtt: float, seed: int) -> None:
     network = Network(lambda at: 1500, rtt=rtt, seed=seed).run(5.0)
@@ -96,7 +97,7 @@ def test_a_healthy_path_costs_one_probe_and_then_six_a_minute(rtt: float, seed: 
     assert not network.changes
 
 
-@settings(deadline=None)
+@trials()
 @given(st.integers(FLOOR, CEILING - 1), st.floats(0.0002, 0.1), st.floats(50, 70), SEEDS)
 def test_a_path_that_shrinks_is_safe_again_within_fifteen_seconds(
     mtu: int, rtt: float, shrinks_at: float, seed: int
@@ -110,7 +111,7 @@ def test_a_path_that_shrinks_is_safe_again_within_fifteen_seconds(
     assert network.found == findable(mtu)
 
 
-@settings(max_examples=60, deadline=None)
+@trials(60)
 @given(TRUE_MTUS, st.floats(0.0, 0.2), SEEDS)
 def test_loss_never_leaves_it_below_the_true_mtu_for_good_and_never_above(
     mtu: int, loss: float, seed: int
@@ -123,13 +124,13 @@ def test_loss_never_leaves_it_below_the_true_mtu_for_good_and_never_above(
     assert network.found == findable(mtu)
 
 
-@settings(max_examples=20, deadline=None)
+@trials(20)
 @given(st.floats(0.0, 0.05), SEEDS)
 def test_plain_loss_of_up_to_a_twentieth_changes_nothing_in_hours(loss: float, seed: int) -> None:
     assert not Network(lambda at: 1500, seed=seed, loss=lambda at: loss).run(6 * 3600.0).changes
 
 
-@settings(deadline=None)
+@trials()
 @given(st.sampled_from([None, 1216]), SEEDS)
 def test_a_path_that_loses_everything_changes_nothing_and_is_asked_ever_more_seldom(
     known: int | None, seed: int

@@ -6,8 +6,9 @@ import contextlib
 
 import pytest
 from decoders import DECODERS, Decoder
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from trials import trials
 
 TOKENS = (
     b"null",
@@ -37,11 +38,7 @@ def damaged(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
 
 
 @pytest.mark.parametrize("decoder", DECODERS, ids=lambda decoder: decoder.name)
-@settings(
-    max_examples=settings.default.max_examples * 3 // 5,  # type: ignore[union-attr]
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@trials(60)
 @given(data=st.data())
 def test_a_decoder_raises_its_own_error_or_none(decoder: Decoder, data: st.DataObject) -> None:
     body = data.draw(st.binary(max_size=200) | damaged(decoder.seeds))

@@ -12,8 +12,9 @@ from itertools import combinations
 from random import Random
 
 import fakemesh as fm
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from trials import trials
 
 from meshd.errors import RegistryError
 from meshd.model.host import Membership
@@ -30,12 +31,8 @@ from meshd.registry.statement import MAX_LAMPORT, Body, Grant, Revoke
 ADMINS = 3
 HOSTS = 6
 CHAIN = fm.make_chain(ADMINS)
-# Two fifths of the profile's: 40 in make check.
-QUICK = settings(
-    max_examples=settings.default.max_examples * 2 // 5,  # type: ignore[union-attr]
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+
+QUICK = trials(40)
 
 Step = tuple[str, int, int]
 HONEST = ["grant", "grant", "grant", "regrant", "revoke", "rotate", "record", "sync", "sync", "fork"]

@@ -30,7 +30,7 @@ from meshd.control.whereabouts import Whereabouts
 from meshd.daemon.service import Daemon
 from meshd.daemon.wiring import cache_conditions
 from meshd.errors import ConfigError
-from meshd.exchange.exchange import Exchange, Places
+from meshd.exchange.exchange import Exchange, MeshAddresses
 from meshd.host.keyring import KeyRing
 from meshd.host.state import HostState
 from meshd.model.device import ObservedState
@@ -140,7 +140,7 @@ def build_rig(
     backend: MemoryBackend | None = None,
     forwarding: bool = True,
     courtesy_seconds: float = 0.0,
-    places: Places | None = None,
+    mesh_addresses_of: MeshAddresses | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     steady: Callable[[], float] | None = None,
     rng: random.Random | None = None,
@@ -150,7 +150,7 @@ def build_rig(
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
-    ``places``: where hosts are reached for the exchange; None: it has none. ``monotonic``: the clock by
+    ``mesh_addresses_of``: where the exchange reaches hosts; None: it has none. ``monotonic``: the clock by
     which a rotation waits and a change is on trial. ``steady``: a clock that nobody sets; None: nobody
     sets the other one either.
     """
@@ -179,14 +179,14 @@ def build_rig(
 
     exchange = (
         None
-        if places is None
+        if mesh_addresses_of is None
         else Exchange(
-            desk=follower.desk,
+            shared_ledger=follower.shared_ledger,
             hid=host.hid,
             port=settings.exchange.port,
             witness_seconds=settings.exchange.witness_seconds,
             clock=clock,
-            places=places,
+            mesh_addresses_of=mesh_addresses_of,
             rng=rng,
         )
     )

@@ -376,7 +376,7 @@ def _messages(objects: list[tuple[str, bytes]]) -> list[bytes]:
         for message in (
             ObjectsRequest(have=have),
             ObjectsPage(objects=tuple(objects), more=True, have=have),
-            Offer(objects=tuple(objects[:3]), told=("0" * 32,)),
+            Offer(objects=tuple(objects[:3]), notified=("0" * 32,)),
             OfferAnswer(outcomes=("new", "known")),
             Summary(mesh="0" * 32, generation=1, root=(1, "0" * 64), heads={}, records="0" * 64),
             WitnessRequest(nonce="0" * 32),

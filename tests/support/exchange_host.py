@@ -13,10 +13,10 @@ from ipaddress import IPv4Address
 from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.exchange.client import ExchangeClient
+from meshd.exchange.host_sync import Partner
 from meshd.exchange.messages import Offer
 from meshd.exchange.server import ExchangeServer
-from meshd.exchange.shared_ledger import Accepted, SharedLedger
-from meshd.exchange.talk import Partner
+from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.listener import ConnectionLimits, WsgiListener
 from meshd.registry.ledger import Ledger
 
@@ -29,15 +29,15 @@ class ExchangeHost:
 
     host: SignedHost
     ledger: Ledger
-    desk: SharedLedger
+    shared_ledger: SharedLedger
     addresses: dict[str, str]
-    received: list[tuple[str, Offer, Accepted]] = field(default_factory=list)
+    received: list[tuple[str, Offer, BatchOutcome]] = field(default_factory=list)
     server: ExchangeServer = field(init=False)
 
     def __post_init__(self) -> None:
         by_address = {address: hid for hid, address in self.addresses.items() if hid != self.host.hid}
         self.server = ExchangeServer(
-            self.desk, member=by_address.get, received=lambda *call: self.received.append(call)
+            self.shared_ledger, member=by_address.get, received=lambda *call: self.received.append(call)
         )
 
     @property
@@ -67,10 +67,10 @@ def build_host(mesh: SignedMesh, name: str, *, ledger: Ledger | None = None) -> 
     base = int(IPv4Address("127.8.0.0")) + 256 * (next(_BLOCKS) % 4096)
     hids = [each.hid for each in mesh.hosts.values()]
     addresses = {hid: str(IPv4Address(base + number)) for number, hid in enumerate(hids, 1)}
-    desk = SharedLedger(
+    shared_ledger = SharedLedger(
         ledger=ledger, lock=threading.Lock(), hid=host.hid, identity=lambda: host.identity, clock=lambda: NOW
     )
-    return ExchangeHost(host=host, ledger=ledger, desk=desk, addresses=addresses)
+    return ExchangeHost(host=host, ledger=ledger, shared_ledger=shared_ledger, addresses=addresses)
 
 
 def client_for(mesh: SignedMesh, port: int) -> ExchangeClient:

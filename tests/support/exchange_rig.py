@@ -15,7 +15,7 @@ import msgspec
 from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import SignedHost, SignedMesh
 
-from meshd.exchange.exchange import Places
+from meshd.exchange.exchange import MeshAddresses
 from meshd.model.host import Host
 from meshd.model.network import IPAddress
 from meshd.model.path import PathStats
@@ -73,9 +73,9 @@ def build_exchanging(
         exchange={"port": loopback.port, "witness_seconds": witness_seconds},
         registry={"poll_seconds": poll_seconds},
     )
-    places: Places = loopback.places
+    places: MeshAddresses = loopback.places
     rig = build_rig(
-        directory / host.name, mesh, host, stores=stores, settings=settings, places=places, rng=rng
+        directory / host.name, mesh, host, stores=stores, settings=settings, mesh_addresses_of=places, rng=rng
     )
     rig.prober.stats = {hid: PathStats(up=True) for hid in loopback.addresses if hid != host.hid}
     return rig

@@ -323,8 +323,8 @@ Play = Callable[[Stage], Any]
 def record(play: Play, directory: Path, make_kernel: MakeKernel, patch: pytest.MonkeyPatch) -> Transcript:
     """Play a case. No turn happens but those that the case asks for."""
     patch.setattr(service, "RECONCILE_SECONDS", 3600.0)
-    patch.setattr(rotation, "LOOK_SECONDS", 3600.0)
-    patch.setattr(rotation, "SLOW_LOOK_SECONDS", 3600.0)
+    patch.setattr(rotation, "FAST_RECHECK_SECONDS", 3600.0)
+    patch.setattr(rotation, "SLOW_RECHECK_SECONDS", 3600.0)
     following = SimpleNamespace(generate=lambda: PrivateKey(hashlib.sha256(b"golden next").digest()))
     patch.setattr(keyring, "PrivateKey", following)
     stage = Stage(directory, make_kernel)

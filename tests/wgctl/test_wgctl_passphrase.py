@@ -192,6 +192,7 @@ def on_terminal(answers: list[str], *arguments: object) -> tuple[int, str]:
     return process.wait(30), output.decode()
 
 
+@pytest.mark.slow
 def test_on_a_terminal_it_asks_and_shows_nothing(tmp_path: Path) -> None:
     home = ("--home", tmp_path / "home")
     found = (*home, "init", "--name", "fleet", "--store", f"file://{tmp_path / 'store'}")

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class GrantRequest:
     """What was asked for on the command line; None: as it is, or the default for a new host."""
 
     address: IPAddress | None
@@ -38,18 +38,17 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Admitted:
-    """``seq`` of the new statement; None: the host had this very grant already.
-
-    ``gen`` of the identity that is granted. ``is_member`` False: the grant waits for endorsement, so
-    there is nothing to join yet.
-    """
+class GrantOutcome:
+    """What a host has now that it was granted."""
 
     addresses: tuple[str, ...]
     networks: tuple[str, ...]
     seq: int | None
+    """Of the new statement; None: the host had this very grant already."""
     gen: int
+    """Of the identity that is granted."""
     is_member: bool
+    """False: the grant waits for endorsement, so there is nothing to join yet."""
     warnings: tuple[str, ...]
 
 
@@ -104,7 +103,9 @@ def _bundled(credentials: FileCredentials) -> S3Credentials:
     return S3Credentials(access_key=credentials.access_key, secret_key=credentials.secret_key)
 
 
-def admit(session: AdminSession, request: EnrollmentRequest, wishes: Wishes, *, now: float) -> Admitted:
+def admit(
+    session: AdminSession, request: EnrollmentRequest, asked: GrantRequest, *, now: float
+) -> GrantOutcome:
     """Sign and publish the grant, and the host's first record. RegistryError names both sides of a clash."""
     signer = session.signer()
     ledger = session.ledger
@@ -113,21 +114,21 @@ def admit(session: AdminSession, request: EnrollmentRequest, wishes: Wishes, *, 
     if old is None:
         _check_room(ledger, request.name)
     check_identity(before, request)
-    _check_underlay(ledger, request, wishes, now)
+    _check_underlay(ledger, request, asked, now)
     seq: int | None = None
-    if old is None or request.gen > old.gen or _differs(old, wishes):
+    if old is None or request.gen > old.gen or _differs(old, asked):
         kept = before.ranges if before else None
         statement = signer.grant(
             now=now,
             hid=request.hid,
             identity=request.identity,
             name=request.name,
-            addresses=_addresses(ledger, request.hid, wishes.address),
-            networks=wishes.networks if wishes.networks is not None else (kept.networks if kept else ()),
-            region=_pick(wishes.region, old.region if old else ""),
-            roles=_pick(wishes.roles, old.roles if old else ()),
-            tags=_pick(wishes.tags, old.tags if old else ()),
-            expires_at=_pick(wishes.expires_at, old.expires if old else None),
+            addresses=_addresses(ledger, request.hid, asked.address),
+            networks=asked.networks if asked.networks is not None else (kept.networks if kept else ()),
+            region=_pick(asked.region, old.region if old else ""),
+            roles=_pick(asked.roles, old.roles if old else ()),
+            tags=_pick(asked.tags, old.tags if old else ()),
+            expires_at=_pick(asked.expires_at, old.expires if old else None),
             gen=request.gen,
         )
         seq = session.commit(statement, _first_record(ledger, request), now=now)
@@ -135,7 +136,7 @@ def admit(session: AdminSession, request: EnrollmentRequest, wishes: Wishes, *, 
         session.publish(_first_record(ledger, request), what="nothing was signed; the host's record is")
     found = newest_grant(ledger, request.hid)
     grant = found.grant if found else None
-    return Admitted(
+    return GrantOutcome(
         addresses=grant.addresses if grant else (),
         networks=grant.networks if grant else (),
         seq=seq,
@@ -184,16 +185,16 @@ def _addresses(ledger: Ledger, hid: str, wished: IPAddress | None) -> Sequence[I
     return [wished, *(address for address in derived if address != wished)]
 
 
-def _differs(old: Grant, wishes: Wishes) -> bool:
+def _differs(old: Grant, asked: GrantRequest) -> bool:
     """True when something was asked for that the grant does not say already."""
     return any(
         (
-            wishes.address is not None and str(wishes.address) != old.addresses[0],
-            wishes.networks is not None and set(map(str, wishes.networks)) != set(old.networks),
-            wishes.region is not None and wishes.region != old.region,
-            wishes.roles is not None and set(wishes.roles) != set(old.roles),
-            wishes.tags is not None and set(wishes.tags) != set(old.tags),
-            wishes.expires_at is not None and wishes.expires_at != old.expires,
+            asked.address is not None and str(asked.address) != old.addresses[0],
+            asked.networks is not None and set(map(str, asked.networks)) != set(old.networks),
+            asked.region is not None and asked.region != old.region,
+            asked.roles is not None and set(asked.roles) != set(old.roles),
+            asked.tags is not None and set(asked.tags) != set(old.tags),
+            asked.expires_at is not None and asked.expires_at != old.expires,
         )
     )
 
@@ -204,18 +205,20 @@ def _check_room(ledger: Ledger, name: str) -> None:
         raise RegistryError(f"{name}: the mesh holds {held} hosts, the limit of its root is {limit}")
 
 
-def _check_underlay(ledger: Ledger, request: EnrollmentRequest, wishes: Wishes, now: float) -> None:
+def _check_underlay(ledger: Ledger, request: EnrollmentRequest, asked: GrantRequest, now: float) -> None:
     """A mesh range that holds somebody's endpoint would send WireGuard's own packets into the tunnel."""
     membership = ledger.membership(now)
     endpoints = [(request.name, endpoint) for endpoint in request.record.keys.endpoints]
     for host in membership.hosts.values():
         endpoints += [(host.name, endpoint) for endpoint in (host.record.endpoints if host.record else ())]
-    asked = wishes.networks or ()
+    networks = asked.networks or ()
     for owner, endpoint in endpoints:
         if isinstance(endpoint, NamedEndpoint):
             continue  # its peers look when they have resolved it
         alone = ip_network(endpoint.address)
-        ranges: Iterable[IPNetwork] = (*asked, *membership.mesh_ranges) if owner == request.name else asked
+        ranges: Iterable[IPNetwork] = (
+            (*networks, *membership.mesh_ranges) if owner == request.name else networks
+        )
         for network in ranges:
             if overlaps(network, alone):
                 raise RegistryError(

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from meshd.errors import ConfigError, ControlError, MeshError, RegistryError, StoreError
 from meshd.exchange.flood import ALL_UP_TO
+from meshd.exchange.host_sync import Partner, SyncResult, fetch, mesh_addresses, partner_of, sync_with_host
 from meshd.exchange.messages import (
+    MAX_ALREADY_NOTIFIED,
     MAX_OFFER_OBJECTS,
-    MAX_TOLD,
     Object,
     ObjectsPage,
     ObjectsRequest,
@@ -29,7 +30,6 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.shared_ledger import SharedLedger
-from meshd.exchange.talk import Gained, Partner, fetch, mesh_places, partner_of, reconcile
 from meshd.model.host import Membership
 from meshd.model.network import IPAddress
 from meshd.registry.ledger import Ledger
@@ -56,21 +56,21 @@ class HostChannel(Protocol):
 
 def open_host_channel(options: Options, ledger: Ledger, *, now: float) -> HostChannel | None:
     """The way to the hosts of ``ledger``'s mesh from here; None when there is none."""
-    desk = SharedLedger(ledger=ledger, lock=nullcontext(), hid="", identity=None, clock=lambda: now)
+    shared_ledger = SharedLedger(ledger=ledger, lock=nullcontext(), hid="", identity=None, clock=lambda: now)
     with contextlib.suppress(ControlError, ConfigError):
-        return _BesideDaemon(ControlClient(options.control_socket()), desk)
-    return _open_direct(options, desk, ledger.membership(now))
+        return _BesideDaemon(ControlClient(options.control_socket()), shared_ledger)
+    return _open_direct(options, shared_ledger, ledger.membership(now))
 
 
 class _BesideDaemon:
-    def __init__(self, client: ControlClient, desk: SharedLedger) -> None:
+    def __init__(self, client: ControlClient, shared_ledger: SharedLedger) -> None:
         self._client = client
-        self._desk = desk
+        self._shared_ledger = shared_ledger
 
     def compare(self) -> bool:
         try:
-            theirs = fetch(self._desk, self._ask, Gained())
-            for batch in self._desk.batches(theirs) if theirs is not None else ():
+            theirs = fetch(self._shared_ledger, self._ask, SyncResult())
+            for batch in self._shared_ledger.batches(theirs) if theirs is not None else ():
                 self._client.offer(batch)
         except MeshError:
             return False
@@ -81,7 +81,7 @@ class _BesideDaemon:
             document = self._client.offer(objects)
         except MeshError:
             return 0
-        if document.mesh != self._desk.mesh_id or not set(document.outcomes) <= {"new", "known"}:
+        if document.mesh != self._shared_ledger.mesh_id or not set(document.outcomes) <= {"new", "known"}:
             return 0
         return document.hosts + 1
 
@@ -90,27 +90,31 @@ class _BesideDaemon:
 
     def _ask(self, request: ObjectsRequest) -> ObjectsPage:
         document = self._client.objects(render_message(request))
-        if document.mesh != self._desk.mesh_id:
-            raise RegistryError(f"meshd here is in mesh {document.mesh}, {self._desk.mesh_id} expected")
+        if document.mesh != self._shared_ledger.mesh_id:
+            raise RegistryError(
+                f"meshd here is in mesh {document.mesh}, {self._shared_ledger.mesh_id} expected"
+            )
         return parse_message(bytes(document.page), ObjectsPage)
 
 
 class _Direct:
-    def __init__(self, client: ExchangeClient, desk: SharedLedger, partners: Sequence[Partner]) -> None:
+    def __init__(
+        self, client: ExchangeClient, shared_ledger: SharedLedger, partners: Sequence[Partner]
+    ) -> None:
         self._client = client
-        self._desk = desk
+        self._shared_ledger = shared_ledger
         self._partners = partners
 
     def compare(self) -> bool:
         """One after the other, as all feed one ledger; the first that answers whole is enough."""
         return any(
-            not reconcile(self._desk, self._client, partner).failure
+            not sync_with_host(self._shared_ledger, self._client, partner).failure
             for partner in self._partners[:ASKED_HOSTS]
         )
 
     def offer(self, objects: Sequence[Object]) -> int:
-        told = tuple(partner.hid for partner in self._partners)[:MAX_TOLD]
-        offer = Offer(objects=tuple(objects[:MAX_OFFER_OBJECTS]), told=told)
+        notified = tuple(partner.hid for partner in self._partners)[:MAX_ALREADY_NOTIFIED]
+        offer = Offer(objects=tuple(objects[:MAX_OFFER_OBJECTS]), notified=notified)
 
         def tell(partner: Partner) -> bool:
             try:
@@ -126,7 +130,7 @@ class _Direct:
         """Each call has a connection of its own."""
 
 
-def _open_direct(options: Options, desk: SharedLedger, membership: Membership) -> HostChannel | None:
+def _open_direct(options: Options, shared_ledger: SharedLedger, membership: Membership) -> HostChannel | None:
     port = DEFAULT_EXCHANGE_PORT
     with contextlib.suppress(ConfigError):
         port = options.read_settings().exchange.port
@@ -135,7 +139,7 @@ def _open_direct(options: Options, desk: SharedLedger, membership: Membership) -
     random.shuffle(hosts)
     partners = []
     for host in hosts[:ALL_UP_TO]:
-        address = mesh_places(host)[0]
+        address = mesh_addresses(host)[0]
         source = _source_towards(address, port)
         if source in ours and source not in host.addresses:
             partners.append(partner_of(host, address, source))
@@ -143,7 +147,7 @@ def _open_direct(options: Options, desk: SharedLedger, membership: Membership) -
         return None
     from meshd.exchange.client import ExchangeClient  # with the HTTP client, which nobody else needs
 
-    return _Direct(ExchangeClient(mesh_id=desk.mesh_id, port=port), desk, partners)
+    return _Direct(ExchangeClient(mesh_id=shared_ledger.mesh_id, port=port), shared_ledger, partners)
 
 
 def _source_towards(address: IPAddress, port: int) -> IPAddress | None:

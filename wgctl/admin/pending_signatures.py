@@ -13,7 +13,7 @@ from meshd.registry.bundle import EnrollmentRequest, build_bundle, render_bundle
 from meshd.registry.root_assembly import Proposal
 from meshd.registry.signing import render_fingerprint
 from meshd.registry.statement import LogEntry
-from wgctl.admin.admission import Wishes, admit, host_key_source, newest_grant, parse_named_request
+from wgctl.admin.admission import GrantRequest, admit, host_key_source, newest_grant, parse_named_request
 from wgctl.admin.endorsement import find_endorsable
 from wgctl.admin.root_signing import HASH_DIGITS, Consent, sign_proposal
 from wgctl.admin.rotation import commit_rotation
@@ -82,12 +82,12 @@ def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float)
         request = parse_named_request(wish.request, wish.name)
     except RegistryError as error:
         raise RegistryError(f"add-host {wish.name[:63]}: request: {error}") from None
-    wishes = _parse_wishes(wish)
+    asked = _parse_grant(wish)
     before = newest_grant(session.ledger, request.hid)
     what = f"grant {wish.name}, fingerprint {render_fingerprint(request.kid)}"
     if before is not None and request.gen > before.grant.gen:
         what += f", REPLACING identity {before.grant.gen} of it"
-    asked = {
+    shown = {
         "address": wish.address,
         "networks": _words(wish.networks),
         "region": wish.region,
@@ -95,19 +95,17 @@ def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float)
         "tags": _words(wish.tags),
         "until": render_time(wish.expires) if wish.expires is not None else None,
     }
-    details = [f"{name} {value or 'none'}" for name, value in asked.items() if value is not None]
-    return Task(
-        text="; ".join((what, *details)), sign=partial(_add, session, request, wishes, directory, now)
-    )
+    details = [f"{name} {value or 'none'}" for name, value in shown.items() if value is not None]
+    return Task(text="; ".join((what, *details)), sign=partial(_add, session, request, asked, directory, now))
 
 
 def _words(values: tuple[str, ...] | None) -> str | None:
     return None if values is None else " ".join(values)
 
 
-def _parse_wishes(wish: AddHost) -> Wishes:
+def _parse_grant(wish: AddHost) -> GrantRequest:
     try:
-        return Wishes(
+        return GrantRequest(
             address=parse_address(wish.address) if wish.address is not None else None,
             networks=tuple(map(parse_network, wish.networks)) if wish.networks is not None else None,
             region=wish.region,
@@ -120,10 +118,10 @@ def _parse_wishes(wish: AddHost) -> Wishes:
 
 
 def _add(
-    session: AdminSession, request: EnrollmentRequest, wishes: Wishes, directory: Path, now: float
+    session: AdminSession, request: EnrollmentRequest, asked: GrantRequest, directory: Path, now: float
 ) -> str:
     with host_key_source(session, None, (), None) as provide_key:
-        outcome = admit(session, request, wishes, now=now)
+        outcome = admit(session, request, asked, now=now)
         done = f"statement {outcome.seq}" if outcome.seq is not None else "granted so before"
         said = "; ".join((f"{done}: {' '.join(outcome.addresses)}", *outcome.warnings))
         if not outcome.is_member:

@@ -18,7 +18,7 @@ from wgctl.parameters import ADDRESS, INSTANT, NETWORK, draft_option, garage_opt
 if TYPE_CHECKING:
     from meshd.registry.bundle import EnrollmentRequest
     from meshd.registry.reducer import EffectiveGrant, WaitingGrant
-    from wgctl.admin.admission import Wishes
+    from wgctl.admin.admission import GrantRequest
 
 REPORT_FORMAT: Final = "wgctl-add-host/1"
 MAX_REQUEST_BYTES: Final = 65536
@@ -83,7 +83,7 @@ def command(
     from meshd.registry.bundle import build_bundle, render_bundle
     from meshd.registry.signing import render_fingerprint
     from wgctl.admin.admission import (
-        Wishes,
+        GrantRequest,
         admit,
         host_key_source,
         newest_grant,
@@ -98,7 +98,7 @@ def command(
     text = read_text(request, "an enrollment request", MAX_REQUEST_BYTES)
     enrollment = parse_named_request(text, name)
     now = time.time()
-    wishes = Wishes(
+    asked = GrantRequest(
         address=address,
         networks=networks or None,
         region=region,
@@ -109,7 +109,7 @@ def command(
     if draft is not None:
         if out or s3_credentials or garage_admin or garage_token_file or offline:
             raise click.UsageError("--draft: the bundle and its S3 key are made where it is signed")
-        _write_draft(options, draft, name, text, wishes, now, as_json)
+        _write_draft(options, draft, name, text, asked, now, as_json)
         return
     given = read_host_credentials(s3_credentials)
     check_writable(target, "the bundle")
@@ -117,7 +117,7 @@ def command(
         session.sync(now=now)
         _confirm_identity(newest_grant(session.ledger, enrollment.hid), enrollment, new_identity)
         with host_key_source(session, given, garage_admin, garage_token_file) as provide_key:
-            outcome = admit(session, enrollment, wishes, now=now)
+            outcome = admit(session, enrollment, asked, now=now)
             bundle, credentials = "", given
             if outcome.is_member:
                 credentials = provide_key(enrollment.hid)
@@ -184,18 +184,18 @@ def _confirm_identity(
 
 
 def _write_draft(
-    options: Options, path: str, name: str, request: str, wishes: Wishes, now: float, as_json: bool
+    options: Options, path: str, name: str, request: str, asked: GrantRequest, now: float, as_json: bool
 ) -> None:
     from wgctl.admin.signing_request import AddHost, draft_wish, report_draft
 
     wish = AddHost(
         name=name,
         request=request,
-        region=wishes.region,
-        roles=wishes.roles,
-        tags=wishes.tags,
-        address=str(wishes.address) if wishes.address is not None else None,
-        networks=tuple(map(str, wishes.networks)) if wishes.networks is not None else None,
-        expires=wishes.expires_at,
+        region=asked.region,
+        roles=asked.roles,
+        tags=asked.tags,
+        address=str(asked.address) if asked.address is not None else None,
+        networks=tuple(map(str, asked.networks)) if asked.networks is not None else None,
+        expires=asked.expires_at,
     )
     report_draft(path, draft_wish(options, path, lambda _: wish, now=now), as_json)

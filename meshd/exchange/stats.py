@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from meshd.exchange.talk import WITNESS_OUTCOMES, WitnessReport
+from meshd.exchange.host_sync import WITNESS_OUTCOMES, WitnessReport
 from meshd.model.condition import Condition, Severity
 
 PUSH_OUTCOMES: Final = ("new", "known", "refused", "unknown", "failed")
@@ -32,7 +32,7 @@ class ExchangeStats:
 
 
 @dataclass(slots=True)
-class Tally:
+class StatsRecorder:
     """Counts, the newest report of each witness, and who handed us lies. Used from one thread."""
 
     pushes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(PUSH_OUTCOMES, 0)))
@@ -51,8 +51,8 @@ class Tally:
             if report.outcome != "silent":
                 self.reports[report.hid] = report
                 spoken.append(report)
-            if report.gained.forged:
-                self.lies[report.hid] = (now, report.gained.forged)
+            if report.result.forged:
+                self.lies[report.hid] = (now, report.result.forged)
         if spoken:
             self.witnessed_at = now
             self.agrees = all(is_agreement(report) for report in spoken)

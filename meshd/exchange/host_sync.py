@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from meshd.errors import RegistryError, StoreError
 from meshd.exchange.inventory import position
 from meshd.exchange.messages import (
-    MAX_TOLD,
+    MAX_ALREADY_NOTIFIED,
     NONCE_HEX_DIGITS,
     Inventory,
     Object,
@@ -22,7 +22,7 @@ from meshd.exchange.messages import (
     Offer,
     WitnessRequest,
 )
-from meshd.exchange.shared_ledger import Accepted, SharedLedger
+from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.exchange.witness import Split, open_testimony
 from meshd.model.host import Host
 from meshd.model.network import Endpoint, IPAddress
@@ -56,13 +56,13 @@ class Partner:
 
 
 @dataclass(slots=True, kw_only=True)
-class Gained:
-    """What a comparison brought: ``fresh`` to us, ``given`` objects to the other host.
+class SyncResult:
+    """What a comparison brought: ``new_objects`` to us, ``given`` objects to the other host.
 
-    ``failure``: why it ended early, or empty; what was gained before counts all the same.
+    ``failure``: why it ended early, or empty; what was result before counts all the same.
     """
 
-    fresh: list[Object] = field(default_factory=list)
+    new_objects: list[Object] = field(default_factory=list)
     given: int = 0
     forged: str = ""
     failure: str = ""
@@ -78,11 +78,11 @@ class WitnessReport:
     outcome: WitnessOutcome
     why: str = ""
     splits: tuple[Split, ...] = ()
-    gained: Gained = field(default_factory=Gained)
+    result: SyncResult = field(default_factory=SyncResult)
     seen: Endpoint | None = None
 
 
-def mesh_places(host: Host) -> tuple[IPAddress, ...]:
+def mesh_addresses(host: Host) -> tuple[IPAddress, ...]:
     """Where a host listens, and what it calls from; the first one is what others call."""
     return tuple(dict.fromkeys((host.link_address, host.addresses[0])))
 
@@ -93,42 +93,42 @@ def partner_of(host: Host, address: IPAddress, source: IPAddress | None) -> Part
     )
 
 
-def reconcile(desk: SharedLedger, client: ExchangeClient, partner: Partner) -> Gained:
+def sync_with_host(shared_ledger: SharedLedger, client: ExchangeClient, partner: Partner) -> SyncResult:
     """Hand each other what the other lacks. Never raises."""
 
     def ask(request: ObjectsRequest) -> ObjectsPage:
         return client.objects(partner.address, partner.source, request)
 
-    gained = Gained()
+    result = SyncResult()
     try:
-        theirs = fetch(desk, ask, gained)
-        for batch in desk.batches(theirs) if theirs is not None else ():
+        theirs = fetch(shared_ledger, ask, result)
+        for batch in shared_ledger.batches(theirs) if theirs is not None else ():
             client.offer(partner.address, partner.source, Offer(objects=batch))
-            gained.given += len(batch)
+            result.given += len(batch)
     except (StoreError, RegistryError) as error:
-        gained.failure = str(error)
-    return gained
+        result.failure = str(error)
+    return result
 
 
 def fetch(
-    desk: SharedLedger, ask: Callable[[ObjectsRequest], ObjectsPage], gained: Gained
+    shared_ledger: SharedLedger, ask: Callable[[ObjectsRequest], ObjectsPage], result: SyncResult
 ) -> Inventory | None:
-    """Page after page of what we lack, noted in ``gained`` -> what the other end holds.
+    """Page after page of what we lack, noted in ``result`` -> what the other end holds.
 
     Whoever answers cannot go on for ever: each page continues after the last one, and one
     without anything genuine ends it.
     """
     theirs, after = None, ""
-    have = desk.inventory()
+    have = shared_ledger.inventory()
     for _ in range(MAX_PAGES):
         page = ask(ObjectsRequest(have=have, after=after))
         theirs = theirs or page.have
         keys = [key for key, _ in page.objects]
         if not keys or (after and min(map(position, keys)) <= position(after)):
             break
-        accepted = desk.accept(page.objects)
-        gained.fresh += accepted.fresh
-        gained.forged = accepted.forged or gained.forged
+        accepted = shared_ledger.accept(page.objects)
+        result.new_objects += accepted.new_objects
+        result.forged = accepted.forged or result.forged
         if not page.more or not _is_progress(accepted):
             break
         after = max(keys, key=position)
@@ -136,7 +136,7 @@ def fetch(
 
 
 def ask_witness(
-    desk: SharedLedger, client: ExchangeClient, partner: Partner, *, now: float, look: bool = False
+    shared_ledger: SharedLedger, client: ExchangeClient, partner: Partner, *, now: float, look: bool = False
 ) -> WitnessReport:
     """Ask one host what it holds and is shown; fetch what it has more, give what it lacks. Never raises.
 
@@ -145,7 +145,10 @@ def ask_witness(
     seen: Endpoint | None = None
 
     def report(
-        outcome: WitnessOutcome, why: str = "", splits: tuple[Split, ...] = (), gained: Gained | None = None
+        outcome: WitnessOutcome,
+        why: str = "",
+        splits: tuple[Split, ...] = (),
+        result: SyncResult | None = None,
     ) -> WitnessReport:
         return WitnessReport(
             hid=partner.hid,
@@ -154,7 +157,7 @@ def ask_witness(
             outcome=outcome,
             why=why,
             splits=splits,
-            gained=gained or Gained(),
+            result=result or SyncResult(),
             seen=seen,
         )
 
@@ -168,29 +171,29 @@ def ask_witness(
         return report("invalid", str(error))
     try:
         testimony = open_testimony(
-            body, mesh=desk.mesh_id, hid=partner.hid, nonce=nonce, identity_key=partner.identity_key
+            body, mesh=shared_ledger.mesh_id, hid=partner.hid, nonce=nonce, identity_key=partner.identity_key
         )
     except RegistryError as error:
         return report("invalid", str(error))
     seen = testimony.seen_endpoint
-    first = desk.judge(testimony, partner.name)
-    gained = Gained() if first.held.equal else reconcile(desk, client, partner)
+    first = shared_ledger.judge(testimony, partner.name)
+    result = SyncResult() if first.held.equal else sync_with_host(shared_ledger, client, partner)
     splits = (*first.held.splits, *first.views)
     if splits:
-        return report("differed", splits[0].text, splits, gained)
-    still_ahead = desk.judge(testimony, partner.name).held.ahead
+        return report("differed", splits[0].text, splits, result)
+    still_ahead = shared_ledger.judge(testimony, partner.name).held.ahead
     if still_ahead:
-        why = f"{', '.join(still_ahead)}: {gained.failure or 'not handed over'}"
-        return report("unproven", why, (), gained)
-    if first.held.ahead or gained.fresh:
-        return report("ahead", f"{len(gained.fresh)} objects fetched", (), gained)
-    return report("agreed" if first.held.equal else "behind", gained.failure, (), gained)
+        why = f"{', '.join(still_ahead)}: {result.failure or 'not handed over'}"
+        return report("unproven", why, (), result)
+    if first.held.ahead or result.new_objects:
+        return report("ahead", f"{len(result.new_objects)} objects fetched", (), result)
+    return report("agreed" if first.held.equal else "behind", result.failure, (), result)
 
 
-def told_by(own_hid: str, told: tuple[str, ...]) -> tuple[str, ...]:
-    """The list that goes with an offer: who is told already, the teller included."""
-    return tuple(dict.fromkeys((own_hid, *told)))[:MAX_TOLD]
+def notified_by(own_hid: str, notified: tuple[str, ...]) -> tuple[str, ...]:
+    """The list that goes with an offer: who is notified already, the teller included."""
+    return tuple(dict.fromkeys((own_hid, *notified)))[:MAX_ALREADY_NOTIFIED]
 
 
-def _is_progress(accepted: Accepted) -> bool:
+def _is_progress(accepted: BatchOutcome) -> bool:
     return any(outcome in ("new", "known") for outcome in accepted.outcomes)

@@ -1,4 +1,4 @@
-"""One desired state -> what each of the two interfaces should hold while pairs cross between them."""
+"""One desired state -> what each of the two interfaces should hold while pairs migrate between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from meshd.mesh.desired import DesiredPeer, DesiredState, LocalDevice, allowed_ips
 from meshd.mesh.endpoints import choose_in_turn
-from meshd.mesh.rotation import Crossing, Lane, second_private_key
+from meshd.mesh.rotation import InterfaceRole, PairMigration, second_private_key
 from meshd.model.device import PeerConfig
 from meshd.model.network import Endpoint
 
@@ -22,9 +22,9 @@ PORT_OFFSET: Final = 1
 """The second interface listens on the next UDP port, at both ends and behind every forwarding."""
 
 
-def split_desired(
+def split_by_interface(
     desired: DesiredState,
-    crossings: Mapping[str, Crossing],
+    migrations: Mapping[str, PairMigration],
     local: LocalDevice,
     *,
     now: float,
@@ -35,11 +35,11 @@ def split_desired(
     """
     main_key = local.private_key.public()
     retired = frozenset({local.retired_key} if local.retired_key else ())
-    if not crossings:
+    if not migrations:
         return replace(desired, retired_keys=retired), None
-    by_name = {crossing.host.name: crossing for crossing in crossings.values()}
-    carriers = {
-        destination: by_name[name].carrier
+    by_name = {migration.host.name: migration for migration in migrations.values()}
+    active_roles = {
+        destination: by_name[name].active
         for destination, name in desired.route_labels.items()
         if name in by_name
     }
@@ -49,9 +49,9 @@ def split_desired(
         if name in by_name
     }
 
-    def side(lane: Lane) -> DesiredState:
-        here = {d for d in desired.route_labels if carriers.get(d, Lane.MAIN) is lane}
-        interface = desired.interface if lane is Lane.MAIN else local.second_interface
+    def side(role: InterfaceRole) -> DesiredState:
+        here = {d for d in desired.route_labels if active_roles.get(d, InterfaceRole.MAIN) is role}
+        interface = desired.interface if role is InterfaceRole.MAIN else local.second_interface
         return replace(
             desired,
             interface=interface,
@@ -60,27 +60,27 @@ def split_desired(
             ),
             route_labels={d: name for d, name in desired.route_labels.items() if d in here},
             moves={d: why for d, why in moves.items() if d in here},
-            crossing=True,
+            migrating=True,
         )
 
     first = replace(
-        side(Lane.MAIN),
+        side(InterfaceRole.MAIN),
         retired_keys=retired,
-        peers={key: _on_main(peer, crossings.get(peer.hid), now) for key, peer in desired.peers.items()},
+        peers={key: _on_main(peer, migrations.get(peer.hid), now) for key, peer in desired.peers.items()},
     )
-    rescue = any(crossing.is_rescue for crossing in crossings.values())
+    rescue = any(migration.is_rescue for migration in migrations.values())
     second_private = second_private_key(local, rescue)
     own_keys = {main_key, *retired, *([local.rescue_key.public()] if local.rescue_key else [])}
     second = replace(
-        side(Lane.SECOND),
+        side(InterfaceRole.SECOND),
         is_second=True,
         private_key=second_private,
         public_key=second_private.public(),
         listen_port=local.listen_port + PORT_OFFSET,
         peers={
             peer.config.public_key: peer
-            for crossing in crossings.values()
-            for peer in [_on_second(crossing, desired, local, now)]
+            for migration in migrations.values()
+            for peer in [_on_second(migration, desired, local, now)]
         },
         explained={},
         retired_keys=frozenset(own_keys),
@@ -88,74 +88,76 @@ def split_desired(
     return first, second
 
 
-def _why(crossing: Crossing) -> str:
-    if crossing.is_rescue:
-        return f"{crossing.host.name} was lost on the first interface and found on the second, or back"
-    return f"the key of {crossing.host.name} or of this host is rotated, and the pair has a session there"
+def _why(migration: PairMigration) -> str:
+    if migration.is_rescue:
+        return f"{migration.host.name} was lost on the first interface and found on the second, or back"
+    return f"the key of {migration.host.name} or of this host is rotated, and the pair has a session there"
 
 
-def _on_main(peer: DesiredPeer, crossing: Crossing | None, now: float) -> DesiredPeer:
-    if crossing is None:
+def _on_main(peer: DesiredPeer, migration: PairMigration | None, now: float) -> DesiredPeer:
+    if migration is None:
         return peer
     config = peer.config
     endpoint = config.endpoint
-    known = crossing.main.config.endpoint if crossing.main else None
-    if known is not None and crossing.is_idle(Lane.MAIN):
+    known = migration.main.config.endpoint if migration.main else None
+    if known is not None and migration.is_idle(InterfaceRole.MAIN):
         endpoint = known
-    elif crossing.carrier is not Lane.MAIN:
-        endpoint = _beside(crossing, Lane.MAIN, now)
-    keepalive = _keepalive(crossing, Lane.MAIN, config.persistent_keepalive_seconds)
+    elif migration.active is not InterfaceRole.MAIN:
+        endpoint = _beside(migration, InterfaceRole.MAIN, now)
+    keepalive = _keepalive(migration, InterfaceRole.MAIN, config.persistent_keepalive_seconds)
     return replace(peer, config=replace(config, endpoint=endpoint, persistent_keepalive_seconds=keepalive))
 
 
-def _on_second(crossing: Crossing, desired: DesiredState, local: LocalDevice, now: float) -> DesiredPeer:
-    record = crossing.host.record
+def _on_second(
+    migration: PairMigration, desired: DesiredState, local: LocalDevice, now: float
+) -> DesiredPeer:
+    record = migration.host.record
     assert record is not None
     of_host = desired.peers.get(record.public_key)
     normal = local.persistent_keepalive_seconds if local.behind_nat else 0
     config = PeerConfig(
-        public_key=crossing.second_key,
-        allowed_ips=allowed_ips(crossing.host),
-        endpoint=_second_endpoint(crossing, now),
-        persistent_keepalive_seconds=_keepalive(crossing, Lane.SECOND, normal),
+        public_key=migration.second_key,
+        allowed_ips=allowed_ips(migration.host),
+        endpoint=_second_endpoint(migration, now),
+        persistent_keepalive_seconds=_keepalive(migration, InterfaceRole.SECOND, normal),
     )
     return DesiredPeer(
         config=config,
-        hid=crossing.host.hid,
-        label=crossing.host.name,
-        reason=f"{crossing.host.name} has no session on the first interface: called by its identity's key"
-        if crossing.is_rescue
+        hid=migration.host.hid,
+        label=migration.host.name,
+        reason=f"{migration.host.name} has no session on the first interface: called by its identity's key"
+        if migration.is_rescue
         else "a key rotation: both ends have a second interface until it is over",
         is_admin=of_host.is_admin if of_host else False,
     )
 
 
-def _keepalive(crossing: Crossing, lane: Lane, normal: int) -> int:
-    """An idle lane is silent, so that the other end can tell that it is left."""
-    if lane is crossing.carrier:
+def _keepalive(migration: PairMigration, role: InterfaceRole, normal: int) -> int:
+    """An idle interface is silent, so that the other end can tell that it is left."""
+    if role is migration.active:
         return normal
-    if crossing.is_rescue and lane is Lane.SECOND:
-        if crossing.main_is_live:
+    if migration.is_rescue and role is InterfaceRole.SECOND:
+        if migration.main_is_live:
             return 0
-        return CALL_SECONDS if crossing.calls else RARE_CALL_SECONDS
-    return CALL_SECONDS if lane is crossing.goal and crossing.calls else 0
+        return CALL_SECONDS if migration.calls else RARE_CALL_SECONDS
+    return CALL_SECONDS if role is migration.target and migration.calls else 0
 
 
-def _second_endpoint(crossing: Crossing, now: float) -> Endpoint | None:
-    known = crossing.second.config.endpoint if crossing.second else None
-    if known is not None and crossing.is_idle(Lane.SECOND):
+def _second_endpoint(migration: PairMigration, now: float) -> Endpoint | None:
+    known = migration.second.config.endpoint if migration.second else None
+    if known is not None and migration.is_idle(InterfaceRole.SECOND):
         return known
-    return _beside(crossing, Lane.SECOND, now)
+    return _beside(migration, InterfaceRole.SECOND, now)
 
 
-def _beside(crossing: Crossing, lane: Lane, now: float) -> Endpoint | None:
-    """Where to call on ``lane``: next to the place where the other lane reaches the host, if that is one
+def _beside(migration: PairMigration, role: InterfaceRole, now: float) -> Endpoint | None:
+    """Where to call on ``role``: next to the address where the other one reaches the host, if that is one
     of those that its record names, else those in turn. None: it calls us."""
-    record = crossing.host.record
+    record = migration.host.record
     assert record is not None
-    other = crossing.peer(lane.other)
-    reached = other.config.endpoint if other and crossing.is_live(lane.other) else None
-    offset = PORT_OFFSET if lane is Lane.SECOND else 0
+    other = migration.peer(role.other)
+    reached = other.config.endpoint if other and migration.is_live(role.other) else None
+    offset = PORT_OFFSET if role is InterfaceRole.SECOND else 0
     places = []
     for each in record.endpoints:
         if isinstance(each, Endpoint):
@@ -166,4 +168,4 @@ def _beside(crossing: Crossing, lane: Lane, now: float) -> Endpoint | None:
         Endpoint(each.address, each.port + offset) for each in places if each.port + offset < 65536
     )
     near = tuple(each for each in candidates if reached and each.address == reached.address)
-    return choose_in_turn(near or candidates, crossing.peer(lane), now)
+    return choose_in_turn(near or candidates, migration.peer(role), now)
