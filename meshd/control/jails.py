@@ -1,8 +1,8 @@
-"""Looks after the jails of this host: what is announced of them, and VNET jails' routes to the mesh.
+"""The jails of this host: what is announced of them, and the routes of VNET jails to the mesh.
 
-Blocking; called from the daemon's kernel thread after each turn. Most turns ask nothing: a look is
-taken when the system told of a change, when somebody asks, and now and then. Where neither the
-settings nor the grant need one, none is ever taken.
+Most turns ask nothing. The system is surveyed when it told of a change, when somebody asks, and now and then;
+where neither the settings nor the grant need it, never. A survey blocks and is made in a thread of its own,
+by ``carry_out``, which touches no field; everything else lives on the event loop.
 """
 
 from __future__ import annotations
@@ -27,41 +27,53 @@ from meshd.observe.protocol import ChangeDocument, PlanDocument
 from meshd.plan.jail_routes import AddJailRoute, JailPlan, plan_jail_routes
 from meshd.settings import JailSettings
 
-LOOK_SECONDS: Final = 60.0
-"""The longest time between two looks: what no event tells, as inside a VNET jail, is found by then."""
+SURVEY_SECONDS: Final = 60.0
+"""The longest time between two surveys: what no event tells, as inside a VNET jail, is found by then."""
 RETRY_SECONDS: Final = 10.0
-"""After a look or a route that failed."""
+"""After a survey or a route that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JailTurn:
-    """What one turn found and did; ``looked``: the system was asked."""
+class JailReport:
+    """What one survey found and did."""
 
-    looked: bool = False
+    survey: Survey | None = None
+    """None: the system could not be asked."""
+    networks: frozenset[IPNetwork] = frozenset()
+    """Those whose VNET jails get routes."""
     done: tuple[AddJailRoute, ...] = ()
+    has_failed: bool = False
+    """A route was refused, or the survey failed: to be tried again soon."""
     conditions: tuple[Condition, ...] = ()
 
 
 @dataclass(slots=True)
 class JailKeeper:
-    """``host`` None: a system without jails that can be asked. ``elapsed``: seconds, monotonic."""
+    """After each turn: ``is_due``, then ``carry_out`` in a thread, then ``accept``."""
 
     host: JailHost | None
+    """None: a system without jails that can be asked."""
     elapsed: Callable[[], float] = time.monotonic
+    """Seconds of a clock that is never set."""
     _survey: Survey = field(default_factory=Survey)
-    _looked_for: frozenset[IPNetwork] = frozenset()
-    _look_at: float = float("-inf")
+    _surveyed_for: frozenset[IPNetwork] = frozenset()
+    _survey_at: float = float("-inf")
     _conditions: tuple[Condition, ...] = ()
 
     def notice(self) -> None:
-        """Look in the next turn."""
-        self._look_at = float("-inf")
+        """Survey after the next turn."""
+        self._survey_at = float("-inf")
 
-    def hear(self, look: Recheck) -> None:
-        """Something changed on this system. Of jails only what takes time tells, never a mere route,
-        of which a host that speaks BGP sees one a second; where a look is cheap, everything does."""
-        if look is Recheck.SEVERAL or not (self.host and self.host.has_stacks):
+    def take_event(self, recheck: Recheck) -> None:
+        """Something changed on this system. Of jails only what takes time tells, never a mere route, of
+        which a host that speaks BGP sees one a second; where a survey is cheap, everything does."""
+        if recheck is Recheck.SEVERAL or not (self.host and self.host.has_stacks):
             self.notice()
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """What the newest survey found wrong."""
+        return self._conditions
 
     def announced(
         self, own: Host | None, settings: JailSettings, listed: frozenset[IPNetwork]
@@ -71,74 +83,83 @@ class JailKeeper:
             return listed
         return frozenset() if own is None else choose_announced(own, self._survey.addresses)
 
-    def has_news(self, own: Host, settings: JailSettings) -> bool:
-        """Whether this host's record does not yet say what the jails make of it."""
-        said = own.record.announced if own.record else None
-        return settings.is_auto and choose_announced(own, self._survey.addresses) != said
-
-    def turn(self, view: MeshView, settings: JailSettings, interface: str) -> JailTurn:
-        """Look if it is time, and give VNET jails their routes; every failure is in the answer."""
-        own = view.own
-        if self.host is None or own is None or not self._needs_look(own, settings):
+    def is_due(self, own: Host | None, settings: JailSettings) -> bool:
+        """Whether it is time for a survey. True is said once: the next one is due later."""
+        if self.host is None or own is None or not self._is_needed(own, settings):
             self._conditions = ()
-            return JailTurn()
-        if self.elapsed() < self._look_at and self._looked_for == self._routed(own, settings):
-            return JailTurn(conditions=self._conditions)
-        self._look_at = self.elapsed() + LOOK_SECONDS
+            return False
+        if self.elapsed() < self._survey_at and self._surveyed_for == self._routed(own, settings):
+            return False
+        self._survey_at = self.elapsed() + SURVEY_SECONDS
+        return True
+
+    def carry_out(self, view: MeshView, settings: JailSettings, interface: str) -> JailReport:
+        """Survey, and give VNET jails their routes; every failure is in the answer. Blocks."""
+        host, own = self.host, view.own
+        assert host is not None and own is not None
+        networks = self._routed(own, settings)
         try:
-            plan = self._plan(self.host, view, own, settings, interface)
+            survey = host.survey(networks)
         except BackendError as error:
-            self._look_at = self.elapsed() + RETRY_SECONDS
-            self._conditions = (_unknown(str(error)),)
-            return JailTurn(looked=True, conditions=self._conditions)
-        done, problems = self._carry_out(self.host, plan)
-        if problems:
-            self._look_at = self.elapsed() + RETRY_SECONDS
-        self._conditions = (
-            *_route_conditions({**plan.problems, **problems}),
-            *(_unread(self._survey)),
-            *(_ungranted(own, self._survey, view) if settings.is_auto else ()),
+            return JailReport(networks=networks, has_failed=True, conditions=(_unknown(str(error)),))
+        plan = plan_jail_routes(survey, networks, view.membership.mesh_ranges, interface)
+        done, problems = _add_routes(host, plan)
+        return JailReport(
+            survey=survey,
+            networks=networks,
+            done=done,
+            has_failed=bool(problems),
+            conditions=(
+                *_route_conditions({**plan.problems, **problems}),
+                *_unread(survey),
+                *(_ungranted(own, survey, view) if settings.is_auto else ()),
+            ),
         )
-        return JailTurn(looked=True, done=done, conditions=self._conditions)
+
+    def accept(self, report: JailReport) -> None:
+        """Take a survey in. An event that came while it was made makes the next one due all the same."""
+        self._surveyed_for = report.networks
+        self._conditions = report.conditions
+        if report.survey is not None:
+            self._survey = report.survey
+        if report.has_failed:
+            self._survey_at = min(self._survey_at, self.elapsed() + RETRY_SECONDS)
 
     def plan(self, view: MeshView, settings: JailSettings, interface: str) -> JailPlan:
-        """What a turn would do now. An empty plan where jails cannot be asked: the turn says so."""
+        """What a survey would lead to now; changes nothing. Blocks. Empty where jails cannot be asked: the
+        turn says so."""
         own = view.own
-        if self.host is None or own is None or not self._needs_look(own, settings):
+        if self.host is None or own is None or not self._is_needed(own, settings):
             return JailPlan()
+        networks = self._routed(own, settings)
         try:
-            return self._plan(self.host, view, own, settings, interface)
+            survey = self.host.survey(networks)
         except BackendError:
             return JailPlan()
+        return plan_jail_routes(survey, networks, view.membership.mesh_ranges, interface)
 
-    def _needs_look(self, own: Host, settings: JailSettings) -> bool:
+    def _is_needed(self, own: Host, settings: JailSettings) -> bool:
         return settings.is_auto or bool(self._routed(own, settings))
 
     def _routed(self, own: Host, settings: JailSettings) -> frozenset[IPNetwork]:
         """Networks whose VNET jails get routes. With ``auto`` also those that are announced after this
-        look, or the first jail would have to wait for the next one."""
+        survey, or the first jail would have to wait for the next one."""
         if self.host is None or not (settings.routes and self.host.has_stacks):
             return frozenset()
         return own.granted_networks if settings.is_auto else own.networks
 
-    def _plan(
-        self, host: JailHost, view: MeshView, own: Host, settings: JailSettings, interface: str
-    ) -> JailPlan:
-        self._looked_for = networks = self._routed(own, settings)
-        self._survey = host.survey(networks)
-        return plan_jail_routes(self._survey, networks, view.membership.mesh_ranges, interface)
 
-    def _carry_out(self, host: JailHost, plan: JailPlan) -> tuple[tuple[AddJailRoute, ...], dict[str, str]]:
-        """One after the other; a jail that fails, or has ended since, keeps no other one waiting."""
-        done: list[AddJailRoute] = []
-        problems: dict[str, str] = {}
-        for change in plan.changes:
-            try:
-                host.add_route(change.jail, change.new)
-                done.append(change)
-            except BackendError as error:
-                problems[change.jail] = f"{error}; meshd looks and tries again"
-        return tuple(done), problems
+def _add_routes(host: JailHost, plan: JailPlan) -> tuple[tuple[AddJailRoute, ...], dict[str, str]]:
+    """One after the other; a jail that fails, or has ended since, keeps no other one waiting."""
+    done: list[AddJailRoute] = []
+    problems: dict[str, str] = {}
+    for change in plan.changes:
+        try:
+            host.add_route(change.jail, change.new)
+            done.append(change)
+        except BackendError as error:
+            problems[change.jail] = f"{error}; meshd looks and tries again"
+    return tuple(done), problems
 
 
 def with_jail_changes(document: PlanDocument, plan: JailPlan) -> PlanDocument:

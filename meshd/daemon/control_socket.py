@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import msgspec
 
-from meshd.daemon.conditions import describe_error
 from meshd.errors import ConfigError, ControlError, MeshError
+from meshd.observe.board import describe_error
 from meshd.observe.logs import event
 from meshd.observe.protocol import MAX_LINE_BYTES, ControlAnswer, ControlRequest
 

@@ -26,11 +26,24 @@ class ProbeTarget:
     known_bytes: int | None = None
 
 
+class PathListener(Protocol):
+    """Is told on the event loop what probing finds, when it finds it."""
+
+    def path_changed(self, hid: str, up: bool) -> None:
+        """The path to that host came up, or was found dead."""
+
+    def mtu_changed(self, hid: str, old: int | None, new: int) -> None:
+        """What the path carries, bytes. ``old`` None: that was not known."""
+
+    def paused(self, seconds: float) -> None:
+        """This process or the machine stood still for so long."""
+
+
 class Prober(Protocol):
     """Lives on the asyncio loop; never blocks it."""
 
-    async def start(self) -> None:
-        """Open the sockets. Raises BackendError when the system refuses raw sockets."""
+    async def start(self, listener: PathListener) -> None:
+        """Open the sockets, and tell ``listener`` from now on. BackendError when the system refuses them."""
 
     def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
         """Measure exactly these from now on; statistics of targets that stay are kept, new

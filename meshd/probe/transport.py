@@ -21,7 +21,7 @@ from typing import Final
 from meshd.errors import BackendError
 from meshd.model.network import Endpoint
 from meshd.model.path import PathStats
-from meshd.probe.base import ProbeTarget
+from meshd.probe.base import PathListener, ProbeTarget
 from meshd.probe.engine import Probe, ProbeEngine, UpChange
 from meshd.probe.icmp import (
     build_echo_request_v4,
@@ -103,8 +103,11 @@ class IcmpProber:
         self._asleep = asleep
         self._asleep_before = asleep()
 
-    async def start(self) -> None:
-        """Open the sockets. Raises BackendError when neither family can be had."""
+    async def start(self, listener: PathListener | None = None) -> None:
+        """Open the sockets, and tell ``listener``. BackendError when neither family can be had."""
+        if listener is not None:
+            self._on_change, self._on_mtu = listener.path_changed, listener.mtu_changed
+            self._on_pause = listener.paused
         self._loop = asyncio.get_running_loop()
         failures = []
         for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):

@@ -26,7 +26,7 @@ def mesh() -> SignedMesh:
 def found(rig: Rig, mesh: SignedMesh, old: int | None, new: int) -> None:
     hid = mesh.hosts["newton"].hid
     rig.prober.mtus[hid] = new
-    rig.daemon.mtu_changed(hid, old, new)
+    rig.mtu_changed(hid, old, new)
 
 
 def mtu_of(rig: Rig, network: object = JAILS) -> int | None:

@@ -59,7 +59,7 @@ def test_a_defect_in_one_round_of_witnesses_is_a_condition_and_the_rounds_go_on(
             faulty.defects = 1
             await until(lambda: "part_failed" in codes_of(tesla))
             assert tesla.exchange is not None
-            await until(lambda: tesla.exchange is not None and tesla.exchange.figures().agrees is True)
+            await until(lambda: tesla.exchange is not None and tesla.exchange.stats().agrees is True)
             await until(lambda: "part_failed" not in codes_of(tesla))
 
     with caplog.at_level(logging.INFO):

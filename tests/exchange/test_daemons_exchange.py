@@ -119,7 +119,7 @@ def test_a_host_that_was_away_gets_what_waited_for_it_when_its_path_comes_up(
             assert (await offer(one, newest(mesh))).hosts == 0
             assert key_of(mesh, "bohr") in peers_of(two)
             one.prober.stats = {mesh.hosts["newton"].hid: PathStats(up=True)}
-            one.daemon.path_changed(mesh.hosts["newton"].hid, True)
+            one.path_changed(mesh.hosts["newton"].hid, True)
             await until(lambda: key_of(mesh, "bohr") not in peers_of(two))
 
     asyncio.run(scenario())

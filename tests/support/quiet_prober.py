@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshd.model.path import PathStats
-from meshd.probe.base import ProbeTarget
+from meshd.probe.base import PathListener, ProbeTarget
 
 
 class QuietProber:
     def __init__(self) -> None:
+        self.listener: PathListener | None = None
         self.targets: tuple[ProbeTarget, ...] = ()
         self.nudges = 0
         self.stats: dict[str, PathStats] = {}
         self.mtus: dict[str, int] = {}
 
-    async def start(self) -> None:
-        pass
+    async def start(self, listener: PathListener) -> None:
+        self.listener = listener
 
     def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
         self.targets = targets
