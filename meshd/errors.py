@@ -37,6 +37,18 @@ class StoreDeniedError(StoreError):
     """The store answered, and refuses this access key or what it asked for."""
 
 
+class UnusableObjectError(StoreError):
+    """The store answered, but this one object cannot be used; it says nothing about any other."""
+
+
+class UnfinishedListingError(StoreError):
+    """There is more than one listing takes. ``after``: the last name seen, to go on from."""
+
+    def __init__(self, text: str, after: str) -> None:
+        super().__init__(text)
+        self.after = after
+
+
 class UnsafePlanError(MeshError):
     """The plan would change too much; it is held until an operator confirms it."""
 

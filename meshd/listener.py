@@ -22,6 +22,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from meshd.errors import BackendError
 
 SILENCE_SECONDS: Final = 10.0
+PROVE: Final = "meshd.prove"
+"""In a request's environment: (client) -> whether it is served, of an application that knows its clients."""
 SEGMENT_BYTES: Final = 1140
 """In an IPv6 packet of 1,200 bytes, which fits into WireGuard over the narrowest underlay of IPv6."""
 
@@ -34,19 +36,42 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class ConnectionLimits:
     """``total`` and ``each``: open connections of all clients and of one address.
 
-    ``seconds``: the life of one connection, from its first byte to the last of the answer.
+    ``seconds``: the life of one connection, from its first byte to the last of the answer;
+    ``head_seconds``: what of that its request's head may take. ``proven_each``: an application that knows its
+    clients by more than their address says so of each (``PROVE``), and so many of one client are served at
+    once. Those that it has not said so of give way to newer ones, so nobody can keep a client out by
+    connections that say nothing. 0: it does not, and whoever comes last is turned away.
     """
 
     total: int = 32
     each: int = 8
     seconds: float = 30.0
+    head_seconds: float = 30.0
+    proven_each: int = 0
 
 
 class _Handler(WSGIRequestHandler):
     timeout = SILENCE_SECONDS
+    server: _Server
+
+    def get_environ(self) -> dict[str, Any]:
+        """Called when the head is read."""
+        doors, connection = self.server.doors, self.connection
+        doors.head_read(connection)
+        return {**super().get_environ(), PROVE: lambda client: doors.prove(connection, client)}
 
     def log_message(self, format: str, *args: Any) -> None:
         """A request is no event."""
+
+
+@dataclass(slots=True)
+class _Visit:
+    """``client``: who it is proven to be, empty until then."""
+
+    address: str
+    entered_at: float
+    ends_at: float
+    client: str = ""
 
 
 class _Doors:
@@ -56,38 +81,71 @@ class _Doors:
         self._limits = limits
         self._admits = admits
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, tuple[str, float]] = {}
-        self._each: Counter[str] = Counter()
+        self._open: dict[socket.socket, _Visit] = {}
 
     def enter(self, connection: socket.socket, address: str) -> bool:
-        with self._lock:
-            if len(self._open) >= self._limits.total or self._each[address] >= self._limits.each:
-                return False
         if not self._admits(address):
             return False
         with self._lock:
-            self._each[address] += 1
-            self._open[connection] = (address, time.monotonic() + self._limits.seconds)
+            if not self._make_room(address):
+                return False
+            now = time.monotonic()
+            self._open[connection] = _Visit(address, now, now + self._limits.head_seconds)
+        return True
+
+    def head_read(self, connection: socket.socket) -> None:
+        with self._lock:
+            if (visit := self._open.get(connection)) is not None:
+                visit.ends_at = visit.entered_at + self._limits.seconds
+
+    def prove(self, connection: socket.socket, client: str) -> bool:
+        """This connection is that client's, and gives way to nobody now; False when it has enough of them."""
+        with self._lock:
+            visit = self._open.get(connection)
+            others = sum(each.client == client for each in self._open.values())
+            if visit is None or others >= self._limits.proven_each:
+                return False
+            visit.client = client
         return True
 
     def leave(self, connection: socket.socket) -> None:
         with self._lock:
-            address, _ = self._open.pop(connection, ("", 0.0))
-            self._each[address] -= 1
-            if self._each[address] <= 0:
-                del self._each[address]
+            self._open.pop(connection, None)
 
     def end_overdue(self) -> float | None:
         """Cut those whose time is over -> seconds until the next is due; None: nobody is in."""
         now = time.monotonic()
         with self._lock:
-            for connection, (_, ends_at) in self._open.items():
-                if ends_at <= now:
-                    with contextlib.suppress(OSError):
-                        connection.shutdown(socket.SHUT_RDWR)
-            left = [ends_at - now for _, ends_at in self._open.values()]
+            for connection, visit in self._open.items():
+                if visit.ends_at <= now:
+                    _cut(connection)
+            left = [visit.ends_at - now for visit in self._open.values()]
         # One that was just cut leaves as soon as its thread notices.
         return max(min(left), 0.1) if left else None
+
+    def _make_room(self, address: str) -> bool:
+        """Room for one more of ``address``, if need be by cutting the oldest that is not proven."""
+        unproven = Counter(visit.address for visit in self._open.values() if not visit.client)
+        if unproven[address] >= self._limits.each:
+            return self._cut_oldest(address)
+        if len(self._open) < self._limits.total:
+            return True
+        return bool(unproven) and self._cut_oldest(unproven.most_common(1)[0][0])
+
+    def _cut_oldest(self, address: str) -> bool:
+        if not self._limits.proven_each:
+            return False
+        for connection, visit in self._open.items():  # in the order of entering
+            if visit.address == address and not visit.client:
+                _cut(connection)
+                del self._open[connection]
+                return True
+        return False
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import click
-
 from meshd.errors import ConfigError
+from meshd.terminal import echo
 
 STANDARD_STREAM: Final = "-"
 
@@ -39,6 +38,6 @@ def write_text(target: str, text: str) -> None:
     from meshd.files import write_file
 
     if target == STANDARD_STREAM:
-        click.echo(text, nl=False)
+        echo(text, nl=False)
     else:
         write_file(Path(target).absolute(), text.encode())

@@ -18,6 +18,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from meshd.errors import MeshError
+from meshd.terminal import echo, fail
 from wgctl.admin.passphrase import PassphraseSource
 from wgctl.options import Options
 
@@ -102,8 +103,7 @@ class VerbGroup(click.Group):
 
 
 def _fail(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    click.echo(f"wgctl: error: {line}", err=True)
+    fail("wgctl", message)
     return code
 
 
@@ -118,7 +118,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     if wanted and not ctx.resilient_parsing:
         from meshd.version import read_version
 
-        click.echo(f"wgctl {read_version()}")
+        echo(f"wgctl {read_version()}")
         ctx.exit()
 
 
@@ -176,7 +176,7 @@ def main(
         passphrase=PassphraseSource(passphrase_file or None),
     )
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())
 
 
 if __name__ == "__main__":

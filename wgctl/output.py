@@ -1,7 +1,8 @@
 """What wgctl prints: tables for people, one JSON document for programs.
 
 Colours only on a terminal, never with NO_COLOR set (no-color.org). Text that comes from other hosts
-or the store is made printable first, so that nobody's name can move an operator's cursor.
+or the store is made printable first, so that nobody's name can move an operator's cursor: here for what
+the console draws, in meshd.terminal for all else.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from meshd.model.text import escape_hidden, printable
+from meshd.terminal import echo
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+    from rich.text import Text
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -46,12 +51,8 @@ def write_json(document: object) -> None:
     """Print one document; msgspec structs, mappings and plain values are all welcome."""
     import msgspec
 
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
-
-
-def printable(text: str) -> str:
-    """The text with every character that is not printable (ESC, newline, ...) shown as ``?``."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    echo(escape_hidden(text, keep="\n"))
 
 
 def terminal_console(*, stderr: bool = False) -> Console:
@@ -67,7 +68,7 @@ def show(renderable: RenderableType) -> None:
     if console.is_terminal:
         console.print(renderable)
         return
-    click.echo(render_plain(renderable))
+    echo(render_plain(renderable))
 
 
 def render_plain(renderable: RenderableType) -> str:
@@ -97,14 +98,19 @@ def build_table(
 
 def say(text: str, style: str = "") -> None:
     """One line of text for people, coloured on a terminal."""
+    show(styled(text, style))
+
+
+def styled(text: str = "", style: str = "") -> Text:
+    """Text for a terminal that the console prints: made printable, as ``echo`` does."""
     from rich.text import Text
 
-    show(Text(printable(text), style=style))
+    return Text(printable(text), style=style)
 
 
 def note(text: str) -> None:
     """One line beside the result, on standard error."""
-    click.echo(printable(text), err=True)
+    echo(printable(text), err=True)
 
 
 def is_terminal() -> bool:

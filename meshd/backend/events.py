@@ -11,7 +11,10 @@ import enum
 import socket
 import sys
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from meshd.backend.freebsd_changes import ChangeLog
 
 LINK, IPV4_ADDRESS, IPV4_ROUTE, IPV6_ADDRESS, IPV6_ROUTE = 0x1, 0x10, 0x40, 0x100, 0x400
 """RTMGRP_* of linux/rtnetlink.h."""
@@ -19,21 +22,30 @@ GROUPS: Final = LINK | IPV4_ADDRESS | IPV4_ROUTE | IPV6_ADDRESS | IPV6_ROUTE
 DATAGRAM_BYTES: Final = 65536
 
 
-class Recheck(enum.IntEnum):
-    """What a source advises. SEVERAL: what was announced takes seconds to be complete, as a jail
-    that starts, so look now and again a little later."""
+class Recheck(enum.Flag):
+    """What may have changed, and so is worth a look."""
 
     NONE = 0
-    ONCE = 1
-    SEVERAL = 2
+    MESH = enum.auto()
+    """Interfaces, addresses or routes."""
+    JAILS = enum.auto()
+    """Which jails there are, and at which addresses."""
+    YOUNG = enum.auto()
+    """The network stacks of jails that have just started: their addresses come after them."""
 
 
 @dataclass(frozen=True, slots=True)
 class KernelEvent:
-    """``what``: the last thing worth a look, for the log."""
+    """``later``: what is to be looked at again in a few seconds, because what was announced takes as long
+    to be complete. ``what``: the last thing worth a look, for the log."""
 
     recheck: Recheck
     what: str = ""
+    later: Recheck = Recheck.NONE
+
+    def __or__(self, other: KernelEvent) -> KernelEvent:
+        """Both; of words the later ones that say something."""
+        return KernelEvent(self.recheck | other.recheck, other.what or self.what, self.later | other.later)
 
 
 class EventSource(Protocol):
@@ -65,14 +77,17 @@ class RtnetlinkEvents:
         with contextlib.suppress(OSError):
             while self._socket.recv(DATAGRAM_BYTES):
                 pass
-        return KernelEvent(Recheck.ONCE, "rtnetlink")
+        return KernelEvent(Recheck.MESH, "rtnetlink")
 
     def close(self) -> None:
         self._socket.close()
 
 
-def open_event_sources() -> list[EventSource]:
-    """Those that this system has; one that it refuses is left out, the regular look finds it all."""
+def open_event_sources(changes: ChangeLog | None = None) -> list[EventSource]:
+    """Those that this system has; one that it refuses is left out, the regular look finds it all.
+
+    ``changes``: what is to know of everything that FreeBSD's routing socket tells.
+    """
     sources: list[EventSource] = []
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
@@ -80,7 +95,9 @@ def open_event_sources() -> list[EventSource]:
     elif sys.platform.startswith("freebsd"):
         from meshd.backend.freebsd_events import JailEvents, RouteEvents
 
-        for opener in (RouteEvents.open, JailEvents.open):
-            with contextlib.suppress(OSError):
-                sources.append(opener())
+        with contextlib.suppress(OSError):
+            sources.append(JailEvents.open())
+        hears_jails = bool(sources)
+        with contextlib.suppress(OSError):
+            sources.append(RouteEvents.open(changes, hears_jails=hears_jails))
     return sources

@@ -12,12 +12,13 @@ from ipaddress import IPv6Interface
 from pathlib import Path
 from typing import Final
 
+from meshd.backend.freebsd_changes import ChangeLog, Stamp
 from meshd.backend.freebsd_fibs import open_fibs
 from meshd.backend.freebsd_peers import STDIN_PATH, WgCall, build_peer_batches, build_replacement
 from meshd.backend.freebsd_routes import FAMILIES
 from meshd.backend.parse import Interface, parse_ifconfig, parse_wg_dump
 from meshd.backend.parse_jails import parse_interfaces
-from meshd.backend.runner import Finished, Runner
+from meshd.backend.runner import TIMEOUT_SECONDS, Finished, Runner
 from meshd.errors import BackendError
 from meshd.model.device import Device, ObservedState, PeerUpdate
 from meshd.model.keys import PrivateKey, PublicKey
@@ -58,13 +59,18 @@ def find_tools() -> dict[str, Path]:
 
 class FreeBSDBackend:
     """The kernel's WireGuard. ``note_path``: the file that says which routes are ours; ``fibs``: the
-    routing tables they belong in, none: the one that this process runs in."""
+    routing tables they belong in, none: the one that this process runs in. ``changes``: what the routing
+    socket tells, so that what it told nothing of is not read again; None: everything is, at every look."""
 
     name: str = "freebsd"
 
-    def __init__(self, runner: Runner, note_path: Path, fibs: Sequence[int] = ()) -> None:
+    def __init__(
+        self, runner: Runner, note_path: Path, fibs: Sequence[int] = (), changes: ChangeLog | None = None
+    ) -> None:
         self._runner = runner
-        self._routes = open_fibs(runner, note_path, fibs)
+        self._changes = changes or ChangeLog()
+        self._routes = open_fibs(runner, note_path, fibs, self._changes)
+        self._seen: dict[str, tuple[Stamp, Interface | None]] = {}
         # By interface, the addresses that it has by courtesy of another one.
         self._borrowed: dict[str, frozenset[IPInterface]] = {}
 
@@ -99,9 +105,7 @@ class FreeBSDBackend:
         found = self._look(interface)
         if found is not None:
             _expect_wireguard(found)
-            done = self._runner.run(
-                "ifconfig", [interface, "destroy"], timeout_seconds=DESTROY_TIMEOUT_SECONDS
-            )
+            done = self._change([interface, "destroy"], timeout_seconds=DESTROY_TIMEOUT_SECONDS)
             if done.exit_code != 0 and _MISSING not in done.stderr:
                 raise done.refusal(f"destroy interface {interface}")
             self._give_back(found.addresses)
@@ -216,12 +220,19 @@ class FreeBSDBackend:
         """Nothing is held open between calls."""
 
     def _look(self, interface: str) -> Interface | None:
+        stamp = self._changes.of_interface(interface)
+        if stamp is not None and interface in self._seen and self._seen[interface][0] == stamp:
+            return self._seen[interface][1]
         done = self._runner.run("ifconfig", [interface])
         if done.exit_code == 0:
-            return parse_ifconfig(done.stdout, interface)
-        if _MISSING in done.stderr:
-            return None
-        raise done.refusal(f"interface {interface}")
+            found = parse_ifconfig(done.stdout, interface)
+        elif _MISSING in done.stderr:
+            found = None
+        else:
+            raise done.refusal(f"interface {interface}")
+        if stamp is not None:
+            self._seen[interface] = (stamp, found)
+        return found
 
     def _existing(self, interface: str) -> Interface:
         found = self._look(interface)
@@ -239,9 +250,9 @@ class FreeBSDBackend:
         """``wg0`` can be asked for by name; another name is given after the creation, and when it is
         taken the new interface stays behind under a name of its own."""
         if _UNIT.fullmatch(interface):
-            done = self._runner.run("ifconfig", [interface, "create"])
+            done = self._change([interface, "create"])
         else:
-            done = self._runner.run("ifconfig", [GROUP, "create", "name", interface])
+            done = self._change([GROUP, "create", "name", interface])
         if done.exit_code == 0:
             return
         leftover = done.stdout.decode("ascii", "replace").strip()
@@ -275,9 +286,16 @@ class FreeBSDBackend:
             self._routes.set(before, sorted(routes - after, key=_by_destination))
 
     def _ifconfig(self, what: str, *arguments: str) -> None:
-        done = self._runner.run("ifconfig", arguments)
+        done = self._change(arguments)
         if done.exit_code != 0:
             raise done.refusal(what)
+
+    def _change(self, arguments: Sequence[str], *, timeout_seconds: float = TIMEOUT_SECONDS) -> Finished:
+        """Whatever comes of it, what was read before is not true any more."""
+        try:
+            return self._runner.run("ifconfig", arguments, timeout_seconds=timeout_seconds)
+        finally:
+            self._changes.change()
 
     def _wg(self, what: str, call: WgCall) -> None:
         done = self._runner.run("wg", call.arguments, stdin=call.stdin)

@@ -11,16 +11,20 @@ import contextlib
 import errno
 import select
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Protocol, Self
 
 from meshd.backend.events import DATAGRAM_BYTES, KernelEvent, Recheck
+from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.rtsock import IFF_UP, Kind, RouteMessage, decode_messages
 from meshd.errors import BackendError
 
 AF_ROUTE: Final = 17
 SO_RERROR: Final = 0x20000
 """sys/socket.h: recv(2) says ENOBUFS after messages were lost; without it nothing does. Since 14.0."""
+
+RTF_LLDATA: Final = 0x400
+"""net/route.h: no route but a neighbour; IPv6 tells of each one that comes and goes (nd6_lle_event())."""
 
 EVFILT_JAIL: Final = -14
 NOTE_JAIL_CHILD: Final = 0x80000000
@@ -36,50 +40,87 @@ MAX_EVENTS: Final = 64
 MAX_MESSAGES: Final = 1000
 """A host that speaks BGP gets routes without end: what is left is read the next time round."""
 
-_REPEATEDLY: Final = frozenset({Kind.NEWADDR, Kind.DELADDR, Kind.IFANNOUNCE})
-_ONCE: Final = frozenset({Kind.ADD, Kind.DELETE, Kind.CHANGE})
-
 
 class RouteJudge:
-    """Which messages are worth a look. Misses, losses and locks come in storms and change nothing;
-    interface information comes with every flicker of a link, and counts when UP changed."""
+    """Which messages are worth a look, and at what. Misses, losses and locks come in storms and change
+    nothing, and so do neighbours; interface information comes with every flicker of a link, and
+    counts when UP changed. Of interfaces that come and go those count that ``concerns`` names.
 
-    def __init__(self) -> None:
+    ``hears_jails``: the kernel tells of jails itself. Else a jail shows by the address that jail(8) puts on
+    an interface *before* it makes the jail, and a VNET jail by an interface that leaves.
+    """
+
+    def __init__(
+        self, *, hears_jails: bool = False, concerns: Callable[[str], bool] = lambda interface: True
+    ) -> None:
+        self._hears_jails = hears_jails
+        self._concerns = concerns
         self._up: dict[int, bool] = {}
 
-    def judge(self, message: RouteMessage) -> Recheck:
-        if message.kind in _REPEATEDLY:
-            if message.departed:
-                self._up.pop(message.index, None)
-            return Recheck.SEVERAL
-        if message.kind is Kind.IFINFO:
-            is_up = bool(message.flags & IFF_UP)
-            before, self._up[message.index] = self._up.get(message.index), is_up
-            return Recheck.NONE if is_up == before else Recheck.ONCE
-        return Recheck.ONCE if message.kind in _ONCE else Recheck.NONE
+    def judge(self, message: RouteMessage) -> KernelEvent:
+        look, later = self._weigh(message)
+        return KernelEvent(look, str(message) if look else "", later)
+
+    def _weigh(self, message: RouteMessage) -> tuple[Recheck, Recheck]:
+        match message.kind:
+            case Kind.NEWADDR | Kind.DELADDR:
+                return self._weigh_address(message)
+            case Kind.IFANNOUNCE:
+                return self._weigh_announcement(message)
+            case Kind.IFINFO:
+                is_up = bool(message.flags & IFF_UP)
+                before, self._up[message.index] = self._up.get(message.index), is_up
+                return (Recheck.NONE if is_up == before else Recheck.MESH), Recheck.NONE
+            case Kind.ADD | Kind.DELETE | Kind.CHANGE if not message.flags & RTF_LLDATA:
+                return Recheck.MESH, Recheck.NONE
+            case _:
+                return Recheck.NONE, Recheck.NONE
+
+    def _weigh_address(self, message: RouteMessage) -> tuple[Recheck, Recheck]:
+        """One with a network may be the gateway of VNET jails; a single one is at most a jail's."""
+        if not self._hears_jails:
+            is_new = message.kind is Kind.NEWADDR
+            return Recheck.MESH | Recheck.JAILS, Recheck.JAILS if is_new else Recheck.NONE
+        whole = message.address is not None and message.prefix_length == message.address.max_prefixlen
+        return (Recheck.MESH if whole else Recheck.MESH | Recheck.JAILS), Recheck.NONE
+
+    def _weigh_announcement(self, message: RouteMessage) -> tuple[Recheck, Recheck]:
+        """One that comes is down and without an address; one that goes says so of each of its addresses.
+        It may have gone into a VNET jail."""
+        mesh = Recheck.MESH if self._concerns(message.interface) else Recheck.NONE
+        if not message.departed:
+            self._up[message.index] = False
+            return mesh, Recheck.NONE
+        self._up.pop(message.index, None)
+        inside = Recheck.YOUNG if self._hears_jails else Recheck.JAILS
+        return mesh | inside, inside
 
 
 class RouteEvents:
-    """``opened``: a non-blocking routing socket."""
+    """``opened``: a non-blocking routing socket. ``changes``: what is to know of all that it tells."""
 
-    def __init__(self, opened: socket.socket) -> None:
+    def __init__(
+        self, opened: socket.socket, changes: ChangeLog | None = None, *, hears_jails: bool = False
+    ) -> None:
         self._socket = opened
-        self._judge = RouteJudge()
+        self._changes = changes or ChangeLog()
+        self._judge = RouteJudge(hears_jails=hears_jails, concerns=self._changes.concerns)
+        self._changes.listen(on=True)
 
     @classmethod
-    def open(cls) -> Self:
+    def open(cls, changes: ChangeLog | None = None, *, hears_jails: bool = False) -> Self:
         """Listening needs no privilege. OSError when the system refuses."""
         opened = socket.socket(AF_ROUTE, socket.SOCK_RAW, 0)
         opened.setblocking(False)
         with contextlib.suppress(OSError):
             opened.setsockopt(socket.SOL_SOCKET, SO_RERROR, 1)
-        return cls(opened)
+        return cls(opened, changes, hears_jails=hears_jails)
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def take(self) -> KernelEvent:
-        event = KernelEvent(Recheck.NONE)
+        news = KernelEvent(Recheck.NONE)
         for _ in range(MAX_MESSAGES):
             try:
                 data = self._socket.recv(DATAGRAM_BYTES)
@@ -87,23 +128,28 @@ class RouteEvents:
                 break
             except OSError as error:
                 # Some were lost (ENOBUFS), perhaps that of a jail.
-                return KernelEvent(Recheck.SEVERAL, f"routing socket: {error.strerror}")
-            event = max([event, *self._read(data)], key=_weight)
-        return event
+                self._changes.lose()
+                return KernelEvent(
+                    Recheck.MESH | Recheck.JAILS, f"routing socket: {error.strerror}", Recheck.JAILS
+                )
+            for found in self._read(data):
+                news |= found
+        return news
 
     def close(self) -> None:
+        self._changes.listen(on=False)
         self._socket.close()
 
-    def _read(self, data: bytes) -> list[KernelEvent]:
+    def _read(self, data: bytes) -> Iterator[KernelEvent]:
         try:
             messages = decode_messages(data)
         except BackendError as error:
-            return [KernelEvent(Recheck.ONCE, str(error))]
-        return [KernelEvent(self._judge.judge(message), str(message)) for message in messages]
-
-
-def _weight(event: KernelEvent) -> Recheck:
-    return event.recheck
+            self._changes.lose()
+            yield KernelEvent(Recheck.MESH, str(error))
+            return
+        for message in messages:
+            if not self._changes.note(message):
+                yield self._judge.judge(message)
 
 
 class Kqueue(Protocol):
@@ -143,13 +189,16 @@ class JailEvents:
         try:
             events = self._kqueue.control(None, MAX_EVENTS, 0)
         except OSError as error:
-            return KernelEvent(Recheck.SEVERAL, f"kqueue: {error.strerror}")
+            return KernelEvent(Recheck.JAILS, f"kqueue: {error.strerror}", Recheck.YOUNG)
+        news = KernelEvent(Recheck.NONE)
         for event in events:
-            if event.fflags & NOTE_JAIL_CHILD and event.data > 0:
+            born = bool(event.fflags & NOTE_JAIL_CHILD)
+            if born and event.data > 0:
                 # It may have ended already (ESRCH): then there is nothing to hear of it.
                 with contextlib.suppress(OSError):
                     self._register(event.data, NOTE_JAIL_SET | NOTE_JAIL_REMOVE)
-        return KernelEvent(Recheck.SEVERAL, _describe(events[-1])) if events else KernelEvent(Recheck.NONE)
+            news |= KernelEvent(Recheck.JAILS, _describe(event), Recheck.YOUNG if born else Recheck.NONE)
+        return news
 
     def close(self) -> None:
         self._kqueue.close()

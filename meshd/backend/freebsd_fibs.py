@@ -13,10 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.freebsd_routes import OwnedDestinations, RouteTable
 from meshd.backend.parse import Interface
 from meshd.backend.runner import Runner
 from meshd.errors import BackendError
+from meshd.model.connected import ConnectedNetworks, find_connected
 from meshd.model.network import ForeignRoute, IPNetwork, Route
 
 Tables = Mapping[IPNetwork, Route]
@@ -24,8 +26,11 @@ Tables = Mapping[IPNetwork, Route]
 _NOTE: Final = re.compile(r"\.fib(\d+)\.json$")
 
 
-def open_fibs(runner: Runner, note_path: Path, fibs: Sequence[int]) -> FibRoutes:
-    """``fibs`` empty: the table that this process runs in, alone, and no table is named to any tool."""
+def open_fibs(
+    runner: Runner, note_path: Path, fibs: Sequence[int], changes: ChangeLog | None = None
+) -> FibRoutes:
+    """``fibs`` empty: the table that this process runs in, alone, and no table is named to any tool. Of that
+    one alone ``changes`` tells; tables that are named are read at every look."""
     first, others = (fibs[0] if fibs else None), fibs[1:]
     abandoned = [number for number in _noted(note_path) if number not in others]
 
@@ -33,7 +38,7 @@ def open_fibs(runner: Runner, note_path: Path, fibs: Sequence[int]) -> FibRoutes
         return RouteTable(runner, OwnedDestinations(_note(note_path, number)), number)
 
     return FibRoutes(
-        RouteTable(runner, OwnedDestinations(note_path), first),
+        RouteTable(runner, OwnedDestinations(note_path), first, None if fibs else changes),
         {number: table(number) for number in others},
         {_note(note_path, number): table(number) for number in abandoned if number != first},
         first or 0,
@@ -152,10 +157,12 @@ class _Merged:
 
     def routes(self) -> frozenset[Route]:
         for number, there, foreign in self._seen:
+            connected = ConnectedNetworks(find_connected(foreign, ()))
             for destination, route in self._ours.items():
-                if destination in foreign:
+                in_the_way = foreign.get(destination) or connected.holder(destination)
+                if in_the_way is not None:
                     if destination in self._main:
-                        self.foreign[destination] = foreign[destination]
+                        self.foreign[destination] = in_the_way
                 elif there.get(destination) != route:
                     self._missing[destination].append(number)
         return frozenset(

@@ -16,10 +16,13 @@ from typing import Final
 
 import msgspec
 
+from meshd.backend.freebsd_changes import ChangeLog, Stamp
 from meshd.backend.parse import Interface, RouteOutcome, TableRoute, classify_route, parse_routes
-from meshd.backend.runner import Runner
+from meshd.backend.rtsock import Kind
+from meshd.backend.runner import Finished, Runner
 from meshd.errors import BackendError, StoreError
 from meshd.files import write_file
+from meshd.model.connected import ConnectedNetworks, find_connected
 from meshd.model.network import ForeignRoute, IPNetwork, Route, network_key, parse_network
 
 FAMILIES: Final[Mapping[int, str]] = {4: "inet", 6: "inet6"}
@@ -82,13 +85,23 @@ def _read(path: Path) -> dict[str, frozenset[IPNetwork]]:
 
 
 class RouteTable:
-    """One table (fib): it is read at every call. Changes are made one after the other: FreeBSD has
+    """One table (fib): it is read at every call, unless ``changes`` says that nothing happened since.
+
+    Changes are made one after the other: FreeBSD has
     crashed when one prefix was added and deleted at the same moment. ``fib`` None: the one that this
     process runs in. ``-fib`` stands after the verb; with several numbers route(8) stops half done at
     the first refusal, so each table has calls of its own."""
 
-    def __init__(self, runner: Runner, owned: OwnedDestinations, fib: int | None = None) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        owned: OwnedDestinations,
+        fib: int | None = None,
+        changes: ChangeLog | None = None,
+    ) -> None:
         self._runner = runner
+        self._changes = changes or ChangeLog()
+        self._seen: dict[int, tuple[Stamp, list[TableRoute]]] = {}
         self._owned = owned
         self._netstat_fib = [] if fib is None else ["-F", str(fib)]
         self._route_fib = [] if fib is None else ["-fib", str(fib)]
@@ -137,7 +150,7 @@ class RouteTable:
     def set(self, interface: Interface, routes: Sequence[Route], *, spare_foreign: bool = False) -> None:
         """Add our routes or change ours; BackendError before any change if one is foreign.
 
-        ``spare_foreign``: leave those out instead.
+        ``spare_foreign``: leave those out instead, and parts of networks on this host's own links.
 
         ``add`` fails where there is a route already, so one that somebody else adds in between
         is never overwritten. A route that is refused keeps no other from being set.
@@ -148,9 +161,7 @@ class RouteTable:
         with self._lock:
             table = self._read_for(interface.name, wanted)
             if spare_foreign:
-                for route in table:
-                    if not self._owned.owns(route):
-                        wanted.pop(route.destination, None)
+                self._spare(table, wanted)
             present = self._present(table, wanted)
             calls = [
                 (route, "add" if destination not in present else "change")
@@ -182,14 +193,31 @@ class RouteTable:
             self._owned.release(name, mine)
             self._owned.write()
 
+    def _spare(self, table: Iterable[TableRoute], wanted: dict[IPNetwork, Route]) -> None:
+        """Leave out what somebody else's route stands for, and parts of networks on this host's links."""
+        foreign = {route.destination: self._foreign(route) for route in table if not self._owned.owns(route)}
+        connected = ConnectedNetworks(find_connected(foreign, ()))
+        for destination in list(wanted):
+            if destination in foreign or connected.holder(destination) is not None:
+                del wanted[destination]
+
     def _read(self, versions: Iterable[int]) -> list[TableRoute]:
         found: list[TableRoute] = []
         for version in sorted(versions):
-            arguments = ["-rnW", *self._netstat_fib, "-f", FAMILIES[version], "--libxo", "json"]
-            done = self._runner.run("netstat", arguments)
-            if done.exit_code != 0:
-                raise done.refusal(f"routing table IPv{version}{self._where}")
-            found.extend(parse_routes(done.stdout, version))
+            found.extend(self._read_family(version))
+        return found
+
+    def _read_family(self, version: int) -> list[TableRoute]:
+        stamp = self._changes.of_routes(version)
+        if stamp is not None and version in self._seen and self._seen[version][0] == stamp:
+            return self._seen[version][1]
+        arguments = ["-rnW", *self._netstat_fib, "-f", FAMILIES[version], "--libxo", "json"]
+        done = self._runner.run("netstat", arguments)
+        if done.exit_code != 0:
+            raise done.refusal(f"routing table IPv{version}{self._where}")
+        found = parse_routes(done.stdout, version)
+        if stamp is not None:
+            self._seen[version] = (stamp, found)
         return found
 
     def _read_for(self, name: str, destinations: Iterable[IPNetwork]) -> list[TableRoute]:
@@ -231,8 +259,8 @@ class RouteTable:
         arguments = ["-n", verb, *self._route_fib, family, str(destination), "-interface", name]
         if route.mtu_bytes is not None:
             arguments += ["-mtu", str(route.mtu_bytes)]
-        done = self._runner.run("route", arguments)
-        outcome = classify_route(done.exit_code, done.stdout, done.stderr)
+        kind = Kind.ADD if verb == "add" else Kind.CHANGE
+        done, outcome = self._run(kind, destination, name, arguments)
         if outcome is RouteOutcome.EXISTS:
             for found in self._read((destination.version,)):
                 if found.destination == destination:
@@ -244,14 +272,29 @@ class RouteTable:
     def _delete(self, name: str, destination: IPNetwork) -> None:
         family = f"-{FAMILIES[destination.version]}"
         arguments = ["-n", "delete", *self._route_fib, family, str(destination), "-interface", name]
-        done = self._runner.run("route", arguments)
-        outcome = classify_route(done.exit_code, done.stdout, done.stderr)
+        done, outcome = self._run(Kind.DELETE, destination, name, arguments)
         if outcome not in (RouteOutcome.DONE, RouteOutcome.ABSENT):
             raise done.refusal(f"remove route {destination} through {name}{self._where}")
 
+    def _run(
+        self, kind: Kind, destination: IPNetwork, name: str, arguments: Sequence[str]
+    ) -> tuple[Finished, RouteOutcome]:
+        """route(8), with its message foreseen: it comes before or after the tool has ended."""
+        outcome = RouteOutcome.REFUSED
+        self._changes.expect(kind, destination, name)
+        try:
+            done = self._runner.run("route", arguments)
+            outcome = classify_route(done.exit_code, done.stdout, done.stderr)
+        finally:
+            self._changes.changed_route(kind, destination, name, done=outcome is RouteOutcome.DONE)
+        return done, outcome
+
     def _foreign(self, route: TableRoute) -> ForeignRoute:
         return ForeignRoute(
-            destination=route.destination, interface=route.interface, description=self._describe(route)
+            destination=route.destination,
+            interface=route.interface,
+            description=self._describe(route),
+            connected=not (self._owned.owns(route) or _NOT_OURS.intersection(route.kinds)),
         )
 
     def _describe(self, route: TableRoute) -> str:

@@ -16,9 +16,10 @@ class JailHost(Protocol):
     def has_stacks(self) -> bool:
         """Whether jails can have network stacks whose routes are this program's to set."""
 
-    def survey(self, networks: Collection[IPNetwork]) -> Survey:
+    def survey(self, networks: Collection[IPNetwork], *, afresh: bool = True) -> Survey:
         """Who runs, and at which addresses. Only the tables of VNET jails with an address in
-        ``networks`` are read."""
+        ``networks`` are read. ``afresh`` False: of these jails only those that have just started; of the
+        others, what was read before holds."""
 
     def add_route(self, jail: str, route: JailRoute) -> None:
         """Already there: no error, the next look tells. A jail that has ended is one."""

@@ -29,7 +29,7 @@ class LinuxContainers:
         self._messages = netlink_socket.load()
         self._socket = NetlinkSocket(NETLINK_ROUTE)
 
-    def survey(self, networks: Collection[IPNetwork]) -> Survey:
+    def survey(self, networks: Collection[IPNetwork], *, afresh: bool = True) -> Survey:
         names = self._container_links()
         return Survey(addresses=self._addresses(names) if names else {})
 

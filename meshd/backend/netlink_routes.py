@@ -44,6 +44,8 @@ _LISTED_TYPES: Final[Mapping[int, str]] = {
 _CLONED: Final = 0x200
 _RTA_DST, _RTA_OIF, _RTA_METRICS, _RTA_TABLE = 1, 4, 8, 15
 _RTAX_MTU: Final = 2
+_GATEWAYS: Final = frozenset({5, 9, 18})
+"""RTA_GATEWAY, RTA_MULTIPATH and RTA_VIA (linux/rtnetlink.h)."""
 # One fixed layout a family, because there are thousands: the headers, then OIF, TABLE and DST.
 _ROUTE_V4: Final = struct.Struct("=IHH8xBBxxBBBB4xHHIHHIHH4s")
 _ROUTE_V6: Final = struct.Struct("=IHH8xBBxxBBBB4xHHIHHIHH16s")
@@ -53,13 +55,22 @@ _FAMILIES: Final[Mapping[int, socket.AddressFamily]] = {4: socket.AF_INET, 6: so
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRoute:
-    """A route of the main table as the kernel has it; ``interface_index`` 0: more than one, or none."""
+    """A route of the main table as the kernel has it; ``interface_index`` 0: more than one, or none.
+
+    ``by_gateway``: another machine passes its packets on.
+    """
 
     destination: IPNetwork
     protocol: int
     kind: int
     interface_index: int
     mtu_bytes: int | None
+    by_gateway: bool = False
+
+    @property
+    def connected(self) -> bool:
+        """Whatever wrote it: the kernel for an address, a router advertisement, an administrator."""
+        return self.kind == _UNICAST and self.interface_index != 0 and not (self.by_gateway or self.ours)
 
     @property
     def ours(self) -> bool:
@@ -163,6 +174,7 @@ def split_routes(
             destination=route.destination,
             interface=names[through],
             description=_describe(route, names[through]),
+            connected=route.connected,
         )
     return frozenset(ours), foreign
 
@@ -206,7 +218,7 @@ def _parse_route(body: bytes) -> TableRoute | None:
     if kind not in _LISTED_TYPES or flags & _CLONED:
         return None
     address = bytes(4 if family == socket.AF_INET else 16)
-    index, mtu_bytes = 0, None
+    index, mtu_bytes, by_gateway = 0, None, False
     for attribute, start, end in walk(body, _ROUTE_HEADER.size, len(body)):
         if attribute == _RTA_DST:
             address = body[start:end]
@@ -214,6 +226,8 @@ def _parse_route(body: bytes) -> TableRoute | None:
             (index,) = unpack(UINT32, body, start, end)
         elif attribute == _RTA_TABLE:
             (table,) = unpack(UINT32, body, start, end)
+        elif attribute in _GATEWAYS:
+            by_gateway = True
         elif attribute == _RTA_METRICS:
             mtu_bytes = _parse_mtu(body, start, end)
     if table != _MAIN_TABLE:
@@ -224,6 +238,7 @@ def _parse_route(body: bytes) -> TableRoute | None:
         kind=kind,
         interface_index=index,
         mtu_bytes=mtu_bytes,
+        by_gateway=by_gateway,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from meshd.backend.base import Backend
+from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.jails import JailHost
 from meshd.errors import BackendError
 
@@ -30,22 +31,23 @@ def open_backend(
     route_note_path: Path = DEFAULT_ROUTE_NOTE,
     tools: Mapping[str, Path] | None = None,
     fibs: Sequence[int] = (),
+    changes: ChangeLog | None = None,
 ) -> Backend:
     """The backend of that name; ``auto``: the kernel's WireGuard, else a userspace program.
 
     ``userspace_program``: name or path, empty: the first known one on PATH. ``log_path``: where
     that program's output goes, None: nowhere. ``route_note_path``: where FreeBSD's backend notes
     which routes are ours. ``tools``: programs to run instead of FreeBSD's own, on any system, as
-    any user. Raises BackendError saying what is missing.
+    any user. ``changes``: what FreeBSD's routing socket tells. Raises BackendError saying what is missing.
     """
     if tools is not None:
-        return _open_freebsd(tools, route_note_path, fibs)
+        return _open_freebsd(tools, route_note_path, fibs, changes)
     freebsd = sys.platform.startswith("freebsd")
     _check_platform(name, freebsd)
     if os.geteuid() != 0:
         raise BackendError(f"backend {name!r}: user id {os.geteuid()} seen, root expected")
     if freebsd:
-        return _open_freebsd(None, route_note_path, fibs)
+        return _open_freebsd(None, route_note_path, fibs, changes)
     if name == "linux":
         return _require(_open_linux(), "backend 'linux': no WireGuard in the kernel: load module wireguard")
     if name == "userspace":
@@ -54,10 +56,12 @@ def open_backend(
     return _require(found, f"backend 'auto': {_INSTALL}")
 
 
-def open_jail_host(tools: Mapping[str, Path] | None = None) -> JailHost | None:
+def open_jail_host(
+    tools: Mapping[str, Path] | None = None, changes: ChangeLog | None = None
+) -> JailHost | None:
     """What knows this system's jails or containers; None where nothing does.
 
-    ``tools``: as for ``open_backend``.
+    ``tools`` and ``changes``: as for ``open_backend``.
     """
     if tools is None and sys.platform.startswith("linux"):
         from meshd.backend.linux_containers import LinuxContainers
@@ -67,7 +71,7 @@ def open_jail_host(tools: Mapping[str, Path] | None = None) -> JailHost | None:
     from meshd.backend.runner import ToolRunner
 
     found = find_jail_tools() if tools is None else tools
-    return FreeBSDJails(ToolRunner(found)) if "jls" in found else None
+    return FreeBSDJails(ToolRunner(found), changes) if "jls" in found else None
 
 
 def _check_platform(name: BackendName, freebsd: bool) -> None:
@@ -89,11 +93,17 @@ def _missing(program: str) -> str:
     return f"backend 'userspace': {sought} on PATH: install wireguard-go or boringtun-cli"
 
 
-def _open_freebsd(tools: Mapping[str, Path] | None, route_note_path: Path, fibs: Sequence[int]) -> Backend:
+def _open_freebsd(
+    tools: Mapping[str, Path] | None,
+    route_note_path: Path,
+    fibs: Sequence[int],
+    changes: ChangeLog | None,
+) -> Backend:
     from meshd.backend.freebsd import FreeBSDBackend, find_tools
     from meshd.backend.runner import ToolRunner
 
-    return FreeBSDBackend(ToolRunner(find_tools() if tools is None else tools), route_note_path, fibs)
+    found = find_tools() if tools is None else tools
+    return FreeBSDBackend(ToolRunner(found), route_note_path, fibs, changes)
 
 
 def _open_linux() -> Backend | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -96,6 +97,7 @@ class RegistryFollower:
             identity=lambda: self._own.identity,
             clock=clock,
             views=self._views,
+            processor=time.thread_time,
         )
 
     @property

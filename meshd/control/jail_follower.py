@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -11,9 +12,11 @@ from meshd.control.jails import JailKeeper
 from meshd.control.registry_feed import RegistryFeed
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.wake import Wake
-from meshd.control.world import World
+from meshd.control.world import NewestWorld, World
 from meshd.model.condition import Condition
+from meshd.observe.board import ConditionBoard
 from meshd.observe.logs import event
+from meshd.supervisor import Supervisor
 
 log = logging.getLogger("meshd")
 
@@ -21,25 +24,53 @@ log = logging.getLogger("meshd")
 class JailFollower:
     """Lives on the event loop; a survey has a thread of its own, so a tool that hangs holds nobody up."""
 
-    def __init__(self, jails: JailKeeper, feed: RegistryFeed, queue: TurnQueue) -> None:
+    def __init__(
+        self,
+        jails: JailKeeper,
+        feed: RegistryFeed,
+        queue: TurnQueue,
+        *,
+        newest: NewestWorld,
+        board: ConditionBoard,
+        tasks: Supervisor,
+    ) -> None:
         self._jails = jails
         self._feed = feed
         self._queue = queue
+        self._newest = newest
+        self._board = board
+        self._tasks = tasks
+        self._one_at_a_time = asyncio.Lock()
 
     def kernel_changed(self, recheck: Recheck) -> None:
-        """Somebody changed interfaces, addresses, routes or jails: a turn, and perhaps a survey after it."""
-        self._jails.take_event(recheck)
-        self._queue.wake(Wake.KERNEL)
+        """Somebody changed interfaces, addresses, routes or jails. Of jails alone no turn comes."""
+        is_due = self.take_event(recheck)
+        if Recheck.MESH in recheck:
+            self._queue.wake(Wake.KERNEL)
+        elif is_due:
+            self._tasks.spawn("jails", self.survey_now())
+
+    def take_event(self, recheck: Recheck) -> bool:
+        """Whether that is a reason for a survey."""
+        return self._jails.take_event(recheck)
 
     async def follow(self, world: World) -> Sequence[Condition]:
         """Survey if it is time, and say in this host's record what the jails make of it."""
-        settings = world.settings
-        if not self._jails.is_due(world.view.own, settings.jails):
-            return self._jails.conditions
-        report = await in_thread(
-            self._jails.carry_out, world.view, settings.jails, settings.wireguard.interface
-        )
-        self._jails.accept(report)
+        async with self._one_at_a_time:
+            if self._jails.is_due(world.view, world.settings.jails):
+                await self._survey(world)
+            await self._feed.publish_if_changed()
+            return self._jails.conditions(world.view, world.settings.jails)
+
+    async def survey_now(self) -> None:
+        """By the newest World, without a turn before it."""
+        if self._newest.world is not None:
+            self._board.set("jails", *await self.follow(self._newest.world))
+
+    async def _survey(self, world: World) -> None:
+        jails, interface = world.settings.jails, world.settings.wireguard.interface
+        report = await in_thread(self._jails.carry_out, world.view, jails, interface)
+        self._jails.accept(report, world.view)
         if report.done:
             event(
                 log,
@@ -48,5 +79,3 @@ class JailFollower:
                 done=len(report.done),
                 changes="; ".join(change.summary() for change in report.done[:3]),
             )
-        await self._feed.publish_if_changed()
-        return self._jails.conditions

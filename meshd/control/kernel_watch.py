@@ -37,12 +37,13 @@ class KernelWatch:
         self._sources: Sequence[EventSource] = ()
         self._wake: Callable[[Recheck], None] | None = None
         self._told = Recheck.NONE
+        self._later = Recheck.NONE
         self._timer: asyncio.TimerHandle | None = None
         self._again: list[asyncio.TimerHandle] = []
         self._woken_at: deque[float] = deque(maxlen=LOOKS_AT_ONCE)
 
     def start(self, wake: Callable[[Recheck], None]) -> None:
-        """``wake`` is told the most that any source has advised since it was called last."""
+        """``wake`` is told of all that any source has advised since it was called last."""
         self._wake = wake
         self._sources = self._open_sources()
         loop = asyncio.get_running_loop()
@@ -60,19 +61,27 @@ class KernelWatch:
         self._sources = ()
 
     def _changed(self, source: EventSource) -> None:
-        found = source.take()
-        if found.recheck is Recheck.NONE:
+        news = source.take()
+        if not news.recheck:
             return
-        event(log, logging.DEBUG, "kernel_changed", what=found.what)
-        self._arm(found.recheck)
-        if found.recheck is Recheck.SEVERAL:
+        event(log, logging.DEBUG, "kernel_changed", what=news.what)
+        self._arm(news.recheck)
+        if news.later:
+            self._later |= news.later
             loop = asyncio.get_running_loop()
             for timer in self._again:  # of a burst, the last change counts
                 timer.cancel()
-            self._again = [loop.call_later(seconds, self._arm, found.recheck) for seconds in AGAIN_SECONDS]
+            self._again = [loop.call_later(seconds, self._look_again) for seconds in AGAIN_SECONDS]
+            self._again.append(loop.call_later(AGAIN_SECONDS[-1], self._forget_later))
 
-    def _arm(self, recheck: Recheck) -> None:
-        self._told = max(self._told, recheck)
+    def _look_again(self) -> None:
+        self._arm(self._later)
+
+    def _forget_later(self) -> None:
+        self._later = Recheck.NONE
+
+    def _arm(self, look: Recheck) -> None:
+        self._told |= look
         if self._timer is None:
             loop = asyncio.get_running_loop()
             at = loop.time() + SETTLE_SECONDS

@@ -18,6 +18,7 @@ import click
 from meshd.errors import ConfigError, MeshError
 from meshd.host.state import HostState
 from meshd.settings import DEFAULT_CONFIG_PATH, FREEBSD, Settings, read_settings
+from meshd.terminal import confirm, echo, fail
 
 
 class _MeshGroup(click.Group):
@@ -38,7 +39,7 @@ class _MeshGroup(click.Group):
 
 
 def _fail(message: str, exit_code: int) -> None:
-    click.echo(f"meshd: error: {' '.join(message.split())}", err=True)
+    fail("meshd", message)
     sys.exit(exit_code)
 
 
@@ -98,9 +99,9 @@ def bring_up(config: Path) -> int:
     finally:
         doors.backend.close()
     for condition in (*parts.conditions, *turn.conditions):
-        click.echo(f"meshd: {condition.severity}: {condition.code}: {condition.text}", err=True)
+        echo(f"meshd: {condition.severity}: {condition.code}: {condition.text}", err=True)
     peers = len(turn.observed.device.peers) if turn.observed and turn.observed.device else 0
-    click.echo(f"{settings.wireguard.interface}: {turn.outcome}, {turn.done} changes, {peers} peers")
+    echo(f"{settings.wireguard.interface}: {turn.outcome}, {turn.done} changes, {peers} peers")
     return {"applied": 0, "unchanged": 0, "held": 4}.get(turn.outcome, 1)
 
 
@@ -114,9 +115,9 @@ def check_config(config: Path) -> None:
     if state.enrolled:
         state.read_identity()
         state.read_wireguard_key()
-    click.echo(f"{config}: ok")
+    echo(f"{config}: ok")
     if not state.joined:
-        click.echo("this host has not joined a mesh yet: meshd enroll, then meshd join", err=True)
+        echo("this host has not joined a mesh yet: meshd enroll, then meshd join", err=True)
 
 
 @main.command("pf-anchor")
@@ -129,7 +130,7 @@ def pf_anchor(config: Path) -> None:
     from meshd.plan.pf_anchor import render_pf_anchor
 
     port = read_settings(config).wireguard.listen_port
-    click.echo(render_pf_anchor(port, str(config.parent / "pf.anchor")), nl=False)
+    echo(render_pf_anchor(port, str(config.parent / "pf.anchor")), nl=False)
 
 
 @main.command()
@@ -150,13 +151,13 @@ def enroll(config: Path, name: str | None, new_identity: bool, out: Path | None)
 
     request, fingerprint, asked = build_enrollment(read_settings(config), name, new_identity=new_identity)
     if out is None:
-        click.echo(request)
+        echo(request)
     else:
         try:
             out.write_text(request + "\n")
         except OSError as error:
             raise ConfigError(f"{out}: cannot be written: {error.strerror}") from None
-    click.echo(f"identity fingerprint of {asked}: {fingerprint}", err=True)
+    echo(f"identity fingerprint of {asked}: {fingerprint}", err=True)
 
 
 @main.command()
@@ -169,7 +170,7 @@ def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
 
     settings = read_settings(config)
     text = sys.stdin.read() if str(bundle) == "-" else read_bundle(bundle)
-    click.echo(join_mesh(settings, text, fingerprint, now=time.time()))
+    echo(join_mesh(settings, text, fingerprint, now=time.time()))
 
 
 @main.command("trust-root")
@@ -195,10 +196,10 @@ def trust_root(config: Path, what: str, fingerprint: str | None, yes: bool, forc
     now = time.time()
     found = examine_root(read_settings(config), what, fingerprint, force=force, now=now)
     for line in found.lines:
-        click.echo(line, err=True)
+        echo(line, err=True)
     if not yes:
-        click.confirm("Trust it?", abort=True, err=True)
-    click.echo(adopt_root(found, now=now))
+        confirm("Trust it?")
+    echo(adopt_root(found, now=now))
 
 
 @main.command()
@@ -206,7 +207,7 @@ def version() -> None:
     """Print the version."""
     from meshd.version import read_version
 
-    click.echo(read_version())
+    echo(read_version())
 
 
 def _refuse_shared_interface(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 from meshd.backend.base import Backend
 from meshd.backend.events import EventSource, open_event_sources
 from meshd.backend.forwarding import read_forwarding
+from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.jails import JailHost
 from meshd.backend.select import open_backend, open_jail_host
 from meshd.control.endpoints import EndpointController
@@ -47,7 +48,7 @@ from meshd.daemon.requests import Requests
 from meshd.daemon.status_report import StatusReporter
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, MeshAddresses
-from meshd.exchange.host_sync import mesh_addresses
+from meshd.exchange.partner import mesh_addresses
 from meshd.exchange.shared_ledger import SharedLedger
 from meshd.host.keyring import KeyRing
 from meshd.host.state import HostState
@@ -137,6 +138,7 @@ def open_doors(settings: Settings, state: HostState) -> Doors:
     """
     if not state.joined:
         raise ConfigError(f"{state.directory}: this host has not joined a mesh; run: meshd join BUNDLE")
+    changes = ChangeLog()
     return Doors(
         state=state,
         backend=open_backend(
@@ -144,11 +146,12 @@ def open_doors(settings: Settings, state: HostState) -> Doors:
             userspace_program=settings.wireguard.userspace_program,
             route_note_path=state.routes_path,
             fibs=settings.wireguard.fibs,
+            changes=changes,
         ),
         prober=IcmpProber(settings.probe.interval_seconds, settings.probe.window),
         open_stores=partial(_open_stores, settings, state),
-        jail_host=open_jail_host(),
-        open_event_sources=open_event_sources,
+        jail_host=open_jail_host(changes=changes),
+        open_event_sources=partial(open_event_sources, changes),
     )
 
 
@@ -274,7 +277,9 @@ def _build_process(
     """What runs the parts, and what shows them."""
     plane, queue = ground.plane, ground.queue
     observer = KernelObserver(plane.reconciler, queue, feed, clock=ground.clock)
-    jail_follower = JailFollower(jails, feed, queue)
+    jail_follower = JailFollower(
+        jails, feed, queue, newest=ground.newest, board=ground.board, tasks=ground.tasks
+    )
     metrics = MetricsListener()
     reporter = StatusReporter(
         hid=plane.hid,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import http.client
 import socket
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from meshd.errors import RegistryError, StoreError
+from meshd.exchange.authentication import ANSWER_HEADER, REQUEST_HEADER, Authenticator
 from meshd.exchange.messages import (
     MAX_ANSWER_BYTES,
     ObjectsPage,
@@ -18,8 +20,8 @@ from meshd.exchange.messages import (
     parse_message,
     render_message,
 )
+from meshd.exchange.partner import Partner
 from meshd.listener import limit_segments, render_place
-from meshd.model.network import IPAddress
 
 CONNECT_SECONDS: Final = 3.0
 CALL_SECONDS: Final = 6.0
@@ -64,41 +66,48 @@ class _Connection(http.client.HTTPConnection):
 
 
 class ExchangeClient:
-    """Calls from any thread. ``source``: our mesh address, by which the other host knows us.
+    """Calls from any thread. ``authenticator``: by which the other host knows us.
 
     Every call raises StoreError when the host does not answer or refuses, and RegistryError
-    when its answer makes no sense.
+    when its answer makes no sense or is not of that host.
     """
 
-    def __init__(self, *, mesh_id: str, port: int) -> None:
+    def __init__(self, *, mesh_id: str, port: int, authenticator: Callable[[], Authenticator]) -> None:
         self._prefix = f"/v1/{mesh_id}/"
         self._port = port
+        self._authenticator = authenticator
 
-    def objects(self, address: IPAddress, source: IPAddress | None, request: ObjectsRequest) -> ObjectsPage:
+    def objects(self, partner: Partner, request: ObjectsRequest) -> ObjectsPage:
         body = render_message(request)
-        return parse_message(self._call(address, source, "objects", body, PAGE_SECONDS), ObjectsPage)
+        return parse_message(self._call(partner, "objects", body, PAGE_SECONDS), ObjectsPage)
 
-    def offer(self, address: IPAddress, source: IPAddress | None, offer: Offer) -> OfferAnswer:
+    def offer(self, partner: Partner, offer: Offer) -> OfferAnswer:
         body = render_message(offer)
-        answer = parse_message(self._call(address, source, "offer", body, CALL_SECONDS), OfferAnswer)
+        answer = parse_message(self._call(partner, "offer", body, CALL_SECONDS), OfferAnswer)
         if len(answer.outcomes) != len(offer.objects):
             raise RegistryError(
                 f"OfferAnswer: {len(answer.outcomes)} outcomes seen, {len(offer.objects)} expected"
             )
         return answer
 
-    def witness(self, address: IPAddress, source: IPAddress | None, request: WitnessRequest) -> bytes:
+    def witness(self, partner: Partner, request: WitnessRequest) -> bytes:
         """The signed testimony, not yet verified."""
-        body = render_message(request)
-        return self._call(address, source, "witness", body, CALL_SECONDS)
+        return self._call(partner, "witness", render_message(request), CALL_SECONDS)
 
-    def _call(
-        self, address: IPAddress, source: IPAddress | None, what: str, body: bytes, seconds: float
-    ) -> bytes:
-        where = f"http://{render_place(str(address), self._port)}{self._prefix}{what}"
-        connection = _Connection(str(address), self._port, str(source) if source else None, seconds)
+    def _call(self, partner: Partner, verb: str, body: bytes, seconds: float) -> bytes:
+        where = f"http://{render_place(str(partner.address), self._port)}{self._prefix}{verb}"
+        header, call = self._authenticator().request(partner.identity_key, verb, body)
+        seconds = min(seconds, partner.until - time.monotonic())
+        if seconds <= 0:
+            raise StoreError(f"{where}: not asked, its time is over")
+        source = str(partner.source) if partner.source else None
+        connection = _Connection(str(partner.address), self._port, source, seconds)
         try:
-            connection.request("POST", self._prefix + what, body, {"Content-Type": "application/json"})
+            # No header that nobody reads: parsing them is a good part of what a call costs.
+            connection.putrequest("POST", self._prefix + verb, skip_accept_encoding=True)
+            connection.putheader(REQUEST_HEADER, header)
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
             response = connection.getresponse()
             answer = response.read(MAX_ANSWER_BYTES + 1)
             left = response.length
@@ -117,4 +126,5 @@ class ExchangeClient:
             raise RegistryError(f"{where}: over {MAX_ANSWER_BYTES} bytes seen")
         if left:
             raise StoreError(f"{where}: cut off, {left} bytes more expected")
+        call.check(response.getheader(ANSWER_HEADER), answer)
         return answer

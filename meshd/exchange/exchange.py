@@ -12,25 +12,20 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from meshd.blocking import in_thread
 from meshd.errors import BackendError, RegistryError, StoreError
+from meshd.exchange.authentication import Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, listing_pause
-from meshd.exchange.host_sync import (
-    Partner,
-    SyncResult,
-    ask_witness,
-    mesh_addresses,
-    notified_by,
-    partner_of,
-    sync_with_host,
-)
+from meshd.exchange.host_sync import SyncResult, WitnessReport, ask_witness, notified_by, sync_with_host
 from meshd.exchange.messages import Object, Offer
-from meshd.exchange.server import LIMITS, ExchangeServer, Sees
+from meshd.exchange.partner import Partner, mesh_addresses, partner_of
+from meshd.exchange.server import LIMITS, NOBODY, ExchangeServer, Member, Sees
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.exchange.stats import ExchangeStats, StatsRecorder
 from meshd.exchange.witness import VIEW_GRACE_SECONDS
@@ -42,6 +37,8 @@ from meshd.registry.layout import host_key
 from meshd.supervisor import Supervisor
 
 WITNESSES: Final = 3
+PARTNER_SECONDS: Final = 30.0
+"""For all that one host is asked in one go. What it handed over until then is kept."""
 MAX_SPREAD_OBJECTS: Final = 64
 """A host that catches up with more than this from a store has no news for anybody."""
 MAX_DELIVERIES: Final = 32
@@ -103,9 +100,13 @@ class Exchange:
         self._clock = clock
         self._mesh_addresses = mesh_addresses_of
         self._rng = rng or random.SystemRandom()
-        self._client = ExchangeClient(mesh_id=shared_ledger.mesh_id, port=port)
+        self._authenticators: tuple[bytes, Authenticator] | None = None
+        self._client = ExchangeClient(
+            mesh_id=shared_ledger.mesh_id, port=port, authenticator=self._authenticator
+        )
         self._server = ExchangeServer(
             shared_ledger,
+            authenticator=self._authenticator,
             member=self._member_at,
             received=self._received_in_thread,
             sees=self._sees_in_thread,
@@ -116,7 +117,7 @@ class Exchange:
         self._flood = Flood()
         self._stats = StatsRecorder()
         self._hosts: Mapping[str, Host] = {}
-        self._by_address: Mapping[str, str] = {}
+        self._by_address: Mapping[str, Member] = {}
         self._hooks: ExchangeHooks | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._supervisor: Supervisor | None = None
@@ -128,6 +129,8 @@ class Exchange:
         self._stores_down = False
         self._pulled_at = float("-inf")
         self._views_due: set[float] = set()
+        self._engaged: set[str] = set()
+        self._put_off_talks: set[str] = set()
 
     # --- life
 
@@ -135,7 +138,7 @@ class Exchange:
         """Begin: on the running loop."""
         self._hooks, self._supervisor = hooks, tasks
         self._loop = asyncio.get_running_loop()
-        self._tasks.add(tasks.repeat("witnesses", self._witness))
+        self._tasks.add(tasks.repeat("rounds", self._witness))
         self._pump()
 
     async def close(self) -> None:
@@ -153,7 +156,7 @@ class Exchange:
         own = membership.hosts.get(self._hid)
         self._hosts = membership.hosts
         self._by_address = {
-            str(address): host.hid
+            str(address): Member(host.hid, host.identity_key)
             for host in membership.hosts.values()
             if host.hid != self._hid
             for address in (*self._mesh_addresses(host), *host.addresses)
@@ -236,24 +239,46 @@ class Exchange:
     # --- witnesses
 
     async def witness_round(self) -> int:
-        """Ask some hosts at once, those first that disagreed last time -> how many said where they see us."""
-        chosen = self._choose(WITNESSES, self._stats.suspects())
-        partners = [partner for hid in chosen if (partner := self._partner(hid)) is not None]
-        now, look = self._clock(), self._hooks is not None and self._hooks.is_unsettled()
-        reports = await asyncio.gather(
-            *(
-                in_thread(ask_witness, self._shared_ledger, self._client, partner, now=now, look=look)
-                for partner in partners
+        """Ask some hosts at once, those first that disagreed last time -> how many said where they see us.
+
+        Each answer counts when it comes, and each host's time ends after PARTNER_SECONDS: one that is slow
+        keeps neither the others' answers back nor the next round, and is asked nothing else meanwhile.
+        """
+        self._stats.begin_round()
+        look = self._hooks is not None and self._hooks.is_unsettled()
+        asked = [self._ask(hid, look) for hid in self._choose(WITNESSES, self._stats.suspects())]
+        return sum(await asyncio.gather(*asked))
+
+    async def _whole_round(self) -> None:
+        await self.witness_round()
+
+    async def _ask(self, hid: str, look: bool) -> bool:
+        """One host, as a witness -> whether it said where it sees us."""
+        partner = self._partner(hid)
+        if partner is None or hid in self._engaged:
+            return False
+        with self._engage(hid):
+            report: WitnessReport = await in_thread(
+                ask_witness, self._shared_ledger, self._client, partner, now=self._clock(), look=look
             )
-        )
-        self._stats.note_round(reports, now)
-        for report in reports:
-            self._take_result(report.hid, report.result)
+        self._stats.note(report, report.at)
+        self._take_result(hid, report.result)
         self._report_conditions()
-        sightings = [(report.hid, report.seen) for report in reports if report.seen is not None]
-        if sightings and self._hooks is not None:
-            self._hooks.sighted(sightings)
-        return len(sightings)
+        if report.seen is not None and self._hooks is not None:
+            self._hooks.sighted([(hid, report.seen)])
+        return report.seen is not None
+
+    @contextlib.contextmanager
+    def _engage(self, hid: str) -> Iterator[None]:
+        """One conversation at a time with each host; what comes up meanwhile is looked at after it."""
+        self._engaged.add(hid)
+        try:
+            yield
+        finally:
+            self._engaged.discard(hid)
+            if hid in self._put_off_talks:
+                self._put_off_talks.discard(hid)
+                self._spawn("pulls", self._sync_with(hid))
 
     def expect_views(self, longest_pause_seconds: float) -> None:
         """Statements are new, and no host looks at its stores less often than that.
@@ -276,17 +301,17 @@ class Exchange:
         assert self._loop is not None
         await asyncio.sleep(due_at - self._loop.time() + self._rng.uniform(*VIEWS_SPREAD_SECONDS))
         self._views_due.discard(due_at)
-        await self.witness_round()
+        await self._whole_round()
 
     async def _witness(self) -> None:
         await asyncio.sleep(self._next_round_seconds)
         self._next_round_seconds = self._witness_seconds * self._rng.uniform(0.85, 1.15)
-        await self.witness_round()
+        self._spawn("witnesses", self._whole_round())
         self._pump()
 
     def _choose(self, count: int, first: Sequence[str] = ()) -> list[str]:
         """Reachable hosts at random; one of ``first`` before the others."""
-        hids = sorted(self._reachable() & self._hosts.keys())
+        hids = sorted((self._reachable() & self._hosts.keys()) - self._engaged)
         preferred = [hid for hid in first if hid in hids]
         chosen = [self._rng.choice(preferred)] if preferred else []
         rest = [hid for hid in hids if hid not in chosen]
@@ -353,7 +378,7 @@ class Exchange:
                 return
             offer = Offer(objects=objects, notified=notified)
             try:
-                answer = await in_thread(self._client.offer, partner.address, partner.source, offer)
+                answer = await in_thread(self._client.offer, partner, offer)
             except (StoreError, RegistryError):
                 self._stats.pushes["failed"] += len(objects)
                 self._flood.requeue(hid)
@@ -400,6 +425,12 @@ class Exchange:
             for item, outcome in zip(offer.objects, accepted.outcomes, strict=True)
             if outcome in ("new", "known")
         ]
+        if hid == NOBODY:
+            # What it gave proves itself. What it says of others, and of the host there, counts for nothing.
+            if accepted.new_objects:
+                self._changed(accepted.new_objects)
+                self._spread(accepted.new_objects, source=None, notified=())
+            return
         self._flood.note_held(hid, good)
         self._flood.note_notified(good, (hid, *offer.notified))
         if accepted.forged:
@@ -414,12 +445,17 @@ class Exchange:
 
     async def _sync_with(self, hid: str) -> None:
         partner = self._partner(hid)
-        if partner is not None:
+        if partner is None:
+            return
+        if hid in self._engaged:
+            self._put_off_talks.add(hid)
+            return
+        with self._engage(hid):
             result: SyncResult = await in_thread(sync_with_host, self._shared_ledger, self._client, partner)
-            if result.forged:
-                self._stats.lies[hid] = (self._clock(), result.forged)
-            self._take_result(hid, result)
-            self._report_conditions()
+        if result.forged:
+            self._stats.lies[hid] = (self._clock(), result.forged)
+        self._take_result(hid, result)
+        self._report_conditions()
 
     def _take_result(self, hid: str, result: SyncResult) -> None:
         if not result.new_objects:
@@ -461,10 +497,21 @@ class Exchange:
             return None
         address = self._mesh_addresses(host)[0]
         sources = [place for place in self._mesh_addresses(own) if place.version == address.version]
-        return partner_of(host, address, sources[0] if sources else None)
+        until = time.monotonic() + PARTNER_SECONDS
+        return partner_of(host, address, sources[0] if sources else None, until=until)
 
-    def _member_at(self, address: str) -> str | None:
+    def _member_at(self, address: str) -> Member | None:
         return self._by_address.get(address)
+
+    def _authenticator(self) -> Authenticator:
+        """With this host's identity as it is now. From any thread."""
+        identity, known = self._shared_ledger.identity(), self._authenticators
+        if known is None or known[0] != identity.public:
+            known = self._authenticators = (
+                identity.public,
+                Authenticator(self._shared_ledger.mesh_id, identity),
+            )
+        return known[1]
 
     async def _listen(self, wanted: tuple[tuple[str, int], ...]) -> None:
         await self._stop_listening()

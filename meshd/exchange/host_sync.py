@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+import msgspec
+
 from meshd.errors import RegistryError, StoreError
 from meshd.exchange.inventory import position
 from meshd.exchange.messages import (
@@ -22,44 +24,36 @@ from meshd.exchange.messages import (
     Offer,
     WitnessRequest,
 )
+from meshd.exchange.partner import Partner
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.exchange.witness import Split, open_testimony
-from meshd.model.host import Host
-from meshd.model.network import Endpoint, IPAddress
+from meshd.model.network import Endpoint
 
 if TYPE_CHECKING:
     from meshd.exchange.client import ExchangeClient
 
 MAX_PAGES: Final = 160
 
-WitnessOutcome = Literal["agreed", "behind", "ahead", "differed", "unproven", "invalid", "silent"]
+WitnessOutcome = Literal[
+    "agreed", "behind", "ahead", "differed", "shown_less", "unproven", "invalid", "silent"
+]
 WITNESS_OUTCOMES: Final[tuple[WitnessOutcome, ...]] = (
     "agreed",
     "behind",
     "ahead",
     "differed",
+    "shown_less",
     "unproven",
     "invalid",
     "silent",
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partner:
-    """A host of the mesh, where it is reached and from where."""
-
-    hid: str
-    name: str
-    identity_key: bytes
-    address: IPAddress
-    source: IPAddress | None
-
-
 @dataclass(slots=True, kw_only=True)
 class SyncResult:
     """What a comparison brought: ``new_objects`` to us, ``given`` objects to the other host.
 
-    ``failure``: why it ended early, or empty; what was result before counts all the same.
+    ``failure``: why it ended early, or empty; what came before that counts all the same.
     """
 
     new_objects: list[Object] = field(default_factory=list)
@@ -70,7 +64,8 @@ class SyncResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WitnessReport:
-    """``at``: unix seconds. ``why``: for people, when it is not "agreed". ``seen``: where it sees us."""
+    """``at``: unix seconds. ``why``: for people, when it is not "agreed". ``splits``: what "differed" and is
+    proven, or of what one of the two was "shown_less". ``seen``: where it sees us."""
 
     hid: str
     name: str
@@ -82,28 +77,17 @@ class WitnessReport:
     seen: Endpoint | None = None
 
 
-def mesh_addresses(host: Host) -> tuple[IPAddress, ...]:
-    """Where a host listens, and what it calls from; the first one is what others call."""
-    return tuple(dict.fromkeys((host.link_address, host.addresses[0])))
-
-
-def partner_of(host: Host, address: IPAddress, source: IPAddress | None) -> Partner:
-    return Partner(
-        hid=host.hid, name=host.name, identity_key=host.identity_key, address=address, source=source
-    )
-
-
 def sync_with_host(shared_ledger: SharedLedger, client: ExchangeClient, partner: Partner) -> SyncResult:
     """Hand each other what the other lacks. Never raises."""
 
     def ask(request: ObjectsRequest) -> ObjectsPage:
-        return client.objects(partner.address, partner.source, request)
+        return client.objects(partner, request)
 
     result = SyncResult()
     try:
         theirs = fetch(shared_ledger, ask, result)
         for batch in shared_ledger.batches(theirs) if theirs is not None else ():
-            client.offer(partner.address, partner.source, Offer(objects=batch))
+            client.offer(partner, Offer(objects=batch))
             result.given += len(batch)
     except (StoreError, RegistryError) as error:
         result.failure = str(error)
@@ -164,7 +148,7 @@ def ask_witness(
     nonce = secrets.token_hex(NONCE_HEX_DIGITS // 2)
     try:
         request = WitnessRequest(nonce=nonce, look=look)
-        body = client.witness(partner.address, partner.source, request)
+        body = client.witness(partner, request)
     except StoreError as error:
         return report("silent", str(error))
     except RegistryError as error:
@@ -178,16 +162,31 @@ def ask_witness(
     seen = testimony.seen_endpoint
     first = shared_ledger.judge(testimony, partner.name)
     result = SyncResult() if first.held.equal else sync_with_host(shared_ledger, client, partner)
-    splits = (*first.held.splits, *first.views)
-    if splits:
-        return report("differed", splits[0].text, splits, result)
-    still_ahead = shared_ledger.judge(testimony, partner.name).held.ahead
-    if still_ahead:
-        why = f"{', '.join(still_ahead)}: {result.failure or 'not handed over'}"
-        return report("unproven", why, (), result)
+    # What it handed over is proof: with that the two are compared again.
+    held = first.held if first.held.equal else shared_ledger.judge(testimony, partner.name).held
+    if held.other_root is not None and _hands_over_root(shared_ledger, client, partner, testimony.root[0]):
+        return report("differed", held.other_root.text, (held.other_root,), result)
+    unproven = held.claims
+    if unproven:
+        return report("unproven", f"{'; '.join(unproven)}: {result.failure or 'not handed over'}", (), result)
+    if first.views:
+        return report("shown_less", first.views[0].text, first.views, result)
     if first.held.ahead or result.new_objects:
         return report("ahead", f"{len(result.new_objects)} objects fetched", (), result)
     return report("agreed" if first.held.equal else "behind", result.failure, (), result)
+
+
+def _hands_over_root(
+    shared_ledger: SharedLedger, client: ExchangeClient, partner: Partner, version: int
+) -> bool:
+    """Whether it proves that root keys in force signed another root of that version than this host trusts."""
+    have = msgspec.structs.replace(shared_ledger.inventory(), root=(version - 1, ""))
+    try:
+        return shared_ledger.is_rightful_root(
+            client.objects(partner, ObjectsRequest(have=have)).objects, version
+        )
+    except (StoreError, RegistryError):
+        return False
 
 
 def notified_by(own_hid: str, notified: tuple[str, ...]) -> tuple[str, ...]:

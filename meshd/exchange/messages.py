@@ -1,9 +1,10 @@
 """What hosts say to each other: JSON bodies of HTTP requests below ``/v1/<mesh id>/``. Pure.
 
-    GET  heads      -> Summary        what this host holds, in short and unsigned
     POST objects    ObjectsRequest -> ObjectsPage     what the asker lacks, page by page
     POST offer      Offer -> OfferAnswer              a few objects that are new
     POST witness    WitnessRequest -> a signed Testimony (meshd.exchange.witness)
+
+Each carries who speaks (meshd.exchange.authentication).
 
 Nothing in them is believed: objects go through the ledger, which verifies each, and all the
 rest only decides what is asked for next. Fields that a later version adds are passed over.
@@ -54,16 +55,6 @@ class Inventory(_Message, frozen=True, kw_only=True):
     records: dict[str, tuple[int, int, str]]
 
 
-class Summary(_Message, frozen=True, kw_only=True):
-    """``heads``: the newest statement of each unbroken log. ``records``: a digest of all host records."""
-
-    mesh: str
-    generation: int
-    root: tuple[int, str]
-    heads: dict[str, tuple[int, str]]
-    records: str
-
-
 class ObjectsRequest(_Message, frozen=True, kw_only=True):
     """``after``: the last key of the page before, empty for the first page."""
 
@@ -99,7 +90,7 @@ class WitnessRequest(_Message, frozen=True, kw_only=True):
     look: bool = False
 
 
-learn(Summary, ObjectsRequest, ObjectsPage, Offer, OfferAnswer, WitnessRequest)
+learn(ObjectsRequest, ObjectsPage, Offer, OfferAnswer, WitnessRequest)
 
 
 def parse_message(body: bytes, kind: type[T]) -> T:

@@ -16,7 +16,10 @@ class TokenBuckets:
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def take(self, key: str, now: float, amount: float = 1.0) -> bool:
-        """True, and ``amount`` is gone, when the bucket holds as much. ``now``: seconds of any clock."""
+        """True, and ``amount`` is gone, when the bucket holds as much. ``now``: seconds of any clock.
+
+        0 asks whether the bucket is in debt.
+        """
         level, at = self._buckets.get(key, (self._burst, now))
         level = min(self._burst, level + max(now - at, 0.0) * self._rate)
         allowed = level >= amount
@@ -24,6 +27,12 @@ class TokenBuckets:
             self._drop_full(now)
         self._buckets[key] = (level - amount if allowed else level, now)
         return allowed
+
+    def spend(self, key: str, now: float, amount: float) -> None:
+        """What was used, known only afterwards: the bucket may then be in debt."""
+        self.take(key, now, 0.0)
+        level, at = self._buckets[key]
+        self._buckets[key] = (level - amount, at)
 
     def _drop_full(self, now: float) -> None:
         """A bucket that is full again says nothing; if none is, the oldest goes."""

@@ -1,7 +1,10 @@
 """The HTTP side of the shared_ledger: who may ask, how often, how much, and what the answer is.
 
-Only hosts of the mesh are answered, by the source address of their connection: WireGuard lets
-nobody else use it, since an address is an allowed IP of one peer alone.
+A connection comes from the address of a host of the mesh: WireGuard lets nobody else use it, since an
+address is an allowed IP of one peer alone. Which process of that host it is, the address does not say. One
+that has the host's identity key is the host (meshd.exchange.authentication). Any other one is nobody: it may
+read what hosts hold and give what proves itself, within bounds of its own, and nothing is noted or reported
+of the host for it.
 """
 
 from __future__ import annotations
@@ -10,9 +13,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from meshd.errors import RegistryError
+from meshd.exchange.authentication import (
+    ANSWER_HEADER,
+    REQUEST_HEADER,
+    AuthenticationError,
+    Authenticator,
+    Call,
+    is_body,
+)
 from meshd.exchange.messages import (
     MAX_REQUEST_BYTES,
     ObjectsRequest,
@@ -24,21 +36,36 @@ from meshd.exchange.messages import (
 )
 from meshd.exchange.rates import TokenBuckets
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
-from meshd.listener import ConnectionLimits
+from meshd.listener import PROVE, ConnectionLimits
+from meshd.model.keys import rescue_public_key
 
-LIMITS: Final = ConnectionLimits(total=48, each=4, seconds=20.0)
-REQUEST_OUTCOMES: Final = ("answered", "stranger", "limited", "malformed", "failed")
+LIMITS: Final = ConnectionLimits(total=48, each=8, seconds=20.0, head_seconds=5.0, proven_each=4)
+REQUEST_OUTCOMES: Final = ("answered", "stranger", "unauthenticated", "limited", "malformed", "failed")
 
+NOBODY: Final = ""
+"""The hid of a caller that is not proven to be a host."""
+
+_CONNECTIONS_A_SECOND: Final = 300.0
 _REQUESTS_A_SECOND: Final = 20.0
 _REQUESTS_AT_ONCE: Final = 200.0
 _OBJECTS_A_SECOND: Final = 100.0
 _OBJECTS_AT_ONCE: Final = 4000.0
+_NOBODYS_SHARE: Final = 0.1
+"""Of what a host may ask and give, for all processes together that call from its address and are not it."""
 
 Sees = Callable[[str, bool], str]
 """(hid of the asker, look anew?) -> the endpoint at which this host sees it, or empty. From any thread."""
 
 Received = Callable[[str, Offer, BatchOutcome], None]
-"""(hid of the giver, what it offered, what became of it), called from the thread of the request."""
+"""(hid of the giver or NOBODY, what it offered, what became of it), called from the thread of the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """The host at an address, and the identity key that its grant names."""
+
+    hid: str
+    identity_key: bytes
 
 
 class _Refusal(Exception):
@@ -49,31 +76,34 @@ class _Refusal(Exception):
 
 
 class ExchangeServer:
-    """A WSGI application. ``member``: source address -> hid of a current host, None for strangers."""
+    """A WSGI application. ``member``: source address -> the host that it is of, None for strangers.
+    ``authenticator``: with this host's identity as it is now."""
 
     def __init__(
         self,
         shared_ledger: SharedLedger,
         *,
-        member: Callable[[str], str | None],
+        authenticator: Callable[[], Authenticator],
+        member: Callable[[str], Member | None],
         received: Received,
         sees: Sees = lambda hid, look: "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared_ledger = shared_ledger
+        self._authenticator = authenticator
         self._member = member
         self._received = received
         self._sees = sees
         self._clock = clock
         self._lock = threading.Lock()
+        self._connections = TokenBuckets(rate=_CONNECTIONS_A_SECOND, burst=2 * _CONNECTIONS_A_SECOND)
         self._requests = TokenBuckets(rate=_REQUESTS_A_SECOND, burst=_REQUESTS_AT_ONCE)
         self._objects = TokenBuckets(rate=_OBJECTS_A_SECOND, burst=_OBJECTS_AT_ONCE)
         self._outcomes: Counter[str] = Counter(dict.fromkeys(REQUEST_OUTCOMES, 0))
-        self._verbs: Mapping[tuple[str, str], Callable[[str, bytes], bytes]] = {
-            ("GET", "heads"): lambda hid, body: render_message(shared_ledger.summary()),
-            ("POST", "objects"): self._objects_page,
-            ("POST", "offer"): self._take_offer,
-            ("POST", "witness"): self._witness,
+        self._verbs: Mapping[str, Callable[[_Caller, bytes], bytes]] = {
+            "objects": self._objects_page,
+            "offer": self._take_offer,
+            "witness": self._witness,
         }
 
     def outcomes(self) -> dict[str, int]:
@@ -83,67 +113,103 @@ class ExchangeServer:
 
     def admits(self, address: str) -> bool:
         """Whether a connection from there is worth reading: asked before a byte of it is."""
-        hid = self._member(address)
-        if hid is None:
+        if self._member(address) is None:
             self._count("stranger")
             return False
-        if not self._may(self._requests, hid, 1):
+        if not self._may(self._connections, address, 1):
             self._count("limited")
             return False
         return True
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        header = ("Content-Type", "text/plain")
         try:
-            status, kind, answer = "200 OK", "application/json", self._answer(environ)
+            call, answer = self._answer(environ)
+            status, header = "200 OK", (ANSWER_HEADER, call.seal(answer))
             self._count("answered")
         except _Refusal as refusal:
-            status, kind, answer = refusal.status, "text/plain", refusal.status.encode()
+            status, answer = refusal.status, refusal.status.encode()
             self._count(refusal.outcome)
+        except AuthenticationError as error:
+            status, answer = "401 Unauthorized", str(error).encode("ascii", "replace")
+            self._count("unauthenticated")
         except RegistryError as error:
-            status, kind, answer = "400 Bad Request", "text/plain", str(error).encode("ascii", "replace")
+            status, answer = "400 Bad Request", str(error).encode("ascii", "replace")
             self._count("malformed")
         except OSError:
             # The client stopped sending, or its time was over.
-            status, kind, answer = "408 Request Timeout", "text/plain", b"too slow"
+            status, answer = "408 Request Timeout", b"too slow"
             self._count("malformed")
         except Exception:
             self._count("failed")
             raise
-        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(answer)))])
+        start_response(status, [header, ("Content-Length", str(len(answer)))])
         return [answer]
 
-    def _answer(self, environ: Mapping[str, Any]) -> bytes:
-        hid = self._member(environ.get("REMOTE_ADDR", ""))
-        if hid is None:
+    def _answer(self, environ: Mapping[str, Any]) -> tuple[Call, bytes]:
+        member = self._member(environ.get("REMOTE_ADDR", ""))
+        if member is None:
             raise _Refusal("403 Forbidden", "stranger")
         version, mesh, verb, *rest = [*_parts(environ.get("PATH_INFO", "")), "", "", ""]
-        call = self._verbs.get((environ.get("REQUEST_METHOD", ""), verb))
-        if version != "v1" or mesh != self._shared_ledger.mesh_id or call is None or any(rest):
+        serve = self._verbs.get(verb) if environ.get("REQUEST_METHOD") == "POST" else None
+        if version != "v1" or mesh != self._shared_ledger.mesh_id or serve is None or any(rest):
             raise _Refusal("404 Not Found", "malformed")
-        return call(hid, _read_body(environ))
+        header = environ.get("HTTP_" + REQUEST_HEADER.upper().replace("-", "_"))
+        call, digest = self._authenticator().open(header, verb, member.identity_key)
+        caller = _Caller(member.hid, is_host=call.asker == rescue_public_key(member.identity_key))
+        self._let_in(caller, environ.get(PROVE))
+        body = _read_body(environ)
+        if not is_body(body, digest):
+            raise AuthenticationError("the body is not the one that the request was made for")
+        return call, serve(caller, body)
 
-    def _objects_page(self, hid: str, body: bytes) -> bytes:
+    def _let_in(self, caller: _Caller, prove: Callable[[str], bool] | None) -> None:
+        """Before the body is read. The few connections that a host may have give way to no newer ones."""
+        if not self._may(self._requests, caller.account, caller.weight):
+            raise _Refusal("429 Too Many Requests", "limited")
+        if caller.is_host and prove is not None and not prove(caller.hid):
+            raise _Refusal("429 Too Many Requests", "limited")
+
+    def _objects_page(self, caller: _Caller, body: bytes) -> bytes:
         return render_message(self._shared_ledger.page(parse_message(body, ObjectsRequest)))
 
-    def _take_offer(self, hid: str, body: bytes) -> bytes:
+    def _take_offer(self, caller: _Caller, body: bytes) -> bytes:
         offer = parse_message(body, Offer)
-        if not self._may(self._objects, hid, len(offer.objects)):
+        if not self._may(self._objects, caller.account, caller.weight * len(offer.objects)):
             raise _Refusal("429 Too Many Requests", "limited")
-        accepted = self._shared_ledger.accept(offer.objects)
-        self._received(hid, offer, accepted)
+        accepted = self._shared_ledger.accept(offer.objects, giver=caller.account)
+        self._received(caller.hid if caller.is_host else NOBODY, offer, accepted)
         return render_message(OfferAnswer(outcomes=accepted.outcomes))
 
-    def _witness(self, hid: str, body: bytes) -> bytes:
+    def _witness(self, caller: _Caller, body: bytes) -> bytes:
         request = parse_message(body, WitnessRequest)
-        return self._shared_ledger.answer_witness(request.nonce, self._sees(hid, request.look))
+        if not caller.is_host:
+            raise AuthenticationError("hosts testify to hosts alone")
+        return self._shared_ledger.answer_witness(request.nonce, self._sees(caller.hid, request.look))
 
-    def _may(self, buckets: TokenBuckets, hid: str, amount: float) -> bool:
+    def _may(self, buckets: TokenBuckets, key: str, amount: float) -> bool:
         with self._lock:
-            return buckets.take(hid, self._clock(), amount)
+            return buckets.take(key, self._clock(), amount)
 
     def _count(self, outcome: str) -> None:
         with self._lock:
             self._outcomes[outcome] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """A process at the address of host ``hid``, which is that host or not."""
+
+    hid: str
+    is_host: bool
+
+    @property
+    def account(self) -> str:
+        return self.hid if self.is_host else f"nobody at {self.hid}"
+
+    @property
+    def weight(self) -> float:
+        return 1.0 if self.is_host else 1.0 / _NOBODYS_SHARE
 
 
 def _parts(path: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ so that a store that hangs delays no news that another host brings.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ from meshd.exchange.messages import (
     ObjectsPage,
     ObjectsRequest,
     OfferOutcome,
-    Summary,
 )
+from meshd.exchange.rates import TokenBuckets
 from meshd.exchange.witness import (
     Comparison,
     Split,
@@ -33,11 +34,16 @@ from meshd.exchange.witness import (
     sign_testimony,
 )
 from meshd.registry.ledger import Ledger
-from meshd.registry.root import root_objects
+from meshd.registry.root import RootChain, root_envelopes, root_objects
 from meshd.registry.signing import SigningKey
 
 MAX_GIVEN_OFFERS: Final = 64
 """Offers that one comparison may lead to; the rest is for the next one."""
+
+WASTE_SECONDS_AT_ONCE: Final = 0.5
+WASTE_SECONDS_A_SECOND: Final = 0.01
+"""How much of this host's processor one giver may use up, in the lock, by objects that bring nothing. An
+honest one needs next to none of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +69,8 @@ class Judgement:
 class SharedLedger:
     """Every method may be called from any thread; none waits for anything but the lock.
 
-    ``views``: what the stores showed, called with the lock held. ``clock``: unix seconds.
+    ``views``: what the stores showed, called with the lock held. ``clock``: unix seconds. ``processor``:
+    seconds that the calling thread has computed.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class SharedLedger:
         identity: Callable[[], SigningKey] | None,
         clock: Callable[[], float],
         views: Callable[[], tuple[StoreView, ...]] = tuple,
+        processor: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._ledger = ledger
         self._lock = lock
@@ -82,23 +90,19 @@ class SharedLedger:
         self._identity = identity
         self._clock = clock
         self._views = views
+        self._processor = processor
+        self._waste = TokenBuckets(rate=WASTE_SECONDS_A_SECOND, burst=WASTE_SECONDS_AT_ONCE)
         self._inventory: Inventory | None = None
         self._inventory_of: object = None
+
+    def identity(self) -> SigningKey:
+        """What this host signs with now."""
+        assert self._identity is not None
+        return self._identity()
 
     @property
     def mesh_id(self) -> str:
         return self._ledger.mesh_id
-
-    def summary(self) -> Summary:
-        with self._lock:
-            inventory = self._current_inventory()
-            return Summary(
-                mesh=self._ledger.mesh_id,
-                generation=self._ledger.generation,
-                root=inventory.root,
-                heads=dict(self._ledger.heads()),
-                records=digest_records(inventory),
-            )
 
     def inventory(self) -> Inventory:
         with self._lock:
@@ -123,15 +127,19 @@ class SharedLedger:
                 batches[-1].append((key, body))
         return [tuple(batch) for batch in batches]
 
-    def accept(self, objects: Sequence[Object]) -> BatchOutcome:
-        """Let the ledger judge what somebody gave us. Never raises, whatever it is."""
+    def accept(self, objects: Sequence[Object], *, giver: str = "") -> BatchOutcome:
+        """Let the ledger judge what somebody gave us. Never raises, whatever it is.
+
+        A ``giver`` (a hid) whose objects cost too much and bring nothing is not heard for a while: the
+        rest of them is "unknown".
+        """
         outcomes: dict[Object, OfferOutcome] = {}
         new_objects: list[Object] = []
         forged = ""
         with self._lock:
             now, version = self._clock(), self._ledger.chain.version
             for item in in_order(set(objects)):
-                outcomes[item], lie = self._judge_object(item, now)
+                outcomes[item], lie = self._judge_within_budget(item, now, giver)
                 forged = lie or forged
                 if outcomes[item] == "new":
                     new_objects.append(item)
@@ -163,8 +171,7 @@ class SharedLedger:
 
     def answer_witness(self, nonce: str, seen: str = "") -> bytes:
         """A signed testimony."""
-        assert self._identity is not None
-        return sign_testimony(self.testify(nonce, seen), self._identity())
+        return sign_testimony(self.testify(nonce, seen), self.identity())
 
     def judge(self, testimony: Testimony, name: str) -> Judgement:
         """What another host's testimony shows beside ours."""
@@ -179,9 +186,31 @@ class SharedLedger:
             version < self._ledger.chain.roots[0].root.version
         )
 
+    def is_rightful_root(self, objects: Sequence[Object], version: int) -> bool:
+        """Whether these hold another root of that version, signed as the trusted one had to be."""
+        before = tuple(root for root in self._ledger.chain.roots if root.root.version < version)
+        if not before or before[-1].root.version != version - 1:
+            return False
+        with contextlib.suppress(RegistryError):
+            for envelope in root_envelopes(objects):
+                with contextlib.suppress(RegistryError):
+                    other = RootChain(roots=before).advance(envelope)
+                    if not self._ledger.chain.holds(version, other.fingerprint):
+                        return True
+        return False
+
     def has_statement(self, hash_hex: str) -> bool:
         """For ``compare``, which is called with the lock held."""
         return self._ledger.holds_statement(hash_hex)
+
+    def _judge_within_budget(self, item: Object, now: float, giver: str) -> tuple[OfferOutcome, str]:
+        if giver and not self._waste.take(giver, now, 0.0):
+            return "unknown", ""
+        began = self._processor()
+        outcome, lie = self._judge_object(item, now)
+        if giver and outcome in ("refused", "unknown"):
+            self._waste.spend(giver, now, self._processor() - began)
+        return outcome, lie
 
     def _judge_object(self, item: Object, now: float) -> tuple[OfferOutcome, str]:
         """The outcome, and why it is a lie if it is one."""

@@ -40,22 +40,24 @@ class StatsRecorder:
     witnesses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(WITNESS_OUTCOMES, 0)))
     reports: dict[str, WitnessReport] = field(default_factory=dict)
     lies: dict[str, tuple[float, str]] = field(default_factory=dict)
+    round: list[WitnessReport] = field(default_factory=list)
     witnessed_at: float | None = None
     agrees: bool | None = None
 
-    def note_round(self, reports: Iterable[WitnessReport], now: float) -> None:
-        """The answers of one round. Silence says nothing and leaves the last word standing."""
-        spoken = []
-        for report in reports:
-            self.witnesses[report.outcome] += 1
-            if report.outcome != "silent":
-                self.reports[report.hid] = report
-                spoken.append(report)
-            if report.result.forged:
-                self.lies[report.hid] = (now, report.result.forged)
-        if spoken:
+    def begin_round(self) -> None:
+        """``agrees`` is of the answers that come from now on."""
+        self.round = []
+
+    def note(self, report: WitnessReport, now: float) -> None:
+        """One answer. Silence says nothing and leaves the last word standing."""
+        self.witnesses[report.outcome] += 1
+        if report.result.forged:
+            self.lies[report.hid] = (now, report.result.forged)
+        if report.outcome != "silent":
+            self.reports[report.hid] = report
             self.witnessed_at = now
-            self.agrees = all(is_agreement(report) for report in spoken)
+            self.round.append(report)
+            self.agrees = all(map(is_agreement, self.round))
 
     def forget(self, members: Iterable[str], now: float) -> None:
         """Hosts that are gone, and words that are old, or of a time that a clock set back makes future."""
@@ -97,8 +99,17 @@ class StatsRecorder:
                 code="registry_split_view",
                 severity=Severity.CRITICAL,
                 subject=report.name,
-                text=f"{report.why}{more}: somebody shows this host and {report.name} two registries; "
-                "hosts hand each other what they hold, so both know everything that verifies",
+                text=f"{report.why}, and hands it over, signed by root keys in force: they signed one "
+                f"version twice{more}; find out who has which root before anything else is signed",
+            )
+        if report.outcome == "shown_less":
+            more = f" (and {len(report.splits) - 1} more)" if len(report.splits) > 1 else ""
+            return Condition(
+                code="store_split_view",
+                severity=Severity.WARNING,
+                subject=report.name,
+                text=f"{report.why}{more}, says {report.name}: that store has two faces, or {report.name} "
+                "lies; hosts hand each other what they hold, so both know everything that verifies",
             )
         if report.outcome in ("unproven", "invalid"):
             return Condition(

@@ -85,16 +85,27 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """``ahead``: what the witness has and we do not, for people. ``behind``: we have more."""
+    """What a witness says beside what we hold; its word alone, until it hands over what it speaks of.
+
+    ``ahead``: what it has and we do not, for people. ``behind``: we have more. ``splits``: statements that it
+    holds in place of ours; ``other_root``: likewise a root.
+    """
 
     ahead: tuple[str, ...] = ()
     behind: bool = False
     records_differ: bool = False
     splits: tuple[Split, ...] = ()
+    other_root: Split | None = None
 
     @property
     def equal(self) -> bool:
-        return not (self.ahead or self.behind or self.records_differ or self.splits)
+        return not (self.claims or self.behind or self.records_differ)
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """All of what it says it holds and we do not."""
+        roots = (self.other_root,) if self.other_root is not None else ()
+        return (*self.ahead, *(split.text for split in (*roots, *self.splits)))
 
 
 def sign_testimony(testimony: Testimony, key: SigningKey) -> bytes:
@@ -123,11 +134,12 @@ def compare(own: Testimony, other: Testimony, held: Held, *, name: str) -> Compa
     """What ``other`` says beside what we hold; ``name`` is the other host's."""
     ahead: list[str] = []
     splits: list[Split] = []
+    other_root: Split | None = None
     behind = other.root[0] < own.root[0]
     if other.root[0] > own.root[0]:
         ahead.append(f"root {other.root[0]}")
     elif not held.has_root(*other.root):
-        splits.append(_split(f"{name} trusts root {_say(other.root)}", f"this host root {_say(own.root)}"))
+        other_root = _split(f"{name} trusts root {_say(other.root)}", f"this host root {_say(own.root)}")
     if other.root[0] == own.root[0]:
         # A root may cut logs, so heads compare only under the same one.
         for kid in sorted(own.heads.keys() | other.heads.keys()):
@@ -144,7 +156,11 @@ def compare(own: Testimony, other: Testimony, held: Held, *, name: str) -> Compa
                     )
                 )
     return Comparison(
-        ahead=tuple(ahead), behind=behind, records_differ=own.records != other.records, splits=tuple(splits)
+        ahead=tuple(ahead),
+        behind=behind,
+        records_differ=own.records != other.records,
+        splits=tuple(splits),
+        other_root=other_root,
     )
 
 

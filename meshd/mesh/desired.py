@@ -10,10 +10,19 @@ from typing import Final
 from meshd.mesh.endpoints import choose_endpoint, first_endpoint
 from meshd.mesh.pathmtu import build_routes, kept_mtu, kernel_mtus
 from meshd.mesh.view import MeshView
+from meshd.model.connected import ConnectedNetworks, find_connected
 from meshd.model.device import ObservedState, Peer, PeerConfig
 from meshd.model.host import Host
 from meshd.model.keys import PrivateKey, PublicKey
-from meshd.model.network import Endpoint, IPAddress, IPInterface, IPNetwork, Route, host_network
+from meshd.model.network import (
+    Endpoint,
+    ForeignRoute,
+    IPAddress,
+    IPInterface,
+    IPNetwork,
+    Route,
+    host_network,
+)
 
 ADMIN_ROLE: Final = "admin"
 GRANT_ENDED: Final = "the grant of"
@@ -57,6 +66,14 @@ class DesiredPeer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Why a network has no route here. ``host``: the name of its host; ``connected``: what it is part of."""
+
+    host: str
+    connected: ForeignRoute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredState:
     """``route_labels``: for every destination of a route the host behind it. ``explained`` names,
     by public key, the peers whose removal a signed statement explains.
@@ -79,6 +96,8 @@ class DesiredState:
     migrating: bool = False
     retired_keys: frozenset[PublicKey] = frozenset()
     moves: Mapping[IPNetwork, str] = field(default_factory=dict)
+    left_out: Mapping[IPNetwork, LeftOut] = field(default_factory=dict)
+    """Destinations of peers that get no route, as they are part of a network of this host's own links."""
 
 
 def allowed_ips(host: Host) -> frozenset[IPNetwork]:
@@ -95,6 +114,7 @@ class _Part:
     peer: DesiredPeer
     mtu_bytes: int | None
     routes: tuple[Route, ...]
+    left_out: Mapping[IPNetwork, LeftOut]
 
 
 class DesiredBuilder:
@@ -109,6 +129,8 @@ class DesiredBuilder:
         self._parts: dict[str, _Part] = {}
         self._routes: set[Route] = set()
         self._labels: dict[IPNetwork, str] = {}
+        self._left_out: dict[IPNetwork, LeftOut] = {}
+        self._connected = ConnectedNetworks()
 
     def build(
         self,
@@ -133,6 +155,8 @@ class DesiredBuilder:
         """
         present: Mapping[PublicKey, Peer] = observed.device.peers if observed.device else {}
         in_kernel = kernel_mtus(observed.routes, second_routes)
+        connected = find_connected(observed.foreign_routes, (local.interface, local.second_interface))
+        self._begin_with(local, connected)
         self._learn(view.peers if view.own else (), local, path_mtus, in_kernel)
         peers: dict[PublicKey, DesiredPeer] = {}
         for part in self._parts.values():
@@ -152,7 +176,14 @@ class DesiredBuilder:
             routes=frozenset(self._routes),
             route_labels=dict(self._labels),
             explained=explain_removals(view, peers, present),
+            left_out=dict(self._left_out),
         )
+
+    def _begin_with(self, local: LocalDevice, connected: Mapping[IPNetwork, ForeignRoute]) -> None:
+        """Forget every part when something changed that is in all of them."""
+        if local != self._local or connected != self._connected.networks:
+            self._local, self._connected, self._parts = local, ConnectedNetworks(connected), {}
+            self._routes, self._labels, self._left_out = set(), {}, {}
 
     def _learn(
         self,
@@ -161,9 +192,6 @@ class DesiredBuilder:
         path_mtus: Mapping[str, int] | None,
         in_kernel: Mapping[IPNetwork, int],
     ) -> None:
-        if local != self._local:
-            self._local, self._parts = local, {}
-            self._routes, self._labels = set(), {}
         known, self._parts = self._parts, {}
         changed = []
         for host in hosts:
@@ -173,7 +201,7 @@ class DesiredBuilder:
                 if part is not None:
                     self._forget(part)
                 changed.append(host)
-                part = _build_part(host, local, mtu_bytes)
+                part = _build_part(host, local, mtu_bytes, self._connected)
             self._parts[host.hid] = part
         for part in known.values():
             self._forget(part)
@@ -181,14 +209,17 @@ class DesiredBuilder:
             for route in self._parts[host.hid].routes:
                 self._routes.add(route)
                 self._labels[route.destination] = host.name
+            self._left_out.update(self._parts[host.hid].left_out)
 
     def _forget(self, part: _Part) -> None:
         for route in part.routes:
             self._routes.discard(route)
             self._labels.pop(route.destination, None)
+        for destination in part.left_out:
+            self._left_out.pop(destination, None)
 
 
-def _build_part(host: Host, local: LocalDevice, mtu_bytes: int | None) -> _Part:
+def _build_part(host: Host, local: LocalDevice, mtu_bytes: int | None, connected: ConnectedNetworks) -> _Part:
     assert host.record is not None
     networks = allowed_ips(host)
     config = PeerConfig(
@@ -203,15 +234,20 @@ def _build_part(host: Host, local: LocalDevice, mtu_bytes: int | None) -> _Part:
         reason=f"{host.name} granted by {host.provenance}, record version {host.record.version}",
         is_admin=ADMIN_ROLE in host.roles,
     )
+    left_out = {
+        network: LeftOut(host=host.name, connected=holder)
+        for network in networks
+        if (holder := connected.holder(network)) is not None
+    }
     routes = build_routes(
         host,
-        networks,
+        networks - left_out.keys() if left_out else networks,
         local.interface,
         interface_mtu_bytes=local.mtu_bytes,
         mtu_bytes=mtu_bytes,
         link_stays_wide=local.link_routes_stay_wide,
     )
-    return _Part(host=host, peer=peer, mtu_bytes=mtu_bytes, routes=routes)
+    return _Part(host=host, peer=peer, mtu_bytes=mtu_bytes, routes=routes, left_out=left_out)
 
 
 def _current_config(

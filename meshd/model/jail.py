@@ -41,9 +41,11 @@ class JailStack:
 class Survey:
     """What one look found. ``addresses``: of jails, or of the bridges of containers, each with the name
     of its holder. ``host_addresses``: where a VNET jail could send its packets; empty where there is
-    no VNET jail to ask for it. ``problems``: jails that could not be looked into, and why."""
+    no VNET jail to ask for it. ``problems``: jails that could not be looked into, and why. ``has_young``:
+    some VNET jails were not there a few seconds ago, and may not have their addresses yet."""
 
     addresses: Mapping[IPAddress, str] = field(default_factory=dict)
     stacks: tuple[JailStack, ...] = ()
     host_addresses: frozenset[IPInterface] = frozenset()
     problems: Mapping[str, str] = field(default_factory=dict)
+    has_young: bool = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from functools import lru_cache
 from typing import Final, Self
 
 from nacl.bindings import (
@@ -113,6 +114,7 @@ class PrivateKey(_Secret):
         return PublicKey(crypto_scalarmult_base(self._raw))
 
 
+@lru_cache(maxsize=4096)
 def rescue_public_key(identity: bytes) -> PublicKey | None:
     """The Curve25519 form of an Ed25519 identity key (RFC 7748 section 4.1, the birational map), under
     which hosts find each other again when their WireGuard keys are out of step. None: it has none, as it

@@ -157,8 +157,12 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignRoute:
-    """A route that somebody else put there and that is never touched."""
+    """A route that somebody else put there and that is never touched.
+
+    ``connected``: its destination is on a link of this host, without a gateway between.
+    """
 
     destination: IPNetwork
     interface: str | None
     description: str
+    connected: bool = False

@@ -15,6 +15,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "registry_fork": Severity.CRITICAL,
     "registry_gap": Severity.WARNING,
     "registry_split_view": Severity.CRITICAL,
+    "store_split_view": Severity.WARNING,
     "store_withholds": Severity.WARNING,
     "witness_refuted": Severity.WARNING,
     "exchange_object_refused": Severity.WARNING,
@@ -27,6 +28,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "mesh_full": Severity.WARNING,
     "record_refused": Severity.WARNING,
     "wireguard_key_conflict": Severity.CRITICAL,
+    "wireguard_key_unproven": Severity.WARNING,
     # this host
     "not_granted": Severity.CRITICAL,
     "self_revoked": Severity.CRITICAL,

@@ -2,7 +2,8 @@
 
 An event has a name (docs/logging.md lists them all) and fields. Values that hold spaces,
 quotes, ``=`` or control characters are quoted as JSON strings, so that no value can forge a line or
-a field. Secret types render as ``(hidden)`` by themselves; nothing else secret is ever passed.
+a field, or move the cursor of whoever reads it. Secret types render as ``(hidden)`` by themselves;
+nothing else secret is ever passed.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import re
 import sys
 import time
 from typing import Final, Literal, TextIO
+
+from meshd.model.text import escape_hidden
 
 LOG_ROOTS: Final = ("meshd", "wgctl")
 
@@ -65,7 +68,7 @@ class JsonFormatter(logging.Formatter):
         name, fields = _event_of(self, record)
         head = {"time": _instant(record), "level": record.levelname, "event": name, "logger": record.name}
         taken = {f"field_{key}" if key in head else key: value for key, value in fields.items()}
-        return json.dumps({**head, **taken}, default=str, ensure_ascii=False)
+        return escape_hidden(json.dumps({**head, **taken}, default=str, ensure_ascii=False))
 
 
 def _event_of(formatter: logging.Formatter, record: logging.LogRecord) -> tuple[str, dict[str, object]]:

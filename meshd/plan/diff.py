@@ -77,7 +77,7 @@ def diff_sides(sides: Sequence[Side]) -> tuple[Change, ...]:
     foreign = [d for d in _foreign_routes(sides) if d not in here]
     return (
         *(change for observed, desired in wanted for change in _device(observed, desired)),
-        *_routes_that_go(leaving, [desired.route_labels for _, desired in wanted]),
+        *_routes_that_go(leaving, [desired for _, desired in wanted]),
         *(change for observed, desired in wanted for change in _peers(observed, desired)),
         *(
             change
@@ -91,7 +91,8 @@ def diff_sides(sides: Sequence[Side]) -> tuple[Change, ...]:
 
 
 def find_route_conflicts(sides: Sequence[Side]) -> tuple[Condition, ...]:
-    """Foreign routes that stand where one of ours belongs: reported, never touched.
+    """Foreign routes that stand where one of ours belongs, and networks of this host's own links that
+    one of ours would take a part of: reported, never touched.
 
     One that already leads into an interface of ours does the same work and is no conflict.
     """
@@ -99,7 +100,28 @@ def find_route_conflicts(sides: Sequence[Side]) -> tuple[Condition, ...]:
     labels: dict[IPNetwork, str] = {}
     for side in reversed(sides):
         labels.update(side.desired.route_labels if side.desired else {})
-    return tuple(
+    left_out = {d: why for side in sides if side.desired for d, why in side.desired.left_out.items()}
+    interface = sides[0].observed.interface
+    return (
+        *_route_conflicts(sides, labels, own),
+        *(
+            Condition(
+                code="route_conflict",
+                severity=Severity.WARNING,
+                subject=str(destination),
+                text=f"no route {destination} to {why.host}: it is part of {why.connected.destination} "
+                f"({why.connected.description}), a network of this host's own, so what is sent there "
+                f"does not go through {interface}; narrow the grant, or that network",
+            )
+            for destination, why in sorted(left_out.items(), key=lambda item: network_key(item[0]))
+        ),
+    )
+
+
+def _route_conflicts(
+    sides: Sequence[Side], labels: Mapping[IPNetwork, str], own: Container[str | None]
+) -> Iterator[Condition]:
+    return (
         Condition(
             code="route_conflict",
             severity=Severity.WARNING,
@@ -161,16 +183,20 @@ def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
 
 
 def _routes_that_go(
-    leaving: Iterable[tuple[Side, frozenset[Route]]], labels: Sequence[Container[IPNetwork]]
+    leaving: Iterable[tuple[Side, frozenset[Route]]], wanted: Sequence[DesiredState]
 ) -> Iterator[Change]:
     for side, routes in leaving:
         for route in _by_destination(routes):
-            if not any(route.destination in each for each in labels):
-                yield RemoveRoute(
-                    interface=side.observed.interface,
-                    reason="no host announces it within its grant",
-                    old=route,
-                )
+            if any(route.destination in each.route_labels for each in wanted):
+                continue
+            left_out = [
+                each.left_out[route.destination] for each in wanted if route.destination in each.left_out
+            ]
+            reason = "no host announces it within its grant"
+            if left_out:
+                network = left_out[0].connected
+                reason = f"it is part of {network.destination} of this host's own ({network.description})"
+            yield RemoveRoute(interface=side.observed.interface, reason=reason, old=route)
 
 
 def _peers(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:

@@ -101,7 +101,7 @@ def _restored_routes(
         destination = parse_network(text)
         if before is None:
             routes.pop(destination, None)
-        elif destination not in routes:
+        elif destination not in routes and destination not in desired.left_out:
             routes[destination] = Route(
                 destination=destination, interface=desired.interface, mtu_bytes=before.mtu_bytes
             )

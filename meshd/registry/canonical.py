@@ -1,9 +1,10 @@
 """The one byte form of a payload: a subset of RFC 8785 (JSON Canonicalization Scheme).
 
 Sorted ASCII keys, no white space, integers from 0 to 2^53-1, no floats, strings without
-control and direction-changing characters. A payload counts only when encoding what was
-decoded gives the same bytes again: that refuses duplicate keys, needless escapes and
-trailing bytes in one comparison. Bytes travel as base64 (RFC 4648 section 4).
+characters that cannot be seen (meshd.model.text): a name must look like what it is. A
+payload counts only when encoding what was decoded gives the same bytes again: that refuses
+duplicate keys, needless escapes and trailing bytes in one comparison. Bytes travel as base64
+(RFC 4648 section 4).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from meshd.errors import RegistryError
+from meshd.model.text import HIDDEN
 
 MAX_INTEGER: Final = 2**53 - 1
 MAX_DEPTH: Final = 16
@@ -24,9 +26,6 @@ T = TypeVar("T")
 
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODER: Final = msgspec.json.Decoder()
-# C0 and C1 controls, zero-width and direction-changing characters: a name must look like what it is.
-_HIDDEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
-
 _PLAIN_BYTES: Final = re.compile(rb"[\x20-\x5b\x5d-\x7e]*")
 # Canonical numbers follow a key's colon, a bracket or a comma, or are all there is.
 _ODD_NUMBER: Final = re.compile(rb"""(?:":|[\[,]|\A)(?:-|[0-9]{16}|[0-9]+[.eE])""")
@@ -140,5 +139,5 @@ def _check(value: object, depth: int) -> None:
 def _check_text(text: str) -> None:
     if text.isascii() and text.isprintable():
         return
-    if _HIDDEN.search(text):
+    if HIDDEN.search(text):
         raise RegistryError(f"payload: control or invisible character in {text[:60]!a}")

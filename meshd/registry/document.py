@@ -11,7 +11,7 @@ from typing import Final, Literal
 import msgspec
 
 from meshd.errors import RegistryError
-from meshd.model.network import IPNetwork, contained_in_any, overlaps
+from meshd.model.network import IPNetwork
 from meshd.registry.canonical import decode_as, decode_base64, learn
 from meshd.registry.envelope import (
     KID_HEX_DIGITS,
@@ -25,7 +25,7 @@ from meshd.registry.envelope import (
     payload_hash,
     verify_signature,
 )
-from meshd.registry.ranges import Span, network_span, parse_signed_network
+from meshd.registry.ranges import RangeTable, Span, network_span, parse_signed_network
 
 ROOT_FORMAT: Final = "wg-meshd-root/1"
 MAX_ROOT_VERSION: Final = 999_999
@@ -33,6 +33,10 @@ MAX_HOSTS: Final = 10_000
 MAX_KEYS: Final = 128
 MAX_STORES: Final = 16
 MAX_STORE_URL_CHARACTERS: Final = 512
+MAX_RANGES: Final = 256
+"""Ranges of a mesh, overlay and jail together."""
+MAX_POOLS: Final = 2_048
+"""Pools of all keys together, retired ones included: what one root may cost its readers to compare."""
 MAX_LINK_PREFIX: Final = 96
 """An IPv6 range leaves at least 32 bits for what is derived from the hid."""
 PUBLIC_KEY_BYTES: Final = 32
@@ -161,8 +165,9 @@ def parse_root_payload(payload: bytes, envelope: Envelope | None = None) -> Trus
     root = decode_as(payload, Root, "root")
     what = f"root {root.version}"
     _check_numbers(root, what)
+    public_keys = _public_keys(root, what)
     overlay, jail = _networks(root.ranges.overlay, what), _networks(root.ranges.jail, what)
-    _check_disjoint([("range", network) for network in (*overlay, *jail)], what, same_owner=False)
+    _check_disjoint(((network, "range") for network in (*overlay, *jail)), what, same_owner=False)
     for network in overlay:
         if network.version == 6 and network.prefixlen > MAX_LINK_PREFIX:
             raise RegistryError(f"{what}: overlay range {network}: at most /{MAX_LINK_PREFIX} expected")
@@ -175,7 +180,7 @@ def parse_root_payload(payload: bytes, envelope: Envelope | None = None) -> Trus
         envelope=envelope or Envelope(payload=payload, payload_type=ROOT_TYPE, signatures=()),
         overlay=overlay,
         jail=jail,
-        public_keys=_public_keys(root, what),
+        public_keys=public_keys,
         pools=pools,
         overlay_spans=_spans_within(pools, overlay),
         jail_spans=_spans_within(pools, jail),
@@ -199,7 +204,13 @@ def _check_numbers(root: Root, what: str) -> None:
         "the previous root's hash, nothing in root 1",
     )
     expect(1 <= root.max_hosts <= MAX_HOSTS, "max_hosts", root.max_hosts, f"1 to {MAX_HOSTS}")
-    expect(len(root.keys) + len(root.retired) <= MAX_KEYS, "keys", len(root.keys), f"at most {MAX_KEYS}")
+    keys = len(root.keys) + len(root.retired)
+    expect(keys <= MAX_KEYS, "keys", keys, f"at most {MAX_KEYS}")
+    # Counted before anything is compared: what follows costs time by their number.
+    ranges = len(root.ranges.overlay) + len(root.ranges.jail)
+    expect(ranges <= MAX_RANGES, "ranges", ranges, f"at most {MAX_RANGES}")
+    pools = sum(len(entry.pools) for _, entry in _entries(root))
+    expect(pools <= MAX_POOLS, "pools", pools, f"at most {MAX_POOLS}")
     expect(
         1 <= root.thresholds.root <= min(roots, MAX_SIGNATURES // 2),
         "thresholds.root",
@@ -250,11 +261,12 @@ def _public_keys(root: Root, what: str) -> dict[str, bytes]:
 def _pools(root: Root, ranges: tuple[IPNetwork, ...], what: str) -> dict[str, tuple[IPNetwork, ...]]:
     """The pools of all keys; those in use are disjoint, retired ones may live on in a successor's."""
     pools = {kid: _networks(entry.pools, what) for kid, entry in _entries(root)}
+    mesh = _table(ranges)
     for kid, networks in pools.items():
         for network in networks:
-            if not contained_in_any(network, ranges):
+            if not mesh.holds(network_span(network)):
                 raise RegistryError(f"{what}: pool {network} of {kid} is outside the ranges of the mesh")
-    in_use = [(kid, network) for kid in root.keys for network in pools[kid]]
+    in_use = ((network, kid) for kid in root.keys for network in pools[kid])
     _check_disjoint(in_use, what, same_owner=True)
     return pools
 
@@ -262,17 +274,32 @@ def _pools(root: Root, ranges: tuple[IPNetwork, ...], what: str) -> dict[str, tu
 def _spans_within(
     pools: Mapping[str, tuple[IPNetwork, ...]], ranges: tuple[IPNetwork, ...]
 ) -> dict[str, tuple[Span, ...]]:
-    return {
-        kid: tuple(network_span(network) for network in networks if contained_in_any(network, ranges))
-        for kid, networks in pools.items()
-    }
+    table = _table(ranges)
+    spans = {kid: tuple(network_span(network) for network in networks) for kid, networks in pools.items()}
+    return {kid: tuple(span for span in owned if table.holds(span)) for kid, owned in spans.items()}
 
 
-def _check_disjoint(owned: list[tuple[str, IPNetwork]], what: str, *, same_owner: bool) -> None:
-    for index, (owner, network) in enumerate(owned):
-        for other_owner, other in owned[index + 1 :]:
-            if overlaps(network, other) and not (same_owner and owner == other_owner):
-                raise RegistryError(f"{what}: {network} ({owner}) overlaps {other} ({other_owner})")
+def _table(ranges: Iterable[IPNetwork]) -> RangeTable:
+    """Disjoint ranges, to be looked up in."""
+    table = RangeTable()
+    table.add((network_span(network) for network in ranges), "range")
+    return table
+
+
+def _check_disjoint(owned: Iterable[tuple[IPNetwork, str]], what: str, *, same_owner: bool) -> None:
+    """Networks hold one another or are apart, so that a sweep in order meets each overlap."""
+    around: list[tuple[Span, IPNetwork, str]] = []
+    for span, network, owner in sorted((network_span(network), network, owner) for network, owner in owned):
+        # A network of the same beginning is the larger one's inside: the longer span sorts last.
+        while around and not _meets(around[-1][0], span):
+            around.pop()
+        if around and not (same_owner and owner == around[-1][2]):
+            raise RegistryError(f"{what}: {network} ({owner}) overlaps {around[-1][1]} ({around[-1][2]})")
+        around.append((span, network, owner))
+
+
+def _meets(earlier: Span, span: Span) -> bool:
+    return earlier[0] == span[0] and span[1] <= earlier[2]
 
 
 def _networks(texts: Iterable[str], what: str) -> tuple[IPNetwork, ...]:

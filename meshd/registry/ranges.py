@@ -115,6 +115,11 @@ class RangeTable:
         end, owner = self._spans[version, start]
         return ((version, start, end), owner) if end >= first else None
 
+    def holds(self, span: Span) -> bool:
+        """True when one span of the table holds this whole one."""
+        found = self.find_overlap(span)
+        return found is not None and found[0][1] <= span[1] and span[2] <= found[0][2]
+
     def add(self, spans: Iterable[Span], owner: str) -> None:
         """Spans that overlap nothing in the table."""
         for version, first, last in spans:

@@ -144,8 +144,7 @@ def change_thresholds(chain: RootChain, *, root: int | None, admin: int | None, 
 
 def replace_keys(
     chain: RootChain,
-    logs: Mapping[str, AdminLog],
-    lost: Iterable[str],
+    ends: Mapping[str, tuple[int, str]],
     *,
     name: str,
     admin: bytes,
@@ -154,17 +153,17 @@ def replace_keys(
     root_kid: str,
     now: float,
 ) -> Root:
-    """New keys for lost ones: root keys vanish, admins are retired at their newest known statement and
+    """New keys for lost ones: root keys vanish, the logs of admins end where ``ends`` says, by kid, and
     the new admin, called ``name``, gets their pools."""
     old = chain.root
     keys, retired = dict(old.keys), dict(old.retired)
     pools: list[IPNetwork] = []
-    for kid in sorted(lost):
+    for kid in sorted(ends):
         entry = keys.pop(kid)
         if "admin" in entry.roles:
             pools += _networks(entry.pools)
             retired[kid] = RetiredKey(
-                key=entry.key, name=entry.name, pools=_pools_ever(chain, kid), cut=newest_cut(logs[kid])
+                key=entry.key, name=entry.name, pools=_pools_ever(chain, kid), cut=ends[kid]
             )
     keys[admin_kid] = build_root_key(admin, ("admin",), name, pools)
     keys[root_kid] = build_root_key(root, ("root",), f"{name}-root", ())

@@ -7,48 +7,26 @@ the first link.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from meshd.errors import MeshError, RegistryError, StoreError
 from meshd.registry.bundle import MAX_BUNDLE_BYTES, encode_text, open_bundle
 from meshd.registry.canonical import decode_json
-from meshd.registry.envelope import KID_HEX_DIGITS, Envelope, is_hex, matches_fingerprint, verify_signature
+from meshd.registry.envelope import KID_HEX_DIGITS, is_hex
 from meshd.registry.export import EXPORT_FORMAT, open_export
-from meshd.registry.layout import ROOT_PREFIX, VERSION_PREFIX, mesh_prefix
+from meshd.registry.layout import ROOT_PREFIX, VERSION_PREFIX
 from meshd.registry.ledger import Ledger
-from meshd.registry.root import RootChain, parse_root, root_envelopes
+from meshd.registry.root import RootChain
 from meshd.registry.root_changes import MAX_LOST_SHARE
+from meshd.registry.root_search import find_by_fingerprint, find_by_signer
 from meshd.registry.signing import render_fingerprint
 from meshd.registry.sync import PollMemory, poll
 from meshd.store.base import ObjectStore
 
-MAX_ROOT_OBJECTS: Final = 2000
 MAX_MESHES: Final = 64
 MAX_NAMES: Final = 20
-
-
-def fetch_root_envelopes(store: ObjectStore, mesh_id: str) -> list[Envelope]:
-    """The root documents of a mesh that a store shows, by version, with their signatures; unverified.
-
-    What is no root or signature is passed over. StoreError when the store does not answer.
-    """
-    prefix = mesh_prefix(mesh_id)
-    pieces: dict[str, list[tuple[str, bytes]]] = {}
-    for info in islice(store.list(prefix + ROOT_PREFIX), MAX_ROOT_OBJECTS):
-        stored = store.get(info.key)
-        if stored is not None:
-            key = info.key.removeprefix(prefix)
-            pieces.setdefault(key.partition(".")[0], []).append((key, stored.body))
-    envelopes = []
-    for name in sorted(pieces):
-        try:
-            envelopes += root_envelopes(pieces[name])
-        except RegistryError:
-            continue
-    return envelopes
 
 
 def list_mesh_ids(store: ObjectStore) -> list[str]:
@@ -67,23 +45,21 @@ def list_mesh_ids(store: ObjectStore) -> list[str]:
     return found
 
 
-def anchor_by_fingerprint(envelopes: Iterable[Envelope], fingerprint: str) -> RootChain:
+def anchor_by_fingerprint(store: ObjectStore, mesh_id: str, fingerprint: str) -> RootChain:
     """The root of this fingerprint as the start of a chain. RegistryError when none is, or too few
     of its own keys signed it."""
-    for envelope, hash_hex in _parsed(envelopes):
-        if matches_fingerprint(fingerprint, hash_hex):
-            return RootChain.start(envelope, fingerprint)
+    for envelope in find_by_fingerprint(store, mesh_id, fingerprint):
+        return RootChain.start(envelope, fingerprint)
     raise RegistryError(f"no root of fingerprint {fingerprint[:80]!r} seen")
 
 
-def anchor_by_key(envelopes: Iterable[Envelope], public: bytes) -> RootChain | None:
+def anchor_by_key(store: ObjectStore, mesh_id: str, public: bytes) -> RootChain | None:
     """The oldest root that a root key itself signed as the start of a chain, or None.
 
     Whoever holds a root key needs no fingerprint: the own signature proves more.
     """
-    for envelope, _ in _parsed(envelopes):
-        if verify_signature(envelope, public):
-            return RootChain.start(envelope)
+    for envelope in find_by_signer(store, mesh_id, public):
+        return RootChain.start(envelope)
     return None
 
 
@@ -93,7 +69,7 @@ def fetch_anchored(stores: Iterable[ObjectStore], mesh_id: str, fingerprint: str
     problems = []
     for store in stores:
         try:
-            chain = anchor_by_fingerprint(fetch_root_envelopes(store, mesh_id), fingerprint)
+            chain = anchor_by_fingerprint(store, mesh_id, fingerprint)
             if chain.mesh_id != mesh_id:
                 raise RegistryError(f"root {chain.version} is of mesh {chain.mesh_id}, {mesh_id} expected")
         except MeshError as error:
@@ -164,12 +140,3 @@ def carry_over(old: Ledger, new: Ledger) -> int:
         if not key.startswith(ROOT_PREFIX):
             carried += new.offer(key, body, now=math.inf).outcome in ("new", "known")
     return carried
-
-
-def _parsed(envelopes: Iterable[Envelope]) -> Iterator[tuple[Envelope, str]]:
-    for envelope in envelopes:
-        try:
-            root = parse_root(envelope)
-        except RegistryError:
-            continue
-        yield envelope, root.hash

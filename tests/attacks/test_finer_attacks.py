@@ -247,14 +247,22 @@ def test_endless_roots_that_wait(ledger: Ledger) -> None:
 
 
 def test_endless_signatures_of_a_root(ledger: Ledger) -> None:
-    """Before the payload is there none can be judged, and only so many are kept."""
-    payload, signature = root_objects(fm.sign_root(fm.next_root(ledger.chain), ADMIN))
-    assert outcome(ledger, signature) == "pending"
+    """Before the payload is there none can be judged: few are kept, first of all those of keys in force."""
+    new = fm.key("grace")
+    keys = {**ledger.chain.root.keys, new.kid: build_root_key(new.public, ("root",), "grace", ())}
+    two = msgspec.structs.replace(ledger.chain.root.thresholds, root=2)
+    root = fm.next_root(ledger.chain, keys=keys, thresholds=two)
+    payload, *signatures = root_objects(fm.sign_root(root, ADMIN, new))
+    by = {each[0].split(".")[1]: each for each in signatures}
+    for each in (by[ADMIN.kid], by[new.kid]):
+        assert outcome(ledger, each) == "pending"
     for number in range(200):
-        key = signature[0].replace(ADMIN.kid, f"{number:032x}")
+        key = payload[0].replace("json", f"{number:032x}.sig")
         assert outcome(ledger, (key, JUNK)) == "pending"
-    assert outcome(ledger, payload) == "pending" and ledger.chain.version == 1
-    assert outcome(ledger, signature) == "new" and ledger.chain.version == 2
+    assert outcome(ledger, payload) == "pending"
+    (proposal,) = ledger.proposals()
+    assert [each.kid for each in proposal.signatures] == [ADMIN.kid]
+    assert outcome(ledger, by[new.kid]) == "new" and ledger.chain.version == 2
 
 
 def test_flooded_signatures_do_not_hold_a_root_back() -> None:

@@ -216,3 +216,14 @@ def test_a_move_to_another_interface_of_ours_is_a_change_in_every_table(tmp_path
         f"route -n change -fib {fib} -inet {FAR} -interface wg1" for fib in (0, 1)
     ]
     assert rig.backend.observe("wg1").routes == {moved} and not rig.backend.observe("wg0").routes
+
+
+def test_a_route_takes_no_part_of_a_local_network_in_another_table(tmp_path: Path) -> None:
+    """The LAN of a service jail is in table 1 alone; another host was granted its gateway."""
+    rig = Rig(tmp_path, (0, 1))
+    rig.say("ifconfig wg9 create")
+    rig.say("route -n add -fib 1 -inet 10.17.0.0/16 -interface wg9")
+    rig.converge(FAR)
+    assert (rig.table(0), rig.table(1)) == ({FAR}, set())
+    assert "10.17.0.0/16" in str(rig.backend.observe("wg0").foreign_routes[ip_network(FAR)])
+    assert rig.converge(FAR) == []

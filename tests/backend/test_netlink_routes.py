@@ -50,7 +50,10 @@ def test_a_foreign_route_of_another_metric_is_in_the_way(links: Rtnetlink, desti
     ours, foreign = seen(links)
     assert not ours
     assert foreign[destination] == ForeignRoute(
-        destination=destination, interface=NAME, description=f"route of protocol static through {NAME}"
+        destination=destination,
+        interface=NAME,
+        description=f"route of protocol static through {NAME}",
+        connected=True,
     )
 
 
@@ -103,3 +106,18 @@ def test_a_refusal_carries_the_errno_and_what_was_asked(links: Rtnetlink) -> Non
     with pytest.raises(BackendError, match=r"create interface mbrx of kind nonsense: .*Unknown device type"):
         links.create_link("mbrx", "nonsense")
     assert links.link("mbrx") is None
+
+
+def test_only_routes_without_a_gateway_are_of_links(links: Rtnetlink) -> None:
+    ip("address", "add", "10.8.0.1/24", "dev", NAME)
+    ip("route", "add", "10.9.0.0/16", "via", "10.8.0.2")
+    ip("route", "add", "10.10.0.0/16", "nexthop", "via", "10.8.0.2", "nexthop", "via", "10.8.0.3")
+    ip("route", "add", "10.11.0.0/16", "via", "inet6", "fe80::1", "dev", NAME)
+    ip("route", "add", "blackhole", "10.12.0.0/16")
+    ip("route", "add", "10.13.0.0/16", "dev", NAME)
+    links.set_routes(NAME, [through(ip_network("10.14.0.0/16"))])
+    link = links.link(NAME)
+    assert link is not None
+    _, foreign = split_routes(NAME, link.index, links.routes())
+    connected = {str(n) for n, route in foreign.items() if route.connected and n.version == 4}
+    assert connected == {"10.8.0.0/24", "10.13.0.0/16"}

@@ -31,10 +31,15 @@ run_rc_command() {
 	eval "_enabled=\$$rcvar"
 	rc_flags=$(eval echo "\$${name}_flags")
 	_pid=$(check_pidfile "$pidfile" "$command" "$PYTHON")
-	if [ "$_verb" = "$1" ] && [ "$_enabled" != YES ]; then
-		echo "Cannot '$1' $name. Set $rcvar to YES in /etc/rc.conf or use 'one$1' instead of '$1'."
-		return 0
-	fi
+	case "$1" in
+	status | stop | one*) ;;
+	*)
+		if [ "$_enabled" != YES ]; then
+			echo "Cannot '$1' $name. Set $rcvar to YES in /etc/rc.conf or use 'one$1' instead of '$1'."
+			return 0
+		fi
+		;;
+	esac
 	case "$_verb" in
 	status)
 		[ -n "$_pid" ] || { echo "$name is not running."; return 1; }
@@ -52,7 +57,13 @@ run_rc_command() {
 		echo "Stopping $name."
 		kill -TERM "$_pid"
 		while [ -e "$pidfile" ]; do sleep 0.02; done
+		echo "Waiting for PIDS: $_pid."
 		return 0
+		;;
+	restart)
+		[ -z "$_pid" ] || run_rc_command stop || return 1
+		run_rc_command start
+		return
 		;;
 	*)
 		case " $extra_commands " in *" $_verb "*) ;; *) echo "unknown directive '$1'" >&2; return 1 ;; esac

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,9 +16,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
+from transcripts import entries
 
 SCRIPT = Path(__file__).parents[2] / "contrib" / "rc.d" / "meshd"
 STUB = Path(__file__).with_name("rc_subr_stub.sh")
@@ -32,9 +35,10 @@ echo "meshd $*" >>"{base}/log"
 case "$3" in
 check-config)
 	[ -s "$2" ] || {{ echo "meshd: $2: empty" >&2; exit 2; }}
-	echo ok ;;
+	echo "$2: ok" ;;
 bring-up)
-	[ ! -e "{base}/no-cache" ] || {{ echo "meshd: nothing in the cache" >&2; exit 1; }} ;;
+	[ ! -e "{base}/no-cache" ] || {{ echo "meshd: nothing in the cache" >&2; exit 1; }}
+	echo "wg0: unchanged, 0 changes, 1 peers" ;;
 run)
 	trap 'kill $!; echo "meshd got HUP" >>"{base}/log"' HUP
 	trap 'kill $!; exit 0' TERM
@@ -171,9 +175,14 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]
     service.await_("the end of daemon", lambda: not (base / "run" / "daemon.pid").exists())
 
 
+def said(service: Service) -> str:
+    """By the stand-in for meshd, before the daemon starts."""
+    return f"{service.config}: ok\nwg0: unchanged, 0 changes, 1 peers\n"
+
+
 def test_start_checks_then_joins_the_mesh_then_supervises(service: Service) -> None:
     answer = service.start()
-    assert (answer.status, answer.output) == (0, "ok\nStarting meshd.\n")
+    assert (answer.status, answer.output) == (0, f"{said(service)}Starting meshd.\n")
     assert service("status").output == f"meshd is running as pid {service.pid('daemon')}.\n"
     calls = service.log()
     config = service.config
@@ -199,7 +208,7 @@ def test_a_second_start_is_refused_and_changes_nothing(service: Service) -> None
 def test_reload_signals_meshd_and_not_its_supervisor(service: Service) -> None:
     service.start()
     answer = service("reload")
-    assert (answer.status, answer.output) == (0, "ok\nReloading meshd.\n")
+    assert (answer.status, answer.output) == (0, f"{service.config}: ok\nReloading meshd.\n")
     service.await_log("meshd got HUP")
     assert "daemon got HUP" not in service.log()
 
@@ -216,7 +225,7 @@ def test_reload_of_a_wrong_file_leaves_the_daemon_alone(service: Service) -> Non
 
 def test_reload_without_a_daemon_says_so(service: Service) -> None:
     answer = service("reload")
-    assert (answer.status, answer.output) == (1, "ok\nmeshd is not running.\n")
+    assert (answer.status, answer.output) == (1, f"{service.config}: ok\nmeshd is not running.\n")
 
 
 def test_stop_ends_both_processes_and_a_second_stop_says_so(service: Service) -> None:
@@ -262,7 +271,7 @@ def test_without_good_settings_nothing_is_started(service: Service, content: str
 
 def test_checkconfig_starts_nothing(service: Service) -> None:
     answer = service("checkconfig")
-    assert (answer.status, answer.output) == (0, "ok\n")
+    assert (answer.status, answer.output) == (0, f"{service.config}: ok\n")
     assert service.log() == [f"meshd --config {service.config} check-config"]
 
 
@@ -373,3 +382,68 @@ def test_shellcheck_has_nothing_to_say() -> None:
     for argv in (["-s", "sh", "-e", "SC2034,SC1091,SC3043", str(SCRIPT)], ["-s", "sh", *tools]):
         done = subprocess.run(["shellcheck", *argv], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stdout
+
+
+#: What the recording's own circumstances made of a command.
+NOT_REPLAYED = {
+    "kill": "that daemon(8) starts meshd again is daemon(8)'s own",
+    "ls": "no command of the script",
+    "rcorder": "compared below",
+    "ifconfig": "of the product: tests/freebsd_tools",
+    "wg": "of the product: tests/freebsd_tools",
+    "netstat": "of the product: tests/freebsd_tools",
+}
+
+
+def test_every_recorded_verb_is_answered_as_on_the_real_host(service: Service) -> None:
+    """Text, stream and exit code of 14-rc-script.txt, but for process ids and what meshd says itself."""
+    (service.base / "rc.conf").write_text(f'meshd_config="{service.config}"\n')
+    replayed: list[str] = []
+    starts = 0
+    for entry in (one for one in entries("") if one.source == "14-rc-script.txt"):
+        tool, _, rest = entry.command.partition(" ")
+        if tool == "sysrc":
+            (service.base / "rc.conf").write_text(f'meshd_config="{service.config}"\nmeshd_enable="YES"\n')
+        elif tool == "service":
+            verb = rest.split()[1]
+            if verb == "stop":
+                service("stop")  # as in the recording, whose daemon had ended
+            answer = service(verb)
+            if "Starting meshd." in answer.output:
+                starts += 1
+                service.await_("daemon.pid", (service.base / "run" / "daemon.pid").exists)
+                service.await_("meshd", partial(is_up, service, starts))
+            recorded = Answer(
+                status=entry.exit_code, output=entry.stdout.decode(), errors=entry.stderr.decode()
+            )
+            assert neutral(answer, service) == neutral(recorded, service), (entry.command, replayed)
+            replayed.append(verb)
+        else:
+            assert tool in NOT_REPLAYED
+    assert replayed == [
+        *("status", "start", "checkconfig", "start", "status", "reload", "start", "restart", "stop", "status")
+    ]
+
+
+def is_up(service: Service, starts: int) -> bool:
+    return service.log().count("meshd is up") == starts
+
+
+def neutral(answer: Answer, service: Service) -> Answer:
+    def text(words: str) -> str:
+        words = words.replace(str(service.config), "/usr/local/etc/meshd/meshd.toml")
+        words = words.replace(f"{service.base}/run/", "/var/run/meshd/")
+        words = re.sub(r"wg0: .*, \d+ changes, \d+ peers", "wg0: N", words)
+        return re.sub(r"(pid[ =]|PIDS: )\d+", r"\1N", words)
+
+    return Answer(status=answer.status, output=text(answer.output), errors=text(answer.errors))
+
+
+def test_the_mesh_is_there_after_the_network_and_before_jails() -> None:
+    """As rcorder(8) put it, from the script's own lines."""
+    order = entries("rcorder")[0].stdout.decode()
+    names = re.findall(r"/(\w+)$", order, re.MULTILINE)
+    assert names.index("NETWORKING") < names.index("DAEMON") < names.index("meshd")
+    assert names.index("meshd") < names.index("LOGIN") < names.index("jail")
+    text = SCRIPT.read_text()
+    assert "# REQUIRE: DAEMON\n# BEFORE: LOGIN\n" in text

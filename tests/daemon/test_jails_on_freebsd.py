@@ -44,14 +44,17 @@ class Announcer:
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
 
-    def tell(self, look: Recheck = Recheck.SEVERAL) -> None:
-        os.write(self._write, bytes([look]))
+    def tell(self, look: Recheck = Recheck.MESH | Recheck.JAILS) -> None:
+        os.write(self._write, bytes([look.value]))
 
     def fileno(self) -> int:
         return self._read
 
     def take(self) -> KernelEvent:
-        return KernelEvent(Recheck(max(os.read(self._read, 100))), "something")
+        news = KernelEvent(Recheck.NONE, "something")
+        for value in os.read(self._read, 100):
+            news |= KernelEvent(Recheck(value))
+        return news
 
     def close(self) -> None:
         os.close(self._read)
@@ -222,7 +225,7 @@ def test_a_changed_route_makes_nobody_ask_for_jails(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.apply()
         start, looks = len(host.calls()), host.calls().count("wg show wg0 dump")
-        host.news.tell(Recheck.ONCE)
+        host.news.tell(Recheck.MESH)
         await host.until(lambda: host.calls().count("wg show wg0 dump") > looks)
         assert not any(call.startswith("jls") for call in host.calls()[start:])
 
@@ -265,6 +268,49 @@ def test_with_auto_a_jail_outside_the_grant_is_said(auto: Host) -> None:
         (condition,) = (await rig.status()).conditions
         assert (condition.code, condition.subject) == ("network_not_granted", "web")
         assert "10.17.3.10" in condition.text
+
+    play(auto, scenario)
+
+
+def test_a_jail_that_is_a_host_of_the_mesh_is_none_of_this_host_s_jails(auto: Host) -> None:
+    """Nor are the jails inside it: newton announces them, from a network stack of its own."""
+    newton = next(
+        host for host in auto.rig.daemon.parts.feed.membership.hosts.values() if host.name == "newton"
+    )
+    addresses = [
+        f"ifconfig -j n wg0 {'inet6' if a.version == 6 else 'inet'} {a} alias" for a in newton.addresses
+    ]
+    auto.say(
+        "kldload -n if_wg",
+        "jail -c name=n vnet path=/ children.max=8 persist",
+        "ifconfig -j n wg0 create",
+        *(f"{line.replace(' alias', '')}/{32 if 'inet ' in line else 128} alias" for line in addresses),
+        "ifconfig -j n wg0 up",
+        "jexec n ifconfig lo1 create",
+        "jexec n jail -c name=web2 path=/ ip4.addr=lo1|10.17.2.10 persist",
+        "jexec n jail -c name=odd path=/ ip4.addr=lo1|10.17.11.77 persist",
+        "jail -c name=n2 path=/ ip4.addr=10.17.3.10 persist",
+    )
+
+    async def scenario(rig: Rig) -> None:
+        await rig.apply()
+        conditions = [(one.code, one.subject) for one in (await rig.status()).conditions]
+        assert conditions == [("network_not_granted", "n2")]
+        assert await auto.announced() == set()
+
+    play(auto, scenario)
+
+
+def test_a_jail_that_becomes_a_host_of_the_mesh_is_no_jail_any_more(auto: Host) -> None:
+    auto.say("kldload -n if_wg", "jail -c name=bohr vnet path=/ persist", "ifconfig -j bohr wg0 create")
+    auto.say("ifconfig -j bohr wg0 inet 10.99.0.3/32 alias", "ifconfig -j bohr wg0 up")
+
+    async def scenario(rig: Rig) -> None:
+        assert await rig.codes() == {"network_not_granted"}
+        auto.mesh.add("bohr")
+        auto.mesh.publish(auto.store)
+        await rig.news_and_turn()
+        assert await rig.codes() == set()
 
     play(auto, scenario)
 

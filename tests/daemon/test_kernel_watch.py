@@ -22,14 +22,18 @@ class Pipe:
         os.set_blocking(self._read, False)
         self.closed = False
 
-    def say(self, look: Recheck) -> None:
-        os.write(self._write, bytes([look]))
+    def say(self, look: Recheck, later: Recheck = Recheck.NONE) -> None:
+        os.write(self._write, bytes([look.value, later.value]))
 
     def fileno(self) -> int:
         return self._read
 
     def take(self) -> KernelEvent:
-        return KernelEvent(Recheck(max(os.read(self._read, 100))))
+        told = os.read(self._read, 100)
+        news = KernelEvent(Recheck.NONE)
+        for look, later in zip(told[::2], told[1::2], strict=True):
+            news |= KernelEvent(Recheck(look), "", Recheck(later))
+        return news
 
     def close(self) -> None:
         os.close(self._read)
@@ -59,10 +63,10 @@ def run(scenario: Callable[[Pipe, asyncio.Queue[Recheck]], Any], monkeypatch: py
 def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
         for _ in range(10):
-            source.say(Recheck.ONCE)
-        assert await wakes.get() is Recheck.ONCE
+            source.say(Recheck.MESH)
+        assert await wakes.get() is Recheck.MESH
         source.say(Recheck.NONE)
-        source.say(Recheck.ONCE)
+        source.say(Recheck.MESH)
         await wakes.get()
         assert wakes.empty()
 
@@ -73,9 +77,9 @@ def test_a_few_changes_in_a_row_are_told_at_once_and_a_flood_is_not(monkeypatch:
     async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
         monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 3600.0)
         for _ in range(watch.LOOKS_AT_ONCE):
-            source.say(Recheck.ONCE)
+            source.say(Recheck.MESH)
             await wakes.get()
-        source.say(Recheck.ONCE)
+        source.say(Recheck.MESH)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(wakes.get(), 0.2)
 
@@ -84,10 +88,24 @@ def test_a_few_changes_in_a_row_are_told_at_once_and_a_flood_is_not(monkeypatch:
 
 def test_what_takes_time_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
-        source.say(Recheck.SEVERAL)
-        assert [await wakes.get() for _ in range(3)] == [Recheck.SEVERAL] * 3
-        source.say(Recheck.ONCE)
-        assert await wakes.get() is Recheck.ONCE
+        source.say(Recheck.MESH | Recheck.JAILS, later=Recheck.YOUNG)
+        looks = [await wakes.get() for _ in range(3)]
+        assert looks == [Recheck.MESH | Recheck.JAILS, Recheck.YOUNG, Recheck.YOUNG]
+        source.say(Recheck.MESH)
+        assert await wakes.get() is Recheck.MESH
+
+    run(scenario, monkeypatch)
+
+
+def test_different_news_of_a_bunch_are_told_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
+        source.say(Recheck.JAILS, later=Recheck.JAILS)
+        source.say(Recheck.MESH, later=Recheck.YOUNG)
+        assert await wakes.get() == Recheck.MESH | Recheck.JAILS
+        assert await wakes.get() == Recheck.JAILS | Recheck.YOUNG
+        assert await wakes.get() == Recheck.JAILS | Recheck.YOUNG
+        source.say(Recheck.JAILS, later=Recheck.YOUNG)  # and what took time before is forgotten
+        assert [await wakes.get(), await wakes.get()] == [Recheck.JAILS, Recheck.YOUNG]
 
     run(scenario, monkeypatch)
 
@@ -96,7 +114,7 @@ def test_needless_news_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
         source.say(Recheck.NONE)
         await asyncio.sleep(0)
-        source.say(Recheck.ONCE)
+        source.say(Recheck.MESH)
         await wakes.get()
         assert wakes.empty()
 

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from ipaddress import IPv4Address
 
+import msgspec
 import pytest
-from exchange_host import ExchangeHost, build_host, client_for, partner_for, raw_server
+from exchange_host import ExchangeHost, build_host, client_for, partner_for, raw_server, request_to
 from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.errors import RegistryError, StoreError
 from meshd.exchange import client as client_module
+from meshd.exchange import witness as witness_module
+from meshd.exchange.authentication import ANSWER_HEADER, REQUEST_HEADER, AuthenticationError, Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.host_sync import SyncResult, ask_witness, fetch
 from meshd.exchange.messages import (
     MAX_REQUEST_BYTES,
+    Inventory,
     ObjectsPage,
     ObjectsRequest,
     Offer,
     WitnessRequest,
     render_message,
 )
-from meshd.exchange.server import LIMITS
+from meshd.exchange.partner import Partner
+from meshd.exchange.server import LIMITS, NOBODY
+from meshd.exchange.stats import StatsRecorder
 from meshd.exchange.witness import open_testimony
 from meshd.listener import ConnectionLimits
+from meshd.model.condition import Severity
+from meshd.registry.canonical import encode, encode_base64
+from meshd.registry.envelope import ROOT_TYPE
 from meshd.registry.ledger import Ledger
+from meshd.registry.root import root_objects
 
 NONCE = "ab" * 16
-HERE = IPv4Address("127.0.0.1")
+QUESTION = render_message(WitnessRequest(nonce=NONCE))
+NOTHING = Inventory(root=(0, ""), logs={}, records={})
 
 
 @pytest.fixture
@@ -56,6 +69,19 @@ def port(tesla: ExchangeHost) -> Iterator[int]:
         yield port
 
 
+def here(host: ExchangeHost) -> Partner:
+    """That host's identity, at the place of a raw server."""
+    identity = host.host.identity.public
+    return Partner(
+        hid=host.host.hid, name="tesla", identity_key=identity, address=IPv4Address("127.0.0.1"), source=None
+    )
+
+
+def header_of(host: ExchangeHost, asker: SignedHost, verb: str, body: bytes) -> str:
+    own = Authenticator(host.shared_ledger.mesh_id, asker.identity)
+    return own.request(host.host.identity.public, verb, body)[0]
+
+
 def objects(tesla: ExchangeHost) -> dict[str, bytes]:
     return dict(tesla.ledger.objects())
 
@@ -73,20 +99,16 @@ def ask_raw(tesla: ExchangeHost, port: int, source: str, data: bytes) -> bytes:
         return answer
 
 
-def post(mesh: SignedMesh, verb: str, body: bytes, *, length: object = None) -> bytes:
-    head = f"POST /v1/{mesh.ledger.mesh_id}/{verb} HTTP/1.1\r\nContent-Length: {length or len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
 def test_a_member_is_answered_and_a_stranger_is_not_even_read(
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, port: int
 ) -> None:
-    question = post(mesh, "witness", render_message(WitnessRequest(nonce=NONCE)))
+    question = request_to(tesla, newton, "witness", QUESTION)
     assert b"200 OK" in ask_raw(tesla, port, tesla.addresses[newton.hid], question)
     assert ask_raw(tesla, port, "127.0.0.1", question) == b""
     assert tesla.server.outcomes() == {
         "answered": 1,
         "stranger": 1,
+        "unauthenticated": 0,
         "limited": 0,
         "malformed": 0,
         "failed": 0,
@@ -112,9 +134,9 @@ def test_forged_offers_change_nothing_and_name_the_giver(
         ("../etc/passwd", b"x"),
         ("log/" + "x" * 5000, b""),
     ]
-    source = IPv4Address(tesla.addresses[newton.hid])
+    client = client_for(mesh, port, newton)
     for item in forged:
-        answer = client_for(mesh, port).offer(IPv4Address(tesla.address), source, Offer(objects=(item,)))
+        answer = client.offer(partner_for(tesla, newton), Offer(objects=(item,)))
         assert answer.outcomes == ("refused",), item[0][:40]
     assert objects(tesla) == before
     assert tesla.ledger.refusals() == (), "no store holds them, so nothing could ever close that"
@@ -127,8 +149,7 @@ def test_what_nobody_vouches_for_is_not_kept_in_memory(
     other = SignedMesh.create()
     other.add("intruder")
     strange = tuple(item for item in other.objects.items() if item[0].startswith(("log/", "host/")))
-    source = IPv4Address(tesla.addresses[newton.hid])
-    answer = client_for(mesh, port).offer(IPv4Address(tesla.address), source, Offer(objects=strange))
+    answer = client_for(mesh, port, newton).offer(partner_for(tesla, newton), Offer(objects=strange))
     assert set(answer.outcomes) == {"unknown"}
     assert not tesla.received[0][2].new_objects and not tesla.received[0][2].forged
 
@@ -141,41 +162,51 @@ def test_an_old_record_of_an_honest_host_is_no_lie(
 
 
 @pytest.mark.parametrize(
-    ("head", "status"),
+    ("line", "fields", "body", "status"),
     [
-        (f"POST /v1/{{mesh}}/offer HTTP/1.1\r\nContent-Length: {MAX_REQUEST_BYTES + 1}\r\n\r\n", b"413"),
-        ("POST /v1/{mesh}/offer HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", b"413"),
-        ("POST /v1/{mesh}/offer HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"411"),
-        ("POST /v1/{mesh}/offer HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b"411"),
-        ("POST /v1/{mesh}/offer HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]", b"400"),
-        ("POST /v1/{mesh}/witness HTTP/1.1\r\nContent-Length: 13\r\n\r\n" + '{"nonce":"x"}', b"400"),
-        ("POST /v1/{mesh}/dance HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"404"),
-        ("POST /v1/0000/offer HTTP/1.1\r\nContent-Length: 0\r\n\r\n", b"404"),
-        ("GET /v1/{mesh}/offer HTTP/1.1\r\n\r\n", b"404"),
-        ("GET /v1/{mesh}/heads/../heads HTTP/1.1\r\n\r\n", b"404"),
+        ("POST /v1/{mesh}/offer", f"Content-Length: {MAX_REQUEST_BYTES + 1}", "", b"413"),
+        ("POST /v1/{mesh}/offer", "Content-Length: 99999999999999999999", "", b"413"),
+        ("POST /v1/{mesh}/offer", "Content-Length: -1", "", b"411"),
+        ("POST /v1/{mesh}/offer", "Transfer-Encoding: chunked", "0\r\n\r\n", b"411"),
+        ("POST /v1/{mesh}/offer", "Content-Length: 2", "[]", b"400"),
+        ("POST /v1/{mesh}/witness", "Content-Length: 13", '{"nonce":"x"}', b"400"),
+        ("POST /v1/{mesh}/dance", "Content-Length: 0", "", b"404"),
+        ("POST /v1/0000/offer", "Content-Length: 0", "", b"404"),
+        ("GET /v1/{mesh}/offer", "X: y", "", b"404"),
+        ("POST /v1/{mesh}/offer/../offer", "X: y", "", b"404"),
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(
-    mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, port: int, head: str, status: bytes
+    mesh: SignedMesh,
+    tesla: ExchangeHost,
+    newton: SignedHost,
+    port: int,
+    line: str,
+    fields: str,
+    body: str,
+    status: bytes,
 ) -> None:
-    question = head.replace("{mesh}", mesh.ledger.mesh_id).encode()
-    answer = ask_raw(tesla, port, tesla.addresses[newton.hid], question)
+    where = line.replace("{mesh}", mesh.ledger.mesh_id)
+    header = header_of(tesla, newton, line.rpartition("/")[2], body.encode())
+    question = f"{where} HTTP/1.1\r\n{REQUEST_HEADER}: {header}\r\n{fields}\r\n\r\n{body}"
+    answer = ask_raw(tesla, port, tesla.addresses[newton.hid], question.encode())
     assert answer.split(b" ")[1] == status, answer[:80]
     assert tesla.server.outcomes()["failed"] == 0
 
 
-def test_slow_bytes_end_and_do_not_keep_others_out(
+def test_slow_bodies_of_a_host_end_and_do_not_keep_others_out(
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost
 ) -> None:
-    with tesla.listening(ConnectionLimits(total=8, each=2, seconds=0.4)) as port:
-        source = tesla.addresses[newton.hid]
+    limits = ConnectionLimits(total=8, each=2, seconds=0.4, head_seconds=0.4, proven_each=2)
+    with tesla.listening(limits) as port:
+        source, bohr = tesla.addresses[newton.hid], mesh.hosts["bohr"]
         slow = [socket.create_connection((tesla.address, port), 5, (source, 0)) for _ in range(2)]
         for connection in slow:
-            connection.sendall(post(mesh, "offer", b"", length=1000))
-        question = post(mesh, "witness", render_message(WitnessRequest(nonce=NONCE)))
-        wait_until(lambda: ask_raw(tesla, port, source, question) == b"", "its two are taken")
-        other = tesla.addresses[mesh.hosts["bohr"].hid]
-        assert b"200 OK" in ask_raw(tesla, port, other, question), "another host is not concerned"
+            connection.sendall(request_to(tesla, newton, "offer", bytes(1000))[:-999])
+        question = request_to(tesla, newton, "witness", QUESTION)
+        wait_until(lambda: b" 429 " in ask_raw(tesla, port, source, question), "its two are taken")
+        there = tesla.addresses[bohr.hid]
+        assert b"200 OK" in ask_raw(tesla, port, there, request_to(tesla, bohr, "witness", QUESTION))
         for connection in slow:
             connection.settimeout(10)
             answer = b""
@@ -184,6 +215,118 @@ def test_slow_bytes_end_and_do_not_keep_others_out(
             assert b"200" not in answer
             connection.close()
         wait_until(lambda: b"200 OK" in ask_raw(tesla, port, source, question), "and then it is served again")
+
+
+@pytest.mark.parametrize("said", [b"", b"POST /v1/", "a whole head"])
+def test_idle_connections_from_a_hosts_address_do_not_keep_the_host_out(
+    mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, port: int, said: bytes | str
+) -> None:
+    """Any process of that machine may hold as many open as it likes: they give way to the host."""
+    source = tesla.addresses[newton.hid]
+    head = request_to(tesla, None, "offer", bytes(1000))[:-999]
+    with contextlib.ExitStack() as stack:
+        for _ in range(3 * LIMITS.each):
+            idle = stack.enter_context(socket.create_connection((tesla.address, port), 5, (source, 0)))
+            with contextlib.suppress(OSError):  # one that had to give way
+                idle.sendall(head if isinstance(said, str) else said)
+        client = client_for(mesh, port, newton)
+        for _ in range(57):
+            client.offer(partner_for(tesla, newton), Offer(objects=()))
+
+
+def test_a_head_that_never_ends_is_cut_off_soon(tesla: ExchangeHost, newton: SignedHost) -> None:
+    with tesla.listening(replace(LIMITS, head_seconds=0.2)) as port:
+        source = tesla.addresses[newton.hid]
+        with socket.create_connection((tesla.address, port), 5, (source, 0)) as idle:
+            assert idle.recv(1) == b""
+
+
+def test_another_process_at_a_hosts_address_is_not_the_host(
+    mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, port: int
+) -> None:
+    """It may give what proves itself, and nothing is noted or said of the host for it."""
+    source = tesla.addresses[newton.hid]
+    plain = f"POST /v1/{mesh.ledger.mesh_id}/witness HTTP/1.1\r\nContent-Length: 2\r\n\r\n{{}}"
+    assert b" 401 " in ask_raw(tesla, port, source, plain.encode())
+    assert b" 401 " in ask_raw(tesla, port, source, request_to(tesla, None, "witness", QUESTION))
+    assert b" 401 " in ask_raw(
+        tesla, port, source, request_to(tesla, mesh.hosts["bohr"], "witness", QUESTION)
+    )
+    nobody = client_for(mesh, port)
+    assert nobody.objects(partner_for(tesla, newton), ObjectsRequest(have=NOTHING)).objects
+    forged = Offer(
+        objects=((newton.key, newton.body(version=9)[:-9] + b"x" * 9),), notified=(mesh.hosts["bohr"].hid,)
+    )
+    assert nobody.offer(partner_for(tesla, newton), forged).outcomes == ("refused",)
+    assert [hid for hid, _, _ in tesla.received] == [NOBODY]
+
+
+def test_another_process_spends_nothing_of_the_hosts_own(
+    mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, port: int
+) -> None:
+    partner = partner_for(tesla, newton)
+    nobody, host = client_for(mesh, port), client_for(mesh, port, newton)
+    with pytest.raises(StoreError, match="429"):
+        for _ in range(300):
+            nobody.offer(partner, Offer(objects=()))
+    host.offer(partner, Offer(objects=()))
+
+
+def test_a_changed_body_is_not_the_hosts(tesla: ExchangeHost, newton: SignedHost, port: int) -> None:
+    question = request_to(tesla, newton, "witness", QUESTION)
+    answer = ask_raw(tesla, port, tesla.addresses[newton.hid], question.replace(b"ab", b"ac"))
+    assert b" 401 " in answer
+
+
+def test_a_process_in_the_place_of_a_host_is_not_believed(
+    mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost
+) -> None:
+    """While meshd is away anybody on its machine may listen there, and say that all is taken."""
+    impostor = build_host(mesh, "bohr")
+    impostor.addresses |= {tesla.host.hid: impostor.address}
+    with impostor.listening(LIMITS) as port:
+        partner = replace(
+            partner_for(tesla, newton),
+            address=IPv4Address(impostor.address),
+            source=IPv4Address(impostor.addresses[newton.hid]),
+        )
+        client = client_for(mesh, port, newton)
+        with pytest.raises((StoreError, RegistryError)):
+            client.offer(partner, Offer(objects=()))
+    answer = b'{"outcomes":[]}'
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(answer)}\r\n"
+    for more in ("", f"{ANSWER_HEADER}: x\r\n", f"{ANSWER_HEADER}: {encode_base64(bytes(32))}\r\n"):
+        said = f"{head}{more}\r\n".encode() + answer
+        with (
+            raw_server(lambda connection, said=said: connection.sendall(said)) as port,  # type: ignore[misc]
+            pytest.raises(AuthenticationError),
+        ):
+            client_for(mesh, port, newton).offer(here(tesla), Offer(objects=()))
+
+
+def test_an_answer_to_another_request_is_not_believed(mesh: SignedMesh, tesla: ExchangeHost) -> None:
+    newton = mesh.hosts["newton"]
+    asker = Authenticator(mesh.ledger.mesh_id, newton.identity)
+    server = Authenticator(mesh.ledger.mesh_id, tesla.host.identity)
+    calls = [asker.request(tesla.host.identity.public, "offer", b"x") for _ in range(2)]
+    opened, _ = server.open(calls[0][0], "offer", newton.identity.public)
+    calls[0][1].check(opened.seal(b"y"), b"y")
+    for call, answer in ((calls[1][1], b"y"), (calls[0][1], b"z")):
+        with pytest.raises(AuthenticationError):
+            call.check(opened.seal(b"y"), answer)
+    with pytest.raises(AuthenticationError):
+        server.open(calls[0][0], "witness", newton.identity.public)
+    elsewhere = Authenticator("0" * 32, tesla.host.identity)
+    with pytest.raises(AuthenticationError):
+        elsewhere.open(calls[0][0], "offer", newton.identity.public)
+
+
+@pytest.mark.parametrize("point", [bytes(32), bytes([1]) + bytes(31)])
+def test_a_key_of_small_order_opens_nothing(mesh: SignedMesh, tesla: ExchangeHost, point: bytes) -> None:
+    """With such a key everybody computes the same secret."""
+    server = Authenticator(mesh.ledger.mesh_id, tesla.host.identity)
+    with pytest.raises(AuthenticationError, match="small order"):
+        server.open(encode_base64(point + bytes(80)), "offer", mesh.hosts["newton"].identity.public)
 
 
 def wait_until(condition: Callable[[], bool], why: str) -> None:
@@ -196,14 +339,20 @@ def wait_until(condition: Callable[[], bool], why: str) -> None:
 def test_a_host_that_asks_without_end_is_limited_and_the_others_are_not(
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, port: int
 ) -> None:
+    bohr, partner = mesh.hosts["bohr"], partner_for(tesla, newton)
+    client = client_for(mesh, port, newton)
+    with pytest.raises(StoreError, match="429"):
+        for _ in range(2000):
+            client.offer(partner, Offer(objects=()))
+    client_for(mesh, port, bohr).offer(partner_for(tesla, bohr), Offer(objects=()))
+
+
+def test_connections_without_end_from_one_address_are_limited(
+    mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost
+) -> None:
     source, other = tesla.addresses[newton.hid], tesla.addresses[mesh.hosts["bohr"].hid]
-    for _ in range(1000):
-        if not tesla.server.admits(source):
-            break
-    assert not tesla.server.admits(source)
-    question = post(mesh, "witness", render_message(WitnessRequest(nonce=NONCE)))
-    assert ask_raw(tesla, port, source, question) == b""
-    assert b"200 OK" in ask_raw(tesla, port, other, question)
+    assert not all(tesla.server.admits(source) for _ in range(3000))
+    assert tesla.server.admits(other)
 
 
 def test_a_replayed_testimony_is_refused(mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost) -> None:
@@ -231,17 +380,80 @@ def test_a_witness_that_claims_more_than_it_hands_over_is_unproven(
     behind = Ledger(mesh.mesh.chain)
     asker = build_host(mesh, "newton", ledger=behind)
     with tesla.listening(LIMITS) as port:
-        client = _Withholding(mesh_id=mesh.ledger.mesh_id, port=port)
+        own = Authenticator(mesh.ledger.mesh_id, newton.identity)
+        client = _Withholding(mesh_id=mesh.ledger.mesh_id, port=port, authenticator=lambda: own)
         report = ask_witness(asker.shared_ledger, client, partner_for(tesla, newton), now=NOW)
     assert report.outcome == "unproven" and "statement 3" in report.why
     with tesla.listening(LIMITS) as port:
-        report = ask_witness(asker.shared_ledger, client_for(mesh, port), partner_for(tesla, newton), now=NOW)
+        report = ask_witness(
+            asker.shared_ledger, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW
+        )
     assert report.outcome == "ahead"
     assert dict(behind.objects()) == objects(tesla)
 
 
+@pytest.mark.parametrize("lie", ["another root", "another statement"])
+def test_a_witness_that_claims_another_history_without_handing_it_over_is_named_as_a_liar(
+    mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, monkeypatch: pytest.MonkeyPatch, lie: str
+) -> None:
+    """Its signature proves that it said so, and nothing else: no critical word of a split on it."""
+    truth = tesla.shared_ledger.testify
+    kid = mesh.mesh.admin_key.kid
+
+    def lying(nonce: str = "", seen: str = "") -> witness_module.Testimony:
+        said = truth(nonce, seen)
+        if lie == "another root":
+            return msgspec.structs.replace(said, root=(said.root[0], "0" * 64))
+        return msgspec.structs.replace(said, heads={kid: (2, "0" * 64)})
+
+    asker = build_host(mesh, "newton")
+    honest = type(tesla.shared_ledger).testify
+    monkeypatch.setattr(
+        type(tesla.shared_ledger),
+        "testify",
+        lambda self, *call: lying(*call) if self is tesla.shared_ledger else honest(self, *call),
+    )
+    tally = StatsRecorder()
+    with tesla.listening(LIMITS) as port:
+        report = ask_witness(
+            asker.shared_ledger, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW
+        )
+    tally.note(report, NOW)
+    (said,) = tally.conditions({})
+    assert (said.code, said.subject, said.severity) == ("witness_refuted", "tesla", Severity.WARNING)
+
+
+def test_two_roots_of_one_version_are_proven_by_the_one_that_is_handed_over(
+    mesh: SignedMesh, newton: SignedHost
+) -> None:
+    """Root keys in force signed twice: each host follows its own root, and somebody has to know."""
+    keys = (mesh.mesh.admin_key, mesh.mesh.recovery_key)
+    chain = mesh.mesh.chain
+    sides = []
+    for name, hosts in (("tesla", 900), ("newton", 901)):
+        following = msgspec.structs.replace(chain.root, version=2, prev=chain.fingerprint, max_hosts=hosts)
+        envelope = keys[0].sign(encode(following), ROOT_TYPE)
+        for key in keys[1:]:
+            envelope = key.cosign(envelope)
+        ledger = Ledger(chain)
+        for item in (*mesh.objects.items(), *root_objects(envelope)):
+            ledger.offer(*item, now=NOW)
+        assert ledger.chain.version == 2
+        sides.append(build_host(mesh, name, ledger=ledger))
+    tesla, asker = sides
+    tally = StatsRecorder()
+    with tesla.listening(LIMITS) as port:
+        report = ask_witness(
+            asker.shared_ledger, client_for(mesh, port, newton), partner_for(tesla, newton), now=NOW
+        )
+    tally.note(report, NOW)
+    codes = {said.code: said for said in tally.conditions({})}
+    assert codes["registry_split_view"].severity is Severity.CRITICAL
+    assert "tesla trusts root 2" in codes["registry_split_view"].text
+
+
 class _Withholding(ExchangeClient):
-    def objects(self, address: object, source: object, request: ObjectsRequest) -> ObjectsPage:
+    def objects(self, partner: Partner, request: ObjectsRequest) -> ObjectsPage:
         return ObjectsPage(objects=())
 
 
@@ -275,17 +487,19 @@ def test_pages_without_end_end(mesh: SignedMesh, tesla: ExchangeHost) -> None:
         (b"", "HTTP|reset|closed"),
     ],
 )
-def test_an_answer_that_makes_no_sense_is_an_error(mesh: SignedMesh, answer: bytes, why: str) -> None:
+def test_an_answer_that_makes_no_sense_is_an_error(
+    mesh: SignedMesh, tesla: ExchangeHost, answer: bytes, why: str
+) -> None:
     with (
         raw_server(lambda connection: connection.sendall(answer)) as port,
         pytest.raises((StoreError, RegistryError), match=why),
     ):
-        client_for(mesh, port).witness(HERE, None, WitnessRequest(nonce=NONCE))
+        client_for(mesh, port).witness(here(tesla), WitnessRequest(nonce=NONCE))
 
 
 @pytest.mark.parametrize("where", ["head", "body"])
 def test_an_answer_in_slow_bytes_is_given_up(
-    mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch, where: str
+    mesh: SignedMesh, tesla: ExchangeHost, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.setattr(client_module, "CALL_SECONDS", 0.3)
 
@@ -297,4 +511,4 @@ def test_an_answer_in_slow_bytes_is_given_up(
             time.sleep(0.02)
 
     with raw_server(drip) as port, pytest.raises(StoreError, match="in time"):
-        client_for(mesh, port).witness(HERE, None, WitnessRequest(nonce=NONCE))
+        client_for(mesh, port).witness(here(tesla), WitnessRequest(nonce=NONCE))

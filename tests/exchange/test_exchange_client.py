@@ -9,9 +9,20 @@ from ipaddress import ip_address
 import pytest
 
 from meshd.errors import StoreError
+from meshd.exchange.authentication import Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.messages import WitnessRequest
+from meshd.exchange.partner import Partner
 from meshd.listener import SEGMENT_BYTES, ConnectionLimits, WsgiListener
+from meshd.registry.signing import SigningKey
+
+PARTNER = Partner(
+    hid="0" * 32,
+    name="newton",
+    identity_key=SigningKey.generate().public,
+    address=ip_address("127.0.0.1"),
+    source=None,
+)
 
 
 def segment_bytes(connection: socket.socket) -> int:
@@ -20,8 +31,9 @@ def segment_bytes(connection: socket.socket) -> int:
 
 def test_segments_of_a_call_fit_a_path_whose_mtu_nobody_has_found_yet() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
-        client = ExchangeClient(mesh_id="m" * 32, port=server.getsockname()[1])
-        call = pool.submit(client.witness, ip_address("127.0.0.1"), None, WitnessRequest(nonce="00" * 16))
+        own = Authenticator("m" * 32, None)
+        client = ExchangeClient(mesh_id="m" * 32, port=server.getsockname()[1], authenticator=lambda: own)
+        call = pool.submit(client.witness, PARTNER, WitnessRequest(nonce="00" * 16))
         accepted, _ = server.accept()
         with accepted:
             assert segment_bytes(accepted) <= SEGMENT_BYTES  # what may be sent to the client

@@ -197,9 +197,12 @@ def test_a_suspect_is_asked_first_and_forgotten_when_it_is_gone() -> None:
     good = WitnessReport(hid="a", name="ada", at=NOW, outcome="agreed")
     bad = WitnessReport(hid="b", name="bob", at=NOW, outcome="unproven", why="statement 9")
     silent = WitnessReport(hid="b", name="bob", at=NOW, outcome="silent")
-    recorder.note_round([good, bad], NOW)
+    recorder.begin_round()
+    for report in (bad, good):
+        recorder.note(report, NOW)
     assert recorder.agrees is False and recorder.suspects() == ["b"]
-    recorder.note_round([silent], NOW + 60)
+    recorder.begin_round()
+    recorder.note(silent, NOW + 60)
     assert recorder.suspects() == ["b"], "silence is no denial"
     assert [condition.code for condition in recorder.conditions({})] == ["witness_refuted"]
     recorder.forget(["a"], NOW + 60)

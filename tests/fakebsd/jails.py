@@ -29,6 +29,8 @@ def jls(host: Host, call: Call) -> int:
         say_json(call, [parameters(one, names) for one in jails])
     elif as_json and flags == ["-v"] and not names:
         say_json(call, [verbose(one) for one in jails])
+    elif not as_json and names == ["name"] and not flags:
+        call.lines += [one["name"] for one in jails]
     elif not as_json and flags == ["-n"] and names:
         call.lines += [pairs(one, names) for one in jails]
     elif not flags and not names:

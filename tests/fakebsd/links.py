@@ -149,7 +149,7 @@ def add_address(stack: Stack, link: Link, address: Address) -> None:
 
 def refuse_elsewhere(stack: Stack, link: Link, new: Address) -> None:
     """An IPv6 address stands on one interface: in6_notify_ifa() (sys/netinet6/in6.c) hands on the EEXIST of
-    the host route to the second one, where IPv4 asks in_localip_more() first (read there; not seen)."""
+    the host route to the second one, where IPv4 asks in_localip_more() first."""
     others = (old for one in stack["links"] if one is not link for old in one["addresses"])
     if any((old["family"], old["address"]) == ("inet6", new["address"]) for old in others):
         raise Exit(1, "ifconfig: ioctl (SIOCAIFADDR): File exists")

@@ -56,6 +56,9 @@ def show(host: Host, call: Call) -> None:
         if names:
             call.say(" ".join(names))
         return
+    if len(call.args) == 2:
+        show_to_people(call, access(host, call, call.args[1]))
+        return
     if len(call.args) != 3:
         raise call.not_imitated()
     device, what = access(host, call, call.args[1]), call.args[2]
@@ -74,6 +77,19 @@ def show(host: Host, call: Call) -> None:
             call.say("\t".join([words[0], *words[first:last]]))
     else:
         raise call.not_imitated()
+
+
+def show_to_people(call: Call, device: Device) -> None:
+    """Without peers, whose times and counters are in words."""
+    if device["peers"] or not call.privileged:
+        raise call.not_imitated()
+    words = device_words(call, device)
+    call.lines += [
+        f"interface: {call.args[1]}",
+        f"  public key: {words[1]}",
+        "  private key: (hidden)",
+        f"  listening port: {words[2]}",
+    ]
 
 
 DEVICE_COLUMNS = ("private-key", "public-key", "listen-port", "fwmark")

@@ -26,6 +26,11 @@ ASKED_BY_MESHD = re.compile(
         pytest.param(["05-jails.txt"], 1, 45, 2, id="jails"),
         pytest.param(["05-sysrc.txt"], 1, 3, 0, id="sysrc"),
         pytest.param(["06-hosts-as-vnet-jails.txt"], 1, 21, 13, id="vnet-hosts", marks=pytest.mark.slow),
+        pytest.param(["11-pf.txt"], 1, 4, 4, id="pf"),
+        pytest.param(["12-one-address-on-two-interfaces.txt"], 1, 7, 0, id="one-address"),
+        pytest.param(["14-rc-script.txt"], 1, 5, 13, id="rc-script"),
+        pytest.param(["15-after-a-reboot.txt"], 1, 2, 3, id="after-a-reboot"),
+        pytest.param(["16-demo-killed.txt"], 1, 4, 1, id="demo-killed"),
     ],
 )
 def test_every_command_is_answered_as_the_real_host_did(

@@ -144,5 +144,9 @@ def test_with_the_store_back_the_next_command_publishes_what_was_only_told(fleet
     assert (code, "warning" in output) == (0, False), output
     statements = sorted(Path(fleet.store_urls[0].removeprefix("file://")).glob("v1/*/log/*/*.json"))
     assert len(statements) == HOSTS + 4, "two hosts that came and went"
-    wait(lambda: not codes_of(fleet) & {"registry_split_view", "store_down", "store_withholds"})
+    wait(
+        lambda: (
+            not codes_of(fleet) & {"registry_split_view", "store_split_view", "store_down", "store_withholds"}
+        )
+    )
     assert not codes_of(fleet) & {"registry_fork", "registry_gap", "exchange_object_refused"}

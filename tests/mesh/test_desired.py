@@ -12,9 +12,9 @@ from meshd.mesh.view import build_view
 from meshd.model.device import Device, ObservedState, Peer, PeerConfig, PeerStats
 from meshd.model.host import Host, HostKeys, Membership, Provenance, Revocation
 from meshd.model.keys import PrivateKey, PublicKey
-from meshd.model.network import Endpoint, Route, overlaps, parse_endpoint
-from meshd.plan.changes import SetRoute
-from meshd.plan.diff import diff_state
+from meshd.model.network import Endpoint, ForeignRoute, IPNetwork, Route, overlaps, parse_endpoint
+from meshd.plan.changes import AddRoute, RemoveRoute, SetRoute
+from meshd.plan.diff import Side, diff_state, find_route_conflicts
 
 NOW = 1_800_000_000.0
 FOUR, SIX, JAILS = "10.99.0.2/32", "fd99::2/128", "10.17.2.0/24"
@@ -274,3 +274,51 @@ def test_the_builder_remembers_mtus_without_changing_the_answer() -> None:
     found: list[dict[str, int] | None] = [{}, {second: 1216}, both, {third: 1300}, None]
     for path_mtus in found:
         assert build_with(path_mtus, builder=builder) == build_with(path_mtus)
+
+
+def beside(*lan: str, connected: bool = True) -> ObservedState:
+    """A host that has other routes than ours, through eth0."""
+    foreign: dict[IPNetwork, ForeignRoute] = {
+        ip_network(text): ForeignRoute(
+            destination=ip_network(text), interface="eth0", description="through eth0", connected=connected
+        )
+        for text in lan
+    }
+    return replace(observed(), foreign_routes=foreign)
+
+
+@pytest.mark.parametrize("granted", ["192.168.1.1/32", "192.168.1.0/25", "192.168.1.0/24", "fd00:1::/80"])
+def test_a_granted_part_of_a_local_network_is_not_taken_from_it(granted: str) -> None:
+    """The gateway as a /32, or half of the network: a more specific route would win over the local one."""
+    thief = host(2, networks=frozenset({ip_network(granted), ip_network("10.17.2.0/24")}))
+    state = beside("192.168.1.0/24", "fd00:1::/64")
+    desired = DesiredBuilder().build(build_view(membership(host(1), thief), host(1).hid), LOCAL, state)
+    added = {str(each.new.destination) for each in diff_state(state, desired) if isinstance(each, AddRoute)}
+    assert added == {FOUR, SIX, JAILS}
+    [conflict] = find_route_conflicts((Side(observed=state, desired=desired),))
+    assert (conflict.code, conflict.subject) == ("route_conflict", granted)
+    assert "host2" in conflict.text and "eth0" in conflict.text
+
+
+def test_a_route_of_ours_goes_when_its_place_becomes_a_local_network() -> None:
+    builder, view = DesiredBuilder(), build_view(membership(host(1), host(2)), host(1).hid)
+    before = builder.build(view, LOCAL, observed())
+    state = replace(beside("10.17.0.0/16"), routes=before.routes)
+    gone = [
+        each for each in diff_state(state, builder.build(view, LOCAL, state)) if each.kind == "RemoveRoute"
+    ]
+    assert [str(each.old.destination) for each in gone if isinstance(each, RemoveRoute)] == [JAILS]
+    assert "10.17.0.0/16" in gone[0].reason and "eth0" in gone[0].reason
+    assert builder.build(view, LOCAL, observed()) == before
+
+
+@pytest.mark.parametrize(
+    ("lan", "connected"),
+    [("10.0.0.0/8", False), ("0.0.0.0/0", True), ("0.0.0.0/1", True), ("10.17.2.0/25", True)],
+)
+def test_a_wider_route_by_a_gateway_or_to_everywhere_and_a_narrower_one_are_in_nobodys_way(
+    lan: str, connected: bool
+) -> None:
+    state = beside(lan, connected=connected)
+    view = build_view(membership(host(1), host(2)), host(1).hid)
+    assert DesiredBuilder().build(view, LOCAL, state) == DesiredBuilder().build(view, LOCAL, observed())

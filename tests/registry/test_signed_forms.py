@@ -203,3 +203,17 @@ def test_object_keys_are_read_as_they_are_written() -> None:
         RootKeyName(version=3, hash=digest),
         RootKeyName(version=3, hash=digest, kid=kid),
     ]
+
+
+def test_no_text_holds_what_nobody_sees() -> None:
+    """The list is written out, so it is compared with what this Python's Unicode calls invisible."""
+    import unicodedata
+
+    invisible = {"Cc", "Cf", "Co", "Cs", "Zl", "Zp", "Zs"}
+    for code in range(0x110000):
+        char = chr(code)
+        if char != " " and unicodedata.category(char) in invisible:
+            with pytest.raises(RegistryError):
+                encode(char)
+    for text in ("Grüße, 世界", "naïve café", "שלום", "مرحبا", "हिन्दी", "Ελλάδα", "한국어", "\U0001f600"):
+        assert decode(encode(text)) == text

@@ -9,7 +9,7 @@ from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint, parse_network
 from meshd.registry.bundle import build_request
 from meshd.registry.record import build_record
-from meshd.registry.signing import SigningKey
+from meshd.registry.signing import SigningKey, render_fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +24,11 @@ class Newcomer:
     def hid(self) -> str:
         return self.identity.kid
 
+    @property
+    def fingerprint(self) -> str:
+        """As `meshd enroll` shows it on the host."""
+        return render_fingerprint(self.identity.kid)
+
 
 def enroll(
     directory: Path, name: str, *, endpoint: str = "192.0.2.1:51820", networks: tuple[str, ...] = ()
@@ -34,7 +39,7 @@ def enroll(
         hid=identity.kid,
         gen=1,
         version=0,
-        public_key=PrivateKey.generate().public(),
+        private_key=PrivateKey.generate(),
         listen_port=51820,
         endpoints=[Endpoint.parse(endpoint)] if endpoint else [],
         networks=[parse_network(text) for text in networks],

@@ -27,7 +27,7 @@ from meshd.daemon.process import Daemon
 from meshd.daemon.wiring import Doors, Pace, build_daemon
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, MeshAddresses
-from meshd.exchange.host_sync import mesh_addresses
+from meshd.exchange.partner import mesh_addresses
 from meshd.host.state import HostState
 from meshd.model.device import ObservedState
 from meshd.model.network import IPAddress

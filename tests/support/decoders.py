@@ -29,7 +29,6 @@ from meshd.exchange.messages import (
     ObjectsRequest,
     Offer,
     OfferAnswer,
-    Summary,
     WitnessRequest,
     parse_message,
     render_message,
@@ -183,7 +182,7 @@ def _wireguard(body: bytes) -> object:
     return parse_device([body, body], "wg0")
 
 
-_MESSAGES = (ObjectsRequest, ObjectsPage, Offer, OfferAnswer, Summary, WitnessRequest)
+_MESSAGES = (ObjectsRequest, ObjectsPage, Offer, OfferAnswer, WitnessRequest)
 
 
 def _exchange(body: bytes) -> None:
@@ -378,7 +377,6 @@ def _messages(objects: list[tuple[str, bytes]]) -> list[bytes]:
             ObjectsPage(objects=tuple(objects), more=True, have=have),
             Offer(objects=tuple(objects[:3]), notified=("0" * 32,)),
             OfferAnswer(outcomes=("new", "known")),
-            Summary(mesh="0" * 32, generation=1, root=(1, "0" * 64), heads={}, records="0" * 64),
             WitnessRequest(nonce="0" * 32),
         )
     ]

@@ -12,10 +12,11 @@ from ipaddress import IPv4Address
 
 from meshes import NOW, SignedHost, SignedMesh
 
+from meshd.exchange.authentication import REQUEST_HEADER, Authenticator
 from meshd.exchange.client import ExchangeClient
-from meshd.exchange.host_sync import Partner
 from meshd.exchange.messages import Offer
-from meshd.exchange.server import ExchangeServer
+from meshd.exchange.partner import Partner
+from meshd.exchange.server import ExchangeServer, Member
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.listener import ConnectionLimits, WsgiListener
 from meshd.registry.ledger import Ledger
@@ -31,13 +32,22 @@ class ExchangeHost:
     ledger: Ledger
     shared_ledger: SharedLedger
     addresses: dict[str, str]
+    members: list[SignedHost]
     received: list[tuple[str, Offer, BatchOutcome]] = field(default_factory=list)
     server: ExchangeServer = field(init=False)
 
     def __post_init__(self) -> None:
-        by_address = {address: hid for hid, address in self.addresses.items() if hid != self.host.hid}
+        by_address = {
+            self.addresses[host.hid]: Member(host.hid, host.identity.public)
+            for host in self.members
+            if host is not self.host
+        }
+        own = Authenticator(self.shared_ledger.mesh_id, self.host.identity)
         self.server = ExchangeServer(
-            self.shared_ledger, member=by_address.get, received=lambda *call: self.received.append(call)
+            self.shared_ledger,
+            authenticator=lambda: own,
+            member=by_address.get,
+            received=lambda *call: self.received.append(call),
         )
 
     @property
@@ -70,11 +80,31 @@ def build_host(mesh: SignedMesh, name: str, *, ledger: Ledger | None = None) -> 
     shared_ledger = SharedLedger(
         ledger=ledger, lock=threading.Lock(), hid=host.hid, identity=lambda: host.identity, clock=lambda: NOW
     )
-    return ExchangeHost(host=host, ledger=ledger, shared_ledger=shared_ledger, addresses=addresses)
+    return ExchangeHost(
+        host=host,
+        ledger=ledger,
+        shared_ledger=shared_ledger,
+        addresses=addresses,
+        members=list(mesh.hosts.values()),
+    )
 
 
-def client_for(mesh: SignedMesh, port: int) -> ExchangeClient:
-    return ExchangeClient(mesh_id=mesh.ledger.mesh_id, port=port)
+def client_for(mesh: SignedMesh, port: int, asker: SignedHost | None = None) -> ExchangeClient:
+    """``asker`` None: a process that is nobody."""
+    mesh_id = mesh.ledger.mesh_id
+    own = Authenticator(mesh_id, asker.identity if asker else None)
+    return ExchangeClient(mesh_id=mesh_id, port=port, authenticator=lambda: own)
+
+
+def request_to(server: ExchangeHost, asker: SignedHost | None, verb: str, body: bytes) -> bytes:
+    """An HTTP request as that host, or somebody who is nobody, sends it."""
+    own = Authenticator(server.shared_ledger.mesh_id, asker.identity if asker else None)
+    header, _ = own.request(server.host.identity.public, verb, body)
+    head = (
+        f"POST /v1/{server.shared_ledger.mesh_id}/{verb} HTTP/1.1\r\n{REQUEST_HEADER}: {header}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def partner_for(server: ExchangeHost, asker: SignedHost) -> Partner:

@@ -14,11 +14,15 @@ from pathlib import Path
 from fakebsd import TOOLS, FakeBSD
 from transcripts import Entry, entries
 
+from meshd.plan.pf_anchor import render_pf_anchor
 from tests.fakebsd.x25519 import encoded, public_key
 
 #: Commands that are not replayed: how they begin, and why.
 LEFT_OUT = {
     r"(jexec \w+ )*(uname|freebsd-version|which|sockstat|ping|cat|tail)\b": "no tool of the product",
+    r"(meshd|wgctl|service|python3\.11) ": "the product's own answer: compared where that is tested",
+    r"(ls|rcorder|kill) ": "no tool of the product",
+    r"wg show wg0 \|": "what packets left behind: counters",
     r"nc -u -l": "another program's port: tested as a fault",
     r"kldstat -v \|": "lists the modules of a whole kernel; only -q is asked for",
     r"jls -s$": "every parameter of a jail; never asked for",
@@ -40,6 +44,9 @@ NORMALISED_IN = {
         r"link#\d+": ("link#N", "interfaces that the transcript does not show hold numbers"),
         r"scopeid 0x\d": ("scopeid N", "the same numbers"),
         r"port \d+ priority 128": ("port N priority 128", "the same numbers"),
+    },
+    "12-one-address-on-two-interfaces.txt": {
+        r"scopeid 0x[0-9a-f]": ("scopeid N", "interfaces before these held numbers"),
     },
     "06-hosts-as-vnet-jails.txt": {
         r"link#\d+": ("link#N", "other labs before this one held numbers"),
@@ -84,6 +91,63 @@ VNET_MESH = tuple(
     )
 )
 
+#: A daemon's interface as its transcripts found it.
+MESH = (
+    "kldload -n if_wg",
+    "ifconfig wg0 create",
+    "ifconfig wg0 description meshd",
+    "wg set wg0 listen-port 51820 private-key /tmp/k3",
+    "ifconfig wg0 inet 10.99.0.1/32 alias",
+    "ifconfig wg0 inet6 fd74:b4fd:e3a3:1ece:df42:4c0a:dd34:7f90/128 alias",
+    "ifconfig wg0 up",
+)
+
+#: What the lab made before its process was killed, among jails and interfaces of others.
+LAB = (
+    "kldload -n if_wg",
+    "ifconfig lo1 create",
+    "jail -c name=newton vnet path=/ children.max=8 persist",
+    "ifconfig epair create",
+    "ifconfig epair0b vnet newton",
+    "ifconfig wg0 create",
+    "jail -c name=web path=/ persist",
+    "jexec newton jail -c name=web2 path=/ persist",
+    "ifconfig bridge create name wgm4919a-net",
+    *(
+        line
+        for number, name in enumerate(("tesla", "newton", "bohr"), start=1)
+        for line in (
+            f"jail -c name=wgm4919a-{name} vnet path=/ children.max=8 persist",
+            f"ifconfig epair1000{number} create",
+            f"ifconfig epair1000{number}a name wgm4919a-{number}",
+            f"ifconfig epair1000{number}b vnet wgm4919a-{name}",
+            f"jexec wgm4919a-{name} jail -c name=www path=/ persist",
+            f"jexec wgm4919a-{name} jail -c name=db path=/ persist",
+        )
+    ),
+    "jail -c name=meshdtest4726x15 vnet path=/ persist",
+)
+
+#: What sweeping runs (tests/lab/test_jail_lab.py), and the next jail of a test beside it.
+SWEPT = (
+    *(f"jail -r wgm4919a-{name}" for name in ("tesla", "newton", "bohr")),
+    *(f"ifconfig wgm4919a-{end} destroy" for end in ("1", "2", "3", "net")),
+    "jail -r meshdtest4726x15",
+    "jail -c name=meshdtest4726x16 vnet path=/ persist",
+)
+
+#: Done on the host before the first command of a transcript; known from what it says.
+BEFORE = {
+    "12-one-address-on-two-interfaces.txt": ("kldload -n if_wg",),
+    "15-after-a-reboot.txt": (
+        *MESH,
+        "wg addconf wg0 /tmp/newton",
+        "route -n add -inet 10.17.2.0/24 -interface wg0",
+        "route -n add -inet 10.99.0.2/32 -interface wg0",
+    ),
+    "16-demo-killed.txt": LAB,
+}
+
 #: Done on the host after a command, without being in the transcript; known from what it says later.
 UNSEEN = {
     ("04-routes-1-fib.txt", "ifconfig wg9 create"): (
@@ -95,6 +159,8 @@ UNSEEN = {
     ("06-hosts-as-vnet-jails.txt", "jexec h1 ping -c 2 192.0.2.2"): VNET_HOSTS,
     ("06-hosts-as-vnet-jails.txt", "jexec h1 ifconfig -a"): VNET_MESH,
     ("06-hosts-as-vnet-jails.txt", "tail -3 /tmp/fl"): ("jexec h2 ifconfig wg1 create",),
+    ("14-rc-script.txt", "service meshd checkconfig"): MESH,
+    ("16-demo-killed.txt", "wgctl demo --sweep"): SWEPT,
 }
 
 #: Private keys are not in the transcripts; their public keys give way to those of keys made here.
@@ -102,6 +168,7 @@ KEYS = {
     "k0": (encoded(b"\x01" * 32), "J0GASggl1aOD1hC+0rvDqNXBgRiIBaMwP+/sZ57rWiI="),
     "k2": (encoded(b"\x02" * 32), "Ky18Id2vwDl0W8LLWattFGx7apZNxSSwXtTwBTXSU2M="),
     "k1": (encoded(b"\x03" * 32), "-"),
+    "k3": (encoded(b"\x04" * 32), "QUAMSlJM9im2I3l3kAQpqjHwk867GFLPcpNrxSNaXAI="),
 }
 
 
@@ -116,6 +183,8 @@ def replay(host: FakeBSD, sources: list[str], inputs: Path) -> Outcome:
     """Every command of the transcripts, in order, on one host."""
     write_inputs(inputs)
     outcome = Outcome()
+    for line in (line for source in sources for line in BEFORE.get(source, ())):
+        perform(host, line, inputs)
     for entry in (one for one in entries("") if one.source in sources):
         if reason_left_out(entry.command) is not None:
             outcome.left_out.append(entry)
@@ -144,6 +213,11 @@ def write_inputs(directory: Path) -> None:
         for number in range(1, 1001)
     )
     (directory / "k1000").write_text("".join(peers))
+    (directory / "pf.anchor").write_text(render_pf_anchor(51820, "/usr/local/etc/meshd/pf.anchor"))
+    (directory / "newton").write_text(
+        "[Peer]\nPublicKey = 1FBmBW5wuP3YulSShIWe6g6/epn7eSqAd8yQ5iazbjc=\nEndpoint = 192.0.2.20:51820\n"
+        "AllowedIPs = 10.99.0.2/32, 10.17.2.0/24, fd74:b4fd:e3a3:cd69:d688:2efc:3780:63d0/128\n"
+    )
     for number in (1, 2, 3):
         block = f"[Peer]\nPublicKey = {encoded(bytes([100 + number]) * 32)}\nAllowedIPs ="
         (directory / f"m{number}").write_text(f"{block} 10.99.0.{number}/32\n")
@@ -153,7 +227,9 @@ def write_inputs(directory: Path) -> None:
 def perform(host: FakeBSD, command: str, inputs: Path) -> subprocess.CompletedProcess[str]:
     """A line with shell syntax through sh(1); a plain one word by word, as its quotes are lost, and without
     a process of its own: what the executables do is the same."""
-    command = with_own_keys(command.removeprefix("time ")).replace("/tmp/", f"{inputs}/")
+    command = with_own_keys(command.removeprefix("time "))
+    for directory in ("/tmp/", "/usr/local/etc/meshd/", "/etc/"):
+        command = command.replace(directory, f"{inputs}/")
     environment = {"PATH": f"{host.bin}:{os.environ['PATH']}"}
     if found := re.match(r"(su -m nobody -c|setfib 1) (.*)", command):
         environment |= {"FAKEBSD_USER": "nobody"} if "su" in found[1] else {"FAKEBSD_FIB": "1"}

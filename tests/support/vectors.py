@@ -19,7 +19,7 @@ from typing import Any, Final
 import fakemesh as fm
 import msgspec
 
-from meshd.model.keys import PublicKey
+from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint
 from meshd.registry.allocation import allocate_address, derive_link_address
 from meshd.registry.bundle import build_bundle, build_request, render_bundle
@@ -34,6 +34,7 @@ from meshd.registry.envelope import (
     payload_hash,
     render_envelope,
 )
+from meshd.registry.key_proof import edwards_form, prove_key
 from meshd.registry.layout import host_key, log_key, root_signature_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record
@@ -60,6 +61,7 @@ def build_vectors() -> dict[str, Any]:
         "scenarios.json": build_scenarios(),
         "refuse.json": build_refusals(),
         "enrollment.json": build_enrollment(),
+        "wireguard.json": build_key_proofs(),
     }
 
 
@@ -76,6 +78,23 @@ def build_keys() -> list[dict[str, str]]:
         }
         for name, key in ((name, fm.key(name)) for name in NAMES)
     ]
+
+
+def build_key_proofs() -> list[dict[str, str]]:
+    """Both signs of the Ed25519 form occur among them."""
+    proofs = []
+    for name in NAMES:
+        key, host = fm.wireguard_key(name), fm.key(name)
+        proofs.append(
+            {
+                "private_hex": key.reveal().hex(),
+                "public": str(key.public()),
+                "ed25519_hex": edwards_form(key.public()).hex(),
+                "hid": host.kid,
+                "proof": encode_base64(prove_key(key, host.kid)),
+            }
+        )
+    return proofs
 
 
 def build_canonical() -> dict[str, Any]:
@@ -112,6 +131,20 @@ def build_canonical() -> dict[str, Any]:
         "a delete character": b'{"a":"\x7f"}',
         "a key outside ASCII": '{"é":1}'.encode(),
         "a direction-changing character": '{"a":"\u202e"}'.encode(),
+        **{
+            f"{name}, which nobody sees": f'{{"a":"{char}"}}'.encode()
+            for name, char in {
+                "Arabic letter mark": "\u061c",
+                "soft hyphen": "\u00ad",
+                "word joiner": "\u2060",
+                "language tag": "\U000e0001",
+                "Hangul filler": "\u3164",
+                "variation selector": "\ufe0f",
+                "no-break space": "\u00a0",
+                "private use": "\ue000",
+                "noncharacter": "\U0001fffe",
+            }.items()
+        },
         "a zero-width character": '{"a":"\u200b"}'.encode(),
         "not UTF-8": b'{"a":"\xff"}',
         "nothing": b"",
@@ -191,7 +224,15 @@ def body_of(
 
 def build_scenarios() -> list[dict[str, Any]]:
     """Each: what a reader that trusts root 1 is given, in any order, and what it must conclude."""
-    return [_grants(), _withheld(), _conflicts(), _generations(), _fork_and_cut(), _rotations()]
+    return [
+        _grants(),
+        _withheld(),
+        _conflicts(),
+        _generations(),
+        _fork_and_cut(),
+        _rotations(),
+        _wireguard_keys(),
+    ]
 
 
 def _scenario(name: str, text: str, objects: list[Item]) -> dict[str, Any]:
@@ -346,6 +387,28 @@ def _rotations() -> dict[str, Any]:
     )
 
 
+def _wireguard_keys() -> dict[str, Any]:
+    """Four hosts, of which two name keys of others, and one has the copied disk of another."""
+    ledger = Ledger(fm.make_chain(2))
+    names = ("stranger", "tesla", "newton", "bohr")
+    grants = [fm.grant(ledger, ADMIN, name) for name in names]
+    tesla, following = fm.wireguard_key("tesla"), fm.wireguard_key("newton's next")
+    copied = {"wireguard": str(tesla.public()), "proof": encode_base64(prove_key(tesla, TESLA.kid))}
+    records = [
+        fm.record("stranger", changes=copied),
+        fm.record("tesla"),
+        fm.record("newton", next_private_key=following),
+        fm.record("bohr", private_key=following),
+    ]
+    return _scenario(
+        "wireguard keys",
+        "stranger was granted first, and names the key of tesla with the proof that tesla gave: a proof "
+        "names its host, so tesla keeps the key. bohr has newton's next key and proves it: newton was "
+        "granted first. The records of stranger and bohr do not count.",
+        [*grants, *records],
+    )
+
+
 # --- what must be refused
 
 
@@ -357,15 +420,23 @@ def build_refusals() -> dict[str, Any]:
     refusals = []
     for why, (key, body) in cases.items():
         fresh = Ledger(fm.make_chain(2))
-        fresh.offer(*granted, now=fm.NOW)
+        first = _signature_of(key, body) if key.startswith("root/000002") and "waits" not in why else []
+        fm.fill(fresh, [granted, *first])
         outcome = fresh.offer(key, body, now=fm.NOW).outcome
-        refusals.append({"why": why, "key": key, "body": body.decode(), "outcome": outcome})
+        given = {"first": [[name, text.decode()] for name, text in first]} if first else {}
+        refusals.append({"why": why, "key": key, "body": body.decode(), "outcome": outcome, **given})
     held = [*root_objects(ledger.chain.current.envelope), granted]
     return {
         "now": int(fm.NOW),
         "held": [[key, body.decode()] for key, body in held],
         "refuse": refusals,
     }
+
+
+def _signature_of(key: str, payload: bytes) -> list[Item]:
+    """What a root key in force signed is read, and refused; without that it only waits."""
+    name = key.replace(".json", f".{ADMIN.kid}.sig")
+    return [(name, encode_base64(ADMIN.sign(payload, ROOT_TYPE).signatures[0].sig).encode())]
 
 
 def _signed(payload: bytes, key: SigningKey, seq: int) -> Item:
@@ -452,7 +523,6 @@ def _bad_statements(granted: Item) -> dict[str, Item]:
 
 
 def _bad_records() -> dict[str, Item]:
-    day_ahead = int((fm.NOW + 86400) * 1000) + 1000
     good = fm.record("tesla")
     payload = msgspec.json.decode(parse_envelope(good[1]).payload)
 
@@ -466,7 +536,6 @@ def _bad_records() -> dict[str, Item]:
         "a record of a generation that is not granted": fm.record("tesla", gen=2),
         "a record of another mesh": fm.record("tesla", mesh="cd" * 16),
         "a record signed as a statement": record(kind=STATEMENT_TYPE),
-        "a record from over a day ahead": fm.record("tesla", version=day_ahead),
         "version 0 with a mesh": record(version=0),
         "a version without a mesh": record(mesh=""),
         "port 0": record(listen_port=0),
@@ -481,6 +550,10 @@ def _bad_records() -> dict[str, Item]:
         "a number for an endpoint's name": record(endpoints=["192.0.2.0x7:51820"]),
         "an endpoint's name of 254 characters": record(endpoints=["a." * 125 + "abcd:51820"]),
         "a WireGuard key of 31 bytes": record(wireguard=encode_base64(bytes(31))),
+        "a proof of 63 bytes": record(proof=encode_base64(bytes(63))),
+        "a next key without a proof": record(next=encode_base64(bytes(32))),
+        "a proof without a next key": record(next_proof=encode_base64(bytes(64))),
+        "a second proof of the same key": record(next=payload["wireguard"], next_proof=payload["proof"]),
         "a network with host bits in a record": record(networks=["10.128.1.1/24"]),
         "software of 81 characters": record(software="x" * 81),
         "true as a number": record(gen=True),
@@ -513,7 +586,7 @@ def _bad_roots() -> dict[str, Item]:
         ),
         "a root of another mesh": payload(mesh="cd" * 16),
         "an administrator gone without a cut": payload(keys=without),
-        "another version than the key says": (good[0][0].replace("root/000002", "root/000003"), good[0][1]),
+        "another version than the key says": _unchecked(fm.next_root(chain, version=3), named=2),
         "a threshold above the number of keys": _unchecked(
             fm.next_root(chain, thresholds=msgspec.structs.replace(thresholds, root=3))
         ),
@@ -527,9 +600,9 @@ def _bad_roots() -> dict[str, Item]:
     }
 
 
-def _unchecked(root: Any) -> Item:
+def _unchecked(root: Any, named: int = 0) -> Item:
     payload = encode(root)
-    return f"root/{root.version:06d}-{payload_hash(payload)}.json", payload
+    return f"root/{named or root.version:06d}-{payload_hash(payload)}.json", payload
 
 
 # --- enrollment
@@ -541,7 +614,7 @@ def build_enrollment() -> dict[str, Any]:
         hid=NEWTON.kid,
         gen=1,
         version=0,
-        public_key=PublicKey(bytes(range(32))),
+        private_key=PrivateKey(bytes(range(32))),
         listen_port=51820,
         endpoints=[Endpoint.parse("192.0.2.7:51820")],
         networks=[fm.network("10.128.2.0/24")],

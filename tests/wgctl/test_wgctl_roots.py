@@ -30,7 +30,7 @@ def board(desk: AdminDesk) -> AdminDesk:
     desk.appoint("ada", "bob", role="root")
     desk.appoint("ada", "carol", role="root")
     assert "1 of 2 root keys of root 4" in desk.ok("ada", "root", "threshold", "--root", "2", "--yes").stdout
-    desk.ok("bob", "root", "sign", "4", "--yes")
+    desk.cosign("bob", 4)
     return desk
 
 
@@ -46,8 +46,8 @@ def test_two_of_the_root_keys_must_sign(board: AdminDesk) -> None:
     (waiting,) = board.json("bob", "root", "list")["proposals"]
     assert waiting["signed_by"] == ["ada-root"] and "root threshold 2 -> 3" in waiting["changes"][0]
     # Root 5 itself wants three: bob's signature is enough for root 4 and not for root 5.
-    assert "2 of 3" in board.ok("bob", "root", "sign", "5", "--yes").stdout
-    assert "in force" in board.ok("carol", "root", "sign", waiting["hash"][:10], "--yes").stdout
+    assert "2 of 3" in board.cosign("bob", 5)
+    assert "in force" in board.ok("carol", "root", "sign", waiting["fingerprint"], "--yes").stdout
     for who in ("ada", "bob", "carol"):
         assert roots(board, who) == [1, 2, 3, 4, 5]
         assert board.json(who, "root", "list")["proposals"] == []
@@ -99,7 +99,7 @@ def test_older_and_incomplete_roots_are_refused(board: AdminDesk, tmp_path: Path
 
 def test_only_root_keys_sign_roots(board: AdminDesk) -> None:
     board.ok("ada", "root", "remove-key", "carol", "--yes")
-    board.ok("bob", "root", "sign", "5", "--yes")
+    board.cosign("bob", 5)
     assert "no root key" in board.refused(1, "carol", "root", "threshold", "--root", "1", "--yes")
     assert "there are 3 root keys" in board.refused(1, "ada", "root", "threshold", "--root", "9", "--yes")
     reader = board.directory / "all.registry"
@@ -156,6 +156,68 @@ def test_recovery_of_one_of_two_administrators(desk: AdminDesk) -> None:
     desk.ok("new", *recover, "--lost", "ada", "--yes", stdin=words)
     desk.add("bob", "bohr")
     assert desk.members("new") == {"newton", "bohr"} == desk.members("bob")
+
+
+def test_recovery_after_a_thief_signed_a_number_twice_takes_a_cut(desk: AdminDesk) -> None:
+    """The home was stolen, not lost: its copy signed beside it, and a person must say where the log ends."""
+    words = desk.found("ada")["recovery_key"]
+    desk.add("ada", "newton")
+    shutil.copytree(desk.home("ada"), desk.home("thief"))
+    apart = desk.directory / "apart"
+    shutil.copytree(desk.store, apart)
+    desk.add("ada", "bohr")
+    met = desk.store.rename(desk.directory / "met")
+    apart.rename(desk.store)
+    desk.add("thief", "mallory")
+    shutil.copytree(met, desk.store, dirs_exist_ok=True)
+    shutil.rmtree(desk.home("ada"))
+    recover = (
+        "root",
+        "recover",
+        "--name",
+        "ada2",
+        "--store",
+        f"file://{desk.store}",
+        "--no-passphrase",
+        "--yes",
+    )
+    line = desk.refused(1, "new", *recover, stdin=words)
+    assert "signed twice" in line and "--cut ada=STATEMENT" in line and not desk.home("new").exists()
+    good = next(twin for twin in line.partition("(")[2].split("; ") if "bohr" in twin)
+    for code, wrong in ((2, "ada"), (2, "ada="), (1, "nobody=1")):
+        desk.refused(code, "new", *recover, "--cut", wrong, stdin=words)
+    assert "several" in desk.refused(1, "new", *recover, "--cut", "ada=2", stdin=words)
+    desk.ok("new", *recover, "--cut", f"ada={good[:12]}", "--force", stdin=words)
+    assert desk.members("new") == {"newton", "bohr"} and not desk.codes("new")
+
+
+@pytest.mark.parametrize("junk", [b"x", "ä".encode(), b"A" * 88])
+def test_a_bad_piece_hides_no_root_from_whoever_looks_for_it(desk: AdminDesk, junk: bytes) -> None:
+    """One byte at somebody's signature, and names that are none: the paper key finds its root."""
+    words = desk.found("ada")["recovery_key"]
+    desk.add("ada", "newton")
+    fingerprint = desk.json("ada", "root", "show")["hash"]
+    (directory,) = desk.store.glob("v1/*/root")
+    paper = parse_recovery_words(words).kid
+    (other,) = (path for path in directory.glob("*.sig") if paper not in path.name)
+    other.write_bytes(junk)
+    (directory / f"000001-{'0' * 64}.json").write_bytes(junk)
+    for number in range(1, 100):
+        (directory / f"000001-{number:064x}.{'0' * 32}.sig").write_bytes(junk)
+    desk.ok("ada", "root", "trust", fingerprint, "--yes")
+    shutil.rmtree(desk.home("ada"))
+    recover = (
+        "root",
+        "recover",
+        "--name",
+        "ada2",
+        "--store",
+        f"file://{desk.store}",
+        "--no-passphrase",
+        "--yes",
+    )
+    desk.ok("new", *recover, stdin=words)
+    assert desk.members("new") == {"newton"}
 
 
 def test_recovery_with_two_signatures_waits_for_the_second(board: AdminDesk) -> None:

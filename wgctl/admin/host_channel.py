@@ -17,8 +17,9 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
 from meshd.errors import ConfigError, ControlError, MeshError, RegistryError, StoreError
+from meshd.exchange.authentication import Authenticator
 from meshd.exchange.flood import ALL_UP_TO
-from meshd.exchange.host_sync import Partner, SyncResult, fetch, mesh_addresses, partner_of, sync_with_host
+from meshd.exchange.host_sync import SyncResult, fetch, sync_with_host
 from meshd.exchange.messages import (
     MAX_ALREADY_NOTIFIED,
     MAX_OFFER_OBJECTS,
@@ -29,6 +30,7 @@ from meshd.exchange.messages import (
     parse_message,
     render_message,
 )
+from meshd.exchange.partner import Partner, mesh_addresses, partner_of
 from meshd.exchange.shared_ledger import SharedLedger
 from meshd.model.host import Membership
 from meshd.model.network import IPAddress
@@ -118,7 +120,7 @@ class _Direct:
 
         def tell(partner: Partner) -> bool:
             try:
-                answer = self._client.offer(partner.address, partner.source, offer)
+                answer = self._client.offer(partner, offer)
             except (StoreError, RegistryError):
                 return False
             return set(answer.outcomes) <= {"new", "known"}
@@ -147,7 +149,9 @@ def _open_direct(options: Options, shared_ledger: SharedLedger, membership: Memb
         return None
     from meshd.exchange.client import ExchangeClient  # with the HTTP client, which nobody else needs
 
-    return _Direct(ExchangeClient(mesh_id=shared_ledger.mesh_id, port=port), shared_ledger, partners)
+    nobody = Authenticator(shared_ledger.mesh_id, identity=None)  # what is signed here proves itself
+    client = ExchangeClient(mesh_id=shared_ledger.mesh_id, port=port, authenticator=lambda: nobody)
+    return _Direct(client, shared_ledger, partners)
 
 
 def _source_towards(address: IPAddress, port: int) -> IPAddress | None:

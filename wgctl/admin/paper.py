@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from meshd.registry.signing import SigningKey, parse_recovery_words, render_recovery_words
+from meshd.terminal import echo
 
 GROUPS: Final = 14
 MAX_CHARACTERS: Final = 1024
@@ -17,7 +18,7 @@ def read_paper_key() -> SigningKey:
     """From standard input, on a terminal line by line. RegistryError for a misspelt one."""
     if not sys.stdin.isatty():
         return parse_recovery_words(sys.stdin.read(MAX_CHARACTERS))
-    click.echo("Type the recovery key as it stands on the paper; several lines are fine.", err=True)
+    echo("Type the recovery key as it stands on the paper; several lines are fine.", err=True)
     letters = ""
     while len(letters) < GROUPS * 4:
         line: str = click.prompt("recovery key", err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from meshd.registry.canonical import encode
 from meshd.registry.document import Root, RootKey, Thresholds
 from meshd.registry.envelope import ROOT_TYPE, verify_signature
 from meshd.registry.ledger import Ledger
+from meshd.registry.logs import AdminLog
 from meshd.registry.root import RootChain
-from meshd.registry.root_changes import build_successor, find_key, replace_keys
+from meshd.registry.root_changes import build_successor, find_cut, find_key, newest_cut, replace_keys
 from meshd.registry.signer import build_root_key
 from meshd.registry.signing import SigningKey
 from meshd.registry.sync import PollMemory, poll
@@ -23,7 +24,6 @@ from meshd.registry.trust_anchor import (
     anchor_by_fingerprint,
     anchor_by_key,
     carry_over,
-    fetch_root_envelopes,
     list_mesh_ids,
     open_anchor_file,
 )
@@ -32,6 +32,7 @@ from wgctl.admin.home import REGISTRY_DIRECTORY, MeshFile, new_home, write_home
 from wgctl.admin.root_signing import Consent, SignedRoot, sign_root
 from wgctl.admin.session import open_session
 from wgctl.options import Options
+from wgctl.views.registry import describe_statement
 
 
 def find_registry(
@@ -51,10 +52,10 @@ def find_registry(
     for store in stores:
         try:
             for candidate in [mesh_id] if mesh_id else list_mesh_ids(store):
-                envelopes = fetch_root_envelopes(store, candidate)
-                chain = anchor_by_key(envelopes, paper.public)
-                if chain is None and fingerprint is not None:
-                    chain = anchor_by_fingerprint(envelopes, fingerprint)
+                # Whoever fears a flood of false signatures gives the fingerprint: nobody can imitate that.
+                chain = anchor_by_key(store, candidate, paper.public) if fingerprint is None else None
+                if fingerprint is not None:
+                    chain = anchor_by_fingerprint(store, candidate, fingerprint)
                 if chain is not None and chain.mesh_id == candidate:
                     chains.setdefault(candidate, chain)
         except MeshError as error:
@@ -91,6 +92,7 @@ def recover_home(
     *,
     name: str,
     lost: Sequence[str],
+    cuts: Mapping[str, str],
     stores: Sequence[str],
     credentials: Path | None,
     passphrase: bytes | None,
@@ -99,7 +101,8 @@ def recover_home(
     """A new home whose keys replace lost ones by a root that ``paper`` signs -> what came of it, and
     what was not published, if anything.
 
-    Nothing is left behind unless something was signed.
+    ``cuts``: by the name of a lost administrator his last good statement, where that is not simply the end of
+    his log (``find_cut``). Nothing is left behind unless something was signed.
     """
     if "root" not in ledger.chain.current.roles(paper.kid):
         where = f"root {ledger.chain.version} of {ledger.chain.root.mesh_name}"
@@ -124,8 +127,7 @@ def recover_home(
             chain = session.ledger.chain
             following = replace_keys(
                 chain,
-                session.ledger.reduction().logs,
-                lost_keys(chain.root, paper, lost),
+                find_ends(session.ledger, lost_keys(chain.root, paper, lost), cuts),
                 name=name,
                 admin=admin.public,
                 admin_kid=admin.kid,
@@ -145,6 +147,48 @@ def recover_home(
                 )
             session.report_failures()
     return outcome, failure
+
+
+def parse_cuts(texts: Sequence[str]) -> dict[str, str]:
+    """``NAME=STATEMENT`` of each --cut. ConfigError for anything else."""
+    cuts: dict[str, str] = {}
+    for text in texts:
+        name, equals, statement = text.partition("=")
+        if not (name and equals and statement) or name in cuts:
+            raise ConfigError(f"--cut {text[:80]}: NAME=STATEMENT expected, each name once")
+        cuts[name] = statement
+    return cuts
+
+
+def find_ends(ledger: Ledger, lost: Sequence[str], cuts: Mapping[str, str]) -> dict[str, tuple[int, str]]:
+    """The lost keys, each with the last statement of its log that counts on; (0, "") for no log.
+
+    RegistryError where that must be decided by a person and ``cuts`` does not: it names the branches.
+    """
+    root = ledger.chain.root
+    named = {find_key(root, name): text for name, text in cuts.items()}
+    for kid in named.keys() - {kid for kid in lost if "admin" in root.keys[kid].roles}:
+        raise ConfigError(f"--cut {root.keys[kid].name}: this key is no lost administrator's")
+    ends = dict.fromkeys(lost, (0, ""))
+    for kid in (kid for kid in lost if "admin" in root.keys[kid].roles):
+        log = ledger.reduction().logs[kid]
+        if kid in named:
+            ends[kid] = find_cut(ledger.entries(), kid, named[kid])
+        elif log.forked_at is not None or log.missing is not None:
+            raise RegistryError(_ask_for_cut(ledger, log))
+        else:
+            ends[kid] = newest_cut(log)
+    return ends
+
+
+def _ask_for_cut(ledger: Ledger, log: AdminLog) -> str:
+    name = ledger.chain.root.keys[log.kid].name
+    option = f"say which statement is the last good one, by its number or hash: --cut {name}=STATEMENT"
+    if log.forked_at is None:
+        return f"log of {name}: {log.missing} is missing: get it from another store first, or {option}"
+    twins = [entry for entry in log.chain if entry.statement.seq == log.forked_at]
+    shown = "; ".join(f"{entry.hash[:12]}: {describe_statement(ledger, entry)}" for entry in twins[:4])
+    return f"log of {name}: statement {log.forked_at} was signed twice ({shown}): {option}"
 
 
 def lost_keys(root: Root, paper: SigningKey, names: Sequence[str]) -> list[str]:

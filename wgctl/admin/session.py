@@ -20,7 +20,7 @@ from pathlib import Path
 from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
 from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import Envelope, payload_hash
-from meshd.registry.layout import HOST_PREFIX, LogKeyName, mesh_prefix, parse_object_key
+from meshd.registry.layout import HOST_PREFIX, LogKeyName, RootKeyName, mesh_prefix, parse_object_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
@@ -152,6 +152,13 @@ class AdminSession:
         if not self.home.mesh.admin_kid:
             self.home.read_admin_key()  # says that there is none
         self.check_own_log()
+        claimed = self.ledger.reduction().logs[self.home.mesh.admin_kid].unseen
+        if claimed is not None:
+            # A third party's word: it may be a lie that is to keep us from revoking, so it stops nothing.
+            self.failures.append(
+                f"admin {claimed[1][:8]} claims to have seen statement {claimed[0]} of this admin key, which "
+                f"is not here: if this home may be an old backup, find that statement before you sign more"
+            )
         return LogSigner(self.ledger, self.home.read_admin_key())
 
     def commit(
@@ -187,6 +194,7 @@ class AdminSession:
                 raise RegistryError(f"{key}: {admission.reason}")
         self.proposed = [*self.proposed, *pieces]
         write_proposals(self.home.directory, self.proposed)
+        keep_in_ledger(self.ledger, pieces)
         self.cache.save(self.ledger)
         hash_hex = payload_hash(envelope.payload)
         in_force = any(root.hash == hash_hex for root in self.ledger.chain.roots)
@@ -199,6 +207,7 @@ class AdminSession:
         pieces = [item for each in self.ledger.proposals() for item in root_objects(each.envelope)]
         self.proposed = list(dict([*self.proposed, *pieces]).items())
         write_proposals(self.home.directory, self.proposed)
+        keep_in_ledger(self.ledger, pieces)
 
     def _forget_decided(self) -> None:
         """Drop our pieces of roots that are in force, which the cache keeps, or can never be."""
@@ -269,6 +278,7 @@ def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSe
         cache = home.cache
         ledger = cache.load()
         proposed = read_proposals(home.directory)
+        keep_in_ledger(ledger, proposed)
         for key, body in (*journal.objects, *proposed):
             ledger.offer(key, body, now=math.inf)
         alone = offline or home.mesh.air_gapped
@@ -279,6 +289,14 @@ def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSe
         if hosts is not None:
             stack.callback(hosts.close)
         yield AdminSession(home, cache, ledger, journal, stores, failures, proposed, hosts, offline=offline)
+
+
+def keep_in_ledger(ledger: Ledger, proposed: Sequence[tuple[str, bytes]]) -> None:
+    """What this home signed or was brought by hand makes room for nothing that a store shows."""
+    for key, _ in proposed:
+        name = parse_object_key(key)
+        assert isinstance(name, RootKeyName)
+        ledger.keep_proposal(name.version, name.hash)
 
 
 def store_urls(home: AdminHome, ledger: Ledger) -> tuple[str, ...]:

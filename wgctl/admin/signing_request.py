@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
-import click
 import msgspec
 
 from meshd.errors import ConfigError, RegistryError
@@ -18,6 +17,7 @@ from meshd.registry.bundle import MAX_BUNDLE_BYTES, encode_text
 from meshd.registry.canonical import convert, decode_json
 from meshd.registry.export import EXPORT_FORMAT, build_export, render_export
 from meshd.registry.ledger import Ledger
+from meshd.terminal import echo
 from wgctl.files import check_writable, read_text, write_text
 from wgctl.options import Options
 from wgctl.output import write_json
@@ -113,5 +113,5 @@ def report_draft(path: str, count: int, as_json: bool) -> None:
     if as_json:
         write_json({"format": REPORT_FORMAT, "file": path, "wishes": count})
         return
-    click.echo(f"{path}: {count} to be signed; nothing is signed yet")
-    click.echo(f"  where the key is:   wgctl sign {path}")
+    echo(f"{path}: {count} to be signed; nothing is signed yet")
+    echo(f"  where the key is:   wgctl sign {path}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from meshd.model.network import IPAddress, IPNetwork
+from meshd.terminal import confirm, echo
 from wgctl.files import STANDARD_STREAM, check_writable, read_text, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
@@ -166,7 +167,7 @@ def command(
         ]
     if outcome.gen > 1:
         lines.append(f"  identity     {outcome.gen}: meshd there takes it up by itself; the old one is over")
-    click.echo("\n".join(lines), err=target == STANDARD_STREAM)
+    echo("\n".join(lines), err=target == STANDARD_STREAM)
 
 
 def _confirm_identity(
@@ -180,7 +181,7 @@ def _confirm_identity(
         raise click.UsageError(f"the request would replace {what}; if that is wanted: --new-identity")
     from meshd.registry.signing import render_fingerprint
 
-    click.confirm(f"Replace {what}, fingerprint {render_fingerprint(request.kid)}?", abort=True, err=True)
+    confirm(f"Replace {what}, fingerprint {render_fingerprint(request.kid)}?")
 
 
 def _write_draft(

@@ -10,6 +10,7 @@ import click
 
 from meshd.errors import ConfigError, RegistryError, UnsafePlanError
 from meshd.model.network import IPNetwork
+from meshd.terminal import echo
 from wgctl.admin.root_signing import Consent, SignedRoot, report, root_options, sign_root
 from wgctl.files import check_writable, read_text, write_text
 from wgctl.options import Options, pass_options
@@ -39,7 +40,7 @@ def command(ctx: click.Context) -> None:
     next root (`add`), the new machine opens the bundle (`join`).
     """
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())
 
 
 @command.command("list")
@@ -232,9 +233,9 @@ def join(
             }
         )
         return
-    click.echo(f"joined {root.mesh_name} as {' and '.join(joined.roles) or 'reader, without a key'}")
-    click.echo(f"  root {root.version}      {shown}   compare it with: wgctl root list, over there")
-    click.echo(f"  home        {options.home}")
+    echo(f"joined {root.mesh_name} as {' and '.join(joined.roles) or 'reader, without a key'}")
+    echo(f"  root {root.version}      {shown}   compare it with: wgctl root list, over there")
+    echo(f"  home        {options.home}")
 
 
 @command.command("retire")
@@ -321,7 +322,7 @@ def passphrase(options: Options, new_source: str | None, no_passphrase: bool) ->
         for file, key in zip(files, keys, strict=True):
             write_key_file(file.path, file.purpose, key, new)
     names = " and ".join(file.path.name for file in files)
-    click.echo(f"{names}: {'no longer sealed' if new is None else 'sealed by the new passphrase'}")
+    echo(f"{names}: {'no longer sealed' if new is None else 'sealed by the new passphrase'}")
 
 
 def _open(file: KeyFile, old: PassphraseSource, new: bytes | None) -> SigningKey:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from meshd.terminal import echo
+
 
 @click.command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), default="bash")
@@ -20,4 +22,4 @@ def command(ctx: click.Context, shell: str) -> None:
 
     completion = get_completion_class(shell)
     assert completion is not None
-    click.echo(completion(ctx.find_root().command, {}, "wgctl", "_WGCTL_COMPLETE").source())
+    echo(completion(ctx.find_root().command, {}, "wgctl", "_WGCTL_COMPLETE").source())

@@ -16,9 +16,9 @@ from wgctl.output import (
     GOOD,
     json_option,
     note,
-    printable,
     say,
     show,
+    styled,
     terminal_console,
     write_json,
 )
@@ -121,8 +121,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
     with console.status("starting") as status:
 
         def report(text: str) -> None:
-            console.print(printable(text), style=FAINT)
-            status.update(printable(text))
+            console.print(styled(text, FAINT))
+            status.update(styled(text))
 
         yield report
 

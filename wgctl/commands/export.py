@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from meshd.terminal import echo
 from wgctl.files import STANDARD_STREAM, check_writable, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, write_json
@@ -55,7 +56,7 @@ def command(options: Options, out: str | None, offline: bool, as_json: bool) -> 
         return
     count = len(ledger.entries())
     waiting = f", {len(ledger.proposals())} roots that wait for signatures" if export.proposed else ""
-    click.echo(
+    echo(
         f"{target}: root {ledger.chain.version} ({shown}), {count} statements{waiting}",
         err=target == STANDARD_STREAM,
     )

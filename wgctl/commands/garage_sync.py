@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from meshd.errors import ConfigError
+from meshd.terminal import echo
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 from wgctl.parameters import garage_options
@@ -142,8 +143,8 @@ def _show(done: _Done, as_json: bool) -> None:
     ]
     for what, names in lines:
         if names:
-            click.echo(f"{what:13} {' '.join(names)}")
+            echo(f"{what:13} {' '.join(names)}")
     if not any(names for _, names in lines):
-        click.echo("Garage is as the registry wants it")
+        echo("Garage is as the registry wants it")
     for name in done.without_key:
         note(f"wgctl: warning: {name} has no S3 key; give it one with its request: wgctl add-host {name} ...")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from meshd.terminal import echo
 from wgctl.files import read_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
@@ -54,7 +55,7 @@ def command(options: Options, file: str, as_json: bool) -> None:
         )
         return
     text = f"{file}: {new[0]} new statements, {new[1]} new host records, root {session.ledger.chain.version}"
-    click.echo(f"{text}, {waiting} roots wait for signatures" if waiting else text)
+    echo(f"{text}, {waiting} roots wait for signatures" if waiting else text)
     if not published and not air_gapped:
         note("wgctl: warning: kept here, but no store answered: the next wgctl command publishes it")
 

@@ -13,6 +13,7 @@ import click
 
 from meshd.errors import ConfigError, RegistryError, StoreError
 from meshd.model.network import IPNetwork, parse_network
+from meshd.terminal import echo
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 from wgctl.parameters import NETWORK, NETWORK_OR_NONE, garage_options
@@ -286,24 +287,24 @@ def _show(home: Path, mesh: NewMesh, *, sealed: bool) -> None:
 
     root = mesh.chain.root
     words = render_recovery_words(mesh.recovery_key).split(" ")
-    click.echo(f"mesh         {root.mesh_name} ({root.mesh})")
-    click.echo(f"fingerprint  {render_fingerprint(mesh.chain.fingerprint)}")
-    click.echo(f"hosts        {' '.join(root.ranges.overlay)}")
-    click.echo(f"jails        {' '.join(root.ranges.jail)}")
-    click.echo(f"stores       {' '.join(root.stores)}")
+    echo(f"mesh         {root.mesh_name} ({root.mesh})")
+    echo(f"fingerprint  {render_fingerprint(mesh.chain.fingerprint)}")
+    echo(f"hosts        {' '.join(root.ranges.overlay)}")
+    echo(f"jails        {' '.join(root.ranges.jail)}")
+    echo(f"stores       {' '.join(root.stores)}")
     keys = (
         "keys inside, sealed by your passphrase"
         if sealed
         else ("keys inside, not sealed: keep it on an encrypted disk")
     )
-    click.echo(f"home         {home} ({keys})")
-    click.echo("\nRECOVERY KEY, shown this once. Write it on paper and keep it away from this machine:\n")
-    click.echo(f"    {' '.join(words[:7])}\n    {' '.join(words[7:])}\n")
-    click.echo("Whoever has it can take the mesh over; without it, losing this home means founding anew.\n")
-    click.echo("Next, for each host, say newton:")
-    click.echo("    on newton:   meshd enroll --name newton --out newton.request")
-    click.echo("    here:        wgctl add-host newton --request newton.request --jails 10.17.2.0/24")
-    click.echo(
+    echo(f"home         {home} ({keys})")
+    echo("\nRECOVERY KEY, shown this once. Write it on paper and keep it away from this machine:\n")
+    echo(f"    {' '.join(words[:7])}\n    {' '.join(words[7:])}\n")
+    echo("Whoever has it can take the mesh over; without it, losing this home means founding anew.\n")
+    echo("Next, for each host, say newton:")
+    echo("    on newton:   meshd enroll --name newton --out newton.request")
+    echo("    here:        wgctl add-host newton --request newton.request --jails 10.17.2.0/24")
+    echo(
         "    on newton:   meshd join newton.bundle --fingerprint "
         f"{render_fingerprint(mesh.chain.fingerprint)}"
     )

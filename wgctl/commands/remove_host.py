@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from meshd.errors import ConfigError
+from meshd.terminal import confirm, echo
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, write_json
 from wgctl.parameters import draft_option
@@ -58,7 +59,7 @@ def command(options: Options, host: str, why: str, yes: bool, draft: str | None,
             hid = living[0]
             name = host_names(session.ledger)[hid]
             if not yes:
-                click.confirm(f"Revoke {name} ({hid[:8]}) for good?", abort=True, err=True)
+                confirm(f"Revoke {name} ({hid[:8]}) for good?")
             seq = session.commit(session.signer().revoke(hid, why, now=now), now=now)
         session.report_failures()
         key_state = _withdraw_key(session, hid)
@@ -76,9 +77,9 @@ def command(options: Options, host: str, why: str, yes: bool, draft: str | None,
             }
         )
     elif seq is None:
-        click.echo(f"{name} ({hid[:8]}) was revoked before, by {by}; {key_state}")
+        echo(f"{name} ({hid[:8]}) was revoked before, by {by}; {key_state}")
     else:
-        click.echo(f"{name} ({hid[:8]}) is revoked by statement {seq}; {key_state}")
+        echo(f"{name} ({hid[:8]}) is revoked by statement {seq}; {key_state}")
 
 
 def _withdraw_key(session: AdminSession, hid: str) -> str:

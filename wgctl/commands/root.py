@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from meshd.errors import ConfigError, RegistryError
+from meshd.terminal import confirm, echo
 from wgctl.admin.root_signing import Consent, report, root_options, sign_proposal, sign_root
 from wgctl.commands.admin import (
     MAX_BUNDLE_BYTES,
@@ -60,7 +61,7 @@ def command(ctx: click.Context) -> None:
     last one and of itself have signed it.
     """
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        echo(ctx.get_help())
 
 
 command.add_command(join)
@@ -74,7 +75,8 @@ def list_roots(options: Options, offline: bool, as_json: bool) -> None:
     """The chain of roots, and those that wait for signatures."""
     from meshd.registry.signing import render_fingerprint
     from wgctl.admin.session import read_registry
-    from wgctl.views.root import build_proposal_rows, describe_changes, key_name
+    from wgctl.views.root import build_proposal_rows, key_name
+    from wgctl.views.root_changes import describe_changes
 
     ledger = read_registry(options, now=time.time(), offline=offline).ledger
     roots, proposals = ledger.chain.roots, build_proposal_rows(ledger)
@@ -171,17 +173,23 @@ def show_root(options: Options, which: str, offline: bool, as_json: bool) -> Non
 
 
 @command.command("sign")
-@click.argument("which", metavar="VERSION|HASH")
+@click.argument("which", metavar="VERSION|FINGERPRINT")
 @root_options
 @pass_options
 def sign(options: Options, which: str, consent: Consent) -> None:
-    """Add a signature to a root that somebody proposed."""
+    """Add a signature to a root that somebody proposed.
+
+    Shows what differs from the root in force. With --yes only its FINGERPRINT will do.
+    """
+    from dataclasses import replace
+
     from wgctl.admin.session import open_session
 
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
-        outcome = sign_proposal(session, _find_proposal(session.ledger, which), consent)
+        proposal = _find_proposal(session.ledger, which)
+        outcome = sign_proposal(session, proposal, replace(consent, fingerprints=(which,)))
         session.report_failures()
     report(outcome, consent)
 
@@ -258,8 +266,8 @@ def add_root_key(
         )
         if paper is not None and not consent.as_json:
             # Before it is signed: a key that nobody wrote down must not be in a root.
-            click.echo(f"ROOT KEY {name}, shown this once. Write it on paper:\n", err=True)
-            click.echo(f"{render_paper_key(paper)}\n", err=True)
+            echo(f"ROOT KEY {name}, shown this once. Write it on paper:\n", err=True)
+            echo(f"{render_paper_key(paper)}\n", err=True)
         outcome = sign_root(session, root, consent)
         session.report_failures()
         if paper is None:
@@ -294,6 +302,14 @@ def remove_key(options: Options, name: str, consent: Consent) -> None:
     metavar="NAME|KEY",
     help="A key to replace, with its NAME-root; again for more. [default: the only administrator]",
 )
+@click.option(
+    "--cut",
+    "cuts",
+    multiple=True,
+    metavar="NAME=STATEMENT",
+    help="The last good statement of a lost administrator, by number or hash; 0: none was. "
+    "[default: the newest]",
+)
 @click.option("--store", "stores", multiple=True, metavar="URL", help="Where the registry is.")
 @click.option(
     "--from",
@@ -319,6 +335,7 @@ def recover(
     options: Options,
     name: str,
     lost: tuple[str, ...],
+    cuts: tuple[str, ...],
     stores: tuple[str, ...],
     source: Path | None,
     mesh_id: str | None,
@@ -335,7 +352,7 @@ def recover(
     """
     from wgctl.admin.home import refuse_existing
     from wgctl.admin.paper import read_paper_key
-    from wgctl.admin.recovery import find_registry, open_registry_file, recover_home
+    from wgctl.admin.recovery import find_registry, open_registry_file, parse_cuts, recover_home
     from wgctl.admin.session import open_stores
 
     if not stores and source is None:
@@ -359,6 +376,7 @@ def recover(
         consent,
         name=name,
         lost=lost,
+        cuts=parse_cuts(cuts),
         stores=stores,
         credentials=credentials,
         passphrase=passphrase,
@@ -411,10 +429,10 @@ def refound_mesh(options: Options, name: str, out: str, yes: bool, as_json: bool
         ledger = carry_registry(session.ledger, chain)
         if not yes:
             note(f"root {chain.version} begins a new chain; every host must be told by hand to trust it")
-            click.confirm("Begin it?", abort=True, err=True)
+            confirm("Begin it?")
         if not as_json:
-            click.echo("RECOVERY KEY, shown this once, for paper; the old one is worthless:\n", err=True)
-            click.echo(f"{render_paper_key(paper)}\n", err=True)
+            echo("RECOVERY KEY, shown this once, for paper; the old one is worthless:\n", err=True)
+            echo(f"{render_paper_key(paper)}\n", err=True)
         backup = reanchor_home(session, ledger, root, now=now, opened=admin)
         write_text(out, render_export(build_export(ledger, now=now)) + "\n")
         session.publish(root_objects(chain.current.envelope), what="the new root is")
@@ -433,12 +451,12 @@ def refound_mesh(options: Options, name: str, out: str, yes: bool, as_json: bool
             }
         )
         return
-    click.echo(f"root {chain.version} begins a new chain; fingerprint {shown}")
-    click.echo(f"  what was trusted here before is kept in {backup}")
-    click.echo("Now on every host, with meshd stopped:")
-    click.echo(f"    meshd trust-root {shown}      (or with {out}, where no store is reached)")
-    click.echo("and in every other admin home:")
-    click.echo(f"    wgctl root trust {shown}")
+    echo(f"root {chain.version} begins a new chain; fingerprint {shown}")
+    echo(f"  what was trusted here before is kept in {backup}")
+    echo("Now on every host, with meshd stopped:")
+    echo(f"    meshd trust-root {shown}      (or with {out}, where no store is reached)")
+    echo("and in every other admin home:")
+    echo(f"    wgctl root trust {shown}")
 
 
 @command.command("trust")
@@ -465,7 +483,7 @@ def trust(options: Options, what: str, yes: bool, force: bool, as_json: bool) ->
         for line in lines:
             note(line)
         if not yes:
-            click.confirm("Trust it?", abort=True, err=True)
+            confirm("Trust it?")
         backup = reanchor_home(session, ledger, None, now=now)
     if as_json:
         write_json(
@@ -477,7 +495,7 @@ def trust(options: Options, what: str, yes: bool, force: bool, as_json: bool) ->
             }
         )
         return
-    click.echo(f"this home trusts root {ledger.chain.version} now; what it trusted before is in {backup}")
+    echo(f"this home trusts root {ledger.chain.version} now; what it trusted before is in {backup}")
 
 
 def _find_root(ledger: Ledger, which: str) -> TrustedRoot:
@@ -496,8 +514,9 @@ def _find_root(ledger: Ledger, which: str) -> TrustedRoot:
 def _find_proposal(ledger: Ledger, which: str) -> Proposal:
     proposals = ledger.proposals()
     found = [each for each in proposals if which == str(each.root.root.version)]
-    if not found and len(which) >= MIN_HASH_DIGITS:
-        found = [each for each in proposals if each.root.hash.startswith(which.lower())]
+    digits = which.lower().replace("-", "")
+    if not found and len(digits) >= MIN_HASH_DIGITS:
+        found = [each for each in proposals if each.root.hash.startswith(digits)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -512,6 +531,6 @@ def _find_proposal(ledger: Ledger, which: str) -> Proposal:
 def _show_proposals(proposals: list[ProposalRow]) -> None:
     for row in proposals:
         by = ", ".join(row.signed_by) or "nobody"
-        say(f"root {row.version} ({row.hash[:12]}) is proposed, signed by {by}:", FAIR)
+        say(f"root {row.version} ({row.fingerprint}) is proposed, signed by {by}:", FAIR)
         for line in (*row.changes, *row.missing):
             say(f"  {line}")

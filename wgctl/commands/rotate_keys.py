@@ -7,6 +7,7 @@ from typing import Final
 
 import click
 
+from meshd.terminal import echo
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, render_time, write_json
 from wgctl.parameters import ANY_INSTANT, draft_option
@@ -83,11 +84,11 @@ def command(
         return
     whom = "all hosts" if everybody else ", ".join(names.values())
     if not seqs:
-        click.echo(f"{whom}: asked before to replace keys from before {render_time(at)}")
+        echo(f"{whom}: asked before to replace keys from before {render_time(at)}")
         return
     number = f"statement {seqs[0]}" if len(seqs) == 1 else f"statements {seqs[0]} to {seqs[-1]}"
     when = f"at {render_time(at)}" if at > now else "now"
-    click.echo(f"{whom}: to make new WireGuard keys {when}, asked by {number}")
+    echo(f"{whom}: to make new WireGuard keys {when}, asked by {number}")
     if watch:
         from wgctl.views import rotation as rotationwatch
 

@@ -9,7 +9,7 @@ import click
 
 from meshd.errors import ConfigError, ControlError
 from wgctl.options import Options, pass_options
-from wgctl.output import BAD, is_terminal, json_option, printable, show, terminal_console, write_json
+from wgctl.output import BAD, is_terminal, json_option, show, styled, terminal_console, write_json
 
 if TYPE_CHECKING:
     from wgctl.views.status import StatusReport
@@ -68,7 +68,6 @@ def _metrics_port(options: Options) -> int:
 
 def _watch(options: Options, local: bool) -> None:
     from rich.live import Live
-    from rich.text import Text
 
     from wgctl.views.status import render_report
 
@@ -77,6 +76,6 @@ def _watch(options: Options, local: bool) -> None:
             try:
                 page = render_report(_build(options, local), now=time.time())
             except ControlError as error:  # a restart of meshd is what one may be watching
-                page = Text(printable(str(error)), style=BAD)
+                page = styled(str(error), BAD)
             live.update(page, refresh=True)
             time.sleep(WATCH_SECONDS)

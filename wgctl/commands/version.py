@@ -6,6 +6,7 @@ import platform
 
 import click
 
+from meshd.terminal import echo
 from meshd.version import read_version
 from wgctl.output import json_option, write_json
 
@@ -18,4 +19,4 @@ def command(as_json: bool) -> None:
         system = platform.system()
         write_json({"version": read_version(), "python": platform.python_version(), "system": system})
     else:
-        click.echo(f"wgctl {read_version()}")
+        echo(f"wgctl {read_version()}")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import click
-
 from meshd.errors import ControlError
 from meshd.observe.status import Status
+from meshd.terminal import echo
 from wgctl.client import ControlClient
 from wgctl.output import FAINT, FAIR, GOOD, Cell, build_table, is_terminal, terminal_console
 
@@ -71,7 +70,7 @@ def watch(socket: Path, names: Mapping[str, str], before: Mapping[str, str | Non
         for row in rows:
             if told.get(row.name) != row.state:
                 told[row.name] = row.state
-                click.echo(f"{row.name}: {row.text()}")
+                echo(f"{row.name}: {row.text()}")
 
 
 def _draw(socket: Path, names: Mapping[str, str], before: Mapping[str, str | None]) -> None:

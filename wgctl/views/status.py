@@ -16,13 +16,13 @@ from wgctl.output import (
     NOTHING,
     Cell,
     build_table,
-    printable,
     render_age,
     render_bytes,
     render_duration,
     render_loss,
     render_rtt,
     rtt_style,
+    styled,
 )
 from wgctl.views.matrix import PathCell, build_matrix_table
 
@@ -86,20 +86,19 @@ def _path_cell(path: PathStatus) -> PathCell:
 def render_report(report: StatusReport, *, now: float) -> RenderableType:
     """The whole page: this host, its registry, its peers, the matrix, and what is wrong."""
     from rich.console import Group
-    from rich.text import Text
 
     status = report.status
     parts: list[RenderableType] = [_render_head(status, now)]
     if status.peers:
-        parts += [Text(""), _render_peers(status, now)]
+        parts += [styled(), _render_peers(status, now)]
     if 1 < len(report.matrix) <= MAX_MATRIX_HOSTS:
-        parts += [Text(""), build_matrix_table(sorted(report.matrix), report.matrix)]
+        parts += [styled(), build_matrix_table(sorted(report.matrix), report.matrix)]
     elif len(report.matrix) > MAX_MATRIX_HOSTS:
         text = f"matrix of {len(report.matrix)} hosts: too wide for a page, it is in: wgctl status --json"
-        parts += [Text(""), Text(text, style=FAINT)]
+        parts += [styled(), styled(text, FAINT)]
     for name, why in sorted(report.silent.items()):
-        parts.append(Text(printable(f"no figures from {name}: {why}"), style=FAINT))
-    parts += [Text(""), render_conditions(status.conditions, now)]
+        parts.append(styled(f"no figures from {name}: {why}", FAINT))
+    parts += [styled(), render_conditions(status.conditions, now)]
     return Group(*parts)
 
 
@@ -228,10 +227,9 @@ def _mtu_cell(mtu_bytes: int | None, interface_mtu_bytes: int | None) -> Cell:
 
 def render_conditions(conditions: tuple[ConditionStatus, ...], now: float) -> RenderableType:
     """What is not as it should be; each text says what to do."""
-    from rich.text import Text
 
     if not conditions:
-        return Text("no open conditions", style=GOOD)
+        return styled("no open conditions", GOOD)
     rank = {"critical": 0, "warning": 1, "info": 2}
     rows: list[list[Cell]] = [
         [

@@ -1,0 +1,52 @@
+"""Which of our routes would take part of a network that this host has on a link of its own. Pure.
+
+A kernel sends by the most specific route. So a granted 192.168.1.1/32, or 192.168.1.0/25, would win
+over the 192.168.1.0/24 of the own LAN: whoever was granted it would be this host's gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Final
+
+from meshd.model.network import ForeignRoute, IPNetwork
+
+LEAST_PREFIX_BITS: Final = 4
+"""Nobody has a link with more addresses. 0.0.0.0/0, 0.0.0.0/1 and 2000::/3 through an interface are what
+dial-up links and VPNs mean by "everywhere else"."""
+
+
+def find_connected(
+    foreign: Mapping[IPNetwork, ForeignRoute], own_interfaces: Container[str | None]
+) -> dict[IPNetwork, ForeignRoute]:
+    """The networks of links that are not ours, by destination."""
+    return {
+        destination: route
+        for destination, route in foreign.items()
+        if route.connected
+        and destination.prefixlen >= LEAST_PREFIX_BITS
+        and route.interface not in own_interfaces
+    }
+
+
+class ConnectedNetworks:
+    """Finds the network that holds a destination in one look for each length of prefix, as there may be
+    thousands of destinations and a link for each container."""
+
+    def __init__(self, networks: Mapping[IPNetwork, ForeignRoute] | None = None) -> None:
+        self.networks: Mapping[IPNetwork, ForeignRoute] = networks or {}
+        self._by_length: dict[tuple[int, int], dict[int, ForeignRoute]] = {}
+        for network, route in self.networks.items():
+            shift = network.max_prefixlen - network.prefixlen
+            same = self._by_length.setdefault((network.version, network.prefixlen), {})
+            same[int(network.network_address) >> shift] = route
+
+    def holder(self, destination: IPNetwork) -> ForeignRoute | None:
+        """The network that ``destination`` is a part of; None for the same network, a wider one, or none."""
+        for (version, length), routes in self._by_length.items():
+            if version == destination.version and length < destination.prefixlen:
+                shift = destination.max_prefixlen - length
+                found = routes.get(int(destination.network_address) >> shift)
+                if found is not None:
+                    return found
+        return None
