@@ -52,7 +52,7 @@ class JailReport:
 
 @dataclass(slots=True)
 class JailKeeper:
-    """After each turn: ``is_due``, then ``carry_out`` in a thread, then ``accept``; ``conditions`` when wanted."""
+    """After each turn: ``is_due``, then ``carry_out`` in a thread, then ``accept``; then ``conditions``."""
 
     host: JailHost | None
     """None: a system without jails that can be asked."""

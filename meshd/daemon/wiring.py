@@ -136,6 +136,7 @@ def open_doors(settings: Settings, state: HostState) -> Doors:
         ConfigError: before ``enroll`` and ``join``.
         BackendError: without WireGuard or root.
     """
+    state.read_identity()  # which says when even that is missing
     if not state.joined:
         raise ConfigError(f"{state.directory}: this host has not joined a mesh; run: meshd join BUNDLE")
     changes = ChangeLog()

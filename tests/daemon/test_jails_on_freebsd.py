@@ -274,9 +274,8 @@ def test_with_auto_a_jail_outside_the_grant_is_said(auto: Host) -> None:
 
 def test_a_jail_that_is_a_host_of_the_mesh_is_none_of_this_host_s_jails(auto: Host) -> None:
     """Nor are the jails inside it: newton announces them, from a network stack of its own."""
-    newton = next(
-        host for host in auto.rig.daemon.parts.feed.membership.hosts.values() if host.name == "newton"
-    )
+    hosts = auto.rig.daemon.parts.feed.membership.hosts.values()
+    newton = next(host for host in hosts if host.name == "newton")
     addresses = [
         f"ifconfig -j n wg0 {'inet6' if a.version == 6 else 'inet'} {a} alias" for a in newton.addresses
     ]
