@@ -21,7 +21,11 @@ class _Pieces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """A next root that is not complete yet. ``signatures`` verify, by root keys of either root."""
+    """A next root that is not complete yet, and that a root key in force has signed.
+
+    ``signatures`` verify, by root keys of either root. What no key in force stands behind is no
+    proposal: whoever can carry bytes here could put it before somebody whose signature is all it lacks.
+    """
 
     root: TrustedRoot
     signatures: tuple[Signature, ...]
@@ -69,16 +73,18 @@ class RootAssembly:
                 del self._pieces[version, hash_hex]
 
     def proposals(self, chain: RootChain) -> tuple[Proposal, ...]:
-        """The roots that could come next, in order of their hash, with the good signatures held."""
+        """The roots that a key in force proposes, in order of their hash, with the good signatures held."""
         found = []
         for (version, _), pieces in sorted(self._pieces.items(), key=lambda item: item[0]):
             root = pieces.root
             if version != chain.version + 1 or root is None:
                 continue
+            in_force = _verified(root, chain.current, pieces.signatures)
+            if not in_force:
+                continue
             good = {
                 signature.kid: signature
-                for judge in (chain.current, root)
-                for signature in _verified(root, judge, pieces.signatures)
+                for signature in (*in_force, *_verified(root, root, pieces.signatures))
             }
             found.append(Proposal(root=root, signatures=tuple(good[kid] for kid in sorted(good))))
         return tuple(found)

@@ -57,6 +57,12 @@ class AdminDesk:
         self.ok(by, *verb, who, "--key", request, *options, "--out", bundle, "--yes")
         self.ok(who, "admin", "join", bundle)
 
+    def cosign(self, who: str, version: int) -> str:
+        """``who`` reads what is proposed and types its fingerprint; what the verb said."""
+        proposals = self.json(who, "root", "list")["proposals"]
+        [proposal] = [each for each in proposals if each["version"] == version]
+        return self.ok(who, "root", "sign", proposal["fingerprint"], "--yes").stdout
+
     def enroll(self, name: str, **options: Any) -> Newcomer:
         return enroll(self.directory, name, **options)
 

@@ -9,7 +9,7 @@ from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint, parse_network
 from meshd.registry.bundle import build_request
 from meshd.registry.record import build_record
-from meshd.registry.signing import SigningKey
+from meshd.registry.signing import SigningKey, render_fingerprint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +23,11 @@ class Newcomer:
     @property
     def hid(self) -> str:
         return self.identity.kid
+
+    @property
+    def fingerprint(self) -> str:
+        """As `meshd enroll` shows it on the host."""
+        return render_fingerprint(self.identity.kid)
 
 
 def enroll(

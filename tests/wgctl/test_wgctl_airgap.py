@@ -94,7 +94,7 @@ def test_a_root_that_waits_for_signatures_crosses_the_gap(gap: Gap) -> None:
     desk.ok("vault", "root", "threshold", "--root", "2", "--yes")
     assert (desk.home("vault") / "roots.json").exists()
     gap.carry("vault", "courier")
-    desk.ok("bob", "root", "sign", "4", "--yes")
+    desk.cosign("bob", 4)
     assert desk.json("courier", "root", "list")["roots"][-1]["version"] == 4
     gap.carry("courier", "vault")
     assert desk.json("vault", "root", "list")["roots"][-1]["version"] == 4

@@ -52,7 +52,11 @@ def test_a_grant_waits_until_another_administrator_agrees(pair: AdminDesk) -> No
     assert again["changed"] is False and again["bundle"] is None
     assert "signed by this very key" in pair.refused(1, "ada", "endorse", "newton", "--yes")
     assert "--yes" in pair.refused(2, "bob", "endorse", "newton")
-    pair.ok("bob", "endorse", "newton", "--yes")
+    line = pair.refused(2, "bob", "endorse", "newton", "--yes")
+    assert "--fingerprint" in line and pair.members("ada") == set()
+    wrong = pair.enroll("other").fingerprint
+    pair.refused(2, "bob", "endorse", "newton", "--yes", "--fingerprint", wrong)
+    pair.ok("bob", "endorse", "newton", "--yes", "--fingerprint", newton.fingerprint)
     assert pair.members("ada") == {"newton"} and not pair.codes("ada")
     assert pair.ok("ada", *add).exit_code == 0 and pair.bundle("newton").exists()
     assert "endorsed by this key already" in pair.refused(1, "bob", "endorse", "newton", "--yes")
@@ -61,11 +65,12 @@ def test_a_grant_waits_until_another_administrator_agrees(pair: AdminDesk) -> No
 
 
 def test_two_waiting_grants_do_not_share_an_address(pair: AdminDesk) -> None:
-    for name in ("newton", "bohr"):
-        pair.ok("ada", "add-host", name, "--request", pair.enroll(name).request, "--out", pair.bundle(name))
+    hosts = [pair.add("ada", name) for name in ("newton", "bohr")]
     line = pair.refused(1, "bob", "add-host", "bohr", "--request", pair.enroll("bohr").request)
     assert "the name belongs" in line
-    assert "2 statements" in pair.ok("bob", "endorse", "--all", "--yes").stdout
+    compared = [word for host in hosts for word in ("--fingerprint", host.fingerprint)]
+    pair.refused(2, "bob", "endorse", "--all", "--yes", *compared[2:])
+    assert "2 statements" in pair.ok("bob", "endorse", "--all", "--yes", *compared).stdout
     addresses = {host["addresses"][0] for host in pair.hosts("ada").values()}
     assert addresses == {"10.99.0.1", "10.99.0.2"} and pair.members("ada") == {"newton", "bohr"}
 
@@ -74,18 +79,19 @@ def test_a_changed_grant_waits_and_the_old_one_stays(pair: AdminDesk) -> None:
     newton = pair.enroll("newton")
     add = ("add-host", "newton", "--request", newton.request, "--out", pair.bundle("newton"))
     pair.ok("ada", *add, "--jails", "10.17.1.0/24")
-    pair.ok("bob", "endorse", newton.hid[:8], "--yes")
+    pair.ok("bob", "endorse", newton.hid[:8], "--yes", "--fingerprint", newton.fingerprint)
     assert "waits" in pair.ok("ada", *add, "--jails", "10.17.2.0/24").stderr
     assert pair.hosts("bob")["newton"]["granted"] == ["10.17.1.0/24"]
     assert "its grant waits" in texts(explain(pair, "10.17.2.0/24"), "no")
     (row,) = [row for row in pair.json("bob", "log")["statements"] if row["waits"]]
-    pair.ok("bob", "endorse", row["hash"][:12], "--yes")
+    pair.refused(2, "bob", "endorse", row["hash"][:12], "--yes")
+    pair.ok("bob", "endorse", row["hash"], "--yes")
     assert pair.hosts("bob")["newton"]["granted"] == ["10.17.2.0/24"]
 
 
 def test_a_revoke_needs_no_second_administrator(pair: AdminDesk) -> None:
-    pair.ok("ada", "add-host", "newton", "--request", pair.enroll("newton").request, "--out", "n")
-    pair.ok("bob", "endorse", "--all", "--yes")
+    newton = pair.add("ada", "newton")
+    pair.ok("bob", "endorse", "--all", "--yes", "--fingerprint", newton.fingerprint)
     pair.ok("bob", "remove-host", "newton", "--yes", "--why", "stolen")
     assert pair.members("ada") == set()
     answer = explain(pair, "newton")

@@ -30,7 +30,7 @@ def board(desk: AdminDesk) -> AdminDesk:
     desk.appoint("ada", "bob", role="root")
     desk.appoint("ada", "carol", role="root")
     assert "1 of 2 root keys of root 4" in desk.ok("ada", "root", "threshold", "--root", "2", "--yes").stdout
-    desk.ok("bob", "root", "sign", "4", "--yes")
+    desk.cosign("bob", 4)
     return desk
 
 
@@ -46,8 +46,8 @@ def test_two_of_the_root_keys_must_sign(board: AdminDesk) -> None:
     (waiting,) = board.json("bob", "root", "list")["proposals"]
     assert waiting["signed_by"] == ["ada-root"] and "root threshold 2 -> 3" in waiting["changes"][0]
     # Root 5 itself wants three: bob's signature is enough for root 4 and not for root 5.
-    assert "2 of 3" in board.ok("bob", "root", "sign", "5", "--yes").stdout
-    assert "in force" in board.ok("carol", "root", "sign", waiting["hash"][:10], "--yes").stdout
+    assert "2 of 3" in board.cosign("bob", 5)
+    assert "in force" in board.ok("carol", "root", "sign", waiting["fingerprint"], "--yes").stdout
     for who in ("ada", "bob", "carol"):
         assert roots(board, who) == [1, 2, 3, 4, 5]
         assert board.json(who, "root", "list")["proposals"] == []
@@ -99,7 +99,7 @@ def test_older_and_incomplete_roots_are_refused(board: AdminDesk, tmp_path: Path
 
 def test_only_root_keys_sign_roots(board: AdminDesk) -> None:
     board.ok("ada", "root", "remove-key", "carol", "--yes")
-    board.ok("bob", "root", "sign", "5", "--yes")
+    board.cosign("bob", 5)
     assert "no root key" in board.refused(1, "carol", "root", "threshold", "--root", "1", "--yes")
     assert "there are 3 root keys" in board.refused(1, "ada", "root", "threshold", "--root", "9", "--yes")
     reader = board.directory / "all.registry"

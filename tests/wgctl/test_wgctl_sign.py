@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from admin_desk import AdminDesk
-from admin_fixture import snapshot
+from admin_fixture import Newcomer, snapshot
 from click.testing import Result
+from stolen_root import add_thief
 
 Run = Callable[..., Result]
 
@@ -25,12 +26,20 @@ class Gap:
         self.desk = desk
         self.draft = desk.directory / "today"
         self.signed = desk.directory / "today.signed"
+        self.compared: list[str] = []
+        """What `wgctl sign` may sign without a question, as words of its command line."""
+
+    def enroll(self, name: str) -> Newcomer:
+        """A host whose fingerprint its operator reads to whoever sits at the vault."""
+        host = self.desk.enroll(name)
+        self.compared += ["--fingerprint", host.fingerprint]
+        return host
 
     def prepare(self, *words: object) -> str:
         return self.desk.ok("courier", *words, "--draft", self.draft).stdout
 
     def sign(self) -> str:
-        return self.desk.ok("vault", "sign", self.draft, "--yes").stdout
+        return self.desk.ok("vault", "sign", self.draft, "--yes", *self.compared).stdout
 
 
 @pytest.fixture
@@ -47,11 +56,11 @@ def gap(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gap:
 
 def test_the_whole_walk(gap: Gap) -> None:
     desk = gap.desk
-    newton, bohr = desk.enroll("newton"), desk.enroll("bohr")
+    newton, bohr = gap.enroll("newton"), gap.enroll("bohr")
     gap.prepare("add-host", "newton", "--request", newton.request, "--jails", "10.17.1.0/24", "--role", "db")
     said = gap.prepare("add-host", "bohr", "--request", bohr.request)
     assert "2 to be signed" in said and desk.members("courier") == set()
-    done = desk.run("vault", "sign", gap.draft, "--yes")
+    done = desk.run("vault", "sign", gap.draft, "--yes", *gap.compared)
     assert done.exit_code == 0 and "1 of 2: grant newton, fingerprint" in done.stderr
     assert "networks 10.17.1.0/24; roles db" in done.stderr
     desk.ok("courier", "import", gap.signed)
@@ -72,7 +81,7 @@ def test_the_whole_walk(gap: Gap) -> None:
 
 def test_signing_and_preparing_again_change_nothing(gap: Gap) -> None:
     desk = gap.desk
-    newton = desk.enroll("newton")
+    newton = gap.enroll("newton")
     for _ in range(2):
         assert "1 to be signed" in gap.prepare("add-host", "newton", "--request", newton.request)
     gap.sign()
@@ -93,7 +102,8 @@ def test_what_others_wait_for_is_signed_from_an_export(gap: Gap) -> None:
     carried = desk.directory / "carried"
     desk.ok("vault", "export", "--out", carried)
     desk.ok("bob", "admin", "join", carried)
-    report = desk.json("bob", "sign", carried, "--yes")
+    [proposal] = desk.json("vault", "root", "list")["proposals"]
+    report = desk.json("bob", "sign", carried, "--yes", "--fingerprint", proposal["fingerprint"])
     assert [each["outcome"] for each in report["signed"]] == ["signed and in force"]
     assert desk.json("bob", "sign", carried, "--yes")["signed"] == []
     desk.ok("courier", "import", report["file"])
@@ -121,9 +131,9 @@ def test_a_grant_that_waits_is_endorsed_behind_the_gap(gap: Gap) -> None:
     desk.ok("vault", "export", "--out", gap.signed)
     desk.ok("courier", "import", gap.signed)
     desk.ok("bob", "admin", "join", desk.directory / "bob.bundle")
-    desk.add("bob", "bohr")
+    gap.compared += ["--fingerprint", desk.add("bob", "bohr").fingerprint]
     desk.ok("courier", "export", "--out", gap.draft)
-    done = desk.run("vault", "sign", gap.draft, "--yes")
+    done = desk.run("vault", "sign", gap.draft, "--yes", *gap.compared)
     assert "1 of 1: endorse" in done.stderr and "bohr" in done.stderr
     desk.ok("courier", "import", gap.signed)
     assert desk.members("courier") == {"bohr"}
@@ -131,11 +141,11 @@ def test_a_grant_that_waits_is_endorsed_behind_the_gap(gap: Gap) -> None:
 
 def test_what_cannot_be_signed_stops_nothing_else(gap: Gap) -> None:
     desk = gap.desk
-    newton, twin = desk.enroll("newton"), desk.enroll("newton")
+    newton, twin = gap.enroll("newton"), gap.enroll("newton")
     gap.prepare("add-host", "newton", "--request", newton.request)
     gap.prepare("add-host", "newton", "--request", twin.request)
     gap.prepare("rotate-keys", "--all")
-    line = desk.refused(1, "vault", "sign", gap.draft, "--yes")
+    line = desk.refused(1, "vault", "sign", gap.draft, "--yes", *gap.compared)
     assert "1 of 3 could not be signed" in line and "the name belongs" in line
     desk.ok("courier", "import", gap.signed)
     assert desk.members("courier") == {"newton"}
@@ -214,3 +224,51 @@ def test_each_thing_is_asked_about(gap: Gap) -> None:
         os.close(leader)
     desk.ok("courier", "import", gap.signed)
     assert desk.members("courier") == {"bohr"}
+
+
+@pytest.mark.parametrize("self_signed", [False, True], ids=["unsigned", "signed by the thief's key alone"])
+def test_a_root_that_no_root_key_in_force_signed_is_no_proposal(gap: Gap, self_signed: bool) -> None:
+    """Root 1 with one key more, put into a draft by whoever carries it: a signature is all it lacks."""
+    desk = gap.desk
+    gap.prepare("add-host", "newton", "--request", desk.enroll("newton").request)
+    thief = add_thief(gap.draft, self_signed=self_signed)
+    done = desk.run("vault", "sign", gap.draft, "--yes", "--fingerprint", thief.fingerprint)
+    assert "root 2" not in done.output and thief.name not in done.output
+    desk.run("vault", "root", "sign", thief.fingerprint, "--yes")
+    desk.run("vault", "import", gap.draft)
+    for who in ("vault", "courier"):
+        listed = desk.json(who, "root", "list")
+        assert ([root["version"] for root in listed["roots"]], listed["proposals"]) == ([1], [])
+    assert not (desk.home("vault") / "roots.json").exists()
+
+
+def test_yes_covers_no_root_whose_fingerprint_was_not_typed(gap: Gap) -> None:
+    """One of two root keys is stolen: what it proposes is signed by nobody who only said yes."""
+    desk = gap.desk
+    desk.ok("bob", "root", "request", "--name", "bob", "--no-passphrase", "--out", desk.directory / "bob")
+    desk.ok("vault", "root", "add-key", "bob", "--key", desk.directory / "bob", "--yes")
+    desk.ok("vault", "root", "threshold", "--root", "2", "--yes")
+    desk.ok("vault", "export", "--out", gap.draft)
+    desk.ok("bob", "admin", "join", gap.draft)
+    (proposed,) = desk.json("vault", "root", "list")["proposals"]
+    line = desk.refused(1, "bob", "sign", gap.draft, "--yes")
+    assert "--fingerprint" in line and proposed["fingerprint"] in line
+    for which in ("3", proposed["hash"][:12]):
+        line = desk.refused(2, "bob", "root", "sign", which, "--yes")
+        assert "--yes" in line and proposed["fingerprint"] in line
+    assert len(desk.json("bob", "root", "list")["roots"]) == 2
+    wrong = "0000-1111-2222-3333-4444"
+    desk.refused(1, "bob", "sign", gap.draft, "--yes", "--fingerprint", wrong)
+    done = desk.run("bob", "sign", gap.draft, "--yes", "--fingerprint", proposed["fingerprint"])
+    assert done.exit_code == 0 and "root threshold 1 -> 2" in done.stderr
+    assert len(desk.json("bob", "root", "list")["roots"]) == 3
+
+
+def test_yes_covers_no_host_whose_fingerprint_was_not_typed(gap: Gap) -> None:
+    """The courier swaps the request in the draft for one of his own."""
+    desk = gap.desk
+    newton = gap.enroll("newton")
+    gap.prepare("add-host", "newton", "--request", desk.enroll("newton").request)
+    line = desk.refused(1, "vault", "sign", gap.draft, "--yes", *gap.compared)
+    assert "--fingerprint" in line and newton.fingerprint not in line
+    assert desk.json("vault", "log")["statements"] == []

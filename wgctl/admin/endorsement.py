@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from meshd.errors import ConfigError, RegistryError
+from meshd.registry.envelope import key_id, matches_fingerprint
 from meshd.registry.ledger import Ledger
+from meshd.registry.signing import render_fingerprint
 from meshd.registry.statement import Endorse, LogEntry
 from wgctl.admin.session import find_hids
+from wgctl.views.registry import describe_statement
 
 MIN_HASH_DIGITS = 4
+HASH_DIGITS = 12
 
 
 def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry]:
@@ -35,6 +41,34 @@ def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry
     if own:
         raise RegistryError(f"{what}: signed by this very key: another administrator must endorse it")
     raise RegistryError(f"{what}: endorsed by this key already")
+
+
+def describe_endorsable(ledger: Ledger, entry: LogEntry) -> str:
+    """A grant for whoever is to agree with it, with the identity that it lets in."""
+    shown = render_fingerprint(identity_kid(entry))
+    return f"{entry.hash[:HASH_DIGITS]} {describe_statement(ledger, entry)}, fingerprint {shown}"
+
+
+def identity_kid(entry: LogEntry) -> str:
+    """The id of the identity key that a grant names: what people compare."""
+    assert entry.ranges is not None
+    return key_id(entry.ranges.identity)
+
+
+def find_uncovered(
+    ledger: Ledger, entries: Iterable[LogEntry], what: str | None, fingerprints: Iterable[str]
+) -> list[LogEntry]:
+    """Those that would let an identity in which nobody compared: neither its fingerprint was typed nor
+    the hash of the statement. Agreement with what is in force lets nobody in."""
+    waiting = {each.entry.hash for each in ledger.reduction().waiting}
+    typed = tuple(fingerprints)
+    return [
+        entry
+        for entry in entries
+        if entry.hash in waiting
+        and not matches_fingerprint(what or "", entry.hash)
+        and not any(matches_fingerprint(text, identity_kid(entry)) for text in typed)
+    ]
 
 
 def _meant(ledger: Ledger, current: list[LogEntry], what: str) -> list[LogEntry]:

@@ -10,27 +10,45 @@ from pathlib import Path
 from meshd.errors import RegistryError
 from meshd.model.network import parse_address, parse_network
 from meshd.registry.bundle import EnrollmentRequest, build_bundle, render_bundle
+from meshd.registry.envelope import matches_fingerprint
 from meshd.registry.root_assembly import Proposal
 from meshd.registry.signing import render_fingerprint
 from meshd.registry.statement import LogEntry
 from wgctl.admin.admission import Wishes, admit, host_key_source, newest_grant, parse_named_request
-from wgctl.admin.endorsement import find_endorsable
-from wgctl.admin.root_signing import HASH_DIGITS, Consent, sign_proposal
+from wgctl.admin.endorsement import describe_endorsable, find_endorsable, identity_kid
+from wgctl.admin.root_signing import Consent, cosign_proposal, describe_root
 from wgctl.admin.rotation import commit_rotation
 from wgctl.admin.session import AdminSession
 from wgctl.admin.signing_request import AddHost, RemoveHost, RotateKeys, Wish
 from wgctl.files import write_text
 from wgctl.output import render_time
-from wgctl.views.registry import describe_statement, host_names
-from wgctl.views.root import describe_changes
+from wgctl.views.registry import host_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """``sign`` raises MeshError where the same verb here would; else it says what came of it."""
+    """``sign`` raises MeshError where the same verb here would; else it says what came of it.
+
+    ``vouches_for``: the hash of the root or the kid of the identity that the signature would let in.
+    Whoever is not asked about it must have typed its fingerprint. ``details``: more lines to read.
+    """
 
     text: str
     sign: Callable[[], str]
+    vouches_for: str | None = None
+    details: tuple[str, ...] = ()
+
+    def is_covered(self, fingerprints: Iterable[str]) -> bool:
+        """True when nobody need be asked: it lets no key in, or the fingerprint of that key was typed."""
+        if self.vouches_for is None:
+            return True
+        return any(matches_fingerprint(text, self.vouches_for) for text in fingerprints)
+
+    @property
+    def not_covered(self) -> str:
+        """What to type where --yes alone meets it."""
+        shown = render_fingerprint(self.vouches_for or "")
+        return f"--yes does not cover a key: compare it with where it was made, then: --fingerprint {shown}"
 
 
 def find_tasks(
@@ -67,14 +85,14 @@ def _open_proposals(session: AdminSession) -> Iterator[Proposal]:
 
 def _root_task(session: AdminSession, proposal: Proposal, force: bool) -> Task:
     root = proposal.root
-    changes = "; ".join(describe_changes(session.ledger.chain.root, root.root))
     consent = Consent(yes=True, force=force, replace=False, paper=False, as_json=True)
 
     def sign() -> str:
-        signed = sign_proposal(session, proposal, consent)
+        signed = cosign_proposal(session, proposal, consent)
         return "signed and in force" if signed.in_force else f"signed; {'; '.join(signed.missing)}"
 
-    return Task(text=f"root {root.root.version} ({root.hash[:HASH_DIGITS]}): {changes}", sign=sign)
+    first, *details = describe_root(session, root)
+    return Task(text=first, details=tuple(details), vouches_for=root.hash, sign=sign)
 
 
 def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float) -> Task:
@@ -97,7 +115,9 @@ def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float)
     }
     details = [f"{name} {value or 'none'}" for name, value in asked.items() if value is not None]
     return Task(
-        text="; ".join((what, *details)), sign=partial(_add, session, request, wishes, directory, now)
+        text="; ".join((what, *details)),
+        vouches_for=request.kid,
+        sign=partial(_add, session, request, wishes, directory, now),
     )
 
 
@@ -153,8 +173,11 @@ def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
     if session.ledger.chain.current.is_admin(kid):
         for entry in find_endorsable(session.ledger, kid, None):
             if entry.hash in waiting:
-                text = f"endorse {entry.hash[:HASH_DIGITS]} {describe_statement(session.ledger, entry)}"
-                yield Task(text=text, sign=partial(_endorse, session, entry, now))
+                yield Task(
+                    text=f"endorse {describe_endorsable(session.ledger, entry)}",
+                    vouches_for=identity_kid(entry),
+                    sign=partial(_endorse, session, entry, now),
+                )
 
 
 def _endorse(session: AdminSession, entry: LogEntry, now: float) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -30,13 +30,18 @@ HASH_DIGITS: Final = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
-    """What the operator said beforehand. ``paper``: a key that is typed in signs too."""
+    """What the operator said beforehand. ``paper``: a key that is typed in signs too.
+
+    ``fingerprints``: of roots that somebody else made and that were looked at. ``yes`` alone never
+    covers such a root, as it may have been put there by anybody between two commands.
+    """
 
     yes: bool
     force: bool
     replace: bool
     paper: bool
     as_json: bool
+    fingerprints: tuple[str, ...] = ()
 
     def check(self) -> None:
         """UsageError where a question is needed and nobody can be asked."""
@@ -46,6 +51,12 @@ class Consent:
     def ask(self, question: str) -> None:
         if not self.yes:
             click.confirm(question, abort=True, err=True)
+
+    def knows(self, root: TrustedRoot) -> bool:
+        """True when the fingerprint of this very root was typed."""
+        from meshd.registry.envelope import matches_fingerprint
+
+        return any(matches_fingerprint(text, root.hash) for text in self.fingerprints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +108,76 @@ def sign_root(
     """
     from meshd.registry.canonical import encode
     from meshd.registry.document import parse_root_payload
-    from wgctl.views.root import describe_changes
+    from wgctl.views.root_changes import describe_changes
 
     if not list(describe_changes(session.ledger.chain.root, root)):
         raise ConfigError(f"root {session.ledger.chain.version} says so already: nothing was signed")
-    return _sign(session, parse_root_payload(encode(root)), consent, more_keys)
+    trusted = parse_root_payload(encode(root))
+    _check(session, trusted, consent)
+    keys = _keys(session, trusted, consent, more_keys)
+    if not any("root" in session.ledger.chain.current.roles(key.kid) for key in keys):
+        raise RegistryError(
+            f"root {root.version}: no key at hand is a root key of root {session.ledger.chain.version}, and "
+            "only those propose the next one"
+        )
+    for line in describe_root(session, trusted):
+        note(line)
+    consent.ask(f"Sign root {root.version}?")
+    return _commit(session, trusted, keys)
 
 
 def sign_proposal(session: AdminSession, proposal: Proposal, consent: Consent) -> SignedRoot:
-    """Add the signature of this home to a root that somebody else proposed."""
-    return _sign(session, proposal.root, consent, ())
+    """Show what somebody else proposed, ask, and add the signature of this home.
+
+    As ``sign_root``; ConfigError where nobody is asked and the fingerprint of the root was not typed.
+    """
+    _check(session, proposal.root, consent)
+    for line in describe_root(session, proposal.root):
+        note(line)
+    if consent.yes and not consent.knows(proposal.root):
+        raise ConfigError(unknown_root(proposal.root))
+    consent.ask(f"Sign root {proposal.root.root.version}?")
+    return cosign_proposal(session, proposal, consent)
+
+
+def cosign_proposal(session: AdminSession, proposal: Proposal, consent: Consent) -> SignedRoot:
+    """As ``sign_proposal``, for one that the operator was shown and has agreed to."""
+    _check(session, proposal.root, consent)
+    return _commit(session, proposal.root, _keys(session, proposal.root, consent, ()))
+
+
+def unknown_root(root: TrustedRoot) -> str:
+    """What to type where --yes meets a root that another home made."""
+    from meshd.registry.signing import render_fingerprint
+
+    shown = render_fingerprint(root.hash)
+    return (
+        f"root {root.root.version} was made elsewhere, so --yes does not cover it: compare its fingerprint "
+        f"with who made it (wgctl root show {root.hash[:HASH_DIGITS]}), then type it: {shown} "
+        f"(wgctl root sign FINGERPRINT, wgctl sign --fingerprint)"
+    )
+
+
+def describe_root(session: AdminSession, root: TrustedRoot) -> Iterator[str]:
+    """A root for whoever is to sign it: what differs from the one in force, and what follows from that."""
+    from meshd.registry.root_changes import foresee
+    from meshd.registry.signing import render_fingerprint
+    from wgctl.views.root import describe_effects
+    from wgctl.views.root_changes import describe_changes
+
+    chain = session.ledger.chain
+    shown = render_fingerprint(root.hash)
+    yield f"root {root.root.version}, fingerprint {shown}, against root {chain.version} in force:"
+    for line in describe_changes(chain.root, root.root):
+        yield f"  {line}"
+    for line in describe_effects(foresee(session.ledger, root.root)):
+        yield f"  {line}"
 
 
 def report(outcome: SignedRoot, consent: Consent, *lines: str, **fields: object) -> None:
     """Say what came of it; ``lines`` are for people, ``fields`` for programs."""
+    from meshd.registry.signing import render_fingerprint
+
     if consent.as_json:
         write_json(
             {
@@ -131,34 +198,34 @@ def report(outcome: SignedRoot, consent: Consent, *lines: str, **fields: object)
         click.echo(f"{name} is proposed and NOT in force:")
         for line in outcome.missing:
             click.echo(f"  {line}")
-        click.echo(f"  the others type: wgctl root sign {outcome.hash[:HASH_DIGITS]}")
+        click.echo(f"  the others type: wgctl root sign {render_fingerprint(outcome.hash)}")
     for text in lines:
         click.echo(text)
 
 
-def _sign(
-    session: AdminSession, root: TrustedRoot, consent: Consent, more_keys: Sequence[SigningKey]
-) -> SignedRoot:
+def _check(session: AdminSession, root: TrustedRoot, consent: Consent) -> None:
+    """Everything that speaks against signing, whoever made the root."""
     from meshd.registry.root_changes import foresee
-    from wgctl.views.root import describe_changes, describe_effects
 
     session.require_store()
-    chain = session.ledger.chain
-    chain.check_successor(root)
+    session.ledger.chain.check_successor(root)
     _check_signed_once(session, root, consent)
     effects = foresee(session.ledger, root.root)
-    changes = tuple(describe_changes(chain.root, root.root))
-    note(f"root {root.root.version} ({root.hash[:HASH_DIGITS]}):")
-    for line in (*changes, *describe_effects(effects)):
-        note(f"  {line}")
     if effects.is_unsafe and not consent.force:
+        for line in describe_root(session, root):
+            note(line)
         raise UnsafePlanError(
             f"{len(effects.lost)} of {effects.before} hosts would fall away, nothing was signed; if that is "
             "what you want: --force"
         )
-    consent.ask(f"Sign root {root.root.version}?")
+
+
+def _commit(session: AdminSession, root: TrustedRoot, keys: Sequence[SigningKey]) -> SignedRoot:
+    from wgctl.views.root_changes import describe_changes
+
+    changes = tuple(line.strip() for line in describe_changes(session.ledger.chain.root, root.root))
     envelope = root.envelope
-    for key in _keys(session, root, consent, more_keys):
+    for key in keys:
         envelope = key.cosign(envelope)
     in_force = session.commit_root(envelope)
     return SignedRoot(

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from meshd.errors import ConfigError
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 
@@ -22,18 +23,30 @@ REPORT_FORMAT: Final = "wgctl-endorse/1"
     is_flag=True,
     help="Every grant of others that is in force or waits and that you have not endorsed.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask. A host that waits needs its --fingerprint then.")
+@click.option(
+    "--fingerprint",
+    "fingerprints",
+    multiple=True,
+    help="With --yes: of a host's identity that you have compared; again for more.",
+)
 @json_option
 @pass_options
-def command(options: Options, what: str | None, everything: bool, yes: bool, as_json: bool) -> None:
+def command(
+    options: Options,
+    what: str | None,
+    everything: bool,
+    yes: bool,
+    fingerprints: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Agree with another administrator's grant.
 
     Needed where the root wants more than one administrator behind a grant. STATEMENT: the first digits
     of its hash, as `wgctl log` shows them.
     """
-    from wgctl.admin.endorsement import find_endorsable
+    from wgctl.admin.endorsement import describe_endorsable, find_endorsable, find_uncovered
     from wgctl.admin.session import open_session
-    from wgctl.views.registry import describe_statement
 
     if (what is None) != everything:
         raise click.UsageError("either STATEMENT|HOST or --all is needed")
@@ -45,7 +58,13 @@ def command(options: Options, what: str | None, everything: bool, yes: bool, as_
         session.require_store()
         entries = find_endorsable(session.ledger, session.home.mesh.admin_kid, what)
         for entry in entries:
-            note(f"{entry.hash[:12]} {describe_statement(session.ledger, entry)}")
+            note(describe_endorsable(session.ledger, entry))
+        uncovered = find_uncovered(session.ledger, entries, what, fingerprints)
+        if yes and uncovered:
+            raise ConfigError(
+                f"{len(uncovered)} of {len(entries)} wait; --yes does not cover a key that nobody compared: "
+                "type --fingerprint for each, as meshd enroll showed it on the host; nothing was signed"
+            )
         if entries and not yes:
             click.confirm(f"Endorse {len(entries)} statements?", abort=True, err=True)
         signer = session.signer() if entries else None

@@ -74,7 +74,8 @@ def list_roots(options: Options, offline: bool, as_json: bool) -> None:
     """The chain of roots, and those that wait for signatures."""
     from meshd.registry.signing import render_fingerprint
     from wgctl.admin.session import read_registry
-    from wgctl.views.root import build_proposal_rows, describe_changes, key_name
+    from wgctl.views.root import build_proposal_rows, key_name
+    from wgctl.views.root_changes import describe_changes
 
     ledger = read_registry(options, now=time.time(), offline=offline).ledger
     roots, proposals = ledger.chain.roots, build_proposal_rows(ledger)
@@ -171,17 +172,23 @@ def show_root(options: Options, which: str, offline: bool, as_json: bool) -> Non
 
 
 @command.command("sign")
-@click.argument("which", metavar="VERSION|HASH")
+@click.argument("which", metavar="VERSION|FINGERPRINT")
 @root_options
 @pass_options
 def sign(options: Options, which: str, consent: Consent) -> None:
-    """Add a signature to a root that somebody proposed."""
+    """Add a signature to a root that somebody proposed.
+
+    Shows what differs from the root in force. With --yes only its FINGERPRINT will do.
+    """
+    from dataclasses import replace
+
     from wgctl.admin.session import open_session
 
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
-        outcome = sign_proposal(session, _find_proposal(session.ledger, which), consent)
+        proposal = _find_proposal(session.ledger, which)
+        outcome = sign_proposal(session, proposal, replace(consent, fingerprints=(which,)))
         session.report_failures()
     report(outcome, consent)
 
@@ -496,8 +503,9 @@ def _find_root(ledger: Ledger, which: str) -> TrustedRoot:
 def _find_proposal(ledger: Ledger, which: str) -> Proposal:
     proposals = ledger.proposals()
     found = [each for each in proposals if which == str(each.root.root.version)]
-    if not found and len(which) >= MIN_HASH_DIGITS:
-        found = [each for each in proposals if each.root.hash.startswith(which.lower())]
+    digits = which.lower().replace("-", "")
+    if not found and len(digits) >= MIN_HASH_DIGITS:
+        found = [each for each in proposals if each.root.hash.startswith(digits)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -512,6 +520,6 @@ def _find_proposal(ledger: Ledger, which: str) -> Proposal:
 def _show_proposals(proposals: list[ProposalRow]) -> None:
     for row in proposals:
         by = ", ".join(row.signed_by) or "nobody"
-        say(f"root {row.version} ({row.hash[:12]}) is proposed, signed by {by}:", FAIR)
+        say(f"root {row.version} ({row.fingerprint}) is proposed, signed by {by}:", FAIR)
         for line in (*row.changes, *row.missing):
             say(f"  {line}")

@@ -24,10 +24,24 @@ REPORT_FORMAT: Final = "wgctl-sign/1"
 @click.argument("file", metavar="FILE|-")
 @click.option("--out", metavar="FILE", help="Where the signed registry goes. [default: FILE.signed]")
 @click.option("--force", is_flag=True, help="A root too by which over a fifth of the hosts would fall away.")
-@click.option("--yes", is_flag=True, help="Sign all of it without being asked.")
+@click.option("--yes", is_flag=True, help="Do not ask. Roots and hosts need their --fingerprint then.")
+@click.option(
+    "--fingerprint",
+    "fingerprints",
+    multiple=True,
+    help="With --yes: of a root or a host's identity that you have compared; again for more.",
+)
 @json_option
 @pass_options
-def command(options: Options, file: str, out: str | None, force: bool, yes: bool, as_json: bool) -> None:
+def command(
+    options: Options,
+    file: str,
+    out: str | None,
+    force: bool,
+    yes: bool,
+    fingerprints: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Sign what was prepared on another machine, or waits for this key.
 
     FILE is a draft (`--draft` of add-host, remove-host and rotate-keys) or an export. Its registry is
@@ -51,7 +65,7 @@ def command(options: Options, file: str, out: str | None, force: bool, yes: bool
         take_in(session, draft.registry, file, now=now)
         session.sync(now=now)
         tasks = find_tasks(session, draft.wishes, Path(target).absolute().parent, force=force, now=now)
-        signed, declined, refused = _sign_each(tasks, yes)
+        signed, declined, refused = _sign_each(tasks, yes, fingerprints)
         if signed:
             from meshd.registry.export import build_export, render_export
 
@@ -83,7 +97,7 @@ def command(options: Options, file: str, out: str | None, force: bool, yes: bool
 
 
 def _sign_each(
-    tasks: list[Task], yes: bool
+    tasks: list[Task], yes: bool, fingerprints: tuple[str, ...]
 ) -> tuple[list[tuple[str, str]], list[str], list[tuple[str, str]]]:
     """What was signed with what came of it, what nobody wanted, and what could not be, with the reason.
 
@@ -94,6 +108,11 @@ def _sign_each(
     refused: list[tuple[str, str]] = []
     for number, task in enumerate(tasks, 1):
         note(f"{number} of {len(tasks)}: {task.text}")
+        for line in task.details:
+            note(line)
+        if yes and not task.is_covered(fingerprints):
+            refused.append((task.text, task.not_covered))
+            continue
         if not yes and not click.confirm("Sign it?", err=True):
             declined.append(task.text)
             continue

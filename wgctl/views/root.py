@@ -11,8 +11,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.root_assembly import Proposal
 from meshd.registry.root_changes import Effects
 from meshd.registry.signing import render_fingerprint
-
-SHORT = 8
+from wgctl.views.root_changes import SHORT, describe_changes
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +33,7 @@ class ProposalRow(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     hash: str
+    fingerprint: str
     signed_by: tuple[str, ...]
     missing: tuple[str, ...]
     changes: tuple[str, ...]
@@ -71,6 +71,7 @@ def build_proposal_rows(ledger: Ledger) -> list[ProposalRow]:
         ProposalRow(
             version=each.root.root.version,
             hash=each.root.hash,
+            fingerprint=render_fingerprint(each.root.hash),
             signed_by=tuple(key_name(ledger.chain.root, each.root.root, s.kid) for s in each.signatures),
             missing=missing_signatures(ledger.chain.current, each),
             changes=tuple(describe_changes(ledger.chain.root, each.root.root)),
@@ -100,33 +101,6 @@ def key_name(old: Root, new: Root, kid: str) -> str:
     return entry.name if entry else kid[:SHORT]
 
 
-def describe_changes(old: Root, new: Root) -> Iterable[str]:
-    """Everything that two roots do not have in common, a line each."""
-    for kid in sorted(new.keys.keys() - old.keys.keys()):
-        entry = new.keys[kid]
-        who = f"{' and '.join(entry.roles)} key {entry.name} ({render_fingerprint(kid)})"
-        yield f"+ {who}{_pools(entry.pools)}"
-    for kid in sorted(old.keys.keys() - new.keys.keys()):
-        gone = old.keys[kid]
-        retired = new.retired.get(kid)
-        end = f": its log counts up to statement {retired.cut[0]}" if retired else ""
-        yield f"- {' and '.join(gone.roles)} key {gone.name} ({kid[:SHORT]}){end}"
-    for kid in sorted(new.keys.keys() & old.keys.keys()):
-        yield from _describe_key(old.keys[kid], new.keys[kid])
-    for kid in sorted(new.retired.keys() & old.retired.keys()):
-        if new.retired[kid].cut != old.retired[kid].cut:
-            before, after = old.retired[kid].cut[0], new.retired[kid].cut[0]
-            yield f"  retired key {new.retired[kid].name}: its log counts up to {after}, not {before}"
-    for name in ("root", "admin"):
-        was, becomes = getattr(old.thresholds, name), getattr(new.thresholds, name)
-        if was != becomes:
-            yield f"  {name} threshold {was} -> {becomes}"
-    for name in ("mesh_name", "ranges", "max_hosts", "stores"):
-        was, becomes = (msgspec.to_builtins(getattr(root, name)) for root in (old, new))
-        if was != becomes:
-            yield f"  {name} {was} -> {becomes}"
-
-
 def describe_effects(effects: Effects) -> Iterable[str]:
     """What the root would do to the hosts; nothing is said of those that stay as they are."""
     if effects.lost:
@@ -135,19 +109,6 @@ def describe_effects(effects: Effects) -> Iterable[str]:
         yield f"{len(effects.gained)} hosts would come back: {_some(effects.gained)}"
     if effects.changed:
         yield f"{len(effects.changed)} hosts would have an older grant: {_some(effects.changed)}"
-
-
-def _describe_key(old: RootKey, new: RootKey) -> Iterable[str]:
-    if old.roles != new.roles:
-        yield f"  key {new.name}: {' and '.join(old.roles)} -> {' and '.join(new.roles)}"
-    if old.pools != new.pools:
-        yield f"  pools of {new.name}: {' '.join(old.pools) or 'none'} -> {' '.join(new.pools) or 'none'}"
-    if old.name != new.name:
-        yield f"  key {old.name} is called {new.name}"
-
-
-def _pools(pools: tuple[str, ...]) -> str:
-    return f", pools {' '.join(pools)}" if pools else ""
 
 
 def _some(names: tuple[str, ...]) -> str:
