@@ -76,7 +76,7 @@ def _record(
         hid=identity.kid,
         gen=1,
         version=version,
-        public_key=key.public(),
+        private_key=key,
         listen_port=51820,
         endpoints=[Endpoint(ip_address(0xC6120000 + number), 51820)],
         networks=[] if version % 2 else [_jail_network(number)],

@@ -96,7 +96,7 @@ def _enrollment(directory: Path, number: int) -> tuple[str, Path, str]:
     """-> name, request file, WireGuard key of a host that does not exist."""
     identity, key = SigningKey.generate(), PrivateKey.generate()
     record = build_record(
-        mesh="", hid=identity.kid, gen=1, version=0, public_key=key.public(), listen_port=51820,
+        mesh="", hid=identity.kid, gen=1, version=0, private_key=key, listen_port=51820,
         endpoints=[Endpoint.parse("198.18.255.1:51820")], networks=[parse_network(STRANGER_JAILS)],
     )  # fmt: skip
     name = f"stranger{number}-{os.urandom(3).hex()}"

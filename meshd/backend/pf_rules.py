@@ -1,26 +1,30 @@
-"""The rules that pfctl(8) shows, and what they do to the mesh's packets. Pure.
+"""The rules that pfctl(8) shows. Pure; what they do to a packet is pf_verdicts.py's.
 
-``pfctl -sr`` and ``-sn`` print one rule a line, in one spelling (print_rule() in pfctl_parser.c). A rule
-whose addresses or interface depend on the host *may* match, so that a verdict is a set: pass, block, or
-either. Anchors are other rulesets; only what the caller fills in is looked into.
+``pfctl -sr`` and ``-sn`` print one rule a line, in one spelling (print_rule() in pfctl_parser.c). Until 14
+addresses are translated by rules of their own (``nat on ... ->``), which stand in ``-sn``. Since 15 they are
+also translated by pass and match rules (``... nat-to``), which stand in ``-sr``. What ``binat-to``
+asks for is shown as two rules, ``nat-to`` and ``rdr-to`` (pf.conf(5), parse.y).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 GROUP: Final = "wg"
 """The interface group of every wg(4) interface, whatever it is called."""
 
-Action = Literal["pass", "block", "anchor", "nat", "binat", "rdr", "nat-anchor", "rdr-anchor", "other"]
-Verdict = Literal["pass", "block"]
+Translation = Literal["nat", "binat", "rdr", "af"]
+Action = Literal[
+    "pass", "block", "match", "anchor", "nat", "binat", "rdr", "nat-anchor", "rdr-anchor", "other"
+]
 
 _ACTIONS: Final[Mapping[str, Action]] = {
     "pass": "pass",
     "block": "block",
+    "match": "match",
     "anchor": "anchor",
     "nat": "nat",
     "binat": "binat",
@@ -29,15 +33,28 @@ _ACTIONS: Final[Mapping[str, Action]] = {
     "binat-anchor": "nat-anchor",
     "rdr-anchor": "rdr-anchor",
 }
-_WORD: Final = re.compile(r'"[^"]*"|\{[^}]*\}|\S+')
+_TRANSLATIONS: Final[Mapping[str, Translation]] = {
+    "nat": "nat",
+    "nat-to": "nat",
+    "binat": "binat",
+    "binat-to": "binat",
+    "rdr": "rdr",
+    "rdr-to": "rdr",
+    "af-to": "af",
+}
+_TARGET_WORDS: Final = frozenset({"->", "nat-to", "binat-to", "rdr-to", "af-to"})
+"""What follows one of these is what addresses become."""
+_WORD: Final = re.compile(r'"[^"]*"|\{[^}]*\}|\([^)]*\)|\S+')
 _CONDITIONS: Final = frozenset({"user", "group", "tagged", "probability", "received-on", "os", "tos"})
-_UNLIMITED: Final = (0, 65535)
+UNLIMITED: Final = (0, 65535)
+"""Every port."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PfRule:
     """``ports``: of the destination, both ends included; None: a name or a form that is not known.
-    ``narrow``: addresses or other conditions decide, too. ``negated``: ``no nat``."""
+    ``narrow``: addresses or other conditions decide, too. ``negated``: ``no nat``. ``within``: the anchor
+    in whose braces it stands; that one has to match, too."""
 
     text: str
     action: Action
@@ -47,34 +64,33 @@ class PfRule:
     all_but_interface: bool = False
     family: int = 0
     protocol: str = ""
-    ports: tuple[int, int] | None = _UNLIMITED
+    ports: tuple[int, int] | None = UNLIMITED
     narrow: bool = False
     negated: bool = False
     anchor: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packet:
-    """``interfaces``: the interface's name and groups; empty: whichever leads to the Internet."""
-
-    direction: Literal["in", "out"]
-    protocol: str = ""
-    port: int = 0
-    interfaces: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
-    """``by``: the rules that decided, as far as they did."""
-
-    verdicts: frozenset[Verdict]
-    by: tuple[PfRule, ...] = field(default=())
+    translation: Translation | None = None
+    within: PfRule | None = None
 
 
 def parse_pf_rules(output: bytes) -> tuple[PfRule, ...]:
     """``pfctl -sr`` or ``-sn``. What is not understood stays in the list and decides nothing."""
-    lines = output.decode("utf-8", "replace").splitlines()
-    return tuple(_parse_rule(line.strip()) for line in lines if line.strip())
+    found: list[PfRule] = []
+    open_anchors: list[PfRule] = []
+    for line in output.decode("utf-8", "replace").splitlines():
+        text = line.strip()
+        if text == "}":
+            del open_anchors[-1:]
+        elif text:
+            rule = _parse_rule(text, open_anchors[-1] if open_anchors else None)
+            found.append(rule)
+            if rule.action.endswith("anchor") and text.endswith("{"):
+                open_anchors.append(rule)
+    return tuple(found)
+
+
+def parse_anchors(output: bytes) -> tuple[str, ...]:
+    """``pfctl -sA``: an anchor a line, with its whole path."""
+    return tuple(output.decode("utf-8", "replace").split())
 
 
 def parse_skipped(output: bytes) -> frozenset[str]:
@@ -83,8 +99,8 @@ def parse_skipped(output: bytes) -> frozenset[str]:
     return frozenset(line.split()[0] for line in lines if line.rstrip().endswith("(skip)"))
 
 
-def _parse_rule(text: str) -> PfRule:
-    words: list[str] = _WORD.findall(text)
+def _parse_rule(text: str, within: PfRule | None) -> PfRule:
+    words, targets = _split_at_target(_WORD.findall(text))
     negated = words[0] == "no"
     action = _ACTIONS.get(words[1] if negated and len(words) > 1 else words[0], "other")
     found: dict[str, object] = {}
@@ -113,22 +129,28 @@ def _parse_rule(text: str) -> PfRule:
         text=text,
         action=action,
         negated=negated,
+        within=within,
+        translation=_TRANSLATIONS.get(targets[0] if targets else "", _TRANSLATIONS.get(action)),
         **{"ports": ports, "narrow": narrow, **found},  # type: ignore[arg-type]
     )
 
 
+def _split_at_target(words: list[str]) -> tuple[list[str], list[str]]:
+    """What the rule asks of a packet, and what it makes of its addresses; the first part is not empty."""
+    end = next((at for at, word in enumerate(words) if at and word in _TARGET_WORDS), len(words))
+    return words[:end], words[end:]
+
+
 def _parse_target(words: Sequence[str]) -> tuple[tuple[int, int] | None, bool]:
     """Destination ports, and whether addresses, source ports or other conditions limit the rule."""
-    end = words.index("->") if "->" in words else len(words)
-    words = words[:end]
     narrow = bool(_CONDITIONS.intersection(words))
     if "from" not in words or "to" not in words:
-        return _UNLIMITED, narrow
+        return UNLIMITED, narrow
     source = words[words.index("from") + 1 : words.index("to")]
     target = words[words.index("to") + 1 :]
     narrow = narrow or source != ["any"] or target[:1] != ["any"]
     if "port" not in target:
-        return _UNLIMITED, narrow
+        return UNLIMITED, narrow
     return _parse_ports(target[target.index("port") + 1 :]), narrow
 
 
@@ -142,88 +164,3 @@ def _parse_ports(words: Sequence[str]) -> tuple[int, int] | None:
         case [word, *_] if (ends := word.split(":")) and len(ends) == 2 and all(e.isdigit() for e in ends):
             return int(ends[0]), int(ends[1])
     return None
-
-
-def _matches(rule: PfRule, packet: Packet) -> bool | None:
-    """None: it depends on what is not known here."""
-    doubts = [rule.narrow]
-    if rule.direction not in ("", packet.direction):
-        return False
-    if rule.interface:
-        on = _is_on(rule.interface, packet)
-        if on is not None and on is rule.all_but_interface:
-            return False
-        doubts.append(on is None)
-    if rule.protocol and packet.protocol and rule.protocol != packet.protocol:
-        return False
-    doubts.append(bool(rule.protocol and not packet.protocol) or bool(rule.family and packet.interfaces))
-    if packet.port:
-        if rule.ports is None:
-            doubts.append(True)
-        elif not rule.ports[0] <= packet.port <= rule.ports[1]:
-            return False
-    elif rule.ports != _UNLIMITED:
-        doubts.append(True)
-    return None if any(doubts) else True
-
-
-def _is_on(interface: str, packet: Packet) -> bool | None:
-    if packet.interfaces:
-        return interface in packet.interfaces
-    return False if interface.startswith((GROUP, "lo")) else None
-
-
-def judge(rules: Sequence[PfRule], packet: Packet, anchors: Mapping[str, Sequence[PfRule]]) -> Ruling:
-    """The last rule that matches decides, ``quick`` ones at once; without any the packet passes.
-
-    ``anchors``: the rules of those that are known; others count as empty.
-    """
-    final: list[tuple[Verdict, PfRule | None]] = []
-    open_: list[tuple[Verdict, PfRule | None]] = [("pass", None)]
-    for rule, sure in _relevant(rules, packet, anchors):
-        verdict: Verdict = "pass" if rule.action == "pass" else "block"
-        if rule.quick:
-            final.append((verdict, rule))
-            if sure:
-                open_ = []
-                break
-        else:
-            open_ = [(verdict, rule)] if sure else [*open_, (verdict, rule)]
-    outcome = [*final, *open_]
-    return Ruling(
-        verdicts=frozenset(verdict for verdict, _ in outcome),
-        by=tuple(rule for _, rule in outcome if rule is not None),
-    )
-
-
-def _relevant(
-    rules: Iterable[PfRule], packet: Packet, anchors: Mapping[str, Sequence[PfRule]]
-) -> Iterator[tuple[PfRule, bool]]:
-    for rule in rules:
-        match = _matches(rule, packet)
-        if match is False:
-            continue
-        if rule.action == "anchor":
-            for inner, sure in _relevant(anchors.get(rule.anchor, ()), packet, {}):
-                yield inner, sure and match is True
-        elif rule.action in ("pass", "block"):
-            yield rule, match is True
-
-
-def find_translations(rules: Iterable[PfRule], packet: Packet, *actions: Action) -> tuple[PfRule, ...]:
-    """Rules of ``-sn`` of these sorts that would or may translate the packet: the first that matches
-    does, and ``no nat`` and ``no rdr`` end the search."""
-    found = []
-    for rule in rules:
-        if rule.action not in actions or (match := _matches(rule, packet)) is False:
-            continue
-        if not rule.negated:
-            found.append(rule)
-        if match is True:
-            break
-    return tuple(found)
-
-
-def unknown_anchors(rules: Iterable[PfRule], known: Iterable[str]) -> tuple[str, ...]:
-    names = {rule.anchor for rule in rules if rule.action.endswith("anchor") and rule.anchor}
-    return tuple(sorted(names - set(known)))

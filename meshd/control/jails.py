@@ -17,7 +17,7 @@ import msgspec
 from meshd.backend.events import Look
 from meshd.backend.jails import JailHost
 from meshd.errors import BackendError
-from meshd.mesh.announcement import choose_announced, find_ungranted
+from meshd.mesh.announcement import choose_announced, find_ungranted, leave_out_hosts
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host
@@ -48,7 +48,10 @@ class JailKeeper:
 
     host: JailHost | None
     elapsed: Callable[[], float] = time.monotonic
+    _found: Survey = field(default_factory=Survey)
+    """What the last look found, with jails that are hosts of the mesh themselves."""
     _survey: Survey = field(default_factory=Survey)
+    """Without those."""
     _looked_for: frozenset[IPNetwork] = frozenset()
     _look_at: float = float("-inf")
     _conditions: tuple[Condition, ...] = ()
@@ -82,24 +85,23 @@ class JailKeeper:
         if self.host is None or own is None or not self._needs_look(own, settings):
             self._conditions = ()
             return JailTurn()
+        self._survey = _own_jails(self._found, view)
+        ungranted = _ungranted(own, self._survey, view) if settings.is_auto else ()
         if self.elapsed() < self._look_at and self._looked_for == self._routed(own, settings):
-            return JailTurn(conditions=self._conditions)
+            return JailTurn(conditions=(*self._conditions, *ungranted))
         self._look_at = self.elapsed() + LOOK_SECONDS
         try:
             plan = self._plan(self.host, view, own, settings, interface)
         except BackendError as error:
             self._look_at = self.elapsed() + RETRY_SECONDS
             self._conditions = (_unknown(str(error)),)
-            return JailTurn(looked=True, conditions=self._conditions)
+            return JailTurn(looked=True, conditions=(*self._conditions, *ungranted))
         done, problems = self._carry_out(self.host, plan)
         if problems:
             self._look_at = self.elapsed() + RETRY_SECONDS
-        self._conditions = (
-            *_route_conditions({**plan.problems, **problems}),
-            *(_unread(self._survey)),
-            *(_ungranted(own, self._survey, view) if settings.is_auto else ()),
-        )
-        return JailTurn(looked=True, done=done, conditions=self._conditions)
+        self._conditions = (*_route_conditions({**plan.problems, **problems}), *_unread(self._survey))
+        ungranted = _ungranted(own, self._survey, view) if settings.is_auto else ()
+        return JailTurn(looked=True, done=done, conditions=(*self._conditions, *ungranted))
 
     def plan(self, view: MeshView, settings: JailSettings, interface: str) -> JailPlan:
         """What a turn would do now. An empty plan where jails cannot be asked: the turn says so."""
@@ -125,7 +127,8 @@ class JailKeeper:
         self, host: JailHost, view: MeshView, own: Host, settings: JailSettings, interface: str
     ) -> JailPlan:
         self._looked_for = networks = self._routed(own, settings)
-        self._survey = host.survey(networks)
+        self._found = host.survey(networks)
+        self._survey = _own_jails(self._found, view)
         return plan_jail_routes(self._survey, networks, view.membership.mesh_ranges, interface)
 
     def _carry_out(self, host: JailHost, plan: JailPlan) -> tuple[tuple[AddJailRoute, ...], dict[str, str]]:
@@ -139,6 +142,10 @@ class JailKeeper:
             except BackendError as error:
                 problems[change.jail] = f"{error}; meshd looks and tries again"
         return tuple(done), problems
+
+
+def _own_jails(survey: Survey, view: MeshView) -> Survey:
+    return leave_out_hosts(survey, (*view.peers, *view.waiting))
 
 
 def with_jail_changes(document: PlanDocument, plan: JailPlan) -> PlanDocument:
@@ -185,9 +192,9 @@ def _route_conditions(problems: dict[str, str]) -> list[Condition]:
     ]
 
 
-def _ungranted(own: Host, survey: Survey, view: MeshView) -> list[Condition]:
+def _ungranted(own: Host, survey: Survey, view: MeshView) -> tuple[Condition, ...]:
     found = find_ungranted(own, survey.addresses, view.membership.mesh_ranges)
-    return [
+    return tuple(
         Condition(
             code="network_not_granted",
             severity=Severity.WARNING,
@@ -196,4 +203,4 @@ def _ungranted(own: Host, survey: Survey, view: MeshView) -> list[Condition]:
             "it: not announced; ask an administrator for its network or give it another address",
         )
         for address, holder in sorted(found.items(), key=lambda item: item[1])
-    ]
+    )

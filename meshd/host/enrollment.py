@@ -68,7 +68,7 @@ def _build(
         hid=hid,
         gen=gen,
         version=ENROLLMENT_VERSION,
-        public_key=key.public(),
+        private_key=key,
         listen_port=settings.wireguard.listen_port,
         endpoints=settings.endpoints,
         networks=settings.jail_networks,

@@ -57,8 +57,8 @@ def own_description(
     settings: Settings, key: LocalKey, announced: frozenset[IPNetwork], learned: Learned
 ) -> OwnDescription:
     return OwnDescription(
-        public_key=key.private_key.public(),
-        next_public_key=key.following.public() if key.following else None,
+        private_key=key.private_key,
+        next_private_key=key.following,
         listen_port=settings.wireguard.listen_port,
         endpoints=published_endpoints(settings.endpoints, learned if settings.host.reflection else Learned()),
         announced=announced,

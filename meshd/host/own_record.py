@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from meshd.errors import MeshError, RegistryError
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, HostKeys, Membership
-from meshd.model.keys import PublicKey
+from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import AnyEndpoint, IPNetwork, contained_in_any
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
@@ -20,13 +20,19 @@ from meshd.registry.signing import SigningKey
 class OwnDescription:
     """What this host wants its record to say."""
 
-    public_key: PublicKey
+    private_key: PrivateKey
     listen_port: int
     endpoints: tuple[AnyEndpoint, ...]
     announced: frozenset[IPNetwork]
     behind_nat: bool
     software: str
-    next_public_key: PublicKey | None = None
+    next_private_key: PrivateKey | None = None
+
+    @property
+    def public_keys(self) -> tuple[PublicKey, PublicKey | None]:
+        """Of the key in force and of the one that follows."""
+        following = self.next_private_key
+        return self.private_key.public(), following.public() if following is not None else None
 
 
 class OwnRecord:
@@ -62,14 +68,15 @@ class OwnRecord:
                 mesh=self._ledger.mesh_id,
                 hid=self._hid,
                 gen=own.gen,
-                version=next_version(own.record.version if own.record else 0, now),
-                public_key=wanted.public_key,
+                version=next_version(own.record.version if own.record else 0),
+                at=now,
+                private_key=wanted.private_key,
                 listen_port=wanted.listen_port,
                 endpoints=wanted.endpoints,
                 networks=_announced(wanted, own),
                 behind_nat=wanted.behind_nat,
                 software=wanted.software,
-                next_public_key=wanted.next_public_key,
+                next_private_key=wanted.next_private_key,
                 seen=self._ledger.heads(),
             )
             key, body = host_key(self._hid), sign_record(record, self.identity)
@@ -134,16 +141,14 @@ def _announced(wanted: OwnDescription, own: Host) -> frozenset[IPNetwork]:
 
 def _says(record: HostKeys, announced: frozenset[IPNetwork], wanted: OwnDescription) -> bool:
     return record.version > 0 and (
-        record.public_key,
-        record.next_public_key,
+        (record.public_key, record.next_public_key),
         record.listen_port,
         record.endpoints,
         record.announced,
         record.behind_nat,
         record.software,
     ) == (
-        wanted.public_key,
-        wanted.next_public_key,
+        wanted.public_keys,
         wanted.listen_port,
         wanted.endpoints,
         announced,

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Final
@@ -21,6 +22,8 @@ from meshd.errors import BackendError
 OPEN_SECONDS: Final = 20.0
 MAX_ANSWER_BYTES: Final = 512
 LOOK_SECONDS: Final = 0.005
+DESCRIPTOR_BYTES: Final = 4
+"""A C int on every system that this runs on."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -33,13 +36,19 @@ def attach(jid: int) -> None:
 
 
 def open_socket_in(
-    jid: int, family: int, kind: int, protocol: int = 0, *, enter: Callable[[int], None] = attach
+    jid: int,
+    family: int,
+    kind: int,
+    protocol: int = 0,
+    *,
+    enter: Callable[[int], None] = attach,
+    pair: Callable[[], tuple[socket.socket, socket.socket]] = socket.socketpair,
 ) -> socket.socket:
     """A non-blocking socket made inside the jail. Raises BackendError.
 
     As long as it is open the jail's network stack stays, even after jail(8) has removed the jail.
     """
-    ours, theirs = socket.socketpair()
+    ours, theirs = pair()
     with ours, theirs:
         child = os.fork()
         if child == 0:
@@ -47,18 +56,32 @@ def open_socket_in(
         theirs.close()
         try:
             ours.settimeout(OPEN_SECONDS)
-            answer, descriptors, _, _ = socket.recv_fds(ours, MAX_ANSWER_BYTES, 1)
+            answer, descriptor = _take_over(ours)
         except OSError as error:
-            answer, descriptors = str(error).encode(), []
+            answer, descriptor = str(error), None
         finally:
             _end(child)
-    if not descriptors:
-        said = answer.decode(errors="replace") or "the child that entered it ended"
-        raise BackendError(f"socket in jail {jid}: {said}")
-    opened = socket.socket(fileno=descriptors[0])
+    if descriptor is None:
+        raise BackendError(f"socket in jail {jid}: {answer or 'the child that entered it ended'}")
+    opened = socket.socket(fileno=descriptor)
     opened.set_inheritable(False)
     opened.setblocking(False)
     return opened
+
+
+def _take_over(ours: socket.socket) -> tuple[str, int | None]:
+    """What the child says, and the descriptor that came with it.
+
+    Not by socket.recv_fds(): it makes room for CMSG_LEN, and FreeBSD's kernel, which delivers
+    CMSG_SPACE, drops a descriptor whose padding finds no room (seen on 15.1).
+    """
+    data, ancillary, flags, _ = ours.recvmsg(MAX_ANSWER_BYTES, socket.CMSG_SPACE(DESCRIPTOR_BYTES))
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS) and len(content) >= DESCRIPTOR_BYTES:
+            return data.decode(errors="replace"), int.from_bytes(content[:DESCRIPTOR_BYTES], sys.byteorder)
+    if flags & socket.MSG_CTRUNC:
+        return "control message truncated (MSG_CTRUNC) seen, one descriptor expected", None
+    return data.decode(errors="replace"), None
 
 
 def _hand_over(

@@ -10,8 +10,10 @@ before is read off this host's own record, so that a restart of the daemon forge
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from meshd.model.host import Host
+from meshd.model.jail import Survey
 from meshd.model.network import IPAddress, IPNetwork, overlaps
 
 
@@ -39,3 +41,26 @@ def find_ungranted(
         and address not in own.addresses
         and not any(address in network for network in own.granted_networks)
     }
+
+
+def leave_out_hosts(survey: Survey, others: Iterable[Host]) -> Survey:
+    """The jails that are this host's own to announce and to route for.
+
+    A jail that holds another host's mesh address is that host, with a network stack and a daemon of its
+    own: it and the jails inside it (``newton.web``) are announced by that one.
+    """
+    theirs = {address for host in others for address in host.addresses}
+    hosts = {holder for address, holder in survey.addresses.items() if address in theirs}
+    if not hosts:
+        return survey
+    inside = tuple(f"{name}." for name in hosts)
+
+    def is_own(jail: str) -> bool:
+        return jail not in hosts and not jail.startswith(inside)
+
+    return replace(
+        survey,
+        addresses={address: jail for address, jail in survey.addresses.items() if is_own(jail)},
+        stacks=tuple(stack for stack in survey.stacks if is_own(stack.jail.name)),
+        problems={jail: problem for jail, problem in survey.problems.items() if is_own(jail)},
+    )

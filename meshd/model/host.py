@@ -30,7 +30,7 @@ class Provenance:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostKeys:
     """What the host says of itself in its newest verified record. ``endpoints``: best first; names are
-    for the reader to resolve."""
+    for the reader to resolve. ``signed_at``: unix seconds by its own clock, for people."""
 
     version: int
     public_key: PublicKey
@@ -40,6 +40,7 @@ class HostKeys:
     announced: frozenset[IPNetwork]
     behind_nat: bool
     software: str
+    signed_at: int = 0
 
     @property
     def has_run(self) -> bool:

@@ -27,6 +27,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "mesh_full": Severity.WARNING,
     "record_refused": Severity.WARNING,
     "wireguard_key_conflict": Severity.CRITICAL,
+    "wireguard_key_unproven": Severity.WARNING,
     # this host
     "not_granted": Severity.CRITICAL,
     "self_revoked": Severity.CRITICAL,

@@ -14,7 +14,7 @@ Outcome = Literal["new", "known", "refused", "pending"]
 class Admission:
     """``reason`` is for people, and empty when all is well.
 
-    ``genuine``: refused, but signed as it should be: only too old, or of a clock that is ahead.
+    ``genuine``: refused, but signed as it should be: only too old.
     """
 
     outcome: Outcome
@@ -29,11 +29,3 @@ class PendingError(RegistryError):
 
 class StaleError(RegistryError):
     """Genuine, but older than what is held: any store or host may show that now and then."""
-
-
-class FutureError(RegistryError):
-    """Genuine, but of a ``version`` that no clock near ours gives; one of the two is wrong."""
-
-    def __init__(self, message: str, version: int) -> None:
-        super().__init__(message)
-        self.version = version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from meshd.model.condition import Condition, Severity
@@ -16,7 +17,10 @@ from meshd.registry.rotation import RotationRequest
 
 NETWORK_NOT_GRANTED: Final = "network_not_granted"
 WIREGUARD_KEY_CONFLICT: Final = "wireguard_key_conflict"
+WIREGUARD_KEY_UNPROVEN: Final = "wireguard_key_unproven"
 GRANT_EXPIRED: Final = "grant_expired"
+LAST_INSTANT: Final = 253_402_300_799
+"""Of the last year that a calendar can name, 9999."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,7 @@ class Attachments:
     """What the last call made of each host, so that one changed record costs one host."""
 
     by_hid: dict[str, _Attached] = field(default_factory=dict)
+    proven: dict[tuple[str, PublicKey], bool] = field(default_factory=dict)
 
 
 def attach_records(
@@ -45,16 +50,17 @@ def attach_records(
 ) -> Membership:
     """Give each placed host its record, and the newest request to rotate its key that is due.
 
-    ``records`` are verified under the effective grants. ``now`` (unix seconds) decides on expired
-    grants and on requests alone. Expired grants keep their ranges, so that one renewed late finds
-    them free.
+    ``records`` are verified under the effective grants; one that names a WireGuard key of another host
+    counts by its proof, and of two that have the key the host of the better place keeps it. ``now`` (unix
+    seconds) decides on expired grants and on requests alone. Expired grants keep their ranges, so that
+    one renewed late finds them free.
     """
     memory = memory if memory is not None else Attachments()
     hosts: dict[str, Host] = {}
     unplaced = dict(reduction.unplaced)
     expired: dict[str, Host] = {}
     conditions = list(reduction.conditions)
-    owners: dict[PublicKey, Host] = {}
+    judge = _KeyJudge(reduction.placed, records, now, memory)
     attached: dict[str, _Attached] = {}
     rotations = reduction.rotations
     common = rotations.due_to_all(now)
@@ -65,11 +71,9 @@ def attach_records(
             conditions.append(_expired(base))
             continue
         record = records.get(hid)
-        if record is not None:
-            owner = _claim(owners, record, base)
-            if owner is not base:
-                conditions.append(_key_conflict(base, owner))
-                record = None
+        if record is not None and (clash := judge.find_clash(base, record)) is not None:
+            conditions.append(clash)
+            record = None
         rotation = rotations.due(hid, now) if hid in rotations.by_hid else common
         known = memory.by_hid.get(hid)
         if (
@@ -126,26 +130,72 @@ def _attach(base: Host, record: CheckedRecord | None, rotation: RotationRequest 
     return _Attached(base=base, record=record, rotation=rotation, host=host, conditions=(condition,))
 
 
-def _claim(owners: dict[PublicKey, Host], record: CheckedRecord, base: Host) -> Host:
-    """Take both keys of the record for ``base``, unless an earlier host has one of them: then that host."""
-    keys = {record.keys.public_key, record.keys.next_public_key or record.keys.public_key}
-    for key in keys:
-        if (owner := owners.get(key)) is not None:
-            return owner
-    owners.update(dict.fromkeys(keys, base))
-    return base
+class _KeyJudge:
+    """Whose a WireGuard key is that two hosts name, for one walk over the hosts in order of priority.
+
+    WireGuard holds one peer a key, and a public key is no secret: whoever could have it by naming it would
+    take its host out of the mesh. A key that one host alone names needs no look at its proof.
+    """
+
+    def __init__(
+        self,
+        placed: Mapping[str, Host],
+        records: Mapping[str, CheckedRecord],
+        now: float,
+        memory: Attachments,
+    ) -> None:
+        self._claimants: dict[PublicKey, list[Host]] = {}
+        self._owners: dict[PublicKey, Host] = {}
+        self._known = memory.proven
+        self._judged = memory.proven = {}
+        for hid, base in placed.items():
+            if hid in records and (base.expires_at is None or now < base.expires_at):
+                for key in records[hid].claims:
+                    self._claimants.setdefault(key, []).append(base)
+
+    def find_clash(self, base: Host, record: CheckedRecord) -> Condition | None:
+        """Why the record of ``base`` does not count; None, and its keys are its own from now on."""
+        shared = sorted(key for key in record.claims if len(self._claimants[key]) > 1)
+        for key in shared:
+            others = [host.name for host in self._claimants[key] if host is not base]
+            if not self._is_proven(key, record):
+                return _key_unproven(base, record, key, others)
+        for key in shared:
+            if (owner := self._owners.get(key)) is not None:
+                return _key_conflict(base, record, owner)
+        self._owners.update(dict.fromkeys(record.claims, base))
+        return None
+
+    def _is_proven(self, key: PublicKey, record: CheckedRecord) -> bool:
+        name = (record.hash, key)
+        proven = self._known.get(name)
+        self._judged[name] = record.proves(key) if proven is None else proven
+        return self._judged[name]
 
 
-def _key_conflict(base: Host, owner: Host) -> Condition:
-    # A public key needs no proof of possession, and WireGuard holds one peer a key: the host
-    # that was granted first keeps it, or any member could take another one's traffic away.
+def _key_unproven(base: Host, record: CheckedRecord, key: PublicKey, others: list[str]) -> Condition:
+    return Condition(
+        code=WIREGUARD_KEY_UNPROVEN,
+        severity=Severity.WARNING,
+        subject=base.name,
+        text=f"{base.name} names the WireGuard key {key} of {', '.join(others)} and has no proof that it has "
+        f"it, {_in_record(record)}: that record is not used; find out what runs on {base.name}",
+    )
+
+
+def _key_conflict(base: Host, record: CheckedRecord, owner: Host) -> Condition:
     return Condition(
         code=WIREGUARD_KEY_CONFLICT,
         severity=Severity.CRITICAL,
         subject=base.name,
-        text=f"{base.name} announces the WireGuard key of {owner.name}: its record is not used; "
-        "rotate the key of the honest one, revoke the other",
+        text=f"{base.name} has the WireGuard key of {owner.name}, as it proves {_in_record(record)}: that "
+        f"record is not used; rotate the key of {owner.name}; if {base.name} is no copy of it, revoke it",
     )
+
+
+def _in_record(record: CheckedRecord) -> str:
+    at = datetime.fromtimestamp(min(record.keys.signed_at, LAST_INSTANT), UTC)
+    return f"in its record {record.keys.version} of {at:%Y-%m-%d %H:%M:%S} UTC by its own clock"
 
 
 def _expired(base: Host) -> Condition:

@@ -94,6 +94,8 @@ def parse_request(text: str) -> EnrollmentRequest:
     _check_enrollment(request.name, checked.record, identity)
     if not (verify_signature(envelope, identity) and verify_signature(record_envelope, identity)):
         raise RegistryError("enrollment request: not signed by the identity key that it names")
+    if not all(checked.proves(key) for key in checked.claims):
+        raise RegistryError("enrollment request: no proof that this host has the WireGuard key that it names")
     return EnrollmentRequest(
         name=request.name,
         hid=checked.record.hid,

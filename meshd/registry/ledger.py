@@ -16,7 +16,7 @@ from meshd.errors import RegistryError
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Membership
 from meshd.registry.admission import Admission as Admission
-from meshd.registry.admission import FutureError, PendingError, StaleError
+from meshd.registry.admission import PendingError, StaleError
 from meshd.registry.attach import Attachments, attach_records
 from meshd.registry.envelope import (
     Envelope,
@@ -35,7 +35,7 @@ from meshd.registry.layout import (
     host_key,
     parse_object_key,
 )
-from meshd.registry.record import CheckedRecord, is_future
+from meshd.registry.record import CheckedRecord
 from meshd.registry.record_index import Identity, RecordIndex
 from meshd.registry.reducer import MemberReduction, reduce_members
 from meshd.registry.root import (
@@ -69,7 +69,6 @@ class Ledger:
         self._log_bytes: dict[str, int] = {}
         self._shelf = RecordIndex(chain.mesh_id, self._identity_in_force)
         self._pending: dict[str, list[bytes]] = {}
-        self._future: dict[str, tuple[int, bytes]] = {}
         self._assembly = RootAssembly()
         self._refusals: dict[str, str] = {}
         self._reduction: MemberReduction | None = None
@@ -116,8 +115,7 @@ class Ledger:
             return Admission(outcome="refused", key=key, reason=str(stale), genuine=True)
         except RegistryError as error:
             self._refuse(key, str(error))
-            genuine = isinstance(error, FutureError)
-            return Admission(outcome="refused", key=key, reason=str(error), genuine=genuine)
+            return Admission(outcome="refused", key=key, reason=str(error))
         self.close_refusal(key)
         if not is_new:
             return Admission(outcome="known", key=key)
@@ -203,7 +201,6 @@ class Ledger:
 
     def membership(self, now: float) -> Membership:
         """The reduced registry at ``now`` (unix seconds). The same value until something changes."""
-        self._retry_future(now)
         reduction = self.reduction()
         first, last = self._membership_valid
         if self._membership is None or not first <= now < last:
@@ -234,7 +231,7 @@ class Ledger:
         if isinstance(name, LogKeyName):
             return self._admit_statement(key, name, body, now)
         if isinstance(name, HostKeyName):
-            return self._admit_record(key, name, body, now)
+            return self._admit_record(key, name, body)
         return self._admit_root(key, name, body, now)
 
     def _admit_statement(self, key: str, name: LogKeyName, body: bytes, now: float) -> bool:
@@ -267,19 +264,14 @@ class Ledger:
             self._retry([host_key(entry.body.hid)], now)
         return True
 
-    def _admit_record(self, key: str, name: HostKeyName, body: bytes, now: float) -> bool:
+    def _admit_record(self, key: str, name: HostKeyName, body: bytes) -> bool:
         if self._total_bytes + len(body) > MAX_TOTAL_BYTES:
             raise RegistryError(_FULL)
         try:
-            more_bytes = self._shelf.admit(name.hid, body, now)
+            more_bytes = self._shelf.admit(name.hid, body)
         except PendingError:
             self._wait(key, body)
             raise
-        except FutureError as future:
-            self._future[key] = (future.version, body)
-            _trim(self._future, MAX_PENDING_OBJECTS)
-            raise
-        self._future.pop(key, None)
         self._total_bytes += more_bytes or 0
         return more_bytes is not None
 
@@ -349,12 +341,6 @@ class Ledger:
     def _retry(self, keys: Iterable[str], now: float) -> None:
         for key in keys:
             for body in self._pending.pop(key, ()):
-                self.offer(key, body, now=now)
-
-    def _retry_future(self, now: float) -> None:
-        for key, (version, body) in list(self._future.items()):
-            if not is_future(version, now):
-                del self._future[key]
                 self.offer(key, body, now=now)
 
     def _effective_records(self, reduction: MemberReduction) -> dict[str, CheckedRecord]:

@@ -2,7 +2,7 @@
 
 A log is a chain by sequence number and previous hash. A copied key or a restored backup
 makes it a tree; then every branch counts and a condition says so, because the hosts of
-both branches are real. A retired log counts up to its cut and no further.
+both branches are real. Of a retired log the way back from its cut counts and nothing else.
 """
 
 from __future__ import annotations
@@ -14,30 +14,39 @@ from itertools import pairwise
 from meshd.registry.root import RetiredKey, TrustedRoot
 from meshd.registry.statement import LogEntry, Revoke
 
+Head = tuple[int, str]
+"""A statement by number and hash."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminLog:
     """One admin's log as far as it counts.
 
-    ``chain``: the unbroken part from statement 1, in order of seq and hash; ``early_revokes``
-    stand above a hole. ``forked_at``: the first sequence number that was signed twice.
-    ``missing``: what is evidently withheld, for people; ``newest_known_seq`` counts it in.
+    ``chain``: what counts, in order of seq and hash; ``early_revokes`` count too, though what lies
+    before them is not held. ``head``: the last of a log that is held without a hole up to there.
+    ``forked_at``: the first sequence number that was signed twice. ``missing``: what is provably
+    withheld, for people. ``unseen``: the newest statement that another admin claims to have seen
+    here and that is not held, and who claims it: a word, and no proof.
     """
 
     kid: str
     chain: tuple[LogEntry, ...]
     early_revokes: tuple[LogEntry, ...]
+    head: LogEntry | None
     forked_at: int | None
     missing: str | None
-    newest_known_seq: int
-
-    @property
-    def head(self) -> LogEntry | None:
-        return self.chain[-1] if self.chain else None
+    unseen: tuple[int, str] | None
 
     @property
     def counted(self) -> tuple[LogEntry, ...]:
         return (*self.chain, *self.early_revokes)
+
+    @property
+    def gap(self) -> str | None:
+        """What is not held though it exists, or is claimed to exist."""
+        if self.missing is None and self.unseen is not None:
+            return f"statement {self.unseen[0]}, which admin {self.unseen[1][:8]} claims to have seen,"
+        return self.missing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,9 +54,8 @@ class _Log:
     held: Mapping[str, LogEntry]
     chain: tuple[LogEntry, ...]
     early: tuple[LogEntry, ...]
-    loose: tuple[LogEntry, ...]
-    cut: tuple[int, str] | None
-    is_complete: bool
+    missing: str | None
+    cut: Head | None
 
 
 def build_logs(root: TrustedRoot, entries: Iterable[LogEntry]) -> dict[str, AdminLog]:
@@ -57,33 +65,54 @@ def build_logs(root: TrustedRoot, entries: Iterable[LogEntry]) -> dict[str, Admi
         if entry.statement.by in by_kid:
             by_kid[entry.statement.by].append(entry)
     logs = {kid: _chain_log(log, root.root.retired.get(kid)) for kid, log in by_kid.items()}
-    seen = _unseen_heads(logs)
-    return {kid: _finish_log(kid, log, seen.get(kid)) for kid, log in logs.items()}
+    unseen = _unseen_heads(logs)
+    return {kid: _finish_log(kid, log, unseen.get(kid)) for kid, log in logs.items()}
+
+
+def walk_back(held: Mapping[str, LogEntry], head: Head) -> list[LogEntry]:
+    """The statements from ``head`` back to the start, or to the first one that is not held."""
+    seq, hash_hex = head
+    way: list[LogEntry] = []
+    while seq > 0 and (entry := held.get(hash_hex)) is not None and entry.statement.seq == seq:
+        way.append(entry)
+        seq, hash_hex = seq - 1, entry.statement.prev
+    return way
 
 
 def _chain_log(entries: list[LogEntry], retired: RetiredKey | None) -> _Log:
     entries.sort(key=lambda entry: (entry.statement.seq, entry.hash))
     held = {entry.hash: entry for entry in entries}
-    chain = _connected(entries)
-    is_complete = False
-    within = entries
     if retired is not None:
-        proven, is_complete = _ancestors(held, retired.cut)
-        # Without the whole way back from the cut it is not known which branch it ends: what can
-        # still be on it stays, or a store that holds one statement back could take hosts away.
-        within = [entry for entry in entries if _may_precede(entry, proven, retired.cut, is_complete)]
-        chain = _connected(within)
+        return _cut_log(entries, held, retired.cut)
+    chain = _connected(entries)
     chained = {entry.hash for entry in chain}
-    loose = [entry for entry in within if entry.hash not in chained]
+    loose = [entry for entry in entries if entry.hash not in chained]
     return _Log(
         held=held,
         chain=tuple(chain),
         # A revoke above a hole counts already: it can only take away, and it may be the very
         # thing that whoever withholds the rest wants nobody to know.
         early=tuple(entry for entry in loose if isinstance(entry.body, Revoke)),
-        loose=tuple(loose),
-        cut=retired.cut if retired is not None else None,
-        is_complete=is_complete,
+        missing=f"a statement before its statement {loose[0].statement.seq}" if loose else None,
+        cut=None,
+    )
+
+
+def _cut_log(entries: Sequence[LogEntry], held: Mapping[str, LogEntry], cut: Head) -> _Log:
+    """What the root ended at ``cut``: the hashes on the way back from it prove which branch is meant.
+
+    Where a statement of the way is withheld, nothing below the hole is proven, so a forged one
+    there lets nobody in. A revoke below it counts, as it may be the true one.
+    """
+    way = walk_back(held, cut)
+    lowest = way[-1].statement.seq if way else cut[0] + 1
+    early = [each for each in entries if each.statement.seq < lowest and isinstance(each.body, Revoke)]
+    return _Log(
+        held=held,
+        chain=tuple(reversed(way)),
+        early=tuple(early),
+        missing=f"statement {lowest - 1}, which its cut at {cut[0]} rests on," if lowest > 1 else None,
+        cut=cut,
     )
 
 
@@ -98,26 +127,6 @@ def _connected(entries: Sequence[LogEntry]) -> list[LogEntry]:
     return connected
 
 
-def _ancestors(held: Mapping[str, LogEntry], cut: tuple[int, str]) -> tuple[dict[int, str], bool]:
-    """Hash by seq from the cut back as far as it is held, and whether that is all the way."""
-    seq, hash_hex = cut
-    proven: dict[int, str] = {}
-    while seq > 0:
-        proven[seq] = hash_hex
-        entry = held.get(hash_hex)
-        if entry is None or entry.statement.seq != seq:
-            return proven, False
-        seq, hash_hex = seq - 1, entry.statement.prev
-    return proven, True
-
-
-def _may_precede(entry: LogEntry, proven: Mapping[int, str], cut: tuple[int, str], is_complete: bool) -> bool:
-    seq = entry.statement.seq
-    if is_complete or seq in proven:
-        return proven.get(seq) == entry.hash
-    return seq <= cut[0]
-
-
 def _unseen_heads(logs: Mapping[str, _Log]) -> dict[str, tuple[int, str]]:
     """By kid the newest statement that another log says it saw and that is not held: (seq, who says so)."""
     unseen: dict[str, tuple[int, str]] = {}
@@ -125,34 +134,26 @@ def _unseen_heads(logs: Mapping[str, _Log]) -> dict[str, tuple[int, str]]:
         for entry in log.chain:
             for kid, (seq, hash_hex) in entry.statement.seen.items():
                 other = logs.get(kid)
-                if other is None or hash_hex in other.held or _is_beyond_cut(other, seq):
+                if other is None or hash_hex in other.held or _is_settled_by_cut(other, seq):
                     continue
                 unseen[kid] = max(unseen.get(kid, (0, "")), (seq, author))
     return unseen
 
 
-def _is_beyond_cut(log: _Log, seq: int) -> bool:
-    return log.cut is not None and (log.is_complete or seq > log.cut[0])
+def _is_settled_by_cut(log: _Log, seq: int) -> bool:
+    return log.cut is not None and (log.missing is None or seq > log.cut[0])
 
 
 def _finish_log(kid: str, log: _Log, unseen: tuple[int, str] | None) -> AdminLog:
-    newest = max((entry.statement.seq for entry in (*log.chain, *log.loose)), default=0)
-    missing = None
-    if log.cut is not None and not log.is_complete:
-        missing = f"statements up to its cut {log.cut[0]}"
-        newest = max(newest, log.cut[0])
-    elif log.loose:
-        missing = f"a statement before its statement {log.loose[0].statement.seq}"
-    if unseen is not None:
-        newest = max(newest, unseen[0])
-        missing = missing or f"statement {unseen[0]}, which admin {unseen[1][:8]} has seen"
+    is_whole = log.cut is None or log.missing is None
     return AdminLog(
         kid=kid,
         chain=log.chain,
         early_revokes=log.early,
+        head=log.chain[-1] if log.chain and is_whole else None,
         forked_at=_first_fork(log.chain),
-        missing=missing,
-        newest_known_seq=newest,
+        missing=log.missing,
+        unseen=unseen,
     )
 
 

@@ -10,13 +10,14 @@ import msgspec
 
 from meshd.errors import RegistryError
 from meshd.model.host import ENROLLMENT_VERSION, HostKeys
-from meshd.model.keys import PublicKey
+from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import AnyEndpoint, IPNetwork, network_key
-from meshd.registry.canonical import decode_as, encode, learn
+from meshd.registry.canonical import MAX_INTEGER, decode_as, decode_base64, encode, encode_base64, learn
 from meshd.registry.envelope import (
     HOST_RECORD_TYPE,
     KID_HEX_DIGITS,
     MAX_ENVELOPE_BYTES,
+    SIGNATURE_BYTES,
     Envelope,
     expect_type,
     is_hex,
@@ -24,29 +25,35 @@ from meshd.registry.envelope import (
     payload_hash,
     render_envelope,
 )
+from meshd.registry.key_proof import is_key_proof, prove_key
 from meshd.registry.ranges import parse_signed_endpoint, parse_signed_network
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import MAX_GEN, MAX_NETWORKS
 
-FUTURE_TOLERANCE_SECONDS: Final = 86400.0
 MAX_ENDPOINTS: Final = 8
 MAX_SOFTWARE_CHARACTERS: Final = 80
 
 
 class HostRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The payload. ``wireguard``, ``next``: base64 keys, ``next`` empty outside a rotation.
+    """The payload. ``wireguard``, ``next``: base64 keys, ``next`` empty outside a rotation. ``proof``,
+    ``next_proof``: by each key that it is this host's (meshd.registry.key_proof), in base64; the second
+    one is empty without another next key.
 
-    ``version``: unix milliseconds, or one more than the last; 0 for an enrollment record,
-    the only one with an empty ``mesh``. ``networks``: CIDRs that the host announces.
-    ``seen``: the newest (seq, hash) of each admin log that it holds.
+    ``version``: one more than the last; 0 for an enrollment record, the only one with an empty
+    ``mesh``. ``at``: unix seconds by the host's own clock, for people; nothing depends on it.
+    ``networks``: CIDRs that the host announces. ``seen``: the newest (seq, hash) of each admin log
+    that it holds.
     """
 
     mesh: str
     hid: str
     gen: int
     version: int
+    at: int
     wireguard: str
+    proof: str
     next: str
+    next_proof: str
     listen_port: int
     endpoints: tuple[str, ...]
     networks: tuple[str, ...]
@@ -60,10 +67,14 @@ learn(HostRecord)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedRecord:
-    """A record that is right in itself, with its texts as values; whose it is, the ledger decides."""
+    """A record that is right in itself, with its texts as values; whose it is, the ledger decides.
+
+    ``claims``: the WireGuard keys that it names as its host's, one or two.
+    """
 
     record: HostRecord
     keys: HostKeys
+    claims: tuple[PublicKey, ...]
     hash: str
 
     @property
@@ -71,24 +82,24 @@ class CheckedRecord:
         """Of two records of one key the higher counts; the hash settles a version used twice."""
         return self.record.version, self.hash
 
+    def proves(self, key: PublicKey) -> bool:
+        """Whether the holder of ``key``, which the record names, said that it is this host."""
+        record = self.record
+        proof = record.proof if key == self.keys.public_key else record.next_proof
+        return is_key_proof(decode_base64(proof, "proof"), key, record.hid)
 
-def next_version(last: int, now: float) -> int:
-    """The version after ``last`` at ``now`` (unix seconds): max(last + 1, unix milliseconds).
 
-    RegistryError when ``last`` is over a day ahead of the clock: others would refuse the record.
+def next_version(last: int) -> int:
+    """The version after ``last``. A count, and no clock: one that is wrong for a moment costs nothing.
+
+    RegistryError when there is none: who has this identity's key took the last number on purpose.
     """
-    version = max(last + 1, int(now * 1000))
-    if is_future(version, now):
+    if last >= MAX_INTEGER:
         raise RegistryError(
-            f"host record: version {version} is over a day ahead of this host's clock ({int(now)}): "
-            "check the clock"
+            f"host record: version {last} is the last one there is, and signed by this host's identity key: "
+            "it was stolen; ask for a new identity: meshd enroll --new-identity"
         )
-    return version
-
-
-def is_future(version: int, now: float) -> bool:
-    """True when no honest clock near ``now`` would have given this version."""
-    return version > (now + FUTURE_TOLERANCE_SECONDS) * 1000
+    return last + 1
 
 
 def build_record(
@@ -97,23 +108,29 @@ def build_record(
     hid: str,
     gen: int,
     version: int,
-    public_key: PublicKey,
+    private_key: PrivateKey,
     listen_port: int,
     endpoints: Iterable[AnyEndpoint] = (),
     networks: Iterable[IPNetwork] = (),
     behind_nat: bool = False,
     software: str = "",
-    next_public_key: PublicKey | None = None,
+    next_private_key: PrivateKey | None = None,
     seen: Mapping[str, tuple[int, str]] | None = None,
+    at: float = 0.0,
 ) -> HostRecord:
-    """A record from values; endpoints keep their order, which is the order of preference."""
+    """A record from values; endpoints keep their order, which is the order of preference. The private
+    keys only prove that they are there. ``at``: unix seconds."""
+    other = next_private_key if next_private_key != private_key else None
     return HostRecord(
         mesh=mesh,
         hid=hid,
         gen=gen,
         version=version,
-        wireguard=str(public_key),
-        next=str(next_public_key) if next_public_key is not None else "",
+        at=max(int(at), 0),
+        wireguard=str(private_key.public()),
+        proof=encode_base64(prove_key(private_key, hid)),
+        next=str(next_private_key.public()) if next_private_key is not None else "",
+        next_proof=encode_base64(prove_key(other, hid)) if other is not None else "",
         listen_port=listen_port,
         endpoints=tuple(str(endpoint) for endpoint in endpoints),
         networks=tuple(str(network) for network in sorted(set(networks), key=network_key)),
@@ -144,7 +161,10 @@ def parse_record(body: bytes, mesh: str) -> tuple[CheckedRecord, Envelope]:
     if record.version != ENROLLMENT_VERSION and record.mesh != mesh:
         raise RegistryError(f"{what}: mesh {record.mesh[:40]!r} seen, {mesh} expected")
     keys = _check(record, what)
-    return CheckedRecord(record=record, keys=keys, hash=payload_hash(envelope.payload)), envelope
+    own, following = keys.public_key, keys.next_public_key
+    claims = (own,) if following in (None, own) else (own, following)
+    checked = CheckedRecord(record=record, keys=keys, claims=claims, hash=payload_hash(envelope.payload))
+    return checked, envelope
 
 
 def _check(record: HostRecord, what: str) -> HostKeys:
@@ -160,6 +180,7 @@ def _check(record: HostRecord, what: str) -> HostKeys:
         record.mesh,
         "the mesh id, nothing in version 0",
     )
+    _check_proofs(record, what)
     expect(0 < record.listen_port < 65536, "listen_port", record.listen_port, "1 to 65535")
     for name, values, limit in (
         ("endpoints", record.endpoints, MAX_ENDPOINTS),
@@ -175,6 +196,7 @@ def _check(record: HostRecord, what: str) -> HostKeys:
     try:
         return HostKeys(
             version=record.version,
+            signed_at=record.at,
             public_key=PublicKey.parse(record.wireguard),
             next_public_key=PublicKey.parse(record.next) if record.next else None,
             listen_port=record.listen_port,
@@ -185,3 +207,12 @@ def _check(record: HostRecord, what: str) -> HostKeys:
         )
     except ValueError as error:
         raise RegistryError(f"{what}: {error}") from None
+
+
+def _check_proofs(record: HostRecord, what: str) -> None:
+    """Their form alone: whether they hold is judged where two hosts name one key."""
+    decode_base64(record.proof, f"{what}: proof", size=SIGNATURE_BYTES)
+    if record.next not in ("", record.wireguard):
+        decode_base64(record.next_proof, f"{what}: next_proof", size=SIGNATURE_BYTES)
+    elif record.next_proof:
+        raise RegistryError(f"{what}: next_proof: {record.next_proof[:60]!r} seen, nothing expected")

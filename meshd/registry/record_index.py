@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from meshd.errors import RegistryError
-from meshd.registry.admission import FutureError, PendingError, StaleError
+from meshd.registry.admission import PendingError, StaleError
 from meshd.registry.envelope import Envelope, verify_signature
-from meshd.registry.record import CheckedRecord, is_future, parse_record
+from meshd.registry.record import CheckedRecord, parse_record
 
 MAX_IDENTITIES_PER_HOST: Final = 8
 
@@ -58,11 +58,11 @@ class RecordIndex:
             return None
         return slots.get(self._in_force(hid) or max(slots))
 
-    def admit(self, hid: str, body: bytes, now: float) -> int | None:
+    def admit(self, hid: str, body: bytes) -> int | None:
         """Verify and keep a record -> bytes more than before; None when it is held already.
 
         PendingError without a grant of its generation, StaleError for an older version than
-        the one held, FutureError for one over a day ahead of ``now``, else RegistryError.
+        the one held, else RegistryError.
         """
         slots = self._records.get(hid, {})
         if any(held.body == body for held in slots.values()):
@@ -75,16 +75,10 @@ class RecordIndex:
         held = slots.get(identity)
         if held is not None and held.checked.hash == checked.hash:
             return None
-        version = checked.record.version
         if held is not None and held.checked.order > checked.order:
             raise StaleError(
-                f"{what}: version {version} is older than {held.checked.record.version}, which is held"
-            )
-        if is_future(version, now):
-            raise FutureError(
-                f"{what}: version {version} is over a day ahead of this host's clock ({now:.0f}): "
-                "one of the two clocks is wrong",
-                version,
+                f"{what}: version {checked.record.version} is older than {held.checked.record.version}, "
+                "which is held"
             )
         slots = self._records.setdefault(hid, {})
         slots[identity] = HeldRecord(checked=checked, body=body)

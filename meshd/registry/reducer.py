@@ -114,7 +114,7 @@ def reduce_members(
         conditions=(*conditions, *placement.conditions),
         conflicts=placement.conflicts,
         forks=sum(1 for log in logs.values() if log.forked_at is not None),
-        gaps=sum(1 for log in logs.values() if log.missing is not None),
+        gaps=sum(1 for log in logs.values() if log.gap is not None),
         newest_signed_at=max((entry.statement.at for entry in counted), default=chain.root.created_at),
         # Like a revoke it needs no endorsement: it gives nobody anything, and a key that may have
         # leaked must not wait for a second administrator.
@@ -351,12 +351,12 @@ def _log_conditions(
                 text=f"admin {kid[:8]} signed statement {log.forked_at} twice: its key was copied or a "
                 "backup restored: both branches count; retire the key with a cut at the last good statement",
             )
-        if log.missing is not None:
+        if log.gap is not None:
             yield Condition(
                 code=REGISTRY_GAP,
                 severity=Severity.WARNING,
                 subject=kid,
-                text=f"log of admin {kid[:8]}: {log.missing} is missing: a store or host withholds it; "
+                text=f"log of admin {kid[:8]}: {log.gap} is missing: a store or host withholds it; "
                 "what is held counts; ask another store or host",
             )
     newest_root, kinds = chain.version, set()

@@ -222,7 +222,7 @@ class LogSigner:
         log = reduction.logs[kid]
         if log.missing is not None:
             raise RegistryError(
-                f"own log: {log.missing} is missing here (up to {log.newest_known_seq} exists): fetch it; "
+                f"own log: {log.missing} is missing here: fetch it; "
                 "if it cannot be found, continue with another admin key"
             )
         return reduction

@@ -129,7 +129,7 @@ def test_fewer_than_threshold_root_keys(arena: Arena) -> None:
 def test_copied_admin_key(arena: Arena) -> None:
     """Two machines sign with one key: both branches count, nobody's host is lost, and it is said."""
     copy, fourth, key = arena.copied_signer(ADMIN), fm.key("noether"), PrivateKey.generate()
-    record = fm.record("noether", mesh=arena.mesh.ledger.mesh_id, public_key=key.public())
+    record = fm.record("noether", mesh=arena.mesh.ledger.mesh_id, private_key=key)
 
     async def scenario() -> None:
         async with running(arena.rig):
@@ -212,7 +212,7 @@ def test_stolen_host_key(arena: Arena) -> None:
                 gen=2,
                 signer=fresh,
                 version=int(NOW * 1000),
-                public_key=newton.wireguard.public(),
+                private_key=newton.wireguard,
             )
             arena.plant(honest)
             await arena.rig.apply()
@@ -265,7 +265,7 @@ def test_enrollment_record_of_somebody_else(arena: Arena) -> None:
         hid=newton.hid,
         version=0,
         signer=newton.identity,
-        public_key=PrivateKey.generate().public(),
+        private_key=PrivateKey.generate(),
     )
 
     async def scenario() -> None:

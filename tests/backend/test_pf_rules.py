@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transcripts import entries
 
-from meshd.backend.pf_rules import (
+from meshd.backend.pf_rules import PfRule, parse_anchors, parse_pf_rules, parse_skipped
+from meshd.backend.pf_verdicts import (
     Packet,
-    PfRule,
+    find_rule_translations,
+    find_spared,
     find_translations,
     judge,
-    parse_pf_rules,
-    parse_skipped,
     unknown_anchors,
 )
 
@@ -133,7 +133,7 @@ def test_an_anchor_whose_rules_are_known_counts_and_others_do_not() -> None:
     ],
 )
 def test_translations_of_what_goes_into_the_tunnel(text: str, found: int) -> None:
-    assert len(find_translations(rules(text), OUT, "nat", "binat")) == found
+    assert len(find_translations(rules(text), OUT, {}, "nat", "binat")) == found
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,90 @@ def test_translations_of_what_goes_into_the_tunnel(text: str, found: int) -> Non
     ],
 )
 def test_redirections_of_the_port(text: str, found: int) -> None:
-    assert len(find_translations(rules(text), UDP, "rdr")) == found
+    assert len(find_translations(rules(text), UDP, {}, "rdr")) == found
+
+
+FROM_JAILS = "inet from 10.17.1.0/24 to any"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("pass out quick inet all flags S/SA keep state nat-to 192.0.2.10\n", 1),
+        (f"match out on em0 {FROM_JAILS} nat-to (em0) round-robin\n", 0),
+        (f"match out {FROM_JAILS} nat-to (em0) round-robin\n", 1),
+        (f"match out on wg {FROM_JAILS} nat-to 10.99.0.1\n", 1),
+        (f"match out on wg0 {FROM_JAILS} binat-to 10.99.0.1\n", 1),
+        ("match out on ! lo0 inet from 10.17.1.10 to any nat-to 192.0.2.10 static-port\n", 1),
+        # What decides is found, and what a later or a quick rule overrules is not.
+        ("pass out quick on wg all\npass out quick inet all nat-to 192.0.2.10\n", 0),
+        ("pass out quick on wg inet6 all\npass out quick inet all nat-to 192.0.2.10\n", 1),
+        ("pass out inet all nat-to 192.0.2.10\npass out on wg all\n", 0),
+        ("match out inet all nat-to 192.0.2.10\npass out on wg all\n", 1),
+        ("pass out on wg0 proto tcp all\npass out inet all nat-to 192.0.2.10\n", 1),
+        ("block drop out all\npass out on em0 inet all nat-to (em0)\n", 0),
+        # The words of a target are none of a rule's conditions.
+        (
+            "pass out log (all, to pflog1) quick on em0 inet all nat-to { 192.0.2.1, 192.0.2.2 }\n",
+            0,
+        ),
+        (
+            "pass out log (all, to pflog1) quick on wg0 inet all nat-to { 192.0.2.1, 192.0.2.2 }\n",
+            1,
+        ),
+        ("anchor on em0 all {\n  pass out inet all nat-to (em0)\n}\n", 0),
+        ("anchor on wg all {\n  pass out inet all nat-to (em0)\n}\n", 1),
+        ("anchor on em0 all {\n  pass out all\n}\npass out inet all nat-to (em0)\n", 1),
+        ('anchor "jails" all\n', 1),
+    ],
+)
+def test_translations_by_rules_that_let_pass(text: str, found: int) -> None:
+    """As 15 knows them; the family is what makes a rule of one family sure."""
+    out = Packet(direction="out", family=4, interfaces=OUT.interfaces)
+    anchors = {"jails": rules("pass out inet all nat-to 192.0.2.10\n")}
+    assert len(find_rule_translations(rules(text), out, anchors, "nat", "binat")) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "pass in on em0 inet proto udp from any to any port = 51820 rdr-to 10.17.1.10 port 51821\n",
+            1,
+        ),
+        ("match in inet proto udp from any to any port 51820:51821 rdr-to 10.17.1.10\n", 1),
+        ("match in inet proto tcp from any to any port = 51820 rdr-to 10.17.1.10\n", 0),
+        ("match in inet proto udp from any to any port = 53 rdr-to 10.17.1.10 port 51820\n", 0),
+        ("match in on lo1 inet proto udp from any to any port = 51820 rdr-to 10.17.1.10\n", 0),
+        ("pass in on em0 inet6 all flags S/SA keep state af-to inet from (em0) to 192.0.2.1\n", 1),
+    ],
+)
+def test_redirections_of_the_port_by_rules_that_let_pass(text: str, found: int) -> None:
+    assert len(find_rule_translations(rules(text), UDP, {}, "rdr", "af")) == found
+
+
+def test_the_words_of_a_target_decide_nothing() -> None:
+    (rule,) = rules("pass in on wg0 inet6 all keep state af-to inet from 192.0.2.1 port 1:2 to 192.0.2.2\n")
+    assert (rule.family, rule.ports, rule.narrow, rule.translation) == (6, (0, 65535), False, "af")
+
+
+def test_a_translation_that_another_rule_keeps_off_is_told_apart() -> None:
+    text = "pass out quick on wg all\npass out quick inet all nat-to 192.0.2.10\n"
+    assert [rule.text for rule in find_spared(rules(text), OUT, {}, "nat")] == [text.splitlines()[1]]
+
+
+def test_translations_in_anchors_are_found_where_they_are_known() -> None:
+    text = 'nat-anchor "x" all\nrdr-anchor "rdr/*" on em0 all\n'
+    anchors = {
+        "x": rules("nat inet from any to any -> 192.0.2.1\n"),
+        "rdr/*": rules("rdr on em0 inet proto udp from any to any port = 51820 -> 10.17.1.10\n"),
+    }
+    assert len(find_translations(rules(text), OUT, anchors, "nat", "binat")) == 1
+    assert len(find_translations(rules(text), UDP, anchors, "rdr")) == 1
+
+
+def test_the_names_of_anchors() -> None:
+    assert parse_anchors(b"  rdr/web\n  rdr/db\n") == ("rdr/web", "rdr/db")
 
 
 def test_what_is_skipped() -> None:
@@ -202,7 +285,9 @@ def test_whatever_pfctl_prints_is_judged_without_an_error(lines: list[str], junk
         found = parse_pf_rules(output)
         for packet in (UDP, TUNNEL, OUT):
             assert judge(found, packet, {"meshd": found}).verdicts
-            find_translations(found, packet, "nat", "binat", "rdr")
+            find_translations(found, packet, {"meshd": found}, "nat", "binat", "rdr", "af")
+            find_rule_translations(found, packet, {"meshd": found}, "nat", "rdr", "binat", "af")
+            find_spared(found, packet, {"meshd": found}, "nat")
         parse_skipped(output)
 
 

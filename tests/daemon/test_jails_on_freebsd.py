@@ -271,6 +271,48 @@ def test_with_auto_a_jail_outside_the_grant_is_said(auto: Host) -> None:
     play(auto, scenario)
 
 
+def test_a_jail_that_is_a_host_of_the_mesh_is_none_of_this_host_s_jails(auto: Host) -> None:
+    """Nor are the jails inside it: newton announces them, from a network stack of its own."""
+    newton = next(host for host in auto.rig.daemon._membership.hosts.values() if host.name == "newton")
+    addresses = [
+        f"ifconfig -j n wg0 {'inet6' if a.version == 6 else 'inet'} {a} alias" for a in newton.addresses
+    ]
+    auto.say(
+        "kldload -n if_wg",
+        "jail -c name=n vnet path=/ children.max=8 persist",
+        "ifconfig -j n wg0 create",
+        *(f"{line.replace(' alias', '')}/{32 if 'inet ' in line else 128} alias" for line in addresses),
+        "ifconfig -j n wg0 up",
+        "jexec n ifconfig lo1 create",
+        "jexec n jail -c name=web2 path=/ ip4.addr=lo1|10.17.2.10 persist",
+        "jexec n jail -c name=odd path=/ ip4.addr=lo1|10.17.11.77 persist",
+        "jail -c name=n2 path=/ ip4.addr=10.17.3.10 persist",
+    )
+
+    async def scenario(rig: Rig) -> None:
+        await rig.apply()
+        conditions = [(one.code, one.subject) for one in (await rig.status()).conditions]
+        assert conditions == [("network_not_granted", "n2")]
+        assert await auto.announced() == set()
+
+    play(auto, scenario)
+
+
+def test_a_jail_that_becomes_a_host_of_the_mesh_is_no_jail_any_more(auto: Host) -> None:
+    auto.say("kldload -n if_wg", "jail -c name=bohr vnet path=/ persist", "ifconfig -j bohr wg0 create")
+    auto.say("ifconfig -j bohr wg0 inet 10.99.0.3/32 alias", "ifconfig -j bohr wg0 up")
+
+    async def scenario(rig: Rig) -> None:
+        assert await rig.codes() == {"network_not_granted"}
+        auto.mesh.add("bohr")
+        auto.mesh.publish(auto.store)
+        await rig.daemon._follow()
+        await rig.daemon._reconcile()
+        assert await rig.codes() == set()
+
+    play(auto, scenario)
+
+
 def test_jls_that_hangs_is_said_and_the_mesh_is_as_it_should_be(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,7 +66,7 @@ class Host:
 
     def description(self) -> OwnDescription:
         return OwnDescription(
-            public_key=self.tesla.wireguard.public(),
+            private_key=self.tesla.wireguard,
             listen_port=51820,
             endpoints=(Endpoint.parse("198.18.0.77:51820"),),
             announced=frozenset(),
@@ -150,7 +150,7 @@ def test_a_stolen_host_key_is_worthless_after_the_next_identity(host: Host) -> N
             hid=host.tesla.hid,
             gen=gen,
             version=int(NOW * 1000) + 60_000,
-            public_key=host.tesla.wireguard.public(),
+            private_key=host.tesla.wireguard,
             listen_port=666,
             endpoints=(Endpoint.parse("203.0.113.66:666"),),
         )

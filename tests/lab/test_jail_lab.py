@@ -9,9 +9,11 @@ import shutil
 import signal
 import socket
 import tempfile
+from array import array
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakebsd import FakeBSD
@@ -385,6 +387,51 @@ def test_a_socket_comes_out_of_the_jail_that_a_child_entered() -> None:
         assert (opened.family, opened.type) == (socket.AF_INET, socket.SOCK_DGRAM)
         assert not opened.getblocking()
         opened.bind(("127.0.0.1", 0))
+
+
+class FreeBSDSocket(socket.socket):
+    """Receives as a real 15.1 was seen to: a descriptor for which there is less room than CMSG_SPACE is
+    dropped, and the flags say so. Linux makes do with CMSG_LEN, without the padding."""
+
+    truncates: bool = False
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, Any, int, Any]:
+        data, ancillary, seen, address = super().recvmsg(bufsize, 1024, flags)
+        needed = sum(socket.CMSG_SPACE(len(content)) for _, _, content in ancillary)
+        if self.truncates or needed > ancbufsize:
+            for _, _, content in ancillary:
+                for descriptor in array("i", content):
+                    os.close(descriptor)
+            return data, [], seen | socket.MSG_CTRUNC, address
+        return data, ancillary, seen, address
+
+
+class TruncatingSocket(FreeBSDSocket):
+    truncates = True
+
+
+def pair_of(kind: type[socket.socket]) -> tuple[socket.socket, socket.socket]:
+    ours, theirs = socket.socketpair()
+    return kind(fileno=ours.detach()), theirs
+
+
+def test_a_socket_comes_out_of_a_jail_where_the_kernel_drops_what_has_no_room_for_its_padding() -> None:
+    opened = open_socket_in(
+        7, socket.AF_INET, socket.SOCK_DGRAM, enter=lambda jid: None, pair=lambda: pair_of(FreeBSDSocket)
+    )
+    with opened:
+        opened.bind(("127.0.0.1", 0))
+
+
+def test_a_socket_that_the_kernel_dropped_on_the_way_is_reported_as_such() -> None:
+    with pytest.raises(BackendError, match=r"socket in jail 7: .*truncated"):
+        open_socket_in(
+            7,
+            socket.AF_INET,
+            socket.SOCK_DGRAM,
+            enter=lambda jid: None,
+            pair=lambda: pair_of(TruncatingSocket),
+        )
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def request_of(directory: Path, number: int) -> tuple[str, Path, str]:
         hid=identity.kid,
         gen=1,
         version=0,
-        public_key=key.public(),
+        private_key=key,
         listen_port=51820,
         endpoints=[Endpoint.parse("198.18.255.1:51820")],
         networks=[parse_network("10.17.250.0/24")],

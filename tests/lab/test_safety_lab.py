@@ -80,7 +80,7 @@ def newcomers(directory: Path, number: int) -> list[tuple[str, Path, str]]:
             hid=identity.kid,
             gen=1,
             version=0,
-            public_key=key.public(),
+            private_key=key,
             listen_port=51820,
             endpoints=[Endpoint.parse("198.18.255.1:51820")],
             networks=[],

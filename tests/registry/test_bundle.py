@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from meshd.errors import RegistryError
-from meshd.model.keys import PublicKey
+from meshd.model.keys import PrivateKey
 from meshd.registry.bundle import (
     JoinBundle,
     S3Credentials,
@@ -23,8 +23,9 @@ from meshd.registry.bundle import (
     parse_request,
     render_bundle,
 )
-from meshd.registry.canonical import encode
+from meshd.registry.canonical import encode, encode_base64
 from meshd.registry.envelope import parse_envelope, render_envelope
+from meshd.registry.key_proof import prove_key
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record
@@ -41,7 +42,7 @@ def make_request(name: str = "newton", *, hid: str = NEWTON.kid, version: int = 
         hid=hid,
         gen=1,
         version=version,
-        public_key=PublicKey(bytes(range(32))),
+        private_key=PrivateKey(bytes(range(32))),
         listen_port=51820,
     )
     return build_request(name, NEWTON, record)
@@ -66,6 +67,19 @@ def test_a_host_enrolls_and_joins() -> None:
     assert list(opened.objects()) == list(ledger.objects())
     record = opened.membership(fm.NOW).hosts[NEWTON.kid].record
     assert record is not None and record.version == 0
+
+
+def test_a_request_proves_that_the_host_has_its_wireguard_key() -> None:
+    """Nobody is granted a place with the key of another host, read off the registry."""
+    key = fm.wireguard_key("tesla")
+    record = build_record(
+        mesh="", hid=NEWTON.kid, gen=1, version=0, private_key=PrivateKey.generate(), listen_port=51820
+    )
+    copied = encode_base64(prove_key(key, fm.key("tesla").kid))
+    for proof in (record.proof, copied):
+        lie = msgspec.structs.replace(record, wireguard=str(key.public()), proof=proof)
+        with pytest.raises(RegistryError, match="no proof"):
+            parse_request(build_request("newton", NEWTON, lie))
 
 
 def test_credentials_of_a_bundle_do_not_render() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 from ipaddress import IPv6Network
@@ -9,14 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nacl.bindings import crypto_sign_open
 from vectors import DIRECTORY, build_vectors, render
 
 from meshd.errors import RegistryError
+from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import parse_address, parse_network
 from meshd.registry.allocation import allocate_address, derive_link_address
 from meshd.registry.bundle import open_bundle, parse_request
 from meshd.registry.canonical import decode, encode
 from meshd.registry.envelope import pae, parse_envelope, payload_hash, verify_signature
+from meshd.registry.key_proof import KEY_PROOF_TYPE, is_key_proof
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import chain_from_envelopes, root_envelopes
 from meshd.registry.signing import SigningKey, parse_recovery_words, render_fingerprint
@@ -37,6 +41,15 @@ def test_keys_follow_from_their_seeds() -> None:
         assert (key.public.hex(), key.kid) == (vector["public_hex"], vector["kid"])
         assert parse_recovery_words(vector["recovery_words"]) == key
         assert render_fingerprint(key.kid) == vector["fingerprint"]
+
+
+def test_proofs_of_wireguard_keys_are_ordinary_ed25519_signatures() -> None:
+    for vector in read("wireguard.json"):
+        key, proof = PublicKey.parse(vector["public"]), base64.b64decode(vector["proof"])
+        assert PrivateKey(bytes.fromhex(vector["private_hex"])).public() == key
+        message = pae(KEY_PROOF_TYPE, f"{vector['hid']} {vector['public']}".encode())
+        assert crypto_sign_open(proof + message, bytes.fromhex(vector["ed25519_hex"])) == message
+        assert is_key_proof(proof, key, vector["hid"]) and not is_key_proof(proof, key, "0" * 32)
 
 
 def test_canonical_bytes() -> None:

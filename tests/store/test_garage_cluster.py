@@ -212,7 +212,7 @@ def test_two_administrators_who_add_ten_hosts_each_at_once_collide_in_nothing(
                 hid=identity.kid,
                 gen=1,
                 version=1,
-                public_key=key.public(),
+                private_key=key,
                 listen_port=51820,
                 endpoints=(Endpoint.parse("192.0.2.1:51820"),),
             )

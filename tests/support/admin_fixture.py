@@ -39,7 +39,7 @@ def enroll(
         hid=identity.kid,
         gen=1,
         version=0,
-        public_key=PrivateKey.generate().public(),
+        private_key=PrivateKey.generate(),
         listen_port=51820,
         endpoints=[Endpoint.parse(endpoint)] if endpoint else [],
         networks=[parse_network(text) for text in networks],

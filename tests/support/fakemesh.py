@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from meshd.model.keys import PublicKey
+from meshd.model.keys import PrivateKey
 from meshd.model.network import IPNetwork, parse_endpoint, parse_network
 from meshd.registry.canonical import encode
 from meshd.registry.envelope import ROOT_TYPE, STATEMENT_TYPE, Envelope, payload_hash, render_envelope
@@ -104,25 +104,35 @@ def grant(
     )
 
 
+def wireguard_key(name: str) -> PrivateKey:
+    """The same for the same name in every run."""
+    return PrivateKey(hashlib.sha256(b"wg" + name.encode()).digest())
+
+
 def record(
-    name: str, *, version: int = 1, mesh: str = MESH, signer: SigningKey | None = None, **more: Any
+    name: str,
+    *,
+    version: int = 1,
+    mesh: str = MESH,
+    signer: SigningKey | None = None,
+    changes: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> StoreObject:
-    """A host record of ``name``, its WireGuard key being its name's hash."""
+    """A host record of ``name``. ``changes``: fields of the payload as they are to be, right or wrong."""
     host = key(name)
-    public = more.pop("public_key", PublicKey(hashlib.sha256(b"wg" + name.encode()).digest()))
     made = build_record(
         mesh=mesh,
         hid=more.pop("hid", host.kid),
         gen=more.pop("gen", 1),
         version=version,
-        public_key=public,
+        private_key=more.pop("private_key", wireguard_key(name)),
         listen_port=51820,
         endpoints=[parse_endpoint(text) for text in more.pop("endpoints", ("192.0.2.7:51820",))],
         networks=[network(text) for text in more.pop("networks", ())],
         software="test",
         **more,
     )
-    return host_key(made.hid), sign_record(made, signer or host)
+    return host_key(made.hid), sign_record(msgspec.structs.replace(made, **(changes or {})), signer or host)
 
 
 def forge_statement(

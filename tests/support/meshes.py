@@ -9,6 +9,7 @@ from typing import Any
 
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint, parse_network
+from meshd.registry.canonical import encode_base64
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import HostRecord, build_record, sign_record
@@ -93,7 +94,7 @@ class SignedMesh:
             hid=identity.kid,
             gen=1,
             version=int(NOW * 1000) - 1000 + number,
-            public_key=wireguard.public(),
+            private_key=wireguard,
             listen_port=51820,
             endpoints=[Endpoint.parse(f"198.18.0.{number}:51820")],
             networks=networks if announced is None else [parse_network(text) for text in announced],
@@ -147,8 +148,12 @@ class SignedMesh:
 
 
 def _changed(record: HostRecord, changes: dict[str, Any]) -> HostRecord:
-    fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    return HostRecord(**{**fields, **changes})
+    fields = {name: getattr(record, name) for name in record.__struct_fields__} | changes
+    if fields["next"] not in ("", fields["wireguard"]):
+        fields["next_proof"] = fields["next_proof"] or encode_base64(
+            bytes(64)
+        )  # no other host names that key
+    return HostRecord(**fields)
 
 
 def _secret(seed: str, purpose: str) -> bytes:

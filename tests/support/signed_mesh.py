@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from meshd.model.keys import PublicKey
+from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint
 from meshd.registry.canonical import encode, encode_base64
 from meshd.registry.document import Ranges, Role, Root, RootKey, Thresholds
@@ -133,7 +133,7 @@ class SignedMesh:
             hid=host.kid,
             gen=1,
             version=version,
-            public_key=PublicKey(host.public),
+            private_key=PrivateKey(host.seed()),
             listen_port=port,
             endpoints=(Endpoint.parse("192.0.2.1:51820"),),
         )

@@ -19,7 +19,7 @@ from typing import Any, Final
 import fakemesh as fm
 import msgspec
 
-from meshd.model.keys import PublicKey
+from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint
 from meshd.registry.allocation import allocate_address, derive_link_address
 from meshd.registry.bundle import build_bundle, build_request, render_bundle
@@ -34,6 +34,7 @@ from meshd.registry.envelope import (
     payload_hash,
     render_envelope,
 )
+from meshd.registry.key_proof import edwards_form, prove_key
 from meshd.registry.layout import host_key, log_key, root_signature_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record
@@ -60,6 +61,7 @@ def build_vectors() -> dict[str, Any]:
         "scenarios.json": build_scenarios(),
         "refuse.json": build_refusals(),
         "enrollment.json": build_enrollment(),
+        "wireguard.json": build_key_proofs(),
     }
 
 
@@ -76,6 +78,23 @@ def build_keys() -> list[dict[str, str]]:
         }
         for name, key in ((name, fm.key(name)) for name in NAMES)
     ]
+
+
+def build_key_proofs() -> list[dict[str, str]]:
+    """Both signs of the Ed25519 form occur among them."""
+    proofs = []
+    for name in NAMES:
+        key, host = fm.wireguard_key(name), fm.key(name)
+        proofs.append(
+            {
+                "private_hex": key.reveal().hex(),
+                "public": str(key.public()),
+                "ed25519_hex": edwards_form(key.public()).hex(),
+                "hid": host.kid,
+                "proof": encode_base64(prove_key(key, host.kid)),
+            }
+        )
+    return proofs
 
 
 def build_canonical() -> dict[str, Any]:
@@ -191,7 +210,15 @@ def body_of(
 
 def build_scenarios() -> list[dict[str, Any]]:
     """Each: what a reader that trusts root 1 is given, in any order, and what it must conclude."""
-    return [_grants(), _withheld(), _conflicts(), _generations(), _fork_and_cut(), _rotations()]
+    return [
+        _grants(),
+        _withheld(),
+        _conflicts(),
+        _generations(),
+        _fork_and_cut(),
+        _rotations(),
+        _wireguard_keys(),
+    ]
 
 
 def _scenario(name: str, text: str, objects: list[Item]) -> dict[str, Any]:
@@ -346,6 +373,28 @@ def _rotations() -> dict[str, Any]:
     )
 
 
+def _wireguard_keys() -> dict[str, Any]:
+    """Four hosts, of which two name keys of others, and one has the copied disk of another."""
+    ledger = Ledger(fm.make_chain(2))
+    names = ("stranger", "tesla", "newton", "bohr")
+    grants = [fm.grant(ledger, ADMIN, name) for name in names]
+    tesla, following = fm.wireguard_key("tesla"), fm.wireguard_key("newton's next")
+    copied = {"wireguard": str(tesla.public()), "proof": encode_base64(prove_key(tesla, TESLA.kid))}
+    records = [
+        fm.record("stranger", changes=copied),
+        fm.record("tesla"),
+        fm.record("newton", next_private_key=following),
+        fm.record("bohr", private_key=following),
+    ]
+    return _scenario(
+        "wireguard keys",
+        "stranger was granted first, and names the key of tesla with the proof that tesla gave: a proof "
+        "names its host, so tesla keeps the key. bohr has newton's next key and proves it: newton was "
+        "granted first. The records of stranger and bohr do not count.",
+        [*grants, *records],
+    )
+
+
 # --- what must be refused
 
 
@@ -452,7 +501,6 @@ def _bad_statements(granted: Item) -> dict[str, Item]:
 
 
 def _bad_records() -> dict[str, Item]:
-    day_ahead = int((fm.NOW + 86400) * 1000) + 1000
     good = fm.record("tesla")
     payload = msgspec.json.decode(parse_envelope(good[1]).payload)
 
@@ -466,7 +514,6 @@ def _bad_records() -> dict[str, Item]:
         "a record of a generation that is not granted": fm.record("tesla", gen=2),
         "a record of another mesh": fm.record("tesla", mesh="cd" * 16),
         "a record signed as a statement": record(kind=STATEMENT_TYPE),
-        "a record from over a day ahead": fm.record("tesla", version=day_ahead),
         "version 0 with a mesh": record(version=0),
         "a version without a mesh": record(mesh=""),
         "port 0": record(listen_port=0),
@@ -481,6 +528,10 @@ def _bad_records() -> dict[str, Item]:
         "a number for an endpoint's name": record(endpoints=["192.0.2.0x7:51820"]),
         "an endpoint's name of 254 characters": record(endpoints=["a." * 125 + "abcd:51820"]),
         "a WireGuard key of 31 bytes": record(wireguard=encode_base64(bytes(31))),
+        "a proof of 63 bytes": record(proof=encode_base64(bytes(63))),
+        "a next key without a proof": record(next=encode_base64(bytes(32))),
+        "a proof without a next key": record(next_proof=encode_base64(bytes(64))),
+        "a second proof of the same key": record(next=payload["wireguard"], next_proof=payload["proof"]),
         "a network with host bits in a record": record(networks=["10.128.1.1/24"]),
         "software of 81 characters": record(software="x" * 81),
         "true as a number": record(gen=True),
@@ -541,7 +592,7 @@ def build_enrollment() -> dict[str, Any]:
         hid=NEWTON.kid,
         gen=1,
         version=0,
-        public_key=PublicKey(bytes(range(32))),
+        private_key=PrivateKey(bytes(range(32))),
         listen_port=51820,
         endpoints=[Endpoint.parse("192.0.2.7:51820")],
         networks=[fm.network("10.128.2.0/24")],

@@ -114,7 +114,7 @@ def test_skipped_interfaces_are_not_filtered(bsd: FakeBSD) -> None:
 def test_translations_in_the_way(bsd: FakeBSD) -> None:
     load(bsd, 'nat on em0 from <jails> to any -> (em0)\nrdr-anchor "rdr/*"\n' + OPEN + CLOSED)
     found = examine(bsd)
-    assert found["pf nat"].result == "ok" and found["pf anchors"].text == "not looked into: rdr/*"
+    assert found["pf nat"].result == "ok" and "pf rdr" not in found and "pf anchors" not in found
     load(
         bsd,
         "nat from 10.17.1.0/24 to any -> (em0)\n"
@@ -123,6 +123,89 @@ def test_translations_in_the_way(bsd: FakeBSD) -> None:
     found = examine(bsd)
     assert found["pf nat"].result == "warn" and "no nat on wg all" in found["pf nat"].advice
     assert found["pf rdr"].result == "fail" and "51820" in found["pf rdr"].text
+
+
+@pytest.mark.parametrize(
+    ("line", "check", "words"),
+    [
+        ("pass out quick all nat-to 192.0.2.10", "pf nat", "nat-to 192.0.2.10"),
+        ("match out from 10.17.1.0/24 to any nat-to (em0)", "pf nat", "nat-to (em0)"),
+        ("match out on wg from 10.17.1.0/24 to any nat-to 10.99.0.1", "pf nat", "nat-to 10.99.0.1"),
+        ("match on wg from 10.17.1.10 to any binat-to 10.99.0.1", "pf nat", "nat-to 10.99.0.1 static-port"),
+        ("match in on wg all rdr-to 10.17.1.10", "pf rdr on the tunnel", "rdr-to 10.17.1.10"),
+        ("match in on wg0 proto tcp from any to any rdr-to 10.17.1.10", "pf rdr on the tunnel", "rdr-to"),
+        ("pass in quick on wg0 inet6 all af-to inet from (em0)", "pf rdr on the tunnel", "af-to inet"),
+        (
+            "match in on wg proto tcp from any to 10.99.0.1 rdr-to 10.17.1.10",
+            "pf rdr on the tunnel",
+            "rdr-to",
+        ),
+        ("nat on wg from 10.17.1.0/24 to any -> 10.99.0.1", "pf nat", "-> 10.99.0.1"),
+        ("nat pass from any to any -> (em0)", "pf nat", "nat pass"),
+        ("binat on wg0 from 10.17.1.10 to any -> 10.99.0.1", "pf nat", "binat on wg0"),
+        ("rdr on wg from any to any -> 10.17.1.10", "pf rdr on the tunnel", "rdr on wg"),
+        ("rdr pass on wg0 proto tcp from any to any -> 10.17.1.10", "pf rdr on the tunnel", "rdr pass"),
+    ],
+)
+def test_every_form_of_translation_on_the_tunnel_is_found(
+    bsd: FakeBSD, line: str, check: str, words: str
+) -> None:
+    load(bsd, f"{line}\n{OPEN}")
+    found = examine(bsd)
+    assert found[check].result == "warn" and words in found[check].text, found[check]
+    by_rule = "-to" in line
+    assert ("quick on wg;" if by_rule else "on wg all") in found[check].advice
+
+
+@pytest.mark.parametrize(
+    ("line", "result"),
+    [
+        ("match in on em0 proto udp from any to any port 51820 rdr-to 10.17.1.10", "fail"),
+        ("pass in quick on em0 proto udp from any to any port 51000:52000 rdr-to 10.17.1.10", "fail"),
+        ("match on em0 from 10.17.1.10 to any binat-to 192.0.2.7", "warn"),
+        ("binat on em0 from 10.17.1.10 to any -> 192.0.2.7", "warn"),
+        ("rdr on em0 from any to 192.0.2.7 -> 10.17.1.10", "warn"),
+        ("match in on em0 proto tcp from any to any port 443 rdr-to 10.17.1.10", ""),
+    ],
+)
+def test_every_form_of_redirection_of_the_port_is_found(bsd: FakeBSD, line: str, result: str) -> None:
+    load(bsd, f"{line}\npass in quick on wg\n")
+    found = examine(bsd)
+    assert (found["pf rdr"].result if "pf rdr" in found else "") == result, found.get("pf rdr")
+
+
+def test_the_mesh_s_anchor_before_a_translation_keeps_it_off_and_it_is_named(bsd: FakeBSD) -> None:
+    load(bsd, render_pf_anchor(51820, "/p"), "-a", "meshd")
+    load(bsd, 'anchor "meshd"\nblock in all\npass out quick all nat-to 192.0.2.10 keep state\n')
+    check = examine(bsd)["pf nat"]
+    assert check.result == "ok"
+    assert (
+        "spare" in check.text
+        and "pass out quick inet all flags S/SA keep state nat-to 192.0.2.10" in check.text
+    )
+
+
+def test_translations_in_anchors_are_found(bsd: FakeBSD) -> None:
+    load(bsd, "nat on wg from any to any -> 10.99.0.1\n", "-a", "lan")
+    load(bsd, "rdr on em0 proto udp from any to any port 51820 -> 10.17.1.10\n", "-a", "rdr/web")
+    load(bsd, "match out on wg all nat-to 10.99.0.1\n", "-a", "site/one")
+    load(bsd, 'nat-anchor "lan"\nrdr-anchor "rdr/*"\nanchor "site/*"\n' + OPEN + CLOSED)
+    found = examine(bsd)
+    assert found["pf nat"].result == "warn"
+    assert "nat on wg" in found["pf nat"].text and "match out on wg" in found["pf nat"].text
+    assert found["pf rdr"].result == "fail" and "pf anchors" not in found
+
+
+def test_an_anchor_that_cannot_be_read_is_said(bsd: FakeBSD) -> None:
+    load(bsd, 'anchor "outer"\n', "-a", "site")
+    load(bsd, 'anchor "site"\nanchor "strange/*"\n' + OPEN)
+    bsd.fail("pfctl -a strange", stderr="pfctl: Unable to retrieve rulesets: Invalid argument\n")
+    assert examine(bsd)["pf anchors"].text == "not looked into: outer, strange/*"
+
+
+def test_a_tunnel_that_pf_does_not_look_at_is_not_translated(bsd: FakeBSD) -> None:
+    load(bsd, "set skip on wg\nnat on wg from any to any -> 10.99.0.1\n" + OPEN)
+    assert examine(bsd)["pf nat"].result == "ok"
 
 
 def unloaded(bsd: FakeBSD) -> None:

@@ -35,7 +35,7 @@ def ask(desk: AdminDesk, host: Newcomer, gen: int, *, name: str = "") -> tuple[P
         hid=host.hid,
         gen=gen,
         version=0,
-        public_key=PrivateKey.generate().public(),
+        private_key=PrivateKey.generate(),
         listen_port=51820,
     )
     path = desk.directory / f"{identity.kid}.request"

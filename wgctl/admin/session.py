@@ -152,6 +152,13 @@ class AdminSession:
         if not self.home.mesh.admin_kid:
             self.home.read_admin_key()  # says that there is none
         self.check_own_log()
+        claimed = self.ledger.reduction().logs[self.home.mesh.admin_kid].unseen
+        if claimed is not None:
+            # A third party's word: it may be a lie that is to keep us from revoking, so it stops nothing.
+            self.failures.append(
+                f"admin {claimed[1][:8]} claims to have seen statement {claimed[0]} of this admin key, which "
+                f"is not here: if this home may be an old backup, find that statement before you sign more"
+            )
         return LogSigner(self.ledger, self.home.read_admin_key())
 
     def commit(

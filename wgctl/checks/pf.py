@@ -1,28 +1,36 @@
 """Checks of FreeBSD's packet filter: are the mesh's packets let in, and left as they are?
 
-Read only, by pfctl(8), which needs root. Rules in anchors other than ``meshd`` are not looked into.
+Read only, by pfctl(8), which needs root. Anchors in anchors are not looked into.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from meshd.backend.pf_rules import (
     GROUP,
-    Packet,
+    UNLIMITED,
     PfRule,
-    Ruling,
-    find_translations,
-    judge,
+    Translation,
+    parse_anchors,
     parse_pf_rules,
     parse_skipped,
+)
+from meshd.backend.pf_verdicts import (
+    Packet,
+    Ruling,
+    find_rule_translations,
+    find_spared,
+    find_translations,
+    judge,
     unknown_anchors,
 )
 from meshd.backend.runner import Finished, Runner, ToolRunner
 from meshd.errors import BackendError
-from meshd.plan.pf_anchor import ANCHOR, mesh_ports
+from meshd.plan.pf_anchor import mesh_ports
 from meshd.settings import Settings
 from wgctl.checks.base import Check, fail, ok, warn
 
@@ -30,7 +38,41 @@ PFCTL: Final = Path("/sbin/pfctl")
 COMMAND_SECONDS: Final = 5.0
 ANCHOR_ADVICE: Final = "meshd pf-anchor prints rules to include; see docs/freebsd.md, Packet filter"
 
+MAX_ANCHORS: Final = 64
+"""Each is a run of pfctl; Bastille has one for each jail."""
+CHILDREN: Final = "/*"
+
 Rules = tuple[PfRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ruleset:
+    """What pf was told. ``anchors`` and ``translation_anchors``: the rules of those that ``rules`` and
+    ``translations`` name; ``skips``: interfaces and groups that it does not look at."""
+
+    rules: Rules
+    translations: Rules
+    anchors: dict[str, Rules]
+    translation_anchors: dict[str, Rules]
+    skips: frozenset[str]
+
+    def judge(self, packet: Packet) -> Ruling:
+        return judge(self.rules, packet, self.anchors)
+
+    def translating(self, packet: Packet, *sorts: Translation) -> Rules:
+        """The rules of both kinds that do, or may do, this to the packet."""
+        return (
+            *find_translations(self.translations, packet, self.translation_anchors, *sorts),
+            *find_rule_translations(self.rules, packet, self.anchors, *sorts),
+        )
+
+    def not_looked_into(self) -> tuple[str, ...]:
+        """Anchors that could not be read, and those inside others."""
+        inner = [rule for found in self.anchors.values() for rule in found]
+        inner += [rule for found in self.translation_anchors.values() for rule in found]
+        known = {*self.anchors, *self.translation_anchors}
+        outer = unknown_anchors([*self.rules, *self.translations], known)
+        return tuple(sorted({*outer, *unknown_anchors(inner, ())}))
 
 
 class _Stopped(Exception):
@@ -63,6 +105,26 @@ class _Pfctl:
             raise done.refusal(f"pfctl {' '.join(arguments)}")
         return parse_pf_rules(done.stdout)
 
+    def anchors(self, rules: Rules, *show: str) -> dict[str, Rules]:
+        """The rules of the anchors that these name, as far as pfctl shows them."""
+        found: dict[str, Rules] = {}
+        for name in unknown_anchors(rules, ())[:MAX_ANCHORS]:
+            try:
+                paths = self._children(name) if name.endswith(CHILDREN) else (name,)
+                found[name] = tuple(rule for path in paths for rule in self.rules("-a", path, *show))
+            except BackendError:
+                continue  # it counts as one that was not looked into
+        return found
+
+    def _children(self, name: str) -> tuple[str, ...]:
+        done = self.run("-a", name.removesuffix(CHILDREN), "-sA")
+        if done.exit_code != 0:
+            raise done.refusal(f"pfctl: anchors in {name}")
+        paths = parse_anchors(done.stdout)
+        if len(paths) > MAX_ANCHORS:
+            raise BackendError(f"anchors in {name}: {len(paths)} seen, {MAX_ANCHORS} or fewer expected")
+        return paths
+
     def expect_enabled(self) -> None:
         """Stops where pf is not in the way, or may not be looked at."""
         done = self.run("-s", "info")
@@ -79,27 +141,29 @@ class _Pfctl:
 def _check(settings: Settings, pfctl: _Pfctl) -> Iterator[Check]:
     pfctl.expect_enabled()
     rules, translations = pfctl.rules("-sr"), pfctl.rules("-sn")
-    anchors = {ANCHOR: pfctl.rules("-a", ANCHOR, "-sr")} if _has_anchor(rules) else {}
     skipped = pfctl.run("-sI", "-v")
-    skips = parse_skipped(skipped.stdout) if skipped.exit_code == 0 else frozenset()
-    yield from _check_ports(settings, rules, anchors)
-    yield _check_tunnel(settings, rules, anchors, skips)
-    yield from _check_translations(settings, translations)
-    unknown = unknown_anchors([*rules, *translations], anchors)
+    ruleset = _Ruleset(
+        rules=rules,
+        translations=translations,
+        anchors=pfctl.anchors(rules, "-sr"),
+        translation_anchors=pfctl.anchors(translations, "-sn"),
+        skips=parse_skipped(skipped.stdout) if skipped.exit_code == 0 else frozenset(),
+    )
+    yield from _check_ports(settings, ruleset)
+    yield _check_tunnel(settings, ruleset)
+    yield _check_sources(settings, ruleset)
+    yield from _check_redirections(settings, ruleset)
+    unknown = ruleset.not_looked_into()
     if unknown:
         yield ok("pf anchors", f"not looked into: {', '.join(unknown)}")
 
 
-def _has_anchor(rules: Rules) -> bool:
-    return any(rule.action == "anchor" and rule.anchor == ANCHOR for rule in rules)
-
-
-def _check_ports(settings: Settings, rules: Rules, anchors: dict[str, Rules]) -> Iterator[Check]:
+def _check_ports(settings: Settings, ruleset: _Ruleset) -> Iterator[Check]:
     for port in mesh_ports(settings.wireguard.listen_port):
         name = f"pf UDP port {port}"
         use = "WireGuard" if port == settings.wireguard.listen_port else "the next key's interface"
         advice = f"pass in quick proto udp from any to any port {port}; {ANCHOR_ADVICE}"
-        ruling = judge(rules, Packet(direction="in", protocol="udp", port=port), anchors)
+        ruling = ruleset.judge(Packet(direction="in", protocol="udp", port=port))
         named = next((r for r in ruling.by if r.action == "pass" and _names(r, port)), None)
         if ruling.verdicts == {"block"}:
             yield fail(name, f"{use}: blocked by {_said(ruling)}", advice)
@@ -113,20 +177,18 @@ def _names(rule: PfRule, port: int) -> bool:
     return rule.protocol == "udp" and rule.ports is not None and rule.ports[0] <= port <= rule.ports[1]
 
 
-def _check_tunnel(
-    settings: Settings, rules: Rules, anchors: dict[str, Rules], skips: frozenset[str]
-) -> Check:
+def _check_tunnel(settings: Settings, ruleset: _Ruleset) -> Check:
     """By name the rules fit the interface of today, by group also that of the next key."""
     name, advice = "pf tunnel", f"pass in quick on {GROUP}; {ANCHOR_ADVICE}"
     interface, spared = settings.wireguard.interface, ""
-    if GROUP in skips:
+    if GROUP in ruleset.skips:
         return ok(name, f"set skip on {GROUP}: what comes out of the tunnel is not filtered")
     for use, protocol, port in (("probes", "icmp", 0), ("other hosts' news", "tcp", settings.exchange.port)):
         now, following = (
-            judge(rules, Packet(direction="in", protocol=protocol, port=port, interfaces=names), anchors)
+            ruleset.judge(Packet(direction="in", protocol=protocol, port=port, interfaces=names))
             for names in (frozenset({GROUP, interface}), frozenset({GROUP}))
         )
-        if interface in skips:
+        if interface in ruleset.skips:
             now = Ruling(verdicts=frozenset({"pass"}))
         if now.verdicts == {"block"}:
             return fail(name, f"{use} that come out of the tunnel are blocked by {_said(now)}", advice)
@@ -145,26 +207,89 @@ def _spares_most(ruling: Ruling) -> bool:
     return all(rule.narrow for rule in blocking) and len(blocking) < len(ruling.by)
 
 
-def _check_translations(settings: Settings, rules: Rules) -> Iterator[Check]:
-    out = Packet(direction="out", interfaces=frozenset({GROUP, settings.wireguard.interface}))
-    nat = find_translations(rules, out, "nat", "binat")
+def _tunnels(settings: Settings, ruleset: _Ruleset) -> Iterator[frozenset[str]]:
+    """The names of the interface of today and of that of the next key, as far as pf looks at them."""
+    interface = settings.wireguard.interface
+    if GROUP not in ruleset.skips:
+        yield frozenset({GROUP})
+        if interface not in ruleset.skips:
+            yield frozenset({GROUP, interface})
+
+
+def _check_sources(settings: Settings, ruleset: _Ruleset) -> Check:
+    """Is what goes into the tunnel given another source?"""
+    packets = [
+        Packet(direction="out", family=family, interfaces=names)
+        for names in _tunnels(settings, ruleset)
+        for family in (4, 6)
+    ]
+    nat = _unique(rule for packet in packets for rule in ruleset.translating(packet, "nat", "binat"))
     if nat:
         text = "may change the source of what goes into the tunnel, and the other end then drops it"
-        yield warn(
-            "pf nat",
-            f"{text}: {_list(nat)}",
-            f"bind it to the outer interface, or before it: no nat on {GROUP} all",
-        )
-    else:
-        yield ok("pf nat", "nothing is translated into the tunnel")
+        return warn("pf nat", f"{text}: {_list(nat)}", _ways_out(nat, "nat"))
+    spared = _unique(
+        rule
+        for packet in packets
+        for rule in find_spared(ruleset.rules, packet, ruleset.anchors, "nat", "binat")
+    )
+    text = "nothing is translated into the tunnel"
+    return ok("pf nat", f"{text}: rules before it spare it {_list(spared)}" if spared else text)
+
+
+def _check_redirections(settings: Settings, ruleset: _Ruleset) -> Iterator[Check]:
+    """Is WireGuard's port sent elsewhere, or what comes out of the tunnel for this host?"""
     for port in mesh_ports(settings.wireguard.listen_port):
-        rdr = find_translations(rules, Packet(direction="in", protocol="udp", port=port), "rdr")
-        if rdr:
-            yield fail(
-                "pf rdr",
-                f"UDP port {port} of WireGuard is redirected: {_list(rdr)}",
-                f"take the port out, or before it: no rdr proto udp from any to any port {port}",
-            )
+        packet = Packet(direction="in", protocol="udp", port=port)
+        rdr = ruleset.translating(packet, "rdr", "binat", "af")
+        advice = f"take the port out, or before it: {_ways_past(rdr, port)}"
+        if any(not rule.narrow or rule.ports != UNLIMITED for rule in rdr):
+            yield fail("pf rdr", f"UDP port {port} of WireGuard is redirected: {_list(rdr)}", advice)
+        elif rdr:
+            yield warn("pf rdr", f"UDP port {port} of WireGuard may be redirected: {_list(rdr)}", advice)
+    yield from _check_tunnel_redirections(settings, ruleset)
+
+
+def _check_tunnel_redirections(settings: Settings, ruleset: _Ruleset) -> Iterator[Check]:
+    packets = [
+        Packet(direction="in", protocol=protocol, port=port, family=family, interfaces=names)
+        for names in _tunnels(settings, ruleset)
+        for protocol, port, family in (
+            ("icmp", 0, 4),
+            ("ipv6-icmp", 0, 6),
+            ("tcp", settings.exchange.port, 4),
+            ("tcp", settings.exchange.port, 6),
+        )
+    ]
+    rdr = _unique(rule for packet in packets for rule in ruleset.translating(packet, "rdr", "af"))
+    if rdr:
+        text = "may send what comes out of the tunnel elsewhere"
+        yield warn("pf rdr on the tunnel", f"{text}: {_list(rdr)}", _ways_out(rdr, "rdr"))
+
+
+def _ways_out(rules: Rules, sort: str) -> str:
+    """What keeps them off the tunnel."""
+    if _filters(rules):
+        direction = "out" if sort == "nat" else "in"
+        before = f"pass {direction} quick on {GROUP}; {ANCHOR_ADVICE}"
+    else:
+        before = f"no {sort} on {GROUP} all"
+    return f"bind it to the outer interface, or before it: {before}"
+
+
+def _ways_past(rules: Rules, port: int) -> str:
+    """What keeps them off WireGuard's port."""
+    if _filters(rules):
+        return f"pass in quick proto udp from any to any port {port}; {ANCHOR_ADVICE}"
+    return f"no rdr proto udp from any to any port {port}"
+
+
+def _filters(rules: Rules) -> bool:
+    """A rule of ``-sn`` is kept off by another of its kind, one of ``-sr`` by a quick one before it."""
+    return any(rule.action in ("pass", "match") for rule in rules)
+
+
+def _unique(rules: Iterable[PfRule]) -> Rules:
+    return tuple(dict.fromkeys(rules))
 
 
 def _said(ruling: Ruling) -> str:

@@ -267,7 +267,7 @@ def _record(host: Host) -> Iterable[Reason]:
     if record is None:
         yield Reason(verdict="note", text="no record of the host itself yet: its WireGuard key is not known")
         return
-    made = render_time(record.version / 1000) if record.has_run else "its enrolment"
+    made = render_time(record.signed_at) if record.has_run else "its enrolment"
     endpoints = ", ".join(map(str, record.endpoints)) or "none"
     text = f"its own record of {made}: key {str(record.public_key)[:SHORT]}..., endpoints {endpoints}"
     yield Reason(verdict="note", text=text)
@@ -302,8 +302,8 @@ def _doubts(ledger: Ledger, hid: str) -> Iterable[Reason]:
         if log is not None and log.forked_at is not None:
             text = f"log of {_who(ledger, kid)}: forked at statement {log.forked_at}: its key was copied"
             yield Reason(verdict="note", text=text)
-        if log is not None and log.missing is not None:
-            yield Reason(verdict="note", text=f"log of {_who(ledger, kid)}: {log.missing} is missing")
+        if log is not None and log.gap is not None:
+            yield Reason(verdict="note", text=f"log of {_who(ledger, kid)}: {log.gap} is missing")
 
 
 def _pools(ledger: Ledger, network: IPNetwork, text: str) -> Iterable[Reason]:

@@ -29,7 +29,7 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
     """``state``: member, waiting (has not joined yet), proposed (its grant waits for endorsement),
     unplaced (``reason`` says why) or revoked.
 
-    ``record_version``: unix milliseconds as a rule, 0 for what the host signed to enroll.
+    ``record_version``: 0 for what the host signed to enroll, then one more each time.
     """
 
     name: str
