@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -136,6 +136,7 @@ class _File(_Table, frozen=True, kw_only=True):
     exchange: ExchangeSettings = ExchangeSettings()
     safety: SafetySettings = SafetySettings()
     log: LogSettings = LogSettings()
+    services: dict[str, dict[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +156,8 @@ class Settings:
     log: LogSettings
     endpoints: tuple[AnyEndpoint, ...]
     jail_networks: frozenset[IPNetwork]
+    services: Mapping[str, Mapping[str, Any]]
+    """A table for each module of this host; what may be in it is the module's matter."""
 
 
 def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
@@ -178,6 +181,7 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
         exchange=file.exchange,
         safety=file.safety,
         log=file.log,
+        services=file.services,
         endpoints=tuple(
             _each(parse_endpoint, text, f"{source}: host.endpoints") for text in file.host.endpoints
         ),
@@ -186,6 +190,16 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
             for text in (() if file.jails.networks == "auto" else file.jails.networks)
         ),
     )
+
+
+def setting_values(settings: Settings) -> dict[str, object]:
+    """Every key of the file with its value in force, as ``wireguard.listen_port``."""
+    values: dict[str, object] = {"state_dir": settings.state_dir, "run_dir": settings.run_dir}
+    for table in fields(settings):
+        held = getattr(settings, table.name)
+        if isinstance(held, _Table):
+            values |= {f"{table.name}.{key}": getattr(held, key) for key in held.__struct_fields__}
+    return values
 
 
 def read_settings(path: Path) -> Settings:
@@ -253,84 +267,66 @@ def _is_interface_name(name: str) -> bool:
     return 0 < len(name) <= MAX_INTERFACE_NAME and name.isascii() and name.isalnum()
 
 
-def _check_ranges(file: _File, source: str) -> None:
-    def expect(ok: bool, key: str, seen: object, expected: str) -> None:
-        if not ok:
-            raise ConfigError(f"{source}: {key}: {seen!r} seen, {expected} expected")
+class _Rule(NamedTuple):
+    """What the value of one key has to be, beyond its type. ``expected``: the same for people."""
 
-    wireguard = file.wireguard
-    name = wireguard.interface
-    expect(
-        _is_interface_name(name),
-        "wireguard.interface",
-        name,
-        f"1 to {MAX_INTERFACE_NAME} ASCII letters and digits",
-    )
-    expect(
-        0 < wireguard.listen_port < 65535,
+    key: str
+    holds: Callable[[Any], bool]
+    expected: str
+
+
+_RULES: Final = (
+    _Rule("wireguard.interface", _is_interface_name, f"1 to {MAX_INTERFACE_NAME} ASCII letters and digits"),
+    _Rule(
         "wireguard.listen_port",
-        wireguard.listen_port,
+        lambda port: 0 < port < 65535,
         "1 to 65534, as key rotations use the next one too",
-    )
-    fibs = wireguard.fibs
-    expect(
-        len(set(fibs)) == len(fibs) <= MAX_FIBS and all(0 <= fib < 65536 for fib in fibs),
+    ),
+    _Rule(
         "wireguard.fibs",
-        list(fibs),
+        lambda fibs: len(set(fibs)) == len(fibs) <= MAX_FIBS and all(0 <= fib < 65536 for fib in fibs),
         f"at most {MAX_FIBS} different numbers of 0 to 65535",
-    )
-    expect(
-        0 <= wireguard.key_lifetime_days <= 3650,
-        "wireguard.key_lifetime_days",
-        wireguard.key_lifetime_days,
-        "0 (never by itself) to 3650",
-    )
-    expect(
-        wireguard.key_lifetime_days == 0 or wireguard.key_lifetime_days >= 1 / 24,
-        "wireguard.key_lifetime_days",
-        wireguard.key_lifetime_days,
-        "an hour (0.042) at least",
-    )
-    expect(1280 <= wireguard.mtu_bytes <= 65455, "wireguard.mtu_bytes", wireguard.mtu_bytes, "1280 to 65455")
-    expect(
-        0 < wireguard.persistent_keepalive_seconds < 65536,
-        "wireguard.persistent_keepalive_seconds",
-        wireguard.persistent_keepalive_seconds,
-        "1 to 65535",
-    )
-    expect(
-        wireguard.boot_file == "" or Path(wireguard.boot_file).is_absolute(),
+    ),
+    _Rule("wireguard.key_lifetime_days", lambda days: 0 <= days <= 3650, "0 (never by itself) to 3650"),
+    _Rule(
+        "wireguard.key_lifetime_days", lambda days: days == 0 or days >= 1 / 24, "an hour (0.042) at least"
+    ),
+    _Rule("wireguard.mtu_bytes", lambda size: 1280 <= size <= 65455, "1280 to 65455"),
+    _Rule("wireguard.persistent_keepalive_seconds", lambda seconds: 0 < seconds < 65536, "1 to 65535"),
+    _Rule(
         "wireguard.boot_file",
-        wireguard.boot_file,
+        lambda path: path == "" or Path(path).is_absolute(),
         "an absolute path or nothing",
-    )
-    poll = file.registry.poll_seconds
-    expect(poll == 0 or 0.05 <= poll <= 3600, "registry.poll_seconds", poll, "0 (automatic) or 0.05 to 3600")
-    expect(
-        file.registry.stale_after_seconds > 0,
-        "registry.stale_after_seconds",
-        file.registry.stale_after_seconds,
-        "more than 0",
-    )
-    interval = file.probe.interval_seconds
-    expect(
-        interval == 0 or 0.1 <= interval <= 300,
+    ),
+    _Rule(
+        "registry.poll_seconds",
+        lambda seconds: seconds == 0 or 0.05 <= seconds <= 3600,
+        "0 (automatic) or 0.05 to 3600",
+    ),
+    _Rule("registry.stale_after_seconds", lambda seconds: seconds > 0, "more than 0"),
+    _Rule(
         "probe.interval_seconds",
-        interval,
+        lambda seconds: seconds == 0 or 0.1 <= seconds <= 300,
         "0 (automatic) or 0.1 to 300",
-    )
-    expect(2 <= file.probe.window <= 10000, "probe.window", file.probe.window, "2 to 10000")
-    exchange = file.exchange
-    expect(0 < exchange.port < 65536, "exchange.port", exchange.port, "1 to 65535")
-    expect(
-        0.1 <= exchange.witness_seconds <= 3600,
-        "exchange.witness_seconds",
-        exchange.witness_seconds,
-        "0.1 to 3600",
-    )
-    share = file.safety.max_removed_share
-    expect(0 <= share <= 1, "safety.max_removed_share", share, "0 to 1")
-    confirm = file.safety.confirm_seconds
-    expect(confirm == 0 or 1 <= confirm <= 3600, "safety.confirm_seconds", confirm, "0 (never) or 1 to 3600")
+    ),
+    _Rule("probe.window", lambda probes: 2 <= probes <= 10000, "2 to 10000"),
+    _Rule("exchange.port", lambda port: 0 < port < 65536, "1 to 65535"),
+    _Rule("exchange.witness_seconds", lambda seconds: 0.1 <= seconds <= 3600, "0.1 to 3600"),
+    _Rule("safety.max_removed_share", lambda share: 0 <= share <= 1, "0 to 1"),
+    _Rule(
+        "safety.confirm_seconds",
+        lambda seconds: seconds == 0 or 1 <= seconds <= 3600,
+        "0 (never) or 1 to 3600",
+    ),
+)
+
+
+def _check_ranges(file: _File, source: str) -> None:
+    for rule in _RULES:
+        table, _, name = rule.key.partition(".")
+        seen = getattr(getattr(file, table), name)
+        if not rule.holds(seen):
+            shown = list(seen) if isinstance(seen, tuple) else seen
+            raise ConfigError(f"{source}: {rule.key}: {shown!r} seen, {rule.expected} expected")
     for text in file.metrics.listen:
         parse_listen(text, f"{source}: metrics.listen")

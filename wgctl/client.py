@@ -21,6 +21,8 @@ from meshd.observe.protocol import (
     ObjectsDocument,
     OfferDocument,
     PlanDocument,
+    ServiceDocument,
+    ServiceRequest,
     Verb,
 )
 from meshd.observe.status import Status
@@ -38,6 +40,7 @@ ANSWER_SECONDS: Final[Mapping[Verb, float]] = {
     "reload": 60.0,
     "objects": 20.0,
     "offer": 20.0,
+    "service": 300.0,
 }
 START_COMMAND: Final = "service meshd start" if FREEBSD else "systemctl start meshd"
 _READ_BYTES: Final = 1 << 16
@@ -80,6 +83,11 @@ class ControlClient:
     def offer(self, objects: Sequence[tuple[str, bytes]]) -> OfferDocument:
         """Hand signed objects to meshd, which passes them on before it answers."""
         return self._decode(self._ask(ControlRequest(verb="offer", objects=tuple(objects))), OfferDocument)
+
+    def service(self, request: ServiceRequest) -> tuple[ServiceDocument, int]:
+        """The answer, and the exit code that belongs to it."""
+        answer = self._ask(ControlRequest(verb="service", service=request))
+        return self._decode(answer, ServiceDocument), answer.exit_code
 
     def close(self) -> None:
         self._socket.close()

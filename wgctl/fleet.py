@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from meshd.errors import MeshError
-from wgctl.views.matrix import PathCell
+from meshd.model.path import PathRow, PathStats
+from meshd.observe.path_metrics import read_paths
 
 ANSWER_SECONDS: Final = 2.0
 MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 MAX_CONCURRENT: Final = 64
 _CHUNK_BYTES: Final = 1 << 16
 
-RTT_METRIC: Final = "meshd_peer_rtt_seconds"
-UP_METRIC: Final = "meshd_peer_up"
-LOSS_METRIC: Final = "meshd_peer_loss_ratio"
 OUR_PREFIX: Final = "meshd_"
 
 
@@ -41,7 +37,7 @@ class MetricsPlace:
 class MetricsAnswer:
     """``row``: the paths by peer label; None with ``error`` saying why there is none."""
 
-    row: Mapping[str, PathCell] | None
+    row: PathRow | None
     error: str | None = None
 
 
@@ -53,29 +49,14 @@ def fetch_rows(places: Sequence[MetricsPlace]) -> dict[str, MetricsAnswer]:
         return dict(zip((place.name for place in places), pool.map(_fetch_row, places), strict=True))
 
 
-def parse_row(text: str) -> dict[str, PathCell]:
+def parse_row(text: str) -> dict[str, PathStats]:
     """The paths that one host's metrics speak of, by peer label. MeshError when it is no metrics text."""
-    values: dict[str, dict[str, float]] = {RTT_METRIC: {}, UP_METRIC: {}, LOSS_METRIC: {}}
-    lines = [line for line in text.splitlines() if line.startswith(OUR_PREFIX)]
-    if not lines:
+    if not any(line.startswith(OUR_PREFIX) for line in text.splitlines()):
         raise MeshError("it serves no metrics of meshd")
-    # Three of twenty families are of use here, and the parser costs 10 microseconds a line.
-    wanted = "\n".join(line for line in lines if line.startswith(tuple(values)))
     try:
-        for family in text_string_to_metric_families(wanted + "\n"):
-            for sample in family.samples:
-                if sample.name in values and "peer" in sample.labels:
-                    values[sample.name][sample.labels["peer"]] = float(sample.value)
-    except (ValueError, KeyError, IndexError, TypeError):
+        return read_paths(text)
+    except ValueError:
         raise MeshError("its answer is not Prometheus text") from None
-    return {
-        peer: PathCell(
-            up=up > 0,
-            rtt_seconds=_finite(values[RTT_METRIC].get(peer)),
-            loss_ratio=_finite(values[LOSS_METRIC].get(peer)) or 0.0,
-        )
-        for peer, up in values[UP_METRIC].items()
-    }
 
 
 def fetch_metrics(place: MetricsPlace) -> str:

@@ -94,7 +94,7 @@ class EndpointController:
             event(log, logging.INFO, "underlay_changed", source=self._own.sources)
             self._tasks.spawn("endpoints", self._speak_up(world))
         elif world.turn.interface_restarted:
-            self._prober.nudge()
+            self._prober.probe_now()
             self._tasks.spawn("endpoints", self._ask_around())
         return self._conditions()
 
@@ -145,7 +145,7 @@ class EndpointController:
 
         for name in filter(None, (wireguard.interface, wireguard.rotation_interface)):
             await self._queue.run_between_turns(partial(forget, name))
-        self._prober.nudge()
+        self._prober.probe_now()
         await self._ask_around()
 
     async def _ask_around(self) -> None:

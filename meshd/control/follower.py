@@ -30,6 +30,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.reducer import REGISTRY_GAP
 from meshd.registry.signing import SigningKey
 from meshd.registry.sync import PollOutcome, poll, poll_interval_seconds
+from meshd.settings import RegistrySettings
 from meshd.store.base import ObjectStore
 
 LAGGING_POLL_SECONDS: Final = 30.0
@@ -123,6 +124,10 @@ class RegistryFollower:
         seconds = poll_interval_seconds(hosts, store=self._in_use.store)
         lags = any(followed.shown.lags for followed in self._followed)
         return min(seconds, LAGGING_POLL_SECONDS) if lags else seconds
+
+    def use_settings(self, settings: RegistrySettings) -> None:
+        """As a reload has them; the stores themselves stay."""
+        self._stale_after_seconds = settings.stale_after_seconds
 
     def store_status(self) -> tuple[StoreStatus, ...]:
         return tuple(followed.status() for followed in self._followed)

@@ -18,6 +18,8 @@ from meshd.model.path import PathStats
 from meshd.observe.board import ConditionBoard
 from meshd.observe.logs import event
 from meshd.probe.base import Prober
+from meshd.probe.events import MtuChanged, PathChanged, Paused
+from meshd.supervisor import Supervisor
 
 log = logging.getLogger("meshd")
 
@@ -54,7 +56,7 @@ class PathWatch:
     async def start(self) -> None:
         """Open the prober's sockets; a system that refuses them is the condition ``probe_failed``."""
         try:
-            await self._prober.start(self)
+            await self._prober.start()
         except BackendError as error:
             self._board.set(
                 "prober",
@@ -112,32 +114,43 @@ class PathWatch:
             *self._mtus.conditions(world.view, mtu_bytes, self._clock()),
         )
 
-    # --- what the prober tells
+    # --- what the prober finds
 
-    def path_changed(self, hid: str, up: bool) -> None:
-        """A path is dead or alive again: known at once, not in the next turn."""
-        event(
-            log,
-            logging.INFO if up else logging.WARNING,
-            "path_up" if up else "path_down",
-            host=self._name(hid),
-        )
+    def listen(self, tasks: Supervisor) -> None:
+        """From now on what it finds is known at once, not in the next turn."""
+        tasks.repeat("paths", self._take_events)
+
+    async def _take_events(self) -> None:
+        found = await self._prober.events()
+        for each in found:
+            match each:
+                case PathChanged():
+                    self._path_changed(each)
+                case MtuChanged():
+                    self._mtu_changed(each)
+                case Paused(seconds=seconds):
+                    self._paused(seconds)
         if self._world is not None:
             self._board.set("paths", *self._conditions(self._world))
-        if not up:
-            self._queue.wake(Wake.PATH_DOWN)
-        elif self._exchange is not None:
-            self._exchange.path_up(hid)
+        if self._exchange is not None:
+            for each in found:
+                if isinstance(each, PathChanged) and each.up:
+                    self._exchange.path_up(each.hid)
 
-    def mtu_changed(self, hid: str, old: int | None, new: int) -> None:
-        """A path carries less, or more: the routes follow at once."""
-        shrunk = old is not None and new < old
-        level = logging.WARNING if shrunk else logging.INFO
-        event(log, level, "path_mtu", host=self._name(hid), old=old, new=new)
-        self._mtus.note(hid, old, new, self._clock())
+    def _path_changed(self, change: PathChanged) -> None:
+        level = logging.INFO if change.up else logging.WARNING
+        event(log, level, "path_up" if change.up else "path_down", host=self._name(change.hid))
+        if not change.up:
+            self._queue.wake(Wake.PATH_DOWN)
+
+    def _mtu_changed(self, change: MtuChanged) -> None:
+        old, new = change.old_bytes, change.new_bytes
+        level = logging.WARNING if old is not None and new < old else logging.INFO
+        event(log, level, "path_mtu", host=self._name(change.hid), old=old, new=new)
+        self._mtus.note(change.hid, old, new, self._clock())
         self._queue.wake(Wake.PATH_MTU)
 
-    def paused(self, seconds: float) -> None:
+    def _paused(self, seconds: float) -> None:
         """This process or the machine stood still: sessions may be over, and news was missed."""
         event(log, logging.WARNING, "paused", seconds=round(seconds, 1))
         self._queue.wake(Wake.PAUSE)

@@ -37,7 +37,7 @@ from meshd.observe.board import ConditionBoard
 from meshd.observe.logs import event
 from meshd.observe.status import StoreStatus
 from meshd.registry.sync import spread_pause
-from meshd.settings import Settings
+from meshd.settings import RegistrySettings, Settings
 from meshd.supervisor import Supervisor
 
 log = logging.getLogger("meshd")
@@ -127,6 +127,10 @@ class RegistryFeed:
     @property
     def store_status(self) -> tuple[StoreStatus, ...]:
         return self._report.stores if self._report is not None else self._follower.store_status()
+
+    def use_settings(self, settings: RegistrySettings) -> None:
+        """As a reload has them; the stores themselves stay."""
+        self._follower.use_settings(settings)
 
     def want_round(self) -> None:
         """A registry round, now instead of later; nobody waits for it."""

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 from meshd.control.jails import JailKeeper
 from meshd.control.registry_feed import RegistryFeed
+from meshd.control.services import ServiceFollower
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.wake import Wake
 from meshd.errors import ConfigError
-from meshd.host.local import refuse_restart_only
+from meshd.host.reload import refuse_fixed
 from meshd.model.condition import Condition, Severity
 from meshd.observe.board import ConditionBoard
-from meshd.observe.logs import event
+from meshd.observe.logs import event, set_up_logging
 from meshd.settings import Settings
 
 log = logging.getLogger("meshd")
@@ -42,6 +43,7 @@ class Reloader:
         queue: TurnQueue,
         feed: RegistryFeed,
         jails: JailKeeper,
+        services: ServiceFollower,
     ) -> None:
         """``read``: the settings as they are on disk; ConfigError when they are wrong."""
         self._live = live
@@ -50,12 +52,14 @@ class Reloader:
         self._queue = queue
         self._feed = feed
         self._jails = jails
+        self._services = services
 
     def reload(self) -> None:
         """Take other settings; wrong ones change nothing, open a condition and raise ConfigError."""
         try:
             fresh = self._read()
-            refuse_restart_only(self._live.current, fresh)
+            refuse_fixed(self._live.current, fresh)
+            self._services.configure(fresh.services, "settings")
         except ConfigError as error:
             self._board.set(
                 "settings",
@@ -67,7 +71,10 @@ class Reloader:
             )
             raise
         self._board.set("settings")
+        if fresh.log != self._live.current.log:
+            set_up_logging(fresh.log.level, fresh.log.format)
         self._live.current = fresh
+        self._feed.use_settings(fresh.registry)
         event(log, logging.INFO, "reloaded")
         self._jails.notice()
         self._feed.want_round()

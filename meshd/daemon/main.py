@@ -109,8 +109,11 @@ def bring_up(config: Path) -> int:
 @click.pass_obj
 def check_config(config: Path) -> None:
     """Read the settings and the host's own files; say what is wrong; change nothing."""
+    from meshd.services.config import read_modules
+
     settings = read_settings(config)
     _refuse_shared_interface(settings)
+    read_modules(settings.services, str(config))
     state = HostState(settings.state_dir)
     if state.enrolled:
         state.read_identity()

@@ -20,6 +20,7 @@ from meshd.control.observer import KernelObserver
 from meshd.control.own_endpoints import OwnEndpoints
 from meshd.control.paths import PathWatch
 from meshd.control.registry_feed import RegistryFeed
+from meshd.control.services import ServiceFollower
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.world import NewestWorld
 from meshd.daemon.control_socket import ControlServer
@@ -60,6 +61,7 @@ class Components:
     exchange: Exchange | None
     watch: KernelWatch
     jails: JailFollower
+    services: ServiceFollower
     metrics: MetricsListener
     reloader: Reloader
     requests: Requests
@@ -109,6 +111,8 @@ class Daemon:
             parts.exchange.start(self._exchange_hooks(), parts.tasks)
         parts.watch.start(parts.jails.kernel_changed)
         parts.feed.start()
+        parts.paths.listen(parts.tasks)
+        parts.services.start()
         parts.requests.open()
         event(log, logging.INFO, "started", hid=parts.hid[:8], version=read_version())
         await self._stopping.wait()
@@ -144,6 +148,7 @@ class Daemon:
         parts.watch.stop()
         parts.endpoints.close()
         parts.observer.close()
+        await parts.services.close()
         if parts.exchange is not None:
             await parts.exchange.close()
         await parts.prober.stop()

@@ -12,12 +12,15 @@ from meshd.blocking import in_thread
 from meshd.control.jails import JailKeeper, with_jail_changes
 from meshd.control.reconciler import Reconciler
 from meshd.control.registry_feed import RegistryFeed
+from meshd.control.service_feed import ServiceFeed
+from meshd.control.services import ServiceFollower
 from meshd.control.turn import plan_document
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.world import World
 from meshd.daemon.followers import Followers
 from meshd.daemon.live_settings import LiveSettings, Reloader
 from meshd.daemon.status_report import StatusReporter
+from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange
 from meshd.exchange.messages import ObjectsRequest, parse_message, render_message
 from meshd.exchange.shared_ledger import SharedLedger
@@ -43,6 +46,8 @@ class Requests:
         reconciler: Reconciler,
         feed: RegistryFeed,
         jails: JailKeeper,
+        services: ServiceFollower,
+        service_feed: ServiceFeed,
         followers: Followers,
         reporter: StatusReporter,
         ledger: SharedLedger,
@@ -55,6 +60,8 @@ class Requests:
         self._reconciler = reconciler
         self._feed = feed
         self._jails = jails
+        self._services = services
+        self._service_feed = service_feed
         self._followers = followers
         self._reporter = reporter
         self._ledger = ledger
@@ -98,6 +105,11 @@ class Requests:
                 return ObjectsDocument(mesh=self._ledger.mesh_id, page=raw), 0
             case "offer":
                 return await self._offer(request)
+            case "service":
+                if request.service is None:
+                    raise ConfigError("service: nothing is asked")
+                self._service_feed.update(self._live.current)
+                return await self._services.handle(request.service)
 
     async def _followed(self, world: World) -> World:
         """Once everybody who follows the turn is done, so that what is asked next shows all of it."""

@@ -10,6 +10,7 @@ from meshd.control.observer import KernelObserver
 from meshd.control.own_endpoints import OwnEndpoints
 from meshd.control.paths import PathWatch
 from meshd.control.registry_feed import RegistryFeed
+from meshd.control.services import ServiceFollower
 from meshd.control.world import NewestWorld
 from meshd.daemon.exchange_status import exchange_status
 from meshd.exchange.exchange import Exchange
@@ -45,6 +46,7 @@ class StatusReporter:
         board: ConditionBoard,
         exchange: Exchange | None,
         metrics: _HasUrls,
+        services: ServiceFollower,
     ) -> None:
         """
         Args:
@@ -63,6 +65,7 @@ class StatusReporter:
         self._board = board
         self._exchange = exchange
         self._metrics = metrics
+        self._services = services
         self._started_at = clock()
 
     async def status(self) -> Status:
@@ -98,5 +101,6 @@ class StatusReporter:
                 learned=self._own_endpoints.learned.endpoints,
                 explain_endpoint=lambda host, endpoint: self._endpoints.explain(world, host, endpoint),
                 exchange=exchange_status(self._exchange.stats()) if self._exchange else None,
+                services=self._services.status(),
             )
         )

@@ -34,6 +34,8 @@ from meshd.control.registry_feed import OwnDescriber, RegistryFeed
 from meshd.control.resolver import RETRY_SECONDS, Lookup, NameResolver, system_lookup
 from meshd.control.rollback import Rollback
 from meshd.control.rotation import Rotation
+from meshd.control.service_feed import ServiceFeed
+from meshd.control.services import ServiceFollower
 from meshd.control.sessionclock import read_steady_seconds
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.underlay import is_own, source_of
@@ -108,8 +110,8 @@ class Doors:
     """Whether an interface of this system has the address."""
     forwarding: Callable[[int], bool | None] = read_forwarding
     """Whether the system forwards packets of an IP version."""
-    exchange_addresses: MeshAddresses = mesh_addresses
-    """Where the exchange of a host is reached."""
+    exchange_addresses: MeshAddresses | None = mesh_addresses
+    """Where the exchange of a host is reached; None: there is none, whatever the settings say."""
     clocks: Clocks = field(default_factory=lambda: Clocks(wall=time.time, steady=read_steady_seconds))
     jails_elapsed: Callable[[], float] = time.monotonic
     rng: random.Random = field(default_factory=random.SystemRandom)
@@ -262,8 +264,17 @@ def build_daemon(settings: Settings, doors: Doors, read_settings: Callable[[], S
         exchange=ground.exchange,
     )
     endpoints = _build_endpoints(ground, feed, own_endpoints)
-    reloader = Reloader(ground.live, read_settings, board=board, queue=ground.queue, feed=feed, jails=jails)
-    return _build_process(ground, jails, own_endpoints, feed, paths, endpoints, reloader)
+    services = _build_services(ground)
+    reloader = Reloader(
+        ground.live,
+        read_settings,
+        board=board,
+        queue=ground.queue,
+        feed=feed,
+        jails=jails,
+        services=services,
+    )
+    return _build_process(ground, jails, own_endpoints, feed, paths, endpoints, reloader, services)
 
 
 def _build_process(
@@ -274,6 +285,7 @@ def _build_process(
     paths: PathWatch,
     endpoints: EndpointController,
     reloader: Reloader,
+    services: ServiceFollower,
 ) -> Daemon:
     """What runs the parts, and what shows them."""
     plane, queue = ground.plane, ground.queue
@@ -296,9 +308,20 @@ def _build_process(
         board=ground.board,
         exchange=ground.exchange,
         metrics=metrics,
+        services=services,
+    )
+    service_feed = ServiceFeed(
+        services, feed, paths, clock=ground.clock, exchanges=ground.exchange is not None
     )
     followers = _build_followers(
-        ground, observer, feed, paths, endpoints, MetricsFollower(metrics, reporter), jail_follower
+        ground,
+        observer,
+        feed,
+        paths,
+        endpoints,
+        MetricsFollower(metrics, reporter),
+        jail_follower,
+        service_feed,
     )
     gatherer = InputGatherer(
         feed=feed,
@@ -333,6 +356,7 @@ def _build_process(
             exchange=ground.exchange,
             watch=KernelWatch(ground.doors.open_event_sources),
             jails=jail_follower,
+            services=services,
             metrics=metrics,
             reloader=reloader,
             requests=Requests(
@@ -343,6 +367,8 @@ def _build_process(
                 reconciler=plane.reconciler,
                 feed=feed,
                 jails=jails,
+                services=services,
+                service_feed=service_feed,
                 followers=followers,
                 reporter=reporter,
                 ledger=ground.ledger,
@@ -360,6 +386,7 @@ def _build_followers(
     endpoints: EndpointController,
     metrics: MetricsFollower,
     jails: JailFollower,
+    services: ServiceFeed,
 ) -> Followers:
     """Who is told of each new World, and the reason of the order."""
     return Followers(
@@ -377,6 +404,8 @@ def _build_followers(
             Follower(name="own record", follow=feed.follow, is_slow=True),
             Follower(name="metrics", follow=metrics.follow, is_slow=True),
             Follower(name="jails", follow=jails.follow, is_slow=True, seconds=JAILS_SECONDS),
+            # Last: what the services make of it is nobody's input, and nobody waits for it.
+            Follower(name="service modules", follow=services.follow, is_slow=True, is_awaited=False),
         ),
         ground.board,
         ground.newest,
@@ -404,7 +433,7 @@ def _build_follower(settings: Settings, doors: Doors, plane: DataPlaneParts) -> 
 
 
 def _build_exchange(settings: Settings, doors: Doors, hid: str, ledger: SharedLedger) -> Exchange | None:
-    if not settings.exchange.enabled:
+    if not settings.exchange.enabled or doors.exchange_addresses is None:
         return None
     return Exchange(
         shared_ledger=ledger,
@@ -455,6 +484,20 @@ def _build_endpoints(ground: _Ground, feed: RegistryFeed, own_endpoints: OwnEndp
         forget_sources=ground.plane.reconciler.forget_sources,
         ask_witnesses=ground.exchange.witness_round if ground.exchange is not None else None,
     )
+
+
+def _build_services(ground: _Ground) -> ServiceFollower:
+    def changed(conditions: tuple[Condition, ...]) -> None:
+        ground.board.set("services", *conditions)
+
+    services = ServiceFollower(
+        hid=ground.plane.hid,
+        state_dir=ground.settings.state_dir,
+        clock=ground.clock,
+        changed=changed,
+    )
+    services.configure(ground.settings.services, "settings")
+    return services
 
 
 def _open_stores(settings: Settings, state: HostState, named: Sequence[str]) -> list[ObjectStore]:

@@ -1,11 +1,10 @@
-"""What the settings and the host's own key say of this host, and which settings a reload may change."""
+"""What the settings and the host's own key say of this host."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from meshd.errors import ConfigError
 from meshd.host.own_record import OwnDescription
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.reflexive import Learned, published_endpoints
@@ -73,20 +72,3 @@ def is_behind_nat(settings: Settings, learned: Learned) -> bool:
 
 def boot_file(settings: Settings) -> Path | None:
     return Path(settings.wireguard.boot_file) if settings.wireguard.boot_file else None
-
-
-def refuse_restart_only(old: Settings, new: Settings) -> None:
-    """Some settings name things that live as long as the process does. ConfigError names the first."""
-    for key, before, after in (
-        ("state_dir", old.state_dir, new.state_dir),
-        ("run_dir", old.run_dir, new.run_dir),
-        ("wireguard.interface", old.wireguard.interface, new.wireguard.interface),
-        ("wireguard.rotation_interface", old.wireguard.rotation_interface, new.wireguard.rotation_interface),
-        ("wireguard.fibs", old.wireguard.fibs, new.wireguard.fibs),
-        ("wireguard.backend", old.wireguard.backend, new.wireguard.backend),
-        ("registry.stores", old.registry.stores, new.registry.stores),
-        ("probe", old.probe, new.probe),
-        ("exchange", old.exchange, new.exchange),
-    ):
-        if before != after:
-            raise ConfigError(f"{key}: {before} before, {after} now: restart meshd for this one")

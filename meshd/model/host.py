@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from meshd.model.condition import Condition
 from meshd.model.keys import PublicKey
 from meshd.model.network import AnyEndpoint, IPAddress, IPNetwork
+
+if TYPE_CHECKING:
+    from meshd.model.service import Service
 
 ENROLLMENT_VERSION: Final = 0
 """The version of the record that a host signs to ask for its place, before it knows the mesh."""
@@ -121,3 +124,4 @@ class Membership:
     conflicts: int = 0
     forks: int = 0
     gaps: int = 0
+    services: Mapping[str, Service] = field(default_factory=dict)

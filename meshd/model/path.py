@@ -1,25 +1,35 @@
-"""What probing says about the path to one peer."""
+"""What probing says about a path. One shape, from the probe window to the status that everybody reads."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathStats:
-    """Measured over the probe window. Times in seconds; ``None``: no reply yet.
+class PathStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The path to one peer, measured over the probe window."""
 
-    ``srtt_seconds`` and ``rttvar_seconds`` are smoothed as RFC 6298 section 2 says,
-    ``jitter_seconds`` as RFC 3550 section 6.4.1, ``loss_ratio`` is lost over answered plus
-    lost in the window, ``last_reply_at`` unix seconds.
-    """
-
+    via: str = "direct"
+    up: bool = False
+    """It has answered, and does so still."""
     srtt_seconds: float | None = None
+    """Round-trip time, smoothed as RFC 6298 section 2 says; None: no reply yet."""
     rttvar_seconds: float | None = None
+    """Its variation, by the same."""
     jitter_seconds: float | None = None
+    """As RFC 3550 section 6.4.1 says."""
     minimum_rtt_seconds: float | None = None
     loss_ratio: float = 0.0
+    """Lost over answered plus lost."""
     sent: int = 0
     received: int = 0
     last_reply_at: float | None = None
-    up: bool = False
+    """Unix seconds."""
+
+
+PathRow = Mapping[str, PathStats]
+"""The paths of one host, by the name of the other end."""
+
+PathMatrix = Mapping[str, PathRow | None]
+"""The paths of several hosts, by name; None: that host did not answer."""

@@ -25,6 +25,9 @@ CODES: Final[Mapping[str, Severity]] = {
     "grant_outside_pool": Severity.WARNING,
     "grant_not_endorsed": Severity.INFO,
     "grant_expired": Severity.WARNING,
+    "service_conflict": Severity.WARNING,
+    "service_not_endorsed": Severity.INFO,
+    "placement_outside_host": Severity.WARNING,
     "mesh_full": Severity.WARNING,
     "record_refused": Severity.WARNING,
     "wireguard_key_conflict": Severity.CRITICAL,
@@ -50,6 +53,12 @@ CODES: Final[Mapping[str, Severity]] = {
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,
     "part_failed": Severity.WARNING,
+    # services of this host
+    "service_held": Severity.WARNING,
+    "service_failed": Severity.WARNING,
+    "service_refused": Severity.WARNING,
+    "service_broken": Severity.CRITICAL,
+    "placement_down": Severity.WARNING,
     # measuring and showing
     "name_unresolved": Severity.WARNING,
     "peer_unreachable": Severity.WARNING,

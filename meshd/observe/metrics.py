@@ -17,6 +17,8 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from meshd.observe.codes import CODES
 from meshd.observe.listener import MetricsListener
+from meshd.observe.path_metrics import PATH_METRICS, VIA_METRIC, PathMetric, sample_of
+from meshd.observe.service_metrics import SERVICE_METRICS
 from meshd.observe.status import ExchangeStatus, PeerStatus, Status
 
 OUTCOMES: Final = ("unchanged", "applied", "partial", "held", "failed")
@@ -53,6 +55,10 @@ def _peer(name: str, text: str, value: Callable[[PeerStatus], float | None]) -> 
     return Family(name, ("peer",), text, samples)
 
 
+def _path(metric: PathMetric) -> Family:
+    return _peer(metric.name, metric.help, lambda peer: sample_of(metric, peer.path))
+
+
 PEER_FAMILIES: Final = (
     Family(
         "meshd_peer_info",
@@ -63,43 +69,13 @@ PEER_FAMILIES: Final = (
         ],
     ),
     Family(
-        "meshd_peer_path",
+        VIA_METRIC,
         ("peer", "via"),
         "Always 1; via is direct or the host that traffic goes through.",
         lambda status: [((peer.name, peer.path.via), 1) for peer in status.peers],
     ),
     _peer("meshd_peer_configured", "1: the kernel has it as a peer.", lambda peer: peer.configured),
-    _peer("meshd_peer_up", "1: it answers probes.", lambda peer: peer.path.up),
-    _peer(
-        "meshd_peer_rtt_seconds", "Smoothed round-trip time (RFC 6298).", lambda peer: peer.path.srtt_seconds
-    ),
-    _peer(
-        "meshd_peer_rtt_variation_seconds",
-        "Smoothed deviation of the round-trip time (RFC 6298).",
-        lambda peer: peer.path.rttvar_seconds,
-    ),
-    _peer(
-        "meshd_peer_rtt_minimum_seconds",
-        "Least round-trip time in the probe window.",
-        lambda peer: peer.path.minimum_rtt_seconds,
-    ),
-    _peer(
-        "meshd_peer_jitter_seconds",
-        "Jitter between consecutive probes (RFC 3550).",
-        lambda peer: peer.path.jitter_seconds,
-    ),
-    _peer(
-        "meshd_peer_loss_ratio",
-        "Lost probes over all in the probe window, 0 to 1.",
-        lambda peer: peer.path.loss_ratio,
-    ),
-    _peer("meshd_peer_probes_sent_total", "Probes sent.", lambda peer: peer.path.sent),
-    _peer("meshd_peer_probes_received_total", "Probes answered in time.", lambda peer: peer.path.received),
-    _peer(
-        "meshd_peer_last_reply_timestamp_seconds",
-        "Unix time of the newest answer; 0: never.",
-        lambda peer: peer.path.last_reply_at or 0,
-    ),
+    *map(_path, PATH_METRICS),
     _peer(
         "meshd_peer_last_handshake_timestamp_seconds",
         "Unix time of the newest handshake; 0: never.",
@@ -346,7 +322,13 @@ ROTATION_STATES: Final[Mapping[str, int]] = {"steady": 0, "moving": 1, "returnin
 RECONCILE_DURATION: Final = "meshd_reconcile_duration_seconds"
 RECONCILE_DURATION_HELP: Final = "Time spent reconciling."
 
-FAMILIES: Final = (*PEER_FAMILIES, *REGISTRY_FAMILIES, *EXCHANGE_FAMILIES, *HOST_FAMILIES)
+FAMILIES: Final = (
+    *PEER_FAMILIES,
+    *REGISTRY_FAMILIES,
+    *EXCHANGE_FAMILIES,
+    *HOST_FAMILIES,
+    *(Family(*metric) for metric in SERVICE_METRICS),
+)
 
 
 def _count_conditions(status: Status) -> Iterable[Sample]:

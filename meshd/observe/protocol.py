@@ -11,23 +11,56 @@ from typing import Final, Literal
 
 import msgspec
 
+from meshd.observe.status import ServicesStatus
+
 SOCKET_NAME: Final = "control.sock"
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 
-Verb = Literal["status", "plan", "apply", "rollback", "poll", "reload", "objects", "offer"]
+Verb = Literal["status", "plan", "apply", "rollback", "poll", "reload", "objects", "offer", "service"]
+
+
+class ServiceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``module`` empty: all of this host. ``restart``, ``overwrite``: for ``apply``; ``original``: for
+    ``rollback``, give the files back as they were before meshd."""
+
+    action: Literal["list", "diff", "apply", "rollback", "retry", "advise"]
+    module: str = ""
+    restart: bool = False
+    overwrite: bool = False
+    original: bool = False
+
+
+class ModuleReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How one run ended. ``diffs``: what was, or would be, changed, without secrets."""
+
+    name: str
+    outcome: str
+    phase: str
+    reason: str
+    diffs: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of ``service``. ``view``: what modules see, as their schema says; for ``list``."""
+
+    status: ServicesStatus
+    reports: tuple[ModuleReport, ...] = ()
+    view: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``force``: for ``apply``, go ahead with a plan that is held as unsafe.
 
     ``objects``: for ``offer``, keys relative to the mesh and bodies. ``ask``: for ``objects``, what
-    the asker holds, in the form that hosts use among each other.
+    the asker holds, in the form that hosts use among each other. ``service``: for ``service``.
     """
 
     verb: Verb
     force: bool = False
     objects: tuple[tuple[str, bytes], ...] = ()
     ask: msgspec.Raw = msgspec.Raw(b"null")
+    service: ServiceRequest | None = None
 
 
 class ChangeDocument(msgspec.Struct, frozen=True, kw_only=True):

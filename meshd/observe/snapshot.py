@@ -15,19 +15,20 @@ from meshd.observe.status import (
     ChangeStatus,
     ConditionStatus,
     ExchangeStatus,
-    PathStatus,
     PeerStatus,
     PlanStatus,
     ReconcileCounters,
     RegistryStatus,
     RotationStatus,
     SelfStatus,
+    ServicesStatus,
     Status,
     StoreStatus,
 )
 
 NO_STATS = PathStats()
 NO_ROTATION = RotationStatus()
+NO_SERVICES = ServicesStatus()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class Facts:
     change: ChangeStatus | None = None
     second: ObservedState | None = None
     rotation: RotationStatus = NO_ROTATION
+    services: ServicesStatus = NO_SERVICES
 
 
 def build_status(facts: Facts) -> Status:
@@ -90,6 +92,7 @@ def build_status(facts: Facts) -> Status:
         exchange=facts.exchange,
         change=facts.change,
         rotation=facts.rotation,
+        services=facts.services,
     )
 
 
@@ -136,7 +139,7 @@ def _peer(host: Host, facts: Facts) -> PeerStatus:
         mtu_bytes=facts.path_mtus.get(host.hid),
         granted_by=str(host.provenance),
         record_version=record.version if record else None,
-        path=_path(facts.paths.get(host.hid, NO_STATS)),
+        path=facts.paths.get(host.hid, NO_STATS),
         rotation=str(phase_of(record)),
         endpoint_reason=(
             facts.explain_endpoint(host, endpoint) if endpoint and facts.explain_endpoint else None
@@ -166,20 +169,6 @@ def _sum(peers: Sequence[Peer]) -> PeerStats:
         latest_handshake_at=peers[0].stats.latest_handshake_at if peers else 0.0,
         receive_bytes=sum(peer.stats.receive_bytes for peer in peers),
         transmit_bytes=sum(peer.stats.transmit_bytes for peer in peers),
-    )
-
-
-def _path(stats: PathStats) -> PathStatus:
-    return PathStatus(
-        up=stats.up,
-        srtt_seconds=stats.srtt_seconds,
-        rttvar_seconds=stats.rttvar_seconds,
-        jitter_seconds=stats.jitter_seconds,
-        minimum_rtt_seconds=stats.minimum_rtt_seconds,
-        loss_ratio=stats.loss_ratio,
-        sent=stats.sent,
-        received=stats.received,
-        last_reply_at=stats.last_reply_at,
     )
 
 

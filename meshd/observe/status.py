@@ -10,6 +10,8 @@ from typing import Final
 
 import msgspec
 
+from meshd.model.path import PathStats
+
 STATUS_FORMAT: Final = "wg-meshd-status/1"
 
 
@@ -19,19 +21,6 @@ class ConditionStatus(msgspec.Struct, frozen=True, kw_only=True):
     subject: str
     text: str
     since: float
-
-
-class PathStatus(msgspec.Struct, frozen=True, kw_only=True):
-    via: str = "direct"
-    up: bool = False
-    srtt_seconds: float | None = None
-    rttvar_seconds: float | None = None
-    jitter_seconds: float | None = None
-    minimum_rtt_seconds: float | None = None
-    loss_ratio: float = 0.0
-    sent: int = 0
-    received: int = 0
-    last_reply_at: float | None = None
 
 
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +43,7 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     mtu_bytes: int | None
     granted_by: str
     record_version: int | None
-    path: PathStatus
+    path: PathStats
     endpoint_reason: str | None = None
     rotation: str = "steady"
 
@@ -180,6 +169,39 @@ class ExchangeStatus(msgspec.Struct, frozen=True, kw_only=True):
     newest: tuple[WitnessStatus, ...]
 
 
+class ModuleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A service module of this host. ``state``: pending, ok, held, failed, broken or released. ``outcome``,
+    ``phase`` and ``reason``: of the last run. ``runs``: by outcome, since the daemon started."""
+
+    name: str
+    kind: str
+    state: str
+    generation: int
+    last_success_at: float | None
+    last_run_at: float | None
+    outcome: str
+    phase: str
+    reason: str
+    endpoints: int
+    files: tuple[str, ...]
+    runs: dict[str, int]
+    run_seconds_sum: float
+
+
+class PlacementStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A placement of this host, by its own check. ``health``: pass, fail or unknown."""
+
+    service: str
+    jail: str
+    health: str
+    checked_at: float
+
+
+class ServicesStatus(msgspec.Struct, frozen=True, kw_only=True):
+    modules: tuple[ModuleStatus, ...] = ()
+    placements: tuple[PlacementStatus, ...] = ()
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     format: str = STATUS_FORMAT
     at: float
@@ -195,3 +217,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     exchange: ExchangeStatus | None = None
     change: ChangeStatus | None = None
     rotation: RotationStatus = RotationStatus()
+    services: ServicesStatus = ServicesStatus()

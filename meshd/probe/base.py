@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from meshd.model.network import Endpoint, IPAddress
 from meshd.model.path import PathStats
+from meshd.probe.events import ProbeEvent
+
+
+class Packet(NamedTuple):
+    """``received_at``: monotonic seconds. ``timed`` False: the wall clock was being stepped."""
+
+    body: bytes
+    source: str
+    received_at: float
+    timed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,35 +36,46 @@ class ProbeTarget:
     known_bytes: int | None = None
 
 
-class PathListener(Protocol):
-    """Is told on the event loop what probing finds, when it finds it."""
+class IcmpSocket(Protocol):
+    """A socket of one address family that sends and receives ICMP messages; never waits."""
 
-    def path_changed(self, hid: str, up: bool) -> None:
-        """The path to that host came up, or was found dead."""
+    @property
+    def stamped(self) -> bool:
+        """Whether each packet says when it came in; else it is when it is read."""
 
-    def mtu_changed(self, hid: str, old: int | None, new: int) -> None:
-        """What the path carries, bytes. ``old`` None: that was not known."""
+    def fileno(self) -> int: ...
 
-    def paused(self, seconds: float) -> None:
-        """This process or the machine stood still for so long."""
+    def send(self, packet: bytes, address: str) -> None:
+        """OSError as sendto(2) gives it."""
+
+    def drain(self) -> Iterator[Packet]:
+        """Every packet that lies in the socket."""
+
+    def close(self) -> None: ...
 
 
 class Prober(Protocol):
     """Lives on the asyncio loop; never blocks it."""
 
-    async def start(self, listener: PathListener) -> None:
-        """Open the sockets, and tell ``listener`` from now on. BackendError when the system refuses them."""
+    async def start(self) -> None:
+        """Open the sockets. Raises BackendError when the system refuses raw sockets."""
 
     def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
         """Measure exactly these from now on; statistics of targets that stay are kept, new
-        ones (and all of them after ``nudge``) are probed at once, spread over a moment."""
+        ones (and all of them after ``probe_now``) are probed at once, spread over a moment."""
 
-    def nudge(self) -> None:
-        """Probe every target now: after our port changed or the interface bounced, peers
+    def probe_now(self) -> None:
+        """Probe every target at once: after our port changed or the interface bounced, peers
         go on sending to the old place until they hear from us."""
 
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
-        """Statistics by hid; a target without a reply yet is in it too. ``now``: unix seconds."""
+        """Statistics by hid; a target without a reply yet is in it too. ``now``: unix seconds.
+
+        Only looks: two calls in a row say the same, and nobody is told of anything by it.
+        """
+
+    async def events(self) -> tuple[ProbeEvent, ...]:
+        """Everything that was found since the last call, oldest first; waits for the first. For one taker."""
 
     def path_mtus(self) -> Mapping[str, int]:
         """By hid the largest packet, in bytes, that is known to pass; who is not measured is not in it."""

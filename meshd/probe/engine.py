@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
+
 from meshd.model.path import PathStats
 from meshd.probe.rtt import PathMeter
 from meshd.probe.schedule import ProbeSchedule
@@ -65,15 +67,15 @@ class ProbeEngine:
         self._paths = {hid: self._paths.get(hid) or _Path(PathMeter(self._window)) for hid in hids}
         self._schedule.set_targets(self._paths, now)
 
-    def nudge(self, now: float) -> None:
-        self._schedule.nudge(now)
+    def probe_now(self, now: float) -> None:
+        self._schedule.probe_now(now)
 
     def resume(self, now: float) -> None:
         """After a pause of this process or machine: no probe that was under way is held against its
         path, and every target is probed now."""
         for path in self._paths.values():
-            path.meter.forgive()
-        self.nudge(now)
+            path.meter.discard_pending()
+        self.probe_now(now)
 
     def due(self, now: float) -> tuple[list[Probe], list[UpChange]]:
         """The probes to send now and the paths whose state changed since the last call."""
@@ -100,7 +102,11 @@ class ProbeEngine:
         return self._note_up(hid, path, path.meter.is_up(received_at))
 
     def snapshot(self, now: float, unix_now: float) -> dict[str, PathStats]:
-        return {hid: path.meter.stats(now, unix_now) for hid, path in self._paths.items()}
+        """``up`` as the newest UpChange of each target has it: no query knows of a death before all do."""
+        return {
+            hid: msgspec.structs.replace(path.meter.stats(now, unix_now), up=path.up)
+            for hid, path in self._paths.items()
+        }
 
     def is_up(self, hid: str) -> bool:
         """As the newest UpChange of that target said."""

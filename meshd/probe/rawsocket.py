@@ -18,9 +18,10 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from meshd.errors import BackendError
+from meshd.probe.base import Packet
 from meshd.probe.icmp import ECHO_REPLY_V4, ECHO_REPLY_V6
 
 LINUX: Final = sys.platform.startswith("linux")
@@ -59,15 +60,6 @@ _LONGEST_STAY_SECONDS: Final = 60.0
 _STEP_SECONDS: Final = 0.001
 _SLEW_RATIO: Final = 0.001
 """The kernels slew the wall clock by at most 500 ppm; what is faster is a step."""
-
-
-class Packet(NamedTuple):
-    """``received_at``: monotonic seconds. ``timed`` False: the wall clock was being stepped."""
-
-    body: bytes
-    source: str
-    received_at: float
-    timed: bool
 
 
 class RawIcmpSocket:

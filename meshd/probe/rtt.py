@@ -147,17 +147,21 @@ class PathMeter:
         self._measure(rtt, probe.sent_at, received_at)
         return True
 
-    def forgive(self) -> None:
+    def discard_pending(self) -> None:
         """The probes under way count for nothing: we were not there to hear the answers."""
         self._pending.clear()
 
     def expire(self, now: float) -> None:
         """Give up the probes that have waited too long."""
-        if not self._pending:
-            return
-        limit = self.lost_after_seconds(now)
-        for sequence in [s for s, probe in self._pending.items() if now - probe.sent_at > limit]:
+        for sequence in self._given_up(now):
             self._count_lost(self._pending.pop(sequence))
+
+    def _given_up(self, now: float) -> list[int]:
+        """Numbers of the probes that have waited too long."""
+        if not self._pending:
+            return []
+        limit = self.lost_after_seconds(now)
+        return [s for s, probe in self._pending.items() if now - probe.sent_at > limit]
 
     def missed(self, now: float) -> int:
         """Probes in a row, sent after the newest answered one, that are lost or overdue."""
@@ -171,11 +175,12 @@ class PathMeter:
         return self._last_reply_at is not None and self.missed(now) < DOWN_AFTER_MISSES
 
     def stats(self, now: float, unix_now: float) -> PathStats:
-        """``now`` monotonic, ``unix_now`` the same instant by the wall clock."""
-        self.expire(now)
-        if self._summary is None:
-            self._summary = self._sum_up()
-        minimum, loss_ratio = self._summary
+        """``now`` monotonic, ``unix_now`` the same instant by the wall clock. Changes nothing that counts."""
+        given_up = sum(not self._pending[sequence].quick for sequence in self._given_up(now))
+        if given_up:
+            minimum, loss_ratio = _sum_up(deque([*self._window, *[None] * given_up], self._window.maxlen))
+        else:
+            minimum, loss_ratio = self._summary = self._summary or _sum_up(self._window)
         last = self._last_reply_at
         return PathStats(
             srtt_seconds=self._srtt,
@@ -192,12 +197,6 @@ class PathMeter:
     def _note(self, rtt: float | None) -> None:
         self._window.append(rtt)
         self._summary = None
-
-    def _sum_up(self) -> tuple[float, float]:
-        """Least round-trip time and share of lost probes; asked for more often than the window changes."""
-        known = len(self._window)
-        minimum = min((rtt for rtt in self._window if rtt is not None), default=RTT_UNKNOWN)
-        return minimum, self._window.count(None) / known if known else 0.0
 
     def _session_lives(self, now: float) -> bool:
         if self._last_reply_at is None:
@@ -234,3 +233,10 @@ class PathMeter:
         self._srtt = 0.875 * self._srtt + 0.125 * rtt
         jitter = self._jitter or 0.0
         self._jitter = jitter + (abs(rtt - self._last_rtt) - jitter) / 16
+
+
+def _sum_up(window: deque[float | None]) -> tuple[float, float]:
+    """Least round-trip time and share of lost probes; asked for more often than the window changes."""
+    known = len(window)
+    minimum = min((rtt for rtt in window if rtt is not None), default=RTT_UNKNOWN)
+    return minimum, window.count(None) / known if known else 0.0

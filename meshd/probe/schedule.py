@@ -103,7 +103,7 @@ class ProbeSchedule:
                     self._plan_regular(target, self._grid_at(target, earliest))
         self._probe_at_once(new, now)
 
-    def nudge(self, now: float) -> None:
+    def probe_now(self, now: float) -> None:
         """Probe every target now, spread over a moment."""
         self._probe_at_once(list(self._targets.values()), now)
 

@@ -21,16 +21,17 @@ from typing import Final
 from meshd.errors import BackendError
 from meshd.model.network import Endpoint
 from meshd.model.path import PathStats
-from meshd.probe.base import PathListener, ProbeTarget
+from meshd.probe.base import IcmpSocket, Packet, ProbeTarget
 from meshd.probe.engine import Probe, ProbeEngine, UpChange
+from meshd.probe.events import EventQueue, MtuChanged, PathChanged, Paused, ProbeEvent
 from meshd.probe.icmp import (
     build_echo_request_v4,
     build_echo_request_v6,
     parse_echo_reply_v4,
     parse_echo_reply_v6,
 )
-from meshd.probe.rawsocket import Packet, RawIcmpSocket
-from meshd.probe.sizes import MtuChange, SizeEngine, SizeProbe, SizeTarget
+from meshd.probe.rawsocket import RawIcmpSocket
+from meshd.probe.sizes import SizeEngine, SizeProbe, SizeTarget
 
 TOKEN_BYTES: Final = 16
 HEADER_BYTES: Final[Mapping[int, int]] = {4: 28, 6: 48}
@@ -39,6 +40,9 @@ DEFAULT_WINDOW: Final = 60
 
 PAUSE_SECONDS: Final = 3.0
 """A timer that is later than this was stopped with everything else; a busy machine is not."""
+
+LONGEST_WAIT_SECONDS: Final = 10.0
+"""However rare the probes are, a machine that slept is noticed that soon after it woke."""
 
 _WIREGUARD_REASONS: Final = {
     getattr(errno, "ENOKEY", None): "no peer of the interface has this address",
@@ -66,11 +70,9 @@ def read_asleep_seconds() -> float:
 class IcmpProber:
     """``interval_seconds`` 0: by the number of targets. ``window``: probes kept for loss.
 
-    ``clock`` gives monotonic seconds, as the event loop's and the kernel's stamps do.
-    ``on_change`` is called on the event loop with a hid when its path comes up (True) or is
-    found dead (False), ``on_mtu`` with what a path was known to carry (None: nothing) and carries now, bytes.
-    ``on_pause`` with the seconds that this process or machine stood still; ``asleep``: how long the machine
-    has slept since its start. Every target has an address of its own.
+    ``clock`` gives monotonic seconds, as the event loop's and the kernel's stamps do. ``asleep``: how long
+    the machine has slept since its start. ``open_socket``: by address family. Every target has an address of
+    its own.
     """
 
     def __init__(
@@ -78,16 +80,14 @@ class IcmpProber:
         interval_seconds: float = 0.0,
         window: int = DEFAULT_WINDOW,
         clock: Callable[[], float] = time.monotonic,
-        on_change: Callable[[str, bool], None] | None = None,
-        on_mtu: Callable[[str, int | None, int], None] | None = None,
-        on_pause: Callable[[float], None] | None = None,
         asleep: Callable[[], float] = read_asleep_seconds,
+        open_socket: Callable[[socket.AddressFamily], IcmpSocket] = RawIcmpSocket,
     ) -> None:
         self._engine = ProbeEngine(interval_seconds=interval_seconds, window=window)
         self._sizes = SizeEngine(random.random)
-        self._on_mtu = on_mtu
+        self._events = EventQueue()
         self._clock = clock
-        self._on_change = on_change
+        self._open_socket = open_socket
         self._identifier = secrets.randbits(16)
         self._size_identifier = self._identifier ^ 1
         self._wanted: tuple[ProbeTarget, ...] = ()
@@ -95,24 +95,20 @@ class IcmpProber:
         self._by_address: dict[str, _Target] = {}
         self._endpoints: dict[str, Endpoint | None] = {}
         self._versions: set[int] = set()
-        self._sockets: dict[int, RawIcmpSocket] = {}
+        self._sockets: dict[int, IcmpSocket] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._on_pause = on_pause
         self._asleep = asleep
         self._asleep_before = asleep()
 
-    async def start(self, listener: PathListener | None = None) -> None:
-        """Open the sockets, and tell ``listener``. BackendError when neither family can be had."""
-        if listener is not None:
-            self._on_change, self._on_mtu = listener.path_changed, listener.mtu_changed
-            self._on_pause = listener.paused
+    async def start(self) -> None:
+        """Open the sockets. Raises BackendError when neither family can be had."""
         self._loop = asyncio.get_running_loop()
         failures = []
         for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
             try:
-                self._sockets[version] = RawIcmpSocket(family)
+                self._sockets[version] = self._open_socket(family)
             except BackendError as error:
                 failures.append(str(error))
         if not self._sockets:
@@ -120,7 +116,7 @@ class IcmpProber:
         for raw in self._sockets.values():
             if not raw.stamped:
                 self._loop.add_reader(raw.fileno(), self._wake)
-        self.nudge()
+        self.probe_now()
 
     def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
         """Measure exactly these; statistics of targets that stay are kept, new ones are probed
@@ -162,16 +158,18 @@ class IcmpProber:
             self._sizes.recheck(hid, now)
         self._endpoints = {target.hid: target.endpoint for target in targets}
 
-    def nudge(self) -> None:
+    def probe_now(self) -> None:
         """Probe every target now, spread over a moment."""
-        self._engine.nudge(self._clock())
+        self._engine.probe_now(self._clock())
         self._arm()
 
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
-        """Statistics by hid; ``now``: unix seconds."""
-        self._notice_pause()
-        self._read_replies()
+        """Statistics by hid, of the replies that were read so far; ``now``: unix seconds."""
         return self._engine.snapshot(self._clock(), now)
+
+    async def events(self) -> tuple[ProbeEvent, ...]:
+        """Everything that was found since the last call, oldest first; waits for the first."""
+        return await self._events.take()
 
     def path_mtus(self) -> Mapping[str, int]:
         """By hid the largest packet, in bytes, that is known to pass; who is not measured is not in it."""
@@ -202,8 +200,7 @@ class IcmpProber:
         self._timer_at = self._clock()
         self._engine.resume(self._clock())
         self._arm()
-        if self._on_pause is not None:
-            self._on_pause(max(slept, late))
+        self._events.put(Paused(seconds=max(slept, late)))
 
     def _wake(self) -> None:
         self._notice_pause()
@@ -217,14 +214,15 @@ class IcmpProber:
         sizes, found = self._sizes.due(self._clock())
         for size in sizes:
             self._send_size(size)
-        self._tell_mtus(found)
+        for hid, old, new in found:
+            self._events.put(MtuChanged(hid=hid, old_bytes=old, new_bytes=new))
         self._arm()
 
     def _arm(self) -> None:
         wakes = [at for at in (self._engine.wake_at, self._sizes.wake_at) if at is not None]
         if self._loop is None or not self._sockets or not wakes:
             return
-        wake_at = min(wakes)
+        wake_at = min(*wakes, self._clock() + LONGEST_WAIT_SECONDS)
         if self._timer is not None:
             if self._timer_at <= wake_at:
                 return
@@ -288,14 +286,8 @@ class IcmpProber:
     def _tell(self, changes: Iterable[UpChange]) -> None:
         for hid, up in changes:
             self._sizes.set_up(hid, up, self._clock())
-            if self._on_change is not None:
-                self._on_change(hid, up)
+            self._events.put(PathChanged(hid=hid, up=up))
         self._arm()
-
-    def _tell_mtus(self, changes: Iterable[MtuChange]) -> None:
-        if self._on_mtu is not None:
-            for hid, old, new in changes:
-                self._on_mtu(hid, old, new)
 
 
 def _canonical(target: ProbeTarget) -> str:

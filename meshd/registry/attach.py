@@ -105,6 +105,7 @@ def attach_records(
         conflicts=reduction.conflicts,
         forks=reduction.forks,
         gaps=reduction.gaps,
+        services=reduction.services.services,
     )
 
 

@@ -18,6 +18,7 @@ from meshd.registry.logs import AdminLog, build_logs
 from meshd.registry.ranges import RangeTable, address_span, is_within, render_span
 from meshd.registry.root import RootChain, TrustedRoot
 from meshd.registry.rotation import Rotations, build_rotations
+from meshd.registry.services import ServiceReduction, reduce_services
 from meshd.registry.statement import Endorse, Grant, GrantRanges, LogEntry, RawBody, Revoke
 
 REGISTRY_FORK: Final = "registry_fork"
@@ -74,6 +75,7 @@ class MemberReduction:
     gaps: int
     newest_signed_at: int
     rotations: Rotations
+    services: ServiceReduction
     used_addresses: frozenset[IPAddress] = field(repr=False)
 
 
@@ -102,6 +104,9 @@ def reduce_members(
             if found is not None:
                 effective[hid] = found
     placement = _place(chain.current, effective, previous)
+    services = reduce_services(
+        counted, placement.placed, endorsers=endorsers, needed=chain.root.thresholds.admin
+    )
     return MemberReduction(
         chain=chain,
         generation=len({entry.hash for entry in held}) + len(chain.roots),
@@ -111,7 +116,7 @@ def reduce_members(
         effective=effective,
         waiting=tuple(waiting),
         logs=logs,
-        conditions=(*conditions, *placement.conditions),
+        conditions=(*conditions, *placement.conditions, *services.conditions),
         conflicts=placement.conflicts,
         forks=sum(1 for log in logs.values() if log.forked_at is not None),
         gaps=sum(1 for log in logs.values() if log.gap is not None),
@@ -119,6 +124,7 @@ def reduce_members(
         # Like a revoke it needs no endorsement: it gives nobody anything, and a key that may have
         # leaked must not wait for a second administrator.
         rotations=build_rotations(counted),
+        services=services,
         used_addresses=frozenset(used),
     )
 

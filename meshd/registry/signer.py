@@ -26,6 +26,7 @@ from meshd.registry.logs import AdminLog
 from meshd.registry.ranges import RangeTable, render_span
 from meshd.registry.reducer import EffectiveGrant, MemberReduction, WaitingGrant, covers
 from meshd.registry.root import Ranges, Root, RootChain, RootKey, Thresholds, root_objects
+from meshd.registry.services import check_place, check_service
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import (
     MAX_LAMPORT,
@@ -33,8 +34,10 @@ from meshd.registry.statement import (
     Endorse,
     Grant,
     GrantRanges,
+    Place,
     Revoke,
     Rotate,
+    Service,
     Statement,
     check_body,
     encode_statement,
@@ -200,6 +203,20 @@ class LogSigner:
             if hid not in reduction.effective:
                 raise RegistryError(f"host {hid}: not granted by any statement held")
         return self.append(Rotate(hids=tuple(hids), not_before=not_before), now=now)
+
+    def service(self, body: Service, *, now: float) -> tuple[str, bytes]:
+        """Declare, change or retire a service. RegistryError when that would have no effect."""
+        check_body(body)
+        check_service(self._checked_reduction().services, body)
+        return self.append(body, now=now)
+
+    def place(self, body: Place, *, now: float) -> tuple[str, bytes]:
+        """Say where a service lives, drains or has gone. RegistryError for an address that is not the
+        host's, and whatever else would have no effect."""
+        check_body(body)
+        reduction = self._checked_reduction()
+        check_place(reduction.services, reduction.placed, body)
+        return self.append(body, now=now)
 
     def append(self, body: Body, *, now: float) -> tuple[str, bytes]:
         """Sign any other body after the checks on its form; RegistryError says what is wrong."""

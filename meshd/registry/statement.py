@@ -42,6 +42,10 @@ MAX_NETWORKS: Final = 64
 MAX_WHY_CHARACTERS: Final = 200
 
 HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+PRINTABLE: Final = re.compile(r"[ -~]{0,200}")
+"""What an administrator's words for a service may hold: they end in the files of other programs."""
+PRINTABLE_WORDS: Final = "at most 200 printable ASCII characters"
+MAX_ENDPOINTS_WANTED: Final = 1000
 LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=:/+-]{0,62}")
 
 
@@ -323,7 +327,11 @@ def _check_service(service: Service, what: str) -> None:
     _expect(1 <= service.port <= 65535, what, "port", service.port, "1 to 65535")
     _expect(service.scope in ("host", "region", "mesh"), what, "scope", service.scope, "host, region or mesh")
     _expect(service.state in ("active", "retired"), what, "state", service.state, "active or retired")
-    _expect(len(service.check) <= MAX_WHY_CHARACTERS, what, "check", service.check, "a shorter one")
+    wanted = service.min_endpoints
+    _expect(
+        0 <= wanted <= MAX_ENDPOINTS_WANTED, what, "min_endpoints", wanted, f"0 to {MAX_ENDPOINTS_WANTED}"
+    )
+    _expect(PRINTABLE.fullmatch(service.check) is not None, what, "check", service.check, PRINTABLE_WORDS)
 
 
 def _check_place(place: Place, what: str) -> None:
@@ -336,6 +344,8 @@ def _check_place(place: Place, what: str) -> None:
         "active, draining or retired",
     )
     _check_labels((*place.tags.keys(), *((place.jail,) if place.jail else ())), what)
+    for value in place.tags.values():
+        _expect(PRINTABLE.fullmatch(value) is not None, what, "tag", value, PRINTABLE_WORDS)
     try:
         parse_signed_address(place.address)
     except ValueError as error:

@@ -210,11 +210,11 @@ def test_an_interface_that_a_third_party_destroyed_is_made_again_and_peers_hear_
 
     async def scenario() -> None:
         async with running(rig):
-            nudges = rig.prober.nudges
+            nudges = rig.prober.rounds
             rig.backend.third_party_destroys("wg0")
             assert (await rig.apply()).outcome == "applied"
             assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr")
-            assert rig.prober.nudges > nudges
+            assert rig.prober.rounds > nudges
 
     asyncio.run(scenario())
 

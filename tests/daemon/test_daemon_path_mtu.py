@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import SignedMesh
+from until import until
 
 from meshd.model.network import Route
+from meshd.probe.events import MtuChanged
 
 JAILS = ip_network("10.17.2.0/24")
 
@@ -23,10 +25,11 @@ def mesh() -> SignedMesh:
     return mesh
 
 
-def found(rig: Rig, mesh: SignedMesh, old: int | None, new: int) -> None:
+async def found(rig: Rig, mesh: SignedMesh, old: int | None, new: int) -> None:
     hid = mesh.hosts["newton"].hid
     rig.prober.mtus[hid] = new
-    rig.mtu_changed(hid, old, new)
+    rig.prober.tell(MtuChanged(hid=hid, old_bytes=old, new_bytes=new))
+    await until(lambda: rig.prober.told_all)
 
 
 def mtu_of(rig: Rig, network: object = JAILS) -> int | None:
@@ -34,9 +37,7 @@ def mtu_of(rig: Rig, network: object = JAILS) -> int | None:
 
 
 async def until_mtu(rig: Rig, wanted: int | None) -> None:
-    async with asyncio.timeout(5):
-        while mtu_of(rig) != wanted:  # noqa: ASYNC110 - the kernel in memory tells nobody
-            await asyncio.sleep(0.005)
+    await until(lambda: mtu_of(rig) == wanted)
 
 
 def test_a_shrunk_path_reaches_the_kernel_without_waiting_for_the_next_turn_and_is_an_alarm(
@@ -46,22 +47,22 @@ def test_a_shrunk_path_reaches_the_kernel_without_waiting_for_the_next_turn_and_
 
     async def scenario() -> None:
         async with running(rig):
-            found(rig, mesh, None, 1420)
+            await found(rig, mesh, None, 1420)
             await rig.apply()
             assert mtu_of(rig) is None and not await rig.codes() & {"path_mtu_low", "path_mtu_shrunk"}
-            found(rig, mesh, 1420, 1200)
+            await found(rig, mesh, 1420, 1200)
             await until_mtu(rig, 1200)
             assert mtu_of(rig, ip_network("10.17.3.0/24")) is None
             await rig.apply()
             assert "path_mtu_shrunk" in await rig.codes()
             assert "path_mtu_too_low" not in await rig.codes()  # the search may yet find more
-            found(rig, mesh, 1200, 1216)
+            await found(rig, mesh, 1200, 1216)
             rig.clock.now += 60
             await rig.apply()
             assert {"path_mtu_shrunk", "path_mtu_too_low"} <= await rig.codes()
             status = await rig.status()
             assert {peer.name: peer.mtu_bytes for peer in status.peers} == {"newton": 1216, "bohr": None}
-            found(rig, mesh, 1216, 1420)
+            await found(rig, mesh, 1216, 1420)
             await until_mtu(rig, None)
             await rig.apply()
             assert not {code for code in await rig.codes() if code.startswith("path_mtu")}
@@ -74,8 +75,8 @@ def test_a_path_that_was_always_narrow_is_no_alarm(tmp_path: Path, mesh: SignedM
 
     async def scenario() -> None:
         async with running(rig):
-            found(rig, mesh, None, 1200)
-            found(rig, mesh, 1200, 1376)
+            await found(rig, mesh, None, 1200)
+            await found(rig, mesh, 1200, 1376)
             await rig.apply()
             assert {code for code in await rig.codes() if code.startswith("path_mtu")} == {"path_mtu_low"}
 
@@ -89,7 +90,7 @@ def test_a_restart_keeps_the_routes_as_they_are_and_tells_the_prober(
 
     async def first() -> None:
         async with running(rig):
-            found(rig, mesh, 1420, 1216)
+            await found(rig, mesh, 1420, 1216)
             await until_mtu(rig, 1216)
 
     asyncio.run(first())

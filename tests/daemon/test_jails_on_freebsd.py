@@ -160,6 +160,28 @@ def test_a_vnet_jail_that_starts_gets_its_routes_and_the_next_cycle_changes_noth
     assert host.bsd.answer(["route", "-j", "db", "-n", "get", "-inet", "10.17.2.10"]).returncode == 0
 
 
+def test_jails_get_their_routes_when_a_reload_asks_for_it(host: Host, tmp_path: Path) -> None:
+    jails = {"networks": ["10.17.1.0/24"]}
+    host.say(*BRIDGE, *VNET_JAIL)
+
+    async def scenario(rig: Rig) -> None:
+        await host.until(lambda: TO_MESH[-1] in host.calls())
+        host.say("jail -r db", "ifconfig epair0a destroy")
+        rig.reload_with = settings_for(tmp_path, jails={**jails, "routes": False})
+        assert (await rig.ask("reload")).exit_code == 0
+        host.say(*VNET_JAIL)
+        start = len(host.calls())
+        host.news.tell()
+        await rig.apply()
+        await rig.apply()
+        assert host.changing_since(start) == []
+        rig.reload_with = settings_for(tmp_path, jails={**jails, "routes": True})
+        assert (await rig.ask("reload")).exit_code == 0
+        await host.until(lambda: host.changing_since(start) == TO_MESH)
+
+    play(host, scenario)
+
+
 def test_a_jail_that_starts_anew_gets_its_routes_anew(host: Host) -> None:
     host.say(*BRIDGE, *VNET_JAIL)
 

@@ -18,6 +18,7 @@ from meshd.exchange.client import ExchangeClient
 from meshd.exchange.messages import Offer
 from meshd.exchange.partner import Partner
 from meshd.model.path import PathStats
+from meshd.probe.events import PathChanged
 from meshd.store.memory import MemoryStore
 
 NAMES = ("tesla", "newton", "bohr", "curie", "noether", "hopper")
@@ -119,7 +120,7 @@ def test_a_host_that_was_away_gets_what_waited_for_it_when_its_path_comes_up(
             assert (await offer(one, newest(mesh))).hosts == 0
             assert key_of(mesh, "bohr") in peers_of(two)
             one.prober.stats = {mesh.hosts["newton"].hid: PathStats(up=True)}
-            one.path_changed(mesh.hosts["newton"].hid, True)
+            one.prober.tell(PathChanged(hid=mesh.hosts["newton"].hid, up=True))
             await until(lambda: key_of(mesh, "bohr") not in peers_of(two))
 
     asyncio.run(scenario())

@@ -128,11 +128,11 @@ def test_a_host_that_moves_speaks_to_all_and_publishes_its_new_place_behind_the_
     async def scenario() -> None:
         async with fleet.running():
             await fleet.tesla.apply()
-            nudges = fleet.tesla.prober.nudges
+            nudges = fleet.tesla.prober.rounds
             fleet.tesla.underlay.source = IPv4Address("198.18.0.9")
             await hear(fleet.seers[0], mesh, SEEN)
             await fleet.tesla.apply()
-            await until(lambda: fleet.tesla.prober.nudges == nudges + 1)
+            await until(lambda: fleet.tesla.prober.rounds == nudges + 1)
             await until_published(fleet, CONFIGURED, SEEN)
 
     asyncio.run(scenario())

@@ -13,12 +13,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from meshd.errors import BackendError
+from meshd.model.path import PathStats
 from meshd.observe.codes import CODES
 from meshd.observe.metrics import FAMILIES, MetricsServer, StatusCollector
+from meshd.observe.path_metrics import read_paths
 from meshd.observe.status import (
     ConditionStatus,
     ExchangeStatus,
-    PathStatus,
     PeerStatus,
     ReconcileCounters,
     RegistryStatus,
@@ -30,7 +31,7 @@ from meshd.observe.status import (
 NOW = 1_700_000_000.0
 
 
-def peer(name: str, path: PathStatus | None = None, **changes: object) -> PeerStatus:
+def peer(name: str, path: PathStats | None = None, **changes: object) -> PeerStatus:
     values: dict[str, object] = {
         "hid": name * 4,
         "name": name,
@@ -47,7 +48,7 @@ def peer(name: str, path: PathStatus | None = None, **changes: object) -> PeerSt
         "mtu_bytes": None,
         "granted_by": "",
         "record_version": None,
-        "path": path or PathStatus(),
+        "path": path or PathStats(),
     }
     return PeerStatus(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -109,7 +110,7 @@ def status(*peers: PeerStatus, conditions: tuple[ConditionStatus, ...] = ()) -> 
 
 NEWTON = peer(
     "newton",
-    PathStatus(
+    PathStats(
         via="direct",
         up=True,
         srtt_seconds=0.0205,
@@ -321,3 +322,22 @@ def get(host: str, port: int) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def test_what_one_host_shows_of_a_path_another_one_reads_whole() -> None:
+    measured = PathStats(
+        via="curie",
+        up=True,
+        srtt_seconds=0.0251,
+        rttvar_seconds=0.001,
+        jitter_seconds=0.0005,
+        minimum_rtt_seconds=0.02,
+        loss_ratio=0.25,
+        sent=60,
+        received=45,
+        last_reply_at=1_700_000_000.5,
+    )
+    odd = 'a "b\\ \n'
+    registry = CollectorRegistry()
+    registry.register(StatusCollector(lambda: status(peer("bohr", measured), peer(odd, PathStats(sent=3)))))
+    assert read_paths(generate_latest(registry).decode()) == {"bohr": measured, odd: PathStats(sent=3)}

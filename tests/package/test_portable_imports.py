@@ -18,6 +18,7 @@ LINUX_HERE = {
     "meshd/lab/namespaces.py",
     "meshd/lab/netns.py",
     "meshd/lab/switch.py",
+    "meshd/services/config.py",
     "wgctl/checks/system.py",
 }
 """Where Linux is spoken to, each behind a question for the system."""

@@ -18,7 +18,7 @@ import pytest
 from meshd.errors import BackendError
 from meshd.model.network import Endpoint
 from meshd.probe import rawsocket
-from meshd.probe.base import ProbeTarget
+from meshd.probe.base import Packet, ProbeTarget
 from meshd.probe.icmp import ECHO_REPLY_V4
 from meshd.probe.transport import IcmpProber
 
@@ -145,7 +145,7 @@ def test_replies_with_a_wrong_token_or_source_are_not_taken(monkeypatch: pytest.
     """Each of a's replies is read twice: with a flipped payload bit, and as if b had sent it."""
     genuine = rawsocket.RawIcmpSocket.drain
 
-    def forged(self: rawsocket.RawIcmpSocket) -> Iterator[rawsocket.Packet]:
+    def forged(self: rawsocket.RawIcmpSocket) -> Iterator[Packet]:
         for packet in genuine(self):
             if packet.source != "127.1.1.1":
                 continue

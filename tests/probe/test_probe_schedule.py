@@ -104,7 +104,7 @@ def test_nudge_probes_everyone_within_a_moment() -> None:
     schedule = ProbeSchedule()
     schedule.set_targets(names(100), 0.0)
     run(schedule, 0.0, 20.0)
-    schedule.nudge(20.0)
+    schedule.probe_now(20.0)
     sends, _ = run(schedule, 20.0, 20.6)
     assert set(sends) == set(names(100))
 
@@ -129,7 +129,9 @@ def test_a_burst_is_a_few_quick_probes_and_can_be_stopped() -> None:
     assert len(sends["a"]) == BURST_PROBES and "b" not in sends
 
 
-Act = st.tuples(st.sampled_from(["targets", "nudge", "burst", "stop"]), st.integers(1, 9), st.floats(0, 2))
+Act = st.tuples(
+    st.sampled_from(["targets", "probe_now", "burst", "stop"]), st.integers(1, 9), st.floats(0, 2)
+)
 
 
 @trials(60)
@@ -151,8 +153,8 @@ def test_no_two_probes_of_a_target_are_closer_than_the_least_gap(
                 everything.pop(gone, None)
             alive = set(names(number))
             schedule.set_targets(names(number), now)
-        elif act == "nudge":
-            schedule.nudge(now)
+        elif act == "probe_now":
+            schedule.probe_now(now)
         elif name in alive:
             (schedule.start_burst if act == "burst" else lambda n, _: schedule.stop_burst(n))(name, now)
     for times in everything.values():

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
+from meshd.model.path import PathStats
 from meshd.observe.protocol import ChangeDocument, ControlAnswer, ControlRequest, PlanDocument
 from meshd.observe.status import (
     ConditionStatus,
-    PathStatus,
     PeerStatus,
     PlanStatus,
     ReconcileCounters,
@@ -94,7 +94,7 @@ def build_peer(
         mtu_bytes=mtu_bytes,
         granted_by="admin deadbeef statement 3",
         record_version=int(NOW * 1000) if configured else None,
-        path=PathStatus(
+        path=PathStats(
             up=up,
             srtt_seconds=rtt_seconds,
             jitter_seconds=0.0004,

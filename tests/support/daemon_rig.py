@@ -7,7 +7,7 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,6 @@ from meshd.daemon.process import Daemon
 from meshd.daemon.wiring import Doors, Pace, build_daemon
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, MeshAddresses
-from meshd.exchange.partner import mesh_addresses
 from meshd.host.state import HostState
 from meshd.model.device import ObservedState
 from meshd.model.network import IPAddress
@@ -120,16 +119,6 @@ class Rig:
         """What is wrong now, without asking anybody."""
         return self.daemon.parts.board.statuses()
 
-    def path_changed(self, hid: str, up: bool) -> None:
-        """The prober finds a path dead or alive again."""
-        assert self.prober.listener is not None
-        self.prober.listener.path_changed(hid, up)
-
-    def mtu_changed(self, hid: str, old: int | None, new: int) -> None:
-        """The prober finds that a path carries less, or more."""
-        assert self.prober.listener is not None
-        self.prober.listener.mtu_changed(hid, old, new)
-
     async def turn(self, wake: Wake = Wake.INTERVAL) -> World:
         """A turn that no operator asked for, to its end and that of those who follow it."""
         parts, number = self.daemon.parts, self.world.number + 1
@@ -189,8 +178,6 @@ def build_rig(
     ``steady``: a clock that nobody sets; None: nobody sets the other one either.
     """
     settings = settings or settings_for(directory)
-    if mesh_addresses_of is None:
-        settings = replace(settings, exchange=msgspec.structs.replace(settings.exchange, enabled=False))
     state = HostState(settings.state_dir)
     if not state.joined:
         state.create()
@@ -212,7 +199,7 @@ def build_rig(
         source_of=underlay.source_of,
         is_own=underlay.is_own,
         forwarding=lambda version: forwarding,
-        exchange_addresses=mesh_addresses_of or mesh_addresses,
+        exchange_addresses=mesh_addresses_of,
         clocks=Clocks(wall=clock, monotonic=monotonic, steady=steady or clock),
         jails_elapsed=jails_elapsed,
         rng=rng or random.SystemRandom(),
@@ -222,7 +209,7 @@ def build_rig(
     def read() -> Settings:
         if isinstance(rig.reload_with, ConfigError):
             raise rig.reload_with
-        return replace(rig.reload_with, exchange=settings.exchange)
+        return rig.reload_with
 
     daemon = build_daemon(settings, doors, read)
     rig = Rig(

@@ -21,6 +21,7 @@ from meshd.control import rotation
 from meshd.host import keyring
 from meshd.model.keys import PrivateKey
 from meshd.model.network import parse_network
+from meshd.probe.events import MtuChanged
 from meshd.store.memory import MemoryStore
 from meshd.version import read_version
 
@@ -225,7 +226,7 @@ class Stage:
         found = player.running.prober.mtus
         with self._step(player, f"the path to {peer} carries {mtu_bytes} bytes"):
             old, found[hid] = found.get(hid), mtu_bytes
-            player.running.mtu_changed(hid, old, mtu_bytes)
+            player.running.prober.tell(MtuChanged(hid=hid, old_bytes=old, new_bytes=mtu_bytes))
             await self._until(lambda: player.turns() > before, player)
         await self._settle(player, True)
 

@@ -5,25 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from meshd.model.path import PathStats
-from meshd.probe.base import PathListener, ProbeTarget
+from meshd.probe.base import ProbeTarget
+from meshd.probe.events import EventQueue, ProbeEvent
 
 
 class QuietProber:
     def __init__(self) -> None:
-        self.listener: PathListener | None = None
         self.targets: tuple[ProbeTarget, ...] = ()
-        self.nudges = 0
+        self.rounds = 0
+        self._events = EventQueue()
         self.stats: dict[str, PathStats] = {}
         self.mtus: dict[str, int] = {}
 
-    async def start(self, listener: PathListener) -> None:
-        self.listener = listener
+    async def start(self) -> None:
+        pass
 
     def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
         self.targets = targets
 
-    def nudge(self) -> None:
-        self.nudges += 1
+    def probe_now(self) -> None:
+        self.rounds += 1
+
+    def tell(self, event: ProbeEvent) -> None:
+        """As if it had been found."""
+        self._events.put(event)
+
+    @property
+    def told_all(self) -> bool:
+        return self._events.is_empty
+
+    async def events(self) -> tuple[ProbeEvent, ...]:
+        return await self._events.take()
 
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
         """What a test has set, whether or not it is a target yet, and nothing known of other targets."""

@@ -69,9 +69,11 @@ def test_the_matrix_holds_what_each_host_measured(
     meshd = start_meshd(answer_with(status))
     options = ("--socket", meshd.path, "--config", _config(tmp_path, exporter))
     document = json.loads(run(*options, "status", "--json").stdout)
-    assert document["matrix"]["newton"] == {
-        "tesla": {"up": True, "rtt_seconds": 0.0251, "loss_ratio": 0.25},
-        "bohr": {"up": False, "rtt_seconds": None, "loss_ratio": 1.0},
+    row = document["matrix"]["newton"]
+    figures = ("up", "srtt_seconds", "loss_ratio", "rttvar_seconds")
+    assert {name: tuple(path[figure] for figure in figures) for name, path in row.items()} == {
+        "tesla": (True, 0.0251, 0.25, None),
+        "bohr": (False, None, 1.0, None),
     }
     assert "bohr" not in document["matrix"] and document["silent"] == {}
     page = run(*options, "status").stdout

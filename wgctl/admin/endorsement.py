@@ -8,7 +8,7 @@ from meshd.errors import ConfigError, RegistryError
 from meshd.registry.envelope import key_id, matches_fingerprint
 from meshd.registry.ledger import Ledger
 from meshd.registry.signing import render_fingerprint
-from meshd.registry.statement import Endorse, LogEntry
+from meshd.registry.statement import Endorse, Grant, LogEntry, Service
 from wgctl.admin.session import find_hids
 from wgctl.views.registry import describe_statement
 
@@ -17,8 +17,9 @@ HASH_DIGITS = 12
 
 
 def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry]:
-    """The grants, in the order that counts. ``what``: a hash, a host's name or hid; None: all of them.
+    """Grants, services and placements, in the order that counts.
 
+    ``what``: a hash, the name or hid of a host, the name of a service; None: all of them.
     ConfigError when nothing is meant by it, RegistryError when what is meant cannot be endorsed.
     """
     reduction = ledger.reduction()
@@ -30,6 +31,7 @@ def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry
     }
     current = [each.entry for each in reduction.effective.values()]
     current += [each.entry for each in reduction.waiting]
+    current += [*reduction.services.in_force, *(each.entry for each in reduction.services.waiting)]
     open_entries = [entry for entry in current if entry.statement.by != kid and entry.hash not in done]
     if what is None:
         return sorted(open_entries, key=lambda entry: entry.order)
@@ -44,23 +46,24 @@ def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry
 
 
 def describe_endorsable(ledger: Ledger, entry: LogEntry) -> str:
-    """A grant for whoever is to agree with it, with the identity that it lets in."""
-    shown = render_fingerprint(identity_kid(entry))
-    return f"{entry.hash[:HASH_DIGITS]} {describe_statement(ledger, entry)}, fingerprint {shown}"
+    """For whoever is to agree with it; a grant with the identity that it lets in."""
+    text = f"{entry.hash[:HASH_DIGITS]} {describe_statement(ledger, entry)}"
+    if entry.ranges is None:
+        return text
+    return f"{text}, fingerprint {render_fingerprint(identity_kid(entry))}"
 
 
 def identity_kid(entry: LogEntry) -> str:
-    """The id of the identity key that a grant names: what people compare."""
-    assert entry.ranges is not None
-    return key_id(entry.ranges.identity)
+    """What people compare: the id of the identity key that a grant names, the hash of any other statement."""
+    return key_id(entry.ranges.identity) if entry.ranges is not None else entry.hash
 
 
 def find_uncovered(
     ledger: Ledger, entries: Iterable[LogEntry], what: str | None, fingerprints: Iterable[str]
 ) -> list[LogEntry]:
-    """Those that would let an identity in which nobody compared: neither its fingerprint was typed nor
-    the hash of the statement. Agreement with what is in force lets nobody in."""
-    waiting = {each.entry.hash for each in ledger.reduction().waiting}
+    """Those that would let something in which nobody compared: neither the fingerprint of a host's identity
+    was typed nor the hash of the statement. Agreement with what is in force lets nothing in."""
+    waiting = _waiting(ledger)
     typed = tuple(fingerprints)
     return [
         entry
@@ -73,12 +76,21 @@ def find_uncovered(
 
 def _meant(ledger: Ledger, current: list[LogEntry], what: str) -> list[LogEntry]:
     hids = find_hids(ledger, what)
-    found = [entry for entry in current if getattr(entry.body, "hid", "") in hids]
-    waiting = {each.entry.hash for each in ledger.reduction().waiting}
+    found = [entry for entry in current if isinstance(entry.body, Grant) and entry.body.hid in hids]
+    found += [entry for entry in current if isinstance(entry.body, Service) and entry.body.name == what]
+    waiting = _waiting(ledger)
     # Of a host that has both, what waits is meant.
     found = [entry for entry in found if entry.hash in waiting] or found
     if not found and len(what) >= MIN_HASH_DIGITS:
         found = [entry for entry in current if entry.hash.startswith(what.lower())]
     if not found:
-        raise ConfigError(f"{what[:80]!r}: no grant in force or waiting is meant by it; see: wgctl list")
+        raise ConfigError(
+            f"{what[:80]!r}: nothing in force or waiting is meant by it; see: wgctl list, wgctl service list"
+        )
     return found
+
+
+def _waiting(ledger: Ledger) -> set[str]:
+    reduction = ledger.reduction()
+    waiting = {each.entry.hash for each in reduction.waiting}
+    return waiting | {each.entry.hash for each in reduction.services.waiting}

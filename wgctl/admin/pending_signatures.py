@@ -18,8 +18,9 @@ from wgctl.admin.admission import GrantRequest, admit, host_key_source, newest_g
 from wgctl.admin.endorsement import describe_endorsable, find_endorsable, identity_kid
 from wgctl.admin.root_signing import Consent, cosign_proposal, describe_root
 from wgctl.admin.rotation import commit_rotation
+from wgctl.admin.services import commit_words, describe_words
 from wgctl.admin.session import AdminSession
-from wgctl.admin.signing_request import AddHost, RemoveHost, RotateKeys, Wish
+from wgctl.admin.signing_request import AddHost, DeclareServices, RemoveHost, RotateKeys, Wish
 from wgctl.files import write_text
 from wgctl.output import render_time
 from wgctl.views.registry import host_names
@@ -71,6 +72,9 @@ def find_tasks(
                 whom = ", ".join(_named(session, hid) for hid in wish.hids) or "all hosts"
                 text = f"new WireGuard keys for those from before {render_time(wish.not_before)}: {whom}"
                 tasks.append(Task(text=text, sign=partial(_rotate, session, wish, now)))
+            case DeclareServices():
+                text = "; ".join(describe_words(session.ledger, wish))
+                tasks.append(Task(text=text, sign=partial(_declare, session, wish, now)))
     return [*tasks, *_endorsements(session, now)]
 
 
@@ -167,9 +171,16 @@ def _rotate(session: AdminSession, wish: RotateKeys, now: float) -> str:
     return f"statements {', '.join(map(str, seqs))}" if seqs else "asked before"
 
 
+def _declare(session: AdminSession, wish: DeclareServices, now: float) -> str:
+    seqs = commit_words(session, wish, now=now)
+    return f"statements {', '.join(map(str, seqs))}" if seqs else "said before"
+
+
 def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
     kid = session.home.mesh.admin_kid
-    waiting = {each.entry.hash for each in session.ledger.reduction().waiting}
+    reduction = session.ledger.reduction()
+    waiting = {each.entry.hash for each in reduction.waiting}
+    waiting |= {each.entry.hash for each in reduction.services.waiting}
     if session.ledger.chain.current.is_admin(kid):
         for entry in find_endorsable(session.ledger, kid, None):
             if entry.hash in waiting:

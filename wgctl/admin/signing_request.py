@@ -17,6 +17,7 @@ from meshd.registry.bundle import MAX_BUNDLE_BYTES, encode_text
 from meshd.registry.canonical import convert, decode_json
 from meshd.registry.export import EXPORT_FORMAT, build_export, render_export
 from meshd.registry.ledger import Ledger
+from meshd.registry.statement import Place, Service
 from meshd.terminal import echo
 from wgctl.files import check_writable, read_text, write_text
 from wgctl.options import Options
@@ -52,7 +53,14 @@ class RotateKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     not_before: int
 
 
-Wish = AddHost | RemoveHost | RotateKeys
+class DeclareServices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="services"):
+    """Declarations and placements, whole, as they are to be signed."""
+
+    services: tuple[Service, ...] = ()
+    places: tuple[Place, ...] = ()
+
+
+Wish = AddHost | RemoveHost | RotateKeys | DeclareServices
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -95,10 +103,15 @@ def add_to_draft(path: str, wish: Wish, ledger: Ledger, *, now: float) -> int:
             wishes = read_draft(path).wishes
         except RegistryError as error:
             raise ConfigError(f"{error}: name another file for the draft") from None
-    wishes = tuple(dict.fromkeys((*wishes, wish)))
+    wishes = _once_each((*wishes, wish))
     draft = Draft(format=DRAFT_FORMAT, wishes=wishes, registry=render_export(build_export(ledger, now=now)))
     write_text(path, msgspec.json.encode(draft).decode() + "\n")
     return len(wishes)
+
+
+def _once_each(wishes: tuple[Wish, ...]) -> tuple[Wish, ...]:
+    """By what they say: placements have tags, which have no hash."""
+    return tuple({msgspec.json.encode(wish, order="sorted"): wish for wish in wishes}.values())
 
 
 def draft_wish(options: Options, path: str, make: Callable[[Ledger], Wish], *, now: float) -> int:

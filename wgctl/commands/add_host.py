@@ -93,6 +93,7 @@ def command(
     )
     from wgctl.admin.session import open_session
 
+    # Over 60 lines: what is asked, what is granted, and what is written, in the order of time.
     target = out or f"{name}.bundle"
     if as_json and target == STANDARD_STREAM:
         raise click.UsageError("--json and --out - both want standard output")

@@ -134,10 +134,13 @@ def _write(result: DemoResult) -> None:
 
 
 def _show(result: DemoResult) -> None:
-    from wgctl.views.matrix import PathCell, build_matrix_table
+    from meshd.model.path import PathStats
+    from wgctl.views.matrix import build_matrix_table
 
     matrix = {
-        name: {other: PathCell(up=seconds is not None, rtt_seconds=seconds) for other, seconds in row.items()}
+        name: {
+            other: PathStats(up=seconds is not None, srtt_seconds=seconds) for other, seconds in row.items()
+        }
         for name, row in result.matrix.items()
     }
     show(build_matrix_table(sorted(matrix), matrix))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,6 +12,10 @@ from meshd.errors import ConfigError
 from meshd.terminal import confirm, echo
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
+
+if TYPE_CHECKING:
+    from meshd.registry.reducer import WaitingGrant
+    from meshd.registry.services import WaitingStatement
 
 REPORT_FORMAT: Final = "wgctl-endorse/1"
 
@@ -41,13 +45,14 @@ def command(
     fingerprints: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Agree with another administrator's grant.
+    """Agree with another administrator's grant, service or placement.
 
     Needed where the root wants more than one administrator behind a grant. STATEMENT: the first digits
     of its hash, as `wgctl log` shows them.
     """
     from wgctl.admin.endorsement import describe_endorsable, find_endorsable, find_uncovered
     from wgctl.admin.session import open_session
+    from wgctl.views.registry import describe_statement
 
     if (what is None) != everything:
         raise click.UsageError("either STATEMENT|HOST or --all is needed")
@@ -70,7 +75,13 @@ def command(
             confirm(f"Endorse {len(entries)} statements?")
         signer = session.signer() if entries else None
         seqs = [session.commit(signer.endorse(entry.hash, now=now), now=now) for entry in entries if signer]
-        waiting = {each.entry.hash: each for each in session.ledger.reduction().waiting}
+        reduction = session.ledger.reduction()
+        waiting: dict[str, WaitingGrant | WaitingStatement] = {}
+        waiting |= {each.entry.hash: each for each in reduction.waiting}
+        waiting |= {each.entry.hash: each for each in reduction.services.waiting}
+        texts = {
+            hash_hex: describe_statement(session.ledger, waiting[hash_hex].entry) for hash_hex in waiting
+        }
         session.report_failures()
     left = [waiting[entry.hash] for entry in entries if entry.hash in waiting]
     if as_json:
@@ -85,4 +96,4 @@ def command(
         return
     echo(f"{len(entries)} statements endorsed" if entries else "there is nothing to endorse")
     for each in left:
-        echo(f"{each.grant.name} waits on: {len(each.signers)} of {each.needed} administrators agree")
+        echo(f"{texts[each.entry.hash]} waits on: {len(each.signers)} of {each.needed} administrators agree")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from meshd.model.path import PathMatrix, PathStats
 from wgctl.output import BAD, FAINT, Cell, build_table, render_loss, render_rtt, rtt_style
 
 if TYPE_CHECKING:
@@ -15,19 +14,7 @@ if TYPE_CHECKING:
 HIDE_LOSS_BELOW = 0.0005
 
 
-class PathCell(msgspec.Struct, frozen=True, kw_only=True):
-    """One direction of one pair as its first host measures it. ``rtt_seconds`` None: no answer yet."""
-
-    up: bool
-    rtt_seconds: float | None
-    loss_ratio: float = 0.0
-
-
-Matrix = Mapping[str, Mapping[str, PathCell] | None]
-"""Row by host name; None: that host could not be asked."""
-
-
-def build_matrix_table(names: Sequence[str], matrix: Matrix) -> RenderableType:
+def build_matrix_table(names: Sequence[str], matrix: PathMatrix) -> RenderableType:
     """Rows measure, columns are measured: RTT, and loss where there is some."""
     rows: list[list[Cell]] = []
     for name in names:
@@ -44,12 +31,12 @@ def build_matrix_table(names: Sequence[str], matrix: Matrix) -> RenderableType:
     return build_table(["from \\ to", *names], rows, right=names)
 
 
-def _cell(path: PathCell | None) -> Cell:
+def _cell(path: PathStats | None) -> Cell:
     if path is None:
         return "-", FAINT
     if not path.up:
         return "down", BAD
-    text = render_rtt(path.rtt_seconds)
+    text = render_rtt(path.srtt_seconds)
     if path.loss_ratio >= HIDE_LOSS_BELOW:
         text += f" {render_loss(path.loss_ratio)}"
-    return text, rtt_style(path.rtt_seconds, up=path.up, loss_ratio=path.loss_ratio)
+    return text, rtt_style(path.srtt_seconds, up=path.up, loss_ratio=path.loss_ratio)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from meshd.observe.status import ConditionStatus, PathStatus, PeerStatus, Status
+from meshd.model.path import PathRow, PathStats
+from meshd.observe.status import ConditionStatus, PeerStatus, Status
 from wgctl.output import (
     BAD,
     FAINT,
@@ -24,7 +25,7 @@ from wgctl.output import (
     rtt_style,
     styled,
 )
-from wgctl.views.matrix import PathCell, build_matrix_table
+from wgctl.views.matrix import build_matrix_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -40,14 +41,14 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
 
     format: str = REPORT_FORMAT
     status: Status
-    matrix: dict[str, dict[str, PathCell] | None]
+    matrix: dict[str, dict[str, PathStats] | None]
     silent: dict[str, str]
 
 
 def build_report(status: Status, *, metrics_port: int | None) -> StatusReport:
     """Ask the other hosts for their rows, unless ``metrics_port`` is None."""
-    own = {peer.name: _path_cell(peer.path) for peer in status.peers}
-    matrix: dict[str, dict[str, PathCell] | None] = {own_name(status): own}
+    own = {peer.name: peer.path for peer in status.peers}
+    matrix: dict[str, dict[str, PathStats] | None] = {own_name(status): own}
     silent: dict[str, str] = {}
     if metrics_port is not None:
         from wgctl.fleet import MetricsPlace, fetch_rows
@@ -75,12 +76,8 @@ def _names(status: Status) -> dict[str, str]:
     return names
 
 
-def _by_name(row: Mapping[str, PathCell], names: Mapping[str, str]) -> dict[str, PathCell]:
+def _by_name(row: PathRow, names: Mapping[str, str]) -> dict[str, PathStats]:
     return {names.get(label, label): cell for label, cell in row.items()}
-
-
-def _path_cell(path: PathStatus) -> PathCell:
-    return PathCell(up=path.up, rtt_seconds=path.srtt_seconds, loss_ratio=path.loss_ratio)
 
 
 def render_report(report: StatusReport, *, now: float) -> RenderableType:

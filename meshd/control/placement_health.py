@@ -1,0 +1,101 @@
+"""Asks this host's own placements whether they work, as their services' declarations say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from meshd.blocking import in_thread
+from meshd.model.condition import Condition, Severity
+from meshd.model.host import Host, Membership
+from meshd.model.service import HealthCheck, parse_check
+from meshd.services.health import works
+from meshd.services.view import Health
+
+CHECK_EVERY_SECONDS: Final = 10.0
+FAILURES: Final = 3
+"""In a row, before a placement is said to fail: one lost packet is no outage."""
+MAX_CHECKS: Final = 50
+
+Key = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class _Checked:
+    health: Health = "unknown"
+    failures: int = 0
+    at: float = 0.0
+
+
+class PlacementHealth:
+    """``look`` starts what is due and returns at once; a check that hangs costs its own time-out."""
+
+    def __init__(
+        self, clock: Callable[[], float], ask: Callable[[HealthCheck, str, int], bool] = works
+    ) -> None:
+        self._clock = clock
+        self._ask = ask
+        self._found: dict[Key, _Checked] = {}
+        self._names: dict[Key, str] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._next_at = float("-inf")
+
+    def results(self) -> dict[Key, tuple[Health, float]]:
+        return {key: (each.health, each.at) for key, each in self._found.items() if each.at}
+
+    def look(self, membership: Membership, own: Host | None) -> None:
+        now = self._clock()
+        wanted = _checks(membership, own)
+        self._found = {key: self._found.get(key, _Checked()) for key in wanted}
+        self._names = {
+            key: f"{address}:{check.port or port}" for key, (check, address, port) in wanted.items()
+        }
+        if now < self._next_at or self._under_way:
+            return
+        self._next_at = now + CHECK_EVERY_SECONDS
+        for key, (check, address, port) in wanted.items():
+            task = asyncio.get_running_loop().create_task(self._check(key, check, address, port))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    def conditions(self) -> list[Condition]:
+        return [
+            Condition(
+                code="placement_down",
+                severity=Severity.WARNING,
+                subject=f"{service}/{jail}" if jail else service,
+                text=f"{service} does not answer its check at {self._names[(hid, service, jail)]}: "
+                "start it, or take it out of use: wgctl service drain",
+            )
+            for (hid, service, jail), each in self._found.items()
+            if each.health == "fail"
+        ]
+
+    async def _check(self, key: Key, check: HealthCheck, address: str, port: int) -> None:
+        good = await in_thread(self._ask, check, address, port)
+        checked = self._found.get(key)
+        if checked is None:
+            return
+        checked.at = self._clock()
+        checked.failures = 0 if good else checked.failures + 1
+        if good:
+            checked.health = "pass"
+        elif checked.failures >= FAILURES:
+            checked.health = "fail"
+
+
+def _checks(membership: Membership, own: Host | None) -> dict[Key, tuple[HealthCheck, str, int]]:
+    found: dict[Key, tuple[HealthCheck, str, int]] = {}
+    for service in membership.services.values():
+        try:
+            check = parse_check(service.check)
+        except ValueError:
+            continue  # a check of a later version: nothing is known then
+        if check is None or own is None or service.retired:
+            continue
+        for each in service.placements:
+            if each.hid == own.hid and each.state != "retired" and len(found) < MAX_CHECKS:
+                found[each.key] = (check, str(each.address), service.port)
+    return found

@@ -1,0 +1,378 @@
+"""Keeps the services of this host at what the mesh says. The last to follow, and never waited for.
+
+Each module has a task of its own: one that hangs or fails costs itself alone. What it is to see comes with
+``update``, as often as anybody likes; when it runs is ``schedule``'s decision, what it may do ``guards``'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from meshd.blocking import in_thread
+from meshd.control.placement_health import PlacementHealth
+from meshd.control.service_reports import STATES, condition_of, report_document
+from meshd.errors import ConfigError, MeshError
+from meshd.mesh.view import MeshView, build_view
+from meshd.model.condition import Condition
+from meshd.model.host import Membership
+from meshd.model.path import PathStats
+from meshd.observe.logs import event
+from meshd.observe.protocol import ServiceDocument, ServiceRequest
+from meshd.observe.status import ModuleStatus, PlacementStatus, ServicesStatus
+from meshd.services.changes import find_drift
+from meshd.services.config import ModuleConfig, read_modules
+from meshd.services.journal import Journal, ModuleState
+from meshd.services.latency import Buckets
+from meshd.services.render import input_digest, render_plan
+from meshd.services.schedule import Outcome, Schedule, Timing, host_share, restart_slot
+from meshd.services.transaction import RESTART_PHASE, Report, Transaction, Wish
+from meshd.services.view import Measured, ServiceView, build_service_view
+
+MEASURE_SECONDS: Final = 8.0
+"""Between two measurements that count for a bucket."""
+EXIT_CODES: Final[Mapping[Outcome, int]] = {Outcome.UNCHANGED: 0, Outcome.APPLIED: 0, Outcome.HELD: 4}
+
+log = logging.getLogger("meshd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceInputs:
+    """What the daemon knows. ``paths`` by hid; ``stale``: neither a store nor another host answers."""
+
+    membership: Membership
+    paths: Mapping[str, PathStats]
+    verified_at: float | None
+    stale: bool
+    now: float
+
+
+@dataclass(slots=True)
+class _Module:
+    """One module, what it is due for, and what came of it."""
+
+    config: ModuleConfig
+    journal: Journal
+    schedule: Schedule
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    report: Report | None = None
+    state: ModuleState = field(default_factory=ModuleState)
+    ran_at: float | None = None
+    runs: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    said: str = ""
+    restart: str = ""
+    """The input for which this host waits for its turn to restart the service."""
+
+    @property
+    def transaction(self) -> Transaction:
+        return Transaction(config=self.config, journal=self.journal)
+
+
+class ServiceFollower:
+    """``clock``: unix seconds; ``elapsed``: seconds that never go back."""
+
+    def __init__(
+        self,
+        *,
+        hid: str,
+        state_dir: Path,
+        clock: Callable[[], float],
+        changed: Callable[[tuple[Condition, ...]], None] = lambda _: None,
+        timing: Timing | None = None,
+        elapsed: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hid = hid
+        self._directory = state_dir / "services"
+        self._clock = clock
+        self._changed = changed
+        self._timing = timing or Timing()
+        self._elapsed = elapsed
+        self._modules: dict[str, _Module] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._health = PlacementHealth(clock)
+        self._buckets = Buckets()
+        self._measured_at = float("-inf")
+        self._places: dict[str, int] = {}
+        self._mesh: MeshView | None = None
+        self._view: ServiceView | None = None
+        self._running = False
+
+    # --- life
+
+    def configure(self, tables: Mapping[str, Mapping[str, Any]], source: str) -> None:
+        """Take the settings' modules; ConfigError, and nothing changes, when a table is wrong."""
+        wanted = read_modules(tables, source)
+        for name in self._modules.keys() - wanted.keys():
+            del self._modules[name]
+            if task := self._tasks.pop(name, None):
+                task.cancel()
+        for name, config in wanted.items():
+            known = self._modules.get(name)
+            if known is not None:
+                known.config = config
+                known.wake.set()
+                continue
+            self._modules[name] = _Module(
+                config=config,
+                journal=Journal(self._directory / name),
+                schedule=Schedule(self._timing, host_share(self._hid, name)),
+            )
+            self._start(name)
+
+    def start(self) -> None:
+        """Begin; every module waits for its first view."""
+        self._running = True
+        for name in self._modules:
+            self._start(name)
+
+    async def close(self) -> None:
+        """End all tasks. A run under way ends by itself, or at the next start."""
+        self._running = False
+        tasks = [*self._tasks.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks = {}
+
+    def update(self, inputs: ServiceInputs) -> None:
+        """What is known now. Returns at once; nothing is asked of anybody here."""
+        if not self._modules and not inputs.membership.services:
+            return
+        self._mesh = build_view(inputs.membership, self._hid)
+        self._measure(inputs)
+        own = inputs.membership.hosts.get(self._hid)
+        self._health.look(inputs.membership, own)
+        self._view = build_service_view(
+            self._mesh,
+            Measured(
+                now=inputs.now,
+                verified_at=inputs.verified_at,
+                stale=inputs.stale,
+                paths=inputs.paths,
+                buckets=self._places,
+                health=self._health.results(),
+            ),
+        )
+        if self._view is not None:
+            for module in self._modules.values():
+                module.schedule.see(input_digest(module.config, self._view), self._elapsed())
+                module.wake.set()
+        self._changed(self.conditions())
+
+    def _measure(self, inputs: ServiceInputs) -> None:
+        if self._elapsed() < self._measured_at + MEASURE_SECONDS:
+            return
+        self._measured_at = self._elapsed()
+        hids = set(inputs.membership.hosts)
+        self._buckets.forget_all_but(hids)
+        for hid in hids - {self._hid}:
+            stats = inputs.paths.get(hid)
+            self._places[hid] = self._buckets.take(hid, stats.srtt_seconds if stats and stats.up else None)
+
+    # --- running
+
+    def _start(self, name: str) -> None:
+        if self._running and name not in self._tasks:
+            self._tasks[name] = asyncio.create_task(self._follow(self._modules[name]), name=f"service-{name}")
+
+    async def _follow(self, module: _Module) -> None:
+        while True:
+            pause = max(0.0, module.schedule.due_at - self._elapsed())
+            if module.schedule.parked:
+                pause = float("inf")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(module.wake.wait(), min(pause, self._timing.look))
+            module.wake.clear()
+            if self._view is not None and module.schedule.is_due(self._elapsed()):
+                digest = input_digest(module.config, self._view)
+                report = await self._run(module, self._view, Wish(restart=module.restart == digest))
+                module.restart = ""
+                if report.phase == RESTART_PHASE and module.config.common.allow_restart:
+                    module.restart = digest
+                    delay = restart_delay(self._view, self._hid, module.config.name)
+                    module.schedule.due_at = self._elapsed() + delay
+
+    async def _run(self, module: _Module, view: ServiceView, wish: Wish, *, asked: bool = False) -> Report:
+        """One run; two of one module never overlap."""
+        async with module.busy:
+            began = self._elapsed()
+            digest = input_digest(module.config, view)
+            report = await in_thread(self._carry_out, module, view, digest, wish, asked)
+            if wish.dry_run:
+                return report
+            with contextlib.suppress(MeshError):
+                module.state = await in_thread(module.journal.read)
+            module.schedule.ended(report.outcome, self._elapsed())
+            module.report, module.ran_at = report, self._clock()
+            module.runs[report.outcome] = module.runs.get(report.outcome, 0) + 1
+            module.seconds += self._elapsed() - began
+            self._tell(module, report, view.generation)
+        self._changed(self.conditions())
+        return report
+
+    def _carry_out(self, module: _Module, view: ServiceView, digest: str, wish: Wish, asked: bool) -> Report:
+        """Blocking. Nothing is rendered when nothing changed, or when this very input was bad before."""
+        transaction = module.transaction
+        try:
+            said = transaction.recover()
+            if said:
+                event(log, logging.WARNING, "service_recovered", module=module.config.name, text=said)
+            state = module.journal.read()
+            if not asked:
+                if state.released:
+                    return Report(outcome=Outcome.HELD, reason="given back by an operator", phase="guard")
+                if digest in state.bad:
+                    return Report(outcome=Outcome.REFUSED, reason=state.bad[digest], phase="guard")
+                if state.digest == digest and not state.unverified and not find_drift(state):
+                    return Report(outcome=Outcome.UNCHANGED, phase="done")
+            plan = render_plan(module.config, view)
+        except MeshError as error:
+            return Report(outcome=Outcome.FAILED, reason=str(error), phase="render")
+        return transaction.apply(plan, view, digest, now=self._clock(), wish=wish)
+
+    def _tell(self, module: _Module, report: Report, generation: int) -> None:
+        said = f"{report.outcome} {report.reason}"
+        level = logging.INFO if STATES[report.outcome] == "ok" else logging.WARNING
+        if report.outcome is Outcome.UNCHANGED or said == module.said:
+            level = logging.DEBUG
+        module.said = said
+        event(
+            log,
+            level,
+            "service_run",
+            module=module.config.name,
+            outcome=str(report.outcome),
+            generation=generation,
+            phase=report.phase,
+            reason=report.reason,
+        )
+
+    # --- what others see
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """What is wrong with modules and with this host's own placements."""
+        found = [condition for module in self._modules.values() if (condition := _condition(module))]
+        return (*found, *self._health.conditions())
+
+    def status(self) -> ServicesStatus:
+        placements = tuple(
+            PlacementStatus(service=key[1], jail=key[2], health=health, checked_at=at)
+            for key, (health, at) in self._health.results().items()
+        )
+        return ServicesStatus(
+            modules=tuple(_status(module) for module in self._modules.values()), placements=placements
+        )
+
+    async def handle(self, request: ServiceRequest) -> tuple[ServiceDocument, int]:
+        """An operator's word. ConfigError for a module that this host does not have."""
+        if request.action == "list":
+            return ServiceDocument(status=self.status(), view=self._view_json()), 0
+        chosen = self._choose(request.module)
+        if request.action == "retry":
+            for module in chosen:
+                await in_thread(_forget_bad, module.journal)
+                module.schedule.ask(self._elapsed())
+                module.wake.set()
+            return ServiceDocument(status=self.status()), 0
+        if request.action == "rollback":
+            reports = [(each, await self._go_back(each, original=request.original)) for each in chosen]
+        else:
+            reports = [(each, await self._asked(each, request)) for each in chosen]
+        code = max((EXIT_CODES.get(report.outcome, 1) for _, report in reports), default=0)
+        if request.action == "rollback":
+            code = 0 if all(report.outcome is Outcome.ROLLED_BACK for _, report in reports) else 1
+        elif request.action == "diff" and code == 0 and any(report.diffs for _, report in reports):
+            code = 5
+        document = ServiceDocument(
+            status=self.status(),
+            reports=tuple(report_document(each.config.name, report) for each, report in reports),
+        )
+        return document, code
+
+    def _choose(self, name: str) -> list[_Module]:
+        if not name:
+            return [*self._modules.values()]
+        if name not in self._modules:
+            known = ", ".join(self._modules) or "none"
+            raise ConfigError(
+                f"module {name!r}: no [services.{name}] in this host's settings; it has: {known}"
+            )
+        return [self._modules[name]]
+
+    async def _asked(self, module: _Module, request: ServiceRequest) -> Report:
+        view = self._view
+        if view is None:
+            return Report(
+                outcome=Outcome.HELD, reason="this host has no place in the mesh yet", phase="guard"
+            )
+        wish = Wish(
+            dry_run=request.action in ("diff", "advise"),
+            restart=request.restart,
+            overwrite=request.overwrite,
+        )
+        return await self._run(module, view, wish, asked=True)
+
+    async def _go_back(self, module: _Module, *, original: bool) -> Report:
+        transaction = module.transaction
+        async with module.busy:
+            call = transaction.give_back if original else transaction.go_back
+            try:
+                report = await in_thread(call)
+                module.state = await in_thread(module.journal.read)
+            except MeshError as error:
+                report = Report(outcome=Outcome.FAILED, reason=str(error), phase="roll back")
+            module.report = report
+            self._tell(module, report, module.state.generation)
+        self._changed(self.conditions())
+        return report
+
+    def _view_json(self) -> msgspec.Raw:
+        return msgspec.Raw(msgspec.json.encode(self._view))
+
+
+def restart_delay(view: ServiceView, hid: str, module: str) -> float:
+    """How long this host waits with a restart that all hosts are asked for."""
+    regions = [host.region for host in view.hosts.values()]
+    return restart_slot(regions, view.me.region, host_share(hid, module))
+
+
+def _forget_bad(journal: Journal) -> None:
+    state = journal.read()
+    if state.bad or state.released:
+        journal.write(msgspec.structs.replace(state, bad={}, released=False))
+
+
+def _status(module: _Module) -> ModuleStatus:
+    report = module.report
+    state = "pending" if report is None else STATES[report.outcome]
+    if module.state.released:
+        state = "released"
+    return ModuleStatus(
+        name=module.config.name,
+        kind=module.config.kind,
+        state=state,
+        generation=module.state.generation,
+        last_success_at=module.state.last_success_at or None,
+        last_run_at=module.ran_at,
+        outcome=str(report.outcome) if report else "",
+        phase=report.phase if report else "",
+        reason=report.reason if report else "",
+        endpoints=len(module.state.endpoints),
+        files=tuple(record.path for record in module.state.files),
+        runs=dict(module.runs),
+        run_seconds_sum=module.seconds,
+    )
+
+
+def _condition(module: _Module) -> Condition | None:
+    return condition_of(module.config.name, module.report, parked=module.schedule.parked)

@@ -1,0 +1,75 @@
+"""A service of the mesh and the places where it lives, as the signed registry says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from meshd.model.host import Provenance
+from meshd.model.network import IPAddress
+
+Scope = Literal["host", "region", "mesh"]
+PlacementState = Literal["active", "draining", "retired"]
+
+_CHECK: Final = re.compile(r"(tcp|http)(?:=:([0-9]{1,5})(/[!-~]*)?)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One instance of a service: on host ``hid``, in ``jail`` (empty: on the host itself).
+
+    ``tags`` are words for the module of the service, such as ``failover_priority``. A ``draining`` one
+    gets no new work; a ``retired`` one is gone, and is kept as the proof that its going was signed.
+    """
+
+    hid: str
+    service: str
+    jail: str
+    address: IPAddress
+    state: PlacementState
+    provenance: Provenance
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What a later statement must name to speak of this placement."""
+        return self.hid, self.service, self.jail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A name of the mesh. ``kind``: what speaks there, fixed while the name lives. ``scope``: how far away
+    a consumer may be. ``min_endpoints``: fewer active placements are never handed to a module.
+    ``check``: how a placement's own host looks whether it works; empty: not at all."""
+
+    name: str
+    kind: str
+    port: int
+    scope: Scope
+    min_endpoints: int
+    check: str
+    retired: bool
+    provenance: Provenance
+    placements: tuple[Placement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """``port`` None: the service's own."""
+
+    kind: Literal["tcp", "http"]
+    port: int | None = None
+    path: str = "/"
+
+
+def parse_check(text: str) -> HealthCheck | None:
+    """``tcp``, ``tcp=:PORT`` or ``http=:PORT/PATH``; None for the empty text. ValueError for another."""
+    if not text:
+        return None
+    match = _CHECK.fullmatch(text)
+    port = int(match[2]) if match and match[2] else None
+    if match is None or (port is not None and not 0 < port < 65536) or (match[1] == "tcp" and match[3]):
+        raise ValueError(f"check {text[:80]!r} seen, tcp, tcp=:PORT or http=:PORT/PATH expected")
+    return HealthCheck(kind="tcp" if match[1] == "tcp" else "http", port=port, path=match[3] or "/")

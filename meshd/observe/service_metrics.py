@@ -1,0 +1,78 @@
+"""Metrics of the service modules and placements of this host: name, labels, help, samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from meshd.observe.status import ModuleStatus, Status
+
+ServiceMetric: TypeAlias = tuple[
+    str, Sequence[str], str, Callable[[Status], Iterable[tuple[Sequence[str], float]]]
+]
+
+MODULE_STATES: Final[Mapping[str, int]] = {
+    "ok": 0,
+    "pending": 1,
+    "held": 2,
+    "failed": 3,
+    "broken": 4,
+    "released": 5,
+}
+
+
+def _module(name: str, text: str, value: Callable[[ModuleStatus], float | None]) -> ServiceMetric:
+    def samples(status: Status) -> Iterable[tuple[Sequence[str], float]]:
+        found = [(module.name, value(module)) for module in status.services.modules]
+        return [((name,), math.nan if number is None else number) for name, number in found]
+
+    return name, ("module",), text, samples
+
+
+SERVICE_METRICS: Final[Sequence[ServiceMetric]] = (
+    _module(
+        "meshd_module_state",
+        "Service module: 0 ok, 1 pending, 2 held, 3 failed, 4 broken, 5 released.",
+        lambda module: MODULE_STATES.get(module.state),
+    ),
+    _module(
+        "meshd_module_generation",
+        "Registry generation that the service was last brought to.",
+        lambda module: module.generation,
+    ),
+    _module(
+        "meshd_module_last_success_timestamp_seconds",
+        "Unix time the service last took what it was given; 0: never.",
+        lambda module: module.last_success_at or 0,
+    ),
+    _module(
+        "meshd_module_endpoints",
+        "Placements that the module's files speak of.",
+        lambda module: module.endpoints,
+    ),
+    _module(
+        "meshd_module_run_seconds_total",
+        "Time spent running the module.",
+        lambda module: module.run_seconds_sum,
+    ),
+    (
+        "meshd_module_runs_total",
+        ("module", "outcome"),
+        "Runs of the module by outcome.",
+        lambda status: [
+            ((module.name, outcome), count)
+            for module in status.services.modules
+            for outcome, count in sorted(module.runs.items())
+        ],
+    ),
+    (
+        "meshd_placement_up",
+        ("service", "jail"),
+        "Placement of this host, by its own check: 1 it answers, 0 it does not; NaN: not known.",
+        lambda status: [
+            ((each.service, each.jail), {"pass": 1.0, "fail": 0.0}.get(each.health, math.nan))
+            for each in status.services.placements
+        ],
+    ),
+)

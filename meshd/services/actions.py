@@ -1,0 +1,207 @@
+"""Carries out what a plan says: programs that check, questions to the running service, calls.
+
+Everything is bounded in time and in what is read. An answer is a text that says what is wrong, or None.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from meshd.errors import BackendError
+from meshd.services import dns_query
+from meshd.services.isolation import run_isolated
+from meshd.services.plan import Call, Command, DnsAsk, HttpCall, HttpGet, Probe, RedisCall, SocketAsk
+
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
+SHOWN: Final = 300
+
+
+def run(
+    action: Probe | Call, secrets: Mapping[str, str], *, prefix: tuple[str, ...] = (), fill: str = ""
+) -> str | None:
+    """What is wrong; None: it is as the plan says. ``prefix``: of commands, as ``jexec``. ``fill``: what
+    ``{generation}`` in an expectation stands for."""
+    try:
+        match action:
+            case Command():
+                return run_command(action, prefix)
+            case HttpGet() | HttpCall():
+                return _http(action, secrets, fill)
+            case SocketAsk():
+                return _judge(_name(action), _ask_socket(action), action.expect, action.refuse, fill)
+            case DnsAsk():
+                host, port = _place(action.server)
+                found = dns_query.ask((host, port), action.name, action.record, action.timeout_seconds)
+                what = f"{action.name} {action.record} at {action.server}"
+                missing = [text for text in _filled(action.expect, fill) if text not in found]
+                seen = ", ".join(found)[:SHOWN] or "nothing"
+                return f"{what}: {seen} seen, {', '.join(missing)} expected" if missing else None
+            case RedisCall():
+                return _redis(action, secrets, fill)
+    except (OSError, ValueError, http.client.HTTPException, BackendError) as error:
+        return f"{_name(action)}: {error}"
+
+
+def run_command(command: Command, prefix: tuple[str, ...] = ()) -> str | None:
+    """Run it and judge its answer by exit status and by what it prints: several checkers only warn."""
+    done = run_isolated(
+        [*prefix, *command.argv],
+        b"",
+        seconds=command.timeout_seconds,
+        max_output_bytes=MAX_ANSWER_BYTES,
+        unprivileged=False,
+    )
+    output = done.output.decode("utf-8", "replace") + done.errors
+    lines = [line for line in output.splitlines() if line.strip()]
+    kept = [line for line in lines if not (command.ignore and re.search(command.ignore, line))]
+    text = "\n".join(kept)
+    name = " ".join((*prefix, *command.argv))[:SHOWN]
+    excused = bool(lines) and not kept
+    if done.status not in command.ok and not excused:
+        return f"{name}: exit status {done.status}: {text[-SHOWN:].strip() or 'no word'}"
+    if command.refuse and (match := re.search(command.refuse, text)):
+        line = next((each for each in kept if match[0].splitlines()[0] in each), match[0])
+        return f"{name}: {line[:SHOWN].strip()}"
+    missing = [each for each in command.expect if each not in text]
+    return (
+        f"{name}: {missing[0]!r} expected in its output, {text[-SHOWN:].strip()!r} seen" if missing else None
+    )
+
+
+def ask_redis(
+    target: str, commands: tuple[tuple[str, ...], ...], seconds: float, password: str = ""
+) -> list[str]:
+    """The answers of a Redis, Valkey or Sentinel, each as text (RESP 2). ValueError: one was an error."""
+    host, port = _place(target)
+    answers = []
+    with socket.create_connection((host, port), seconds) as channel:
+        stream = channel.makefile("rb")
+        sent = [("AUTH", password), *commands] if password else list(commands)
+        for command in sent:
+            parts = [word.encode() for word in command]
+            frame = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+            channel.sendall(b"*%d\r\n%s" % (len(parts), frame))
+            answers.append(_read_resp(stream.readline, stream.read))
+    return answers[len(sent) - len(commands) :]
+
+
+def _read_resp(readline: object, read: object, depth: int = 0) -> str:
+    line = readline(1 << 16)  # type: ignore[operator]
+    if not line.endswith(b"\r\n") or depth > 8:
+        raise ValueError("the connection broke")
+    kind, rest = chr(line[0]), line[1:-2].decode("utf-8", "replace")
+    if kind == "-":
+        raise ValueError(rest)
+    if kind == "$" and int(rest) >= 0:
+        if int(rest) > MAX_ANSWER_BYTES:
+            raise ValueError("too long an answer")
+        return str(read(int(rest) + 2)[:-2].decode("utf-8", "replace"))  # type: ignore[operator]
+    if kind == "*":
+        count = min(int(rest), 100_000)
+        return "\n".join(_read_resp(readline, read, depth + 1) for _ in range(max(count, 0)))
+    return "" if kind == "$" else rest
+
+
+def _redis(action: RedisCall, secrets: Mapping[str, str], fill: str) -> str | None:
+    password = secrets.get(action.secret, "") if action.secret else ""
+    if action.unless is not None:
+        [known] = ask_redis(action.target, (action.unless[0],), action.timeout_seconds, password)
+        if action.unless[1] in known:
+            return None
+    said = "\n".join(ask_redis(action.target, action.commands, action.timeout_seconds, password))
+    return _judge(_name(action), said, action.expect, "", fill)
+
+
+def _http(action: HttpGet | HttpCall, secrets: Mapping[str, str], fill: str) -> str | None:
+    parts = urlsplit(action.url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=action.timeout_seconds)
+    headers = {"Accept": "application/json, text/plain, */*"}
+    if action.secret:
+        headers["Authorization"] = f"Bearer {secrets[action.secret]}"
+    method, body = "GET", None
+    if isinstance(action, HttpCall):
+        method = action.method
+        if action.body is not None:
+            body, headers["Content-Type"] = msgspec.json.encode(action.body), "application/json"
+    try:
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        connection.request(method, target, body, headers)
+        response = connection.getresponse()
+        text = response.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
+    finally:
+        connection.close()
+    name = _name(action)
+    if response.status not in action.status:
+        expected = " or ".join(map(str, action.status))
+        return f"{name}: status {response.status} seen, {expected} expected: {text[:SHOWN].strip()}"
+    return _judge(name, text, action.expect, getattr(action, "refuse", ""), fill)
+
+
+def _ask_socket(action: SocketAsk) -> str:
+    """What it answers until it closes or says nothing for half a second."""
+    said = bytearray()
+    with _connect(action.target, action.timeout_seconds) as channel:
+        channel.sendall(action.send.encode())
+        try:
+            while len(said) < MAX_ANSWER_BYTES and (piece := channel.recv(1 << 16)):
+                said += piece
+                channel.settimeout(0.5)
+        except TimeoutError:
+            if not said:
+                raise
+    return said.decode("utf-8", "replace")
+
+
+def _connect(target: str, seconds: float) -> socket.socket:
+    if not target.startswith("/"):
+        return socket.create_connection(_place(target), seconds)
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        channel.settimeout(seconds)
+        channel.connect(target)
+    except OSError:
+        channel.close()
+        raise
+    return channel
+
+
+def _judge(name: str, text: str, expect: tuple[str, ...], refuse: str, fill: str) -> str | None:
+    missing = [each for each in _filled(expect, fill) if each not in text]
+    if missing:
+        return f"{name}: {missing[0]!r} expected, {text[:SHOWN].strip()!r} seen"
+    if refuse and (match := re.search(refuse, text)):
+        return f"{name}: {match[0][:SHOWN]!r} seen"
+    return None
+
+
+def _filled(expect: tuple[str, ...], fill: str) -> list[str]:
+    return [text.replace("{generation}", fill) for text in expect]
+
+
+def _name(action: Probe | Call) -> str:
+    match action:
+        case Command():
+            return action.argv[0]
+        case HttpGet():
+            return f"GET {action.url}"
+        case HttpCall():
+            return f"{action.method} {action.url}"
+        case DnsAsk():
+            return f"{action.name} {action.record} at {action.server}"
+        case SocketAsk():
+            return f"{action.send.strip()[:80]!r} at {action.target}"
+        case RedisCall():
+            return f"redis at {action.target}"
+
+
+def _place(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,72 @@
+"""The child that turns a view into a plan: ``python -I -m meshd.services.runner MODULE``.
+
+It limits itself before it loads anything of the module. RenderRequest on standard input, ServicePlan on
+standard output, both JSON. ``--exec FILE`` becomes that executable instead, under the same limits.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from typing import Final
+
+CPU_SECONDS: Final = 20
+MEMORY_BYTES: Final = 1024 * 1024 * 1024
+OPEN_FILES: Final = 64
+FILE_BYTES: Final = 0
+"""It has nothing to write but its answer, and a pipe is no file."""
+PROCESSES: Final = 64
+"""Of the unprivileged user, all taken together. A built-in module or plug-in starts none."""
+
+
+def limit(*, may_fork: bool) -> None:
+    """For this process and all that it becomes or starts."""
+    limits = [
+        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_FSIZE, FILE_BYTES),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, PROCESSES if may_fork else 0),
+    ]
+    for kind, wanted in limits:
+        _, hard = resource.getrlimit(kind)
+        value = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (value, value))
+
+
+def main(arguments: list[str]) -> int:
+    if len(arguments) == 2 and arguments[0] == "--exec":
+        limit(may_fork=True)
+        os.execv(arguments[1], [arguments[1]])
+    [name] = arguments
+    limit(may_fork=False)
+    return _render(name)
+
+
+def _render(name: str) -> int:
+    import msgspec
+
+    from meshd.errors import MeshError
+    from meshd.services.module import load_module, read_config
+    from meshd.services.plan import RenderRequest
+    from meshd.services.view import ServiceView
+
+    answer = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what the module prints is no answer
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=RenderRequest)
+    view = msgspec.json.decode(request.view, type=ServiceView)
+    try:
+        module = load_module(name)
+        plan = module.render(view, read_config(module, request.settings))
+    except MeshError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    answer.write(msgspec.json.encode(plan))
+    answer.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,141 @@
+"""What the prober tells: pulled, many at a time; and looking at it changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from ipaddress import IPv4Address
+
+from ping3 import checksum
+from until import until
+
+from meshd.probe.base import Packet, ProbeTarget
+from meshd.probe.events import EventQueue, MtuChanged, PathChanged, Paused
+from meshd.probe.icmp import ECHO_REPLY_V4
+from meshd.probe.transport import IcmpProber
+
+HOSTS = 300
+
+
+class Echoes:
+    """A socket of a network in which everybody answers; the answers lie there until they are read."""
+
+    stamped = True
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        self._answers: list[Packet] = []
+        self.sent = 0
+        self.reads = 0
+        self.answers = True
+
+    def fileno(self) -> int:
+        return -1
+
+    def send(self, packet: bytes, address: str) -> None:
+        self.sent += 1
+        if self.answers:
+            answer = bytearray(packet)
+            answer[0], answer[2:4] = ECHO_REPLY_V4, bytes(2)
+            answer[2:4] = struct.pack("<H", checksum(bytes(answer)))
+            ip_header = bytes([0x45, *bytes(19)])
+            self._answers.append(Packet(ip_header + answer, address, time.monotonic(), True))
+
+    def drain(self) -> Iterator[Packet]:
+        self.reads += 1
+        answers, self._answers = self._answers, []
+        yield from answers
+
+    def close(self) -> None:
+        pass
+
+
+class World:
+    """A prober of HOSTS paths on a network of echoes."""
+
+    def __init__(self) -> None:
+        self.network = Echoes(socket.AF_INET)
+        self.slept = 0.0
+        self.prober = IcmpProber(3600.0, asleep=lambda: self.slept, open_socket=lambda _: self.network)
+        self.targets = tuple(
+            ProbeTarget(hid=f"h{number}", address=IPv4Address("198.18.0.0") + number)
+            for number in range(1, HOSTS + 1)
+        )
+
+
+def play(scenario: Callable[[World], Awaitable[None]]) -> None:
+    async def whole() -> None:
+        world = World()
+        await world.prober.start()
+        try:
+            await scenario(world)
+        finally:
+            await world.prober.stop()
+
+    asyncio.run(whole())
+
+
+def test_paths_that_come_up_by_the_hundred_are_events_that_nobody_handles_inside_another() -> None:
+    async def scenario(world: World) -> None:
+        world.prober.set_targets(world.targets)
+        up: set[str] = set()
+        async with asyncio.timeout(60):
+            while len(up) < HOSTS:
+                for event in await world.prober.events():
+                    assert isinstance(event, PathChanged) and event.up
+                    up.add(event.hid)
+                    assert world.prober.snapshot(0.0)[event.hid].up
+        assert up == {target.hid for target in world.targets}
+
+    play(scenario)
+
+
+def test_looking_reads_no_socket_and_tells_nobody_anything() -> None:
+    async def scenario(world: World) -> None:
+        world.prober.set_targets(world.targets[:3])
+        await until(lambda: world.network.sent >= 3)
+        reads = world.network.reads
+        before = world.prober.snapshot(0.0)
+        assert {hid: (path.sent, path.received, path.up) for hid, path in before.items()} == {
+            hid: (path.sent, path.received, path.up) for hid, path in world.prober.snapshot(0.0).items()
+        }
+        world.slept = 3600.0
+        world.prober.snapshot(0.0)
+        assert world.network.reads == reads
+
+    play(scenario)
+
+
+def test_a_machine_that_slept_is_one_event_and_every_path_is_probed_anew() -> None:
+    async def scenario(world: World) -> None:
+        world.prober.set_targets(world.targets[:3])
+        await until(lambda: len(world.prober.snapshot(0.0)) == 3 and world.network.sent >= 3)
+        await asyncio.wait_for(world.prober.events(), 30)
+        sent = world.network.sent
+        world.slept = 3600.0
+        world.prober.set_targets(world.targets[:4])  # anything that sets the timer anew
+        events = await asyncio.wait_for(world.prober.events(), 30)
+        assert Paused(seconds=3600.0) in events
+        await until(lambda: world.network.sent >= sent + 4)
+
+    play(scenario)
+
+
+def test_who_takes_late_is_told_the_newest_of_each_path_in_bounded_memory() -> None:
+    async def scenario() -> None:
+        queue = EventQueue()
+        for number in range(1000):
+            queue.put(PathChanged(hid="a", up=bool(number % 2)))
+            queue.put(MtuChanged(hid="b", old_bytes=2000 - number, new_bytes=1999 - number))
+            queue.put(Paused(seconds=2.0))
+        assert await queue.take() == (
+            PathChanged(hid="a", up=True),
+            MtuChanged(hid="b", old_bytes=2000, new_bytes=1000),
+            Paused(seconds=2000.0),
+        )
+        queue.put(PathChanged(hid="a", up=False))
+        assert await queue.take() == (PathChanged(hid="a", up=False),)
+
+    asyncio.run(scenario())

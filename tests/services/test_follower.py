@@ -1,0 +1,319 @@
+"""The daemon's services: last to follow, never waited for, and every end of a run is told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from daemon_rig import Rig, build_rig, running, settings_for
+from meshes import NOW, SignedMesh, full_store
+from module_scripts import NAMES, public_directory, write_module
+
+from meshd.control.services import ServiceFollower, ServiceInputs
+from meshd.observe.protocol import ControlAnswer, ServiceDocument
+from meshd.registry.statement import Place, Service
+from meshd.services.schedule import Timing
+from meshd.store.memory import MemoryStore
+
+pytestmark = pytest.mark.slow
+
+QUICK = Timing(quiet=0.05, quiet_at_most=0.5, spread=0.0, retry_first=0.02, look=0.2)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with public_directory() as made:
+        yield made
+
+
+@pytest.fixture
+def mesh() -> SignedMesh:
+    mesh = SignedMesh.create()
+    for number, name in enumerate(("tesla", "newton", "bohr"), 1):
+        mesh.add(name, jails=(f"10.17.{number}.0/24",))
+    say(
+        mesh,
+        Service(
+            name="db", kind="patroni", port=5432, scope="mesh", min_endpoints=1, check="", state="active"
+        ),
+    )
+    for name in ("tesla", "newton", "bohr"):
+        say(mesh, place(mesh, name))
+    return mesh
+
+
+def place(mesh: SignedMesh, host: str, state: str = "active") -> Place:
+    hid = mesh.hosts[host].hid
+    address = str(mesh.ledger.membership(NOW).hosts[hid].addresses[0])
+    return Place(hid=hid, service="db", jail="", address=address, tags={}, state=state)
+
+
+def say(mesh: SignedMesh, body: Service | Place) -> None:
+    signer = mesh.signer
+    key, envelope = signer.place(body, now=NOW) if isinstance(body, Place) else signer.service(body, now=NOW)
+    mesh.objects[key] = envelope
+
+
+def app(directory: Path, code: str = NAMES, **more: Any) -> dict[str, Any]:
+    file = directory / "app.conf"
+    return {"app": {"command": str(write_module(directory, code)), "file": str(file), **more}}
+
+
+async def ask(rig: Rig, action: str, **more: Any) -> tuple[ServiceDocument, int]:
+    line = msgspec.json.encode({"verb": "service", "service": {"action": action, **more}}) + b"\n"
+    answer = msgspec.json.decode(await rig.raw(line), type=ControlAnswer)
+    assert answer.error is None, answer.error
+    return msgspec.json.decode(answer.result, type=ServiceDocument), answer.exit_code
+
+
+def test_a_daemon_brings_its_services_to_what_the_registry_says(
+    tmp_path: Path, directory: Path, mesh: SignedMesh
+) -> None:
+    hosts = directory / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n")
+    tables = {**app(directory), "hosts": {"file": str(hosts)}}
+    store = full_store(mesh)
+    rig = build_rig(
+        tmp_path, mesh, mesh.hosts["tesla"], stores=(store,), settings=settings_for(tmp_path, services=tables)
+    )
+
+    async def scenario() -> None:
+        async with running(rig):
+            document, code = await ask(rig, "apply")
+            assert code == 0 and {each.outcome for each in document.reports} <= {"applied", "unchanged"}
+            assert "bohr\nnewton\ntesla\n" in (directory / "app.conf").read_text()
+            text = hosts.read_text()
+            assert text.startswith("127.0.0.1 localhost\n# BEGIN meshd hosts\n") and "db.svc.mesh" in text
+            mesh.add("curie")
+            mesh.publish(store)
+            await rig.apply()
+            document, code = await ask(rig, "diff", module="app")
+            assert code == 5 and "+curie" in document.reports[0].diffs[0]
+            assert "curie" not in (directory / "app.conf").read_text()
+            _, code = await ask(rig, "apply", module="app")
+            assert code == 0 and "curie" in (directory / "app.conf").read_text()
+            states = {each.name: each.state for each in (await rig.status()).services.modules}
+            assert states == {"app": "ok", "hosts": "ok"} and not await rig.codes()
+            await ask(rig, "rollback", module="hosts", original=True)
+            assert hosts.read_text() == "127.0.0.1 localhost\n"
+
+    asyncio.run(scenario())
+
+
+def test_a_module_that_hangs_keeps_nothing_of_the_mesh_waiting(
+    tmp_path: Path, directory: Path, mesh: SignedMesh
+) -> None:
+    """The new host is a peer while the module still hangs: it has ten minutes of sleep before it."""
+    asked = directory / "asked"
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(asked))
+    asked.chmod(0o666)
+    server.listen()
+    server.settimeout(30)
+    code = f"socket.socket(socket.AF_UNIX).connect('{asked}'); time.sleep(600)"
+    store = full_store(mesh)
+    settings = settings_for(tmp_path, services=app(directory, code))
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,), settings=settings)
+
+    async def scenario() -> None:
+        async with running(rig):
+            (await asyncio.to_thread(server.accept))[0].close()
+            mesh.add("curie")
+            mesh.publish(store)
+            assert (await rig.apply()).outcome == "applied"
+            device = rig.kernel().device
+            assert device is not None and mesh.hosts["curie"].wireguard.public() in device.peers
+            [module] = (await rig.status()).services.modules
+            assert module.state == "pending" and not (directory / "app.conf").exists()
+
+    with server:
+        asyncio.run(scenario())
+
+
+def test_wrong_settings_of_a_module_are_refused_and_the_old_ones_stay(
+    tmp_path: Path, directory: Path, mesh: SignedMesh
+) -> None:
+    settings = settings_for(tmp_path, services=app(directory))
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], settings=settings)
+
+    async def scenario() -> None:
+        async with running(rig):
+            rig.reload_with = settings_for(tmp_path, services={"hosts": {"flie": "x"}})
+            answer = await rig.ask("reload")
+            assert answer.exit_code == 2 and "flie" in (answer.error or "")
+            assert [each.name for each in (await rig.status()).services.modules] == ["app"]
+            rig.reload_with = settings_for(tmp_path)
+            assert (await rig.ask("reload")).error is None
+            assert (await rig.status()).services.modules == ()
+
+    asyncio.run(scenario())
+
+
+def test_a_daemon_without_a_store_changes_services_from_its_cache_and_removes_nothing(
+    tmp_path: Path, directory: Path, mesh: SignedMesh
+) -> None:
+    store = MemoryStore()
+    store.faults.unreachable = True
+    settings = settings_for(tmp_path, services=app(directory))
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,), settings=settings)
+
+    async def scenario() -> None:
+        async with running(rig):
+            _, code = await ask(rig, "apply")
+            assert code == 0 and (directory / "app.conf").exists()
+            view = msgspec.json.decode((await ask(rig, "list"))[0].view)
+            assert view["stale"] is True and view["registry_age_seconds"] is None
+
+    asyncio.run(scenario())
+
+
+# --- the follower alone, with a clock that hurries
+
+
+class Stage:
+    def __init__(self, directory: Path, mesh: SignedMesh, tables: dict[str, Any]) -> None:
+        self.mesh = mesh
+        self.ended = asyncio.Event()
+        self.follower = ServiceFollower(
+            hid=mesh.hosts["tesla"].hid,
+            state_dir=directory / "state",
+            clock=lambda: NOW,
+            changed=lambda _: self.ended.set(),
+            timing=QUICK,
+        )
+        self.follower.configure(tables, "test")
+
+    def update(self, *, stale: bool = False) -> None:
+        membership = self.mesh.ledger.membership(NOW)
+        self.follower.update(
+            ServiceInputs(membership=membership, paths={}, verified_at=NOW, stale=stale, now=NOW)
+        )
+
+    async def until(self, outcome: str, times: int = 1) -> None:
+        async with asyncio.timeout(60):
+            while self.follower.status().modules[0].runs.get(outcome, 0) < times:
+                self.ended.clear()
+                await self.ended.wait()
+
+    def codes(self) -> set[str]:
+        return {condition.code for condition in self.follower.conditions()}
+
+
+@asynccontextmanager
+async def staged(directory: Path, mesh: SignedMesh, tables: dict[str, Any]) -> AsyncIterator[Stage]:
+    stage = Stage(directory, mesh, tables)
+    stage.follower.start()
+    stage.update()
+    try:
+        yield stage
+    finally:
+        await stage.follower.close()
+
+
+def test_a_module_follows_by_itself_and_only_when_something_changed(
+    directory: Path, mesh: SignedMesh
+) -> None:
+    async def scenario() -> None:
+        async with staged(directory, mesh, app(directory)) as stage:
+            await stage.until("applied")
+            inode = (directory / "app.conf").stat().st_ino
+            stage.update()
+            await stage.until("unchanged", 2)
+            assert (directory / "app.conf").stat().st_ino == inode
+            mesh.add("curie")
+            stage.update()
+            await stage.until("applied", 2)
+            assert "curie" in (directory / "app.conf").read_text() and stage.codes() == set()
+
+    asyncio.run(scenario())
+
+
+def test_a_module_that_dies_is_tried_three_times_and_a_new_view_once_more(
+    directory: Path, mesh: SignedMesh
+) -> None:
+    code = "sys.exit('no') if len(view['hosts']) == 3 else " + NAMES
+
+    async def scenario() -> None:
+        async with staged(directory, mesh, app(directory, code)) as stage:
+            await stage.until("failed", 3)
+            [condition] = stage.follower.conditions()
+            assert condition.code == "service_failed" and "no further try" in condition.text
+            mesh.add("curie")
+            stage.update()
+            await stage.until("applied")
+            assert stage.codes() == set() and stage.follower.status().modules[0].runs["failed"] == 3
+
+    asyncio.run(scenario())
+
+
+def test_somebody_elses_change_is_found_and_held(directory: Path, mesh: SignedMesh) -> None:
+    async def scenario() -> None:
+        async with staged(directory, mesh, app(directory)) as stage:
+            await stage.until("applied")
+            (directory / "app.conf").write_text("by hand\n")
+            await stage.until("held")
+            assert stage.codes() == {"service_held"}
+            assert (directory / "app.conf").read_text() == "by hand\n"
+
+    asyncio.run(scenario())
+
+
+def test_what_the_service_refused_is_not_repeated(directory: Path, mesh: SignedMesh) -> None:
+    check = {"type": "command", "argv": ["/bin/false"]}
+    code = f'answer("x", checks=[{check!r}])'
+
+    async def scenario() -> None:
+        async with staged(directory, mesh, app(directory, code, programs=["/bin/false"])) as stage:
+            await stage.until("refused")
+            stage.update()
+            await asyncio.sleep(0.5)
+            assert stage.follower.status().modules[0].runs == {"refused": 1}
+            assert stage.codes() == {"service_refused"} and not (directory / "app.conf").exists()
+
+    asyncio.run(scenario())
+
+
+def test_a_thief_of_a_placement_takes_nothing_from_the_running_service(
+    directory: Path, mesh: SignedMesh
+) -> None:
+    """What a stolen key can sign about other hosts' addresses has no effect; the files stay as they are."""
+
+    async def scenario() -> None:
+        async with staged(
+            directory, mesh, app(directory, 'answer(json.dumps(view["services"], sort_keys=True))')
+        ) as stage:
+            await stage.until("applied")
+            before = (directory / "app.conf").read_text()
+            forged = msgspec.structs.replace(place(mesh, "bohr"), hid=mesh.hosts["newton"].hid, jail="evil")
+            key, envelope = mesh.signer.append(forged, now=NOW)
+            mesh.objects[key] = envelope
+            assert "placement_outside_host" in {each.code for each in mesh.ledger.membership(NOW).conditions}
+            stage.update()
+            await stage.until("unchanged", 2)
+            assert (directory / "app.conf").read_text() == before
+
+    asyncio.run(scenario())
+
+
+def test_a_registry_that_lost_its_services_empties_nothing(directory: Path, mesh: SignedMesh) -> None:
+    """A cache that was lost and is half filled again: hosts, but no word of any service."""
+    bare = SignedMesh.create()
+    bare.add("tesla")
+
+    async def scenario() -> None:
+        code = 'answer("".join(sorted(view["services"])) + chr(10))'
+        async with staged(directory, mesh, app(directory, code)) as stage:
+            await stage.until("applied")
+            stage.mesh = bare
+            stage.follower._hid = bare.hosts["tesla"].hid
+            stage.update()
+            await stage.until("held")
+            assert (directory / "app.conf").read_text().endswith("\ndb\n")
+
+    asyncio.run(scenario())

@@ -1,0 +1,151 @@
+"""A module that hangs, dies, forks, leaks, writes elsewhere or prints junk gets nowhere and costs nobody."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from module_scripts import NAMES, public_directory, write_module
+from service_rig import a_view
+
+from meshd.errors import BackendError, ConfigError
+from meshd.services.config import ModuleConfig, read_modules
+from meshd.services.isolation import run_isolated
+from meshd.services.plan import ServicePlan
+from meshd.services.render import render_plan
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    with public_directory() as made:
+        yield made
+
+
+def config(directory: Path, code: str) -> ModuleConfig:
+    path = write_module(directory, code)
+    return read_modules({"app": {"command": str(path), "file": "/nowhere/app.conf"}}, "test")["app"]
+
+
+def render(directory: Path, code: str, seconds: float = 20.0) -> ServicePlan:
+    return render_plan(config(directory, code), a_view(), seconds=seconds)
+
+
+def test_an_executable_answers_with_a_plan(directory: Path) -> None:
+    plan = render(directory, NAMES)
+    assert plan.files[0].text == "a\nb\nc\n" and plan.endpoints[0] == "app/a@10.77.0.1"
+
+
+@pytest.mark.slow
+def test_a_built_in_module_answers_the_same_way() -> None:
+    modules = read_modules({"hosts": {"file": "/nowhere/hosts"}}, "test")
+    plan = render_plan(modules["hosts"], a_view())
+    assert "10.77.0.2\tb.mesh\n" in plan.files[0].text and "app.svc.mesh" in plan.files[0].text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("time.sleep(600)", "no answer within 1 s"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "killed by signal 11"),
+        ("sys.exit('no such cluster')", "no such cluster"),
+        ("print('hello')", "no plan"),
+        ("print('{\"files\": 5}')", "no plan"),
+        ("answer('x', surprise=1)", "no plan"),
+        ("sys.stdout.buffer.write(bytes(range(256)) * 100)", "no plan"),
+        ("while True: sys.stdout.write('x' * 100000)", "bytes of output"),
+        ("while True: sys.stderr.write('x' * 100000)", "no answer within 1 s"),
+        ("x = [bytearray(1 << 28) for _ in range(100)]; answer('x')", "MemoryError"),
+        ("p = '/tmp/meshd-%d' % os.getpid(); f = open(p, 'wb', 0); os.unlink(p); f.write(b'x')", "too large"),
+        ("while True: pass", "no answer within 1 s"),
+    ],
+)
+def test_whatever_it_does_instead_is_named(directory: Path, code: str, word: str) -> None:
+    with pytest.raises(BackendError, match=word):
+        render(directory, code, seconds=1.0 if "within" in word else 20.0)
+
+
+def test_its_children_end_with_it(directory: Path) -> None:
+    note = f"meshd-test-{os.getpid()}"
+    code = f"subprocess.Popen(['/bin/sleep', '600'], env={{'NOTE': '{note}'}}); answer('x')"
+    assert render(directory, code).files
+    deadline = time.monotonic() + 30
+    while running(note):  # killed, but the kernel takes its time to let it go
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_child_that_keeps_the_answer_open_is_not_waited_for(directory: Path) -> None:
+    began = time.monotonic()
+    code = "answer('x'); sys.stdout.flush(); os.fork() or time.sleep(600)"
+    assert render(directory, code, seconds=300.0).files
+    assert time.monotonic() - began < 200, "the child sleeps for ten minutes"
+
+
+@pytest.mark.slow
+def test_a_fork_bomb_is_bounded(directory: Path) -> None:
+    with pytest.raises(BackendError):
+        render(directory, "\nwhile True:\n  os.fork()", seconds=2.0)
+
+
+@pytest.mark.root
+def test_it_may_write_nothing_of_ours(directory: Path) -> None:
+    (directory / "ours").write_text("precious")
+    with pytest.raises(BackendError, match="Permission denied"):
+        render(directory, f"open('{directory}/ours', 'w')")
+    assert (directory / "ours").read_text() == "precious"
+
+
+@pytest.mark.root
+def test_it_runs_as_nobody_with_no_environment_of_ours(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PRECIOUS", "hunter2")
+    code = "answer('%d %d %r %r' % (os.getuid(), os.getgid(), os.getgroups(), sorted(os.environ)))"
+    text = render(directory, code).files[0].text
+    assert text.startswith("65534 65534 []") and "PRECIOUS" not in text
+
+
+def test_its_input_of_a_large_mesh_is_read_while_it_writes() -> None:
+    """Both pipes are far smaller than what goes through them."""
+    done = run_isolated(["/bin/cat"], b"x" * 4_000_000, seconds=60.0)
+    assert len(done.output) == 4_000_000 and done.status == 0
+
+
+def test_a_plug_in_that_is_not_installed_is_named() -> None:
+    modules = read_modules({"nothing-here": {"file": "/nowhere/x"}}, "test")
+    with pytest.raises(ConfigError, match="no module of that name is installed"):
+        render_plan(modules["nothing-here"], a_view())
+
+
+@pytest.mark.parametrize(
+    ("table", "word"),
+    [
+        ({"hosts": {"flie": "/etc/hosts"}}, "flie"),
+        ({"hosts": {"file": "/etc/hosts", "drift": "perhaps"}}, "drift"),
+        ({"hosts": {"file": "etc/hosts"}}, "absolute path"),
+        ({"hosts": {"file": "/etc//hosts"}}, "absolute path"),
+        ({"hosts": {"command": "/bin/true"}}, "built-in"),
+        ({"app": {"command": "relative"}}, "absolute path"),
+        ({"App": {}}, "lower-case"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(
+    table: dict[str, dict[str, object]], word: str
+) -> None:
+    with pytest.raises(ConfigError, match=word):
+        read_modules(table, "meshd.toml")
+
+
+def running(note: str) -> bool:
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if note.encode() in path.read_bytes():
+                return True
+        except OSError:
+            continue
+    return False

@@ -1,0 +1,82 @@
+"""A placement's own host asks it; one lost answer is no outage, and three are told."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+from meshes import NOW, SignedMesh
+
+from meshd.control.placement_health import PlacementHealth
+from meshd.model.service import HealthCheck, parse_check
+from meshd.registry.statement import Place, Service
+from meshd.services.health import works
+
+
+def a_mesh() -> SignedMesh:
+    mesh = SignedMesh.create()
+    mesh.add("tesla")
+    mesh.add("newton")
+    declared = Service(
+        name="db",
+        kind="x",
+        port=5432,
+        scope="mesh",
+        min_endpoints=1,
+        check="http=:8008/health",
+        state="active",
+    )
+    mesh.signer.service(declared, now=NOW)
+    for name in ("tesla", "newton"):
+        hid = mesh.hosts[name].hid
+        address = str(mesh.ledger.membership(NOW).hosts[hid].addresses[0])
+        body = Place(hid=hid, service="db", jail="", address=address, tags={}, state="active")
+        mesh.signer.place(body, now=NOW)
+    return mesh
+
+
+def test_three_failures_in_a_row_are_told_and_one_answer_closes_it() -> None:
+    mesh, now, answers, asked = a_mesh(), [NOW], [False], []
+
+    def ask(check: HealthCheck, address: str, port: int) -> bool:
+        asked.append((check.path, address, check.port, port))
+        return answers[0]
+
+    async def scenario() -> None:
+        health = PlacementHealth(lambda: now[0], ask)
+        membership = mesh.ledger.membership(NOW)
+        own = membership.hosts[mesh.hosts["tesla"].hid]
+
+        async def look() -> list[str]:
+            health.look(membership, own)
+            health.look(membership, own)
+            await asyncio.gather(*health._under_way)
+            now[0] += 11
+            return [condition.code for condition in health.conditions()]
+
+        assert await look() == [] and await look() == []
+        assert await look() == ["placement_down"]
+        assert len(asked) == 3, "its own host asks, once each time, and asks nobody else's"
+        assert set(asked) == {("/health", str(own.addresses[0]), 8008, 5432)}
+        answers[0] = True
+        assert await look() == []
+        [(found, at)] = health.results().values()
+        assert found == "pass" and at > NOW
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_is_an_answer_and_none_is_not() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    port = server.getsockname()[1]
+    check = parse_check("tcp")
+    assert check is not None and works(check, "127.0.0.1", port)
+    server.close()
+    assert not works(check, "127.0.0.1", port)
+
+
+@pytest.mark.parametrize("text", ["udp", "tcp=:0", "tcp=:70000", "tcp=:80/x", "http=8008/x", "x y"])
+def test_checks_that_nobody_understands_are_no_checks(text: str) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        parse_check(text)
