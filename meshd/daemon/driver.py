@@ -83,7 +83,7 @@ class TurnDriver:
             on_world: is told of each new World; must not block.
             interval_seconds: the longest pause between two turns.
         """
-        self._data_plane = data_plane
+        self.data_plane = data_plane
         self._queue = queue
         self._settings = settings
         self._gather = gather
@@ -152,12 +152,12 @@ class TurnDriver:
                 request.answer.set_result(world)
 
     def _turn(self, inputs: Inputs, order: Order) -> _Ran:
-        turn = self._data_plane.turn(inputs, order)
+        turn = self.data_plane.turn(inputs, order)
         return _Ran(
             turn=turn,
-            rotation=self._data_plane.rotation_status(),
-            change=self._data_plane.change_status(),
-            applied_generation=self._data_plane.applied_generation,
+            rotation=self.data_plane.rotation_status(),
+            change=self.data_plane.change_status(),
+            applied_generation=self.data_plane.applied_generation,
         )
 
     def _publish(self, inputs: Inputs, settings: Settings, wakes: frozenset[Wake], ran: _Ran) -> World:

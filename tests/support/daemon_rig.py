@@ -109,6 +109,11 @@ class Rig:
         return self.backend.observe("wg0")
 
     @property
+    def data_plane(self) -> object:
+        """What the driver drives; for questions between turns."""
+        return self.daemon.parts.driver.data_plane
+
+    @property
     def world(self) -> World:
         """The newest one."""
         world = self.daemon.parts.newest.world
