@@ -3,14 +3,15 @@
 # Does wg-meshd work on this FreeBSD? Run it as root, on a host or in a virtual machine, from a checkout or
 # beside an installed package, and paste what it prints into an issue:
 #
-#	sh contrib/freebsd-check.sh [-q] [-s] [-H hosts] [-d seconds] | tee report.txt
+#	sh contrib/freebsd-check.sh [-d] [-q] [-s] [-H hosts] [-t seconds] | tee report.txt
 #	sh /usr/local/share/meshd/freebsd-check.sh ...		(of the package)
 #
-#	-q	quick: without the demo
+#	-d	also the demo: a whole mesh of jails on this machine
+#	-q	quick: without the backend's conformance suite
 #	-s	also the service: starts meshd if it does not run, reloads it, and stops it again if it did not run.
 #		Without -s the host's own meshd is only looked at
 #	-H	hosts in the demo (3)
-#	-d	seconds that every step of the demo may take (600: enough for an emulated machine)
+#	-t	seconds that every step of the demo may take (600: enough for an emulated machine)
 #
 # What it makes: an interface wgN (N from 9) without address or routes, jails meshdcheckPID and in it shared, a
 # pair of interfaces, and what `wgctl demo` makes. All of it is taken away again, also after Ctrl-C. Kernel
@@ -20,7 +21,10 @@
 # py311-hypothesis; "make setup" installs them). In the environment: PYTHON, the interpreter that has
 # meshd, where the first line of the command meshd does not name it.
 #
-# Exit status: 0 all is well, 1 something failed, 2 it cannot run here.
+# What takes too long is no failure of the product by itself: it is reported as "slow". Of what failed, the last
+# 40 lines are in the report.
+#
+# Exit status: 0 all is well, 1 something failed, 2 it cannot run here, 3 nothing failed and something was slow.
 set -u
 
 PATH=$PATH:/sbin:/bin:/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin
@@ -29,11 +33,14 @@ export LC_ALL=C
 hosts=3
 deadline=600
 quick=no
+with_demo=no
 service=no
 started=$(date +%s)
 passed=0
 failed=0
 skipped=0
+slow=0
+lines=40
 wg=
 pair=
 ours=no
@@ -57,12 +64,13 @@ positive() {
 	esac
 }
 
-while getopts qsH:d: option; do
+while getopts dqsH:t: option; do
 	case $option in
+	d) with_demo=yes ;;
 	q) quick=yes ;;
 	s) service=yes ;;
 	H) positive "$OPTARG" H && hosts=$OPTARG ;;
-	d) positive "$OPTARG" d && deadline=$OPTARG ;;
+	t) positive "$OPTARG" t && deadline=$OPTARG ;;
 	*) usage ;;
 	esac
 done
@@ -96,7 +104,15 @@ fact() { printf '%-22s %s\n' "$1" "$2"; }
 # What a command says in its first line; a dash when it fails.
 first_line() { "$@" 2>/dev/null | sed -n '1p' | grep . || echo -; }
 
-indented() { sed 's/^/    | /' "$1"; }
+# The end of a file, short enough to be pasted.
+indented() {
+	all=$(wc -l <"$1")
+	[ "$all" -le $lines ] || echo "    | ($((all - lines)) lines before these)"
+	tail -n $lines "$1" | sed 's/^/    | /'
+}
+
+# Something had no end in time: a tool, or the whole step.
+took_too_long() { [ "$1" -eq 124 ] || grep -q 'no end within [0-9.]* s' "$work/output"; }
 
 # step NAME COMMAND...: a line for it, and below what it said if it failed.
 step() {
@@ -109,6 +125,11 @@ step() {
 	if [ $status -eq 0 ]; then
 		passed=$((passed + 1))
 		printf 'ok       %-44s %4s s\n' "$title" "$took"
+	elif took_too_long $status; then
+		slow=$((slow + 1))
+		printf 'slow     %-44s %4s s  exit %s: this machine is slow, was stopped, or a tool hangs\n' \
+			"$title" "$took" "$status"
+		indented "$work/output"
 	else
 		failed=$((failed + 1))
 		printf 'FAILED   %-44s %4s s  exit %s\n' "$title" "$took" "$status"
@@ -209,7 +230,7 @@ remove_jails() {
 	return $code
 }
 
-# Far more than anything takes, for what hangs. In our process group: Ctrl-C has to reach it.
+# Far more than anything takes, for what hangs: ends with 124. In our process group: Ctrl-C has to reach it.
 bounded() { timeout --foreground -k 60 $((600 + 10 * deadline)) "$@"; }
 
 # A suite of which everything was left out ends well, too: it has to say that something passed.
@@ -237,6 +258,25 @@ demo() {
 		>"$work/demo" 2>"$work/progress" || code=$?
 	cat "$work/progress"
 	return $code
+}
+
+# What it measured, without the matrix.
+demo_summary() {
+	"$python" - "$work/demo" <<'PROGRAM'
+import json, sys
+try:
+    found = json.load(open(sys.argv[1]))
+except ValueError:
+    sys.exit(0)  # it ended before it had anything to say
+shown = ("pairs", "jail_pairs", "converge_seconds", "add_host_seconds", "remove_host_seconds")
+for name in shown:
+    if name in found:
+        print(f"{name} {found[name]:.1f}")
+    elif name + "_total" in found:
+        print(f"{name} {found[name + '_ok']} of {found[name + '_total']}")
+for failure in found.get("failures", ()):
+    print(f"failed: {failure}")
+PROGRAM
 }
 
 nothing_left() {
@@ -327,7 +367,9 @@ else
 	skip "jls, netstat, ping, backend in a jail" "no jail"
 fi
 step "the jails go" remove_jails
-if ! has_suite; then
+if [ $quick = yes ]; then
+	skip "backend: conformance suite" "-q"
+elif ! has_suite; then
 	skip "backend: conformance suite" "only in a checkout"
 elif ! has_pytest; then
 	skip "backend: conformance suite" "$python has no pytest and hypothesis: pkg install them, or make setup"
@@ -335,15 +377,18 @@ else
 	step "backend: conformance suite" backend_suite
 	sed -n '$s/^/    | /p' "$work/suite"
 fi
-if [ $quick = yes ]; then
-	skip "wgctl demo" "-q"
+if [ $with_demo = no ]; then
+	skip "wgctl demo" "not without -d"
 else
 	step "wgctl demo --hosts $hosts --deadline $deadline" demo
-	indented "$work/demo"
+	demo_summary >"$work/summary" 2>&1
+	indented "$work/summary"
 fi
 check_service
 step "nothing is left" nothing_left
 
 echo
-printf '%s ok, %s failed, %s skipped, %s s\n' $passed $failed $skipped $(($(date +%s) - started))
-[ $failed -eq 0 ]
+printf '%s ok, %s failed, %s slow, %s skipped, %s s\n' \
+	$passed $failed $slow $skipped $(($(date +%s) - started))
+[ $failed -eq 0 ] || exit 1
+[ $slow -eq 0 ] || exit 3

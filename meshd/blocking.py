@@ -30,7 +30,7 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         outcome: Any
         try:
             outcome = call(*args, **kwargs)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the caller is told, whatever it is
             set_outcome, outcome = future.set_exception, error
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
             loop.call_soon_threadsafe(tell, set_outcome, outcome)

@@ -100,7 +100,7 @@ class Supervisor:
     async def _once(self, part: str, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 a defect of ours is reported, whatever it is
             self.failed(part, error)
         else:
             self.succeeded(part)
@@ -110,7 +110,7 @@ class Supervisor:
         while not self._is_stopping:
             try:
                 await step()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 a defect of ours is reported, whatever it is
                 self.failed(part, error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, MAX_PAUSE_SECONDS)

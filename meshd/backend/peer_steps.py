@@ -78,8 +78,9 @@ def call_afresh(steps: Sequence[PeerStep], device: Device) -> list[PeerStep]:
         before = strangers.pop(step.public_key, None)  # a second step for it finds it as the first left it
         if before is not None and step.endpoint is not None:
             afresh.append(PeerStep(public_key=step.public_key, remove=True))
-            step = _completed(step, before, before.allowed_ips - moved)
-        afresh.append(step)
+            afresh.append(_completed(step, before, before.allowed_ips - moved))
+        else:
+            afresh.append(step)
         moved |= set(step.allowed_ips)
     return afresh
 

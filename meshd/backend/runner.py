@@ -13,7 +13,7 @@ import re
 import selectors
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -29,6 +29,8 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     # wg(8) otherwise asks again for a name or a port that it cannot resolve, for over a minute.
     "WG_ENDPOINT_RESOLUTION_RETRIES": "0",
 }
+
+SLICE_SECONDS: Final = 1.0
 
 _CHUNK_BYTES: Final = 1 << 16
 _REAP_SECONDS: Final = 1.0
@@ -53,10 +55,48 @@ class Finished:
         )
 
 
-def no_end(tool: str, arguments: Sequence[str], timeout_seconds: float) -> BackendError:
+def no_end(
+    tool: str, arguments: Sequence[str], timeout_seconds: float, stopped_seconds: float = 0.0
+) -> BackendError:
     """The error of a tool that hangs."""
     command = " ".join([tool, *arguments])[:MAX_COMPLAINT_CHARACTERS]
-    return BackendError(f"{command}: no end within {timeout_seconds:g} s seen, one expected")
+    found = f"no end within {timeout_seconds:g} s seen, one expected"
+    if stopped_seconds:
+        found += f"; this machine is slow, it stood still for {stopped_seconds:.0f} s more"
+    return BackendError(f"{command}: {found}")
+
+
+class Patience:
+    """How long somebody goes on waiting, in time that he was there to wait.
+
+    A process that was stopped (SIGSTOP), a machine that slept or was taken off its processor for minutes
+    finds that all its deadlines are over; its tool had no more time than it. So it waits in slices, and of
+    a slice that took far longer than it should the rest is not counted.
+    """
+
+    def __init__(self, seconds: float, elapsed: Callable[[], float] = time.monotonic) -> None:
+        self._left = seconds
+        self._elapsed = elapsed
+        self.stopped_seconds = 0.0
+
+    @contextlib.contextmanager
+    def slice(self) -> Iterator[float]:
+        """The seconds to wait now. TimeoutError when there are none left."""
+        if self._left <= 0:
+            raise TimeoutError
+        asked, began = min(SLICE_SECONDS, self._left), self._elapsed()
+        yield asked
+        spent = self._elapsed() - began
+        counted = min(spent, asked + SLICE_SECONDS)
+        self.stopped_seconds += spent - counted
+        self._left -= counted
+
+
+def _await_end(process: subprocess.Popen[bytes], patience: Patience) -> int:
+    """TimeoutError when it does not end."""
+    while True:
+        with patience.slice() as seconds, contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(seconds)
 
 
 class Runner(Protocol):
@@ -95,12 +135,12 @@ class ToolRunner:
         if path is None:
             raise BackendError(f"tool {tool}: no path seen, one of {', '.join(self._tools)} expected")
         process = _start([str(path), *arguments], tool)
-        deadline = time.monotonic() + timeout_seconds
+        patience = Patience(timeout_seconds)
         try:
-            stdout, stderr = _Conversation(process, stdin, tool).finish(deadline)
-            exit_code = process.wait(max(0.0, deadline - time.monotonic()))
-        except (TimeoutError, subprocess.TimeoutExpired):
-            raise no_end(tool, arguments, timeout_seconds) from None
+            stdout, stderr = _Conversation(process, stdin, tool).finish(patience)
+            exit_code = _await_end(process, patience)
+        except TimeoutError:
+            raise no_end(tool, arguments, timeout_seconds, patience.stopped_seconds) from None
         finally:
             _end(process)
         return Finished(tool=tool, exit_code=exit_code, stdout=stdout, stderr=stderr)
@@ -146,16 +186,15 @@ class _Conversation:
         self._outputs = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
         self._selector = selectors.DefaultSelector()
 
-    def finish(self, deadline: float) -> tuple[bytes, bytes]:
-        """Both outputs, when the program has closed them. TimeoutError at the deadline."""
+    def finish(self, patience: Patience) -> tuple[bytes, bytes]:
+        """Both outputs, when the program has closed them. TimeoutError when patience has ended."""
         with self._selector:
             for descriptor in self._outputs:
                 self._selector.register(descriptor, selectors.EVENT_READ)
             self._begin_to_feed()
             while self._selector.get_map():
-                ready = self._selector.select(max(0.0, deadline - time.monotonic()))
-                if not ready and time.monotonic() >= deadline:
-                    raise TimeoutError
+                with patience.slice() as seconds:
+                    ready = self._selector.select(seconds)
                 for key, _ in ready:
                     self._step(key.fd)
         stdout, stderr = self._outputs.values()

@@ -164,9 +164,7 @@ class Reconciler:
             turn = self._stranger(turn, inputs) if _is_stranger(view) else self._member(turn, inputs, order)
         except BackendError as error:
             turn = replace(turn, failed=(str(error),), conditions=(apply_failed(str(error)),))
-        return replace(
-            turn, duration_seconds=time.monotonic() - started, rechecks=self._rechecks(turn, inputs)
-        )
+        return replace(turn, duration_seconds=time.monotonic() - started, rechecks=self._rechecks(turn))
 
     def _hear(self, inputs: Inputs, order: Order) -> None:
         """What the operator and the clocks say before anything is observed."""
@@ -346,7 +344,7 @@ class Reconciler:
             complaints.append(str(error))
         return [disk_failed("; ".join(complaints))] if complaints else []
 
-    def _rechecks(self, turn: Turn, inputs: Inputs) -> Mapping[Wake, float]:
+    def _rechecks(self, turn: Turn) -> Mapping[Wake, float]:
         """When the next turn should come, and why; what went by during this one is due at once."""
         deferral_ends = [
             until for hid, until in self._trackers.initiator.defer_until.items() if hid in turn.deferred

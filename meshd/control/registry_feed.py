@@ -149,7 +149,7 @@ class RegistryFeed:
         self._accept(await in_thread(self._follower.describe))
         self._round_wanted.set()
 
-    async def follow(self, world: World) -> Sequence[Condition]:
+    async def follow(self, _: World) -> Sequence[Condition]:
         """After each turn: the record says the keys that are in force, whatever a store does meanwhile."""
         await self.publish_if_changed()
         return ()

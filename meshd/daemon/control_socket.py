@@ -84,7 +84,7 @@ class ControlServer:
             body = msgspec.json.encode(result)
         except MeshError as error:
             return ControlAnswer(error=str(error), exit_code=error.exit_code)
-        except Exception as error:  # a defect of ours: whoever asked is told, and the log has it all
+        except Exception as error:  # noqa: BLE001 a defect of ours: whoever asked is told, and the log has it all
             trace = "".join(traceback.format_exception(error))
             what = describe_error(error)
             event(log, logging.ERROR, "request_failed", verb=request.verb, error=what, traceback=trace)

@@ -122,7 +122,7 @@ class TurnDriver:
         try:
             inputs = self._gather(self._settings())
             result = await asyncio.get_running_loop().run_in_executor(self._kernel, job.call, inputs)
-        except Exception as error:  # raised where it was asked for
+        except Exception as error:  # noqa: BLE001 raised where it was asked for
             if not job.answer.done():
                 job.answer.set_exception(error)
         else:

@@ -122,7 +122,7 @@ class _Queue:
         except TimeoutError:
             error = TimeoutError(f"no end within {follower.seconds:g} s")
             self._tasks.failed(follower.name, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 a defect of ours is reported, whatever it is
             self._tasks.failed(follower.name, error)
         else:
             self._board.set(follower.name, *conditions)

@@ -138,7 +138,7 @@ def _become(command: Command, request: CommandRequest, output: BinaryIO, errors:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - it is shown, as at the end of a process
         sys.excepthook(*sys.exc_info())
     finally:
         with contextlib.suppress(OSError, ValueError):

@@ -43,7 +43,7 @@ def _guard(application: Application) -> Application:
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         try:
             return application(environ, start_response)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a scrape that fails says so and ends alone
             start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
             return [f"no metrics now: {type(error).__name__}\n".encode()]
 

@@ -313,7 +313,7 @@ HOST_FAMILIES: Final = (
         "meshd_condition",
         ("code",),
         "Open conditions of the code; 0: none.",
-        lambda status: _count_conditions(status),
+        lambda status: _count_conditions(status),  # noqa: PLW0108 - it stands below
     ),
 )
 

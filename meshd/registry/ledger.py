@@ -236,7 +236,7 @@ class Ledger:
             return self._admit_statement(key, name, body, now)
         if isinstance(name, HostKeyName):
             return self._admit_record(key, name, body)
-        return self._admit_root(key, name, body, now)
+        return self._admit_root(name, body, now)
 
     def _admit_statement(self, key: str, name: LogKeyName, body: bytes, now: float) -> bool:
         envelope = parse_envelope(body)
@@ -279,7 +279,7 @@ class Ledger:
         self._total_bytes += more_bytes or 0
         return more_bytes is not None
 
-    def _admit_root(self, key: str, name: RootKeyName, body: bytes, now: float) -> bool:
+    def _admit_root(self, name: RootKeyName, body: bytes, now: float) -> bool:
         what = f"root {name.version} ({name.hash[:12]})"
         if name.version < self._chain.roots[0].root.version:
             raise StaleError(f"{what}: older than the oldest trusted root")

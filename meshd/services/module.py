@@ -64,7 +64,7 @@ def load_module(name: str) -> Module:
             raise ConfigError(f"services.{name}: no module of that name is installed")
         try:
             found = points[0].load()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a module does while it is loaded
             raise ConfigError(f"services.{name}: cannot be loaded: {type(error).__name__}: {error}") from None
     seen = getattr(found, "api", None)
     if seen != MODULE_API:

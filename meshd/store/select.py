@@ -83,7 +83,7 @@ def _parse_bucket(url: str, parts: SplitResult) -> S3Location:
     region = options.pop("region", DEFAULT_REGION)
     bucket, log_bucket = parts.path.strip("/"), options.pop("logs", None)
     if options:
-        raise ConfigError(f"store {url!r}: {sorted(options)[0]!r} seen, {_OPTIONS}")
+        raise ConfigError(f"store {url!r}: {min(options)!r} seen, {_OPTIONS}")
     for name in (bucket,) if log_bucket is None else (bucket, log_bucket):
         if not _BUCKET.fullmatch(name):
             raise ConfigError(f"store {url!r}: bucket {name!r} seen, 3 to 63 of a-z 0-9 . - expected")

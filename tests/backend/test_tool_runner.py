@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
 import select
 import selectors
+import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from meshd.backend import runner as runner_module
-from meshd.backend.runner import Finished, ToolRunner
+from meshd.backend.runner import Finished, Patience, ToolRunner, no_end
 from meshd.errors import BackendError
 
 if TYPE_CHECKING:
@@ -105,3 +110,54 @@ def test_no_key_gets_into_an_error_or_a_repr() -> None:
     text = str(done.refusal("set peers of wg0"))
     assert "Configuration parsing error" in text
     assert SECRET[:20] not in text + repr(done)
+
+
+def test_time_in_which_nobody_could_wait_is_not_counted() -> None:
+    """A process that was stopped for five minutes has as much patience left as before."""
+    now = 0.0
+    patience = Patience(20.0, lambda: now)
+    for _ in range(3):
+        with patience.slice() as seconds:
+            now += 300.0 + seconds
+    assert patience.stopped_seconds == pytest.approx(3 * 299)
+    slices = 0
+    with pytest.raises(TimeoutError):
+        while True:
+            with patience.slice() as seconds:
+                now += seconds
+                slices += 1
+    assert slices == 14
+
+
+def test_a_hang_says_how_long_the_machine_stood_still() -> None:
+    assert "stood" not in str(no_end("route", ["get"], 20.0))
+    assert "this machine is slow, it stood still for 299 s more" in str(no_end("route", ["get"], 20.0, 299.0))
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from meshd.backend.runner import ToolRunner
+script = "echo begins > $0; read line < $1; echo $line"
+runner = ToolRunner({"sh": Path("/bin/sh")})
+print(runner.run("sh", ["-c", script, *sys.argv[1:]], timeout_seconds=3.5).stdout)
+"""
+
+
+@pytest.mark.slow
+def test_a_runner_that_is_stopped_for_longer_than_its_time_out_hears_its_tool_all_the_same(
+    tmp_path: Path,
+) -> None:
+    begins, says = tmp_path / "begins", tmp_path / "says"
+    for pipe in (begins, says):
+        os.mkfifo(pipe)
+    argv = [sys.executable, "-c", STOPPED, str(begins), str(says)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as child:
+        assert begins.read_text() == "begins\n"
+        os.kill(child.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+        time.sleep(4.0)  # by the clock the time-out is over
+        os.kill(child.pid, signal.SIGCONT)
+        says.write_text("said\n")
+        answer, _ = child.communicate(timeout=60)
+    assert answer == "b'said\\n'\n"

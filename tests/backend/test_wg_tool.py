@@ -27,9 +27,11 @@ CALLS: list[tuple[list[str], str]] = [
     (["set", "IF", "private-key", STDIN], f"{PRIVATE}\n"),
     (
         ["addconf", "IF", STDIN],
-        f"[Peer]\nPublicKey = {ONE}\nPresharedKey = {PSK}\n"
-        "AllowedIPs = 10.99.0.2/32, 10.17.2.0/24, fd17:2::/64\nEndpoint = 192.0.2.2:51820\n"
-        "PersistentKeepalive = 0\n",
+        (
+            f"[Peer]\nPublicKey = {ONE}\nPresharedKey = {PSK}\n"
+            "AllowedIPs = 10.99.0.2/32, 10.17.2.0/24, fd17:2::/64\nEndpoint = 192.0.2.2:51820\n"
+            "PersistentKeepalive = 0\n"
+        ),
     ),
     (
         ["addconf", "IF", STDIN],

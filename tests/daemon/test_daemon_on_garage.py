@@ -149,5 +149,6 @@ def test_a_frozen_node_is_named_the_mesh_goes_on_and_it_is_used_again(
 def publish_patiently(mesh: SignedMesh, store: ObjectStore) -> None:
     for _ in range(60):
         with contextlib.suppress(StoreError):
-            return mesh.publish(store)
+            mesh.publish(store)
+            return
     mesh.publish(store)

@@ -146,7 +146,7 @@ def test_what_is_learned_outlives_a_restart_without_a_new_record(tmp_path: Path,
         async with fleet.running():
             await fleet.see(SEEN)
             await until_published(fleet, CONFIGURED, SEEN)
-            await until(lambda: (tmp_path / "tesla" / "state" / "learned.json").exists())
+            await until((tmp_path / "tesla" / "state" / "learned.json").exists)
             await fleet.tesla.ask("poll")
             return await record_version(fleet.tesla)
 

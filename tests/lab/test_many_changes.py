@@ -42,7 +42,7 @@ def fleet() -> Iterator[Fleet]:
 
 
 @pytest.fixture(scope="module")
-def pair(fleet: Fleet) -> Iterator[tuple[Member, Member]]:
+def pair(fleet: Fleet) -> tuple[Member, Member]:
     """Two hosts of the mesh whose jails reach each other."""
     oracle = Oracle()
     members = [fleet.prepare(PLACES[number], jails=1) for number in range(2)]
@@ -55,7 +55,7 @@ def pair(fleet: Fleet) -> Iterator[tuple[Member, Member]]:
     answers = oracle.wait_all([(jails[0], jails[1]), (jails[1], jails[0])], DEADLINE_SECONDS)
     assert None not in answers.values()
     oracle.close()
-    yield members[0], members[1]
+    return members[0], members[1]
 
 
 def until(what: str, condition: Callable[[], bool]) -> None:
@@ -148,7 +148,7 @@ def test_a_disk_that_takes_nothing_costs_the_mesh_nothing_and_is_said(
     source, target = first.host.jails[0], second.host.jails[0]
     ballast = small_disk / "ballast"
     if how == "full":
-        with ballast.open("wb", buffering=0) as file, pytest.raises(OSError):
+        with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             while file.write(bytes(4096)) == 4096:
                 pass
     else:

@@ -46,7 +46,7 @@ def fleet() -> Iterator[Fleet]:
 
 
 @pytest.fixture(scope="module")
-def members(fleet: Fleet) -> Iterator[list[Member]]:
+def members(fleet: Fleet) -> list[Member]:
     """Three hosts whose jails reach each other."""
     oracle = Oracle()
     members = [fleet.prepare(PLACES[number], jails=1) for number in range(3)]
@@ -58,7 +58,7 @@ def members(fleet: Fleet) -> Iterator[list[Member]]:
     pairs = [(a, b) for a in jails for b in jails if a != b]
     assert None not in oracle.wait_all(pairs, DEADLINE_SECONDS).values()
     oracle.close()
-    yield members
+    return members
 
 
 def until(what: str, condition: Callable[[], bool]) -> float:

@@ -279,7 +279,7 @@ def test_it_serves_every_address_and_stops() -> None:
 def test_a_port_in_use_is_named_and_nothing_is_left_open() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        server = MetricsServer(lambda: status(), [("127.0.0.3", port), ("127.0.0.1", port)])
+        server = MetricsServer(status, [("127.0.0.3", port), ("127.0.0.1", port)])
         with pytest.raises(BackendError, match=f"http://127.0.0.1:{port}: Address already in use"):
             server.start()
         with pytest.raises(ConnectionRefusedError):
@@ -305,7 +305,7 @@ def test_a_status_that_cannot_be_had_fails_the_scrape_and_only_that() -> None:
 
 
 def test_a_client_that_says_nothing_does_not_keep_others_waiting() -> None:
-    server = MetricsServer(lambda: status(), [("127.0.0.1", 0)])
+    server = MetricsServer(status, [("127.0.0.1", 0)])
     server.start()
     try:
         host, port = server.urls[0].removeprefix("http://").removesuffix("/metrics").split(":")

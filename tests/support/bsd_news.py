@@ -83,9 +83,7 @@ class KernelNews:
         self.changes = ChangeLog(index_of=self.index_of)
         self.routing = RouteEvents(ours, self.changes, hears_jails=jail_events)
         self._kqueue = Kqueue() if jail_events else None
-        self.jails = (
-            JailEvents(self._kqueue, lambda ident, **fields: Event(ident, **fields)) if self._kqueue else None
-        )
+        self.jails = JailEvents(self._kqueue, Event) if self._kqueue else None
         self.messages = 0
         self._links, self._routes, self._jails = self._look()
 

@@ -389,11 +389,16 @@ _TOOL_OUTPUT = (
     + b"\t51820\toff\n"
     + _KEY_TEXT
     + b"\t(none)\t192.0.2.1:51820\t10.0.0.0/8,fd07::/64\t1700000000\t12\t34\t25\n",
-    b"wg0: flags=10080c1<UP,RUNNING,NOARP,MULTICAST,LOWER_UP> metric 0 mtu 1420\n\toptions=80000<LINKSTATE>\n"
-    b"\tinet 10.99.0.1 netmask 0xffff0000\n\tinet6 fd07::1 prefixlen 64\n\tgroups: wg\n",
-    b'{"statistics":{"route-information":{"route-table":{"rt-family":[{"address-family":"Internet",'
-    b'"rt-entry":[{"destination":"10.0.0.0/8","gateway":"link#3","flags":"US","nhop":3,"mtu":1420,'
-    b'"interface-name":"wg0"}]}]}}}}',
+    (
+        b"wg0: flags=10080c1<UP,RUNNING,NOARP,MULTICAST,LOWER_UP> metric 0 mtu 1420\n"
+        b"\toptions=80000<LINKSTATE>\n"
+        b"\tinet 10.99.0.1 netmask 0xffff0000\n\tinet6 fd07::1 prefixlen 64\n\tgroups: wg\n"
+    ),
+    (
+        b'{"statistics":{"route-information":{"route-table":{"rt-family":[{"address-family":"Internet",'
+        b'"rt-entry":[{"destination":"10.0.0.0/8","gateway":"link#3","flags":"US","nhop":3,"mtu":1420,'
+        b'"interface-name":"wg0"}]}]}}}}'
+    ),
 )
 
 _LISTING = (

@@ -30,7 +30,7 @@ def running_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Garage
 
 
 @pytest.fixture
-def cluster(running_cluster: GarageCluster) -> Iterator[GarageCluster]:
+def cluster(running_cluster: GarageCluster) -> GarageCluster:
     """Whole when the test begins, and made whole after it."""
     running_cluster.heal()
-    yield running_cluster
+    return running_cluster

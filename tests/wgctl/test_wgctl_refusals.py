@@ -255,7 +255,7 @@ def test_what_was_signed_but_not_published_goes_out_with_the_next_command(
         raise OSError("the test's disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("meshd.store.directory._write_whole", lambda *_: refuse(*_))
+        patch.setattr("meshd.store.directory._write_whole", refuse)
         result = run("remove-host", "newton", "--yes")
     expect_refusal(result, 1, "signed as statement 2", "NOT published", "next wgctl command")
     assert snapshot(store) == before

@@ -119,8 +119,10 @@ def _render_head(status: Status, now: float) -> RenderableType:
         ["peers", (f"{up} of {len(status.peers)} answer", GOOD if up == len(status.peers) else BAD)],
         [
             "registry",
-            f"{registry.mesh_name}: {registry.hosts} hosts, generation {registry.generation} "
-            f"(applied {registry.applied_generation}), root {registry.root_version}",
+            (
+                f"{registry.mesh_name}: {registry.hosts} hosts, generation {registry.generation} "
+                f"(applied {registry.applied_generation}), root {registry.root_version}"
+            ),
         ],
         [
             "verified",
