@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,11 +29,11 @@ class HangingStore(MemoryStore):
         self.asked = threading.Event()
         self.goes_on = threading.Event()
 
-    def list(self, prefix: str, *, after: str = "") -> Sequence[ObjectInfo]:  # type: ignore[override]
+    def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
         if self.hangs:
             self.asked.set()
             self.goes_on.wait(60)
-        return list(super().list(prefix, after=after)) if after else list(super().list(prefix))
+        return super().list(prefix, start_after=start_after)
 
 
 @pytest.fixture
