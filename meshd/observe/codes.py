@@ -16,6 +16,8 @@ CODES: Final[Mapping[str, Severity]] = {
     "registry_gap": Severity.WARNING,
     "registry_split_view": Severity.CRITICAL,
     "store_split_view": Severity.WARNING,
+    "store_object_unusable": Severity.WARNING,
+    "store_overfull": Severity.WARNING,
     "store_withholds": Severity.WARNING,
     "witness_refuted": Severity.WARNING,
     "exchange_object_refused": Severity.WARNING,
@@ -58,6 +60,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "service_failed": Severity.WARNING,
     "service_refused": Severity.WARNING,
     "service_broken": Severity.CRITICAL,
+    "service_unheard": Severity.WARNING,
     "placement_down": Severity.WARNING,
     # measuring and showing
     "name_unresolved": Severity.WARNING,

@@ -114,7 +114,25 @@ def plant(mesh: SignedMesh, store: MemoryStore, key: str, body: bytes) -> None:
     store.put(f"v1/{mesh.ledger.mesh_id}/{key}", body)
 
 
-@pytest.mark.parametrize("attack", [changed_byte, signed_by_another_host, older_root, forged_grant])
+def test_a_root_of_the_trusted_version_that_no_key_of_ours_is_said_to_have_signed_is_nothing(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    """Anybody who may write to the store can make as many as he likes."""
+    store = full_store(mesh)
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            before = rig.kernel()
+            older_root(mesh, store)
+            assert (await rig.apply()).outcome == "unchanged"
+            assert rig.kernel() == before
+            assert await rig.codes() == set()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("attack", [changed_byte, signed_by_another_host, forged_grant])
 def test_what_does_not_verify_is_refused_and_said_and_the_mesh_stays(
     tmp_path: Path, mesh: SignedMesh, attack: Attack
 ) -> None:
