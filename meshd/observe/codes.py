@@ -49,6 +49,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "fib_unusable": Severity.WARNING,
     "forwarding_off": Severity.WARNING,
     "rotation_waits": Severity.WARNING,
+    "rotation_endless": Severity.WARNING,
     "rotation_interface_taken": Severity.WARNING,
     "disk_failed": Severity.CRITICAL,
     "clock_stepped": Severity.WARNING,
