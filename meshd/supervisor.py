@@ -80,6 +80,7 @@ class Supervisor:
         task = self._group.create_task(self._once(part, work), name=part)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it may be cancelled before it begins
         return task
 
     def repeat(self, part: str, step: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:

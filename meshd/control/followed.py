@@ -21,13 +21,16 @@ WITHHELD_SECONDS: Final = 45.0
 
 @dataclass(slots=True)
 class FollowedStore:
-    """``up`` None: not asked yet. ``last_success_at``: unix seconds. Used under the follower's lock."""
+    """``up`` None: not asked yet. ``last_success_at``: when all roots and statements were last looked at, in
+    unix seconds. ``unusable`` and ``remaining``: of the newest poll. Used under the follower's lock."""
 
     store: ObjectStore
     memory: PollMemory = field(default_factory=PollMemory)
     up: bool | None = None
     last_success_at: float | None = None
     error: str | None = None
+    unusable: tuple[tuple[str, str], ...] = ()
+    remaining: tuple[str, ...] = ()
     shown: ShownHeads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -40,11 +43,13 @@ class FollowedStore:
 
     def note(self, outcome: PollOutcome, heads: Mapping[str, tuple[int, str]], now: float) -> None:
         """What came of a poll; ``heads`` are those that this host holds after it."""
-        self.up = outcome.complete
-        self.error = outcome.error or None
+        self.up = not outcome.unreachable
+        self.error = outcome.unreachable or None
+        self.unusable, self.remaining = outcome.unusable, outcome.remaining
+        if self.up:
+            self.shown.update(self.memory.shown, heads, now)
         if outcome.complete:
             self.last_success_at = now
-            self.shown.update(self.memory.shown, heads, now)
 
     def bring(
         self, item: tuple[str, bytes], mesh_id: str, *, waiting: Callable[[], AbstractContextManager[None]]
@@ -67,7 +72,8 @@ class FollowedStore:
         return None
 
     def conditions(self, now: float) -> list[Condition]:
-        """That it does not answer, or what it does not show; nothing before it was asked."""
+        """That it does not answer, what of it is no use or too much, or what it does not show; nothing before
+        it was asked."""
         url = self.store.url
         if self.up is None:
             return []
@@ -80,6 +86,36 @@ class FollowedStore:
                     text=f"{self.error}; the mesh goes on with what is known",
                 )
             ]
+        return [*self._unusable(), *self._overfull(), *self._withheld(now)]
+
+    def _unusable(self) -> list[Condition]:
+        if not self.unusable:
+            return []
+        key, reason = self.unusable[0]
+        return [
+            Condition(
+                code="store_object_unusable",
+                severity=Severity.WARNING,
+                subject=self.store.url,
+                text=f"{self.store.url}: {len(self.unusable)} objects cannot be used, the first is "
+                f"{key[:120]}: {reason}; all others are followed",
+            )
+        ]
+
+    def _overfull(self) -> list[Condition]:
+        if not self.remaining:
+            return []
+        return [
+            Condition(
+                code="store_overfull",
+                severity=Severity.WARNING,
+                subject=self.store.url,
+                text=f"{'; '.join(self.remaining[:3])}: news from there may be late; see who writes there",
+            )
+        ]
+
+    def _withheld(self, now: float) -> list[Condition]:
+        url = self.store.url
         withheld = self.shown.withheld(now, polls=WITHHELD_POLLS, seconds=WITHHELD_SECONDS)
         if not withheld:
             return []

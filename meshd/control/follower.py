@@ -49,13 +49,13 @@ class FollowReport:
     fresh: tuple[tuple[str, bytes], ...]
     """Objects that came with it, from stores or from this host itself."""
     reached: bool
-    """A store has just answered a whole poll."""
+    """A store has just answered."""
     described: OwnDescription | None
     """What the own record was compared with; None: it was not."""
     conditions: tuple[Condition, ...]
     stores: tuple[StoreStatus, ...]
     verified_at: float | None
-    """When a store last answered a whole poll, unix seconds."""
+    """When a store last showed all its roots and statements, unix seconds."""
 
 
 class RegistryFollower:
@@ -158,8 +158,9 @@ class RegistryFollower:
                     followed.store, self._ledger, now=now, memory=followed.memory, waiting=self._unlocked
                 )
                 self._note(followed, outcome, now)
-                if outcome.complete:
+                if not outcome.unreachable:
                     answered.append(followed)
+                if outcome.complete:
                     # What evidently exists and this store does not show, another one may.
                     withheld = any(c.code == REGISTRY_GAP for c in self._membership().conditions)
                     if not survey and not withheld:

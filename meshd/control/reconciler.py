@@ -39,7 +39,7 @@ from meshd.observe.status import ChangeStatus, RotationStatus
 from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.plan import Plan
 from meshd.plan.render import render_wg_quick
-from meshd.plan.safety import SafetyLimits
+from meshd.plan.safety import SafetyLimits, find_urgent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,7 +275,8 @@ class Reconciler:
     def _act(self, turn: Turn, sensed: Sensed, decision: Decision, inputs: Inputs, order: Order) -> Turn:
         plan = decision.plan
         if plan.objections and not order.force:
-            return replace(turn, outcome="held", conditions=(*turn.conditions, plan_held(plan)))
+            turn = replace(turn, outcome="held", conditions=(*turn.conditions, plan_held(plan)))
+            return self._act_urgently(turn, sensed, plan)
         if not plan:
             noted = self._record(inputs, decision.desired, sensed.main)
             turn = replace(turn, outcome="unchanged", conditions=(*turn.conditions, *noted))
@@ -287,6 +288,24 @@ class Reconciler:
         report = apply_changes(self._backend, sensed.local.interface, plan.changes)
         self._rollback.after_apply(failed=report.error is not None)
         return self._report(turn, sensed, decision, inputs, report)
+
+    def _act_urgently(self, turn: Turn, sensed: Sensed, plan: Plan) -> Turn:
+        """Of a plan that is held, what takes trust away: that waits for nothing."""
+        urgent = find_urgent(plan.changes, sensed.view)
+        if not urgent:
+            return turn
+        report = apply_changes(self._backend, sensed.local.interface, urgent)
+        failed = (report.error,) if report.error is not None else ()
+        return replace(
+            turn,
+            plan=plan.without(report.done),
+            observed=self._sensor.correct(self._trackers, report.observed) if report.observed else None,
+            second=self._second_after(plan, sensed.rotation.second),
+            done=len(report.done),
+            done_kinds=Counter(change.kind for change in report.done),
+            failed=failed,
+            conditions=(*turn.conditions, *map(apply_failed, failed)),
+        )
 
     def _report(
         self, turn: Turn, sensed: Sensed, decision: Decision, inputs: Inputs, report: ApplyReport

@@ -187,7 +187,7 @@ def _log_turn(turn: Turn, wakes: Iterable[Wake], rotation_state: str) -> None:
     why = " ".join(sorted(wakes))
     if turn.outcome == "unchanged":
         event(log, logging.DEBUG, "unchanged", seconds=round(turn.duration_seconds, 4), wakes=why)
-    elif turn.plan is not None and turn.outcome != "held":
+    elif turn.plan is not None and (turn.outcome != "held" or turn.done):
         reasons = sorted({change.reason for change in turn.plan.changes})
         event(
             log,

@@ -107,6 +107,15 @@ class DrainTracker:
             needs_fast_look=fast,
         )
 
+    def deserting(self, now: float) -> frozenset[str]:
+        """Hosts, by hid, that speak to us over the main interface alone, although they have both."""
+        return frozenset(
+            hid
+            for hid, seen in self._seen.items()
+            if now - seen.silent_since.get(InterfaceRole.SECOND, now) >= self._drain_seconds
+            and now - seen.silent_since.get(InterfaceRole.MAIN, 0.0) < self._drain_seconds
+        )
+
     def _is_drained(self, seen: _Seen, migration: PairMigration, now: float) -> bool:
         since = seen.silent_since.get(migration.target.other)
         return since is not None and now - since >= self._drain_seconds

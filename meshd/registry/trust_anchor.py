@@ -22,7 +22,7 @@ from meshd.registry.root import RootChain
 from meshd.registry.root_changes import MAX_LOST_SHARE
 from meshd.registry.root_search import find_by_fingerprint, find_by_signer
 from meshd.registry.signing import render_fingerprint
-from meshd.registry.sync import PollMemory, poll
+from meshd.registry.sync import poll_to_the_end
 from meshd.store.base import ObjectStore
 
 MAX_MESHES: Final = 64
@@ -76,7 +76,7 @@ def fetch_anchored(stores: Iterable[ObjectStore], mesh_id: str, fingerprint: str
             problems.append(f"{store.url}: {error}")
             continue
         ledger = Ledger(chain)
-        outcome = poll(store, ledger, now=now, memory=PollMemory())
+        outcome = poll_to_the_end(store, ledger, now=now)
         if outcome.complete:
             return ledger
         problems.append(outcome.error)

@@ -45,7 +45,11 @@ class ObjectStore(Protocol):
         """Where this is, without credentials: for messages and metrics."""
 
     def get(self, key: str) -> StoredObject | None:
-        """The object, or None when the store says there is none. Bodies over 64 KiB: StoreError."""
+        """The object, or None when the store says there is none.
+
+        UnusableObjectError when the store answers but this one object cannot be used: a body over 64 KiB,
+        a header without end, a file that may not be read. It says nothing about any other object.
+        """
 
     def put(self, key: str, body: bytes) -> None:
         """Write or overwrite, whole or not at all. A StoreError does not mean it was not written."""
@@ -54,6 +58,10 @@ class ObjectStore(Protocol):
         """Remove; a missing key is no error."""
 
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
-        """Every object whose key starts with ``prefix`` and sorts after ``start_after``, in key order."""
+        """Every object whose key starts with ``prefix`` and sorts after ``start_after``, in key order.
+
+        Names that are no keys are passed over, whoever made them; ``start_after`` may be such a name.
+        UnfinishedListingError, after what was listed, when there is more than one listing takes.
+        """
 
     def close(self) -> None: ...

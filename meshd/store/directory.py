@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import heapq
 import os
 import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from meshd.errors import StoreError
+from meshd.errors import StoreError, UnfinishedListingError, UnusableObjectError
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, StoredObject
 from meshd.store.key import check_body, check_key, check_prefix, is_key_part
 
@@ -34,12 +36,13 @@ _RACY_SECONDS: Final = 2.0
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 # What O_NOFOLLOW answers on Linux and on FreeBSD.
 _SYMBOLIC_LINK: Final = frozenset({errno.ELOOP, errno.EMLINK})
+# What one file can be to its reader without a word about the others.
+_OF_ONE_FILE: Final = _SYMBOLIC_LINK | {errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO}
 _OPEN_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO left in the tree must not hang the reader.
 _OPEN_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 _Signature = tuple[int, int, int, int]
-_Infos = list[ObjectInfo]
 
 
 def _signature(status: os.stat_result) -> _Signature:
@@ -76,10 +79,13 @@ class DirectoryStore:
             with self._open_directory(parents) as directory:
                 body = self._read(directory, name, key)
         except OSError as error:
+            self._require_root()
             if error.errno in _NOT_THERE:
-                self._require_root()
                 return None
-            raise self._failure(key, "cannot be read", error) from None
+            failure = self._failure(key, "cannot be read", error)
+            if error.errno in _OF_ONE_FILE:
+                raise UnusableObjectError(str(failure)) from None
+            raise failure from None
         return StoredObject(key=key, etag=_md5(body), body=body)
 
     def put(self, key: str, body: bytes) -> None:
@@ -109,17 +115,18 @@ class DirectoryStore:
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
         check_prefix(prefix, self._url)
         *parents, _ = prefix.split("/")
-        infos: _Infos = []
         try:
             with self._open_directory(parents) as directory:
                 base = "/".join([*parents, ""]) if parents else ""
-                self._walk(directory, base, prefix, start_after, infos)
+                names = self._walk(directory, base, prefix, start_after)
+                # One more than is listed: then there is more.
+                keys = heapq.nsmallest(MAX_LISTED + 1, names)
         except OSError as error:
             if error.errno not in _NOT_THERE:
                 raise self._failure(prefix, "cannot be listed", error) from None
             self._require_root()
-        infos.sort(key=lambda info: info.key)
-        return iter(infos)
+            keys = []
+        return self._describe_all(prefix, keys)
 
     def close(self) -> None:
         self._etags.clear()
@@ -144,39 +151,55 @@ class DirectoryStore:
         finally:
             os.close(directory)
 
-    def _walk(self, directory: int, base: str, prefix: str, start_after: str, infos: _Infos) -> None:
+    def _walk(self, directory: int, base: str, prefix: str, start_after: str) -> Iterator[str]:
+        """Names alone: whoever fills the tree makes nobody look at each of his files."""
         with os.scandir(directory) as entries:
             for entry in entries:
                 key = base + entry.name
                 if not is_key_part(entry.name):
                     continue
                 if entry.is_dir(follow_symlinks=False):
-                    if not _may_hold(key + "/", prefix, start_after) or key.count("/") >= MAX_DEPTH:
-                        continue
-                    try:
-                        below = os.open(entry.name, _OPEN_DIRECTORY, dir_fd=directory)
-                    except (FileNotFoundError, NotADirectoryError):
-                        continue
-                    try:
-                        self._walk(below, key + "/", prefix, start_after, infos)
-                    finally:
-                        os.close(below)
+                    if _may_hold(key + "/", prefix, start_after) and key.count("/") < MAX_DEPTH:
+                        yield from self._walk_below(directory, entry.name, key, prefix, start_after)
                 elif key.startswith(prefix) and key > start_after:
-                    info = self._describe(directory, entry.name, key)
-                    if info is not None:
-                        infos.append(info)
-                if len(infos) > MAX_LISTED:
-                    raise StoreError(f"{self._url}/{prefix}: more than {MAX_LISTED} objects")
+                    yield key
+
+    def _walk_below(
+        self, directory: int, name: str, key: str, prefix: str, start_after: str
+    ) -> Iterator[str]:
+        try:
+            below = os.open(name, _OPEN_DIRECTORY, dir_fd=directory)
+        except OSError as error:
+            if error.errno in _NOT_THERE | _OF_ONE_FILE:
+                return
+            raise
+        try:
+            yield from self._walk(below, key + "/", prefix, start_after)
+        finally:
+            os.close(below)
+
+    def _describe_all(self, prefix: str, keys: Sequence[str]) -> Iterator[ObjectInfo]:
+        """In order; each file is looked at when its turn comes, for a reader may stop before."""
+        for parent, below in groupby(keys[:MAX_LISTED], key=lambda key: key.rpartition("/")[0]):
+            try:
+                with self._open_directory(parent.split("/") if parent else []) as directory:
+                    for key in below:
+                        info = self._describe(directory, key.rpartition("/")[2], key)
+                        if info is not None:
+                            yield info
+            except OSError as error:
+                if error.errno not in _NOT_THERE | _OF_ONE_FILE:
+                    raise self._failure(parent, "cannot be listed", error) from None
+        if len(keys) > MAX_LISTED:
+            raise UnfinishedListingError(
+                f"{self._url}/{prefix}: more than {MAX_LISTED} objects", keys[MAX_LISTED - 1]
+            )
 
     def _describe(self, directory: int, name: str, key: str) -> ObjectInfo | None:
-        try:
-            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
-            if not stat.S_ISREG(status.st_mode):
-                return None
-            etag = self._etag(directory, name, key, status)
-        except FileNotFoundError:
+        status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
             return None
-        return ObjectInfo(key=key, etag=etag, size_bytes=status.st_size)
+        return ObjectInfo(key=key, etag=self._etag(directory, name, key, status), size_bytes=status.st_size)
 
     def _etag(self, directory: int, name: str, key: str, status: os.stat_result) -> str:
         signature = _signature(status)
@@ -201,7 +224,9 @@ class DirectoryStore:
             while chunk := file.read(MAX_OBJECT_BYTES + 1 - len(body)):
                 body += chunk
         if len(body) > MAX_OBJECT_BYTES:
-            raise StoreError(f"{self._url}/{key}: over {MAX_OBJECT_BYTES} bytes seen, an object is smaller")
+            raise UnusableObjectError(
+                f"{self._url}/{key}: over {MAX_OBJECT_BYTES} bytes seen, an object is smaller"
+            )
         return bytes(body)
 
     def _require_root(self) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from meshd.errors import StoreError
+from meshd.errors import StoreError, UnfinishedListingError, UnusableObjectError
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, StoredObject
-from meshd.store.key import check_body, check_key, check_prefix
+from meshd.store.key import check_body, check_key, check_prefix, is_key
 
 # Enough past to roll a key back; a simulation of weeks must not keep every host record.
 _HISTORY: Final = 16
@@ -35,6 +35,8 @@ class Faults:
     before the newest. ``frozen_at``: show the store as it was at that ``revision``.
     ``hidden``: keys and prefixes that neither GET nor LIST shows. ``unlisted``: the same, LIST only.
     ``list_limit``: a listing silently ends after so many objects. ``failing_gets``: 503 for these keys.
+    ``unusable``: these keys have a header without end. ``listed_at_once``: a listing says after so many
+    names that there is more.
     """
 
     unreachable: bool = False
@@ -48,6 +50,8 @@ class Faults:
     unlisted: set[str] = field(default_factory=set)
     list_limit: int | None = None
     failing_gets: set[str] = field(default_factory=set)
+    unusable: set[str] = field(default_factory=set)
+    listed_at_once: int | None = None
 
 
 @dataclass(slots=True)
@@ -89,6 +93,8 @@ class MemoryStore:
             self._begin("get", key)
             if key in self.faults.failing_gets:
                 raise self._unavailable("GET", key)
+            if key in self.faults.unusable:
+                raise UnusableObjectError(f"{self._url}/{key}: a header over 65536 bytes")
             bodies = self._visible(key)
             old = self.faults.old_reads > 0 and len(bodies) > 1
             if old:
@@ -97,7 +103,9 @@ class MemoryStore:
         if body is None or _matches(key, self.faults.hidden):
             return None
         if len(body) > MAX_OBJECT_BYTES:
-            raise StoreError(f"{self._url}/{key}: over {MAX_OBJECT_BYTES} bytes seen, an object is smaller")
+            raise UnusableObjectError(
+                f"{self._url}/{key}: over {MAX_OBJECT_BYTES} bytes seen, an object is smaller"
+            )
         return StoredObject(key=key, etag=_etag(body), body=body)
 
     def put(self, key: str, body: bytes) -> None:
@@ -140,10 +148,18 @@ class MemoryStore:
                 bodies = self._visible(key)
                 if bodies and (body := bodies[-1]) is not None:
                     infos.append(ObjectInfo(key=key, etag=_etag(body), size_bytes=len(body)))
-        return iter(infos[: self.faults.list_limit])
+        return self._pages(prefix, infos[: self.faults.list_limit])
 
     def close(self) -> None:
         self.calls.clear()
+
+    def _pages(self, prefix: str, infos: Sequence[ObjectInfo]) -> Iterator[ObjectInfo]:
+        at_once = self.faults.listed_at_once or len(infos)
+        yield from (info for info in infos[:at_once] if is_key(info.key))
+        if len(infos) > at_once:
+            raise UnfinishedListingError(
+                f"{self._url}/{prefix}: more than {at_once} names", infos[at_once - 1].key
+            )
 
     def _begin(self, kind: str, key: str) -> None:
         self.calls[kind] += 1

@@ -10,7 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from meshd.errors import ConfigError, StoreDeniedError, StoreError
+from meshd.errors import (
+    ConfigError,
+    StoreDeniedError,
+    StoreError,
+    UnfinishedListingError,
+    UnusableObjectError,
+)
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, StoredObject
 from meshd.store.credentials import S3Credentials
 from meshd.store.key import check_body, check_key, check_prefix, is_key
@@ -22,7 +28,8 @@ if TYPE_CHECKING:
 DEFAULT_REGION: Final = "garage"
 PARALLEL_REQUESTS: Final = 6
 MAX_PAGES: Final = 100
-MAX_PAGE_BYTES: Final = 2_000_000
+MAX_PAGE_BYTES: Final = 8_000_000
+"""1,000 names of 1,024 bytes, each byte of them in three characters, and what stands around them."""
 _PAGE_KEYS: Final = 1000
 _MAX_ERROR_BYTES: Final = 65_536
 _NO_QUERY: Final[Mapping[str, str]] = {}
@@ -93,7 +100,10 @@ class S3Store:
             return StoredObject(key=key, etag=etag, body=answer.body)
         if _is_missing_key(answer):
             return None
-        raise self._refusal("GET", key, answer)
+        refusal = self._refusal("GET", key, answer)
+        if _is_of_one_object(answer):
+            raise UnusableObjectError(str(refusal))
+        raise refusal
 
     def put(self, key: str, body: bytes) -> None:
         check_key(key, self._url)
@@ -116,30 +126,32 @@ class S3Store:
         self._transport.close()
 
     def _pages(self, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
-        query = {"list-type": "2", "max-keys": str(_PAGE_KEYS), "prefix": prefix}
+        # Names may hold what no XML can: by default Garage writes them raw.
+        query = {"list-type": "2", "max-keys": str(_PAGE_KEYS), "prefix": prefix, "encoding-type": "url"}
         if start_after:
             query["start-after"] = start_after
-        newest = start_after
+        newest = last = start_after
         for _ in range(MAX_PAGES):
             answer = self._request("GET", "", query=query, max_bytes=MAX_PAGE_BYTES)
             if answer.status != 200:
                 raise self._refusal("LIST", prefix, answer)
             page = parse_listing(answer.body)
-            before = newest
             for info in page.objects:
+                last = info.key
+                if not is_key(info.key):
+                    continue
                 if info.key <= newest or not info.key.startswith(prefix):
                     raise StoreError(
                         f"LIST {self._url}/{prefix}: {info.key[:80]!r} seen after {newest[:80]!r}"
                     )
                 newest = info.key
-                if is_key(info.key):
-                    yield info
+                yield info
             if page.continuation_token is None:
                 return
-            if newest == before:
+            if not page.objects:
                 raise StoreError(f"LIST {self._url}/{prefix}: a page without objects promises more")
             query["continuation-token"] = page.continuation_token
-        raise StoreError(f"LIST {self._url}/{prefix}: more than {MAX_PAGES} pages")
+        raise UnfinishedListingError(f"LIST {self._url}/{prefix}: more than {MAX_PAGES} pages", last)
 
     def _request(
         self,
@@ -159,6 +171,12 @@ class S3Store:
         said = " ".join(part for part in (code, f"({message})" if message else "") if part)
         kind = StoreDeniedError if answer.status == 403 else StoreError
         return kind(f"{method} {self._url}/{key}: {answer.status} {said or 'without a reason'}; {hint}")
+
+
+def _is_of_one_object(answer: Answer) -> bool:
+    """A request that is refused for what the object is, as one that somebody encrypted with a key of his
+    own: all others that this key may send are still answered."""
+    return answer.status in (400, 409, 410, 416) and parse_error(answer.body)[0] not in ("", *_HINTS)
 
 
 def _is_missing_key(answer: Answer) -> bool:

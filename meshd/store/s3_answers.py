@@ -5,14 +5,23 @@ A document type declaration ends the parsing, so no entity is ever defined, let 
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 from xml.parsers import expat
 
 from meshd.errors import StoreError
 from meshd.store.base import ObjectInfo
 
-_MAX_TEXT: Final = 2048
+_MAX_TEXT: Final = 4096
+# What no XML document may hold, raw or as a reference: a server that ignores encoding-type writes it.
+_NO_XML: Final = re.compile(
+    rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]|"
+    rb"&#(?:0*(?:[0-8]|1[124-9]|2\d|3[01])|x0*(?:[0-8bcef]|1[0-9a-f]));",
+    re.IGNORECASE,
+)
 _ENTRY: Final = "Contents"
 
 
@@ -57,6 +66,16 @@ class _Collector:
 
 
 def _collect(body: bytes) -> _Collector:
+    """StoreError when it is no XML, also with what one bad name put into it taken out."""
+    try:
+        return _parse(body)
+    except StoreError as error:
+        with suppress(StoreError):
+            return _parse(_NO_XML.sub(b"?", body))
+        raise error from None
+
+
+def _parse(body: bytes) -> _Collector:
     collector = _Collector()
     parser = expat.ParserCreate()
 
@@ -83,18 +102,20 @@ def parse_listing(body: bytes) -> ListingPage:
     token = collector.fields.get("NextContinuationToken") or None
     if truncated == "true" and token is None:
         raise StoreError("an S3 listing is truncated and has no continuation token")
+    is_quoted = collector.fields.get("EncodingType") == "url"
     return ListingPage(
-        objects=tuple(_parse_entry(entry) for entry in collector.entries),
+        objects=tuple(_parse_entry(entry, is_quoted=is_quoted) for entry in collector.entries),
         continuation_token=token if truncated == "true" else None,
     )
 
 
-def _parse_entry(entry: dict[str, str]) -> ObjectInfo:
+def _parse_entry(entry: dict[str, str], *, is_quoted: bool) -> ObjectInfo:
     size = entry.get("Size", "")
     sized = size.isascii() and size.isdigit() and len(size) < 16
     if "Key" not in entry or "ETag" not in entry or not sized:
         raise StoreError(f"an S3 listing has an entry with {sorted(entry)}, Key, ETag and Size expected")
-    return ObjectInfo(key=entry["Key"], etag=entry["ETag"].strip('"'), size_bytes=int(size))
+    key = unquote(entry["Key"]) if is_quoted else entry["Key"]
+    return ObjectInfo(key=key, etag=entry["ETag"].strip('"'), size_bytes=int(size))
 
 
 def parse_error(body: bytes) -> tuple[str, str]:

@@ -8,6 +8,7 @@ itself knows the deadline of its request.
 
 from __future__ import annotations
 
+import http.client
 import io
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from meshd.errors import StoreError
+from meshd.errors import StoreError, UnusableObjectError
 
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
 READ_TIMEOUT_SECONDS: Final = 10.0
@@ -146,7 +147,11 @@ class SignedTransport:
         try:
             try:
                 return self._attempt(method, url, body, max_bytes, what)
-            except urllib3.exceptions.ProtocolError:
+            except urllib3.exceptions.ProtocolError as error:
+                if _is_overlong_header(error):
+                    raise UnusableObjectError(
+                        f"{what}: a header without end: {self._reason(error)}"
+                    ) from None
                 return self._attempt(method, url, body, max_bytes, what)
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise StoreError(f"{what}: {self._reason(error)}") from None
@@ -174,7 +179,7 @@ class SignedTransport:
             while len(data) <= max_bytes and (chunk := response.read(max_bytes + 1 - len(data))):
                 data += chunk
             if len(data) > max_bytes:
-                raise StoreError(f"{what}: over {max_bytes} bytes seen, which no answer here needs")
+                raise UnusableObjectError(f"{what}: over {max_bytes} bytes seen, which no answer here needs")
             headers = {name.lower(): value for name, value in response.headers.items()}
             whole = True
             return Answer(status=response.status, headers=headers, body=bytes(data))
@@ -201,6 +206,12 @@ class SignedTransport:
             )
         cause = error.args[-1] if error.args else error
         return " ".join(str(cause).split())[:200] or type(error).__name__
+
+
+def _is_overlong_header(error: urllib3.exceptions.ProtocolError) -> bool:
+    """One object may carry what http.client reads of no answer; the connection and the store are fine."""
+    cause = error.args[-1] if error.args else None
+    return type(cause) in (http.client.LineTooLong, http.client.HTTPException)
 
 
 def _render_query(query: Mapping[str, str]) -> str:

@@ -11,17 +11,20 @@ from typing import Any
 import fakemesh as fm
 import msgspec
 import pytest
-from arena import ADMIN, OTHER, RECOVERY
+from arena import ADMIN, HOSTS, OTHER, RECOVERY, create_mesh
+from meshes import NOW
 
 from meshd.errors import RegistryError
 from meshd.exchange.shared_ledger import WASTE_SECONDS_AT_ONCE, SharedLedger
 from meshd.registry.canonical import encode, encode_base64
 from meshd.registry.document import MAX_POOLS, parse_root_payload
 from meshd.registry.envelope import ROOT_TYPE, payload_hash
-from meshd.registry.layout import root_key
+from meshd.registry.layout import log_prefix, mesh_prefix, root_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.root_assembly import MAX_PROPOSALS_PER_KEY
+from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_to_the_end
+from meshd.store.memory import MemoryStore
 
 JUNK = encode_base64(bytes(64)).encode()
 
@@ -131,3 +134,124 @@ def test_a_giver_who_wastes_the_processor_is_not_heard_and_others_are(ledger: Le
     outcomes = desk.accept([*junk, good], giver="mallory").outcomes
     assert 8 <= outcomes.count("refused") <= 10 and outcomes[-1] == "unknown"
     assert desk.accept([good], giver="tesla").outcomes == ("new",)
+
+
+# --- names and objects that somebody who may write to the store makes
+
+
+class Flooded:
+    """A mesh in a store that others fill, and one reader who begins with root 1."""
+
+    def __init__(self) -> None:
+        self.mesh = create_mesh()
+        self.store = MemoryStore()
+        self.prefix = mesh_prefix(self.mesh.ledger.mesh_id)
+        self.mesh.publish(self.store)
+        self.ledger = Ledger(self.mesh.mesh.chain)
+        self.memory = PollMemory()
+        assert self.poll().complete
+
+    def poll(self) -> PollOutcome:
+        return poll(self.store, self.ledger, now=NOW, memory=self.memory)
+
+    def plant(self, *objects: fm.StoreObject) -> None:
+        for key, body in objects:
+            self.store.plant(self.prefix + key, body)
+
+    def poll_until_revoked(self, name: str) -> int:
+        """Rounds until the reader has taken in that revoke; each is told from an outage."""
+        for rounds in range(1, 40):
+            outcome = self.poll()
+            assert outcome.unreachable == ""
+            if name not in fm.names(self.ledger, NOW):
+                return rounds
+        raise AssertionError(f"{name} is still there")
+
+
+@pytest.fixture
+def flooded() -> Flooded:
+    return Flooded()
+
+
+@pytest.mark.slow
+def test_endless_names_below_a_log_hide_no_revoke(flooded: Flooded) -> None:
+    """40,001 names at the head's number, at the next one, and at numbers after it."""
+    mesh = flooded.mesh
+    prefix = log_prefix(ADMIN.kid)
+    seq = flooded.ledger.heads()[ADMIN.kid][0]
+    for number in range(20_001):
+        flooded.plant((f"{prefix}{seq:010d}-{number:064x}.json", b"{}"))
+        flooded.plant((f"{prefix}{seq + 2 + number:010d}-{number:064x}.json", b"{}"))
+    mesh.revoke("newton")
+    flooded.plant(*((key, body) for key, body in mesh.objects.items()))
+    assert flooded.poll_until_revoked("newton") == 1
+    for number in range(5_001):
+        flooded.plant((f"{prefix}{seq + 2:010d}-{number:064x}.json", b"{}"))
+    mesh.revoke("bohr")
+    flooded.plant(*((key, body) for key, body in mesh.objects.items()))
+    # Somewhere in the crowd of one number: a part of it in each round.
+    assert flooded.poll_until_revoked("bohr") <= 4
+    assert flooded.store.calls["get"] < 60_000
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_endless_names_below_root_hide_no_cut(flooded: Flooded, version: int) -> None:
+    """At the trusted version and the next: only what a root key in force is said to have signed is got."""
+    flooded.plant(*((f"root/{version:06d}-{number:064x}.json", b"{}") for number in range(4_500)))
+    flooded.plant(*((f"root/{version:06d}-{number:064x}.{'0' * 32}.sig", JUNK) for number in range(4_500)))
+    chain = flooded.mesh.ledger.chain
+    flooded.plant(*root_objects(fm.sign_root(fm.retire(chain, OTHER.kid, (0, "")), ADMIN)))
+    flooded.store.calls.clear()
+    for _ in range(6):
+        assert flooded.poll().unreachable == ""
+    assert flooded.ledger.chain.version == 2
+    assert flooded.store.calls["get"] < 10
+
+
+def test_endless_names_below_host_cost_no_record_and_no_right_to_sign(flooded: Flooded) -> None:
+    flooded.plant(*((f"host/{number:032x}.json", b"{}") for number in range(5_001)))
+    mesh = flooded.mesh
+    record = mesh.hosts["newton"].body(version=int(NOW * 1000) + 5)
+    flooded.plant((mesh.hosts["newton"].key, record))
+    outcome = flooded.poll()
+    assert outcome.complete and "names below host/" in outcome.remaining[0]
+    assert flooded.ledger.record_bytes(mesh.hosts["newton"].hid) == record
+
+
+def test_an_unusable_object_is_no_outage(flooded: Flooded) -> None:
+    """A record with a header of 70 KB, a statement of 65 KB, a name that is none: the rest is followed."""
+    mesh = flooded.mesh
+    record, prefix = mesh.hosts["newton"].key, log_prefix(ADMIN.kid)
+    flooded.plant((record, b"x"), (f"{prefix}9999999999-{'a' * 64}.json", b"x" * 65_000), ("host/\x01", b"x"))
+    flooded.store.faults.unusable = {flooded.prefix + record}
+    mesh.revoke("bohr")
+    flooded.plant(*((key, body) for key, body in mesh.objects.items() if key.startswith("log/")))
+    outcome = flooded.poll()
+    assert outcome.complete and outcome.unreachable == ""
+    assert {key for key, _ in outcome.unusable} == {record, f"{prefix}9999999999-{'a' * 64}.json"}
+    assert "bohr" not in fm.names(flooded.ledger, NOW)
+
+
+def test_a_listing_that_does_not_end_goes_on_in_the_next_round(flooded: Flooded) -> None:
+    """So many names that are no keys that not even a listing comes past them."""
+    flooded.plant(*((f"root/{version:06d}-!{number}", b"x") for version in (1, 2) for number in range(300)))
+    flooded.plant(*((f"log/{ADMIN.kid}/{number:010d}!", b"x") for number in range(300)))
+    flooded.store.faults.listed_at_once = 100
+    flooded.mesh.revoke("newton")
+    chain = flooded.mesh.ledger.chain
+    flooded.plant(*flooded.mesh.objects.items())
+    flooded.plant(*root_objects(fm.sign_root(fm.next_root(chain, max_hosts=77), ADMIN)))
+    assert flooded.poll_until_revoked("newton") < 12
+    for _ in range(12):
+        flooded.poll()
+    assert flooded.ledger.chain.root.max_hosts == 77
+
+
+def test_who_asks_once_walks_through_a_flood(flooded: Flooded) -> None:
+    """wgctl asks once and must know all that there is: round after round, to the end."""
+    kid = ADMIN.kid
+    flooded.plant(*((f"root/000002-{number:064x}.{kid}.sig", JUNK) for number in range(9_000)))
+    fresh = Ledger(flooded.mesh.mesh.chain)
+    outcome = poll_to_the_end(flooded.store, fresh, now=NOW)
+    assert outcome.complete and outcome.error == ""
+    assert fm.names(fresh, NOW) == set(HOSTS)

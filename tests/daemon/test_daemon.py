@@ -16,6 +16,7 @@ from meshes import NOW, SignedMesh, full_store
 from meshd.backend.memory import MemoryBackend
 from meshd.errors import ConfigError, ControlError
 from meshd.model.device import ObservedState
+from meshd.model.keys import PrivateKey
 from meshd.store.memory import MemoryStore
 
 
@@ -114,7 +115,25 @@ def plant(mesh: SignedMesh, store: MemoryStore, key: str, body: bytes) -> None:
     store.put(f"v1/{mesh.ledger.mesh_id}/{key}", body)
 
 
-@pytest.mark.parametrize("attack", [changed_byte, signed_by_another_host, older_root, forged_grant])
+def test_a_root_of_the_trusted_version_that_no_key_of_ours_is_said_to_have_signed_is_nothing(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    """Anybody who may write to the store can make as many as he likes."""
+    store = full_store(mesh)
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            before = rig.kernel()
+            older_root(mesh, store)
+            assert (await rig.apply()).outcome == "unchanged"
+            assert rig.kernel() == before
+            assert await rig.codes() == set()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("attack", [changed_byte, signed_by_another_host, forged_grant])
 def test_what_does_not_verify_is_refused_and_said_and_the_mesh_stays(
     tmp_path: Path, mesh: SignedMesh, attack: Attack
 ) -> None:
@@ -201,6 +220,28 @@ def test_a_registry_that_lost_everybody_is_held_until_forced(tmp_path: Path, mes
             assert "plan_held" not in await other.codes()
 
     asyncio.run(second())
+
+
+def test_a_signed_revoke_is_carried_out_while_the_plan_is_held(tmp_path: Path, mesh: SignedMesh) -> None:
+    """What takes trust away waits for nothing: here a key that somebody set holds everything else."""
+    store = MemoryStore()
+    mesh.publish(store)
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            rig.backend.set_private_key("wg0", PrivateKey.generate())
+            mesh.add("curie")
+            mesh.revoke("bohr", "stolen")
+            mesh.publish(store)
+            assert (await rig.apply()).outcome == "held"
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton")
+            assert "plan_held" in await rig.codes()
+            assert "replaced in place" in ((await rig.plan()).held_because or "")
+            assert (await rig.apply(force=True)).outcome == "applied"
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "curie")
+
+    asyncio.run(scenario())
 
 
 def test_an_interface_that_a_third_party_destroyed_is_made_again_and_peers_hear_from_us(

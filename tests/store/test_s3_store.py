@@ -17,7 +17,7 @@ from garage_node import GarageNode
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meshd.errors import StoreError
+from meshd.errors import StoreError, UnfinishedListingError, UnusableObjectError
 from meshd.store.credentials import S3Credentials
 from meshd.store.s3 import S3Location, S3Store
 from meshd.store.s3_answers import parse_error, parse_listing
@@ -191,8 +191,9 @@ def test_redirects_are_not_followed(server: ScriptedServer, store: S3Store) -> N
 def test_pages_without_end_are_cut_off(server: ScriptedServer, store: S3Store) -> None:
     numbers = count()
     server.script = lambda connection, head: connection.sendall(listing(f"h/{next(numbers):06}", token="t"))
-    with pytest.raises(StoreError, match="more than 100 pages"):
+    with pytest.raises(UnfinishedListingError, match="more than 100 pages") as cut:
         list(store.list("h/"))
+    assert cut.value.after == "h/000099"
 
 
 @pytest.mark.parametrize(
@@ -222,6 +223,59 @@ def test_a_lying_listing_is_refused(
 def test_keys_that_no_writer_of_ours_makes_are_passed_over(server: ScriptedServer, store: S3Store) -> None:
     server.script = lambda connection, head: connection.sendall(listing("h/ a", "h/../../etc", "h/a"))
     assert [info.key for info in store.list("h/")] == ["h/a"]
+
+
+def test_pages_of_names_that_are_no_keys_are_gone_through(server: ScriptedServer, store: S3Store) -> None:
+    """1,000 of them stand before the first real one: nothing is wrong with the store."""
+    junk = [listing(*(f"h/ {page}{number:03}" for number in range(500)), token=f"t{page}") for page in "01"]
+    pages = [*junk, listing("h/a")]
+    server.script = lambda connection, head: connection.sendall(pages[len(server.requests) - 1])
+    assert [info.key for info in store.list("h/")] == ["h/a"]
+
+
+@pytest.mark.parametrize("name", ["h/\x01\x1b[2J", "h/&#1;", "h/&#x1F;", "h/\ufffe", "h/\x0b\x00"])
+def test_a_name_that_no_xml_can_hold_hides_no_other(
+    server: ScriptedServer, store: S3Store, name: str
+) -> None:
+    """As Garage writes it where encoding-type is not asked for."""
+    server.script = lambda connection, head: connection.sendall(listing(name, "h/a"))
+    assert [info.key for info in store.list("h/")] == ["h/a"]
+
+
+def test_names_are_asked_for_in_an_encoding_that_holds_all_of_them(
+    server: ScriptedServer, store: S3Store
+) -> None:
+    body = listing("h/%01x", "h/%2E%2E/a", "h/a%2Bb")
+    body = body.replace(b"<IsTruncated>", b"<EncodingType>url</EncodingType><IsTruncated>")
+    body = body.replace(
+        b"Content-Length: %d"
+        % len(body.partition(b"\r\n\r\n")[2].replace(b"<EncodingType>url</EncodingType>", b"")),
+        b"Content-Length: %d" % len(body.partition(b"\r\n\r\n")[2]),
+    )
+    server.script = lambda connection, head: connection.sendall(body)
+    assert [info.key for info in store.list("h/")] == ["h/a+b"]
+    assert b"encoding-type=url" in server.requests[0]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer("200 OK", b"x", "X-Amz-Meta-A: " + "a" * 70_000),
+        answer("200 OK", b"x", *(f"X-Amz-Meta-{number}: a" for number in range(120))),
+        answer("200 OK", b"x" * 70_000),
+        answer("400 Bad Request", b"<Error><Code>InvalidRequest</Code></Error>"),
+    ],
+    ids=["a header of 70 KB", "120 headers", "a body of 70 KB", "encrypted by somebody's key"],
+)
+def test_what_one_object_is_says_nothing_about_the_store(
+    server: ScriptedServer, store: S3Store, reply: bytes
+) -> None:
+    server.script = lambda connection, head: connection.sendall(reply)
+    with pytest.raises(UnusableObjectError, match="mesh/a"):
+        store.get("a")
+    server.script = lambda connection, head: connection.sendall(answer("200 OK", b"good", 'ETag: "e"'))
+    got = store.get("a")
+    assert got is not None and got.body == b"good"
 
 
 @pytest.fixture(scope="module")

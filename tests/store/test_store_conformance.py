@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from meshd.errors import StoreError
+from meshd.errors import StoreError, UnusableObjectError
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectStore
 from meshd.store.directory import DirectoryStore
 from meshd.store.memory import MemoryStore
+from meshd.store.s3 import S3Store
 
 _TURN = itertools.count()
 
@@ -29,6 +30,32 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStor
             opened = request.getfixturevalue("garage_node").open()
     yield opened
     opened.close()
+
+
+Plant = Callable[[str, bytes], None]
+
+
+@pytest.fixture
+def plant(store: ObjectStore, tmp_path: Path, request: pytest.FixtureRequest) -> Plant:
+    """Write as somebody with access to the store and none of our manners."""
+
+    def into_directory(key: str, body: bytes) -> None:
+        (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / key).write_bytes(body)
+
+    def into_bucket(key: str, body: bytes) -> None:
+        assert isinstance(store, S3Store)
+        path = f"/{store._bucket}/{key}"
+        done = store._transport.request("PUT", path, query={}, body=body, max_bytes=65_536)
+        assert done.status == 200
+
+    match store:
+        case MemoryStore():
+            return store.plant
+        case DirectoryStore():
+            return into_directory
+        case _:
+            return into_bucket
 
 
 @pytest.fixture
@@ -177,3 +204,23 @@ def test_readers_beside_concurrent_writers_see_whole_bodies(store: ObjectStore, 
         for seen in pool.map(write_and_read, bodies):
             assert seen in bodies
     assert keys(store, base) == [key]
+
+
+def test_names_that_are_no_keys_are_passed_over(store: ObjectStore, base: str, plant: Plant) -> None:
+    """Whoever may write makes names that no XML, no URL and no terminal takes; the others are listed."""
+    for name in ("a\x01b", "a\x1b[2J", ".hidden", "a b", "a+b", "z"):
+        plant(f"{base}/host/{name}", b"x")
+    assert keys(store, f"{base}/host/") == [f"{base}/host/a+b", f"{base}/host/z"]
+    assert keys(store, f"{base}/host/", f"{base}/host/a\x01b")[-1] == f"{base}/host/z"
+
+
+def test_an_object_that_is_none_of_ours_is_unusable_and_no_failure_of_the_store(
+    store: ObjectStore, base: str, plant: Plant
+) -> None:
+    plant(f"{base}/host/a", b"x" * (MAX_OBJECT_BYTES + 1))
+    plant(f"{base}/host/b", b"good")
+    with pytest.raises(UnusableObjectError):
+        store.get(f"{base}/host/a")
+    assert keys(store, f"{base}/host/") == [f"{base}/host/a", f"{base}/host/b"]
+    got = store.get(f"{base}/host/b")
+    assert got is not None and got.body == b"good"

@@ -23,6 +23,7 @@ from meshd.host.keyring import KeyRing
 from meshd.host.local import LocalKey, rekeyed
 from meshd.host.state import HostState
 from meshd.mesh.desired import LocalDevice
+from meshd.mesh.foreign_rotations import FOREIGN_SECONDS
 from meshd.model.device import PeerStats
 from meshd.model.host import Host, HostKeys, Membership, Provenance
 from meshd.model.keys import PublicKey
@@ -105,6 +106,7 @@ class SimHost:
             clock=self.world.clock,
             monotonic=self.world.clock,
             slot_seconds=0.0,
+            foreign_seconds=self.world.foreign_seconds,
         )
         self.reconciler = Reconciler(
             backend=self.backend,
@@ -165,8 +167,16 @@ class World:
     """``lost``: every packet that did not arrive, as text. ``cuts``: pairs of host numbers. ``mesh_only``:
     there is no store, and hosts that do not reach each other tell each other nothing."""
 
-    def __init__(self, directory: Path, count: int, *, behind_nat: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        count: int,
+        *,
+        behind_nat: Iterable[int] = (),
+        foreign_seconds: float = FOREIGN_SECONDS,
+    ) -> None:
         self.now = START
+        self.foreign_seconds = foreign_seconds
         self.mail: list[tuple[SimHost, str, HostKeys]] = []
         self.hosts: list[SimHost] = []
         self.sessions: list[Session] = []

@@ -19,7 +19,7 @@ from meshd.registry.root import RootChain
 from meshd.registry.root_changes import build_successor, find_cut, find_key, newest_cut, replace_keys
 from meshd.registry.signer import build_root_key
 from meshd.registry.signing import SigningKey
-from meshd.registry.sync import PollMemory, poll
+from meshd.registry.sync import poll_to_the_end
 from meshd.registry.trust_anchor import (
     anchor_by_fingerprint,
     anchor_by_key,
@@ -66,7 +66,7 @@ def find_registry(
     if len(chains) > 1:
         raise RegistryError(f"several meshes have that key: {', '.join(sorted(chains))}: give --mesh")
     ledger = Ledger(next(iter(chains.values())))
-    complete = [poll(store, ledger, now=now, memory=PollMemory()).complete for store in stores]
+    complete = [poll_to_the_end(store, ledger, now=now).complete for store in stores]
     if not any(complete):
         raise StoreError("no store gave the whole registry; try again, as what is not seen would be lost")
     return ledger

@@ -17,7 +17,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
+from meshd.errors import (
+    ConfigError,
+    MeshError,
+    RegistryError,
+    StoreError,
+)
 from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import Envelope, payload_hash
 from meshd.registry.layout import HOST_PREFIX, LogKeyName, RootKeyName, mesh_prefix, parse_object_key
@@ -25,7 +30,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant
-from meshd.registry.sync import PollMemory, PollOutcome, poll, publish
+from meshd.registry.sync import PollOutcome, poll_to_the_end, publish
 from meshd.store.base import ObjectStore
 from meshd.store.credentials import S3Credentials, read_credentials
 from meshd.store.select import open_store
@@ -33,6 +38,7 @@ from wgctl.admin.home import AdminHome, open_home
 from wgctl.admin.host_channel import HostChannel, open_host_channel
 from wgctl.admin.journal import Journal, read_journal, write_journal
 from wgctl.admin.proposals import read_proposals, write_proposals
+from wgctl.admin.store_contents import describe_flaws, find_present
 from wgctl.options import Options
 from wgctl.output import note
 
@@ -81,8 +87,7 @@ class AdminSession:
         for store, outcome in zip(self.stores, self._poll_all(now), strict=True):
             if outcome.complete:
                 self.reached.append(store)
-            else:
-                self.failures.append(outcome.error)
+            self.failures += describe_flaws(store, outcome)
         self.heard = self.hosts is not None and self.hosts.compare()
         self.cache.save(self.ledger)
         self._forget_decided()
@@ -109,7 +114,7 @@ class AdminSession:
 
         def ask(store: ObjectStore) -> PollOutcome:
             with lock:
-                return poll(store, self.ledger, now=now, memory=PollMemory(), waiting=waiting)
+                return poll_to_the_end(store, self.ledger, now=now, waiting=waiting)
 
         if len(self.stores) < 2:
             return [ask(store) for store in self.stores]
@@ -117,7 +122,10 @@ class AdminSession:
             return list(pool.map(ask, self.stores))
 
     def require_store(self) -> None:
-        """StoreError unless a store or a host answered: what is signed on an old view may collide."""
+        """StoreError unless a store or a host answered: what is signed on an old view may collide.
+
+        Roots and statements decide, whatever else lies in a store.
+        """
         if not self.reached and not self.heard and not self.alone:
             raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
 
@@ -257,9 +265,9 @@ class AdminSession:
     def _missing(self, store: ObjectStore, now: float) -> list[tuple[str, bytes]]:
         """Verified objects that the store has nothing at all for; a record that is there is its host's."""
         prefix = mesh_prefix(self.ledger.mesh_id)
-        present = {info.key.removeprefix(prefix) for info in store.list(prefix)}
         members = self.ledger.membership(now).hosts
         objects = [*self.ledger.objects(), *self.proposed]
+        present = find_present(store, prefix, [key for key, _ in objects])
         absent = [(key, body) for key, body in objects if key not in present]
         # A listing may be short, and only its host may replace a record: look before writing.
         return [

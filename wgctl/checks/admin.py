@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from meshd.errors import MeshError
-from meshd.registry.sync import PollMemory, poll
+from meshd.registry.sync import poll_to_the_end
 from wgctl.admin.session import AdminSession, open_session
 from wgctl.checks.base import Check, fail, ok, warn
 from wgctl.checks.daemon import check_clock
 from wgctl.options import Options
+
+MAX_NAMED: Final = 8
 
 
 def check_home(options: Options, *, now: float) -> Iterator[Check]:
@@ -39,12 +42,18 @@ def _check_stores(session: AdminSession, now: float) -> Iterator[Check]:
     for failure in session.failures:
         yield fail("store", failure, "correct the URL in mesh.toml, or the credentials")
     for store in session.stores:
-        outcome = poll(store, session.ledger, now=now, memory=PollMemory())
+        outcome = poll_to_the_end(store, session.ledger, now=now)
         if outcome.complete:
             yield ok("store", f"{store.url} answers")
         else:
             advice = "without any store nothing can be signed; hosts go on as they are"
             yield fail("store", outcome.error, advice)
+        for line in outcome.remaining:
+            yield warn("store", line, "docs/conditions.md, store_overfull")
+        for key, reason in outcome.unusable[:MAX_NAMED]:
+            yield warn(
+                "store", f"{store.url}: {key[:120]}: {reason}", "docs/conditions.md, store_object_unusable"
+            )
     for condition in session.ledger.membership(now).conditions:
         yield warn("registry", f"{condition.code}: {condition.text}", f"docs/conditions.md, {condition.code}")
 
