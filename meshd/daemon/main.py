@@ -77,7 +77,8 @@ def run(config: Path) -> int:
 def bring_up(config: Path) -> int:
     """Configure the mesh once from the verified cache, without the network, and exit."""
     from meshd.control.turn import Inputs
-    from meshd.daemon.wiring import Pace, build_data_plane, open_doors
+    from meshd.daemon.data_plane import build_data_plane
+    from meshd.daemon.doors import Pace, open_doors
     from meshd.host.local import boot_file, local_device
 
     settings = read_settings(config)
@@ -225,7 +226,8 @@ def _refuse_shared_interface(settings: Settings) -> None:
 
 
 async def _serve(config: Path, settings: Settings) -> int:
-    from meshd.daemon.wiring import build_daemon, open_doors
+    from meshd.daemon.doors import open_doors
+    from meshd.daemon.wiring import build_daemon
     from meshd.observe.logs import set_up_logging
 
     set_up_logging(settings.log.level, settings.log.format)

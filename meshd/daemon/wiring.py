@@ -7,19 +7,11 @@ later.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from meshd.backend.base import Backend
-from meshd.backend.events import EventSource, open_event_sources
-from meshd.backend.forwarding import read_forwarding
-from meshd.backend.freebsd_changes import ChangeLog
-from meshd.backend.jails import JailHost
-from meshd.backend.select import open_backend, open_jail_host
 from meshd.control.endpoints import EndpointController
 from meshd.control.follower import RegistryFollower
 from meshd.control.inputs import InputGatherer
@@ -29,175 +21,32 @@ from meshd.control.kernel_watch import KernelWatch
 from meshd.control.observer import KernelObserver
 from meshd.control.own_endpoints import OwnEndpoints
 from meshd.control.paths import PathWatch
-from meshd.control.reconciler import Clocks, Reconciler
 from meshd.control.registry_feed import OwnDescriber, RegistryFeed
-from meshd.control.resolver import RETRY_SECONDS, Lookup, NameResolver, system_lookup
-from meshd.control.rollback import Rollback
-from meshd.control.rotation import Rotation
+from meshd.control.resolver import NameResolver
 from meshd.control.service_feed import ServiceFeed
 from meshd.control.services import ServiceFollower
-from meshd.control.sessionclock import read_steady_seconds
 from meshd.control.turn_queue import TurnQueue
-from meshd.control.underlay import is_own, source_of
 from meshd.control.wake import Wake
 from meshd.control.world import NewestWorld, World
-from meshd.daemon.driver import TURN_SECONDS, TurnDriver
+from meshd.daemon.data_plane import DataPlaneParts, build_data_plane
+from meshd.daemon.doors import Doors
+from meshd.daemon.driver import TurnDriver
 from meshd.daemon.followers import Follower, Followers
 from meshd.daemon.live_settings import LiveSettings, Reloader
 from meshd.daemon.metrics_endpoint import MetricsFollower, MetricsListener
 from meshd.daemon.process import Components, Daemon
 from meshd.daemon.requests import Requests
 from meshd.daemon.status_report import StatusReporter
-from meshd.errors import ConfigError
-from meshd.exchange.exchange import Exchange, MeshAddresses
-from meshd.exchange.partner import mesh_addresses
+from meshd.exchange.exchange import Exchange
 from meshd.exchange.shared_ledger import SharedLedger
-from meshd.host.keyring import KeyRing
-from meshd.host.state import HostState
-from meshd.mesh.endpoints import SourceOf
-from meshd.mesh.initiator import INITIATOR_DELAY_SECONDS
-from meshd.model.condition import Condition, Severity
-from meshd.model.network import IPAddress
+from meshd.model.condition import Condition
 from meshd.observe.board import ConditionBoard
 from meshd.observe.protocol import SOCKET_NAME
-from meshd.probe.base import Prober
-from meshd.probe.schedule import auto_interval_seconds
-from meshd.probe.transport import IcmpProber
-from meshd.registry.cache import RegistryCache
-from meshd.registry.ledger import Ledger
 from meshd.settings import Settings
-from meshd.store.base import ObjectStore
-from meshd.store.credentials import S3Credentials, read_credentials
-from meshd.store.select import open_store
 from meshd.supervisor import Supervisor
 
 JAILS_SECONDS: Final = 60.0
 """A survey runs several tools for each jail, and each has a time-out of its own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How long this host waits by its own choice."""
-
-    turn_seconds: float = TURN_SECONDS
-    """Between two turns that nothing asks for."""
-    initiator_delay_seconds: float = INITIATOR_DELAY_SECONDS
-    """Before it calls a peer that is to call first."""
-    resolve_again_seconds: float = RETRY_SECONDS
-    """Between two questions for a name that is wanted now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doors:
-    """Everything that touches the machine."""
-
-    state: HostState
-    """This host's own files."""
-    backend: Backend
-    """The kernel."""
-    prober: Prober
-    open_stores: Callable[[Sequence[str]], Sequence[ObjectStore]]
-    """Given the URLs that the signed root names."""
-    jail_host: JailHost | None
-    """None: a system without jails that can be asked."""
-    open_event_sources: Callable[[], Sequence[EventSource]]
-    """What tells that somebody changed the kernel's state."""
-    lookup: Lookup = system_lookup
-    """Resolves a name."""
-    source_of: SourceOf = source_of
-    """From which address this system would send to another."""
-    is_own: Callable[[IPAddress], bool] = is_own
-    """Whether an interface of this system has the address."""
-    forwarding: Callable[[int], bool | None] = read_forwarding
-    """Whether the system forwards packets of an IP version."""
-    exchange_addresses: MeshAddresses | None = mesh_addresses
-    """Where the exchange of a host is reached; None: there is none, whatever the settings say."""
-    clocks: Clocks = field(default_factory=lambda: Clocks(wall=time.time, steady=read_steady_seconds))
-    jails_elapsed: Callable[[], float] = time.monotonic
-    rng: random.Random = field(default_factory=random.SystemRandom)
-    pace: Pace = Pace()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataPlaneParts:
-    """What ``run`` and ``bring-up`` share."""
-
-    hid: str
-    rotation: Rotation
-    cache: RegistryCache
-    ledger: Ledger
-    reconciler: Reconciler
-    conditions: tuple[Condition, ...]
-    """What the cache lost, if anything."""
-
-
-def open_doors(settings: Settings, state: HostState) -> Doors:
-    """The real ones.
-
-    Raises:
-        ConfigError: before ``enroll`` and ``join``.
-        BackendError: without WireGuard or root.
-    """
-    state.read_identity()  # which says when even that is missing
-    if not state.joined:
-        raise ConfigError(f"{state.directory}: this host has not joined a mesh; run: meshd join BUNDLE")
-    changes = ChangeLog()
-    return Doors(
-        state=state,
-        backend=open_backend(
-            settings.wireguard.backend,
-            userspace_program=settings.wireguard.userspace_program,
-            route_note_path=state.routes_path,
-            fibs=settings.wireguard.fibs,
-            changes=changes,
-        ),
-        prober=IcmpProber(settings.probe.interval_seconds, settings.probe.window),
-        open_stores=partial(_open_stores, settings, state),
-        jail_host=open_jail_host(changes=changes),
-        open_event_sources=partial(open_event_sources, changes),
-    )
-
-
-def build_data_plane(settings: Settings, doors: Doors) -> DataPlaneParts:
-    """Read the host's files and verify the cache.
-
-    Raises:
-        TrustStateError: the trust state is damaged.
-    """
-    state, clocks = doors.state, doors.clocks
-    identity, hid = state.read_identity(), state.read_hid()
-    cache = state.open_cache()
-    ledger = cache.load()
-    membership = ledger.membership(0)
-    own = membership.hosts.get(hid)
-    keys = KeyRing(state)
-    rotation = Rotation(
-        keys=keys,
-        identity=identity,
-        clock=clocks.wall,
-        monotonic=clocks.monotonic,
-        probe_seconds=settings.probe.interval_seconds or auto_interval_seconds(len(membership.hosts)),
-    )
-    reconciler = Reconciler(
-        backend=doors.backend,
-        state=state,
-        hid=hid,
-        clocks=clocks,
-        rotation=rotation,
-        rollback=Rollback(state, clocks.wall, clocks.monotonic),
-        forwarding=doors.forwarding,
-        initiator_delay_seconds=doors.pace.initiator_delay_seconds,
-        self_never_ran=own is not None and own.record is not None and not own.record.has_run,
-        source_of=doors.source_of,
-    )
-    return DataPlaneParts(
-        hid=hid,
-        rotation=rotation,
-        cache=cache,
-        ledger=ledger,
-        reconciler=reconciler,
-        conditions=cache_conditions(cache),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -498,26 +347,3 @@ def _build_services(ground: _Ground) -> ServiceFollower:
     )
     services.configure(ground.settings.services, "settings")
     return services
-
-
-def _open_stores(settings: Settings, state: HostState, named: Sequence[str]) -> list[ObjectStore]:
-    urls = settings.registry.stores or tuple(named)
-    if not urls:
-        raise ConfigError("registry.stores: neither the settings nor the signed root name a store")
-    credentials: S3Credentials | None = None
-    if state.credentials_path.exists():
-        credentials = read_credentials(state.credentials_path)
-    return [open_store(url, credentials) for url in urls]
-
-
-def cache_conditions(cache: RegistryCache) -> tuple[Condition, ...]:
-    """What the last load lost, as the daemon tells it from its start on."""
-    return tuple(
-        Condition(
-            code="registry_object_refused",
-            severity=Severity.WARNING,
-            subject="cache",
-            text=f"the registry cache lost something: {reason}; the store gives it again",
-        )
-        for reason in cache.report.reasons[:1]
-    )

@@ -13,7 +13,7 @@ from exchange_rig import until
 from meshes import SignedHost, SignedMesh, full_store
 
 from meshd.backend.memory import MemoryBackend
-from meshd.daemon.wiring import Pace
+from meshd.daemon.doors import Pace
 from meshd.model.network import Route
 from meshd.store.memory import MemoryStore
 

@@ -10,7 +10,7 @@ from meshes import SignedMesh, full_store
 
 from meshd.control.reconciler import Reconciler
 from meshd.control.turn import Inputs
-from meshd.daemon.wiring import Pace
+from meshd.daemon.doors import Pace
 from meshd.mesh.selector import FIRST_TRY_SECONDS
 from meshd.model.path import PathStats
 

@@ -23,8 +23,9 @@ from meshd.backend.memory import MemoryBackend
 from meshd.control.reconciler import Clocks
 from meshd.control.wake import Wake
 from meshd.control.world import World
+from meshd.daemon.doors import Doors, Pace
 from meshd.daemon.process import Daemon
-from meshd.daemon.wiring import Doors, Pace, build_daemon
+from meshd.daemon.wiring import build_daemon
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, MeshAddresses
 from meshd.host.state import HostState
