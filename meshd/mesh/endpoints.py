@@ -104,20 +104,20 @@ def first_endpoint(record: HostKeys) -> Endpoint | None:
 
 
 def choose_endpoint(
-    observed: Peer | None, advised: Endpoint | None, *, awaited: bool = False
+    observed: Peer | None, advised: Endpoint | None, *, deferred: bool = False
 ) -> Endpoint | None:
     """The endpoint the peer should have now; None: leave it unknown, it calls us.
 
     ``advised``: what ``meshd.mesh.selector`` says; without its word the kernel's endpoint stays,
     because WireGuard learned it from an authenticated packet.
 
-    ``awaited``: it is the other end's turn to speak first. When both ends of a new pair send
+    ``deferred``: it is the other end's turn to speak first. When both ends of a new pair send
     a handshake initiation within one one-way delay, each discards the other's and tries again
     only after REKEY_TIMEOUT (5 s); with traffic from both sides that repeats. An end that does
     not know where the other one is cannot do that, and learns it from the first packet.
     """
     current = observed.config.endpoint if observed else None
-    if awaited and current is None:
+    if deferred and current is None:
         return None
     return advised if advised is not None else current
 
