@@ -5,6 +5,7 @@
 #   tools/setup.sh               everything but the kernel lab; under a second when nothing changed
 #   tools/setup.sh lab-kernel    the packages of the kernel lab
 #   tools/setup.sh garage        what building Garage needs, unless there is one
+#   tools/setup.sh services      the servers that the tests of the service modules run
 #
 # PYTHON names the interpreter; without it the first Python >= 3.11 that can make a virtual
 # environment. Exit status 2: something is missing that only root can install.
@@ -126,6 +127,26 @@ garage_packages() {
 	missing_packages cargo "$rust" cc 'gcc libc6-dev' pkg-config pkg-config
 }
 
+# Installed, never started: what the tests need they start themselves.
+service_packages() {
+	missing_packages haproxy haproxy nsd nsd knotd knot kzonecheck knot-dnssecutils unbound unbound \
+		dnsmasq dnsmasq-base named bind9 prometheus prometheus redis-server redis-server \
+		redis-sentinel redis-sentinel
+}
+
+# Debian starts a server as soon as it is installed, unless this file says no (invoke-rc.d(8)).
+install_quietly() {
+	[ $# -gt 0 ] || return 0
+	policy=/usr/sbin/policy-rc.d
+	[ "$(id -u)" = 0 ] || fail "missing, and only root can install: $*"
+	if [ ! -e $policy ]; then
+		printf '#!/bin/sh\nexit 101\n' >$policy
+		chmod 755 $policy
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+	fi
+	install_packages "$@"
+}
+
 needed_packages() {
 	case $system in
 	FreeBSD) freebsd_packages ;;
@@ -198,7 +219,12 @@ garage)
 	# shellcheck disable=SC2046 # a list of names
 	install_packages $(garage_packages)
 	;;
+services)
+	[ "$system" = Linux ] || exit 0
+	# shellcheck disable=SC2046 # a list of names
+	install_quietly $(service_packages)
+	;;
 *)
-	fail "unknown argument '$1': nothing, lab-kernel or garage expected"
+	fail "unknown argument '$1': nothing, lab-kernel, garage or services expected"
 	;;
 esac

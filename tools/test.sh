@@ -16,6 +16,7 @@ trap 'exit 143' TERM
 # Continuous integration has to have a Garage: there its tests fail without one.
 if [ "${CI:-}" = true ]; then
 	sh tools/setup.sh garage && sh tools/garage.sh build || exit 1
+	sh tools/setup.sh services || exit 1
 fi
 
 # stage NAME COMMAND...: the output on ours and in a file, the exit status beside it.

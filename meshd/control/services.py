@@ -29,10 +29,12 @@ from meshd.observe.logs import event
 from meshd.observe.protocol import ServiceDocument, ServiceRequest
 from meshd.observe.status import ModuleStatus, PlacementStatus, ServicesStatus
 from meshd.services.changes import find_drift
+from meshd.services.channels import Channels
 from meshd.services.config import ModuleConfig, read_modules
 from meshd.services.journal import Journal, ModuleState
 from meshd.services.latency import Buckets
-from meshd.services.render import input_digest, render_plan
+from meshd.services.module import Signals
+from meshd.services.render import input_digest, read_signals, render_plan
 from meshd.services.schedule import Outcome, Schedule, Timing, host_share, restart_slot
 from meshd.services.transaction import RESTART_PHASE, Report, Transaction, Wish
 from meshd.services.view import Measured, ServiceView, build_service_view
@@ -100,6 +102,9 @@ class ServiceFollower:
         self._modules: dict[str, _Module] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._health = PlacementHealth(clock)
+        self._channels = Channels()
+        self._unheard: tuple[Condition, ...] = ()
+        self._following: asyncio.Task[None] | None = None
         self._buckets = Buckets()
         self._measured_at = float("-inf")
         self._places: dict[str, int] = {}
@@ -141,8 +146,11 @@ class ServiceFollower:
         tasks = [*self._tasks.values()]
         for task in tasks:
             task.cancel()
+        if self._following is not None:
+            tasks.append(self._following)
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = {}
+        await self._channels.close()
 
     def update(self, inputs: ServiceInputs) -> None:
         """What is known now. Returns at once; nothing is asked of anybody here."""
@@ -167,7 +175,20 @@ class ServiceFollower:
             for module in self._modules.values():
                 module.schedule.see(input_digest(module.config, self._view), self._elapsed())
                 module.wake.set()
+        if self._running and (self._following is None or self._following.done()):
+            self._following = asyncio.get_running_loop().create_task(self._signal())
         self._changed(self.conditions())
+
+    async def _signal(self) -> None:
+        """Tell services what was measured, through the ports that they ask. No file, no reload."""
+        view = self._view
+        signals: dict[str, Signals] = {}
+        if view is not None:
+            for name, module in self._modules.items():
+                found = read_signals(module.config, view)
+                if found is not None:
+                    signals[name] = found
+        self._unheard = tuple(await self._channels.follow(signals, has_view=view is not None))
 
     def _measure(self, inputs: ServiceInputs) -> None:
         if self._elapsed() < self._measured_at + MEASURE_SECONDS:
@@ -262,7 +283,7 @@ class ServiceFollower:
     def conditions(self) -> tuple[Condition, ...]:
         """What is wrong with modules and with this host's own placements."""
         found = [condition for module in self._modules.values() if (condition := _condition(module))]
-        return (*found, *self._health.conditions())
+        return (*found, *self._health.conditions(), *self._unheard)
 
     def status(self) -> ServicesStatus:
         placements = tuple(

@@ -59,6 +59,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "service_failed": Severity.WARNING,
     "service_refused": Severity.WARNING,
     "service_broken": Severity.CRITICAL,
+    "service_unheard": Severity.WARNING,
     "placement_down": Severity.WARNING,
     # measuring and showing
     "name_unresolved": Severity.WARNING,

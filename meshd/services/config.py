@@ -81,9 +81,12 @@ def read_secrets(config: ModuleConfig) -> dict[str, str]:
     return {name: _read_secret(config.name, name, text) for name, text in config.common.secrets.items()}
 
 
-def service_command(config: ModuleConfig, verb: Literal["reload", "restart"]) -> list[str]:
-    """How this host's service manager is told."""
+def service_command(
+    config: ModuleConfig, verb: Literal["reload", "restart"], better: tuple[str, ...] = ()
+) -> list[str]:
+    """How the service is told: as the settings say, else as its module knows, else by the service manager."""
     own = config.common.reload_command if verb == "reload" else config.common.restart_command
+    own = own or (better if verb == "reload" else ())
     if own:
         return [*jail_prefix(config), *own]
     if FREEBSD:

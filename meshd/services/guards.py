@@ -111,6 +111,8 @@ def check_bounds(plan: ServicePlan, allowed: Allowed) -> str | None:
             return f"{file.path}: mode {file.mode:o} or its text is not allowed"
         if file.mode & 0o022:
             return f"{file.path}: mode {file.mode:o}: others may not write it"
+    if plan.reload_argv and allowed.programs is not None:
+        return "a reload of its own is for built-in modules"
     return _check_actions(actions, allowed)
 
 

@@ -38,7 +38,7 @@ class HandOver:
             if problem := run(call, self.secrets, prefix=prefix, fill=fill):
                 return problem
         self.step("called")
-        if reload and (problem := self.tell(accepted.reload)):
+        if reload and (problem := self.tell(accepted.reload, accepted.reload_argv)):
             return problem
         self.step("reloaded")
         deadline = self.clock() + seconds
@@ -50,11 +50,11 @@ class HandOver:
         self.step("verified")
         return None
 
-    def tell(self, kind: ReloadKind) -> str | None:
+    def tell(self, kind: ReloadKind, better: tuple[str, ...] = ()) -> str | None:
         """Let the service manager reload or restart it; -> what it says against that."""
         if kind == "none":
             return None
-        command = service_command(self.config, kind)
+        command = service_command(self.config, kind, better)
         try:
             done = run_isolated(command, b"", seconds=RELOAD_SECONDS, unprivileged=False)
         except BackendError as error:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from meshd.errors import BackendError
 
 UNPRIVILEGED_USER: Final = "nobody"
 RENDER_SECONDS: Final = 30.0
+PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 16 * 1024
 _READ_BYTES: Final = 1 << 16
@@ -44,7 +45,6 @@ def run_isolated(
     seconds: float = RENDER_SECONDS,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
     unprivileged: bool = True,
-    environment: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run it with ``given`` on standard input. BackendError: it cannot start, or says too much or too late.
 
@@ -58,7 +58,7 @@ def run_isolated(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd="/",
-            env=dict(environment or {"PATH": "/usr/bin:/bin:/usr/local/bin", "LANG": "C.UTF-8"}),
+            env={"PATH": PATH, "LANG": "C.UTF-8"},
             start_new_session=True,
             close_fds=True,
             umask=0o077,

@@ -62,6 +62,7 @@ class Accepted(_Part, frozen=True, kw_only=True):
     calls: tuple[Call, ...] = ()
     verify: tuple[Probe, ...] = ()
     reload: ReloadKind = "none"
+    reload_argv: tuple[str, ...] = ()
 
 
 class ModuleState(_Part, frozen=True, kw_only=True):

@@ -16,24 +16,28 @@ from typing import Any, ClassVar, Final, Protocol
 import msgspec
 
 from meshd.errors import ConfigError
-from meshd.services.plan import Call, ServicePlan
+from meshd.services.plan import ServicePlan
 from meshd.services.view import ServiceView
 
 MODULE_API: Final = 1
 GROUP: Final = "meshd.services"
 BUILT_IN: Final[Mapping[str, str]] = {
+    "dns": "meshd.services.modules.dns:Dns",
+    "haproxy": "meshd.services.modules.haproxy:Haproxy",
     "hosts": "meshd.services.modules.hosts:Hosts",
+    "prometheus": "meshd.services.modules.prometheus:Prometheus",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signals:
-    """What follows measurements, at run time alone. ``answers``: what the agent's port says to each question.
-    ``documents``: path to JSON, as the discovery port serves it. ``calls``: must bear repetition."""
+    """What follows measurements, at run time alone. ``answers``: what the port ``agent_listen`` says to each
+    question. ``documents``: path to JSON, as the port ``listen`` serves it."""
 
-    calls: tuple[Call, ...] = ()
     answers: Mapping[str, str] = field(default_factory=dict)
     documents: Mapping[str, bytes] = field(default_factory=dict)
+    agent_listen: str = ""
+    listen: str = ""
 
 
 class Module(Protocol):

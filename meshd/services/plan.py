@@ -129,6 +129,8 @@ class ServicePlan(_Part, frozen=True, kw_only=True):
     calls: tuple[Call, ...] = ()
     """After the files are in place and before the reload; they must bear repetition."""
     reload: ReloadKind = "none"
+    reload_argv: tuple[str, ...] = ()
+    """A built-in module's better way than the service manager's; ``reload_command`` goes first."""
     verify: tuple[Probe, ...] = ()
     """Asked of the running service, over and over for ``verify_seconds``: did it take what it was given?"""
     verify_seconds: float = 10.0

@@ -204,7 +204,13 @@ class Transaction:
         generation = run.view.generation if run.changes.files else run.state.files_generation
         if run.changes.files:
             run = replace(run, state=self._swap(run))
-        accepted = Accepted(generation=generation, calls=plan.calls, verify=plan.verify, reload=plan.reload)
+        accepted = Accepted(
+            generation=generation,
+            calls=plan.calls,
+            verify=plan.verify,
+            reload=plan.reload,
+            reload_argv=plan.reload_argv,
+        )
         problem = self._hand_over.run(accepted, reload=reload, seconds=plan.verify_seconds)
         if problem is None:
             self._record(run, accepted)
@@ -247,7 +253,9 @@ class Transaction:
                 swap.restore(kept)
             self.step("restored")
             again = self._hand_over.run(
-                state.accepted if state.digest else Accepted(reload=run.plan.reload),
+                state.accepted
+                if state.digest
+                else Accepted(reload=run.plan.reload, reload_argv=run.plan.reload_argv),
                 reload=True,
                 seconds=ROLLBACK_VERIFY_SECONDS,
             )
@@ -329,7 +337,7 @@ class Transaction:
         try:
             for file in kept:
                 swap.restore(file)
-            return self._hand_over.tell(state.accepted.reload)
+            return self._hand_over.tell(state.accepted.reload, state.accepted.reload_argv)
         except MeshError as error:
             return str(error)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import NOW, SignedMesh, full_store
 from module_scripts import NAMES, public_directory, write_module
+from real_service import free_port
 
 from meshd.control.services import ServiceFollower, ServiceInputs
 from meshd.observe.protocol import ControlAnswer, ServiceDocument
@@ -317,3 +320,47 @@ def test_a_registry_that_lost_its_services_empties_nothing(directory: Path, mesh
             assert (directory / "app.conf").read_text().endswith("\ndb\n")
 
     asyncio.run(scenario())
+
+
+def test_running_services_are_answered_from_the_view_and_stay_as_they_are_without_one(
+    directory: Path, mesh: SignedMesh
+) -> None:
+    """HAProxy's agent and Prometheus's discovery, asked as they ask."""
+    agent, discovery = free_port(), free_port()
+    say(mesh, place(mesh, "bohr", "draining"))
+    tables = {
+        "haproxy": {
+            "file": str(directory / "mesh.cfg"),
+            "bind": {"db": "127.0.0.1:1"},
+            "agent_listen": f"127.0.0.1:{agent}",
+        },
+        "prometheus": {"listen": f"127.0.0.1:{discovery}"},
+    }
+
+    async def asked(question: str) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", agent)
+        writer.write(question.encode() + b"\n")
+        answer = (await asyncio.wait_for(reader.read(), 20)).decode()
+        writer.close()
+        return answer
+
+    async def scenario() -> None:
+        async with staged(directory, mesh, tables) as stage:
+            assert stage.follower._following is not None
+            await stage.follower._following
+            view = stage.follower._view
+            assert view is not None and stage.codes() <= {"service_failed", "service_refused"}
+            named = {each.host: each.id for each in view.services["db"].placements}
+            assert await asked(named["tesla"]) == "100%\n" and await asked(named["newton"]) == "5%\n"
+            assert await asked(named["bohr"]) == "drain\n"
+            assert await asked("nobody/knows@this") == "" and await asked("x" * 5000) == ""
+            url = f"http://127.0.0.1:{discovery}/sd/prometheus"
+            document = await asyncio.to_thread(read_json, url)
+            assert {group["labels"]["host"] for group in document} == {"tesla", "newton", "bohr"}
+
+    asyncio.run(scenario())
+
+
+def read_json(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return json.load(answer)

@@ -39,6 +39,20 @@ def test_an_executable_answers_with_a_plan(directory: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("dns", {"server": "nsd", "directory": "/nowhere/zones"}),
+        ("haproxy", {"file": "/nowhere/mesh.cfg", "bind": {"app": "127.0.0.1:80"}}),
+        ("prometheus", {"file": "/nowhere/mesh.json", "kinds": ["http"]}),
+    ],
+)
+def test_every_built_in_module_answers_from_its_child(name: str, table: dict[str, object]) -> None:
+    plan = render_plan(read_modules({name: table}, "test")[name], a_view())
+    assert "10.77.0.2" in plan.files[0].text and len(plan.endpoints) == 3
+
+
+@pytest.mark.slow
 def test_a_built_in_module_answers_the_same_way() -> None:
     modules = read_modules({"hosts": {"file": "/nowhere/hosts"}}, "test")
     plan = render_plan(modules["hosts"], a_view())

@@ -1,0 +1,256 @@
+"""The module ``haproxy`` on the real HAProxy: it takes the file, follows the agent, outlives a dead meshd."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from real_service import free_port, listens, need, open_folder, program, running, until
+from service_rig import NOW, a_view
+
+from meshd.errors import ConfigError
+from meshd.services.channels import AgentPort
+from meshd.services.config import ModuleConfig, read_modules
+from meshd.services.journal import Journal
+from meshd.services.modules.haproxy import Haproxy, HaproxyConfig
+from meshd.services.plan import File, ServicePlan
+from meshd.services.schedule import Outcome
+from meshd.services.transaction import Report, Transaction
+from meshd.services.view import PathView, ServiceView
+
+pytestmark = [pytest.mark.slow, pytest.mark.real]
+
+MAIN = """global
+    stats socket {socket} mode 600 level admin
+    maxconn 200
+defaults
+    timeout connect 2s
+    timeout client 30s
+    timeout server 30s
+"""
+
+
+class Backends:
+    """Small servers on loopback that say their names; ``alive`` decides whether they are there."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self._servers: dict[str, socket.socket] = {}
+
+    def start(self, address: str, name: str) -> None:
+        server = socket.create_server((address, self.port))
+        self._servers[address] = server
+        threading.Thread(target=self._serve, args=(server, name), daemon=True).start()
+
+    def _serve(self, server: socket.socket, name: str) -> None:
+        while True:
+            try:
+                channel, _ = server.accept()
+            except OSError:
+                return
+            with channel:
+                channel.sendall(name.encode())
+
+    def close(self) -> None:
+        for server in self._servers.values():
+            server.shutdown(socket.SHUT_RDWR)
+            server.close()
+
+
+class Site:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.main, self.file, self.socket = folder / "main.cfg", folder / "mesh.cfg", folder / "stats.sock"
+        self.main.write_text(MAIN.format(socket=self.socket))
+        self.bind, self.agent_port = f"127.0.0.1:{free_port()}", free_port()
+        self.backends = Backends()
+        self.table: dict[str, Any] = {
+            "file": str(self.file),
+            "main": [str(self.main)],
+            "bind": {"app": self.bind},
+            "socket": str(self.socket),
+            "agent_listen": f"127.0.0.1:{self.agent_port}",
+            "check_interval": "200ms",
+            "agent_interval": "200ms",
+            "reload_command": ["/bin/true"],
+        }
+
+    def config(self) -> ModuleConfig:
+        return read_modules({"haproxy": self.table}, "test")["haproxy"]
+
+    def own(self) -> HaproxyConfig:
+        return msgspec.convert(dict(self.config().own), HaproxyConfig)
+
+    def plan(self, view: ServiceView) -> ServicePlan:
+        return Haproxy().render(view, self.own())
+
+    def apply(self, view: ServiceView, plan: ServicePlan | None = None) -> Report:
+        transaction = Transaction(config=self.config(), journal=Journal(self.folder / "state"))
+        return transaction.apply(plan or self.plan(view), view, f"input {view.generation}", now=NOW)
+
+    def view(self, generation: int, *names: str, **changes: Any) -> ServiceView:
+        """Host x is at 127.0.1.x, so that the back ends can really be there."""
+        view = a_view(generation, *(names or ("a", "b", "c")))
+        app = view.services["app"]
+        placements = tuple(
+            msgspec.structs.replace(each, address=f"127.0.1.{number}", port=self.backends.port)
+            for number, each in enumerate(app.placements, 1)
+        )
+        services = {"app": msgspec.structs.replace(app, placements=placements)}
+        return msgspec.structs.replace(view, services=services, **changes)
+
+    def servers(self) -> dict[str, dict[str, str]]:
+        """Name to the columns of HAProxy's own statistics."""
+        with socket.socket(socket.AF_UNIX) as channel:
+            channel.settimeout(10)
+            channel.connect(str(self.socket))
+            channel.sendall(b"show stat\n")
+            text = b"".join(iter(lambda: channel.recv(65536), b"")).decode()
+        lines = text.lstrip("# ").splitlines()
+        header = lines[0].split(",")
+        rows = [dict(zip(header, line.split(","), strict=False)) for line in lines[1:] if line]
+        return {
+            row["svname"]: row
+            for row in rows
+            if row["pxname"] == "mesh_app" and row["svname"] not in ("FRONTEND", "BACKEND")
+        }
+
+    def argv(self) -> list[str]:
+        return ["haproxy", "-W", "-db", "-f", str(self.main), "-f", str(self.file)]
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    need("haproxy")
+    with open_folder() as folder:
+        made = Site(folder)
+        plan = msgspec.structs.replace(made.plan(made.view(1)), verify=())
+        report = made.apply(made.view(1), plan)
+        assert report.outcome is Outcome.APPLIED, report
+        try:
+            yield made
+        finally:
+            made.backends.close()
+
+
+def reloading(site: Site, pid: int) -> None:
+    site.table["reload_command"] = ["/bin/kill", "-USR2", str(pid)]
+
+
+def test_a_host_that_is_added_is_a_server_after_the_reload(site: Site) -> None:
+    with running(site.argv(), site.folder / "log") as server:
+        until(lambda: site.socket.exists() and site.servers(), server.said())
+        reloading(site, server.process.pid)
+        assert set(site.servers()) == {"a", "b", "c"}
+        report = site.apply(site.view(2, "a", "b", "c", "d"))
+        assert report.outcome is Outcome.APPLIED, report
+        assert set(site.servers()) == {"a", "b", "c", "d"}
+
+
+def test_a_reload_that_never_comes_is_noticed_and_undone(site: Site) -> None:
+    with running(site.argv(), site.folder / "log") as server:
+        until(lambda: site.socket.exists() and site.servers(), server.said())
+        before = site.file.read_text()
+        plan = msgspec.structs.replace(site.plan(site.view(2, "a", "b", "c", "d")), verify_seconds=1.0)
+        report = site.apply(site.view(2, "a", "b", "c", "d"), plan)
+        assert report.outcome is Outcome.ROLLED_BACK and "' d 127.0.1.4 '" in report.reason, report
+        assert site.file.read_text() == before and set(site.servers()) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "listen mesh_app\n    bind 127.0.0.1:1\n    sever a 127.0.0.1:1\n",
+        "listen mesh_app\n    bind nonsense\n",
+    ],
+)
+def test_what_haproxy_itself_refuses_is_never_in_place(site: Site, text: str) -> None:
+    before = site.file.read_text()
+    plan = msgspec.structs.replace(site.plan(site.view(2)), files=(File(path=str(site.file), text=text),))
+    report = site.apply(site.view(2), plan)
+    assert report.outcome is Outcome.REFUSED and site.file.read_text() == before
+
+
+def test_a_missing_last_line_feed_which_haproxy_calls_an_error_cannot_happen(site: Site) -> None:
+    bare = site.folder / "bare.cfg"
+    bare.write_text("listen x\n    bind 127.0.0.1:1\n    server a 127.0.0.1:1")
+    argv = [program("haproxy"), "-c", "-f", str(site.main), "-f", str(bare)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "Missing LF" in done.stderr, "the trap is there"
+    plan = site.plan(site.view(2, "a", "b", "c", "d"))
+    [file] = plan.files
+    cut = msgspec.structs.replace(plan, files=(File(path=file.path, text=file.text.rstrip("\n")),), verify=())
+    assert site.apply(site.view(2, "a", "b", "c", "d"), cut).outcome is Outcome.APPLIED
+
+
+def test_near_servers_get_more_at_run_time_and_a_dead_meshd_takes_none_away(site: Site) -> None:
+    """The agent's words, the same file: weights follow the distance; without an agent all stay up."""
+    for number in (1, 2, 3):
+        site.backends.start(f"127.0.1.{number}", f"host {number}")
+    far = site.view(1, paths={"b": PathView(bucket=2), "c": PathView(bucket=5)})
+    draining = site.view(1, paths={"b": PathView(bucket=0)})
+    app = draining.services["app"]
+    places = (
+        app.placements[0],
+        app.placements[1],
+        msgspec.structs.replace(app.placements[2], state="draining"),
+    )
+    draining = msgspec.structs.replace(
+        draining, services={"app": msgspec.structs.replace(app, placements=places)}
+    )
+
+    async def scenario() -> None:
+        agent = AgentPort()
+        await agent.start("127.0.0.1", site.agent_port)
+        agent.answers = Haproxy().signals(far, site.own()).answers
+
+        async def until_seen(column: str, **wanted: str) -> None:
+            def is_so() -> bool:
+                seen = site.servers()
+                return all(seen[name][column].startswith(text) for name, text in wanted.items())
+
+            await asyncio.to_thread(until, is_so, f"{column}: {wanted}")
+
+        await until_seen("weight", a="100", b="5", c="5")
+        agent.answers = Haproxy().signals(draining, site.own()).answers
+        await until_seen("weight", a="100", b="100")
+        await until_seen("status", c="DRAIN")
+        await agent.close()
+        await asyncio.sleep(1.5)
+        after = await asyncio.to_thread(site.servers)
+        assert after["a"]["status"].startswith("UP") and after["b"]["status"].startswith("UP")
+
+    with running(site.argv(), site.folder / "log") as server:
+        until(lambda: site.socket.exists() and site.servers(), server.said())
+        until(lambda: site.servers()["a"]["status"].startswith("UP"), server.said())
+        asyncio.run(scenario())
+        port = int(site.bind.rpartition(":")[2])
+        assert listens(port)
+        with socket.create_connection(("127.0.0.1", port), 5) as channel:
+            channel.settimeout(5)
+            assert channel.recv(100).startswith(b"host ")
+
+
+def test_patroni_is_asked_who_leads_and_by_region_in_the_form_that_it_understands(site: Site) -> None:
+    view = site.view(1)
+    app = msgspec.structs.replace(view.services["app"], kind="patroni", check="http=:8009/health")
+    view = msgspec.structs.replace(view, services={"app": app})
+    site.table["replicas"] = {"app": "127.0.0.1:5433"}
+    text = site.plan(view).files[0].text
+    assert "option httpchk HEAD /primary" in text and "option httpchk HEAD /replica?lag=10MB" in text
+    assert "check port 8009" in text and "on-marked-down shutdown-sessions" in text
+
+
+def test_a_service_that_nobody_declared_is_not_offered_and_words_cannot_break_the_file(site: Site) -> None:
+    site.table["bind"] = {"nothing": "127.0.0.1:1"}
+    assert "listen" not in site.plan(site.view(1)).files[0].text
+    site.table["bind"] = {"app": "127.0.0.1:1\n    server evil 192.0.2.1:1"}
+    with pytest.raises(ConfigError, match="expected"):
+        site.plan(site.view(1))
