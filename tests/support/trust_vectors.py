@@ -13,6 +13,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain, root_objects
 from meshd.registry.root_changes import add_key, build_successor, change_pools
 from meshd.registry.signer import LogSigner
+from meshd.registry.signing import SigningKey
 from meshd.registry.statement import Endorse, Revoke
 
 ADMIN, OTHER, RECOVERY, LATER = fm.key("admin0"), fm.key("admin1"), fm.key("recovery"), fm.key("stranger")
@@ -36,7 +37,7 @@ def build_trust_scenarios(scenario: Scenario) -> list[dict[str, Any]]:
     ]
 
 
-def _log(chain: list[Item], admin: fm.SigningKey, *bodies: Any, **more: Any) -> list[Item]:
+def _log(chain: list[Item], admin: SigningKey, *bodies: Any, **more: Any) -> list[Item]:
     """Forged statements that follow one another, after those of ``chain``."""
     made = list(chain)
     for body in bodies:
@@ -45,7 +46,7 @@ def _log(chain: list[Item], admin: fm.SigningKey, *bodies: Any, **more: Any) -> 
     return made[len(chain) :]
 
 
-def _signed(ledger: Ledger, root: Any, *keys: fm.SigningKey) -> list[Item]:
+def _signed(ledger: Ledger, root: Any, *keys: SigningKey) -> list[Item]:
     objects = root_objects(fm.sign_root(root, *(keys or (ADMIN,))))
     fm.fill(ledger, objects)
     return objects
@@ -89,8 +90,8 @@ def _owners(scenario: Scenario) -> dict[str, Any]:
     objects.append(LogSigner(ledger, ADMIN).endorse(fm.hash_of(objects[3]), now=fm.NOW))
     return scenario(
         "hosts of another administrator",
-        "The second administrator gives tesla a new identity, which waits for the first one, and moves newton "
-        "to its own pool, which the first one endorses.",
+        "The second administrator gives tesla a new identity, which waits for the first one, and moves "
+        "newton to its own pool, which the first one endorses.",
         objects,
     )
 
@@ -140,8 +141,8 @@ def _shares(scenario: Scenario) -> dict[str, Any]:
     objects += _log(objects[:2], ADMIN, fm.grant_body("meitner", "10.77.0.3"))
     return scenario(
         "shares of max_hosts",
-        "At most 4 hosts. Root 2 has recorded two and names an administrator without a pool: of the two places "
-        "that are left each administrator has one.",
+        "At most 4 hosts. Root 2 has recorded two and names an administrator without a pool: of the two "
+        "places that are left each administrator has one.",
         objects,
         chain=chain,
     )
@@ -188,8 +189,8 @@ def _withheld_below_a_cut(scenario: Scenario) -> dict[str, Any]:
     above = fm.forge_statement(OTHER, Revoke(hid=NEWTON.kid, why=""), seq=5, prev=fm.hash_of(true[3]))
     return scenario(
         "a cut with a hole",
-        "The log is cut at 4, and 4 is withheld. Root 2 has recorded 1. Of 2 and 3, true and forged, the grants "
-        "do not count and the revoke does; what is above the cut never does.",
+        "The log is cut at 4, and 4 is withheld. Root 2 has recorded 1. Of 2 and 3, true and forged, the "
+        "grants do not count and the revoke does; what is above the cut never does.",
         [*recorded, *root, *true[:3], forged, revoke, above],
     )
 
