@@ -340,7 +340,11 @@ def test_what_a_root_recorded_of_a_cut_log_counts_below_a_hole(ledger: Ledger) -
     forged = fm.forge_statement(
         OTHER, fm.grant_body("mallory", "10.77.16.9"), seq=3, prev=fm.hash_of(true[1])
     )
-    fm.fill(victim, [*true[:3], forged])
+    address = addresses(ledger)["h1"]
+    taken = fm.grant_body("h1", address, gen=2, identity=fm.key("x").public)
+    takeover = fm.forge_statement(OTHER, taken, seq=3, prev=fm.hash_of(true[1]))
+    fm.fill(victim, [*true[:3], forged, takeover])
+    assert victim.membership(fm.NOW).hosts[fm.key("h1").kid].gen == 1
     assert fm.names(victim) == {"h1", "h2"} and "registry_gap" in fm.codes(victim)
 
 
