@@ -288,9 +288,8 @@ def _statement_name(key: str) -> LogKeyName | None:
 
 
 def follow_hosts(run: Round, now: float) -> None:
-    """Only of hosts that a grant names: whoever may write to the bucket may fill it with others."""
-    membership = run.ledger.membership(now)
-    granted = {host_key(hid) for hid in (*membership.hosts, *membership.unplaced)}
+    """Only of hosts that have a place: whoever may write to the bucket may fill it with others."""
+    granted = {host_key(hid) for hid in run.ledger.membership(now).hosts}
     limit = 4 * run.ledger.chain.root.max_hosts + _PAGE_KEYS
     infos, after = run.names(HOST_PREFIX, "", limit)
     listed = {info.key for info in infos}

@@ -25,6 +25,7 @@ from meshd.registry.layout import log_prefix, mesh_prefix, root_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.root_assembly import MAX_PROPOSALS_PER_KEY
+from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Revoke
 from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_to_the_end
 from meshd.store.memory import MemoryStore
@@ -319,3 +320,29 @@ def test_a_full_log_takes_in_the_walk_to_its_cut(flooded: Flooded, monkeypatch: 
     assert reader.chain.version == 2 and outcome.complete
     assert all(reader.body(key) is not None for key, _ in true_log)
     assert fm.names(reader, NOW) == {"tesla", "bohr"}
+
+
+def test_records_of_a_thiefs_hosts_keep_no_revoke_and_no_record_out(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stolen key grants hosts beyond its share, each with a large record: they filled what statements need."""
+    monkeypatch.setattr(log_room, "MAX_RECORD_BYTES", 20_000)
+    monkeypatch.setattr(log_room, "MAX_TOTAL_BYTES", 60_000)
+    monkeypatch.setattr(log_room, "WALK_RESERVE_BYTES", 10_000)
+    fm.offer_root(ledger, fm.sign_root(fm.next_root(ledger.chain, max_hosts=4), ADMIN))
+    fm.grant(ledger, ADMIN, "tesla")
+    prev = ""
+    for number in range(30):
+        body = fm.grant_body(f"m{number}", f"10.77.16.{number + 1}")
+        item = fm.forge_statement(OTHER, body, seq=number + 1, prev=prev)
+        prev = fm.hash_of(item)
+        assert outcome(ledger, item) == "new"
+        networks = [f"10.129.{each}.0/24" for each in range(20)]
+        assert outcome(ledger, fm.record(f"m{number}", networks=networks)) == "new"
+    kept = sum(len(body) for key, body in ledger.objects() if key.startswith("host/"))
+    assert kept < 20_000
+    record = fm.record("tesla", networks=["10.128.1.0/24"])
+    assert outcome(ledger, record) == "new" and ledger.body(record[0]) == record[1]
+    fm.grant(ledger, ADMIN, "newton")
+    LogSigner(ledger, ADMIN).revoke(fm.key("m0").kid, "thief", now=fm.NOW)
+    assert {"tesla", "newton", "m1"} <= fm.names(ledger) and "m0" not in fm.names(ledger)
