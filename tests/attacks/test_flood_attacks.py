@@ -27,7 +27,7 @@ from meshd.registry.root import root_objects
 from meshd.registry.root_assembly import MAX_PROPOSALS_PER_KEY
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Revoke
-from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_to_the_end
+from meshd.registry.sync import PollLimits, PollMemory, PollOutcome, poll, poll_to_the_end
 from meshd.store.memory import MemoryStore
 
 JUNK = encode_base64(bytes(64)).encode()
@@ -198,6 +198,18 @@ def test_endless_names_below_a_log_hide_no_revoke(flooded: Flooded) -> None:
     assert flooded.store.calls["get"] < 60_000
 
 
+def test_endless_names_of_one_number_are_stepped_over(flooded: Flooded) -> None:
+    """More statements of the head's number than one listing has names for: what follows is found at once."""
+    seq = flooded.ledger.heads()[ADMIN.kid][0]
+    names = (f"{log_prefix(ADMIN.kid)}{seq:010d}-{number:064x}.json" for number in range(2_000))
+    flooded.plant(*((name, b"{}") for name in names))
+    flooded.mesh.revoke("newton")
+    flooded.plant(*flooded.mesh.objects.items())
+    limits = PollLimits(listed_keys=100)
+    poll(flooded.store, flooded.ledger, now=NOW, memory=flooded.memory, limits=limits)
+    assert "newton" not in fm.names(flooded.ledger, NOW)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_endless_names_below_root_hide_no_cut(flooded: Flooded, version: int) -> None:
     """At the trusted version and the next: only what a root key in force is said to have signed is got."""
@@ -238,13 +250,14 @@ def test_an_unusable_object_is_no_outage(flooded: Flooded) -> None:
     """A record with a header of 70 KB, a statement of 65 KB, a name that is none: the rest is followed."""
     mesh = flooded.mesh
     record, prefix = mesh.hosts["newton"].key, log_prefix(ADMIN.kid)
-    flooded.plant((record, b"x"), (f"{prefix}9999999999-{'a' * 64}.json", b"x" * 65_000), ("host/\x01", b"x"))
-    flooded.store.faults.unusable = {flooded.prefix + record}
+    large, broken = f"{prefix}9999999999-{'a' * 64}.json", f"{prefix}8888888888-{'b' * 64}.json"
+    flooded.plant((record, b"x"), (large, b"x" * 65_000), (broken, b"x"), ("host/\x01", b"x"))
+    flooded.store.faults.unusable = {flooded.prefix + record, flooded.prefix + broken}
     mesh.revoke("bohr")
     flooded.plant(*((key, body) for key, body in mesh.objects.items() if key.startswith("log/")))
     outcome = flooded.poll()
     assert outcome.complete and outcome.unreachable == ""
-    assert {key for key, _ in outcome.unusable} == {record, f"{prefix}9999999999-{'a' * 64}.json"}
+    assert {key for key, _ in outcome.unusable} == {record, large, broken}
     assert "bohr" not in fm.names(flooded.ledger, NOW)
 
 
@@ -280,7 +293,7 @@ def forge(number: int, seq: int, *, mesh: str) -> fm.StoreObject:
     """A statement of the thief's, on a past that he made up."""
     body = Revoke(hid=f"{number:032x}", why="x" * 100)
     prev = "e" * 64 if seq > 1 else ""
-    return fm.forge_statement(ADMIN, body, seq=seq, prev=prev, root=1 + number, mesh=mesh)
+    return fm.forge_statement(ADMIN, body, seq=seq, prev=prev, mesh=mesh)
 
 
 def test_forks_of_a_stolen_key_leave_room_for_what_its_owner_signs(

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fleets import founded_fleet
 
 from meshd.errors import ControlError
 from meshd.lab.fleet import Fleet, Member
 from meshd.lab.geography import PLACES
 from meshd.lab.oracle import Oracle
-from meshd.lab.select import open_lab
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -24,22 +24,14 @@ DEADLINE_SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    lab = open_lab()
-    try:
-        opened = Fleet(lab)
-        try:
-            opened.found()
-            members = [opened.prepare(place, jails=0) for place in PLACES[:HOSTS]]
-            for member in members:
-                opened.admit(member)
-            for member in members:
-                opened.wait_started(member)
-            wait(lambda: all(peers_up(opened, member) == HOSTS - 1 for member in members))
-            yield opened
-        finally:
-            opened.close()
-    finally:
-        lab.close()
+    with founded_fleet() as opened:
+        members = [opened.prepare(place, jails=0) for place in PLACES[:HOSTS]]
+        for member in members:
+            opened.admit(member)
+        for member in members:
+            opened.wait_started(member)
+        wait(lambda: all(peers_up(opened, member) == HOSTS - 1 for member in members))
+        yield opened
 
 
 @pytest.fixture
@@ -89,7 +81,7 @@ def wgctl_on(fleet: Fleet, member: Member, *arguments: object) -> tuple[int, str
 
 def add_from(fleet: Fleet, admin: Member, member: Member) -> tuple[int, str]:
     return wgctl_on(
-        fleet, admin, "add-host", member.name, "--request", member.request,
+        fleet, admin, "add-host", member.name, *fleet.compared(member.request),
         "--jails", member.host.jail_network, "--out", member.bundle,
     )  # fmt: skip
 
@@ -100,7 +92,7 @@ def test_hosts_come_and_go_while_the_store_is_away(fleet: Fleet, oracle: Oracle,
     code, output = add_from(fleet, members[0], newcomer)
     assert code == 0, output
     assert f"{HOSTS} hosts have it, but it is in no store yet" in output
-    fleet.meshd(newcomer, "join", newcomer.bundle)
+    fleet.join(newcomer)
     fleet.start(newcomer)
     fleet.wait_started(newcomer)
     # The daemons speak first: two ends that an oracle makes speak at once would measure its doing.
