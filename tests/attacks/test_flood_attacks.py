@@ -338,7 +338,7 @@ def test_a_full_log_takes_in_the_walk_to_its_cut(flooded: Flooded, monkeypatch: 
 def test_records_of_a_thiefs_hosts_keep_no_revoke_and_no_record_out(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stolen key grants hosts beyond its share, each with a large record: they filled what statements need."""
+    """A stolen key grants hosts beyond its share, each with a large record: these filled the whole."""
     monkeypatch.setattr(log_room, "MAX_RECORD_BYTES", 20_000)
     monkeypatch.setattr(log_room, "MAX_TOTAL_BYTES", 60_000)
     monkeypatch.setattr(log_room, "WALK_RESERVE_BYTES", 10_000)
