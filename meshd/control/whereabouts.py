@@ -15,13 +15,13 @@ from meshd.control.underlay import is_own, source_of
 from meshd.errors import StoreError
 from meshd.host.state import HostState
 from meshd.mesh.endpoints import Resolved, SourceOf, explain_endpoint, is_live
-from meshd.mesh.reflexive import Learned, OwnUnderlay, Reflection, Sighting, may_be_reflected
+from meshd.mesh.reflexive import Learned, OwnUnderlay, Reflection, Sighting
 from meshd.mesh.selector import NO_ADVICE, EndpointSelector
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.host import Host
-from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, NamedEndpoint
+from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, NamedEndpoint, underlay_fault
 from meshd.model.path import PathStats
 
 ROUNDS_REMEMBERED: Final = 2.5
@@ -184,7 +184,7 @@ class Whereabouts:
         now, before = self._clock(), self.learned
         ranges = self._view.membership.mesh_ranges
         for hid, endpoint in sightings:
-            if may_be_reflected(endpoint, ranges):
+            if not underlay_fault(endpoint.address, ranges):
                 own = self._is_own(endpoint.address)
                 self._reflection.note(hid, Sighting(endpoint=endpoint, is_own=own, at=now))
         own_underlay = OwnUnderlay(

@@ -657,6 +657,7 @@ class Daemon:
         return await self._services.handle(request.service)
 
     async def _serve_metrics(self, turn: Turn) -> None:
+        self._scrapes.follow(turn.view.membership, turn.view.own)
         wanted = self._scrapes.wants(self._settings.metrics, turn.view.own)
         if wanted is None:
             return
