@@ -17,12 +17,12 @@ from meshd.errors import StoreError
 from meshd.host.keyring import KeyRing
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import is_live
+from meshd.mesh.foreign_rotations import FOREIGN_SECONDS, ForeignRotations
 from meshd.mesh.interface_split import PORT_OFFSET
 from meshd.mesh.progress import (
     SLOT_SECONDS,
     DrainTracker,
     KeyRequest,
-    LostPeers,
     Progress,
     RotationStep,
     find_key_request,
@@ -45,11 +45,13 @@ PATIENCE_SECONDS: Final = 120.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationView:
     """What one turn found. ``second``: the second interface as it is; its ``device`` is None too when
-    it is somebody else's, and then there are no migrations."""
+    it is somebody else's, and then there are no migrations. ``overdue``: names of hosts whose rotation
+    took so long that this host has no part in it any more."""
 
     second: ObservedState
     migrations: Mapping[str, PairMigration] = field(default_factory=dict)
     foreign: bool = False
+    overdue: tuple[str, ...] = ()
 
 
 class Rotation:
@@ -64,11 +66,12 @@ class Rotation:
         monotonic: Callable[[], float] = time.monotonic,
         probe_seconds: float = 1.0,
         slot_seconds: float = SLOT_SECONDS,
+        foreign_seconds: float = FOREIGN_SECONDS,
     ) -> None:
         self._keys = keys
         self._identity = identity
         self._rescue: tuple[bytes, PrivateKey] | None = None
-        self._lost_peers = LostPeers()
+        self._foreign = ForeignRotations(foreign_seconds)
         self._clock = clock
         self._monotonic = monotonic
         self._slot_seconds = slot_seconds
@@ -83,18 +86,38 @@ class Rotation:
         return self._keys
 
     def find(
-        self, view: MeshView, local: LocalDevice, main: ObservedState, second: ObservedState
+        self,
+        view: MeshView,
+        local: LocalDevice,
+        main: ObservedState,
+        second: ObservedState,
+        *,
+        lost: frozenset[str],
     ) -> RotationView:
-        """The pairs that migrate now. Changes nothing in the kernel or on disk."""
+        """The pairs that migrate now. Changes nothing. ``lost``: the hids of ``LostPeers``."""
         now = self._clock()
-        lost = self._lost_peers.look(view.peers, main, at=now, now=self._monotonic())
         if second.device is not None and not self._is_ours(second):
             return RotationView(
                 second=ObservedState(interface=second.interface, foreign_routes=second.foreign_routes),
                 foreign=True,
             )
-        migrations = find_migrations(view, local, main, second, now=now, lost=lost)
-        return RotationView(second=second, migrations=migrations)
+        overdue = self._foreign.look(view.peers, self._monotonic())
+        migrations = find_migrations(
+            view,
+            local,
+            main,
+            second,
+            now=now,
+            lost=lost,
+            leaving=overdue.leaving,
+            left=overdue.left,
+            deserting=self._drain.deserting(self._monotonic()),
+        )
+        return RotationView(
+            second=second,
+            migrations=migrations,
+            overdue=tuple(host.name for host in view.peers if host.hid in overdue),
+        )
 
     def use_identity(self, identity: SigningKey) -> None:
         """This host signs with another identity from now on, and is found under it."""
@@ -189,7 +212,7 @@ class Rotation:
     def _is_slow(self, now: float) -> bool:
         return now - self._stepped_at > PATIENCE_SECONDS
 
-    def look_again_seconds(self) -> float | None:
+    def recheck_seconds(self) -> float | None:
         """When the next turn should come; None: as always."""
         if self._progress is None or not self._progress.needs_fast_look:
             return None
@@ -207,6 +230,7 @@ class Rotation:
                     "host's: no key can be rotated; name another one as wireguard.rotation_interface",
                 )
             )
+        said += [_endless(name) for name in found.overdue]
         progress = self._progress
         if (
             progress is not None
@@ -233,6 +257,17 @@ class Rotation:
             last_started_at=note.started_at or None,
             statement=note.statement,
         )
+
+
+def _endless(name: str) -> Condition:
+    return Condition(
+        code="rotation_endless",
+        severity=Severity.WARNING,
+        subject=name,
+        text=f"{name} says for over {FOREIGN_SECONDS / 60:.0f} minutes that it rotates its key: this host "
+        "talks to it over the first interface again and has no part in that for some hours; look what it "
+        f"waits for there (wgctl status), and if nothing explains it, what runs on {name}",
+    )
 
 
 def _waits(progress: Progress, local: LocalDevice) -> Condition:

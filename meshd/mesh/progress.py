@@ -107,6 +107,15 @@ class DrainTracker:
             needs_fast_look=fast,
         )
 
+    def deserting(self, now: float) -> frozenset[str]:
+        """Hosts, by hid, that speak to us over the main interface alone, although they have both."""
+        return frozenset(
+            hid
+            for hid, seen in self._seen.items()
+            if now - seen.silent_since.get(InterfaceRole.SECOND, now) >= self._drain_seconds
+            and now - seen.silent_since.get(InterfaceRole.MAIN, 0.0) < self._drain_seconds
+        )
+
     def _is_drained(self, seen: _Seen, migration: PairMigration, now: float) -> bool:
         since = seen.silent_since.get(migration.target.other)
         return since is not None and now - since >= self._drain_seconds
@@ -125,26 +134,32 @@ def _count(seen: _Seen, migration: PairMigration, now: float) -> None:
         seen.absent_since = now
 
 
+@dataclass(frozen=True, slots=True)
 class LostPeers:
-    """Since when each host has had no session on the main interface."""
+    """Since when each host has had no session on the main interface. A value: ``observed`` gives the next."""
 
-    def __init__(self) -> None:
-        self._since: dict[str, float] = {}
+    _since: Mapping[str, float] = field(default_factory=dict)
 
-    def look(self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float) -> frozenset[str]:
-        """The hids of those lost for LOST_SECONDS; a host whose daemon has never run cannot be lost.
+    def observed(self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float) -> LostPeers:
+        """With what the kernel says now; a host whose daemon has never run cannot be lost.
 
-        ``at``: unix seconds, as the kernel's handshakes are; ``now``: seconds of a clock that is never set.
+        Args:
+            at: unix seconds, as the kernel's handshakes are.
+            now: seconds of a clock that is never set.
         """
         peers = main.device.peers if main.device else {}
-        before, self._since = self._since, {}
+        since = {}
         for host in hosts:
             record = host.record
             if record is None or not record.has_run:
                 continue
             peer = peers.get(record.public_key)
             if peer is None or not is_live(peer, at):
-                self._since[host.hid] = before.get(host.hid, now)
+                since[host.hid] = self._since.get(host.hid, now)
+        return LostPeers(since)
+
+    def hids(self, now: float) -> frozenset[str]:
+        """Those lost for LOST_SECONDS."""
         return frozenset(hid for hid, since in self._since.items() if now - since >= LOST_SECONDS)
 
 

@@ -16,9 +16,9 @@ rotating host waits for it. Two hosts that rotate at once need nothing else. Eve
 last for a day.
 
 A host that was away while the others rotated knows none of their keys any more, and the store may be
-reachable over the mesh alone. So while no rotation needs the second interface, a pair that has lost each
-other on the first one for minutes calls each other on the second, under the keys of their identities, which
-the registry names. What they lack they then learn from each other, and the pair returns to the first.
+reachable over the mesh alone. So a pair that has lost each other on the first interface for minutes
+calls each other on the second, while no rotation needs that. They do so under the keys of their identities,
+which the registry names. What they lack they then learn from each other, and the pair returns to the first.
 """
 
 from __future__ import annotations
@@ -125,19 +125,34 @@ def find_migrations(
     *,
     now: float,
     lost: Container[str] = frozenset(),
+    leaving: Container[str] = frozenset(),
+    left: Container[str] = frozenset(),
+    deserting: Container[str] = frozenset(),
 ) -> dict[str, PairMigration]:
     """The pairs that have both interfaces now, by the other end's hid.
 
-    ``now``: unix seconds. ``lost``: hids of hosts without a session on the main interface for long; they
-    count while nobody rotates.
+    ``now``: unix seconds. All the others are hids. ``lost``: hosts without a session on the main interface
+    for long; they count while nobody rotates. ``leaving``, ``left``: hosts whose rotation took too long, so
+    that we go back to the main interface with them, or are back. ``deserting``: hosts that did so with us.
     """
     phase = own_phase(local)
     peers = view.peers if view.own else ()
     rotating = [
-        host for host in peers if phase is not Phase.STEADY or phase_of(host.record) is not Phase.STEADY
+        host
+        for host in peers
+        if phase is not Phase.STEADY or (phase_of(host.record) is not Phase.STEADY and host.hid not in left)
     ]
     rescue = not rotating and local.rescue_key is not None
-    both = _Both(view=view, local=local, main=main, second=second, now=now, rescue=rescue)
+    both = _Both(
+        view=view,
+        local=local,
+        main=main,
+        second=second,
+        now=now,
+        rescue=rescue,
+        leaving=leaving,
+        deserting=deserting,
+    )
     found = (both.pair(host) for host in (peers if rescue else rotating) if not rescue or host.hid in lost)
     return {migration.host.hid: migration for migration in found if migration is not None}
 
@@ -152,6 +167,8 @@ class _Both:
     second: ObservedState
     now: float
     rescue: bool
+    leaving: Container[str]
+    deserting: Container[str]
 
     def pair(self, host: Host) -> PairMigration | None:
         record = host.record
@@ -160,9 +177,13 @@ class _Both:
             return None
         phase, theirs = own_phase(self.local), phase_of(record)
         target = InterfaceRole.SECOND if Phase.MOVING in (phase, theirs) else InterfaceRole.MAIN
+        if phase is Phase.STEADY and host.hid in self.leaving:
+            target = InterfaceRole.MAIN
         first, other = _peer(self.main, record.public_key), _peer(self.second, second_key)
         main_is_live = first is not None and _is_live_on_main(first, self.local, phase, self.now)
         second_is_live = other is not None and self._is_in_force() and is_live(other, self.now)
+        if phase is Phase.MOVING and theirs is Phase.STEADY and host.hid in self.deserting:
+            second_is_live = False
         here = InterfaceRole.SECOND if self._is_on_second(host) else InterfaceRole.MAIN
         return PairMigration(
             host=host,

@@ -50,11 +50,13 @@ CODES: Final[Mapping[str, Severity]] = {
     "fib_unusable": Severity.WARNING,
     "forwarding_off": Severity.WARNING,
     "rotation_waits": Severity.WARNING,
+    "rotation_endless": Severity.WARNING,
     "rotation_interface_taken": Severity.WARNING,
     "disk_failed": Severity.CRITICAL,
     "clock_stepped": Severity.WARNING,
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,
+    "part_failed": Severity.WARNING,
     # services of this host
     "service_held": Severity.WARNING,
     "service_failed": Severity.WARNING,

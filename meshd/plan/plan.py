@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from meshd.mesh.desired import DesiredState
 from meshd.model.condition import Condition
@@ -33,6 +33,10 @@ class Plan:
         """Names the plan's changes, so that a confirmed plan is the one that was shown."""
         text = "\n".join(f"{change.kind} {change.summary()}" for change in self.changes)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def without(self, done: Collection[Change]) -> Plan:
+        """What is left of it."""
+        return replace(self, changes=tuple(change for change in self.changes if change not in done))
 
     def __bool__(self) -> bool:
         return bool(self.changes)

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from meshd.mesh.desired import GRANT_ENDED, DesiredState
+from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState
 from meshd.model.keys import PublicKey
+from meshd.model.network import host_network
 from meshd.plan.changes import Change, RemovePeer, SetPrivateKey
 from meshd.plan.diff import Side
 
@@ -58,6 +60,23 @@ def check_safety(changes: Sequence[Change], sides: Sequence[Side], limits: Safet
         )
     objections += [text for side in sides for text in _object_to_key(changes, side)]
     return tuple(objections)
+
+
+def find_urgent(changes: Sequence[Change], view: MeshView) -> tuple[Change, ...]:
+    """Those that take away a peer whose host was revoked: they wait for nothing, whatever holds the others.
+
+    Each stands for itself: WireGuard lets nobody in through a peer that is gone, whether or not a route
+    still leads there.
+    """
+    removals = (change for change in changes if isinstance(change, RemovePeer))
+    if view.own_revocation is not None:
+        return tuple(removals)
+    revoked = {
+        host_network(address)
+        for revocation in view.membership.revoked.values()
+        for address in revocation.addresses
+    }
+    return tuple(change for change in removals if not revoked.isdisjoint(change.old.allowed_ips))
 
 
 def _object_to_removals(

@@ -16,6 +16,7 @@ from meshes import NOW, SignedMesh, full_store
 from meshd.backend.memory import MemoryBackend
 from meshd.errors import ConfigError, ControlError
 from meshd.model.device import ObservedState
+from meshd.model.keys import PrivateKey
 from meshd.registry.layout import mesh_prefix
 from meshd.registry.record import parse_record
 from meshd.store.memory import MemoryStore
@@ -221,6 +222,28 @@ def test_a_registry_that_lost_everybody_is_held_until_forced(tmp_path: Path, mes
             assert "plan_held" not in await other.codes()
 
     asyncio.run(second())
+
+
+def test_a_signed_revoke_is_carried_out_while_the_plan_is_held(tmp_path: Path, mesh: SignedMesh) -> None:
+    """What takes trust away waits for nothing: here a key that somebody set holds everything else."""
+    store = MemoryStore()
+    mesh.publish(store)
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            rig.backend.set_private_key("wg0", PrivateKey.generate())
+            mesh.add("curie")
+            mesh.revoke("bohr", "stolen")
+            mesh.publish(store)
+            assert (await rig.apply()).outcome == "held"
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton")
+            assert "plan_held" in await rig.codes()
+            assert "replaced in place" in ((await rig.plan()).held_because or "")
+            assert (await rig.apply(force=True)).outcome == "applied"
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "curie")
+
+    asyncio.run(scenario())
 
 
 def test_an_interface_that_a_third_party_destroyed_is_made_again_and_peers_hear_from_us(

@@ -8,7 +8,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from meshd.daemon.metrics_endpoint import Scrapes
+from meshd.daemon.metrics_endpoint import MetricsListener
 from meshd.model.host import Host, Membership, Provenance
 from meshd.observe.status import Status
 
@@ -73,7 +73,7 @@ def no_status() -> Status:
     ],
 )
 def test_a_mesh_address_answers_members_alone(own: str, source: str, is_answered: bool) -> None:
-    scrapes = Scrapes()
+    scrapes = MetricsListener()
     tesla = member("a", own)
     scrapes.follow(fleet(tesla, member("b", "127.0.0.3", "127.5.0.0/16")), tesla)
     with contextlib.closing(scrapes):

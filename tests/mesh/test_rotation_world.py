@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,46 @@ from rotation_world import SECOND, SimHost, World
 from trials import trials
 
 from meshd.backend.memory import Failure
+from meshd.mesh.foreign_rotations import (
+    FOREIGN_SECONDS,
+    LEAVE_SECONDS,
+    REGAIN_SHARE,
+    ForeignRotations,
+    Overdue,
+)
+from meshd.mesh.rotation import Phase, phase_of
 from meshd.model.device import PeerUpdate
+from meshd.model.host import Host, HostKeys, Provenance
+from meshd.model.keys import PublicKey
+
+HOST = Host(
+    hid="ab" * 16,
+    name="mallory",
+    gen=1,
+    identity_key=bytes(32),
+    addresses=(),
+    granted_networks=frozenset(),
+    networks=frozenset(),
+    region="",
+    roles=frozenset(),
+    tags=frozenset(),
+    expires_at=None,
+    provenance=Provenance(kid="cd" * 16, seq=1, statement="00" * 32, signed_at=0),
+    record=None,
+)
+
+
+def record_of(key: int, following: int | None) -> HostKeys:
+    return HostKeys(
+        version=1,
+        public_key=PublicKey(bytes([key]) * 32),
+        next_public_key=PublicKey(bytes([following]) * 32) if following else None,
+        listen_port=51820,
+        endpoints=(),
+        announced=frozenset(),
+        behind_nat=False,
+        software="",
+    )
 
 
 @pytest.fixture
@@ -123,6 +163,72 @@ def test_a_blocked_second_port_costs_nothing_and_is_said(world: World) -> None:
     world.closed_ports.clear()
     run_until_over(world, [rotating])
     assert world.lost == []
+
+
+def rotate_endlessly(world: World) -> SimHost:
+    """A host that says that it rotates, and never finishes: one of the others cannot follow it."""
+    world.closed_ports |= {(world.hosts[3].number, 51821), (world.hosts[0].number, 51821)}
+    world.ask([world.hosts[0]])
+    world.run(30)
+    assert phase_of(world.hosts[1].known[world.hosts[0].hid]) is Phase.MOVING
+    return world.hosts[0]
+
+
+@pytest.mark.slow
+def test_a_rotation_that_never_ends_keeps_no_other_host_from_its_own(tmp_path: Path) -> None:
+    """Nor the second interface on every host; nothing is lost, and the others say who it is."""
+    world = World(tmp_path, 4, foreign_seconds=40.0)
+    world.settle()
+    endless, asked = rotate_endlessly(world), world.hosts[1]
+    world.run(int(40.0 + LEAVE_SECONDS) + 10)
+    for other in world.hosts[1:]:
+        assert SECOND not in other.backend._interfaces
+        assert other.last is not None
+        (said,) = [each for each in other.last.conditions if each.code == "rotation_endless"]
+        assert said.subject == endless.name
+    world.closed_ports.clear()
+    endless.is_running = False
+    world.ask([asked])
+    world.run(60)
+    assert asked.keys.key.following is not None, "it has begun"
+    assert world.lost == []
+
+
+def test_other_keys_give_an_endless_rotation_no_more_time() -> None:
+    foreign = ForeignRotations()
+    host = replace(HOST, record=record_of(1, None))
+    rotating = [replace(HOST, record=record_of(1, number)) for number in (2, 3)]
+    overdue, now = Overdue(), 0.0
+    while host.hid not in overdue.left:
+        now += 10.0
+        overdue = foreign.look([rotating[int(now / 10.0) % 2]], now)
+    assert now <= FOREIGN_SECONDS + LEAVE_SECONDS + 20.0
+    foreign.look([host], now + 60.0)
+    assert host.hid in foreign.look([rotating[0]], now + 120.0).left, (
+        "a pause of a minute is no new beginning"
+    )
+    rested = now + 120.0 + (FOREIGN_SECONDS + LEAVE_SECONDS) / REGAIN_SHARE
+    assert host.hid not in foreign.look([host], rested)
+    assert host.hid not in foreign.look([rotating[0]], rested + 60.0)
+
+
+@pytest.mark.slow
+def test_a_lost_host_is_found_again_while_another_rotates_endlessly(tmp_path: Path) -> None:
+    world = World(tmp_path, 5, foreign_seconds=40.0)
+    world.settle()
+    endless = rotate_endlessly(world)
+    away, others = world.hosts[4], world.hosts[1:4]
+    world.run(int(40.0 + LEAVE_SECONDS) + 10)
+    away.keys.begin("", "lost its key", now=world.now)
+    away.keys.commit(now=world.now)
+    away.keys.finish()  # and nobody hears of it but by a rescue
+    away.version += 1
+    world.mesh_only = True
+    away.publish()
+    world.mail.clear()
+    world.run(400)
+    assert all(away.public_key == other.known[away.hid].public_key for other in others)
+    assert endless.keys.key.following is not None
 
 
 def test_a_second_interface_that_cannot_be_made_holds_up_nothing_else(world: World) -> None:

@@ -15,13 +15,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meshd.backend.memory import MemoryBackend, _Peer
-from meshd.control.reconciler import Reconciler
+from meshd.control.reconciler import Clocks, Reconciler
+from meshd.control.rollback import Rollback
 from meshd.control.rotation import Rotation
-from meshd.control.turn import Turn
+from meshd.control.turn import Inputs, Turn
 from meshd.host.keyring import KeyRing
 from meshd.host.local import LocalKey, rekeyed
 from meshd.host.state import HostState
 from meshd.mesh.desired import LocalDevice
+from meshd.mesh.foreign_rotations import FOREIGN_SECONDS
 from meshd.model.device import PeerStats
 from meshd.model.host import Host, HostKeys, Membership, Provenance
 from meshd.model.keys import PublicKey
@@ -104,15 +106,17 @@ class SimHost:
             clock=self.world.clock,
             monotonic=self.world.clock,
             slot_seconds=0.0,
+            foreign_seconds=self.world.foreign_seconds,
         )
         self.reconciler = Reconciler(
             backend=self.backend,
             state=self.state,
             hid=self.hid,
-            clock=self.world.clock,
+            clocks=Clocks(wall=self.world.clock, monotonic=self.world.clock),
             rotation=self.rotation,
+            rollback=Rollback(self.state, self.world.clock),
             forwarding=lambda version: True,
-            courtesy_seconds=0.0,
+            initiator_delay_seconds=0.0,
         )
 
     def publish(self) -> None:
@@ -147,14 +151,14 @@ class SimHost:
             self.keys.key,
         )
         turn = self.last = self.reconciler.turn(
-            self.world.membership(self),
-            local,
-            max_removed_share=0.2,
-            boot_file=None,
-            path_mtus={},
-            key_lifetime_seconds=0.0 if rotate else None,
+            Inputs(
+                membership=self.world.membership(self),
+                local=local,
+                path_mtus={},
+                key_lifetime_seconds=0.0 if rotate else None,
+            )
         )
-        if turn.rekeyed:
+        if turn.keys_changed:
             self.publish()
         return turn
 
@@ -163,8 +167,16 @@ class World:
     """``lost``: every packet that did not arrive, as text. ``cuts``: pairs of host numbers. ``mesh_only``:
     there is no store, and hosts that do not reach each other tell each other nothing."""
 
-    def __init__(self, directory: Path, count: int, *, behind_nat: Iterable[int] = ()) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        count: int,
+        *,
+        behind_nat: Iterable[int] = (),
+        foreign_seconds: float = FOREIGN_SECONDS,
+    ) -> None:
         self.now = START
+        self.foreign_seconds = foreign_seconds
         self.mail: list[tuple[SimHost, str, HostKeys]] = []
         self.hosts: list[SimHost] = []
         self.sessions: list[Session] = []

@@ -56,9 +56,7 @@ def command(
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
-        root = add_key(
-            session.ledger.chain, public=asked.public, kid=asked.kid, name=name, role="root", now=now
-        )
+        root = add_key(session.ledger, public=asked.public, kid=asked.kid, name=name, role="root", now=now)
         if paper is not None and not consent.as_json:
             # Before it is signed: a key that nobody wrote down must not be in a root.
             echo(f"ROOT KEY {name}, shown this once. Write it on paper:\n", err=True)

@@ -49,7 +49,7 @@ def command(options: Options, name: str, out: str, yes: bool, as_json: bool) -> 
             raise RegistryError("this home holds a root key that is in force: sign the next root with it")
         admin = session.home.read_admin_key()
         root, paper = SigningKey.generate(), SigningKey.generate()
-        chain = refound(session.ledger.chain, root, paper, name=name, now=now)
+        chain = refound(session.ledger, root, paper, name=name, now=now)
         ledger = carry_registry(session.ledger, chain)
         if not yes:
             note(f"root {chain.version} begins a new chain; every host must be told by hand to trust it")

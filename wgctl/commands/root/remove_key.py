@@ -23,6 +23,8 @@ def command(options: Options, name: str, consent: Consent) -> None:
     with open_session(options) as session:
         session.sync(now=now)
         chain = session.ledger.chain
-        outcome = sign_root(session, remove_root_key(chain, find_key(chain.root, name), now=now), consent)
+        outcome = sign_root(
+            session, remove_root_key(session.ledger, find_key(chain.root, name), now=now), consent
+        )
         session.report_failures()
     report(outcome, consent)

@@ -29,7 +29,7 @@ def command(options: Options, roots: int | None, admins: int | None, consent: Co
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
-        root = change_thresholds(session.ledger.chain, root=roots, admin=admins, now=now)
+        root = change_thresholds(session.ledger, root=roots, admin=admins, now=now)
         outcome = sign_root(session, root, consent)
         session.report_failures()
     report(outcome, consent)
