@@ -142,7 +142,7 @@ def test_a_rogue_mesh_is_not_joined_unasked(run: Run, mesh: SignedMesh, tmp_path
 
 def test_an_old_fingerprint_warns_that_its_root_was_replaced(run: Run, mesh: SignedMesh) -> None:
     first = render_fingerprint(mesh.ledger.chain.fingerprint)
-    root = build_successor(mesh.ledger.chain, now=NOW, max_hosts=7)
+    root = build_successor(mesh.ledger, now=NOW, max_hosts=7)
     for key, body in root_objects(mesh.mesh.root_key.sign(encode(root), ROOT_TYPE)):
         mesh.ledger.offer(key, body, now=NOW)
     assert mesh.ledger.chain.version == 2
