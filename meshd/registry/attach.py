@@ -133,8 +133,9 @@ def _attach(
     if record is None:
         return _Attached(base=base, record=None, rotation=rotation, host=asked, conditions=())
     keys, conditions = record.keys, []
-    networks = frozenset(each for each in keys.announced if contained_in_any(each, base.granted_networks))
-    if excess := sorted(keys.announced - networks, key=network_key):
+    announced = keys.announced
+    networks = frozenset(network for network in announced if contained_in_any(network, base.granted_networks))
+    if excess := sorted(announced - networks, key=network_key):
         conditions.append(_not_granted(base.name, excess))
     if faults := endpoint_faults(keys.endpoints, ranges):
         conditions.append(unusable_endpoints(base.name, faults))
