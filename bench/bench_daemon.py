@@ -54,7 +54,7 @@ def _grow(fleet: Fleet, peers: int) -> None:
     for place in PLACES[len(fleet.members) - 1 : peers]:
         member = fleet.prepare(place, jails=0)
         fleet.grant(member)
-        fleet.meshd(member, "join", member.bundle)
+        fleet.join(member)
         done = member.host.run([MESHD, "--config", str(member.config), "bring-up"])
         if done.returncode != 0:
             raise BackendError(f"{member.name}: bring-up: {done.stderr.strip()}")

@@ -55,7 +55,7 @@ def _measure(fleet: Fleet, hosts: int) -> None:
     added, removed, asked = [], [], []
     for place in PLACES[hosts : hosts + ROUNDS]:
         newcomer = fleet.prepare(place, jails=0)
-        add = ("add-host", newcomer.name, "--request", newcomer.request, "--out", newcomer.bundle)
+        add = ("add-host", newcomer.name, *Fleet.compared(newcomer.request), "--out", newcomer.bundle)
         added.append(_spread(fleet, members, add, _has_peers(fleet, hosts)))
         remove = ("remove-host", newcomer.name, "--yes")
         removed.append(_spread(fleet, members, remove, _has_peers(fleet, hosts - 1)))

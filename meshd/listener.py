@@ -8,6 +8,7 @@ served is turned away before a byte of it is read.
 from __future__ import annotations
 
 import contextlib
+import io
 import selectors
 import socket
 import threading
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -24,6 +26,8 @@ from meshd.errors import BackendError
 SILENCE_SECONDS: Final = 10.0
 PROVE: Final = "meshd.prove"
 """In a request's environment: (client) -> whether it is served, of an application that knows its clients."""
+MAX_HEAD_BYTES: Final = 16 * 1024
+"""Request line and headers together. The library would take a hundred lines of 64 KiB from each client."""
 SEGMENT_BYTES: Final = 1140
 """In an IPv6 packet of 1,200 bytes, which fits into WireGuard over the narrowest underlay of IPv6."""
 
@@ -50,8 +54,33 @@ class ConnectionLimits:
     proven_each: int = 0
 
 
+class _BoundedHead(io.BufferedReader):
+    """A connection's bytes, of which only so many may be read as lines: those of the head.
+
+    The library reads the head line by line and the application the body by size, which it bounds itself.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__(raw)
+        self._left = MAX_HEAD_BYTES
+
+    def readline(self, size: int | None = -1) -> bytes:
+        """HTTPException, which the library answers with 431, when the head is over its size."""
+        wanted = self._left + 1 if size is None or size < 0 else min(size, self._left + 1)
+        line = super().readline(wanted)
+        self._left -= len(line)
+        if self._left < 0:
+            raise HTTPException(f"over {MAX_HEAD_BYTES} bytes of headers")
+        return line
+
+
 class _Handler(WSGIRequestHandler):
     timeout = SILENCE_SECONDS
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _BoundedHead(socket.SocketIO(self.connection, "r"))
+
     server: _Server
 
     def get_environ(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def strangers(trial: Trial) -> None:
         name, request, key = _enrollment(stage.lab_directory, number)
         trial.fault()
         stage.fleet.wgctl(
-            "add-host", name, "--request", request, "--jails", STRANGER_JAILS,
+            "add-host", name, *stage.fleet.compared(request), "--jails", STRANGER_JAILS,
             "--out", stage.lab_directory / f"{name}.bundle",
         )  # fmt: skip
         stage.until(f"{name} is no peer", lambda key=key: _is_peer(stage, key) == {True})  # type: ignore[misc]

@@ -159,15 +159,21 @@ def enroll(config: Path, name: str | None, new_identity: bool, out: Path | None)
 
 @main.command()
 @click.argument("bundle", type=click.Path(path_type=Path, allow_dash=True))
-@click.option("--fingerprint", help="Refuse the bundle unless its root has this fingerprint.")
+@click.option("--fingerprint", help="Of its root, as wgctl add-host showed it. [default: ask]")
 @click.pass_obj
 def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
-    """Verify a join bundle from wgctl add-host and keep what it says; - reads stdin."""
+    """Verify a join bundle from wgctl add-host and keep what it says; - reads stdin.
+
+    A bundle proves that it is whole, not that it is of your mesh: compare the fingerprint.
+    """
     from meshd.host.enrollment import join_mesh, read_bundle
 
     settings = read_settings(config)
     text = sys.stdin.read() if str(bundle) == "-" else read_bundle(bundle)
-    echo(join_mesh(settings, text, fingerprint, now=time.time()))
+    joined = join_mesh(settings, text, fingerprint, source=str(bundle), now=time.time())
+    if joined.warning:
+        echo(f"meshd: warning: {joined.warning}", err=True)
+    echo(joined.line)
 
 
 @main.command("trust-root")
@@ -190,6 +196,8 @@ def trust_root(config: Path, what: str, fingerprint: str | None, yes: bool, forc
 
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")
+    if yes and fingerprint is None and Path(what).exists():
+        raise click.UsageError("--yes does not cover a root that nobody compared: type its --fingerprint")
     now = time.time()
     found = examine_root(read_settings(config), what, fingerprint, force=force, now=now)
     for line in found.lines:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from meshd.errors import ConfigError
+from meshd.host.comparison import find_replaced_root, require_compared
 from meshd.host.state import HostState
 from meshd.model.host import ENROLLMENT_VERSION
 from meshd.registry.bundle import build_request, open_bundle
@@ -87,17 +89,29 @@ def read_bundle(path: Path) -> str:
         raise ConfigError(f"{path}: cannot be read as a join bundle: {error}") from None
 
 
-def join_mesh(settings: Settings, text: str, expected_fingerprint: str | None, *, now: float) -> str:
-    """Verify a bundle and keep what it says; -> one line for people. ``now``: unix seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedMesh:
+    """``line`` says where this host is now; ``warning`` what somebody should look at, or nothing."""
 
-    A host that is in this mesh already adds what is new in the bundle and loses nothing.
+    line: str
+    warning: str
+
+
+def join_mesh(
+    settings: Settings, text: str, fingerprint: str | None, *, source: str, now: float
+) -> JoinedMesh:
+    """Verify a bundle and keep what it says, once somebody has compared its root. ``now``: unix seconds.
+
+    ``fingerprint``: of its root, as typed; None: ask. ``source``: where the text is from, ``-`` for
+    standard input. A host that is in this mesh already trusts a root of it: it adds what is new in the
+    bundle and loses nothing.
     RegistryError when the bundle does not verify, ConfigError when it is another host's or
     this host is in another mesh.
     """
     state = HostState(settings.state_dir)
     hid = state.read_hid()
     state.read_wireguard_key()
-    ledger, bundle = open_bundle(text, now, expected_fingerprint)
+    ledger, bundle = open_bundle(text, now, fingerprint)
     if bundle.hid != hid:
         raise ConfigError(
             f"join bundle: made for host {render_fingerprint(bundle.hid)}, "
@@ -115,6 +129,14 @@ def join_mesh(settings: Settings, text: str, expected_fingerprint: str | None, *
             held.offer(key, body, now=now)
         cache.save(held)
     else:
+        if fingerprint is None:
+            require_compared(
+                f"mesh {ledger.chain.root.mesh_name}",
+                ledger.chain.fingerprint,
+                (),
+                shown_by="wgctl root list",
+                source=source,
+            )
         cache.create(ledger)
     if bundle.s3 is not None:
         state.write_credentials(bundle.s3.access_key, bundle.s3.secret_key)
@@ -122,7 +144,8 @@ def join_mesh(settings: Settings, text: str, expected_fingerprint: str | None, *
     if host is not None:
         state.find_identity(host.identity_key)
     name = host.name if host else bundle.hid
-    return (
+    line = (
         f"joined {ledger.chain.root.mesh_name} as {name}, "
         f"root fingerprint {render_fingerprint(ledger.chain.fingerprint)}; now start meshd"
     )
+    return JoinedMesh(line=line, warning=find_replaced_root(ledger, fingerprint))

@@ -7,6 +7,7 @@ Nothing here reaches into the daemon: it writes settings files, runs the two com
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from meshd.lab.geography import NamedSite, delay_seconds
 from meshd.model.network import Endpoint, IPAddress, parse_address
 from meshd.observe.protocol import SOCKET_NAME
 from meshd.observe.status import Status
+from meshd.registry.bundle import parse_request
+from meshd.registry.signing import render_fingerprint
 from meshd.settings import DEFAULT_METRICS_PORT
 
 INTERFACE: Final = "wg0"
@@ -155,14 +158,26 @@ class Fleet:
     def admit(self, member: Member) -> None:
         """Grant the host its place, hand it the bundle, start its daemon; does not wait for it."""
         self.grant(member)
-        self.meshd(member, "join", member.bundle)
+        self.join(member)
         self.start(member)
+
+    def join(self, member: Member) -> None:
+        """``meshd join``, with the fingerprint that the admin home shows."""
+        root = json.loads(self.wgctl("root", "list", "--offline", "--json"))["roots"][-1]
+        self.meshd(member, "join", member.bundle, "--fingerprint", root["fingerprint"])
+
+    @staticmethod
+    def compared(request: Path) -> tuple[object, ...]:
+        """The words of ``wgctl add-host`` for a request that came over no network: its fingerprint needs no
+        second look."""
+        kid = parse_request(request.read_text()).kid
+        return "--request", request, "--fingerprint", render_fingerprint(kid)
 
     def grant(self, member: Member, *options: object) -> None:
         """``wgctl add-host``, with further ``options``: a signed grant, and the host's bundle."""
         self.wgctl(
             "add-host", member.name,
-            "--request", member.request,
+            *self.compared(member.request),
             "--jails", member.host.jail_network,
             "--region", member.site.site.region,
             "--out", member.bundle,

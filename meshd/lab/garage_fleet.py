@@ -75,7 +75,7 @@ class GarageFleet(Fleet):
         for member in members:
             # Once more, now that everybody is granted: each bundle then holds everybody.
             self.grant(member, "--offline")
-            self.meshd(member, "join", member.bundle)
+            self.join(member)
         # All at once, for each begins to call all others when it starts.
         for member in members:
             self.start(member)

@@ -1,28 +1,80 @@
-"""Prometheus's WSGI application on our listener.
+"""Prometheus's exposition on our listener, made at most once a second however many ask.
 
 prometheus_client's ``start_http_server`` looks every address up in the DNS before it listens,
-wakes up twice a second per address, and lets a client that says nothing hold a thread for
-ever. This is the same application without those three.
+wakes up twice a second per address, lets a client that says nothing hold a thread for ever, and
+renders everything anew for each request: a flood of scrapes would take the time of the daemon's loop.
 """
 
 from __future__ import annotations
 
+import gzip
+import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from prometheus_client.exposition import make_wsgi_app
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
-from meshd.listener import Application, ConnectionLimits, WsgiListener, render_place
+from meshd.listener import ConnectionLimits, WsgiListener, render_place
 
 LIMITS: Final = ConnectionLimits(total=32, each=16)
+FRESH_SECONDS: Final = 1.0
+"""Scrapes within it get the same answer: nobody scrapes one host more often."""
+
+
+class _Exposition:
+    """The answer to a scrape, by its form, until it is a second old. One thread renders, the others wait.
+
+    The forms are few, whatever a client asks for: text or OpenMetrics, plain or compressed.
+    """
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._made: dict[tuple[str, bool], tuple[float, bytes]] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            start_response("405 Method Not Allowed", [("Allow", "GET, HEAD")])
+            return [b""]
+        encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        compressed = "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
+        try:
+            body = self._body(encode, content_type, compressed)
+        except Exception as error:  # noqa: BLE001 - whatever keeps the Status from being had, the answer says so
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"no metrics now: {type(error).__name__}\n".encode()]
+        headers = [("Content-Type", content_type)]
+        if compressed:
+            headers.append(("Content-Encoding", "gzip"))
+        start_response("200 OK", headers)
+        return [body]
+
+    def _body(self, encode: Callable[..., bytes], content_type: str, compressed: bool) -> bytes:
+        with self._lock:
+            made_at, body = self._made.get((content_type, compressed), (0.0, b""))
+            if body and 0 <= self._clock() - made_at < FRESH_SECONDS:
+                return body
+            made_at, body = self._clock(), encode(self._registry)
+            if compressed:
+                body = gzip.compress(body)
+            self._made[content_type, compressed] = (made_at, body)
+            return body
 
 
 class MetricsListener:
     """Serves one registry on several addresses."""
 
-    def __init__(self, registry: CollectorRegistry, listen: tuple[tuple[str, int], ...]) -> None:
-        application = _guard(make_wsgi_app(registry))
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        listen: tuple[tuple[str, int], ...],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        application = _Exposition(registry, clock)
         self._listener = WsgiListener(application, listen, name="metrics", limits=LIMITS)
 
     @property
@@ -35,16 +87,3 @@ class MetricsListener:
 
     def close(self) -> None:
         self._listener.close()
-
-
-def _guard(application: Application) -> Application:
-    """Whatever keeps the Status from being had, the scraper gets an answer that says so."""
-
-    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        try:
-            return application(environ, start_response)
-        except Exception as error:  # noqa: BLE001 - a scrape that fails says so and ends alone
-            start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
-            return [f"no metrics now: {type(error).__name__}\n".encode()]
-
-    return guarded

@@ -14,8 +14,13 @@ from meshd.daemon import wiring
 from meshd.daemon.main import main
 from meshd.errors import BackendError
 from meshd.model.network import parse_network
-from meshd.registry.bundle import build_bundle, parse_request, render_bundle
+from meshd.registry.bundle import build_bundle, parse_bundle, parse_request, render_bundle
+from meshd.registry.canonical import encode
+from meshd.registry.envelope import ROOT_TYPE
 from meshd.registry.layout import host_key
+from meshd.registry.root import root_objects
+from meshd.registry.root_changes import build_successor
+from meshd.registry.signing import render_fingerprint
 
 Run = Callable[..., Result]
 
@@ -62,6 +67,15 @@ def bundle_for(run: Run, mesh: SignedMesh, name: str = "newton") -> str:
     return render_bundle(build_bundle(mesh.ledger, request.hid))
 
 
+def root_of(text: str) -> str:
+    """The fingerprint of the newest root of a bundle, as its maker reads it out."""
+    return render_fingerprint(parse_bundle(text).fingerprint)
+
+
+def join(run: Run, text: str) -> Result:
+    return run("join", "-", "--fingerprint", root_of(text), stdin=text)
+
+
 def only_line(result: Result) -> str:
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("meshd: error: "), lines
@@ -77,7 +91,7 @@ def test_a_host_enrolls_joins_and_is_brought_up_from_its_cache(
 ) -> None:
     backend = MemoryBackend()
     monkeypatch.setattr(wiring, "open_backend", lambda *_, **__: backend)
-    joined = run("join", "-", stdin=bundle_for(run, mesh))
+    joined = join(run, bundle_for(run, mesh))
     assert joined.exit_code == 0 and "joined test as newton" in joined.stdout
     first, second = run("bring-up"), run("bring-up")
     assert (first.exit_code, second.exit_code) == (0, 0)
@@ -98,7 +112,7 @@ def test_the_keys_of_an_enrolled_host_are_its_own_and_stay(run: Run, tmp_path: P
 
 def test_joining_again_adds_and_takes_nothing_away(run: Run, mesh: SignedMesh, tmp_path: Path) -> None:
     old = bundle_for(run, mesh)
-    assert run("join", "-", stdin=old).exit_code == 0
+    assert join(run, old).exit_code == 0
     mesh.add("bohr")
     hid = parse_request(run("enroll", "--name", "newton").stdout).hid
     newer = render_bundle(build_bundle(mesh.ledger, hid))
@@ -116,6 +130,28 @@ def test_a_wrong_fingerprint_stops_the_join(run: Run, mesh: SignedMesh, tmp_path
     assert snapshot(tmp_path) == before
 
 
+def test_a_rogue_mesh_is_not_joined_unasked(run: Run, mesh: SignedMesh, tmp_path: Path) -> None:
+    """A bundle from somebody who founded a mesh of that name and granted this host a place in it."""
+    text = bundle_for(run, mesh)
+    before = snapshot(tmp_path)
+    result = run("join", "-", stdin=text)
+    line = only_line(result)
+    assert result.exit_code == 2 and "wgctl root list" in line and f"--fingerprint {root_of(text)}" in line
+    assert snapshot(tmp_path) == before
+
+
+def test_an_old_fingerprint_warns_that_its_root_was_replaced(run: Run, mesh: SignedMesh) -> None:
+    first = render_fingerprint(mesh.ledger.chain.fingerprint)
+    root = build_successor(mesh.ledger.chain, now=NOW, max_hosts=7)
+    for key, body in root_objects(mesh.mesh.root_key.sign(encode(root), ROOT_TYPE)):
+        mesh.ledger.offer(key, body, now=NOW)
+    assert mesh.ledger.chain.version == 2
+    text = bundle_for(run, mesh)
+    result = run("join", "-", "--fingerprint", first, stdin=text)
+    assert result.exit_code == 0 and "root 1, which was replaced" in result.stderr
+    assert root_of(text) in result.stderr
+
+
 def test_a_bundle_of_another_host_or_another_mesh_is_refused(
     run: Run, mesh: SignedMesh, tmp_path: Path
 ) -> None:
@@ -123,7 +159,7 @@ def test_a_bundle_of_another_host_or_another_mesh_is_refused(
     others = render_bundle(build_bundle(mesh.ledger, mesh.hosts["tesla"].hid))
     result = run("join", "-", stdin=others)
     assert result.exit_code == 2 and "made for host" in only_line(result)
-    assert run("join", "-", stdin=text).exit_code == 0
+    assert join(run, text).exit_code == 0
     before = snapshot(tmp_path)
     elsewhere = run("join", "-", stdin=bundle_for(run, SignedMesh.create()))
     assert elsewhere.exit_code == 2 and "in mesh" in only_line(elsewhere)
@@ -146,7 +182,7 @@ def test_every_early_step_says_which_step_is_missing(run: Run, config: Path, mes
     text = bundle_for(run, mesh)
     result = run("run")
     assert result.exit_code == 2 and "meshd join" in only_line(result)
-    assert run("join", "-", stdin=text).exit_code == 0
+    assert join(run, text).exit_code == 0
 
 
 def test_no_wireguard_or_no_root_is_one_line(
@@ -156,14 +192,14 @@ def test_no_wireguard_or_no_root_is_one_line(
         raise BackendError("backend: user id 1000 seen, 0 expected: only root configures WireGuard")
 
     monkeypatch.setattr(wiring, "open_backend", refuse)
-    run("join", "-", stdin=bundle_for(run, mesh))
+    join(run, bundle_for(run, mesh))
     for verb in ("run", "bring-up"):
         result = run(verb)
         assert result.exit_code == 1 and "only root" in only_line(result)
 
 
 def test_damaged_trust_state_is_fatal_and_not_replaced(run: Run, mesh: SignedMesh, tmp_path: Path) -> None:
-    run("join", "-", stdin=bundle_for(run, mesh))
+    join(run, bundle_for(run, mesh))
     trust = tmp_path / "state" / "registry" / "trust"
     trust.write_bytes(trust.read_bytes()[:-7])
     before = snapshot(tmp_path)

@@ -126,7 +126,9 @@ def test_after_a_restart_the_host_is_the_same_and_may_ask_again(host: Host, tmp_
 def test_the_bundle_of_the_next_identity_joins(host: Host) -> None:
     request = parse_request(host.run("enroll", "--new-identity").stdout)
     host.grant(2, request.identity)
-    joined = host.run("join", "-", stdin=render_bundle(build_bundle(host.mesh.ledger, host.tesla.hid)))
+    bundle = render_bundle(build_bundle(host.mesh.ledger, host.tesla.hid))
+    root = host.mesh.ledger.chain.fingerprint
+    joined = host.run("join", "-", "--fingerprint", root, stdin=bundle)
     assert joined.exit_code == 0, joined.output
     assert host.state.read_identity().public == request.identity
 

@@ -58,7 +58,7 @@ class Scene:
     def admit(self, member: Member, *before: str) -> None:
         """``before``: a shell command to run in the daemon's own mount namespace before it."""
         self.fleet.grant(member)
-        self.fleet.meshd(member, "join", member.bundle)
+        self.fleet.join(member)
         self.start(member, *before)
         self.fleet.wait_started(member)
 

@@ -89,7 +89,7 @@ def wgctl_on(fleet: Fleet, member: Member, *arguments: object) -> tuple[int, str
 
 def add_from(fleet: Fleet, admin: Member, member: Member) -> tuple[int, str]:
     return wgctl_on(
-        fleet, admin, "add-host", member.name, "--request", member.request,
+        fleet, admin, "add-host", member.name, *fleet.compared(member.request),
         "--jails", member.host.jail_network, "--out", member.bundle,
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ def test_hosts_come_and_go_while_the_store_is_away(fleet: Fleet, oracle: Oracle,
     code, output = add_from(fleet, members[0], newcomer)
     assert code == 0, output
     assert f"{HOSTS} hosts have it, but it is in no store yet" in output
-    fleet.meshd(newcomer, "join", newcomer.bundle)
+    fleet.join(newcomer)
     fleet.start(newcomer)
     fleet.wait_started(newcomer)
     # The daemons speak first: two ends that an oracle makes speak at once would measure its doing.

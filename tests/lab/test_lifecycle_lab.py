@@ -60,7 +60,7 @@ def _rotate_identity(fleet: Fleet, member: Member) -> None:
     state = member.host.directory / "state"
     hid = fleet.status(member).host.hid
     fleet.meshd(member, "enroll", "--new-identity", "--out", member.request)
-    request = ("--request", member.request, "--new-identity", "--out", member.bundle)
+    request = (*fleet.compared(member.request), "--new-identity", "--out", member.bundle)
     fleet.wgctl("add-host", member.name, *request)
     until(lambda: not (state / "identity.next.key").exists(), "the next identity was not taken up")
     # Its first record under it is there once the enrolment record has been replaced.

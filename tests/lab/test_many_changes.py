@@ -104,7 +104,9 @@ def test_a_host_added_and_removed_a_hundred_times_costs_the_others_no_packet(
         for number in range(CHANGES):
             name, request, key = request_of(tmp_path, number)
             bundle = tmp_path / "bundle"
-            fleet.wgctl("add-host", name, "--request", request, "--jails", "10.17.250.0/24", "--out", bundle)
+            fleet.wgctl(
+                "add-host", name, *fleet.compared(request), "--jails", "10.17.250.0/24", "--out", bundle
+            )
             until(f"{name} is no peer", partial(peer_of_all, fleet, pair, key))
             fleet.wgctl("remove-host", name, "--yes")
             until(f"{name} is a peer", partial(peer_of_none, fleet, pair, key))
@@ -155,7 +157,7 @@ def test_a_disk_that_takes_nothing_costs_the_mesh_nothing_and_is_said(
         subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with Stream(source, target, target.address, packets_per_second=500) as stream:
         name, request, key = request_of(tmp_path, 1000 + len(how))
-        fleet.wgctl("add-host", name, "--request", request, "--out", tmp_path / "bundle")
+        fleet.wgctl("add-host", name, *fleet.compared(request), "--out", tmp_path / "bundle")
         until(f"{name} is no peer", lambda: key in fleet.wireguard_peers(first))
         until("the disk is not complained of", lambda: "disk_failed" in codes(fleet, first))
         fleet.wgctl("remove-host", name, "--yes")

@@ -119,7 +119,7 @@ def test_an_upgrade_in_the_middle_of_an_apply_loses_nothing(
             arriving = newcomers(tmp_path, number)
             for name, request, _ in arriving:
                 bundle = tmp_path / f"{name}.bundle"
-                fleet.wgctl("add-host", name, "--request", request, "--out", bundle)
+                fleet.wgctl("add-host", name, *fleet.compared(request), "--out", bundle)
                 if name.endswith(f"x{number + 1}"):
                     restart(fleet, first)
             keys = {key for _, _, key in arriving}

@@ -10,7 +10,16 @@ from typing import Any
 from admin_fixture import Newcomer, enroll
 from click.testing import Result
 
+from meshd.registry.key_request import parse_key_request
+from meshd.registry.signing import render_fingerprint
+
 Run = Callable[..., Result]
+
+
+def compared_key(request: Path) -> tuple[object, ...]:
+    """The words for whoever has compared the fingerprint that ``request`` showed over there."""
+    kid = parse_key_request(request.read_text()).kid
+    return "--key", request, "--fingerprint", render_fingerprint(kid)
 
 
 class AdminDesk:
@@ -54,8 +63,17 @@ class AdminDesk:
         self.ok(who, role, "request", "--name", who, "--no-passphrase", "--out", request)
         verb = ("admin", "add") if role == "admin" else ("root", "add-key")
         options = [word for pool in pools for word in ("--pool", pool)] + (["--split"] if pools else [])
-        self.ok(by, *verb, who, "--key", request, *options, "--out", bundle, "--yes")
-        self.ok(who, "admin", "join", bundle)
+        self.ok(by, *verb, who, *compared_key(request), *options, "--out", bundle, "--yes")
+        self.join(who, bundle, by)
+
+    def join(self, who: str, bundle: Path, by: str, *words: object) -> Result:
+        """``who`` opens a bundle or export, with the fingerprint that ``by`` reads out."""
+        return self.ok(who, "admin", "join", bundle, "--fingerprint", self.root(by), *words)
+
+    def root(self, who: str) -> str:
+        """The fingerprint of the newest root, as this home shows it."""
+        shown: str = self.json(who, "root", "list", "--offline")["roots"][-1]["fingerprint"]
+        return shown
 
     def cosign(self, who: str, version: int) -> str:
         """``who`` reads what is proposed and types its fingerprint; what the verb said."""
@@ -68,7 +86,7 @@ class AdminDesk:
 
     def add(self, who: str, name: str, *args: object, **options: Any) -> Newcomer:
         host = self.enroll(name, **options)
-        self.ok(who, "add-host", name, "--request", host.request, "--out", self.bundle(name), *args)
+        self.ok(who, "add-host", name, *host.compared, "--out", self.bundle(name), *args)
         return host
 
     def bundle(self, name: str) -> Path:

@@ -29,6 +29,11 @@ class Newcomer:
         """As `meshd enroll` shows it on the host."""
         return render_fingerprint(self.identity.kid)
 
+    @property
+    def compared(self) -> tuple[object, ...]:
+        """The words of ``add-host`` for whoever has compared the request."""
+        return "--request", self.request, "--fingerprint", self.fingerprint
+
 
 def enroll(
     directory: Path, name: str, *, endpoint: str = "192.0.2.1:51820", networks: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from admin_desk import AdminDesk
+from admin_desk import AdminDesk, compared_key
 from admin_fixture import snapshot
 from click.testing import Result
 
@@ -38,7 +38,7 @@ def test_a_second_administrator_takes_part(two: AdminDesk) -> None:
     assert set(rows["bob"]["pools"]) == {"10.17.128.0/17", "10.99.128.0/17"} and rows["bob"]["hosts"] == 1
     assert set(rows["ada"]["pools"]) == {"10.17.0.0/17", "10.99.0.0/17"}
     line = two.refused(
-        1, "bob", "add-host", "curie", "--request", two.enroll("curie").request, "--jails", "10.17.3.0/24"
+        1, "bob", "add-host", "curie", *two.enroll("curie").compared, "--jails", "10.17.3.0/24"
     )
     assert "pools" in line
     mine = two.json("ada", "log", "--by", "bob")["statements"]
@@ -87,7 +87,9 @@ def test_a_wrong_appointment_changes_nothing(
     desk.ok("ada", "list")  # makes the lock file
     before = snapshot(desk.store, desk.home("ada"))
     filled = [text.format(other=tmp_path / "mallory", junk=tmp_path / "junk") for text in arguments]
-    line = desk.refused(exit_code, "ada", "admin", "add", "bob", "--key", tmp_path / "bob", *filled, "--yes")
+    line = desk.refused(
+        exit_code, "ada", "admin", "add", "bob", *compared_key(tmp_path / "bob"), *filled, "--yes"
+    )
     assert all(text in line for text in texts), line
     assert snapshot(desk.store, desk.home("ada")) == before
 
@@ -95,7 +97,7 @@ def test_a_wrong_appointment_changes_nothing(
 def test_nobody_signs_a_root_unasked(desk: AdminDesk, tmp_path: Path) -> None:
     desk.found("ada")
     desk.ok("bob", "admin", "request", "--name", "bob", "--no-passphrase", "--out", tmp_path / "bob")
-    assert "--yes" in desk.refused(2, "ada", "admin", "add", "bob", "--key", tmp_path / "bob")
+    assert "--yes" in desk.refused(2, "ada", "admin", "add", "bob", *compared_key(tmp_path / "bob"))
 
 
 def test_a_home_that_is_not_named_cannot_join(two: AdminDesk, tmp_path: Path) -> None:
@@ -120,7 +122,7 @@ def test_a_retired_administrator_leaves_hosts_and_pools_behind(two: AdminDesk) -
     two.add("bob", "bohr", "--jails", "10.17.130.0/24")
     two.ok("ada", "admin", "retire", "bob", "--pools-to", "ada", "--yes")
     assert two.members("ada") == {"newton", "bohr"} and not two.codes("ada")
-    line = two.refused(1, "bob", "add-host", "curie", "--request", two.enroll("curie").request)
+    line = two.refused(1, "bob", "add-host", "curie", *two.enroll("curie").compared)
     assert "no admin of root 3" in line
     two.add("ada", "curie", "--jails", "10.17.131.0/24")
     assert two.hosts("ada")["bohr"]["statement_by_name"] == "bob"
@@ -158,7 +160,7 @@ def test_a_copied_admin_key_is_noticed_and_loses_nobody(two: AdminDesk) -> None:
     assert two.members("ada") == {"bohr", "newton", "curie"}
     assert "registry_fork" in two.codes("ada")
     for who in ("bob", "copy"):
-        line = two.refused(1, who, "add-host", "tesla", "--request", two.enroll("tesla").request)
+        line = two.refused(1, who, "add-host", "tesla", *two.enroll("tesla").compared)
         assert "refused to sign" in line and "copied" in line
     assert "signed twice" in two.refused(1, "ada", "admin", "retire", "bob", "--yes")
     assert "forked at statement 2" in two.ok("ada", "explain", "newton").stdout
@@ -187,7 +189,7 @@ def test_a_stolen_admin_key_is_cut_and_its_revokes_undone(two: AdminDesk) -> Non
     assert shown.exit_code == 0
     assert "fall away: mallory" in shown.stderr and "come back: b0, b1, newton" in shown.stderr
     assert two.members("ada") == {"b0", "b1", "b2", "b3", "newton"}
-    two.run(thief, "add-host", "eve", "--request", two.enroll("eve").request)
+    two.run(thief, "add-host", "eve", *two.enroll("eve").compared)
     assert "eve" not in two.members("ada")
     assert "was cut at statement 4" in two.ok("ada", "explain", "mallory").stdout
     kinds = {row["kind"]: row["counts"] for row in two.json("ada", "log", "--by", "bob")["statements"]}

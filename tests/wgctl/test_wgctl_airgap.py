@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from admin_desk import AdminDesk
+from admin_desk import AdminDesk, compared_key
 from admin_fixture import snapshot
 from click.testing import Result
 
@@ -35,7 +35,7 @@ def gap(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gap:
     assert not desk.store.exists()
     gap = Gap(desk)
     desk.ok("vault", "export", "--out", gap.file)
-    desk.ok("courier", "admin", "join", gap.file)
+    desk.join("courier", gap.file, "vault")
     desk.store.mkdir()
     desk.ok("courier", "list")
     return gap
@@ -65,8 +65,7 @@ def test_what_others_signed_comes_in(gap: Gap) -> None:
         "admin",
         "add",
         "bob",
-        "--key",
-        desk.directory / "bob",
+        *compared_key(desk.directory / "bob"),
         "--pool",
         "10.99.128.0/17",
         "--split",
@@ -74,13 +73,13 @@ def test_what_others_signed_comes_in(gap: Gap) -> None:
         desk.directory / "bob.bundle",
         "--yes",
     )
-    desk.ok("bob", "admin", "join", desk.directory / "bob.bundle")
+    desk.join("bob", desk.directory / "bob.bundle", "vault")
     desk.add("bob", "bohr")
     assert desk.members("courier") == {"bohr"}
     assert desk.members("vault") == set()
     gap.carry("courier", "vault")
     assert desk.members("vault") == {"bohr"}
-    line = desk.refused(1, "vault", "add-host", "bohr", "--request", desk.enroll("bohr").request)
+    line = desk.refused(1, "vault", "add-host", "bohr", *desk.enroll("bohr").compared)
     assert "the name belongs" in line
 
 
@@ -88,9 +87,9 @@ def test_a_root_that_waits_for_signatures_crosses_the_gap(gap: Gap) -> None:
     desk = gap.desk
     for name in ("bob", "carol"):
         desk.ok(name, "root", "request", "--name", name, "--no-passphrase", "--out", desk.directory / name)
-        desk.ok("vault", "root", "add-key", name, "--key", desk.directory / name, "--yes")
+        desk.ok("vault", "root", "add-key", name, *compared_key(desk.directory / name), "--yes")
     gap.carry("vault", "courier")
-    desk.ok("bob", "admin", "join", gap.file)
+    desk.join("bob", gap.file, "vault")
     desk.ok("vault", "root", "threshold", "--root", "2", "--yes")
     assert (desk.home("vault") / "roots.json").exists()
     gap.carry("vault", "courier")
@@ -108,7 +107,7 @@ def test_two_copies_of_a_vault_are_noticed(gap: Gap) -> None:
     desk.add("copy", "bohr")
     desk.ok("copy", "export", "--out", gap.file)
     desk.ok("vault", "import", gap.file)
-    line = desk.refused(1, "vault", "add-host", "curie", "--request", desk.enroll("curie").request)
+    line = desk.refused(1, "vault", "add-host", "curie", *desk.enroll("curie").compared)
     assert "refused to sign" in line and "statement 2" in line
 
 
@@ -150,5 +149,5 @@ def test_changed_and_strange_exports_are_refused(gap: Gap, tmp_path: Path, run: 
 
 def test_the_courier_cannot_sign(gap: Gap) -> None:
     desk = gap.desk
-    request = desk.enroll("newton").request
-    assert "no admin key" in desk.refused(2, "courier", "add-host", "newton", "--request", request)
+    newton = desk.enroll("newton")
+    assert "no admin key" in desk.refused(2, "courier", "add-host", "newton", *newton.compared)

@@ -178,7 +178,7 @@ def test_wrong_settings_do_not_stop_it(run: Run, host: Host, tmp_path: Path) -> 
 def test_an_admin_home_is_examined_and_left_alone(run: Run, tmp_path: Path) -> None:
     store = tmp_path / "store"
     run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}")
-    run("add-host", "newton", "--request", enroll(tmp_path, "newton").request, "--out", tmp_path / "b")
+    run("add-host", "newton", *enroll(tmp_path, "newton").compared, "--out", tmp_path / "b")
     before = snapshot(tmp_path)
     result = run("doctor", "--json")
     found = {check["name"]: check for check in json.loads(result.stdout)["checks"]}

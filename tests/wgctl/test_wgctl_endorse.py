@@ -40,7 +40,7 @@ def texts(answer: Any, verdict: str) -> str:
 
 def test_a_grant_waits_until_another_administrator_agrees(pair: AdminDesk) -> None:
     newton = pair.enroll("newton")
-    add = ("add-host", "newton", "--request", newton.request, "--out", pair.bundle("newton"))
+    add = ("add-host", "newton", *newton.compared, "--out", pair.bundle("newton"))
     first = pair.ok("ada", *add)
     assert "1 of 2 administrators agree" in first.stderr and "none yet" in first.stdout
     assert not pair.bundle("newton").exists()
@@ -66,7 +66,7 @@ def test_a_grant_waits_until_another_administrator_agrees(pair: AdminDesk) -> No
 
 def test_two_waiting_grants_do_not_share_an_address(pair: AdminDesk) -> None:
     hosts = [pair.add("ada", name) for name in ("newton", "bohr")]
-    line = pair.refused(1, "bob", "add-host", "bohr", "--request", pair.enroll("bohr").request)
+    line = pair.refused(1, "bob", "add-host", "bohr", *pair.enroll("bohr").compared)
     assert "the name belongs" in line
     compared = [word for host in hosts for word in ("--fingerprint", host.fingerprint)]
     pair.refused(2, "bob", "endorse", "--all", "--yes", *compared[2:])
@@ -77,7 +77,7 @@ def test_two_waiting_grants_do_not_share_an_address(pair: AdminDesk) -> None:
 
 def test_a_changed_grant_waits_and_the_old_one_stays(pair: AdminDesk) -> None:
     newton = pair.enroll("newton")
-    add = ("add-host", "newton", "--request", newton.request, "--out", pair.bundle("newton"))
+    add = ("add-host", "newton", *newton.compared, "--out", pair.bundle("newton"))
     pair.ok("ada", *add, "--jails", "10.17.1.0/24")
     pair.ok("bob", "endorse", newton.hid[:8], "--yes", "--fingerprint", newton.fingerprint)
     assert "waits" in pair.ok("ada", *add, "--jails", "10.17.2.0/24").stderr
@@ -118,7 +118,7 @@ def test_nobody_endorses_what_is_not_there(pair: AdminDesk) -> None:
 
 def test_explain_names_who_put_it_there(desk: AdminDesk) -> None:
     newton = desk.add("ada", "newton", "--jails", "10.17.1.0/24", networks=("10.17.1.0/24", "10.17.9.0/24"))
-    desk.ok("ada", "add-host", "newton", "--request", newton.request, "--region", "eu", "--out", "n")
+    desk.ok("ada", "add-host", "newton", *newton.compared, "--region", "eu", "--out", "n")
     answer = explain(desk, "newton")
     assert answer["here"] and newton.hid in answer["subject"]
     assert "superseded" in texts(answer, "note")

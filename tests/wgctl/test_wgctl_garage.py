@@ -82,7 +82,7 @@ def found(run: Run, site: Site, *more: object) -> None:
 
 
 def add(run: Run, host: Newcomer, *more: object) -> Result:
-    return run("add-host", host.name, "--request", host.request, *more)
+    return run("add-host", host.name, *host.compared, *more)
 
 
 def bundled_key(path: Path) -> S3Credentials:

@@ -49,7 +49,8 @@ def test_the_next_identity_keeps_the_place_of_the_host(desk: AdminDesk) -> None:
     request, identity = ask(desk, newton, 2)
     add = ("add-host", "newton", "--request", request, "--out", desk.bundle("newton"))
     assert "--new-identity" in desk.refused(2, "ada", *add)
-    done = desk.ok("ada", *add, "--new-identity")
+    assert "--fingerprint" in desk.refused(2, "ada", *add, "--new-identity")
+    done = desk.ok("ada", *add, "--new-identity", "--fingerprint", render_fingerprint(identity.kid))
     assert render_fingerprint(identity.kid) in done.stdout and "takes it up by itself" in done.stdout
     after = desk.hosts("ada")["newton"]
     assert {**after, "statement_seq": 0, "statement_at": 0, "endpoints": []} == {
@@ -59,7 +60,7 @@ def test_the_next_identity_keeps_the_place_of_the_host(desk: AdminDesk) -> None:
         "endpoints": [],
     }
     assert desk.json("ada", *add)["changed"] is False
-    old = ("add-host", "newton", "--request", newton.request)
+    old = ("add-host", "newton", *newton.compared)
     assert "identity 1 was replaced" in desk.refused(1, "ada", *old)
     assert "identity 2" in desk.ok("ada", "explain", "newton").stdout
     # Other options of the same host keep the identity.

@@ -38,8 +38,7 @@ def test_a_whole_life(run: Run, founded: str, tmp_path: Path) -> None:
     added = run(
         "add-host",
         "newton",
-        "--request",
-        newton.request,
+        *newton.compared,
         "--jails",
         "10.17.2.0/24",
         "--region",
@@ -54,7 +53,7 @@ def test_a_whole_life(run: Run, founded: str, tmp_path: Path) -> None:
     assert added.exit_code == 0, added.stderr
     assert "10.99.0.1" in added.stdout and "statement 1" in added.stdout
     assert newton.hid[:4] in added.stdout and founded in added.stdout
-    assert run("add-host", "bohr", "--request", bohr.request).exit_code == 0
+    assert run("add-host", "bohr", *bohr.compared).exit_code == 0
 
     bundle = tmp_path / "newton.bundle"
     assert stat.S_IMODE(bundle.stat().st_mode) == 0o600
@@ -91,28 +90,28 @@ def test_a_whole_life(run: Run, founded: str, tmp_path: Path) -> None:
 
 
 def test_a_removed_hosts_address_is_not_given_away(run: Run, founded: str, tmp_path: Path) -> None:
-    run("add-host", "newton", "--request", enroll(tmp_path, "newton").request)
+    run("add-host", "newton", *enroll(tmp_path, "newton").compared)
     run("remove-host", "newton", "--yes")
-    again = run("add-host", "newton", "--request", enroll(tmp_path, "newton").request)
+    again = run("add-host", "newton", *enroll(tmp_path, "newton").compared)
     assert again.exit_code == 0 and "10.99.0.2" in again.stdout
 
 
 def test_a_revoked_identity_does_not_come_back(run: Run, founded: str, tmp_path: Path, store: Path) -> None:
     newton = enroll(tmp_path, "newton")
-    run("add-host", "newton", "--request", newton.request)
+    run("add-host", "newton", *newton.compared)
     run("remove-host", newton.hid[:10], "--yes")
     before = snapshot(tmp_path)
-    result = run("add-host", "newton", "--request", newton.request)
+    result = run("add-host", "newton", *newton.compared)
     assert result.exit_code == 1 and "revoked" in result.stderr and len(result.stderr.splitlines()) == 1
     assert snapshot(tmp_path) == before
 
 
 def test_the_same_request_again_prints_the_same_bundle(run: Run, founded: str, tmp_path: Path) -> None:
     newton = enroll(tmp_path, "newton")
-    run("add-host", "newton", "--request", newton.request, "--jails", "10.17.2.0/24")
+    run("add-host", "newton", *newton.compared, "--jails", "10.17.2.0/24")
     bundle = (tmp_path / "newton.bundle").read_bytes()
     before = snapshot(tmp_path)
-    again = run("add-host", "newton", "--request", newton.request, "--json")
+    again = run("add-host", "newton", *newton.compared, "--json")
     assert again.exit_code == 0
     document = json.loads(again.stdout)
     assert (document["changed"], document["statement"]) == (False, None)
@@ -123,8 +122,8 @@ def test_the_same_request_again_prints_the_same_bundle(run: Run, founded: str, t
 
 def test_other_options_change_the_grant_and_keep_the_rest(run: Run, founded: str, tmp_path: Path) -> None:
     newton = enroll(tmp_path, "newton")
-    run("add-host", "newton", "--request", newton.request, "--jails", "10.17.2.0/24", "--region", "eu")
-    result = run("add-host", "newton", "--request", newton.request, "--jails", "10.17.3.0/24", "--json")
+    run("add-host", "newton", *newton.compared, "--jails", "10.17.2.0/24", "--region", "eu")
+    result = run("add-host", "newton", *newton.compared, "--jails", "10.17.3.0/24", "--json")
     assert json.loads(result.stdout)["statement"] == 2
     (host,) = json.loads(run("list", "--json").stdout)["hosts"]
     assert (host["granted"], host["region"], host["addresses"][0]) == (["10.17.3.0/24"], "eu", "10.99.0.1")
@@ -132,7 +131,17 @@ def test_other_options_change_the_grant_and_keep_the_rest(run: Run, founded: str
 
 def test_request_and_bundle_travel_on_standard_streams(run: Run, founded: str, tmp_path: Path) -> None:
     newton = enroll(tmp_path, "newton")
-    result = run("add-host", "newton", "--request", "-", "--out", "-", input=newton.request.read_text())
+    result = run(
+        "add-host",
+        "newton",
+        "--request",
+        "-",
+        "--fingerprint",
+        newton.fingerprint,
+        "--out",
+        "-",
+        input=newton.request.read_text(),
+    )
     assert result.exit_code == 0
     assert open_bundle(result.stdout, time.time(), founded)[1].hid == newton.hid
     assert "10.99.0.1" in result.stderr and not (tmp_path / "newton.bundle").exists()
@@ -144,8 +153,8 @@ def test_the_hosts_s3_key_travels_in_the_bundle_alone(
     secret = tmp_path / "s3.json"
     secret.write_text('{"access_key": "GKabc", "secret_key": "verysecret"}')
     secret.chmod(0o600)
-    request = enroll(tmp_path, "newton").request
-    result = run("add-host", "newton", "--request", request, "--s3-credentials", secret)
+    newton = enroll(tmp_path, "newton")
+    result = run("add-host", "newton", *newton.compared, "--s3-credentials", secret)
     assert result.exit_code == 0
     assert "verysecret" in (tmp_path / "newton.bundle").read_text()
     assert "verysecret" not in result.output
@@ -172,7 +181,7 @@ def test_the_home_is_private(run: Run, founded: str, tmp_path: Path) -> None:
 
 def test_warnings_say_what_will_not_work(run: Run, founded: str, tmp_path: Path) -> None:
     newton = enroll(tmp_path, "newton", endpoint="", networks=("10.17.2.0/24",))
-    result = run("add-host", "newton", "--request", newton.request)
+    result = run("add-host", "newton", *newton.compared)
     assert result.exit_code == 0
     assert "--jails 10.17.2.0/24" in result.stderr and "no endpoint" in result.stderr
 
@@ -181,12 +190,12 @@ def test_without_ipv6_a_host_has_one_address(run: Run, tmp_path: Path, store: Pa
     run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}", "--range6", "none")
     newton = enroll(tmp_path, "newton")
     out = tmp_path / "b"
-    result = run("add-host", "newton", "--request", newton.request, "--out", out, "--json")
+    result = run("add-host", "newton", *newton.compared, "--out", out, "--json")
     assert json.loads(result.stdout)["addresses"] == ["10.99.0.1"]
 
 
 def test_list_and_log_work_offline_and_say_so(run: Run, founded: str, tmp_path: Path, store: Path) -> None:
-    run("add-host", "newton", "--request", enroll(tmp_path, "newton").request)
+    run("add-host", "newton", *enroll(tmp_path, "newton").compared)
     store.rename(tmp_path / "away")
     result = run("list", "--json")
     document = json.loads(result.stdout)
@@ -199,7 +208,7 @@ def test_list_and_log_work_offline_and_say_so(run: Run, founded: str, tmp_path: 
 def test_a_host_without_admin_home_lists_what_its_meshd_verified(
     run: Run, founded: str, tmp_path: Path
 ) -> None:
-    run("add-host", "newton", "--request", enroll(tmp_path, "newton").request)
+    run("add-host", "newton", *enroll(tmp_path, "newton").compared)
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
     (tmp_path / "home" / "registry").rename(state / "registry")

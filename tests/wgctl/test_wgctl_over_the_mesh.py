@@ -33,7 +33,7 @@ def home(run: Run, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     newton = enroll(tmp_path, "newton")
     assert run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
-    assert run("add-host", "newton", "--request", newton.request).exit_code == 0
+    assert run("add-host", "newton", *newton.compared).exit_code == 0
     return tmp_path / "home"
 
 
@@ -72,7 +72,7 @@ def test_without_a_store_the_hosts_have_it_and_the_next_command_publishes_it(
     meshd = start_meshd(answers_from(hosts))
     bohr = enroll(tmp_path, "bohr")
     store.rename(tmp_path / "away")
-    added = run("--socket", meshd.path, "add-host", "bohr", "--request", bohr.request)
+    added = run("--socket", meshd.path, "add-host", "bohr", *bohr.compared)
     assert added.exit_code == 0, added.stderr
     assert "signed as statement 2, and 5 hosts have it, but it is in no store yet" in added.stderr
     assert "bohr" in {host.name for host in hosts.membership(time.time()).hosts.values()}
@@ -87,7 +87,7 @@ def test_what_only_hosts_know_is_learned_before_anything_is_signed(
 ) -> None:
     before = dict(ledger_of(home).objects())
     bohr = enroll(tmp_path, "bohr")
-    assert run("add-host", "bohr", "--request", bohr.request).exit_code == 0
+    assert run("add-host", "bohr", *bohr.compared).exit_code == 0
     hosts = ledger_of(home)
     # The home of a second machine that was away: it knows less than the hosts, as does the store.
     (home / "registry" / "objects").unlink()
@@ -98,7 +98,7 @@ def test_what_only_hosts_know_is_learned_before_anything_is_signed(
     assert numbers(hosts) == [1, 2]
     meshd = start_meshd(answers_from(hosts))
     curie = enroll(tmp_path, "curie")
-    added = run("--socket", meshd.path, "add-host", "curie", "--request", curie.request)
+    added = run("--socket", meshd.path, "add-host", "curie", *curie.compared)
     assert added.exit_code == 0, added.stderr
     assert numbers(hosts) == [1, 2, 3]
     assert "10.99.0.3" in added.stdout
@@ -111,7 +111,7 @@ def test_a_meshd_of_another_mesh_is_no_way_to_the_hosts(
     meshd = start_meshd(answers_from(hosts, mesh="0" * 32))
     bohr = enroll(tmp_path, "bohr")
     store.rename(tmp_path / "away")
-    refused = run("--socket", meshd.path, "add-host", "bohr", "--request", bohr.request)
+    refused = run("--socket", meshd.path, "add-host", "bohr", *bohr.compared)
     assert refused.exit_code == 1 and "nothing was changed" in refused.stderr
     assert numbers(hosts) == [1]
     (tmp_path / "away").rename(store)

@@ -72,8 +72,8 @@ def test_a_sealed_home_signs_with_its_passphrase_alone(run: Run, tmp_path: Path,
     for name in ("admin.key", "root.key"):
         file = json.loads((tmp_path / "home" / name).read_text())
         assert file["protection"] == "argon2id-secretbox" and "seed" not in file
-    request = enroll(tmp_path, "newton").request
-    add = ("add-host", "newton", "--request", request)
+    host = enroll(tmp_path, "newton")
+    add = ("add-host", "newton", *host.compared)
     assert run("list").exit_code == 0  # nothing is signed, nothing is asked
     before = snapshot(tmp_path)
     assert "no terminal" in refusal(run(*add), 2)
@@ -90,7 +90,7 @@ def test_the_environment_and_a_descriptor_name_it_too(
     run: Run, tmp_path: Path, sealed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WGCTL_PASSPHRASE_FILE", str(sealed))
-    assert run("add-host", "newton", "--request", enroll(tmp_path, "newton").request).exit_code == 0
+    assert run("add-host", "newton", *enroll(tmp_path, "newton").compared).exit_code == 0
     reader, writer = os.pipe()
     os.write(writer, SECRET.encode())
     os.close(writer)
@@ -110,8 +110,8 @@ def test_bad_passphrase_files(
     if mode:
         path.write_text("" if name == "empty" else SECRET)
         path.chmod(mode)
-    request = enroll(tmp_path, "newton").request
-    line = refusal(run("--passphrase-file", path, "add-host", "newton", "--request", request), 2)
+    host = enroll(tmp_path, "newton")
+    line = refusal(run("--passphrase-file", path, "add-host", "newton", *host.compared), 2)
     assert str(path) in line and text in line and SECRET not in line
 
 
@@ -121,9 +121,9 @@ def test_the_passphrase_changes(run: Run, tmp_path: Path, sealed: Path) -> None:
     change = ("admin", "passphrase", "--new-passphrase-file", new)
     assert "wrong" in refusal(run("--passphrase-file", wrong, *change), 1)
     assert run("--passphrase-file", sealed, *change).exit_code == 0
-    request = enroll(tmp_path, "newton").request
-    assert run("--passphrase-file", sealed, "add-host", "newton", "--request", request).exit_code == 1
-    assert run("--passphrase-file", new, "add-host", "newton", "--request", request).exit_code == 0
+    host = enroll(tmp_path, "newton")
+    assert run("--passphrase-file", sealed, "add-host", "newton", *host.compared).exit_code == 1
+    assert run("--passphrase-file", new, "add-host", "newton", *host.compared).exit_code == 0
     assert run("--passphrase-file", new, "root", "threshold", "--root", "2", "--yes").exit_code == 0
     assert run("--passphrase-file", new, "admin", "passphrase", "--no-passphrase").exit_code == 0
     assert run("remove-host", "newton", "--yes").exit_code == 0
@@ -162,8 +162,8 @@ def test_a_changed_key_file_is_named(
     else:
         document |= change
     path.write_text(json.dumps(document))
-    request = enroll(tmp_path, "newton").request
-    line = refusal(run("--passphrase-file", sealed, "add-host", "newton", "--request", request), 1)
+    host = enroll(tmp_path, "newton")
+    line = refusal(run("--passphrase-file", sealed, "add-host", "newton", *host.compared), 1)
     assert str(path) in line
 
 
@@ -198,8 +198,8 @@ def test_on_a_terminal_it_asks_and_shows_nothing(tmp_path: Path) -> None:
     found = (*home, "init", "--name", "fleet", "--store", f"file://{tmp_path / 'store'}")
     code, output = on_terminal([SECRET, SECRET], *found)
     assert code == 0 and SECRET not in output and "sealed by your passphrase" in output
-    request = enroll(tmp_path, "newton").request
-    add = (*home, "add-host", "newton", "--request", request, "--out", tmp_path / "b")
+    host = enroll(tmp_path, "newton")
+    add = (*home, "add-host", "newton", *host.compared, "--out", tmp_path / "b")
     code, output = on_terminal(["a wrong one"], *add)
     assert code == 1 and "the passphrase is wrong" in output and "a wrong one" not in output
     code, output = on_terminal([SECRET], *add)

@@ -29,7 +29,7 @@ def newton(run: Run, tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     assert run("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{store}").exit_code == 0
     host = enroll(tmp_path, "newton")
-    result = run("add-host", "newton", "--request", host.request, "--jails", "10.17.2.0/24")
+    result = run("add-host", "newton", *host.compared, "--jails", "10.17.2.0/24")
     assert result.exit_code == 0, result.stderr
     return host
 
@@ -65,21 +65,21 @@ def test_a_wrong_wish_is_refused(
 ) -> None:
     bohr = enroll(tmp_path, "bohr")
     before = snapshot(tmp_path)
-    expect_refusal(run("add-host", "bohr", "--request", bohr.request, *arguments), exit_code, *texts)
+    expect_refusal(run("add-host", "bohr", *bohr.compared, *arguments), exit_code, *texts)
     assert snapshot(tmp_path) == before
 
 
 def test_a_taken_name_is_refused(run: Run, newton: Newcomer, tmp_path: Path) -> None:
     other = enroll(tmp_path, "newton")
     before = snapshot(tmp_path)
-    expect_refusal(run("add-host", "newton", "--request", other.request), 1, "newton", newton.hid)
+    expect_refusal(run("add-host", "newton", *other.compared), 1, "newton", newton.hid)
     assert snapshot(tmp_path) == before
 
 
 def test_an_endpoint_inside_the_mesh_is_refused(run: Run, newton: Newcomer, tmp_path: Path) -> None:
     bohr = enroll(tmp_path, "bohr", endpoint="10.17.9.9:51820")
     before = snapshot(tmp_path)
-    result = run("add-host", "bohr", "--request", bohr.request)
+    result = run("add-host", "bohr", *bohr.compared)
     expect_refusal(result, 1, "10.17.9.9:51820", "10.17.0.0/16", "bohr")
     assert snapshot(tmp_path) == before
 
@@ -87,7 +87,7 @@ def test_an_endpoint_inside_the_mesh_is_refused(run: Run, newton: Newcomer, tmp_
 def test_a_request_under_another_name_is_refused(run: Run, newton: Newcomer, tmp_path: Path) -> None:
     bohr = enroll(tmp_path, "bohr")
     before = snapshot(tmp_path)
-    expect_refusal(run("add-host", "curie", "--request", bohr.request), 2, "'bohr'", "'curie'")
+    expect_refusal(run("add-host", "curie", *bohr.compared), 2, "'bohr'", "'curie'")
     assert snapshot(tmp_path) == before
 
 
@@ -98,7 +98,7 @@ def test_a_tampered_request_is_refused(run: Run, newton: Newcomer, tmp_path: Pat
     envelope["payload"] = base64.b64encode(payload).decode()
     bohr.request.write_text(json.dumps(envelope, separators=(",", ":"), sort_keys=True))
     before = snapshot(tmp_path)
-    expect_refusal(run("add-host", "evil", "--request", bohr.request), 1, "not signed")
+    expect_refusal(run("add-host", "evil", *bohr.compared), 1, "not signed")
     assert snapshot(tmp_path) == before
 
 
@@ -204,7 +204,7 @@ def test_a_home_that_others_can_read_is_refused(
     path.chmod(mode)
     bohr = enroll(tmp_path, "bohr")
     before = snapshot(tmp_path)
-    expect_refusal(run("add-host", "bohr", "--request", bohr.request), 2, str(path), f"{mode:04o}")
+    expect_refusal(run("add-host", "bohr", *bohr.compared), 2, str(path), f"{mode:04o}")
     assert snapshot(tmp_path) == before
 
 
@@ -217,7 +217,7 @@ def test_damaged_files_of_the_home_are_named(
     path.write_bytes(damage)
     bohr = enroll(tmp_path, "bohr")
     before = snapshot(tmp_path)
-    expect_refusal(run("add-host", "bohr", "--request", bohr.request), 1, str(path))
+    expect_refusal(run("add-host", "bohr", *bohr.compared), 1, str(path))
     assert snapshot(tmp_path) == before
 
 
@@ -240,7 +240,7 @@ def test_an_unreachable_store_changes_nothing(
     store.rename(tmp_path / "away")
     bohr = enroll(tmp_path, "bohr")
     before = snapshot(tmp_path)
-    expect_refusal(run("add-host", "bohr", "--request", bohr.request), 1, "nothing was changed", str(store))
+    expect_refusal(run("add-host", "bohr", *bohr.compared), 1, "nothing was changed", str(store))
     expect_refusal(run("remove-host", "newton", "--yes"), 1, "nothing was changed", str(store))
     assert snapshot(tmp_path) == before
 
@@ -278,7 +278,7 @@ def test_an_interruption_after_signing_never_signs_the_number_again(
             "wgctl.admin.session.AdminSession.sync", lambda self, now: self.reached.extend(self.stores)
         )
         assert run("remove-host", "newton", "--yes").exit_code == 130
-    assert run("add-host", "bohr", "--request", enroll(tmp_path, "bohr").request).exit_code == 0
+    assert run("add-host", "bohr", *enroll(tmp_path, "bohr").compared).exit_code == 0
     statements = json.loads(run("log", "--json").stdout)["statements"]
     assert [(row["seq"], row["kind"]) for row in statements] == [(1, "grant"), (2, "revoke"), (3, "grant")]
 
@@ -287,10 +287,10 @@ def test_a_copied_admin_key_does_not_sign_twice(run: Run, newton: Newcomer, tmp_
     copy = tmp_path / "copy"
     shutil.copytree(tmp_path / "home", copy)
     bohr, curie = enroll(tmp_path, "bohr"), enroll(tmp_path, "curie")
-    assert run("--home", copy, "add-host", "bohr", "--request", bohr.request).exit_code == 0
+    assert run("--home", copy, "add-host", "bohr", *bohr.compared).exit_code == 0
     for _ in range(2):  # also once the strange statement is in this home's own cache
         before = snapshot(tmp_path / "store")
-        result = run("add-host", "curie", "--request", curie.request)
+        result = run("add-host", "curie", *curie.compared)
         expect_refusal(result, 1, "refused to sign", "statement 2", "copied")
         assert snapshot(tmp_path / "store") == before
     assert "statement 2" in run("doctor").stdout
@@ -299,14 +299,14 @@ def test_a_copied_admin_key_does_not_sign_twice(run: Run, newton: Newcomer, tmp_
 def test_a_restored_backup_can_go_on_when_told_so(run: Run, newton: Newcomer, tmp_path: Path) -> None:
     home, backup = tmp_path / "home", tmp_path / "backup"
     shutil.copytree(home, backup)
-    run("add-host", "bohr", "--request", enroll(tmp_path, "bohr").request)
+    run("add-host", "bohr", *enroll(tmp_path, "bohr").compared)
     shutil.rmtree(home)
     backup.rename(home)
     curie = enroll(tmp_path, "curie")
-    assert run("add-host", "curie", "--request", curie.request).exit_code == 1
+    assert run("add-host", "curie", *curie.compared).exit_code == 1
     adopted = run("log", "--adopt")
     assert adopted.exit_code == 0 and "after statement 2" in adopted.stderr
-    assert run("add-host", "curie", "--request", curie.request).exit_code == 0
+    assert run("add-host", "curie", *curie.compared).exit_code == 0
     statements = json.loads(run("log", "--json").stdout)["statements"]
     assert [row["seq"] for row in statements] == [1, 2, 3]
 
@@ -327,7 +327,7 @@ def test_one_of_two_stores_is_enough_and_the_other_catches_up(
     stores = ("--store", f"file://{first}", "--store", f"file://{second}")
     assert run("init", "--no-passphrase", "--name", "x", *stores).exit_code == 0
     second.rename(away)
-    result = run("add-host", "newton", "--request", enroll(tmp_path, "newton").request)
+    result = run("add-host", "newton", *enroll(tmp_path, "newton").compared)
     assert result.exit_code == 0 and str(second) in result.stderr
     away.rename(second)
     assert run("list").stderr == ""
@@ -339,9 +339,9 @@ def test_a_full_mesh_takes_nobody(run: Run, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     store = f"file://{tmp_path / 'store'}"
     run("init", "--no-passphrase", "--name", "x", "--store", store, "--max-hosts", "1")
-    assert run("add-host", "newton", "--request", enroll(tmp_path, "newton").request).exit_code == 0
+    assert run("add-host", "newton", *enroll(tmp_path, "newton").compared).exit_code == 0
     before = snapshot(tmp_path / "store", tmp_path / "home")
-    expect_refusal(run("add-host", "bohr", "--request", enroll(tmp_path, "bohr").request), 1, "limit")
+    expect_refusal(run("add-host", "bohr", *enroll(tmp_path, "bohr").compared), 1, "limit")
     assert snapshot(tmp_path / "store", tmp_path / "home") == before
 
 

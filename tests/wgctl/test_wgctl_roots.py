@@ -104,7 +104,7 @@ def test_only_root_keys_sign_roots(board: AdminDesk) -> None:
     assert "there are 3 root keys" in board.refused(1, "ada", "root", "threshold", "--root", "9", "--yes")
     reader = board.directory / "all.registry"
     board.ok("ada", "export", "--out", reader)
-    board.ok("reader", "admin", "join", reader)
+    board.join("reader", reader, "ada")
     assert "no root key here" in board.refused(1, "reader", "root", "threshold", "--root", "1", "--yes")
 
 
@@ -280,5 +280,6 @@ def test_another_root_that_would_take_hosts_away_is_refused(desk: AdminDesk, tmp
     mallory.directory.mkdir()
     mallory.found("mallory")
     mallory.ok("mallory", "export", "--out", tmp_path / "evil")
-    assert document["mesh_id"] in desk.refused(1, "ada", "root", "trust", tmp_path / "evil", "--yes")
+    evil = ("root", "trust", tmp_path / "evil", "--yes", "--fingerprint", mallory.root("mallory"))
+    assert document["mesh_id"] in desk.refused(1, "ada", *evil)
     assert desk.members("ada") == {"newton"}

@@ -30,8 +30,8 @@ def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
     good("init", "--no-passphrase", "--name", "fleet", "--store", f"file://{tmp_path}/store")
     for name, jails in (("tesla", ["--jails", "10.17.1.0/24"]), ("newton", [])):
-        request = enroll(tmp_path, name, networks=("10.17.1.0/24",) if jails else ()).request
-        good("add-host", name, "--request", request, *jails)
+        host = enroll(tmp_path, name, networks=("10.17.1.0/24",) if jails else ())
+        good("add-host", name, *host.compared, *jails)
     return run
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from admin_desk import AdminDesk
+from admin_desk import AdminDesk, compared_key
 from admin_fixture import Newcomer, snapshot
 from click.testing import Result
 from stolen_root import add_thief
@@ -48,7 +48,7 @@ def gap(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gap:
     desk = AdminDesk(run, tmp_path)
     desk.found("vault", "--air-gapped")
     desk.ok("vault", "export", "--out", tmp_path / "first")
-    desk.ok("courier", "admin", "join", tmp_path / "first")
+    desk.join("courier", tmp_path / "first", "vault")
     desk.store.mkdir()
     desk.ok("courier", "list")
     return Gap(desk)
@@ -97,11 +97,11 @@ def test_what_others_wait_for_is_signed_from_an_export(gap: Gap) -> None:
     desk = gap.desk
     for name in ("bob", "carol"):
         desk.ok(name, "root", "request", "--name", name, "--no-passphrase", "--out", desk.directory / name)
-        desk.ok("vault", "root", "add-key", name, "--key", desk.directory / name, "--yes")
+        desk.ok("vault", "root", "add-key", name, *compared_key(desk.directory / name), "--yes")
     desk.ok("vault", "root", "threshold", "--root", "2", "--yes")
     carried = desk.directory / "carried"
     desk.ok("vault", "export", "--out", carried)
-    desk.ok("bob", "admin", "join", carried)
+    desk.join("bob", carried, "vault")
     [proposal] = desk.json("vault", "root", "list")["proposals"]
     report = desk.json("bob", "sign", carried, "--yes", "--fingerprint", proposal["fingerprint"])
     assert [each["outcome"] for each in report["signed"]] == ["signed and in force"]
@@ -118,8 +118,7 @@ def test_a_grant_that_waits_is_endorsed_behind_the_gap(gap: Gap) -> None:
         "admin",
         "add",
         "bob",
-        "--key",
-        desk.directory / "bob",
+        *compared_key(desk.directory / "bob"),
         "--pool",
         "10.99.128.0/17",
         "--split",
@@ -130,7 +129,7 @@ def test_a_grant_that_waits_is_endorsed_behind_the_gap(gap: Gap) -> None:
     desk.ok("vault", "root", "threshold", "--admin", "2", "--yes")
     desk.ok("vault", "export", "--out", gap.signed)
     desk.ok("courier", "import", gap.signed)
-    desk.ok("bob", "admin", "join", desk.directory / "bob.bundle")
+    desk.join("bob", gap.signed, "vault")
     gap.compared += ["--fingerprint", desk.add("bob", "bohr").fingerprint]
     desk.ok("courier", "export", "--out", gap.draft)
     done = desk.run("vault", "sign", gap.draft, "--yes", *gap.compared)
@@ -246,10 +245,10 @@ def test_yes_covers_no_root_whose_fingerprint_was_not_typed(gap: Gap) -> None:
     """One of two root keys is stolen: what it proposes is signed by nobody who only said yes."""
     desk = gap.desk
     desk.ok("bob", "root", "request", "--name", "bob", "--no-passphrase", "--out", desk.directory / "bob")
-    desk.ok("vault", "root", "add-key", "bob", "--key", desk.directory / "bob", "--yes")
+    desk.ok("vault", "root", "add-key", "bob", *compared_key(desk.directory / "bob"), "--yes")
     desk.ok("vault", "root", "threshold", "--root", "2", "--yes")
     desk.ok("vault", "export", "--out", gap.draft)
-    desk.ok("bob", "admin", "join", gap.draft)
+    desk.join("bob", gap.draft, "vault")
     (proposed,) = desk.json("vault", "root", "list")["proposals"]
     line = desk.refused(1, "bob", "sign", gap.draft, "--yes")
     assert "--fingerprint" in line and proposed["fingerprint"] in line

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from meshd.errors import ConfigError, RegistryError
+from meshd.host.comparison import find_replaced_root, require_compared
 from meshd.registry.cache import RegistryCache
 from meshd.registry.export import RegistryExport, open_export
 from meshd.registry.key_request import build_key_request
@@ -29,11 +30,12 @@ from wgctl.options import Options
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joined:
-    """``roles``: what the newest root lets the keys of this home do."""
+    """``roles``: what the newest root lets the keys of this home do. ``warning``: what to look at."""
 
     ledger: Ledger
     export: RegistryExport
     roles: tuple[str, ...]
+    warning: str
 
 
 def request_key(options: Options, purpose: Purpose, name: str, *, protect: bool) -> tuple[str, str]:
@@ -63,6 +65,7 @@ def join_home(
     text: str,
     fingerprint: str | None,
     *,
+    source: str,
     credentials: Path | None,
     air_gapped: bool,
     stores: tuple[str, ...],
@@ -70,16 +73,20 @@ def join_home(
 ) -> Joined:
     """Open a registry export in this home, or make one without keys, which reads and carries.
 
-    RegistryError when it does not verify or does not name the keys of this home.
+    ``fingerprint``: of a root in it, as typed; None: ask, before anything is trusted. ``source``: where
+    the text is from, ``-`` for standard input. RegistryError when it does not verify or does not name the
+    keys of this home.
     """
     ledger, export = open_export(text, now, fingerprint)
+    warning = find_replaced_root(ledger, fingerprint)
     path = str(credentials.absolute()) if credentials else ""
     if not options.has_home:
         mesh = MeshFile(format="wgctl-home/1", name="")
+        _compare(ledger, fingerprint, source)
         with new_home(options.home) as building:
             RegistryCache(building / REGISTRY_DIRECTORY).create(ledger)
             write_home(building, _in_mesh(mesh, ledger, stores, path, air_gapped), {}, None)
-        return Joined(ledger=ledger, export=export, roles=())
+        return Joined(ledger=ledger, export=export, roles=(), warning=warning)
     home = open_any_home(options.home, options.passphrase)
     with home.locked():
         if home.mesh.mesh_id:
@@ -88,11 +95,19 @@ def join_home(
                 "by: wgctl import FILE"
             )
         roles = _roles(home, ledger)
+        _compare(ledger, fingerprint, source)
         # An interrupted run leaves a cache that nothing leads to yet: it is written again.
         _discard(home.directory / REGISTRY_DIRECTORY)
         RegistryCache(home.directory / REGISTRY_DIRECTORY).create(ledger)
         write_mesh_file(home.directory, _in_mesh(home.mesh, ledger, stores, path, air_gapped))
-    return Joined(ledger=ledger, export=export, roles=roles)
+    return Joined(ledger=ledger, export=export, roles=roles, warning=warning)
+
+
+def _compare(ledger: Ledger, fingerprint: str | None, source: str) -> None:
+    """A typed fingerprint was compared when the file was opened."""
+    if fingerprint is None:
+        name, root = ledger.chain.root.mesh_name, ledger.chain.fingerprint
+        require_compared(f"mesh {name}", root, (), shown_by="wgctl root list", source=source)
 
 
 def _add_key(home: AdminHome, purpose: Purpose, *, protect: bool) -> SigningKey:

@@ -17,15 +17,16 @@ from wgctl.admin.session import AdminSession
 
 
 def find_ledger(
-    session: AdminSession, what: str, text: str | None, *, force: bool, now: float
+    session: AdminSession, what: str, text: str | None, fingerprint: str | None, *, force: bool, now: float
 ) -> tuple[Ledger, tuple[str, ...]]:
     """The registry under the root that ``what`` names -> it, and lines that say what it would change.
 
-    ``text``: of a file; None: ``what`` is a fingerprint, and the stores are asked. RegistryError when
+    ``text``: of a file, in which a root must have the ``fingerprint`` if one is given; None: ``what`` is a
+    fingerprint, and the stores are asked. RegistryError when
     there is no such root of this mesh, UnsafePlanError when over a fifth of the hosts would fall away.
     """
     if text is not None:
-        ledger = open_anchor_file(text, now)
+        ledger = open_anchor_file(text, now, fingerprint)
     else:
         ledger = fetch_anchored(session.stores, session.ledger.mesh_id, what, now=now)
     if ledger.mesh_id != session.ledger.mesh_id:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -18,16 +19,50 @@ from wgctl.parameters import ADDRESS, INSTANT, NETWORK, draft_option, garage_opt
 
 if TYPE_CHECKING:
     from meshd.registry.bundle import EnrollmentRequest
+    from meshd.registry.ledger import Ledger
     from meshd.registry.reducer import EffectiveGrant, WaitingGrant
-    from wgctl.admin.admission import GrantRequest
+    from wgctl.admin.admission import GrantOutcome, GrantRequest
 
 REPORT_FORMAT: Final = "wgctl-add-host/1"
 MAX_REQUEST_BYTES: Final = 65536
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddHostWish:
+    """What was typed. ``fingerprint``: of the identity that asks; None: ask, unless it is known."""
+
+    name: str
+    request: str
+    asked: GrantRequest
+    fingerprint: str | None
+    out: str | None
+    s3_credentials: Path | None
+    new_identity: bool
+    garage_admin: tuple[str, ...]
+    garage_token_file: Path | None
+    offline: bool
+
+    @property
+    def target(self) -> str:
+        return self.out or f"{self.name}.bundle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """``bundle``: where it was written; None: there is none yet. ``holds_key``: it has the host's S3 key."""
+
+    hid: str
+    fingerprint: str
+    root_fingerprint: str
+    admitted: GrantOutcome
+    bundle: str | None
+    holds_key: bool
+
+
 @click.command("add-host")
 @click.argument("name")
 @click.option("--request", required=True, metavar="FILE|-", help="What `meshd enroll` printed on the host.")
+@click.option("--fingerprint", help="Of the host's identity, as meshd enroll showed it there. [default: ask]")
 @click.option("--address", type=ADDRESS, help="Overlay address. [default: the lowest free one]")
 @click.option(
     "--jails",
@@ -57,49 +92,96 @@ MAX_REQUEST_BYTES: Final = 65536
 @draft_option
 @json_option
 @pass_options
-def command(
-    options: Options,
-    name: str,
-    request: str,
-    address: IPAddress | None,
+def command(options: Options, /, draft: str | None, as_json: bool, **typed: Any) -> None:
+    """Grant a host its place and print its join bundle.
+
+    Asks whether the host showed the same fingerprint, before anything is signed; --fingerprint says so.
+    With a Garage that wgctl administers, the bundle holds an S3 key of the host's own. The same
+    request again prints the bundle again; with other options it changes the grant.
+    """
+    wish = _parse(**typed)
+    if as_json and wish.target == STANDARD_STREAM:
+        raise click.UsageError("--json and --out - both want standard output")
+    text = read_text(wish.request, "an enrollment request", MAX_REQUEST_BYTES)
+    now = time.time()
+    if draft is not None:
+        _write_draft(options, draft, wish, text, as_json, now=now)
+        return
+    render(wish, run(options, wish, text, now=now), as_json)
+
+
+def run(options: Options, wish: AddHostWish, text: str, *, now: float) -> Outcome:
+    """Compare, sign, publish, and write the bundle. Nothing is signed or published before the comparison."""
+    from meshd.registry.bundle import build_bundle, render_bundle
+    from meshd.registry.signing import render_fingerprint
+    from wgctl.admin.admission import admit, host_key_source, parse_named_request, read_host_credentials
+    from wgctl.admin.session import open_session
+
+    enrollment = parse_named_request(text, wish.name)
+    given = read_host_credentials(wish.s3_credentials)
+    check_writable(wish.target, "the bundle")
+    with open_session(options, offline=wish.offline) as session:
+        session.sync(now=now)
+        _compare(session.ledger, wish, enrollment)
+        with host_key_source(session, given, wish.garage_admin, wish.garage_token_file) as provide_key:
+            admitted = admit(session, enrollment, wish.asked, now=now)
+            bundle, credentials = "", given
+            if admitted.is_member:
+                credentials = provide_key(enrollment.hid)
+                bundle = render_bundle(build_bundle(session.ledger, enrollment.hid, s3=credentials)) + "\n"
+        session.report_failures()
+        root_fingerprint = render_fingerprint(session.ledger.chain.fingerprint)
+    if bundle:
+        write_text(wish.target, bundle)
+    return Outcome(
+        hid=enrollment.hid,
+        fingerprint=render_fingerprint(enrollment.kid),
+        root_fingerprint=root_fingerprint,
+        admitted=admitted,
+        bundle=wish.target if bundle else None,
+        holds_key=credentials is not None,
+    )
+
+
+def render(wish: AddHostWish, outcome: Outcome, as_json: bool) -> None:
+    admitted = outcome.admitted
+    if wish.offline:
+        note("wgctl: warning: no store was asked; the next command that reaches one publishes this")
+    for warning in admitted.warnings:
+        note(f"wgctl: warning: {warning}")
+    if as_json:
+        write_json(
+            {
+                "format": REPORT_FORMAT,
+                "name": wish.name,
+                "hid": outcome.hid,
+                "fingerprint": outcome.fingerprint,
+                "addresses": admitted.addresses,
+                "networks": admitted.networks,
+                "statement": admitted.seq,
+                "gen": admitted.gen,
+                "changed": admitted.seq is not None,
+                "bundle": outcome.bundle,
+                "root_fingerprint": outcome.root_fingerprint,
+                "warnings": admitted.warnings,
+            }
+        )
+        return
+    echo("\n".join(_lines(wish, outcome)), err=wish.target == STANDARD_STREAM)
+
+
+def _parse(
+    *,
     networks: tuple[IPNetwork, ...],
+    address: IPAddress | None,
     region: str | None,
     roles: tuple[str, ...],
     tags: tuple[str, ...],
     expires: int | None,
-    out: str | None,
-    s3_credentials: Path | None,
-    new_identity: bool,
-    garage_admin: tuple[str, ...],
-    garage_token_file: Path | None,
-    offline: bool,
-    draft: str | None,
-    as_json: bool,
-) -> None:
-    """Grant a host its place and print its join bundle.
+    **others: Any,
+) -> AddHostWish:
+    from wgctl.admin.admission import GrantRequest
 
-    With a Garage that wgctl administers, the bundle holds an S3 key of the host's own. The same
-    request again prints the bundle again; with other options it changes the grant.
-    """
-    from meshd.registry.bundle import build_bundle, render_bundle
-    from meshd.registry.signing import render_fingerprint
-    from wgctl.admin.admission import (
-        GrantRequest,
-        admit,
-        host_key_source,
-        newest_grant,
-        parse_named_request,
-        read_host_credentials,
-    )
-    from wgctl.admin.session import open_session
-
-    # Over 60 lines: what is asked, what is granted, and what is written, in the order of time.
-    target = out or f"{name}.bundle"
-    if as_json and target == STANDARD_STREAM:
-        raise click.UsageError("--json and --out - both want standard output")
-    text = read_text(request, "an enrollment request", MAX_REQUEST_BYTES)
-    enrollment = parse_named_request(text, name)
-    now = time.time()
     asked = GrantRequest(
         address=address,
         networks=networks or None,
@@ -108,67 +190,47 @@ def command(
         tags=tags or None,
         expires_at=expires,
     )
-    if draft is not None:
-        if out or s3_credentials or garage_admin or garage_token_file or offline:
-            raise click.UsageError("--draft: the bundle and its S3 key are made where it is signed")
-        _write_draft(options, draft, name, text, asked, now, as_json)
-        return
-    given = read_host_credentials(s3_credentials)
-    check_writable(target, "the bundle")
-    with open_session(options, offline=offline) as session:
-        session.sync(now=now)
-        _confirm_identity(newest_grant(session.ledger, enrollment.hid), enrollment, new_identity)
-        with host_key_source(session, given, garage_admin, garage_token_file) as provide_key:
-            outcome = admit(session, enrollment, asked, now=now)
-            bundle, credentials = "", given
-            if outcome.is_member:
-                credentials = provide_key(enrollment.hid)
-                bundle = render_bundle(build_bundle(session.ledger, enrollment.hid, s3=credentials)) + "\n"
-        session.report_failures()
-        root_fingerprint = render_fingerprint(session.ledger.chain.fingerprint)
-    if bundle:
-        write_text(target, bundle)
-    fingerprint = render_fingerprint(enrollment.kid)
-    if offline:
-        note("wgctl: warning: no store was asked; the next command that reaches one publishes this")
-    for warning in outcome.warnings:
-        note(f"wgctl: warning: {warning}")
-    if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "name": name,
-                "hid": enrollment.hid,
-                "fingerprint": fingerprint,
-                "addresses": outcome.addresses,
-                "networks": outcome.networks,
-                "statement": outcome.seq,
-                "gen": outcome.gen,
-                "changed": outcome.seq is not None,
-                "bundle": target if bundle else None,
-                "root_fingerprint": root_fingerprint,
-                "warnings": outcome.warnings,
-            }
-        )
-        return
-    done = f"granted as statement {outcome.seq}" if outcome.seq is not None else "was granted so before"
-    again = "--new-identity" if outcome.gen > 1 else f"--name {name}"
+    return AddHostWish(asked=asked, **others)
+
+
+def _lines(wish: AddHostWish, outcome: Outcome) -> list[str]:
+    admitted = outcome.admitted
+    done = f"granted as statement {admitted.seq}" if admitted.seq is not None else "was granted so before"
     lines = [
-        f"{name}: {done}: {' '.join(outcome.addresses)}",
-        f"  networks     {' '.join(outcome.networks) or 'none'}",
-        f"  fingerprint  {fingerprint}   the host must show the same: meshd enroll {again}",
+        f"{wish.name}: {done}: {' '.join(admitted.addresses)}",
+        f"  networks     {' '.join(admitted.networks) or 'none'}",
+        f"  fingerprint  {outcome.fingerprint}",
     ]
-    if not bundle:
+    if outcome.bundle is None:
         lines.append("  bundle       none yet: once it is endorsed, type this again")
     else:
         lines += [
-            f"  bundle       {target if target != STANDARD_STREAM else 'on standard output'}"
-            + (" (holds the host's S3 key)" if credentials else ""),
-            f"  on {name}:   meshd join {name}.bundle --fingerprint {root_fingerprint}",
+            f"  bundle       {wish.target if wish.target != STANDARD_STREAM else 'on standard output'}"
+            + (" (holds the host's S3 key)" if outcome.holds_key else ""),
+            f"  on {wish.name}:   meshd join {wish.name}.bundle --fingerprint {outcome.root_fingerprint}",
         ]
-    if outcome.gen > 1:
-        lines.append(f"  identity     {outcome.gen}: meshd there takes it up by itself; the old one is over")
-    echo("\n".join(lines), err=target == STANDARD_STREAM)
+    if admitted.gen > 1:
+        lines.append(f"  identity     {admitted.gen}: meshd there takes it up by itself; the old one is over")
+    return lines
+
+
+def _compare(ledger: Ledger, wish: AddHostWish, request: EnrollmentRequest) -> None:
+    """A request proves that it is whole, not whose it is; an identity that is granted was compared before."""
+    from meshd.host.comparison import require_compared
+    from wgctl.admin.admission import check_identity, newest_grant
+
+    before = newest_grant(ledger, request.hid)
+    check_identity(before, request)
+    _confirm_identity(before, request, wish.new_identity)
+    if before is not None and before.ranges.identity == request.identity and wish.fingerprint is None:
+        return
+    require_compared(
+        f"request of {wish.name}",
+        request.kid,
+        [wish.fingerprint] if wish.fingerprint is not None else [],
+        shown_by="meshd enroll --new-identity" if request.gen > 1 else f"meshd enroll --name {wish.name}",
+        source=wish.request,
+    )
 
 
 def _confirm_identity(
@@ -186,12 +248,20 @@ def _confirm_identity(
 
 
 def _write_draft(
-    options: Options, path: str, name: str, request: str, asked: GrantRequest, now: float, as_json: bool
+    options: Options, path: str, wish: AddHostWish, request: str, as_json: bool, *, now: float
 ) -> None:
+    """Nobody is asked here: who signs the draft is shown the fingerprint and asked."""
+    from wgctl.admin.admission import parse_named_request
     from wgctl.admin.signing_request import AddHost, draft_wish, report_draft
 
-    wish = AddHost(
-        name=name,
+    if wish.out or wish.s3_credentials or wish.garage_admin or wish.garage_token_file or wish.offline:
+        raise click.UsageError("--draft: the bundle and its S3 key are made where it is signed")
+    if wish.fingerprint is not None:
+        raise click.UsageError("--draft: the fingerprint is compared where it is signed")
+    parse_named_request(request, wish.name)
+    asked = wish.asked
+    drafted = AddHost(
+        name=wish.name,
         request=request,
         region=asked.region,
         roles=asked.roles,
@@ -200,4 +270,4 @@ def _write_draft(
         networks=tuple(map(str, asked.networks)) if asked.networks is not None else None,
         expires=asked.expires_at,
     )
-    report_draft(path, draft_wish(options, path, lambda _: wish, now=now), as_json)
+    report_draft(path, draft_wish(options, path, lambda _: drafted, now=now), as_json)

@@ -11,7 +11,14 @@ import click
 from meshd.errors import ConfigError, RegistryError, UnsafePlanError
 from meshd.model.network import IPNetwork
 from meshd.terminal import echo
-from wgctl.admin.root_signing import Consent, SignedRoot, report, root_options, sign_root
+from wgctl.admin.root_signing import (
+    Consent,
+    SignedRoot,
+    key_fingerprint_option,
+    report,
+    root_options,
+    sign_root,
+)
 from wgctl.files import check_writable, read_text, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import FAINT, NOTHING, Cell, build_table, json_option, note, say, show, write_json
@@ -107,6 +114,7 @@ def request(options: Options, name: str, out: str, no_passphrase: bool) -> None:
 )
 @click.option("--split", is_flag=True, help="Take the pools out of those of other administrators.")
 @click.option("--out", metavar="FILE|-", help="Where the admin bundle goes. [default: NAME.bundle]")
+@key_fingerprint_option
 @root_options
 @pass_options
 def add(
@@ -116,6 +124,7 @@ def add(
     pools: tuple[IPNetwork, ...],
     split: bool,
     out: str | None,
+    fingerprint: str | None,
     consent: Consent,
 ) -> None:
     """Name a further administrator in the next root, and print the bundle for the new machine."""
@@ -124,6 +133,7 @@ def add(
 
     target = out or f"{name}.bundle"
     asked = read_key_request(key, name, "admin")
+    require_compared_key(asked, fingerprint, consent)
     check_writable(target, "the bundle")
     now = time.time()
     with open_session(options) as session:
@@ -177,7 +187,7 @@ def pool(
 
 @command.command("join")
 @click.argument("bundle", metavar="BUNDLE|-")
-@click.option("--fingerprint", help="Refuse the bundle unless a root in it has this fingerprint.")
+@click.option("--fingerprint", help="Of its root, as the other administrator reads it out. [default: ask]")
 @click.option("--store", "stores", multiple=True, metavar="URL", help="Instead of those that the root names.")
 @click.option(
     "--credentials",
@@ -213,6 +223,7 @@ def join(
         options,
         text,
         fingerprint,
+        source=bundle,
         credentials=credentials,
         air_gapped=air_gapped,
         stores=stores,
@@ -220,6 +231,8 @@ def join(
     )
     shown = render_fingerprint(joined.ledger.chain.fingerprint)
     root = joined.ledger.chain.root
+    if joined.warning:
+        note(f"wgctl: warning: {joined.warning}")
     if as_json:
         write_json(
             {
@@ -234,7 +247,7 @@ def join(
         )
         return
     echo(f"joined {root.mesh_name} as {' and '.join(joined.roles) or 'reader, without a key'}")
-    echo(f"  root {root.version}      {shown}   compare it with: wgctl root list, over there")
+    echo(f"  root {root.version}      {shown}")
     echo(f"  home        {options.home}")
 
 
@@ -348,6 +361,18 @@ def read_key_request(source: str, name: str, role: str) -> KeyRequest:
     if (asked.name, asked.role) != (name, role):
         raise ConfigError(f"the request is of {asked.role} {asked.name!r}, {role} {name!r} expected")
     return asked
+
+
+def require_compared_key(asked: KeyRequest, fingerprint: str | None, consent: Consent) -> None:
+    """A key request proves that it is whole, not whose it is. The question before the root shows the
+    fingerprint; without that question it must have been typed."""
+    from meshd.host.comparison import require_compared
+
+    if fingerprint is not None or consent.yes:
+        verb = "admin" if asked.role == "admin" else "root"
+        typed = [fingerprint] if fingerprint is not None else []
+        shown_by = f"wgctl {verb} request --name {asked.name}"
+        require_compared(f"key request of {asked.name}", asked.kid, typed, shown_by=shown_by, source="-")
 
 
 def print_request(text: str, kid: str, *, name: str, out: str) -> None:

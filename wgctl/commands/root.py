@@ -15,13 +15,21 @@ import click
 
 from meshd.errors import ConfigError, RegistryError
 from meshd.terminal import confirm, echo
-from wgctl.admin.root_signing import Consent, report, root_options, sign_proposal, sign_root
+from wgctl.admin.root_signing import (
+    Consent,
+    key_fingerprint_option,
+    report,
+    root_options,
+    sign_proposal,
+    sign_root,
+)
 from wgctl.commands.admin import (
     MAX_BUNDLE_BYTES,
     finish_addition,
     join,
     print_request,
     read_key_request,
+    require_compared_key,
 )
 from wgctl.files import check_writable, read_text, write_text
 from wgctl.options import Options, pass_options
@@ -236,10 +244,17 @@ def request(options: Options, name: str, out: str, no_passphrase: bool) -> None:
 @click.option("--key", metavar="FILE|-", help="What `wgctl root request` printed.")
 @click.option("--new-paper", is_flag=True, help="Make the key here and show it once, for paper.")
 @click.option("--out", metavar="FILE|-", help="Where the holder's bundle goes. [default: NAME.bundle]")
+@key_fingerprint_option
 @root_options
 @pass_options
 def add_root_key(
-    options: Options, name: str, key: str | None, new_paper: bool, out: str | None, consent: Consent
+    options: Options,
+    name: str,
+    key: str | None,
+    new_paper: bool,
+    out: str | None,
+    fingerprint: str | None,
+    consent: Consent,
 ) -> None:
     """Name a further root key in the next root."""
     from meshd.registry.key_request import KeyRequest
@@ -255,6 +270,7 @@ def add_root_key(
         asked = KeyRequest(name=name, role="root", public=paper.public)
     else:
         asked = read_key_request(key or "", name, "root")
+        require_compared_key(asked, fingerprint, consent)
     target = out or f"{name}.bundle"
     if paper is None:
         check_writable(target, "the bundle")
@@ -461,11 +477,14 @@ def refound_mesh(options: Options, name: str, out: str, yes: bool, as_json: bool
 
 @command.command("trust")
 @click.argument("what", metavar="FINGERPRINT|FILE")
+@click.option("--fingerprint", help="With FILE: of a root in it. Needed with --yes.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also when over a fifth of the hosts would fall away.")
 @json_option
 @pass_options
-def trust(options: Options, what: str, yes: bool, force: bool, as_json: bool) -> None:
+def trust(
+    options: Options, what: str, fingerprint: str | None, yes: bool, force: bool, as_json: bool
+) -> None:
     """Make this home trust another root of its mesh, because you know that it is right.
 
     Only after `wgctl root refound` elsewhere. What was trusted before is kept.
@@ -475,11 +494,13 @@ def trust(options: Options, what: str, yes: bool, force: bool, as_json: bool) ->
 
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")
+    if yes and fingerprint is None and Path(what).exists():
+        raise click.UsageError("--yes does not cover a root that nobody compared: type its --fingerprint")
     now = time.time()
     text = read_text(what, "a registry export", MAX_BUNDLE_BYTES) if Path(what).exists() else None
     with open_session(options) as session:
         session.sync(now=now)
-        ledger, lines = find_ledger(session, what, text, force=force, now=now)
+        ledger, lines = find_ledger(session, what, text, fingerprint, force=force, now=now)
         for line in lines:
             note(line)
         if not yes:
