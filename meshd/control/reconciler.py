@@ -19,6 +19,7 @@ from typing import Final
 from meshd.apply import apply_changes
 from meshd.backend.base import Backend
 from meshd.backend.forwarding import read_forwarding
+from meshd.control.applied import accept_older, next_note
 from meshd.control.follower import disk_failed
 from meshd.control.rollback import WayBack
 from meshd.control.rotation import Rotation, RotationView
@@ -27,7 +28,7 @@ from meshd.control.turn import Turn, apply_failed, not_granted, plan_held, revok
 from meshd.errors import BackendError, StoreError
 from meshd.files import write_file
 from meshd.host.local import rekeyed
-from meshd.host.state import AppliedNote, HostState
+from meshd.host.state import HostState
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
 from meshd.mesh.interface_split import split_by_interface
 from meshd.mesh.rotation import Phase, own_phase, phase_of
@@ -163,6 +164,7 @@ class Reconciler:
         self._patience_ends = None
         if force:
             self._sessions.accept()
+            self._applied = accept_older(self._applied, membership)
         local = replace(local, rescue_key=self._rotation.rescue_key())
 
         def end(outcome: str, **parts: object) -> Turn:
@@ -255,7 +257,7 @@ class Reconciler:
     ) -> dict[str, object]:
         """The rest of a turn whose plan is held: peers that a signed revoke takes away go all the same."""
         conditions = (*conditions, plan_held(plan))
-        urgent = find_urgent(plan.changes, view)
+        urgent = find_urgent(plan.changes, view, self._applied.revoked)
         if not urgent:
             return {"plan": plan, "observed": observed, "second": second, "conditions": conditions}
         report = apply_changes(self._backend, local.interface, urgent)
@@ -411,7 +413,7 @@ class Reconciler:
         """Note what is now true on disk. A disk that refuses costs a condition, not the mesh."""
         complaints = [observed.unsaved] if observed and observed.unsaved else []
         admins = tuple(sorted(str(key) for key, peer in desired.peers.items() if peer.is_admin))
-        note = AppliedNote(generation=membership.generation, admin_keys=admins)
+        note = next_note(self._applied, membership, admins)
         try:
             if note != self._applied:
                 self._state.write_applied(note)

@@ -61,6 +61,8 @@ class SimHost:
     known: dict[str, HostKeys] = field(default_factory=dict)
     version: int = 0
     is_running: bool = True
+    is_heard: bool = True
+    """What it publishes becomes its record; False: there is no version left, or no room on its disk."""
     keys: KeyRing = field(init=False)
     rotation: Rotation = field(init=False)
     reconciler: Reconciler = field(init=False)
@@ -118,6 +120,8 @@ class SimHost:
         )
 
     def publish(self) -> None:
+        if not self.is_heard:
+            return
         key: LocalKey = self.keys.key
         self.version += 1
         record = HostKeys(
@@ -135,7 +139,7 @@ class SimHost:
             if other is not self:
                 self.world.mail.append((other, self.hid, record))
 
-    def turn(self, *, rotate: bool = True) -> Turn:
+    def turn(self, *, rotate: bool = True, force: bool = False) -> Turn:
         local = rekeyed(
             LocalDevice(
                 interface=MAIN,
@@ -154,6 +158,7 @@ class SimHost:
             max_removed_share=0.2,
             boot_file=None,
             path_mtus={},
+            force=force,
             key_lifetime_seconds=0.0 if rotate else None,
         )
         if turn.rekeyed:
