@@ -23,7 +23,8 @@ from meshd.registry.envelope import (
     verify_signature,
 )
 from meshd.registry.layout import ROOT_PREFIX
-from meshd.registry.ledger import MAX_TOTAL_BYTES, Ledger
+from meshd.registry.ledger import Ledger
+from meshd.registry.log_room import MAX_TOTAL_BYTES
 from meshd.registry.record import CheckedRecord, HostRecord, parse_record, sign_record
 from meshd.registry.root import chain_from_envelopes
 from meshd.registry.signing import SigningKey

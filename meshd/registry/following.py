@@ -20,6 +20,7 @@ from meshd.registry.layout import (
     LogKeyName,
     RootKeyName,
     host_key,
+    log_key,
     log_prefix,
     parse_object_key,
 )
@@ -31,6 +32,8 @@ MAX_CROWD_NAMES: Final = 2_000
 """Of a crowd, in one round."""
 MAX_JUMPS: Final = 32
 """Crowds that one listing of a log steps over."""
+MAX_WALK_REQUESTS: Final = 2_000
+"""Statements on the way to a cut that are asked for by hash in one round."""
 ASKED_HOSTS: Final = 256
 """Records that are asked for by name in one round while the listing is flooded."""
 
@@ -141,7 +144,20 @@ def follow_logs(run: Round) -> None:
         if shown is None and head[0] and not run.thorough:
             # The store has lost or withholds what we hold: what does it show, then?
             shown = _follow_log(run, kid, 0, share)
+        _walk_to_cut(run, kid)
         run.memory.shown[kid] = shown or (0, "")
+
+
+def _walk_to_cut(run: Round, kid: str) -> None:
+    """Back from a cut by hash, one statement after the other: no flood of names stands in between."""
+    asked = 0
+    while (wanted := run.ledger.wanted_by_cuts().get(kid)) is not None:
+        asked += 1
+        if asked > MAX_WALK_REQUESTS:
+            run.note_remaining(f"the walk to the cut of {kid[:8]} is at statement {wanted[0]}")
+            return
+        if not run.ask(log_key(kid, *wanted)) or run.ledger.wanted_by_cuts().get(kid) == wanted:
+            return
 
 
 def _part(run: Round, logs: int) -> tuple[int, int]:

@@ -36,6 +36,7 @@ from meshd.registry.layout import (
     host_key,
     parse_object_key,
 )
+from meshd.registry.log_room import MAX_TOTAL_BYTES, WALK_RESERVE_BYTES, LogRoom
 from meshd.registry.record import CheckedRecord
 from meshd.registry.record_index import Identity, RecordIndex
 from meshd.registry.reducer import MemberReduction, reduce_members
@@ -47,15 +48,11 @@ from meshd.registry.root import (
 from meshd.registry.root_assembly import Proposal, RootAssembly
 from meshd.registry.statement import Grant, LogEntry, parse_statement
 
-MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024
-MAX_LOG_BYTES: Final = 12 * 1024 * 1024
-"""Of one admin, so that a single stolen key cannot fill the whole."""
 MAX_PENDING_OBJECTS: Final = 2_048
 MAX_PENDING_BODIES: Final = 4
 MAX_REFUSALS: Final = 256
 
 REGISTRY_OBJECT_REFUSED: Final = "registry_object_refused"
-_FULL: Final = f"registry: over {MAX_TOTAL_BYTES} bytes in all"
 
 
 class Ledger:
@@ -66,7 +63,7 @@ class Ledger:
         self._bodies: dict[str, bytes] = {}
         self._total_bytes = 0
         self._entries: dict[str, LogEntry] = {}
-        self._log_bytes: dict[str, int] = {}
+        self._room = LogRoom()
         self._shelf = RecordIndex(chain.mesh_id, self._identity_in_force)
         self._pending: dict[str, list[bytes]] = {}
         self._assembly = RootAssembly()
@@ -77,6 +74,7 @@ class Ledger:
         self._state = object()
         self._membership: Membership | None = None
         self._membership_valid: tuple[float, float] = (0.0, 0.0)
+        self._room.begin_walks(chain.root, self._entries)
         self._keep_roots()
 
     @property
@@ -178,6 +176,10 @@ class Ledger:
             if log.head is not None
         }
 
+    def wanted_by_cuts(self) -> Mapping[str, tuple[int, str]]:
+        """By kid of a log that is cut, the (number, hash) of the statement that its walk lacks next."""
+        return self._room.wanted()
+
     def own_log(self, kid: str) -> tuple[LogEntry, ...]:
         """The statements of one admin that count, in order of seq."""
         log = self.reduction().logs.get(kid)
@@ -253,13 +255,8 @@ class Ledger:
         _check_sole_signature(envelope, public, f"statement {name.seq} of {name.kid[:8]}")
         if entry.hash in self._entries:
             return False
-        log_bytes = self._log_bytes.get(name.kid, 0) + len(body)
-        if log_bytes > MAX_LOG_BYTES:
-            raise RegistryError(f"log of {name.kid[:8]}: over {MAX_LOG_BYTES} bytes")
-        if self._total_bytes + len(body) > MAX_TOTAL_BYTES:
-            raise RegistryError(_FULL)
+        self._room.take(entry, len(body), self._total_bytes, self._entries)
         self._total_bytes += len(body)
-        self._log_bytes[name.kid] = log_bytes
         self._bodies[key] = body
         self._entries[entry.hash] = entry
         self._members_changed = True
@@ -269,8 +266,8 @@ class Ledger:
         return True
 
     def _admit_record(self, key: str, name: HostKeyName, body: bytes) -> bool:
-        if self._total_bytes + len(body) > MAX_TOTAL_BYTES:
-            raise RegistryError(_FULL)
+        if self._total_bytes + len(body) > MAX_TOTAL_BYTES - WALK_RESERVE_BYTES:
+            raise RegistryError(f"registry: over {MAX_TOTAL_BYTES} bytes in all")
         try:
             more_bytes = self._shelf.admit(name.hid, body)
         except PendingError:
@@ -300,6 +297,7 @@ class Ledger:
         if chain is self._chain:
             raise PendingError(f"{what}: waits for its signatures, its payload or the root before it")
         self._chain = chain
+        self._room.begin_walks(chain.root, self._entries)
         self._members_changed = True
         self._keep_roots()
         self._retry([key for key in self._pending if key.startswith(LOG_PREFIX)], now)

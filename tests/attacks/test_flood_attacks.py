@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import count
@@ -16,6 +17,7 @@ from meshes import NOW
 
 from meshd.errors import RegistryError
 from meshd.exchange.shared_ledger import WASTE_SECONDS_AT_ONCE, SharedLedger
+from meshd.registry import log_room
 from meshd.registry.canonical import encode, encode_base64
 from meshd.registry.document import MAX_POOLS, parse_root_payload
 from meshd.registry.envelope import ROOT_TYPE, payload_hash
@@ -23,6 +25,7 @@ from meshd.registry.layout import log_prefix, mesh_prefix, root_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.root_assembly import MAX_PROPOSALS_PER_KEY
+from meshd.registry.statement import Revoke
 from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_to_the_end
 from meshd.store.memory import MemoryStore
 
@@ -255,3 +258,52 @@ def test_who_asks_once_walks_through_a_flood(flooded: Flooded) -> None:
     outcome = poll_to_the_end(flooded.store, fresh, now=NOW)
     assert outcome.complete and outcome.error == ""
     assert fm.names(fresh, NOW) == set(HOSTS)
+
+
+# --- a thief fills the log whose key he stole
+
+
+def forge(number: int, seq: int, *, mesh: str) -> fm.StoreObject:
+    """A statement of the thief's, on a past that he made up."""
+    body = Revoke(hid=f"{number:032x}", why="x" * 100)
+    prev = "e" * 64 if seq > 1 else ""
+    return fm.forge_statement(ADMIN, body, seq=seq, prev=prev, lamport=1 + number, mesh=mesh)
+
+
+def test_forks_of_a_stolen_key_leave_room_for_what_its_owner_signs(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers signed twice cost the thief his own little room, not the true log its."""
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 60_000)
+    first = fm.grant(ledger, ADMIN, "tesla")
+    same = Counter(outcome(ledger, forge(n, 1, mesh=ledger.mesh_id)) for n in range(40))
+    assert same["new"] == log_room.MAX_TWINS - 1
+    other = Counter(outcome(ledger, forge(n, 2 + n % 40, mesh=ledger.mesh_id)) for n in range(300))
+    assert 40 < other["new"] < 40 + 60_000 // 600 and other["refused"] > 150
+    assert ledger.body(first[0]) is not None
+    assert outcome(ledger, forge(1, 99, mesh=ledger.mesh_id)) == "new"
+
+
+def test_a_full_log_takes_in_the_walk_to_its_cut(flooded: Flooded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thief's statements are there first, until nothing more goes in; then the root cuts his key off."""
+    mesh = flooded.mesh
+    mesh.revoke("newton")
+    cut = mesh.ledger.heads()[ADMIN.kid]
+    true_log = [(key, body) for key, body in mesh.objects.items() if key.startswith("log/")]
+    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 12_000)
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
+    reader = Ledger(mesh.mesh.chain)
+    for number in range(1, 40):
+        item = forge(number, number, mesh=reader.mesh_id)
+        reader.offer(*item, now=NOW)
+        flooded.plant(item)
+    flooded.plant(*true_log)
+    memory = PollMemory()
+    poll(flooded.store, reader, now=NOW, memory=memory)
+    assert sum(reader.body(key) is None for key, _ in true_log) >= len(true_log) - 1
+    heir = fm.retire(mesh.ledger.chain, ADMIN.kid, cut)
+    flooded.plant(*root_objects(fm.sign_root(heir, RECOVERY)))
+    outcome = poll(flooded.store, reader, now=NOW, memory=memory)
+    assert reader.chain.version == 2 and outcome.complete
+    assert all(reader.body(key) is not None for key, _ in true_log)
+    assert fm.names(reader, NOW) == {"tesla", "bohr"}

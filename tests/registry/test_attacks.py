@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from meshd.errors import RegistryError
-from meshd.registry import ledger as ledger_module
+from meshd.registry import log_room
 from meshd.registry.canonical import encode_base64
 from meshd.registry.envelope import (
     ENROLLMENT_TYPE,
@@ -215,7 +215,7 @@ def test_endless_data_per_object(ledger: Ledger) -> None:
 
 
 def test_endless_data_in_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "MAX_TOTAL_BYTES", 4_000)
+    monkeypatch.setattr(log_room, "WALK_RESERVE_BYTES", log_room.MAX_TOTAL_BYTES - 4_000)
     fm.grant(ledger, ADMIN, "tesla")
     with pytest.raises(RegistryError, match="bytes in all"):
         for index in range(10):
@@ -224,7 +224,7 @@ def test_endless_data_in_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_endless_data_of_one_stolen_key(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ledger_module, "MAX_LOG_BYTES", 2_000)
+    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 2_000)
     with pytest.raises(RegistryError, match="log of"):
         for index in range(10):
             fm.grant(ledger, OTHER, f"host{index}")

@@ -1,0 +1,90 @@
+"""How much of each administrator's log is kept: a stolen key cannot fill what the true log needs. Pure.
+
+Whoever has a copy of a key can sign without end. What shares its number with another statement is a fork,
+and forks have little room. Once a root cuts the log, the walk back from the cut's hash tells true from false:
+what is on it has room of its own, which nothing else of that log or of any other takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from meshd.errors import RegistryError
+from meshd.registry.document import Root
+from meshd.registry.statement import LogEntry
+
+MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024
+WALK_RESERVE_BYTES: Final = 8 * 1024 * 1024
+"""Of the total, for what is on the walk to a cut."""
+MAX_LOG_BYTES: Final = 12 * 1024 * 1024
+"""Of one log, and of the walk to its cut, so that a single stolen key cannot fill the whole."""
+MAX_FORK_BYTES: Final = 1024 * 1024
+"""Of the statements of one log that share their number with an earlier one."""
+MAX_TWINS: Final = 8
+"""Statements of one number that are kept."""
+
+_FULL: Final = f"registry: over {MAX_TOTAL_BYTES} bytes in all"
+
+
+class LogRoom:
+    """Bytes of every log, and the walks to the cuts as far as they are held."""
+
+    def __init__(self) -> None:
+        self._log_bytes: dict[str, int] = {}
+        self._fork_bytes: dict[str, int] = {}
+        self._walk_bytes: dict[str, int] = {}
+        self._twins: dict[tuple[str, int], int] = {}
+        self._wanted: dict[str, tuple[int, str]] = {}
+
+    def begin_walks(self, root: Root, held: Mapping[str, LogEntry]) -> None:
+        """Another root is in force: its cuts, and how far back from them ``held`` reaches, by hash."""
+        cuts = {kid: retired.cut for kid, retired in root.retired.items()}
+        self._wanted = {kid: cut for kid, cut in cuts.items() if cut[0]}
+        self._walk_bytes = {}
+        for kid in list(self._wanted):
+            self._go_on(kid, held)
+
+    def wanted(self) -> Mapping[str, tuple[int, str]]:
+        """By kid of a log that is cut, the (number, hash) that its walk lacks next."""
+        return self._wanted
+
+    def take(self, entry: LogEntry, size_bytes: int, total_bytes: int, held: Mapping[str, LogEntry]) -> None:
+        """Make room for a statement that ``held`` has not. RegistryError, and nothing changes, where none is.
+
+        ``total_bytes``: of the whole registry.
+        """
+        kid, seq = entry.statement.by, entry.statement.seq
+        on_walk = self._wanted.get(kid) == (seq, entry.hash)
+        twins = self._twins.get((kid, seq), 0)
+        if on_walk:
+            self._expect(kid, self._walk_bytes, size_bytes, MAX_LOG_BYTES, "on the walk to its cut")
+        elif twins:
+            self._expect(kid, self._fork_bytes, size_bytes, MAX_FORK_BYTES, "of numbers signed twice")
+            if twins >= MAX_TWINS:
+                raise RegistryError(f"log of {kid[:8]}: over {MAX_TWINS} statements of number {seq}")
+        else:
+            self._expect(kid, self._log_bytes, size_bytes, MAX_LOG_BYTES, "in all")
+        if total_bytes + size_bytes > MAX_TOTAL_BYTES - (0 if on_walk else WALK_RESERVE_BYTES):
+            raise RegistryError(_FULL)
+        spent = self._walk_bytes if on_walk else self._fork_bytes if twins else self._log_bytes
+        spent[kid] = spent.get(kid, 0) + size_bytes
+        self._twins[kid, seq] = twins + 1
+        if on_walk:
+            self._go_on(kid, held, entry)
+
+    def _go_on(self, kid: str, held: Mapping[str, LogEntry], newest: LogEntry | None = None) -> None:
+        """Follow the walk back as far as it is held."""
+        seq, hash_hex = self._wanted[kid]
+        entry = newest if newest is not None else held.get(hash_hex)
+        while entry is not None and entry.statement.seq == seq:
+            seq, hash_hex = seq - 1, entry.statement.prev
+            entry = held.get(hash_hex)
+        if seq:
+            self._wanted[kid] = seq, hash_hex
+        else:
+            del self._wanted[kid]
+
+    def _expect(self, kid: str, spent: dict[str, int], size_bytes: int, limit: int, what: str) -> None:
+        if spent.get(kid, 0) + size_bytes > limit:
+            raise RegistryError(f"log of {kid[:8]}: over {limit} bytes {what}")
