@@ -62,10 +62,10 @@ def call_afresh(steps: Sequence[PeerStep], device: Device) -> list[PeerStep]:
     """The steps for wireguard-go, so that a peer which gets its first endpoint is called at once.
 
     It counts handshake initiations that it had nowhere to send to: a packet for a peer without an
-    endpoint makes it wait REKEY_TIMEOUT (5 s) before the next one, and where traffic waits at both
-    ends of a new pair, both begin together after those 5 s, each discards the other's, and so on.
-    A peer that was never spoken to is therefore taken away and given anew in the same call: nothing
-    is lost with it. (The kernels refuse such packets and count nothing: wg_xmit in Linux and FreeBSD.)
+    endpoint makes it wait REKEY_TIMEOUT (5 s) before the next one. Where traffic waits at both ends of a
+    new pair, both begin together after those 5 s. Each discards the other's, and so on. A peer that was
+    never spoken to is therefore taken away and given anew in the same call: nothing is lost with it. (The
+    kernels refuse such packets and count nothing: wg_xmit in Linux and FreeBSD.)
     """
     afresh: list[PeerStep] = []
     moved: set[IPNetwork] = set()

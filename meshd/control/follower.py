@@ -41,20 +41,21 @@ works again is used again; in between a dead one costs nothing."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowReport:
-    """One round. ``verified_at``: when a store last showed all its roots and statements, unix seconds.
-
-    ``fresh``: objects that came with this round, from stores or from ourselves.
-    ``reached``: a store has just answered. ``number``: reports are made by several
-    threads; of two the one with the higher number is newer.
-    """
+    """What one round, or what follows from news, came to."""
 
     number: int
+    """Reports are made by several threads; of two the one with the higher number is newer."""
     membership: Membership
     fresh: tuple[tuple[str, bytes], ...]
+    """Objects that came with it, from stores or from this host itself."""
     reached: bool
+    """A store has just answered."""
+    described: OwnDescription | None
+    """What the own record was compared with; None: it was not."""
     conditions: tuple[Condition, ...]
     stores: tuple[StoreStatus, ...]
     verified_at: float | None
+    """When a store last showed all its roots and statements, unix seconds."""
 
 
 class RegistryFollower:
@@ -88,6 +89,7 @@ class RegistryFollower:
         self._fresh: list[tuple[str, bytes]] = []
         self._own_missing: list[Condition] = []
         self._reports = 0
+        self._wanted: OwnDescription | None = None
         self._lock = threading.Lock()
         self.shared_ledger = SharedLedger(
             ledger=ledger,
@@ -130,13 +132,17 @@ class RegistryFollower:
     def store_status(self) -> tuple[StoreStatus, ...]:
         return tuple(followed.status() for followed in self._followed)
 
-    def describe(self, wanted: OwnDescription) -> FollowReport:
+    def want(self, wanted: OwnDescription) -> None:
+        """What this host says of itself from now on. Does not block, and may be called while a round goes
+        on: what that round says at its end is what is wanted then, not what was wanted when it began."""
+        self._wanted = wanted
+
+    def describe(self) -> FollowReport:
         """Sign a newer own record when the known one says something else; the next round saves it."""
         with self._lock:
-            self._fresh += self._own.describe(self._membership(), wanted)
-            return self._report(wanted, saved=())
+            return self._report(self._describe(), saved=())
 
-    def follow(self, wanted: OwnDescription) -> FollowReport:
+    def follow(self) -> FollowReport:
         """One round with the stores, in order, up to the first that answers whole and lacks nothing.
 
         The one that did so last comes first, so that a dead store before it costs its time-out once
@@ -159,25 +165,32 @@ class RegistryFollower:
                     withheld = any(c.code == REGISTRY_GAP for c in self._membership().conditions)
                     if not survey and not withheld:
                         break
-            self._fresh += self._own.describe(self._membership(), wanted)
+            described = self._describe()
             if answered:
                 self._in_use = answered[0]
                 self._own_missing = self._publish_own(answered)
-            return self._report(wanted, saved=self._save(), reached=bool(answered))
+            return self._report(described, saved=self._save(), reached=bool(answered))
 
-    def settle(self, wanted: OwnDescription) -> FollowReport:
+    def settle(self) -> FollowReport:
         """What follows from objects that other hosts brought: the new membership, saved."""
         with self._lock:
-            return self._report(wanted, saved=self._save())
+            return self._report(None, saved=self._save())
+
+    def _describe(self) -> OwnDescription | None:
+        wanted = self._wanted
+        if wanted is not None:
+            self._fresh += self._own.describe(self._membership(), wanted)
+        return wanted
 
     def _report(
-        self, wanted: OwnDescription, *, saved: Sequence[Condition], reached: bool = False
+        self, described: OwnDescription | None, *, saved: Sequence[Condition], reached: bool = False
     ) -> FollowReport:
-        conditions = [*self._own_missing, *saved, *self._complaints(self._clock(), wanted)]
+        conditions = [*self._own_missing, *saved, *self._complaints(self._clock())]
         fresh, self._fresh = tuple(self._fresh), []
         self._reports += 1
         return FollowReport(
             number=self._reports,
+            described=described,
             membership=self._membership(),
             fresh=fresh,
             reached=reached,
@@ -231,11 +244,11 @@ class RegistryFollower:
         self._saved_state = state
         return []
 
-    def _complaints(self, now: float, wanted: OwnDescription) -> list[Condition]:
+    def _complaints(self, now: float) -> list[Condition]:
         membership = self._membership()
         conditions = [
             *membership.conditions,
-            *self._own.conditions(membership.hosts.get(self._hid), wanted),
+            *(self._own.conditions(membership.hosts.get(self._hid), self._wanted) if self._wanted else ()),
             *(condition for followed in self._followed for condition in followed.conditions(now)),
         ]
         age = now - (self._verified_at() or self._started_at)

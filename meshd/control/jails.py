@@ -1,12 +1,13 @@
-"""Looks after the jails of this host: what is announced of them, and VNET jails' routes to the mesh.
+"""The jails of this host: what is announced of them, and the routes of VNET jails to the mesh.
 
-Blocking; called from the daemon's kernel thread after each turn. Most turns ask nothing: a look is
-taken when the system told of a change, when somebody asks, and now and then. Where neither the
-settings nor the grant need one, none is ever taken.
+Most turns ask nothing. The system is surveyed when it told of a change, when somebody asks, and now and then;
+where neither the settings nor the grant need it, never. A survey blocks and is made in a thread of its own,
+by ``carry_out``, which touches no field; everything else lives on the event loop.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -27,53 +28,63 @@ from meshd.observe.protocol import ChangeDocument, PlanDocument
 from meshd.plan.jail_routes import AddJailRoute, JailPlan, plan_jail_routes
 from meshd.settings import JailSettings
 
-LOOK_SECONDS: Final = 60.0
-"""The longest time between two looks: what no event tells, as inside a VNET jail, is found by then."""
+SURVEY_SECONDS: Final = 60.0
+"""The longest time between two surveys: what no event tells, as inside a VNET jail, is found by then."""
 RETRY_SECONDS: Final = 10.0
-"""After a look or a route that failed."""
+"""After a survey or a route that failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JailTurn:
-    """What one turn found and did; ``looked``: the system was asked."""
+class JailReport:
+    """What one survey found and did."""
 
-    looked: bool = False
+    found: Survey | None = None
+    """None: the system could not be asked."""
+    looked_inside: bool = False
+    """Running VNET jails too were looked into."""
+    networks: frozenset[IPNetwork] = frozenset()
+    """Those whose VNET jails get routes."""
     done: tuple[AddJailRoute, ...] = ()
-    conditions: tuple[Condition, ...] = ()
+    has_failed: bool = False
+    """A route was refused, or the survey failed: to be tried again soon."""
+    problems: tuple[Condition, ...] = ()
 
 
 @dataclass(slots=True)
 class JailKeeper:
-    """``host`` None: a system without jails that can be asked. ``elapsed``: seconds, monotonic."""
+    """After each turn: ``is_due``, then ``carry_out`` in a thread, then ``accept``; then ``conditions``."""
 
     host: JailHost | None
+    """None: a system without jails that can be asked."""
     elapsed: Callable[[], float] = time.monotonic
+    """Seconds of a clock that is never set."""
     _found: Survey = field(default_factory=Survey)
-    """What the last look found, with jails that are hosts of the mesh themselves."""
-    _survey: Survey = field(default_factory=Survey)
+    """What the newest survey found, with jails that are hosts of the mesh themselves."""
+    _own_jails: Survey = field(default_factory=Survey)
     """Without those."""
-    _looked_for: frozenset[IPNetwork] = frozenset()
-    _look_at: float = float("-inf")
-    _afresh: bool = True
-    _regular_look_at: float = float("-inf")
-    _conditions: tuple[Condition, ...] = ()
+    _surveyed_for: frozenset[IPNetwork] = frozenset()
+    _survey_at: float = float("-inf")
+    _look_inside_at: float = float("-inf")
+    _problems: tuple[Condition, ...] = ()
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the system is asked, by whichever thread."""
 
     def notice(self) -> None:
-        """Look in the next turn, into every jail."""
-        self._look_at = float("-inf")
-        self._afresh = True
+        """Survey after the next turn, with a look into every jail."""
+        self._survey_at = self._look_inside_at = float("-inf")
 
-    def hear(self, look: Recheck) -> bool:
-        """Something changed on this system; whether that is a reason to look. Of jails not every mere route
-        tells, of which a host that speaks BGP sees one a second; where a look is cheap, everything does.
+    def take_event(self, recheck: Recheck) -> bool:
+        """Something changed on this system; whether that is a reason for a survey. Of jails not every mere
+        route tells, of which a host that speaks BGP sees one a second; where a survey is cheap, everything
+        does.
 
-        A running VNET jail is looked into by the regular look alone: no event tells of its inside.
+        A running VNET jail is looked into by the regular survey alone: no event tells of its inside.
         """
         if self.host is None:
             return False
-        due = Recheck.JAILS in look or (Recheck.YOUNG in look and self._found.has_young)
+        due = Recheck.JAILS in recheck or (Recheck.YOUNG in recheck and self._found.has_young)
         if due or not self.host.has_stacks:
-            self._look_at = float("-inf")
+            self._survey_at = float("-inf")
         return due
 
     def announced(
@@ -82,91 +93,102 @@ class JailKeeper:
         """What this host's record should announce. ``listed``: the networks of the settings."""
         if not settings.is_auto:
             return listed
-        return frozenset() if own is None else choose_announced(own, self._survey.addresses)
+        return frozenset() if own is None else choose_announced(own, self._own_jails.addresses)
 
-    def has_news(self, own: Host, settings: JailSettings) -> bool:
-        """Whether this host's record does not yet say what the jails make of it."""
-        said = own.record.announced if own.record else None
-        return settings.is_auto and choose_announced(own, self._survey.addresses) != said
-
-    def turn(self, view: MeshView, settings: JailSettings, interface: str) -> JailTurn:
-        """Look if it is time, and give VNET jails their routes; every failure is in the answer."""
+    def is_due(self, view: MeshView, settings: JailSettings) -> bool:
+        """Whether it is time for a survey. True is said once: the next one is due later."""
         own = view.own
-        if self.host is None or own is None or not self._needs_look(own, settings):
-            self._conditions = ()
-            return JailTurn()
-        self._survey = _own_jails(self._found, view)
-        ungranted = _ungranted(own, self._survey, view) if settings.is_auto else ()
-        if self.elapsed() < self._look_at and self._looked_for == self._routed(own, settings):
-            return JailTurn(conditions=(*self._conditions, *ungranted))
-        if self.elapsed() >= self._regular_look_at:
-            self._afresh = True
-        self._look_at = self.elapsed() + LOOK_SECONDS
-        try:
-            plan = self._plan(self.host, view, own, settings, interface, afresh=self._afresh)
-        except BackendError as error:
-            self._look_at = self.elapsed() + RETRY_SECONDS
-            self._conditions = (_unknown(str(error)),)
-            return JailTurn(looked=True, conditions=(*self._conditions, *ungranted))
-        done, problems = self._carry_out(self.host, plan)
-        if problems:
-            self._look_at = self.elapsed() + RETRY_SECONDS
-            self._afresh = True
-        self._conditions = (*_route_conditions({**plan.problems, **problems}), *_unread(self._survey))
-        ungranted = _ungranted(own, self._survey, view) if settings.is_auto else ()
-        return JailTurn(looked=True, done=done, conditions=(*self._conditions, *ungranted))
+        if self.host is None or own is None or not self._is_needed(own, settings):
+            self._problems = ()
+            return False
+        self._own_jails = _leave_out_hosts(self._found, view)
+        if self.elapsed() < self._survey_at and self._surveyed_for == self._routed(own, settings):
+            return False
+        self._survey_at = self.elapsed() + SURVEY_SECONDS
+        return True
+
+    def conditions(self, view: MeshView, settings: JailSettings) -> tuple[Condition, ...]:
+        """What is wrong by the newest survey, beside what is granted now."""
+        if self.host is None or view.own is None or not self._is_needed(view.own, settings):
+            return ()
+        ungranted = _ungranted(view.own, self._own_jails, view) if settings.is_auto else ()
+        return (*self._problems, *ungranted)
+
+    def carry_out(self, view: MeshView, settings: JailSettings, interface: str) -> JailReport:
+        """Survey, and give VNET jails their routes; every failure is in the answer. Blocks."""
+        host, own = self.host, view.own
+        assert host is not None and own is not None
+        networks = self._routed(own, settings)
+        looks_inside = self.elapsed() >= self._look_inside_at
+        with self._one_at_a_time:
+            try:
+                found = host.survey(networks, afresh=looks_inside)
+            except BackendError as error:
+                return JailReport(networks=networks, has_failed=True, problems=(_unknown(str(error)),))
+            survey = _leave_out_hosts(found, view)
+            plan = plan_jail_routes(survey, networks, view.membership.mesh_ranges, interface)
+            done, problems = _add_routes(host, plan)
+        return JailReport(
+            found=found,
+            looked_inside=looks_inside,
+            networks=networks,
+            done=done,
+            has_failed=bool(problems),
+            problems=(*_route_conditions({**plan.problems, **problems}), *_unread(survey)),
+        )
+
+    def accept(self, report: JailReport, view: MeshView) -> None:
+        """Take a survey in. An event that came while it was made makes the next one due all the same."""
+        self._surveyed_for = report.networks
+        self._problems = report.problems
+        if report.found is not None:
+            self._found, self._own_jails = report.found, _leave_out_hosts(report.found, view)
+            if report.looked_inside and self._survey_at > float("-inf"):
+                self._look_inside_at = self.elapsed() + SURVEY_SECONDS
+        if report.has_failed:
+            self._survey_at = min(self._survey_at, self.elapsed() + RETRY_SECONDS)
+            if report.found is not None:
+                self._look_inside_at = float("-inf")
 
     def plan(self, view: MeshView, settings: JailSettings, interface: str) -> JailPlan:
-        """What a turn would do now. An empty plan where jails cannot be asked: the turn says so."""
+        """What a survey would lead to now; changes nothing. Blocks. Empty where jails cannot be asked: the
+        turn says so."""
         own = view.own
-        if self.host is None or own is None or not self._needs_look(own, settings):
+        if self.host is None or own is None or not self._is_needed(own, settings):
             return JailPlan()
-        try:
-            return self._plan(self.host, view, own, settings, interface)
-        except BackendError:
-            return JailPlan()
+        networks = self._routed(own, settings)
+        with self._one_at_a_time:
+            try:
+                survey = _leave_out_hosts(self.host.survey(networks, afresh=True), view)
+            except BackendError:
+                return JailPlan()
+        return plan_jail_routes(survey, networks, view.membership.mesh_ranges, interface)
 
-    def _needs_look(self, own: Host, settings: JailSettings) -> bool:
+    def _is_needed(self, own: Host, settings: JailSettings) -> bool:
         return settings.is_auto or bool(self._routed(own, settings))
 
     def _routed(self, own: Host, settings: JailSettings) -> frozenset[IPNetwork]:
         """Networks whose VNET jails get routes. With ``auto`` also those that are announced after this
-        look, or the first jail would have to wait for the next one."""
+        survey, or the first jail would have to wait for the next one."""
         if self.host is None or not (settings.routes and self.host.has_stacks):
             return frozenset()
         return own.granted_networks if settings.is_auto else own.networks
 
-    def _plan(
-        self,
-        host: JailHost,
-        view: MeshView,
-        own: Host,
-        settings: JailSettings,
-        interface: str,
-        *,
-        afresh: bool = True,
-    ) -> JailPlan:
-        self._looked_for = networks = self._routed(own, settings)
-        self._found = host.survey(networks, afresh=afresh)
-        if afresh:
-            self._afresh, self._regular_look_at = False, self.elapsed() + LOOK_SECONDS
-        self._survey = _own_jails(self._found, view)
-        return plan_jail_routes(self._survey, networks, view.membership.mesh_ranges, interface)
 
-    def _carry_out(self, host: JailHost, plan: JailPlan) -> tuple[tuple[AddJailRoute, ...], dict[str, str]]:
-        """One after the other; a jail that fails, or has ended since, keeps no other one waiting."""
-        done: list[AddJailRoute] = []
-        problems: dict[str, str] = {}
-        for change in plan.changes:
-            try:
-                host.add_route(change.jail, change.new)
-                done.append(change)
-            except BackendError as error:
-                problems[change.jail] = f"{error}; meshd looks and tries again"
-        return tuple(done), problems
+def _add_routes(host: JailHost, plan: JailPlan) -> tuple[tuple[AddJailRoute, ...], dict[str, str]]:
+    """One after the other; a jail that fails, or has ended since, keeps no other one waiting."""
+    done: list[AddJailRoute] = []
+    problems: dict[str, str] = {}
+    for change in plan.changes:
+        try:
+            host.add_route(change.jail, change.new)
+            done.append(change)
+        except BackendError as error:
+            problems[change.jail] = f"{error}; meshd looks and tries again"
+    return tuple(done), problems
 
 
-def _own_jails(survey: Survey, view: MeshView) -> Survey:
+def _leave_out_hosts(survey: Survey, view: MeshView) -> Survey:
     return leave_out_hosts(survey, (*view.peers, *view.waiting))
 
 

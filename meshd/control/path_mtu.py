@@ -21,7 +21,7 @@ def probe_targets(
     view: MeshView,
     observed: ObservedState | None,
     second: ObservedState | None,
-    awaited: Collection[str],
+    deferred: Collection[str],
     *,
     search_mtu: bool,
 ) -> tuple[ProbeTarget, ...]:
@@ -40,7 +40,7 @@ def probe_targets(
             known_bytes=kept_mtu(host, in_kernel),
         )
         for host in view.peers
-        if host.record is not None and host.record.public_key in configured and host.hid not in awaited
+        if host.record is not None and host.record.public_key in configured and host.hid not in deferred
     )
 
 

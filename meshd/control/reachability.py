@@ -1,13 +1,13 @@
-"""What the paths to the other hosts mean to the daemon: whom it can talk to, whom it misses. Pure."""
+"""What the paths to the other hosts mean: whom this host can talk to, whom it misses. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-from meshd.control.turn import Turn
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
+from meshd.model.device import ObservedState
 from meshd.model.path import PathStats
 
 HANDSHAKE_FRESH_SECONDS: Final = 180.0
@@ -16,12 +16,14 @@ PROBE_GRACE: Final = 5
 """Probes that a new peer may leave unanswered before that is worth a condition."""
 
 
-def reachable_hosts(turn: Turn | None, paths: Mapping[str, PathStats], now: float) -> set[str]:
+def reachable_hosts(
+    view: MeshView | None, observed: ObservedState | None, paths: Mapping[str, PathStats], now: float
+) -> set[str]:
     """The hids of peers that answer probes, or that WireGuard has a session with. ``now``: unix seconds."""
     up = {hid for hid, stats in paths.items() if stats.up}
-    device = turn.observed.device if turn and turn.observed else None
-    if turn is not None and device is not None:
-        for host in turn.view.peers:
+    device = observed.device if observed is not None else None
+    if view is not None and device is not None:
+        for host in view.peers:
             peer = device.peers.get(host.record.public_key) if host.record else None
             if peer and now - (peer.stats.latest_handshake_at or 0) < HANDSHAKE_FRESH_SECONDS:
                 up.add(host.hid)

@@ -1,9 +1,8 @@
-"""One turn of the data plane: observe, build what is desired, plan, apply, observe again.
+"""The data plane's turn: sense, decide, act, record.
 
-Blocking and single-threaded: the daemon calls it from its one kernel thread, ``meshd
-bring-up`` directly.
-
-Over 400 lines: the steps of a turn stand beside each other here; what each decides has a module of its own.
+Blocking; one thread at a time calls it: the driver's kernel thread, or ``meshd bring-up`` directly. What it
+remembers between turns is one value (``Trackers``), which a turn replaces as a whole when it has sensed.
+``plan`` and ``observe`` sense too, and throw that value away: looking changes nothing.
 """
 
 from __future__ import annotations
@@ -11,56 +10,56 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
-from meshd.apply import apply_changes
+from meshd.apply import ApplyReport, apply_changes
 from meshd.backend.base import Backend
 from meshd.backend.forwarding import read_forwarding
 from meshd.control.applied import accept_older, next_note
+from meshd.control.decide import Decision, Overlay, decide
 from meshd.control.follower import disk_failed
-from meshd.control.rollback import WayBack
-from meshd.control.rotation import Rotation, RotationView
-from meshd.control.sessionclock import SessionClock
-from meshd.control.turn import Turn, apply_failed, not_granted, plan_held, revoked
+from meshd.control.rollback import Rollback
+from meshd.control.rotation import Rotation
+from meshd.control.sense import Observation, Sensed, Sensor, Trackers
+from meshd.control.turn import Inputs, Order, Turn, apply_failed, not_granted, plan_held, revoked
+from meshd.control.turn_conditions import clock_stepped, forwarding_off, unusable_fibs
+from meshd.control.wake import Wake
 from meshd.errors import BackendError, StoreError
 from meshd.files import write_file
 from meshd.host.local import rekeyed
 from meshd.host.state import HostState
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
-from meshd.mesh.interface_split import split_by_interface
-from meshd.mesh.rotation import Phase, own_phase, phase_of
+from meshd.mesh.endpoints import SourceOf
+from meshd.mesh.initiator import INITIATOR_DELAY_SECONDS
 from meshd.mesh.view import MeshView, build_view
-from meshd.model.condition import Condition, Severity
+from meshd.model.condition import Condition
 from meshd.model.device import ObservedState
-from meshd.model.host import Host, Membership
 from meshd.model.keys import PublicKey
-from meshd.model.network import Endpoint
-from meshd.model.path import PathStats
+from meshd.observe.status import ChangeStatus, RotationStatus
 from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
-from meshd.plan.diff import Side
-from meshd.plan.plan import Plan, build_plan
+from meshd.plan.plan import Plan
 from meshd.plan.render import render_wg_quick
 from meshd.plan.safety import SafetyLimits, find_urgent
-from meshd.settings import FREEBSD
-
-NO_PATHS: Final[Mapping[str, PathStats]] = {}
-COURTESY_SECONDS: Final = 0.5
-"""How long the end with the greater hid lets the other end of a new pair speak first: longer than any
-one-way delay, so that two that learn of each other together do not collide, and no longer, because
-the other end may have spoken before we were there to hear it."""
-NEWBORN_PATIENCE: Final = 20
-"""As many times longer for a host that is granted but whose daemon has never run."""
 
 
-Advise = Callable[[MeshView, ObservedState, Container[str]], Mapping[str, Endpoint]]
-"""(view, the kernel's state, hids whose turn it is to speak first) -> endpoints to change to, by hid."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clocks:
+    """The three times that a turn goes by, each a function that reads one."""
+
+    wall: Callable[[], float]
+    """Unix seconds; somebody may set it."""
+    monotonic: Callable[[], float] = time.monotonic
+    """Seconds; nobody sets it, and it may stand still while the machine sleeps."""
+    steady: Callable[[], float] = lambda: 0.0
+    """Seconds; nobody sets it, and it goes on while the machine sleeps, where there is such a one."""
 
 
 class Reconciler:
-    """Owns the backend's calls and the files that follow from an applied plan."""
+    """Makes the kernel agree with its inputs, once a call of ``turn``; every failure is in the answer.
+
+    Owns the backend's calls and the files that follow from a plan that was applied.
+    """
 
     def __init__(
         self,
@@ -68,389 +67,319 @@ class Reconciler:
         backend: Backend,
         state: HostState,
         hid: str,
-        clock: Callable[[], float],
+        clocks: Clocks,
         rotation: Rotation,
+        rollback: Rollback,
         forwarding: Callable[[int], bool | None] = read_forwarding,
-        courtesy_seconds: float = COURTESY_SECONDS,
-        newborn: bool = False,
-        advise: Advise | None = None,
-        wayback: WayBack | None = None,
-        sessions: SessionClock | None = None,
+        initiator_delay_seconds: float = INITIATOR_DELAY_SECONDS,
+        self_never_ran: bool = False,
+        source_of: SourceOf | None = None,
     ) -> None:
-        """``newborn``: the others know this host by its enrollment record alone. ``advise``: chooses the
-        peers' endpoints; without it new ones get the first of their record. ``wayback`` None: the one of
-        ``state``; ``sessions`` None: the clock is never set."""
+        """
+        Args:
+            forwarding: whether the system forwards packets of an IP version; None: it does not say.
+            initiator_delay_seconds: see ``meshd.mesh.initiator``; 0: this host calls everybody at once.
+            self_never_ran: the others know this host by its enrollment alone.
+            source_of: see ``Sensor``.
+        """
         self._backend = backend
         self._state = state
         self._hid = hid
-        self._clock = clock
+        self._clocks = clocks
         self._rotation = rotation
-        self._second_seen = True  # until the first look
+        self._rollback = rollback
         self._forwarding = forwarding
-        self._courtesy_seconds = courtesy_seconds
-        self._newborn = newborn
-        self._advise = advise
-        self._patient_until: dict[str, float] = {}
-        self._unborn: frozenset[str] = frozenset()
-        self._awaited: frozenset[str] = frozenset()
-        self._patience_ends: float | None = None
-        self._builder = DesiredBuilder()
+        self._sensor = Sensor(
+            backend=backend,
+            rotation=rotation,
+            hid=hid,
+            clock=clocks.wall,
+            monotonic=clocks.monotonic,
+            steady=clocks.steady,
+            initiator_delay_seconds=initiator_delay_seconds,
+            source_of=source_of,
+        )
+        self._trackers = self._sensor.begin(self_never_ran=self_never_ran)
+        self._builder = DesiredBuilder()  # a cache: what it builds follows from its arguments alone
         self._applied = state.read_applied()
-        self.wayback = wayback or WayBack(state, clock)
-        self._sessions = sessions or SessionClock(lambda: 0.0, lambda: 0.0)
         self._boot_text: str | None = None
+
+    # --- what changes nothing
+
+    @property
+    def trackers(self) -> Trackers:
+        """What is remembered now; a value."""
+        return self._trackers
 
     @property
     def applied_generation(self) -> int:
+        """The newest generation of the registry that was made true."""
         return self._applied.generation
 
-    def observe(self, interface: str) -> ObservedState:
-        return self._backend.observe(interface)
+    def rotation_status(self) -> RotationStatus:
+        """How far the rotation of this host's key is."""
+        return self._rotation.status()
+
+    def change_status(self) -> ChangeStatus | None:
+        """The last change that can be rolled back."""
+        return self._rollback.status()
+
+    def observe(self, inputs: Inputs) -> Observation:
+        """Both interfaces as they are now. BackendError when the kernel does not tell."""
+        return self._sensor.observe(
+            self._trackers, build_view(inputs.membership, self._hid), self._local(inputs)
+        )
+
+    def plan(self, inputs: Inputs) -> Plan | None:
+        """The plan that the registry asks for now; None: no grant for this host, so none."""
+        view = build_view(inputs.membership, self._hid)
+        if _is_stranger(view):
+            return None
+        sensed = self._sensor.sense(self._trackers, view, self._local(inputs), inputs)
+        return self._registry_plan(sensed, inputs)
 
     def forget_sources(self, interface: str) -> None:
+        """WireGuard is to send from where the routes say. BackendError when the kernel refuses."""
         self._backend.forget_sources(interface)
 
-    def plan(
-        self,
-        membership: Membership,
-        local: LocalDevice,
-        max_removed_share: float,
-        path_mtus: Mapping[str, int] | None,
-    ) -> Plan | None:
-        """The plan that a turn would carry out now; None: no grant for this host, so none."""
-        view = build_view(membership, self._hid)
-        if _not_a_member(view):
-            return None
-        local = replace(local, rescue_key=self._rotation.rescue_key())
-        observed, second = self._look(view, local)
-        found = self._rotation.find(view, local, observed, second)
-        return self._wished(view, local, observed, found, max_removed_share, path_mtus)
+    # --- a turn
 
-    def turn(
-        self,
-        membership: Membership,
-        local: LocalDevice,
-        *,
-        max_removed_share: float,
-        boot_file: Path | None,
-        path_mtus: Mapping[str, int] | None,
-        force: bool = False,
-        key_lifetime_seconds: float | None = None,
-        paths: Mapping[str, PathStats] = NO_PATHS,
-        confirm_seconds: float = 0.0,
-        asked: bool = False,
-        undo: bool = False,
-    ) -> Turn:
-        """Make the kernel agree with ``membership``; every failure is in the answer.
+    def turn(self, inputs: Inputs, order: Order = Order()) -> Turn:  # noqa: B008
+        """One pass of sense, decide, act and record.
 
-        ``path_mtus``: as ``DesiredBuilder.build`` takes them. ``key_lifetime_seconds`` None: a rotation that
-        is under way stays where it is; 0: no schedule. ``paths``: what the prober says;
-        ``confirm_seconds``: how long a change is on trial, 0: it is not. ``asked``: an operator asks for
-        this turn; ``undo``: he asks for the state before the last plan, and MeshError is raised when
-        there is none.
-
-        Over 60 lines: a turn from its first look to its last, in order.
+        Raises:
+            MeshError: ``order.rollback`` and there is nothing to go back to. No other failure raises.
         """
         started = time.monotonic()
-        now = self._clock()
-        view = build_view(membership, self._hid)
-        rotated = False
-        if undo:
-            self.wayback.undo()
-        elif asked or force:
-            self.wayback.hear(force=force)
-        self.wayback.look(paths, confirm_seconds)
-        self._sessions.look()
-        self._patience_ends = None
-        if force:
-            self._sessions.accept()
-            self._applied = accept_older(self._applied, membership)
-        local = replace(local, rescue_key=self._rotation.rescue_key())
-
-        def end(outcome: str, **parts: object) -> Turn:
-            return Turn(
-                outcome=outcome,
-                at=now,
-                duration_seconds=time.monotonic() - started,
-                view=view,
-                awaited=self._awaited,
-                rekeyed=rotated,
-                look_again_seconds=_sooner(
-                    self._rotation.look_again_seconds(),
-                    self.wayback.look_again_seconds(),
-                    self._patience_left_seconds(),
-                ),
-                **{"plan": None, "observed": None, **parts},  # type: ignore[arg-type]
-            )
-
+        view = build_view(inputs.membership, self._hid)
+        turn = Turn(
+            outcome="failed",
+            at=self._clocks.wall(),
+            duration_seconds=0.0,
+            view=view,
+            plan=None,
+            observed=None,
+        )
+        self._hear(inputs, order)
         try:
-            if _not_a_member(view):
-                observed = self._backend.observe(local.interface)
-                return end("unchanged", observed=observed, conditions=(not_granted(view, self._hid),))
-            observed, second = self._look(view, local)
-            found = self._rotation.find(view, local, observed, second)
-            if key_lifetime_seconds is not None and self._rotation.advance(
-                view, local, found, lifetime_seconds=key_lifetime_seconds, force=force
-            ):
-                rotated = True
-                local = rekeyed(local, self._rotation.keys.key)
-                found = self._rotation.find(view, local, observed, second)
-            plan, desired = self._plan(view, local, observed, found, max_removed_share, path_mtus)
+            turn = self._stranger(turn, inputs) if _is_stranger(view) else self._member(turn, inputs, order)
         except BackendError as error:
-            return end("failed", failed=(str(error),), conditions=(apply_failed(str(error)),))
-        conditions = [
+            turn = replace(turn, failed=(str(error),), conditions=(apply_failed(str(error)),))
+        return replace(turn, duration_seconds=time.monotonic() - started, rechecks=self._rechecks(turn))
+
+    def _hear(self, inputs: Inputs, order: Order) -> None:
+        """What the operator and the clocks say before anything is observed."""
+        if order.rollback:
+            self._rollback.on_operator_rollback()
+        elif order.requested or order.force:
+            self._rollback.on_operator_apply(force=order.force)
+        self._rollback.tick(inputs.paths, inputs.confirm_seconds)
+        self._trackers = self._sensor.read_clock(self._trackers)
+        if order.force:
+            self._trackers = replace(self._trackers, clock=self._trackers.clock.accepted())
+            self._applied = accept_older(self._applied, inputs.membership)
+
+    def _stranger(self, turn: Turn, inputs: Inputs) -> Turn:
+        """No grant names this host: nothing is changed."""
+        observed = self._sensor.observe_one(self._trackers, inputs.local.interface)
+        conditions = (not_granted(turn.view, self._hid),)
+        return replace(turn, outcome="unchanged", observed=observed, conditions=conditions)
+
+    def _member(self, turn: Turn, inputs: Inputs, order: Order) -> Turn:
+        sensed = self._sensor.sense(self._trackers, turn.view, self._local(inputs), inputs)
+        self._trackers = sensed.trackers
+        sensed, keys_changed = self._rotate(sensed, inputs, order)
+        turn = replace(
+            turn,
+            keys_changed=keys_changed,
+            deferred=sensed.deferral.hids,
+            advice=sensed.advice,
+            trying=sensed.trackers.endpoints.trying(),
+        )
+        try:
+            decision = self._decide(sensed, inputs)
+            turn = replace(
+                turn,
+                plan=decision.plan,
+                observed=sensed.main,
+                second=sensed.rotation.second,
+                conditions=self._conditions(sensed, decision.plan),
+            )
+            return self._act(turn, sensed, decision, inputs, order)
+        except BackendError as error:
+            return replace(turn, plan=None, failed=(str(error),), conditions=(apply_failed(str(error)),))
+
+    def _rotate(self, sensed: Sensed, inputs: Inputs, order: Order) -> tuple[Sensed, bool]:
+        """One step of the rotation of this host's keys on disk, if one is due -> whether it was taken."""
+        lifetime = inputs.key_lifetime_seconds
+        if lifetime is None or not self._rotation.advance(
+            sensed.view, sensed.local, sensed.rotation, lifetime_seconds=lifetime, force=order.force
+        ):
+            return sensed, False
+        return self._sensor.with_keys(sensed, rekeyed(sensed.local, self._rotation.keys.key)), True
+
+    # --- decide
+
+    def _decide(self, sensed: Sensed, inputs: Inputs) -> Decision:
+        desired = self._desired(sensed, inputs)
+        self._rollback.on_registry(desired)
+        return decide(sensed, desired, self._overlays(sensed), self._limits(inputs))
+
+    def _overlays(self, sensed: Sensed) -> tuple[Overlay, ...]:
+        """What has a say beside the registry, in the order in which it is heard.
+
+        The rollback first: it speaks of what the registry wanted before, in the registry's own terms.
+        """
+        return (self._rollback.overlay(sensed.view, sensed.main),)
+
+    def _registry_plan(self, sensed: Sensed, inputs: Inputs) -> Plan:
+        """The plan that the registry asks for, with everything that keeps it from being carried out."""
+        plan = decide(sensed, self._desired(sensed, inputs), (), self._limits(inputs)).plan
+        objection = self._rollback.objection()
+        return replace(plan, objections=(*plan.objections, objection)) if plan and objection else plan
+
+    def _desired(self, sensed: Sensed, inputs: Inputs) -> DesiredState:
+        return self._builder.build(
+            sensed.view,
+            sensed.local,
+            sensed.main,
+            deferred=sensed.deferral.hids,
+            endpoints=sensed.advice.endpoints if sensed.chooses_endpoints else None,
+            path_mtus=inputs.path_mtus,
+            second_routes=sensed.rotation.second.routes,
+        )
+
+    def _limits(self, inputs: Inputs) -> SafetyLimits:
+        return SafetyLimits(
+            max_removed_share=inputs.max_removed_share,
+            view_generation=inputs.membership.generation,
+            applied_generation=self._applied.generation,
+            admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
+            clock_step_seconds=self._trackers.clock.net_seconds,
+        )
+
+    def _local(self, inputs: Inputs) -> LocalDevice:
+        return replace(inputs.local, rescue_key=self._rotation.rescue_key())
+
+    def _conditions(self, sensed: Sensed, plan: Plan) -> tuple[Condition, ...]:
+        return (
             *plan.conflicts,
-            *self._check_forwarding(view),
-            *self._rotation.conditions(local, found),
-            *self.wayback.conditions(view),
-            *self._sessions.conditions(),
-            *_unusable_fibs(observed),
-        ]
-        if view.own_revocation is not None:
-            conditions.append(revoked(view))
-        if plan.objections and not force:
-            return end("held", **self._hold(plan, view, local, observed, second, conditions))
+            *forwarding_off(sensed.view, self._forwarding),
+            *self._rotation.conditions(sensed.local, sensed.rotation),
+            *self._rollback.conditions(sensed.view),
+            *clock_stepped(self._trackers.clock.net_seconds),
+            *unusable_fibs(sensed.main),
+            *([revoked(sensed.view)] if sensed.view.own_revocation is not None else []),
+        )
+
+    # --- act
+
+    def _act(self, turn: Turn, sensed: Sensed, decision: Decision, inputs: Inputs, order: Order) -> Turn:
+        plan = decision.plan
+        if plan.objections and not order.force:
+            turn = replace(turn, outcome="held", conditions=(*turn.conditions, plan_held(plan)))
+            return self._act_urgently(turn, sensed, plan)
         if not plan:
-            conditions += self._record(membership, desired, boot_file, observed)
-            outcome = "unchanged"
-            if self.wayback.is_held:
-                outcome, plan = (
-                    "held",
-                    self._wished(view, local, observed, found, max_removed_share, path_mtus),
-                )
-            return end(outcome, plan=plan, observed=observed, second=second, conditions=tuple(conditions))
-        if not found.migrations:
-            self.wayback.begin(plan, observed, desired, paths)
-        report = apply_changes(self._backend, local.interface, plan.changes)
-        self.wayback.end(error=report.error is not None)
+            noted = self._record(inputs, decision.desired, sensed.main)
+            turn = replace(turn, outcome="unchanged", conditions=(*turn.conditions, *noted))
+            if self._rollback.is_held:
+                turn = replace(turn, outcome="held", plan=self._registry_plan(sensed, inputs))
+            return turn
+        if not sensed.rotation.migrations:
+            self._rollback.before_apply(plan, sensed.main, decision.desired, inputs.paths)
+        report = apply_changes(self._backend, sensed.local.interface, plan.changes)
+        self._rollback.after_apply(failed=report.error is not None)
+        return self._report(turn, sensed, decision, inputs, report)
+
+    def _act_urgently(self, turn: Turn, sensed: Sensed, plan: Plan) -> Turn:
+        """Of a plan that is held, what takes trust away: that waits for nothing."""
+        urgent = find_urgent(plan.changes, sensed.view, self._applied.revoked)
+        if not urgent:
+            return turn
+        report = apply_changes(self._backend, sensed.local.interface, urgent)
+        failed = (report.error,) if report.error is not None else ()
+        return replace(
+            turn,
+            plan=plan.without(report.done),
+            observed=self._sensor.correct(self._trackers, report.observed) if report.observed else None,
+            second=self._second_after(plan, sensed.rotation.second),
+            done=len(report.done),
+            done_kinds=Counter(change.kind for change in report.done),
+            failed=failed,
+            conditions=(*turn.conditions, *map(apply_failed, failed)),
+        )
+
+    def _report(
+        self, turn: Turn, sensed: Sensed, decision: Decision, inputs: Inputs, report: ApplyReport
+    ) -> Turn:
         if report.error is None:
-            conditions += self._record(membership, desired, boot_file, report.observed)
-            outcome = "applied"
+            outcome, noted = "applied", self._record(inputs, decision.desired, report.observed)
         else:
-            conditions.append(apply_failed(report.error))
             outcome = "partial" if report.done else "failed"
-        return end(
-            outcome,
-            plan=plan,
-            observed=report.observed,
-            second=self._look_again(plan, second),
+            noted = [apply_failed(report.error)]
+        observed = self._sensor.correct(self._trackers, report.observed) if report.observed else None
+        return replace(
+            turn,
+            outcome=outcome,
+            observed=observed,
+            second=self._second_after(decision.plan, sensed.rotation.second),
             done=len(report.done),
             done_kinds=Counter(change.kind for change in report.done),
             failed=(report.error,) if report.error else (),
             not_attempted=len(report.not_attempted),
-            moved=any(
+            interface_restarted=any(
                 isinstance(change, CreateInterface | SetListenPort | SetUp)
-                and change.interface == local.interface
+                and change.interface == sensed.local.interface
                 for change in report.done
             ),
-            conditions=tuple(conditions),
+            conditions=(*turn.conditions, *noted),
         )
 
-    def _hold(
-        self,
-        plan: Plan,
-        view: MeshView,
-        local: LocalDevice,
-        observed: ObservedState,
-        second: ObservedState,
-        conditions: Sequence[Condition],
-    ) -> dict[str, object]:
-        """The rest of a turn whose plan is held: peers that a signed revoke takes away go all the same."""
-        conditions = (*conditions, plan_held(plan))
-        urgent = find_urgent(plan.changes, view, self._applied.revoked)
-        if not urgent:
-            return {"plan": plan, "observed": observed, "second": second, "conditions": conditions}
-        report = apply_changes(self._backend, local.interface, urgent)
-        errors = (report.error,) if report.error is not None else ()
-        return {
-            "plan": plan.without(report.done),
-            "observed": report.observed,
-            "second": self._look_again(plan, second),
-            "done": len(report.done),
-            "done_kinds": Counter(change.kind for change in report.done),
-            "failed": errors,
-            "conditions": (*conditions, *map(apply_failed, errors)),
-        }
-
-    def _look(self, view: MeshView, local: LocalDevice) -> tuple[ObservedState, ObservedState]:
-        """Both interfaces as they are; the second one only where one is wanted or was there."""
-        observed = self._sessions.correct(self._backend.observe(local.interface))
-        migrating = own_phase(local) is not Phase.STEADY or any(
-            phase_of(host.record) is not Phase.STEADY for host in view.peers
-        )
-        second = ObservedState(interface=local.second_interface)
-        if local.second_interface and (migrating or self._second_seen):
-            second = self._sessions.correct(self._backend.observe(local.second_interface))
-        self._second_seen = second.device is not None
-        return observed, second
-
-    def _look_again(self, plan: Plan, second: ObservedState) -> ObservedState:
+    def _second_after(self, plan: Plan, second: ObservedState) -> ObservedState:
         if all(change.interface != second.interface for change in plan.changes):
             return second
-        self._second_seen = True
+        self._trackers = replace(self._trackers, second_seen=True)
         with contextlib.suppress(BackendError):  # the next turn says it
-            return self._backend.observe(second.interface)
+            return self._sensor.observe_one(self._trackers, second.interface)
         return second
 
-    def _plan(
-        self,
-        view: MeshView,
-        local: LocalDevice,
-        observed: ObservedState,
-        found: RotationView,
-        max_removed_share: float,
-        path_mtus: Mapping[str, int] | None,
-        *,
-        steered: bool = True,
-    ) -> tuple[Plan, DesiredState]:
-        self._awaited = self._await_first_words(view, observed)
-        self._patience_ends = min((self._patient_until[hid] for hid in self._awaited), default=None)
-        now = self._clock()
-        advised = self._advise(view, observed, self._awaited) if self._advise is not None else None
-        desired = self._builder.build(
-            view,
-            local,
-            observed,
-            awaited=self._awaited,
-            endpoints=advised,
-            path_mtus=path_mtus,
-            second_routes=found.second.routes,
-        )
-        if steered:
-            desired = self.wayback.steer(desired, view, observed)
-        desired, wanted = split_by_interface(desired, found.migrations, local, now=now)
-        limits = SafetyLimits(
-            max_removed_share=max_removed_share,
-            view_generation=view.membership.generation,
-            applied_generation=self._applied.generation,
-            admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
-            clock_step_seconds=self._sessions.net_seconds,
-        )
-        side = None
-        if wanted is not None or found.second.device is not None:
-            side = Side(observed=found.second, desired=wanted)
-        return build_plan(observed, desired, limits, side), desired
-
-    def _wished(
-        self,
-        view: MeshView,
-        local: LocalDevice,
-        observed: ObservedState,
-        found: RotationView,
-        max_removed_share: float,
-        path_mtus: Mapping[str, int] | None,
-    ) -> Plan:
-        """The plan that the registry asks for, with everything that keeps it from being carried out."""
-        plan = self._plan(view, local, observed, found, max_removed_share, path_mtus, steered=False)[0]
-        objection = self.wayback.objection()
-        return replace(plan, objections=(*plan.objections, objection)) if plan and objection else plan
-
-    def _check_forwarding(self, view: MeshView) -> list[Condition]:
-        networks = view.own.networks if view.own else frozenset()
-        off = [v for v in sorted({n.version for n in networks}) if self._forwarding(v) is False]
-        if not off or FREEBSD:  # there, jails that share the host's addresses need none
-            return []
-        families = " and ".join(f"IPv{version}" for version in off)
-        return [
-            Condition(
-                code="forwarding_off",
-                severity=Severity.WARNING,
-                text=f"this host announces jail networks, but its kernel does not forward {families}: "
-                "wgctl doctor says what to set",
-            )
-        ]
-
-    def _await_first_words(self, view: MeshView, observed: ObservedState) -> frozenset[str]:
-        """The hids of new peers that should call us, which they can when they know where we are."""
-        now, before, unborn = time.monotonic(), self._patient_until, self._unborn
-        self._unborn = frozenset(host.hid for host in view.peers if _is_unborn(host))
-        self._patient_until = {}
-        for host in view.peers:
-            until = before.get(host.hid)
-            if until is None:
-                until = now + self._patience_seconds(host)
-            elif host.hid in unborn - self._unborn:
-                # It has just started: its call is under way, perhaps slower than the news of it.
-                until = min(until, now + self._courtesy_seconds)
-            self._patient_until[host.hid] = until
-        self._newborn = False
-        own = view.own.record if view.own else None
-        if own is None or not own.endpoints:
-            return frozenset()
-        present = observed.device.peers if observed.device else {}
-        return frozenset(
-            host.hid
-            for host in view.peers
-            if now < self._patient_until[host.hid]
-            and host.record is not None
-            and not ((peer := present.get(host.record.public_key)) and peer.stats.latest_handshake_at)
-        )
-
-    def _patience_left_seconds(self) -> float | None:
-        """Until the first of those whose turn it is to speak, when this turn looked, is called by us after
-        all: 0 when its time went by during the turn. None as well for a turn that did not come to look."""
-        if self._patience_ends is None:
-            return None
-        return max(self._patience_ends - time.monotonic(), 0.0)
-
-    def _patience_seconds(self, host: Host) -> float:
-        """How long a peer that is new to us may keep us waiting for its first word.
-
-        A host whose daemon has never run is often granted some time before it starts, and then knows
-        everybody: it calls. Whoever called it in vain would try again only after REKEY_TIMEOUT (5 s).
-        """
-        if _is_unborn(host) != self._newborn:
-            return 0.0 if self._newborn else NEWBORN_PATIENCE * self._courtesy_seconds
-        return self._courtesy_seconds if host.hid < self._hid else 0.0
+    # --- record
 
     def _record(
-        self,
-        membership: Membership,
-        desired: DesiredState,
-        boot_file: Path | None,
-        observed: ObservedState | None,
+        self, inputs: Inputs, desired: DesiredState, observed: ObservedState | None
     ) -> list[Condition]:
         """Note what is now true on disk. A disk that refuses costs a condition, not the mesh."""
         complaints = [observed.unsaved] if observed and observed.unsaved else []
         admins = tuple(sorted(str(key) for key, peer in desired.peers.items() if peer.is_admin))
-        note = next_note(self._applied, membership, admins)
+        note = next_note(self._applied, inputs.membership, admins)
         try:
             if note != self._applied:
                 self._state.write_applied(note)
                 self._applied = note
-            if boot_file is not None:
-                self._write_boot_file(boot_file, render_wg_quick(desired))
+            if inputs.boot_file is not None:
+                text = render_wg_quick(desired)
+                if text != self._boot_text:
+                    write_file(inputs.boot_file, text.encode())
+                    self._boot_text = text
         except StoreError as error:
             complaints.append(str(error))
         return [disk_failed("; ".join(complaints))] if complaints else []
 
-    def _write_boot_file(self, path: Path, text: str) -> None:
-        if text == self._boot_text:
-            return
-        write_file(path, text.encode())
-        self._boot_text = text
+    def _rechecks(self, turn: Turn) -> Mapping[Wake, float]:
+        """When the next turn should come, and why; what went by during this one is due at once."""
+        deferral_ends = [
+            until for hid, until in self._trackers.initiator.defer_until.items() if hid in turn.deferred
+        ]
+        left: dict[Wake, float | None] = {
+            Wake.ROTATION: self._rotation.recheck_seconds(),
+            Wake.TRIAL: self._rollback.recheck_seconds(),
+            Wake.DEFERRED: min(deferral_ends) - self._clocks.monotonic() if deferral_ends else None,
+            Wake.CANDIDATE: (
+                turn.advice.recheck_at - self._clocks.wall() if turn.advice.recheck_at is not None else None
+            ),
+        }
+        return {reason: max(seconds, 0.0) for reason, seconds in left.items() if seconds is not None}
 
 
-def _sooner(*seconds: float | None) -> float | None:
-    return min((each for each in seconds if each is not None), default=None)
-
-
-def _is_unborn(host: Host) -> bool:
-    return host.record is not None and not host.record.has_run
-
-
-def _not_a_member(view: MeshView) -> bool:
+def _is_stranger(view: MeshView) -> bool:
     return view.own is None and view.own_revocation is None
-
-
-def _unusable_fibs(observed: ObservedState) -> list[Condition]:
-    return [
-        Condition(
-            code="fib_unusable",
-            severity=Severity.WARNING,
-            subject=str(number),
-            text=f"wireguard.fibs holds {number}: {error}; jails with exec.fib={number} do not reach the "
-            "mesh: net.fibs in /boot/loader.conf says how many tables there are",
-        )
-        for number, error in observed.unusable_fibs.items()
-    ]

@@ -20,6 +20,7 @@ from typing import Final
 from meshd.blocking import in_thread
 from meshd.mesh.endpoints import Resolved
 from meshd.model.network import IPAddress, parse_address
+from meshd.supervisor import Supervisor
 
 LOOKUP_SECONDS: Final = 5.0
 MAX_LOOKUPS: Final = 8
@@ -66,6 +67,7 @@ class NameResolver:
     def __init__(
         self,
         changed: Callable[[], None],
+        tasks: Supervisor,
         *,
         lookup: Lookup = system_lookup,
         lookup_seconds: float = LOOKUP_SECONDS,
@@ -77,7 +79,8 @@ class NameResolver:
         self._retry_seconds = retry_seconds
         self._names: dict[str, _Name] = {}
         self._under_way: dict[str, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = tasks
+        self._questions: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._resolved: Resolved = {}
 
@@ -111,8 +114,8 @@ class NameResolver:
         if self._timer is not None:
             self._timer.cancel()
         self._names = {}
-        for task in self._tasks:
-            task.cancel()
+        for question in self._questions:
+            question.cancel()
 
     def _ask(self) -> None:
         """Start every question that is due and has a place; come back when the next one is."""
@@ -125,9 +128,9 @@ class NameResolver:
                 break
             self._under_way[name] = each.owner
             each.next_at = math.inf  # until the answer says when to ask again
-            task = loop.create_task(self._resolve(name, each))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            question = self._tasks.spawn("names", self._resolve(name, each))
+            self._questions.add(question)
+            question.add_done_callback(self._questions.discard)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -140,7 +143,7 @@ class NameResolver:
         call = loop.create_task(in_thread(self._lookup, name))
         call.add_done_callback(lambda done: self._ended(name, done))
         before, was_failing = each.addresses, each.is_failing
-        each.hangs = False
+        each.hangs, each.error = False, "its resolution failed in meshd itself"
         try:
             answers = await asyncio.wait_for(asyncio.shield(call), self._lookup_seconds)
             addresses = _usable(answers)
@@ -151,13 +154,14 @@ class NameResolver:
             each.error = f"no answer within {self._lookup_seconds:g} s"
         except (OSError, UnicodeError) as error:
             each.error = getattr(error, "strerror", None) or str(error)
-        self._plan(each, is_same=each.addresses == before)
-        if each.addresses != before:
-            self._publish()
-            self._changed()
-        elif each.is_failing and not was_failing:
-            self._changed()
-        self._ask()
+        finally:  # also after a defect, which the supervisor reports: the name is asked for again
+            self._plan(each, is_same=each.addresses == before)
+            if each.addresses != before:
+                self._publish()
+                self._changed()
+            elif each.is_failing and not was_failing:
+                self._changed()
+            self._ask()
 
     def _plan(self, each: _Name, *, is_same: bool) -> None:
         each.failures = each.failures + 1 if each.error else 0

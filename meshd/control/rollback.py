@@ -1,19 +1,30 @@
-"""The way back from the last change: on trial, confirmed, or undone and held. What is true is on disk.
+"""Commit-confirmed and ``wgctl rollback``: the record of the last change, and what may still become of it.
 
-The record of a change is written before the change is made, and every decision before it has an effect;
-so a daemon that dies anywhere leaves a record from which the next one goes on: a change on trial begins its
-trial anew, a hold goes on. What is decided is decided in meshd.plan.confirm and meshd.plan.restore.
+What may become of it is a table (``meshd.control.rollback_table``). What is true is on disk. The record is
+written before the change is made, and every decision before it has an effect. So a daemon that dies anywhere
+leaves a record from which the next one goes on: a trial begins anew, what is held stays held. Whether hosts
+are silent is judged in ``meshd.plan.confirm``, what to go back to in ``meshd.plan.restore``.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from meshd.control.follower import disk_failed
+from meshd.control.rollback_table import (
+    TABLE,
+    Clock,
+    Event,
+    Record,
+    Standing,
+    how_to_go_ahead,
+    standing_of,
+)
 from meshd.errors import MeshError, StoreError
 from meshd.host.state import HostState
 from meshd.mesh.desired import DesiredState
@@ -28,61 +39,65 @@ from meshd.plan.plan import Plan
 from meshd.plan.record import ChangeRecord, digest_desired, merge_records, overlap, record_change
 from meshd.plan.restore import restore
 
-LOOKS: Final = 4
-"""Looks in a confirmation time, at least; and one every LOOK_SECONDS."""
-LOOK_SECONDS: Final = 5.0
+RECHECKS: Final = 4
+"""Turns in a confirmation time, at least; and one every RECHECK_SECONDS."""
+RECHECK_SECONDS: Final = 5.0
 NAMES_SHOWN: Final = 5
 
 
-class WayBack:
-    """``clock``: unix seconds; ``monotonic``: seconds of a clock that is never set."""
+class Rollback:
+    """Holds the record of the last change, and carries out what the table says of it.
+
+    Used by a turn, in this order: what the operator says (``on_operator_apply``, ``on_operator_rollback``),
+    what time brings (``tick``), what the registry wants (``on_registry``); then ``overlay`` has its say in
+    what is desired; and around the apply ``before_apply`` and ``after_apply``. ``objection``, ``conditions``
+    and ``status`` only tell.
+    """
 
     def __init__(
         self, state: HostState, clock: Callable[[], float], monotonic: Callable[[], float] = time.monotonic
     ) -> None:
-        """TrustStateError when the record is there and cannot be read."""
+        """
+        Args:
+            clock: unix seconds.
+            monotonic: seconds of a clock that is never set.
+
+        Raises:
+            TrustStateError: the record is there and cannot be read.
+        """
         self._state = state
         self._clock = clock
         self._monotonic = monotonic
         self._record = state.read_change()
         self._trial: Trial | None = None
-        if self._record is not None and self._record.state == "trial":
-            self._trial = Trial(record=self._record, began_at=monotonic())
         self._confirm_seconds = 0.0
-        self._insisted = False
-        self._unfinished = False
-        self._undone = 0
+        self._operator_insists = False
+        self._broke_off = False
+        self._rollbacks = 0
         self._disk: tuple[Condition, ...] = ()
+        if self._record is not None and (self.standing, Event.RESTART) in TABLE:
+            self._trial = Trial(record=self._record, began_at=monotonic())
+
+    @property
+    def standing(self) -> Standing:
+        """The row of the table."""
+        return standing_of(self._record)
 
     @property
     def is_held(self) -> bool:
-        return self._record is not None and self._record.state == "held"
+        return self.standing in (Standing.HELD_BY_MESHD, Standing.HELD_BY_OPERATOR)
 
-    def hear(self, *, force: bool) -> None:
-        """The operator said ``wgctl apply``: it ends his own hold, with ``force`` also meshd's, or a
-        trial, and what was held is not put on trial again."""
-        record = self._record
-        if record is None:
-            return
-        if record.state == "held" and (force or record.by == "operator"):
-            self._insisted = True
-            self._write(msgspec.structs.replace(record, state="done"))
-        elif record.state == "trial" and force:
-            self._write(msgspec.structs.replace(record, state="done"))
+    # --- events
 
-    def undo(self) -> None:
+    def on_operator_apply(self, *, force: bool) -> None:
+        """The operator said ``wgctl apply``."""
+        self._happens(Event.FORCE if force else Event.APPLY)
+
+    def on_operator_rollback(self) -> None:
         """The operator said ``wgctl rollback``. MeshError when there is nothing to go back to."""
-        record = self._record
-        if record is None:
-            raise MeshError("no applied plan is on record, so there is nothing to go back to")
-        if record.state == "held":
-            raise MeshError(
-                f"plan {record.digest} is rolled back already; go ahead again with: wgctl apply"
-                + (" --force" if record.by == "meshd" else "")
-            )
-        self._hold("operator", "an operator said wgctl rollback")
+        self._happens(Event.ROLLBACK, why="an operator said wgctl rollback")
 
-    def look(self, paths: Mapping[str, PathStats], confirm_seconds: float) -> None:
+    def tick(self, paths: Mapping[str, PathStats], confirm_seconds: float) -> None:
         """Judge a change that is on trial. ``confirm_seconds`` 0: no trials."""
         self._confirm_seconds = confirm_seconds
         if self._disk:
@@ -91,71 +106,105 @@ class WayBack:
             return
         now = self._monotonic()
         self._trial, verdict = judge(self._trial, paths, now=now, confirm_seconds=confirm_seconds)
-        record = self._trial.record
-        if verdict is Verdict.LOST and confirm_seconds:
-            lost, watched = len(self._trial.lost), len(record.watched)
-            self._hold(
-                "meshd",
+        if not confirm_seconds or verdict is Verdict.CONFIRMED:
+            self._happens(Event.QUIET)
+        elif verdict is Verdict.LOST:
+            lost, watched = len(self._trial.lost), len(self._trial.record.watched)
+            why = (
                 f"{lost} of the {watched} hosts that it touched and that had answered before "
-                f"were silent for {confirm_seconds:g} s",
+                f"were silent for {confirm_seconds:g} s"
             )
-        elif verdict is Verdict.CONFIRMED or not confirm_seconds:
-            self._write(msgspec.structs.replace(record, state="done"))
+            self._happens(Event.SILENT, why=why)
 
-    def steer(self, wished: DesiredState, view: MeshView, observed: ObservedState) -> DesiredState:
-        """What to make true: what is wished, or what was before while that is held."""
+    def on_registry(self, desired: DesiredState) -> None:
+        """What the registry wants now; the first time after a rollback it is what the rollback refuses."""
         record = self._record
-        if record is None or record.state != "held":
-            return wished
-        digest = digest_desired(wished, record)
+        if record is None or not self.is_held:
+            return
+        digest = digest_desired(desired, record)
         if not record.desired_digest:
-            self._write(record := msgspec.structs.replace(record, desired_digest=digest))
-        elif record.by == "meshd" and digest != record.desired_digest:
-            self._write(msgspec.structs.replace(record, state="done"))
-            return wished
-        return restore(wished, record, view, observed, now=self._clock())
+            self._write(msgspec.structs.replace(record, desired_digest=digest))
+        elif digest != record.desired_digest:
+            self._happens(Event.REGISTRY)
 
-    def begin(
+    def before_apply(
         self, plan: Plan, observed: ObservedState, desired: DesiredState, paths: Mapping[str, PathStats]
     ) -> None:
         """Note what there was, before ``plan`` is carried out."""
-        insisted, self._insisted = self._insisted, False
-        if self.is_held:
-            return
+        insists, self._operator_insists = self._operator_insists, False
         up = _answering(desired, observed, paths, self._clock())
         fresh = record_change(plan, observed, desired, up, now=self._clock())
         if fresh is None:
             return
-        worth = is_worth_a_trial(fresh) and self._confirm_seconds > 0 and not insisted
-        before, on_trial = self._record, self._trial is not None
-        if before is not None and (self._unfinished or (on_trial and (worth or overlap(before, fresh)))):
-            fresh = merge_records(before, fresh)
-        elif on_trial and not worth:
-            return  # a small change beside it: the one on trial is the one to go back from
-        trial = self._trial
-        self._write(msgspec.structs.replace(fresh, state="trial" if worth or on_trial else "done"))
-        if trial is not None and self._trial is not None and not worth:
-            self._trial = Trial(record=fresh, began_at=trial.began_at, low_since=trial.low_since)
+        large = is_worth_a_trial(fresh) and self._confirm_seconds > 0 and not insists
+        self._happens(Event.LARGE if large else Event.SMALL, fresh)
 
-    def end(self, *, error: bool) -> None:
-        """The plan was carried out, all of it or the part before a refusal."""
-        self._unfinished = error
+    def after_apply(self, *, failed: bool) -> None:
+        """The plan was carried out: all of it, or the part before a refusal."""
+        self._broke_off = failed
+
+    def _happens(self, event: Event, fresh: ChangeRecord | None = None, *, why: str = "") -> None:
+        """One cell of the table."""
+        cell, before = TABLE.get((self.standing, event)), self._record
+        if cell is None:
+            return
+        if cell.refusal:
+            digest = before.digest if before is not None else ""
+            raise MeshError(cell.refusal.format(digest=digest, again=how_to_go_ahead(self.standing)))
+        self._operator_insists = self._operator_insists or cell.insists
+        record = self._merge(cell.record, before, fresh)
+        assert record is not None
+        if record is before and cell.record is not Record.STAYS:
+            return  # a small change beside one on trial: that is the one to go back from
+        trial = self._trial
+        self._write(_stands(record, cell.to, why, self._clock()))
+        if cell.to in (Standing.HELD_BY_MESHD, Standing.HELD_BY_OPERATOR):
+            self._rollbacks += 1
+        if trial is not None and self._trial is not None and cell.clock is Clock.GOES_ON:
+            self._trial = replace(self._trial, began_at=trial.began_at, low_since=trial.low_since)
+
+    def _merge(
+        self, how: Record, before: ChangeRecord | None, fresh: ChangeRecord | None
+    ) -> ChangeRecord | None:
+        """The record that is kept; ``before`` itself when the new plan has no place in it."""
+        if fresh is None or how is Record.STAYS:
+            return before
+        if before is None:
+            return fresh
+        related = self._broke_off or how is Record.MERGED
+        if how is Record.MERGED_IF_RELATED:
+            related = related or overlap(before, fresh)
+            return merge_records(before, fresh) if related else before
+        return merge_records(before, fresh) if related else fresh
+
+    # --- what follows from it
+
+    def overlay(self, view: MeshView, observed: ObservedState) -> Callable[[DesiredState], DesiredState]:
+        """What to make true, given what the registry wants: the state of before, while that is held."""
+        record, held, now = self._record, self.is_held, self._clock()
+
+        def restored(desired: DesiredState) -> DesiredState:
+            if record is None or not held:
+                return desired
+            return restore(desired, record, view, observed, now=now)
+
+        return restored
 
     def objection(self) -> str | None:
         """Why the plan that the registry asks for is held; None: it is not."""
         record = self._record
-        if record is None or record.state != "held":
+        if record is None or not self.is_held:
             return None
-        again = "wgctl apply" if record.by == "operator" else "wgctl apply --force"
+        again = how_to_go_ahead(self.standing)
         return f"it was rolled back at {_instant(record.held_at)}: {record.why}; again with: {again}"
 
     def conditions(self, view: MeshView) -> tuple[Condition, ...]:
-        said = list(self._disk)
+        conditions = list(self._disk)
         record, trial = self._record, self._trial
         if record is not None and record.state == "held":
             until = "" if record.by == "operator" else ", or the registry wants something else of them"
-            again = "wgctl apply" if record.by == "operator" else "wgctl apply --force"
-            said.append(
+            again = how_to_go_ahead(self.standing)
+            conditions.append(
                 Condition(
                     code="change_rolled_back",
                     severity=Severity.CRITICAL,
@@ -171,7 +220,7 @@ class WayBack:
                 for hid in trial.lost[:NAMES_SHOWN]
             ]
             silent = self._monotonic() - trial.low_since
-            said.append(
+            conditions.append(
                 Condition(
                     code="change_unconfirmed",
                     severity=Severity.WARNING,
@@ -182,11 +231,11 @@ class WayBack:
                     "wgctl apply --force, roll it back now with wgctl rollback",
                 )
             )
-        return tuple(said)
+        return tuple(conditions)
 
-    def look_again_seconds(self) -> float | None:
+    def recheck_seconds(self) -> float | None:
         """When the next turn should come while a change is on trial."""
-        return None if self._trial is None else min(LOOK_SECONDS, self._confirm_seconds / LOOKS)
+        return None if self._trial is None else min(RECHECK_SECONDS, self._confirm_seconds / RECHECKS)
 
     def status(self) -> ChangeStatus | None:
         record, trial = self._record, self._trial
@@ -203,21 +252,7 @@ class WayBack:
             rolled_back_by=record.by,
             rolled_back_at=record.held_at or None,
             why=record.why,
-            rollbacks=self._undone,
-        )
-
-    def _hold(self, by: str, why: str) -> None:
-        assert self._record is not None
-        self._undone += 1
-        self._write(
-            msgspec.structs.replace(
-                self._record,
-                state="held",
-                by=by,
-                why=why,
-                held_at=self._clock(),
-                desired_digest="",
-            )
+            rollbacks=self._rollbacks,
         )
 
     def _write(self, record: ChangeRecord) -> None:
@@ -233,6 +268,19 @@ class WayBack:
             self._state.write_change(self._record)
         except StoreError as error:
             self._disk = (disk_failed(str(error)),)
+
+
+def _stands(record: ChangeRecord, standing: Standing, why: str, now: float) -> ChangeRecord:
+    """The record as it is on disk when the change stands so."""
+    if standing is Standing.HELD_BY_MESHD:
+        return msgspec.structs.replace(
+            record, state="held", by="meshd", why=why, held_at=now, desired_digest=""
+        )
+    if standing is Standing.HELD_BY_OPERATOR:
+        return msgspec.structs.replace(
+            record, state="held", by="operator", why=why, held_at=now, desired_digest=""
+        )
+    return msgspec.structs.replace(record, state="trial" if standing is Standing.TRIAL else "done")
 
 
 def _answering(

@@ -23,7 +23,6 @@ from meshd.mesh.progress import (
     SLOT_SECONDS,
     DrainTracker,
     KeyRequest,
-    LostPeers,
     Progress,
     RotationStep,
     find_key_request,
@@ -72,7 +71,6 @@ class Rotation:
         self._keys = keys
         self._identity = identity
         self._rescue: tuple[bytes, PrivateKey] | None = None
-        self._lost_peers = LostPeers()
         self._foreign = ForeignRotations(foreign_seconds)
         self._clock = clock
         self._monotonic = monotonic
@@ -89,11 +87,16 @@ class Rotation:
         return self._keys
 
     def find(
-        self, view: MeshView, local: LocalDevice, main: ObservedState, second: ObservedState
+        self,
+        view: MeshView,
+        local: LocalDevice,
+        main: ObservedState,
+        second: ObservedState,
+        *,
+        lost: frozenset[str],
     ) -> RotationView:
-        """The pairs that migrate now. Changes nothing in the kernel or on disk."""
+        """The pairs that migrate now. Changes nothing. ``lost``: the hids of ``LostPeers``."""
         now = self._clock()
-        lost = self._lost_peers.look(view.peers, main, at=now, now=self._monotonic())
         if second.device is not None and not self._is_ours(second):
             return RotationView(
                 second=ObservedState(interface=second.interface, foreign_routes=second.foreign_routes),
@@ -214,7 +217,7 @@ class Rotation:
     def _is_slow(self, now: float) -> bool:
         return now - self._stepped_at > PATIENCE_SECONDS
 
-    def look_again_seconds(self) -> float | None:
+    def recheck_seconds(self) -> float | None:
         """When the next turn should come; None: as always."""
         if self._progress is None or not self._progress.needs_fast_look:
             return None

@@ -9,12 +9,10 @@ live, the stamps from before it are read as if it had been made in the time that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from meshd.mesh.endpoints import REJECT_AFTER_SECONDS
-from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState, Peer
 
 STEP_SECONDS: Final = 10.0
@@ -31,74 +29,66 @@ def read_steady_seconds() -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """``seconds``: how far forward; ``wall_after``: unix seconds when it was noticed; ``at``: steady."""
+class ClockStep:
+    """The wall clock was set."""
 
     seconds: float
+    """How far forward; below 0: back."""
     wall_after: float
+    """Unix seconds when it was noticed."""
     at: float
+    """The same moment by the clock that nobody sets."""
 
 
-class SessionClock:
-    """``wall``: unix seconds; ``steady``: see ``read_steady_seconds``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockSteps:
+    """What is known of steps, as a value: ``noticed`` gives the next one, and changes nothing here.
 
-    def __init__(self, wall: Callable[[], float], steady: Callable[[], float] = read_steady_seconds) -> None:
-        self._wall = wall
-        self._steady = steady
-        self._drift = wall() - steady()
-        self._steps: list[Step] = []
-        self._net = 0.0
+    So whoever only looks corrects what he sees, and the step is still new to the turn that follows.
+    """
+
+    drift: float
+    """The wall clock less the one that nobody sets, when both were read last."""
+    recent: tuple[ClockStep, ...] = ()
+    """Those from before which a session may still live."""
+    net: float = 0.0
+    """Their sum since the start, or since an operator saw it, seconds."""
 
     @property
     def net_seconds(self) -> float:
         """How far the clock has been set since the start, or since an operator saw it; forward above 0."""
-        return self._net if abs(self._net) > SAID_SECONDS else 0.0
+        return self.net if abs(self.net) > SAID_SECONDS else 0.0
 
-    def accept(self) -> None:
+    def accepted(self) -> ClockSteps:
         """An operator says that the clock is right as it is."""
-        self._net = 0.0
+        return replace(self, net=0.0)
 
-    def look(self) -> None:
-        """Notice a step since the last look."""
-        wall, steady = self._wall(), self._steady()
-        seconds = wall - steady - self._drift
-        self._drift = wall - steady
-        self._steps = [step for step in self._steps if steady - step.at < REJECT_AFTER_SECONDS]
+    def noticed(self, wall: float, steady: float) -> ClockSteps:
+        """With a step since the clocks were read last, if there is one."""
+        seconds = wall - steady - self.drift
+        recent = tuple(step for step in self.recent if steady - step.at < REJECT_AFTER_SECONDS)
+        net = self.net
         if abs(seconds) >= STEP_SECONDS:
-            self._steps.append(Step(seconds=seconds, wall_after=wall, at=steady))
-            self._net += seconds
+            recent = (*recent, ClockStep(seconds=seconds, wall_after=wall, at=steady))
+            net += seconds
+        return ClockSteps(drift=wall - steady, recent=recent, net=net)
 
     def correct(self, observed: ObservedState) -> ObservedState:
         """The same with handshakes from before a step in the time of now."""
         device = observed.device
-        if not self._steps or device is None:
+        if not self.recent or device is None:
             return observed
         peers = {key: self._correct_peer(peer) for key, peer in device.peers.items()}
         return replace(observed, device=replace(device, peers=peers))
 
     def _correct_peer(self, peer: Peer) -> Peer:
         at = before = peer.stats.latest_handshake_at
-        for step in self._steps:
+        for step in self.recent:
             if at and _is_from_before(at, step):
                 at += step.seconds
         return peer if at == before else replace(peer, stats=replace(peer.stats, latest_handshake_at=at))
 
-    def conditions(self) -> tuple[Condition, ...]:
-        net = self.net_seconds
-        if not net:
-            return ()
-        way = "forward" if net > 0 else "back"
-        return (
-            Condition(
-                code="clock_stepped",
-                severity=Severity.WARNING,
-                text=f"this host's clock was set {way} by {abs(net):.0f} s: the mesh goes on, but ends of "
-                "grants and answers of stores are judged by it; check its time service (chronyc tracking, "
-                "ntpq -p); if it is right now: wgctl apply --force",
-            ),
-        )
 
-
-def _is_from_before(at: float, step: Step) -> bool:
+def _is_from_before(at: float, step: ClockStep) -> bool:
     """Set forward: older than the moment of the step was called then. Set back: not yet come."""
     return at <= step.wall_after - step.seconds if step.seconds > 0 else at > step.wall_after

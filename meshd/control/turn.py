@@ -1,43 +1,100 @@
-"""One turn's outcome, as a value, as the control socket shows it, and as conditions."""
+"""One turn as values: what it goes by, what is asked of it, and what it found and did."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
+from meshd.control.wake import Wake
+from meshd.mesh.desired import LocalDevice
+from meshd.mesh.endpoints import Resolved
+from meshd.mesh.selector import NO_ADVICE, Advice
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
+from meshd.model.host import Membership
+from meshd.model.path import PathStats
 from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
 from meshd.observe.status import PlanStatus, ReconcileCounters
 from meshd.plan.plan import Plan
 
+DEFAULT_REMOVED_SHARE: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """All that a turn goes by but the kernel, taken together when it begins."""
+
+    membership: Membership
+    local: LocalDevice
+    """This host's own part: keys, ports, what it decides itself."""
+    max_removed_share: float = DEFAULT_REMOVED_SHARE
+    """A plan that takes away more of the peers without a signed reason is held."""
+    boot_file: Path | None = None
+    """Where the state is written in wg-quick's form; None: nowhere."""
+    key_lifetime_seconds: float | None = None
+    """0: keys are rotated when a statement asks for it; None: a rotation that is under way stays where
+    it is."""
+    confirm_seconds: float = 0.0
+    """How long a change is on trial; 0: it is not."""
+    path_mtus: Mapping[str, int] | None = None
+    """By hid, bytes, for the routes; None: routes are to have no MTU of their own."""
+    paths: Mapping[str, PathStats] = field(default_factory=dict)
+    """What probing says, by hid."""
+    resolved: Resolved = field(default_factory=dict)
+    """The addresses of names in endpoints."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What an operator asks of a turn; nothing: it came by itself."""
+
+    requested: bool = False
+    """``wgctl apply``."""
+    force: bool = False
+    """Carry the plan out although it is objected to."""
+    rollback: bool = False
+    """``wgctl rollback``: make true what was before the last plan."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What one turn found and did. ``moved``: peers must hear from us at once, because the
-    interface or its port is new and they would go on sending to the old place. ``awaited``:
-    hids of new peers whose turn it is to speak first. ``second``: the
-    interface of a key rotation, if there is one; ``rekeyed``: this host's record has to say other keys;
-    ``look_again_seconds``: when the next turn should come, None as always."""
+    """What one turn found and did."""
 
     outcome: str
+    """unchanged, applied, partial, held or failed."""
     at: float
+    """When it began, unix seconds."""
     duration_seconds: float
     view: MeshView
     plan: Plan | None
+    """What was carried out or is held; None: it did not come to planning."""
     observed: ObservedState | None
+    """The interface as it is after the turn; None: it could not be observed."""
+    second: ObservedState | None = None
+    """The interface of a key rotation, if there is one."""
     done: int = 0
+    done_kinds: Mapping[str, int] = field(default_factory=dict)
+    """Changes that were carried out, by their kind."""
     failed: tuple[str, ...] = ()
     not_attempted: int = 0
-    moved: bool = False
-    awaited: frozenset[str] = frozenset()
     conditions: tuple[Condition, ...] = ()
-    second: ObservedState | None = None
-    done_kinds: Mapping[str, int] = field(default_factory=dict)
-    rekeyed: bool = False
-    look_again_seconds: float | None = None
+    interface_restarted: bool = False
+    """Peers must hear from this host at once: the interface or its port is new, and until then they go on
+    sending to the old place."""
+    keys_changed: bool = False
+    """A rotation took a step: this host's record has to say other keys."""
+    deferred: frozenset[str] = frozenset()
+    """The hids of new peers that are to begin the handshake."""
+    advice: Advice = NO_ADVICE
+    """Endpoints that were chosen, and names that are wanted."""
+    trying: frozenset[str] = frozenset()
+    """The hids of peers whose candidate endpoints are tried in turn."""
+    rechecks: Mapping[Wake, float] = field(default_factory=dict)
+    """When the next turn should come, seconds from the end of this one; empty: as always."""
 
     def counted(self, before: ReconcileCounters) -> ReconcileCounters:
         """The counters with this turn in them."""
@@ -50,18 +107,21 @@ class Turn:
             duration_seconds_sum=before.duration_seconds_sum + self.duration_seconds,
         )
 
-    def plan_status(self) -> PlanStatus:
+    def plan_status(self, wakes: frozenset[Wake]) -> PlanStatus:
+        """The turn as the status shows it. ``wakes``: why it ran."""
         plan = self.plan
         return PlanStatus(
             outcome=self.outcome,
             at=self.at,
             duration_seconds=self.duration_seconds,
+            wakes=tuple(sorted(wakes)),
             changes=tuple(change.summary() for change in plan.changes) if plan else (),
             failed=self.failed,
             held_because="; ".join(plan.objections) if plan and self.outcome == "held" else None,
         )
 
     def apply_document(self, interface: str) -> ApplyDocument:
+        """The answer to ``wgctl apply`` and ``wgctl rollback``."""
         return ApplyDocument(
             outcome=self.outcome,
             plan=plan_document(self.plan, interface),

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +18,8 @@ from typing import Any, Final
 import msgspec
 
 from meshd.errors import ConfigError, ControlError, MeshError
+from meshd.observe.board import describe_error
+from meshd.observe.logs import event
 from meshd.observe.protocol import MAX_LINE_BYTES, ControlAnswer, ControlRequest
 
 Handler = Callable[[ControlRequest], Awaitable[tuple[Any, int]]]
@@ -23,6 +27,8 @@ Handler = Callable[[ControlRequest], Awaitable[tuple[Any, int]]]
 
 IDLE_SECONDS: Final = 60.0
 MAX_REQUEST_BYTES: Final = 1024 * 1024
+
+log = logging.getLogger("meshd")
 
 
 class ControlServer:
@@ -75,9 +81,16 @@ class ControlServer:
             return ControlAnswer(error=f"request not understood: {error}", exit_code=2)
         try:
             result, exit_code = await self._handler(request)
+            body = msgspec.json.encode(result)
         except MeshError as error:
             return ControlAnswer(error=str(error), exit_code=error.exit_code)
-        body = msgspec.json.encode(result)
+        except Exception as error:  # noqa: BLE001 a defect of ours: whoever asked is told, and the log has it all
+            trace = "".join(traceback.format_exception(error))
+            what = describe_error(error)
+            event(log, logging.ERROR, "request_failed", verb=request.verb, error=what, traceback=trace)
+            return ControlAnswer(
+                error=f"{request.verb} failed: {what}; the daemon's log has the traceback", exit_code=1
+            )
         if len(body) > MAX_LINE_BYTES:
             return ControlAnswer(error=f"answer of {len(body)} bytes is over the limit", exit_code=1)
         return ControlAnswer(exit_code=exit_code, result=msgspec.Raw(body))

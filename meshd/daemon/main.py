@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,23 +76,29 @@ def run(config: Path) -> int:
 @click.pass_obj
 def bring_up(config: Path) -> int:
     """Configure the mesh once from the verified cache, without the network, and exit."""
-    from meshd.daemon.wiring import open_reconciler
+    from meshd.control.turn import Inputs
+    from meshd.daemon.data_plane import build_data_plane
+    from meshd.daemon.doors import Pace, open_doors
     from meshd.host.local import boot_file, local_device
 
     settings = read_settings(config)
     _refuse_shared_interface(settings)
     state = HostState(settings.state_dir)
-    parts = open_reconciler(settings, state, time.time, courtesy_seconds=0.0)  # there is no next turn
+    pace = Pace(initiator_delay_seconds=0.0)  # there is no next turn
+    doors = replace(open_doors(settings, state), pace=pace)
     try:
+        parts = build_data_plane(settings, doors)
         turn = parts.reconciler.turn(
-            parts.ledger.membership(time.time()),
-            local_device(settings, parts.keys.key, state.read_learned()),
-            max_removed_share=settings.safety.max_removed_share,
-            boot_file=boot_file(settings),
-            path_mtus={} if settings.probe.path_mtu else None,
+            Inputs(
+                membership=parts.ledger.membership(time.time()),
+                local=local_device(settings, parts.rotation.keys.key, state.read_learned()),
+                max_removed_share=settings.safety.max_removed_share,
+                boot_file=boot_file(settings),
+                path_mtus={} if settings.probe.path_mtu else None,
+            )
         )
     finally:
-        parts.backend.close()
+        doors.backend.close()
     for condition in (*parts.conditions, *turn.conditions):
         echo(f"meshd: {condition.severity}: {condition.code}: {condition.text}", err=True)
     peers = len(turn.observed.device.peers) if turn.observed and turn.observed.device else 0
@@ -227,11 +234,13 @@ def _refuse_shared_interface(settings: Settings) -> None:
 
 
 async def _serve(config: Path, settings: Settings) -> int:
+    from meshd.daemon.doors import open_doors
     from meshd.daemon.wiring import build_daemon
     from meshd.observe.logs import set_up_logging
 
     set_up_logging(settings.log.level, settings.log.format)
-    daemon = build_daemon(settings, lambda: read_settings(config), time.time)
+    doors = open_doors(settings, HostState(settings.state_dir))
+    daemon = build_daemon(settings, doors, lambda: read_settings(config))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
 
+from meshd.blocking import in_thread
+from meshd.control.world import World
+from meshd.daemon.status_report import StatusReporter
 from meshd.errors import MeshError
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host
@@ -11,9 +16,12 @@ from meshd.observe.metrics import MetricsServer
 from meshd.observe.status import Status
 from meshd.settings import MetricsSettings, parse_listen
 
+SCRAPE_TIMEOUT_SECONDS: Final = 5.0
+"""How long a scrape waits for the event loop."""
 
-class Scrapes:
-    """Blocking; called from one thread at a time. ``current`` is called from the serving threads."""
+
+class MetricsListener:
+    """Holds the server. Blocking; called from one thread at a time."""
 
     def __init__(self) -> None:
         self._server: MetricsServer | None = None
@@ -21,6 +29,7 @@ class Scrapes:
 
     @property
     def urls(self) -> tuple[str, ...]:
+        """Where it listens now."""
         return self._server.urls if self._server else ()
 
     def wants(self, settings: MetricsSettings, own: Host | None) -> tuple[tuple[str, int], ...] | None:
@@ -34,7 +43,8 @@ class Scrapes:
         return None if wanted == self._wanted and (self._server is not None or not wanted) else wanted
 
     def serve(self, wanted: tuple[tuple[str, int], ...], current: Callable[[], Status]) -> Condition | None:
-        """Listen there and nowhere else; -> what keeps it from that."""
+        """Listen there and nowhere else; -> what keeps it from that. ``current``: is called from the
+        serving threads."""
         self.close()
         self._wanted = wanted
         try:
@@ -49,3 +59,26 @@ class Scrapes:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+
+class MetricsFollower:
+    """Listens where each new World wants it. Lives on the event loop."""
+
+    def __init__(self, listener: MetricsListener, reporter: StatusReporter) -> None:
+        self._listener = listener
+        self._reporter = reporter
+        self._problem: tuple[Condition, ...] = ()
+
+    async def follow(self, world: World) -> Sequence[Condition]:
+        """Listen elsewhere if the settings or this host's address want it; what keeps it from that."""
+        wanted = self._listener.wants(world.settings.metrics, world.view.own)
+        if wanted is not None:
+            loop = asyncio.get_running_loop()
+
+            def current() -> Status:
+                asking = asyncio.run_coroutine_threadsafe(self._reporter.status(), loop)
+                return asking.result(SCRAPE_TIMEOUT_SECONDS)
+
+            problem = await in_thread(self._listener.serve, wanted, current)
+            self._problem = (problem,) if problem is not None else ()
+        return self._problem

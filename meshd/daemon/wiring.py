@@ -1,181 +1,352 @@
-"""Puts the daemon's parts together from settings and the host's own files."""
+"""The composition root: puts the daemon's parts together, here and nowhere else.
+
+Everything that touches the machine comes in by ``Doors``. ``open_doors`` opens the real ones, tests hand in
+others; what is built from them is the same. Parts are made after those that they use, so nothing is bound
+later.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
-from meshd.backend.base import Backend
-from meshd.backend.events import open_event_sources
-from meshd.backend.freebsd_changes import ChangeLog
-from meshd.backend.select import open_backend, open_jail_host
+from meshd.control.endpoints import EndpointController
 from meshd.control.follower import RegistryFollower
+from meshd.control.inputs import InputGatherer
+from meshd.control.jail_follower import JailFollower
 from meshd.control.jails import JailKeeper
 from meshd.control.kernel_watch import KernelWatch
-from meshd.control.reconciler import COURTESY_SECONDS, Reconciler
-from meshd.control.rotation import Rotation
-from meshd.control.sessionclock import SessionClock
-from meshd.control.whereabouts import Whereabouts
-from meshd.daemon.service import Daemon
-from meshd.errors import ConfigError
+from meshd.control.observer import KernelObserver
+from meshd.control.own_endpoints import OwnEndpoints
+from meshd.control.paths import PathWatch
+from meshd.control.registry_feed import OwnDescriber, RegistryFeed
+from meshd.control.resolver import NameResolver
+from meshd.control.service_feed import ServiceFeed
+from meshd.control.services import ServiceFollower
+from meshd.control.turn_queue import TurnQueue
+from meshd.control.wake import Wake
+from meshd.control.world import NewestWorld, World
+from meshd.daemon.data_plane import DataPlaneParts, build_data_plane
+from meshd.daemon.doors import Doors
+from meshd.daemon.driver import TurnDriver
+from meshd.daemon.followers import Follower, Followers
+from meshd.daemon.live_settings import LiveSettings, Reloader
+from meshd.daemon.metrics_endpoint import MetricsFollower, MetricsListener
+from meshd.daemon.process import Components, Daemon
+from meshd.daemon.requests import Requests
+from meshd.daemon.status_report import StatusReporter
 from meshd.exchange.exchange import Exchange
-from meshd.host.keyring import KeyRing
-from meshd.host.state import HostState
-from meshd.model.condition import Condition, Severity
-from meshd.probe.schedule import auto_interval_seconds
-from meshd.probe.transport import IcmpProber
-from meshd.registry.cache import RegistryCache
-from meshd.registry.ledger import Ledger
-from meshd.registry.signing import SigningKey
+from meshd.exchange.shared_ledger import SharedLedger
+from meshd.model.condition import Condition
+from meshd.observe.board import ConditionBoard
+from meshd.observe.protocol import SOCKET_NAME
 from meshd.settings import Settings
-from meshd.store.base import ObjectStore
-from meshd.store.credentials import S3Credentials, read_credentials
-from meshd.store.select import open_store
+from meshd.supervisor import Supervisor
+
+JAILS_SECONDS: Final = 60.0
+"""A survey runs several tools for each jail, and each has a time-out of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What ``run`` and ``bring-up`` share. ``conditions``: what the cache lost, if anything."""
+class _Ground:
+    """What nearly every part is given."""
 
-    state: HostState
-    identity: SigningKey
-    hid: str
-    keys: KeyRing
-    rotation: Rotation
-    cache: RegistryCache
-    ledger: Ledger
-    backend: Backend
-    changes: ChangeLog
-    reconciler: Reconciler
-    whereabouts: Whereabouts
-    conditions: tuple[Condition, ...]
+    settings: Settings
+    doors: Doors
+    plane: DataPlaneParts
+    live: LiveSettings
+    queue: TurnQueue
+    newest: NewestWorld
+    board: ConditionBoard
+    tasks: Supervisor
+    exchange: Exchange | None
+    ledger: SharedLedger
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        return self.doors.clocks.wall
 
 
-def open_reconciler(
-    settings: Settings,
-    state: HostState,
-    clock: Callable[[], float],
-    *,
-    courtesy_seconds: float = COURTESY_SECONDS,
-) -> Parts:
-    """Read the host's files and open the kernel. ConfigError before ``enroll`` and ``join``,
-    TrustStateError when the trust state is damaged, BackendError without WireGuard or root."""
-    identity, hid = state.read_identity(), state.read_hid()
-    keys = KeyRing(state)
-    if not state.joined:
-        raise ConfigError(f"{state.directory}: this host has not joined a mesh; run: meshd join BUNDLE")
-    cache = state.open_cache()
-    ledger = cache.load()
-    changes = ChangeLog()
-    backend = open_backend(
-        settings.wireguard.backend,
-        userspace_program=settings.wireguard.userspace_program,
-        route_note_path=state.routes_path,
-        fibs=settings.wireguard.fibs,
-        changes=changes,
+def build_daemon(settings: Settings, doors: Doors, read_settings: Callable[[], Settings]) -> Daemon:
+    """The daemon, ready to run.
+
+    Args:
+        read_settings: what a reload reads.
+
+    Raises:
+        ConfigError: no store is named, or a store's URL is wrong.
+        TrustStateError: the trust state is damaged.
+    """
+    plane = build_data_plane(settings, doors)
+    board = ConditionBoard(doors.clocks.wall, plane.conditions)
+    follower = _build_follower(settings, doors, plane)
+    ground = _Ground(
+        settings=settings,
+        doors=doors,
+        plane=plane,
+        live=LiveSettings(settings),
+        queue=TurnQueue(),
+        newest=NewestWorld(),
+        board=board,
+        tasks=Supervisor(board.report_part),
+        exchange=_build_exchange(settings, doors, plane.hid, follower.shared_ledger),
+        ledger=follower.shared_ledger,
     )
-    hosts = len(ledger.membership(0).hosts)
-    rotation = Rotation(
-        keys=keys,
-        identity=identity,
-        clock=clock,
-        probe_seconds=settings.probe.interval_seconds or auto_interval_seconds(hosts),
+    jails = JailKeeper(doors.jail_host, doors.jails_elapsed)
+    own_endpoints = OwnEndpoints(
+        state=doors.state,
+        clock=ground.clock,
+        witness_seconds=settings.exchange.witness_seconds,
+        source_of=doors.source_of,
+        is_own=doors.is_own,
     )
-    whereabouts = Whereabouts(state=state, clock=clock, witness_seconds=settings.exchange.witness_seconds)
-    return Parts(
-        state=state,
-        identity=identity,
-        hid=hid,
-        keys=keys,
-        rotation=rotation,
-        cache=cache,
-        ledger=ledger,
-        backend=backend,
-        changes=changes,
-        reconciler=Reconciler(
-            backend=backend,
-            state=state,
-            hid=hid,
-            clock=clock,
-            rotation=rotation,
-            courtesy_seconds=courtesy_seconds,
-            newborn=_is_newborn(ledger, hid),
-            advise=whereabouts.advise,
-            sessions=SessionClock(clock),
-        ),
-        whereabouts=whereabouts,
-        conditions=cache_conditions(cache),
+    feed = _build_feed(ground, follower, jails, own_endpoints)
+    paths = PathWatch(
+        doors.prober,
+        clock=ground.clock,
+        wants_path_mtu=settings.probe.path_mtu,
+        queue=ground.queue,
+        feed=feed,
+        board=board,
+        exchange=ground.exchange,
     )
+    endpoints = _build_endpoints(ground, feed, own_endpoints)
+    services = _build_services(ground)
+    reloader = Reloader(
+        ground.live,
+        read_settings,
+        board=board,
+        queue=ground.queue,
+        feed=feed,
+        jails=jails,
+        services=services,
+    )
+    return _build_process(ground, jails, own_endpoints, feed, paths, endpoints, reloader, services)
 
 
-def _is_newborn(ledger: Ledger, hid: str) -> bool:
-    own = ledger.membership(0).hosts.get(hid)
-    return own is not None and own.record is not None and not own.record.has_run
-
-
-def build_daemon(
-    settings: Settings, read_settings: Callable[[], Settings], clock: Callable[[], float]
+def _build_process(
+    ground: _Ground,
+    jails: JailKeeper,
+    own_endpoints: OwnEndpoints,
+    feed: RegistryFeed,
+    paths: PathWatch,
+    endpoints: EndpointController,
+    reloader: Reloader,
+    services: ServiceFollower,
 ) -> Daemon:
-    """The daemon, ready to run; errors as ``open_reconciler``, and for store URLs."""
-    parts = open_reconciler(settings, HostState(settings.state_dir), clock)
-    follower = RegistryFollower(
-        ledger=parts.ledger,
-        cache=parts.cache,
-        identity=parts.identity,
-        find_identity=parts.state.find_identity,
-        hid=parts.hid,
-        stores=_open_stores(settings, parts),
-        clock=clock,
+    """What runs the parts, and what shows them.
+
+    Over 60 lines: one list of parts, in the order of what needs what.
+    """
+    plane, queue = ground.plane, ground.queue
+    observer = KernelObserver(plane.reconciler, queue, feed, clock=ground.clock)
+    jail_follower = JailFollower(
+        jails, feed, queue, newest=ground.newest, board=ground.board, tasks=ground.tasks
+    )
+    metrics = MetricsListener()
+    reporter = StatusReporter(
+        hid=plane.hid,
+        backend_name=ground.doors.backend.name,
+        clock=ground.clock,
+        newest=ground.newest,
+        keys=plane.rotation.keys,
+        observer=observer,
+        paths=paths,
+        feed=feed,
+        endpoints=endpoints,
+        own_endpoints=own_endpoints,
+        board=ground.board,
+        exchange=ground.exchange,
+        metrics=metrics,
+        services=services,
+    )
+    service_feed = ServiceFeed(
+        services, feed, paths, clock=ground.clock, exchanges=ground.exchange is not None
+    )
+    followers = _build_followers(
+        ground,
+        observer,
+        feed,
+        paths,
+        endpoints,
+        MetricsFollower(metrics, reporter),
+        jail_follower,
+        service_feed,
+    )
+    gatherer = InputGatherer(
+        feed=feed,
+        keys=plane.rotation.keys,
+        own_endpoints=own_endpoints,
+        endpoints=endpoints,
+        paths=paths,
+    )
+    return Daemon(
+        Components(
+            hid=plane.hid,
+            socket=ground.settings.run_dir / SOCKET_NAME,
+            board=ground.board,
+            tasks=ground.tasks,
+            queue=queue,
+            driver=TurnDriver(
+                plane.reconciler,
+                queue,
+                settings=ground.live,
+                gather=gatherer.gather,
+                on_world=followers.tell,
+                interval_seconds=ground.doors.pace.turn_seconds,
+            ),
+            newest=ground.newest,
+            followers=followers,
+            feed=feed,
+            observer=observer,
+            prober=ground.doors.prober,
+            paths=paths,
+            own_endpoints=own_endpoints,
+            endpoints=endpoints,
+            exchange=ground.exchange,
+            watch=KernelWatch(ground.doors.open_event_sources),
+            jails=jail_follower,
+            services=services,
+            metrics=metrics,
+            reloader=reloader,
+            requests=Requests(
+                hid=plane.hid,
+                live=ground.live,
+                reloader=reloader,
+                queue=queue,
+                reconciler=plane.reconciler,
+                feed=feed,
+                jails=jails,
+                services=services,
+                service_feed=service_feed,
+                followers=followers,
+                reporter=reporter,
+                ledger=ground.ledger,
+                exchange=ground.exchange,
+            ),
+        )
+    )
+
+
+def _build_followers(
+    ground: _Ground,
+    observer: KernelObserver,
+    feed: RegistryFeed,
+    paths: PathWatch,
+    endpoints: EndpointController,
+    metrics: MetricsFollower,
+    jails: JailFollower,
+    services: ServiceFeed,
+) -> Followers:
+    """Who is told of each new World, and the reason of the order."""
+    return Followers(
+        (
+            # First what the others ask: the kernel as it is now,
+            Follower(name="observation", follow=observer.follow),
+            # and paths to the peers that there are now.
+            Follower(name="probing", follow=paths.aim),
+            Follower(name="paths", follow=paths.follow),
+            # Who is a member, before anything is sent to members or asked of them:
+            Follower(name="members", follow=partial(_tell_members, ground.exchange)),
+            # a host whose address is new asks them where they see it.
+            Follower(name="names", follow=endpoints.follow),
+            # These wait for a disk, a socket or a tool, so each has a task of its own.
+            Follower(name="own record", follow=feed.follow, is_slow=True),
+            Follower(name="metrics", follow=metrics.follow, is_slow=True),
+            Follower(name="jails", follow=jails.follow, is_slow=True, seconds=JAILS_SECONDS),
+            # Last: what the services make of it is nobody's input, and nobody waits for it.
+            Follower(name="service modules", follow=services.follow, is_slow=True, is_awaited=False),
+        ),
+        ground.board,
+        ground.newest,
+    )
+
+
+async def _tell_members(exchange: Exchange | None, world: World) -> Sequence[Condition]:
+    if exchange is not None:
+        is_up = world.observed is not None and world.observed.up
+        await exchange.follow(world.membership, is_up=is_up)
+    return ()
+
+
+def _build_follower(settings: Settings, doors: Doors, plane: DataPlaneParts) -> RegistryFollower:
+    return RegistryFollower(
+        ledger=plane.ledger,
+        cache=plane.cache,
+        identity=doors.state.read_identity(),
+        find_identity=doors.state.find_identity,
+        hid=plane.hid,
+        stores=doors.open_stores(plane.ledger.membership(0).store_urls),
+        clock=doors.clocks.wall,
         stale_after_seconds=settings.registry.stale_after_seconds,
     )
-    exchange = (
-        Exchange(
-            shared_ledger=follower.shared_ledger,
-            hid=parts.hid,
-            port=settings.exchange.port,
-            witness_seconds=settings.exchange.witness_seconds,
-            clock=clock,
-        )
-        if settings.exchange.enabled
-        else None
-    )
 
-    return Daemon(
-        settings=settings,
-        read_settings=read_settings,
-        rotation=parts.rotation,
-        hid=parts.hid,
-        backend=parts.backend,
-        reconciler=parts.reconciler,
-        whereabouts=parts.whereabouts,
-        follower=follower,
-        prober=IcmpProber(settings.probe.interval_seconds, settings.probe.window),
-        clock=clock,
-        exchange=exchange,
-        watch=KernelWatch(lambda: open_event_sources(parts.changes)),
-        jails=JailKeeper(open_jail_host(changes=parts.changes)),
-        conditions=parts.conditions,
+
+def _build_exchange(settings: Settings, doors: Doors, hid: str, ledger: SharedLedger) -> Exchange | None:
+    if not settings.exchange.enabled or doors.exchange_addresses is None:
+        return None
+    return Exchange(
+        shared_ledger=ledger,
+        hid=hid,
+        port=settings.exchange.port,
+        witness_seconds=settings.exchange.witness_seconds,
+        clock=doors.clocks.wall,
+        mesh_addresses_of=doors.exchange_addresses,
+        rng=doors.rng,
     )
 
 
-def _open_stores(settings: Settings, parts: Parts) -> list[ObjectStore]:
-    urls = settings.registry.stores or parts.ledger.membership(0).store_urls
-    if not urls:
-        raise ConfigError("registry.stores: neither the settings nor the signed root name a store")
-    credentials: S3Credentials | None = None
-    if parts.state.credentials_path.exists():
-        credentials = read_credentials(parts.state.credentials_path)
-    return [open_store(url, credentials) for url in urls]
-
-
-def cache_conditions(cache: RegistryCache) -> tuple[Condition, ...]:
-    """What the last load lost, as the daemon says it from its start on."""
-    return tuple(
-        Condition(
-            code="registry_object_refused",
-            severity=Severity.WARNING,
-            subject="cache",
-            text=f"the registry cache lost something: {reason}; the store gives it again",
-        )
-        for reason in cache.report.reasons[:1]
+def _build_feed(
+    ground: _Ground, follower: RegistryFollower, jails: JailKeeper, own_endpoints: OwnEndpoints
+) -> RegistryFeed:
+    return RegistryFeed(
+        follower,
+        OwnDescriber(
+            hid=ground.plane.hid,
+            settings=ground.live,
+            rotation=ground.plane.rotation,
+            jails=jails,
+            endpoints=own_endpoints,
+        ),
+        settings=ground.live,
+        rotation=ground.plane.rotation,
+        exchange=ground.exchange,
+        queue=ground.queue,
+        board=ground.board,
+        tasks=ground.tasks,
     )
+
+
+def _build_endpoints(ground: _Ground, feed: RegistryFeed, own_endpoints: OwnEndpoints) -> EndpointController:
+    return EndpointController(
+        own_endpoints,
+        NameResolver(
+            partial(ground.queue.wake, Wake.NAMES),
+            ground.tasks,
+            lookup=ground.doors.lookup,
+            retry_seconds=ground.doors.pace.resolve_again_seconds,
+        ),
+        prober=ground.doors.prober,
+        queue=ground.queue,
+        feed=feed,
+        board=ground.board,
+        tasks=ground.tasks,
+        forget_sources=ground.plane.reconciler.forget_sources,
+        ask_witnesses=ground.exchange.witness_round if ground.exchange is not None else None,
+    )
+
+
+def _build_services(ground: _Ground) -> ServiceFollower:
+    def changed(conditions: tuple[Condition, ...]) -> None:
+        ground.board.set("services", *conditions)
+
+    services = ServiceFollower(
+        hid=ground.plane.hid,
+        state_dir=ground.settings.state_dir,
+        clock=ground.clock,
+        changed=changed,
+    )
+    services.configure(ground.settings.services, "settings")
+    return services

@@ -34,6 +34,7 @@ from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, Membership
 from meshd.model.network import Endpoint, IPAddress
 from meshd.registry.layout import host_key
+from meshd.supervisor import Supervisor
 
 WITNESSES: Final = 3
 PARTNER_SECONDS: Final = 30.0
@@ -119,7 +120,9 @@ class Exchange:
         self._by_address: Mapping[str, Member] = {}
         self._hooks: ExchangeHooks | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._supervisor: Supervisor | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._next_round_seconds = min(self._rng.uniform(*FIRST_ROUND_SECONDS), witness_seconds)
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._retry: dict[str, tuple[float, float]] = {}
         self._retry_timer: asyncio.TimerHandle | None = None
@@ -131,11 +134,11 @@ class Exchange:
 
     # --- life
 
-    def start(self, hooks: ExchangeHooks) -> None:
+    def start(self, hooks: ExchangeHooks, tasks: Supervisor) -> None:
         """Begin: on the running loop."""
-        self._hooks = hooks
+        self._hooks, self._supervisor = hooks, tasks
         self._loop = asyncio.get_running_loop()
-        self._spawn(self._witness_loop())
+        self._tasks.add(tasks.repeat("rounds", self._witness))
         self._pump()
 
     async def close(self) -> None:
@@ -202,7 +205,7 @@ class Exchange:
             and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS
         ):
             self._pulled_at = self._clock()
-            self._spawn(self._sync_with(hid))
+            self._spawn("pulls", self._sync_with(hid))
 
     def set_stores_down(self, are_down: bool, *, requested: bool = False) -> None:
         """Told after each poll: whether no store answered. Then other hosts are asked.
@@ -215,7 +218,7 @@ class Exchange:
         if are_down and self._hooks is not None and (requested or not were_down or rested):
             self._pulled_at = self._clock()
             for hid in self._choose(WITNESSES):
-                self._spawn(self._sync_with(hid))
+                self._spawn("pulls", self._sync_with(hid))
 
     # --- what others see
 
@@ -275,7 +278,7 @@ class Exchange:
             self._engaged.discard(hid)
             if hid in self._put_off_talks:
                 self._put_off_talks.discard(hid)
-                self._spawn(self._sync_with(hid))
+                self._spawn("pulls", self._sync_with(hid))
 
     def expect_views(self, longest_pause_seconds: float) -> None:
         """Statements are new, and no host looks at its stores less often than that.
@@ -292,7 +295,7 @@ class Exchange:
             due_at = math.ceil(due_at / VIEWS_TICK_SECONDS) * VIEWS_TICK_SECONDS
             if due_at not in self._views_due:
                 self._views_due.add(due_at)
-                self._spawn(self._ask_at(due_at))
+                self._spawn("witnesses", self._ask_at(due_at))
 
     async def _ask_at(self, due_at: float) -> None:
         assert self._loop is not None
@@ -300,12 +303,11 @@ class Exchange:
         self._views_due.discard(due_at)
         await self._whole_round()
 
-    async def _witness_loop(self) -> None:
-        await asyncio.sleep(min(self._rng.uniform(*FIRST_ROUND_SECONDS), self._witness_seconds))
-        while True:
-            self._spawn(self._whole_round())
-            self._pump()
-            await asyncio.sleep(self._witness_seconds * self._rng.uniform(0.85, 1.15))
+    async def _witness(self) -> None:
+        await asyncio.sleep(self._next_round_seconds)
+        self._next_round_seconds = self._witness_seconds * self._rng.uniform(0.85, 1.15)
+        self._spawn("witnesses", self._whole_round())
+        self._pump()
 
     def _choose(self, count: int, first: Sequence[str] = ()) -> list[str]:
         """Reachable hosts at random; one of ``first`` before the others."""
@@ -355,7 +357,7 @@ class Exchange:
             if at > now:
                 due_at.append(at)
             elif hid not in self._deliveries and len(self._deliveries) < MAX_DELIVERIES:
-                self._deliveries[hid] = self._spawn(self._deliver(hid))
+                self._deliveries[hid] = self._spawn("deliveries", self._deliver(hid))
         if due_at:
             if self._retry_timer is not None:
                 self._retry_timer.cancel()
@@ -439,7 +441,7 @@ class Exchange:
             self._spread(accepted.new_objects, source=hid, notified=offer.notified)
         if "unknown" in accepted.outcomes and abs(self._clock() - self._pulled_at) > PULL_PAUSE_SECONDS:
             self._pulled_at = self._clock()
-            self._spawn(self._sync_with(hid))
+            self._spawn("pulls", self._sync_with(hid))
 
     async def _sync_with(self, hid: str) -> None:
         partner = self._partner(hid)
@@ -532,9 +534,9 @@ class Exchange:
         if listener is not None:
             await in_thread(listener.close)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        assert self._loop is not None
-        task = self._loop.create_task(work)
+    def _spawn(self, part: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._supervisor is not None
+        task = self._supervisor.spawn(part, work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

@@ -1,7 +1,7 @@
 """This host's WireGuard keys on disk: the one in force, and during a rotation the one that follows.
 
-The files alone say how far a rotation is, and each step is one atomic write, so that a process that dies
-between any two of them leaves a state that the next one goes on from:
+The files alone say how far a rotation is. Each step is one atomic write: a process that dies between any two
+of them leaves a state from which the next one goes on.
 
     steady     no wireguard.next.key
     moving     wireguard.next.key holds another key

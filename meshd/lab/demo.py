@@ -51,9 +51,9 @@ class DemoOptions:
 class DemoResult:
     """Times in seconds, None: it did not happen. ``matrix``: round trip from row to column.
 
-    ``converge_seconds`` from the start of it all to the last pair's first answer,
-    ``add_host_seconds`` from the add-host command to the same for the newcomer's pairs,
-    ``remove_host_seconds`` from the remove-host command until nobody has it as a peer.
+    ``converge_seconds``: from the start of it all to the last pair's first answer.
+    ``add_host_seconds``: from the add-host command to the same for the newcomer's pairs.
+    ``remove_host_seconds``: from the remove-host command until nobody has it as a peer.
     ``distances``: whether paths are as long as between the hosts' cities, or as short as here.
     """
 

@@ -1,10 +1,10 @@
 """Which jail networks this host announces when the settings leave it to the jails themselves. Pure.
 
-A granted network is announced as a whole from the moment that one local address lies in it, and
-stays announced for as long as it is granted. A network that went with its last jail would make
-every host of the mesh change its peers and routes at each restart of a jail, and meanwhile
-packets for it would leave the other hosts by their default routes, in the clear. What was announced
-before is read off this host's own record, so that a restart of the daemon forgets nothing.
+A granted network is announced as a whole from the moment that one local address lies in it, and stays
+announced for as long as it is granted. If it went with its last jail, every host of the mesh would change
+its peers and routes at each restart of a jail. Meanwhile packets for it would leave the other hosts by
+their default routes, in the clear. What was announced before is read off this host's own record, so that
+a restart of the daemon forgets nothing.
 """
 
 from __future__ import annotations

@@ -138,12 +138,12 @@ class DesiredBuilder:
         local: LocalDevice,
         observed: ObservedState,
         *,
-        awaited: Container[str] = frozenset(),
+        deferred: Container[str] = frozenset(),
         endpoints: Mapping[str, Endpoint] | None = None,
         path_mtus: Mapping[str, int] | None = None,
         second_routes: frozenset[Route] = frozenset(),
     ) -> DesiredState:
-        """The state that makes ``view`` true on this host. ``awaited``: the hids whose turn it is to
+        """The state that makes ``view`` true on this host. ``deferred``: the hids whose turn it is to
         speak first; ``endpoints``: by hid, those that are to change (``Advice``), None: nobody chose any.
 
         ``path_mtus``: by hid the largest packet that the path is known to carry, bytes. The routes of a
@@ -161,7 +161,7 @@ class DesiredBuilder:
         peers: dict[PublicKey, DesiredPeer] = {}
         for part in self._parts.values():
             key = part.peer.config.public_key
-            config = _current_config(part, present.get(key), endpoints, awaited=part.host.hid in awaited)
+            config = _current_config(part, present.get(key), endpoints, deferred=part.host.hid in deferred)
             if config is not part.peer.config:
                 part.peer = replace(part.peer, config=config)
             peers[key] = part.peer
@@ -251,7 +251,7 @@ def _build_part(host: Host, local: LocalDevice, mtu_bytes: int | None, connected
 
 
 def _current_config(
-    part: _Part, observed: Peer | None, endpoints: Mapping[str, Endpoint] | None, *, awaited: bool
+    part: _Part, observed: Peer | None, endpoints: Mapping[str, Endpoint] | None, *, deferred: bool
 ) -> PeerConfig:
     """The peer's configuration with the endpoint it should have now; the kernel's own value
     when that says the same, so that the planner sees at a glance that nothing differs."""
@@ -260,7 +260,7 @@ def _current_config(
     advised = endpoints.get(part.host.hid) if endpoints is not None else None
     if endpoints is None and (observed is None or observed.config.endpoint is None):
         advised = first_endpoint(record)
-    endpoint = choose_endpoint(observed, advised, awaited=awaited)
+    endpoint = choose_endpoint(observed, advised, deferred=deferred)
     if observed is not None:
         current = observed.config
         if (
@@ -274,8 +274,10 @@ def _current_config(
 
 
 def _interface_addresses(own: Host | None) -> frozenset[IPInterface]:
-    """Host prefixes: with one route per peer no range of the mesh is claimed as a whole, so a
-    route of ours never covers a jail network of this host (Bastille decides on NAT by that)."""
+    """Host prefixes, as there is one route per peer and no range of the mesh is claimed as a whole.
+
+    So a route of ours never covers a jail network of this host. Bastille decides on NAT by that.
+    """
     if own is None:
         return frozenset()
     return frozenset(

@@ -1,8 +1,8 @@
 """Where a host may be reached: its candidates in order, which of them are usable, and why one is used.
 
 Pure. Names are resolved elsewhere; what they resolved to comes in as a value. Whoever answers at
-an address has to prove itself by WireGuard's handshake, so a name server that lies, or a member that
-publishes a wrong address, costs the time of one candidate and nothing else.
+an address has to prove itself by WireGuard's handshake. So a name server that lies costs the time of one
+candidate and nothing else, and so does a member that publishes a wrong address.
 """
 
 from __future__ import annotations
@@ -104,20 +104,20 @@ def first_endpoint(record: HostKeys) -> Endpoint | None:
 
 
 def choose_endpoint(
-    observed: Peer | None, advised: Endpoint | None, *, awaited: bool = False
+    observed: Peer | None, advised: Endpoint | None, *, deferred: bool = False
 ) -> Endpoint | None:
     """The endpoint the peer should have now; None: leave it unknown, it calls us.
 
     ``advised``: what ``meshd.mesh.selector`` says; without its word the kernel's endpoint stays,
     because WireGuard learned it from an authenticated packet.
 
-    ``awaited``: it is the other end's turn to speak first. When both ends of a new pair send
+    ``deferred``: it is the other end's turn to speak first. When both ends of a new pair send
     a handshake initiation within one one-way delay, each discards the other's and tries again
     only after REKEY_TIMEOUT (5 s); with traffic from both sides that repeats. An end that does
     not know where the other one is cannot do that, and learns it from the first packet.
     """
     current = observed.config.endpoint if observed else None
-    if awaited and current is None:
+    if deferred and current is None:
         return None
     return advised if advised is not None else current
 

@@ -134,26 +134,32 @@ def _count(seen: _Seen, migration: PairMigration, now: float) -> None:
         seen.absent_since = now
 
 
+@dataclass(frozen=True, slots=True)
 class LostPeers:
-    """Since when each host has had no session on the main interface."""
+    """Since when each host has had no session on the main interface. A value: ``observed`` gives the next."""
 
-    def __init__(self) -> None:
-        self._since: dict[str, float] = {}
+    _since: Mapping[str, float] = field(default_factory=dict)
 
-    def look(self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float) -> frozenset[str]:
-        """The hids of those lost for LOST_SECONDS; a host whose daemon has never run cannot be lost.
+    def observed(self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float) -> LostPeers:
+        """With what the kernel says now; a host whose daemon has never run cannot be lost.
 
-        ``at``: unix seconds, as the kernel's handshakes are; ``now``: seconds of a clock that is never set.
+        Args:
+            at: unix seconds, as the kernel's handshakes are.
+            now: seconds of a clock that is never set.
         """
         peers = main.device.peers if main.device else {}
-        before, self._since = self._since, {}
+        since = {}
         for host in hosts:
             record = host.record
             if record is None or not record.has_run:
                 continue
             peer = peers.get(record.public_key)
             if peer is None or not is_live(peer, at):
-                self._since[host.hid] = before.get(host.hid, now)
+                since[host.hid] = self._since.get(host.hid, now)
+        return LostPeers(since)
+
+    def hids(self, now: float) -> frozenset[str]:
+        """Those lost for LOST_SECONDS."""
         return frozenset(hid for hid, since in self._since.items() if now - since >= LOST_SECONDS)
 
 

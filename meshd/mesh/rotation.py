@@ -16,9 +16,9 @@ rotating host waits for it. Two hosts that rotate at once need nothing else. Eve
 last for a day.
 
 A host that was away while the others rotated knows none of their keys any more, and the store may be
-reachable over the mesh alone. So while no rotation needs the second interface, a pair that has lost each
-other on the first one for minutes calls each other on the second, under the keys of their identities, which
-the registry names. What they lack they then learn from each other, and the pair returns to the first.
+reachable over the mesh alone. So a pair that has lost each other on the first interface for minutes
+calls each other on the second, while no rotation needs that. They do so under the keys of their identities,
+which the registry names. What they lack they then learn from each other, and the pair returns to the first.
 """
 
 from __future__ import annotations

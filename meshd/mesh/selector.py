@@ -1,10 +1,13 @@
-"""Which candidate a peer that does not answer gets next. Pure: ``now`` and all it knows are arguments.
+"""Which candidate endpoint a peer that does not answer gets next.
 
-A working endpoint, roamed or not, stays untouched. A peer counts as *silent* when the kernel has
-sent to it and authenticated nothing from it for so long that WireGuard itself has begun to shake
-hands anew, although its session would be good for 180 s more, and probes are unanswered too. Then
-its candidates are tried in turn: first each for as long as one handshake takes, because most are
-either right or wrong, then each for three.
+Pure: ``now`` is an argument, and what is remembered of each peer is a value, ``EndpointMemory``. ``advise``
+gives the next one and leaves the one that it was given as it is, so whoever only asks changes nothing.
+
+An endpoint that works, roamed or not, stays untouched. A peer counts as *silent* when two things hold. The
+kernel has sent to it and authenticated nothing from it, for so long that WireGuard itself has begun to shake
+hands anew. And its probes are unanswered. (Its session would be good for 180 s more.) Then its candidates
+are tried in turn: in the first round each for as long as one handshake takes, because most are either right
+or wrong, after that each for three.
 """
 
 from __future__ import annotations
@@ -40,18 +43,24 @@ UNPROBED_SILENT_SECONDS: Final = 45.0
 """The same for a host that never answered a probe: only WireGuard's own keepalives tell that it lives."""
 MOVED_SILENT_SECONDS: Final = 3.0
 """The same for an endpoint that its own name no longer resolves to."""
-LOOK_SECONDS: Final = 2.0
+TRIAL_TICK_SECONDS: Final = 2.0
+"""When a peer is looked at again whose probes are unanswered, but of whom nobody has asked anything yet."""
 
 
 @dataclass(slots=True)
 class _Trial:
-    """``tried``: in this round; the last one is being tried, ``since`` unix seconds. ``known``: all
-    candidates that there have been, so that a new one is noticed."""
+    """A peer's candidates are tried in turn."""
 
     tried: list[Endpoint]
+    """In this round; the last one is being tried."""
     since: float
+    """When that began, unix seconds."""
     rounds: int = 0
     known: frozenset[Endpoint] = frozenset()
+    """All candidates that there have been, so that a new one is noticed."""
+
+    def copy(self) -> _Trial:
+        return _Trial(tried=list(self.tried), since=self.since, rounds=self.rounds, known=self.known)
 
     @property
     def ends_at(self) -> float:
@@ -62,14 +71,24 @@ class _Trial:
 
 @dataclass(slots=True)
 class _Known:
-    """What is remembered of one peer. ``asked_at``: since when what we sent is unanswered, None: it is not.
-    ``worked``: the endpoint that carried packets last, and the name it came from."""
+    """What is remembered of one peer. Changed by ``advise`` alone, in the copy that it makes."""
 
     receive_bytes: int = 0
     transmit_bytes: int = 0
     asked_at: float | None = None
+    """Since when what this host sent is unanswered; None: it is not."""
     worked: Candidate | None = None
+    """The endpoint that carried packets last, and the name it came from."""
     trial: _Trial | None = None
+
+    def copy(self) -> _Known:
+        return _Known(
+            receive_bytes=self.receive_bytes,
+            transmit_bytes=self.transmit_bytes,
+            asked_at=self.asked_at,
+            worked=self.worked,
+            trial=self.trial.copy() if self.trial is not None else None,
+        )
 
     def note(self, peer: Peer, now: float) -> None:
         stats = peer.stats
@@ -82,67 +101,82 @@ class _Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Advice:
-    """``endpoints``: by hid, for peers whose endpoint is not to stay as it is. ``names``: to be resolved
-    now, by name the hid that it is of. ``look_at``: unix seconds of the next look, None: none is due."""
+    """What is to be done about the endpoints of peers."""
 
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    """By hid, for peers whose endpoint is not to stay as it is."""
     names: Mapping[str, str] = field(default_factory=dict)
-    look_at: float | None = None
+    """To be resolved now: by name the hid of its host."""
+    recheck_at: float | None = None
+    """When a candidate's time is over, unix seconds; None: none is tried."""
 
 
 NO_ADVICE: Final = Advice()
 
 
-class EndpointSelector:
-    """Asked once a turn, with what the kernel says then."""
+@dataclass(frozen=True, slots=True)
+class EndpointMemory:
+    """What is remembered of all peers between two observations; replaced as a whole, never changed."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, _Known] = {}
-
-    def advise(
-        self,
-        view: MeshView,
-        observed: ObservedState,
-        *,
-        now: float,
-        paths: Mapping[str, PathStats],
-        resolved: Resolved,
-        source_of: SourceOf,
-        awaited: Container[str] = frozenset(),
-    ) -> Advice:
-        """``paths``: by hid, what probing says; ``awaited``: hids whose turn it is to speak first."""
-        present = observed.device.peers if observed.device else {}
-        known, self._known = self._known, {}
-        endpoints: dict[str, Endpoint] = {}
-        names: dict[str, str] = {}
-        looks: list[float] = []
-        for host in view.peers:
-            assert host.record is not None
-            peer = present.get(host.record.public_key)
-            state = self._known[host.hid] = known.get(host.hid) or _Known()
-            if peer is not None:
-                state.note(peer, now)
-            doubt_at = _doubt_at(state, peer, paths.get(host.hid), resolved, now)
-            if peer is not None and is_live(peer, now) and (doubt_at is None or state.asked_at is None):
-                _note_well(state, peer, host, resolved)
-            if doubt_at is None:
-                continue
-            names.update(
-                {each.name: host.hid for each in host.record.endpoints if isinstance(each, NamedEndpoint)}
-            )
-            if host.hid in awaited and (peer is None or peer.config.endpoint is None):
-                continue
-            candidates = _candidates(state, host, view, resolved, source_of)
-            if doubt_at <= now and (choice := _try(state, peer, candidates, now)) is not None:
-                endpoints[host.hid] = choice
-                doubt_at = state.trial.ends_at if state.trial is not None else now
-            if len(candidates) > 1 and doubt_at > now:
-                looks.append(doubt_at)
-        return Advice(endpoints=endpoints, names=names, look_at=min(looks, default=None))
+    _known: Mapping[str, _Known] = field(default_factory=dict)
 
     def trying(self) -> frozenset[str]:
         """The hids whose candidates are being tried in turn."""
         return frozenset(hid for hid, known in self._known.items() if known.trial is not None)
+
+    def copy_of(self, hid: str) -> _Known:
+        """For whoever makes the next memory."""
+        known = self._known.get(hid)
+        return known.copy() if known is not None else _Known()
+
+
+def advise(
+    memory: EndpointMemory,
+    view: MeshView,
+    observed: ObservedState,
+    *,
+    now: float,
+    paths: Mapping[str, PathStats],
+    resolved: Resolved,
+    source_of: SourceOf,
+    deferred: Container[str] = frozenset(),
+) -> tuple[Advice, EndpointMemory]:
+    """Asked once a turn, with what the kernel says then.
+
+    Args:
+        now: unix seconds.
+        paths: what probing says, by hid.
+        deferred: the hids of new peers that are to begin the handshake.
+    """
+    present = observed.device.peers if observed.device else {}
+    after: dict[str, _Known] = {}
+    endpoints: dict[str, Endpoint] = {}
+    names: dict[str, str] = {}
+    rechecks: list[float] = []
+    for host in view.peers:
+        assert host.record is not None
+        peer = present.get(host.record.public_key)
+        state = after[host.hid] = memory.copy_of(host.hid)
+        if peer is not None:
+            state.note(peer, now)
+        doubt_at = _doubt_at(state, peer, paths.get(host.hid), resolved, now)
+        if peer is not None and is_live(peer, now) and (doubt_at is None or state.asked_at is None):
+            _note_well(state, peer, host, resolved)
+        if doubt_at is None:
+            continue
+        names.update(
+            {each.name: host.hid for each in host.record.endpoints if isinstance(each, NamedEndpoint)}
+        )
+        if host.hid in deferred and (peer is None or peer.config.endpoint is None):
+            continue
+        candidates = _candidates(state, host, view, resolved, source_of)
+        if doubt_at <= now and (choice := _try(state, peer, candidates, now)) is not None:
+            endpoints[host.hid] = choice
+            doubt_at = state.trial.ends_at if state.trial is not None else now
+        if len(candidates) > 1 and doubt_at > now:
+            rechecks.append(doubt_at)
+    advice = Advice(endpoints=endpoints, names=names, recheck_at=min(rechecks, default=None))
+    return advice, EndpointMemory(after)
 
 
 def _doubt_at(
@@ -158,7 +192,7 @@ def _doubt_at(
         return None  # up without a session: a key rotation has it on its second interface
     if state.asked_at is None:
         # It has been heard, or nobody asks it anything; and then its silence means nothing.
-        return now + LOOK_SECONDS if is_probed else None
+        return now + TRIAL_TICK_SECONDS if is_probed else None
     if not is_live(peer, now):
         return now
     if _has_moved(state, peer, resolved):

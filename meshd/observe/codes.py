@@ -55,6 +55,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "clock_stepped": Severity.WARNING,
     "settings_refused": Severity.WARNING,
     "exchange_down": Severity.WARNING,
+    "part_failed": Severity.WARNING,
     # services of this host
     "service_held": Severity.WARNING,
     "service_failed": Severity.WARNING,

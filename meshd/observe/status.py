@@ -106,11 +106,13 @@ class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The last reconcile. ``outcome``: unchanged, applied, partial, held or failed."""
+    """The last turn. ``outcome``: unchanged, applied, partial, held or failed."""
 
     outcome: str
     at: float
     duration_seconds: float
+    wakes: tuple[str, ...] = ()
+    """Why it ran, by ``meshd.control.wake.Wake``."""
     changes: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
     held_because: str | None = None

@@ -11,10 +11,10 @@ reply still counts.
 A path is **up** when it has replied and fewer than ``DOWN_AFTER_MISSES`` probes in a row,
 sent after the newest answered one, are overdue.
 
-While a path is silent (never replied, or not for so long that WireGuard's session is gone or
-given up) the next reply pays for a handshake, and so does every probe that waited in the
-tunnel's queue beside it. So the time of a probe sent before the silence ended is shown only
-while nothing better is known; the first probe sent after it starts RFC 6298 anew.
+A path is silent when it never replied, or not for so long that WireGuard's session is gone or given up.
+The next reply then pays for a handshake, and so does every probe that waited in the tunnel's queue beside
+it. So the time of a probe sent before the silence ended is shown only while nothing better is known; the
+first probe sent after it starts RFC 6298 anew.
 """
 
 from __future__ import annotations

@@ -93,7 +93,8 @@ def parse_request(text: str) -> EnrollmentRequest:
     body = decode_base64(request.record, "enrollment request: record")
     checked, record_envelope = parse_record(body, "")
     _check_enrollment(request.name, checked.record, identity)
-    if not (verify_signature(envelope, identity) and verify_signature(record_envelope, identity)):
+    signed = (each for each in (envelope, record_envelope) if len(each.signatures) == 1)
+    if sum(verify_signature(each, identity) for each in signed) != 2:
         raise RegistryError("enrollment request: not signed by the identity key that it names")
     if not all(checked.proves(key) for key in checked.claims):
         raise RegistryError("enrollment request: no proof that this host has the WireGuard key that it names")
@@ -193,11 +194,11 @@ def open_bundle(text: str, now: float, expected_fingerprint: str | None = None) 
 def check_heads(ledger: Ledger, expected: Mapping[str, tuple[int, str]], what: str) -> None:
     """RegistryError unless the ledger's logs end where the maker of a bundle says they do."""
     heads = ledger.heads()
-    for kid, head in expected.items():
-        if heads.get(kid) != head:
-            held = heads[kid][0] if kid in heads else 0
+    for kid in sorted(expected.keys() | heads.keys()):
+        if heads.get(kid) != expected.get(kid):
+            held, said = (each[kid][0] if kid in each else 0 for each in (heads, expected))
             raise RegistryError(
-                f"{what}: log of {kid[:40]}: {held} statements seen, {head[0]} expected: "
+                f"{what}: log of {kid[:40]}: {held} statements seen, {said} expected: "
                 "the bundle is incomplete, ask for a new one"
             )
 

@@ -29,6 +29,7 @@ from meshd.registry.ranges import RangeTable, Span, network_span, parse_signed_n
 
 ROOT_FORMAT: Final = "wg-meshd-root/1"
 MAX_ROOT_VERSION: Final = 999_999
+MAX_SEQ: Final = 10**9
 MAX_HOSTS: Final = 10_000
 MAX_KEYS: Final = 128
 MAX_STORES: Final = 16
@@ -47,21 +48,40 @@ KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 _NAME_FORM: Final = "1 to 63 letters, digits, . _ @ -"
 
 
+class FormerPools(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an admin might grant until root ``root`` took some of it away: for its statements up to
+    ``until`` (seq, hash), ``overlay`` and ``jail`` are its pools."""
+
+    root: int
+    until: tuple[int, str]
+    overlay: tuple[str, ...]
+    jail: tuple[str, ...]
+
+
 class RootKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``key``: base64 of the Ed25519 public key. ``pools``: the ranges that it may grant alone."""
+    """``key``: base64 of the Ed25519 public key. ``pools``: the ranges that it may grant alone.
+
+    ``since``: the version of the root that named the key first. ``former``: oldest first.
+    """
 
     key: str
     roles: tuple[Role, ...]
     name: str
     pools: tuple[str, ...]
+    since: int
+    former: tuple[FormerPools, ...]
 
 
 class RetiredKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A former admin: of its log just the statements up to ``cut`` (seq, hash) count; seq 0: none."""
+    """A former admin: of its log just the statements up to ``cut`` (seq, hash) count; seq 0: none.
+
+    What it might grant is in ``former`` alone.
+    """
 
     key: str
     name: str
-    pools: tuple[str, ...]
+    since: int
+    former: tuple[FormerPools, ...]
     cut: tuple[int, str]
 
 
@@ -80,7 +100,8 @@ class Ranges(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The payload. ``prev``: hash of the previous payload, empty in version 1.
 
-    ``created_at``: unix seconds. ``stores``: URLs without credentials.
+    ``created_at``: unix seconds. ``stores``: URLs without credentials. ``heads``: by kid the statement
+    (seq, hash) up to which this root has recorded a log: nothing that is not recorded was before it.
     """
 
     format: Literal["wg-meshd-root/1"]
@@ -93,6 +114,7 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     thresholds: Thresholds
     ranges: Ranges
     max_hosts: int
+    heads: dict[str, tuple[int, str]]
     stores: tuple[str, ...]
     created_at: int
 
@@ -101,10 +123,21 @@ learn(Root)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrustedRoot:
-    """A root with its texts parsed. ``public_keys`` and ``pools`` include retired admins.
+class Tenure:
+    """What a key may grant in one part of its log: up to ``until``, when root ``root`` ended it, or from
+    there on (None)."""
 
-    ``overlay_spans`` and ``jail_spans``: the pools of each key by what they may be used for.
+    root: int
+    until: tuple[int, str] | None
+    overlay: tuple[Span, ...]
+    jail: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrustedRoot:
+    """A root with its texts parsed. ``public_keys`` include retired admins, ``pools`` are of keys in use.
+
+    ``tenures``: of each key, oldest first; the last one is today's, or that in which a key was retired.
     """
 
     root: Root
@@ -114,8 +147,12 @@ class TrustedRoot:
     jail: tuple[IPNetwork, ...]
     public_keys: Mapping[str, bytes]
     pools: Mapping[str, tuple[IPNetwork, ...]]
-    overlay_spans: Mapping[str, tuple[Span, ...]]
-    jail_spans: Mapping[str, tuple[Span, ...]]
+    tenures: Mapping[str, tuple[Tenure, ...]]
+
+    def seniority(self, kid: str) -> tuple[int, str]:
+        """Keys that roots have named for longer sort before others; unknown ones last."""
+        entry = self.root.keys.get(kid) or self.root.retired.get(kid)
+        return (entry.since if entry is not None else MAX_ROOT_VERSION + 1), kid
 
     @property
     def link_ranges(self) -> tuple[IPv6Network, ...]:
@@ -182,8 +219,7 @@ def parse_root_payload(payload: bytes, envelope: Envelope | None = None) -> Trus
         jail=jail,
         public_keys=public_keys,
         pools=pools,
-        overlay_spans=_spans_within(pools, overlay),
-        jail_spans=_spans_within(pools, jail),
+        tenures=_tenures(root, pools, overlay, jail, what),
     )
 
 
@@ -209,7 +245,8 @@ def _check_numbers(root: Root, what: str) -> None:
     # Counted before anything is compared: what follows costs time by their number.
     ranges = len(root.ranges.overlay) + len(root.ranges.jail)
     expect(ranges <= MAX_RANGES, "ranges", ranges, f"at most {MAX_RANGES}")
-    pools = sum(len(entry.pools) for _, entry in _entries(root))
+    pools = sum(len(key.pools) for key in root.keys.values())
+    pools += sum(len(each.overlay) + len(each.jail) for _, entry in _entries(root) for each in entry.former)
     expect(pools <= MAX_POOLS, "pools", pools, f"at most {MAX_POOLS}")
     expect(
         1 <= root.thresholds.root <= min(roots, MAX_SIGNATURES // 2),
@@ -248,10 +285,14 @@ def _public_keys(root: Root, what: str) -> dict[str, bytes]:
         if KEY_NAME.fullmatch(entry.name) is None:
             raise RegistryError(f"{what}: key name {entry.name[:80]!r} seen, {_NAME_FORM} expected")
         keys[kid] = raw
+        if not 1 <= entry.since <= root.version:
+            raise RegistryError(f"{what}: key {kid}: since {entry.since} seen, 1 to {root.version} expected")
     for kid, retired in root.retired.items():
-        seq, cut = retired.cut
-        if not (is_hex(cut, HASH_HEX_DIGITS) if seq else cut == ""):
+        if not _is_head(retired.cut):
             raise RegistryError(f"{what}: cut of {kid}: seq and hash, or 0 and nothing, expected")
+    for kid, head in root.heads.items():
+        if kid not in keys or not _is_head(head):
+            raise RegistryError(f"{what}: head of {kid[:40]!r}: a key's seq and hash expected")
     for kid, key in root.keys.items():
         if not key.roles or len(set(key.roles)) != len(key.roles):
             raise RegistryError(f"{what}: key {kid}: each role once, and at least one, expected")
@@ -259,8 +300,8 @@ def _public_keys(root: Root, what: str) -> dict[str, bytes]:
 
 
 def _pools(root: Root, ranges: tuple[IPNetwork, ...], what: str) -> dict[str, tuple[IPNetwork, ...]]:
-    """The pools of all keys; those in use are disjoint, retired ones may live on in a successor's."""
-    pools = {kid: _networks(entry.pools, what) for kid, entry in _entries(root)}
+    """The pools of the keys in use, which are disjoint."""
+    pools = {kid: _networks(entry.pools, what) for kid, entry in root.keys.items()}
     mesh = _table(ranges)
     for kid, networks in pools.items():
         for network in networks:
@@ -271,12 +312,45 @@ def _pools(root: Root, ranges: tuple[IPNetwork, ...], what: str) -> dict[str, tu
     return pools
 
 
-def _spans_within(
-    pools: Mapping[str, tuple[IPNetwork, ...]], ranges: tuple[IPNetwork, ...]
-) -> dict[str, tuple[Span, ...]]:
-    table = _table(ranges)
-    spans = {kid: tuple(network_span(network) for network in networks) for kid, networks in pools.items()}
-    return {kid: tuple(span for span in owned if table.holds(span)) for kid, owned in spans.items()}
+def _is_head(head: tuple[int, str]) -> bool:
+    """A statement by number and hash, or 0 and nothing."""
+    seq, hash_hex = head
+    return is_hex(hash_hex, HASH_HEX_DIGITS) and seq <= MAX_SEQ if seq else hash_hex == ""
+
+
+def _tenures(
+    root: Root,
+    pools: Mapping[str, tuple[IPNetwork, ...]],
+    overlay: tuple[IPNetwork, ...],
+    jail: tuple[IPNetwork, ...],
+    what: str,
+) -> dict[str, tuple[Tenure, ...]]:
+    tenures: dict[str, tuple[Tenure, ...]] = {}
+    addresses, networks = _table(overlay), _table(jail)
+    for kid, entry in _entries(root):
+        ended = [
+            Tenure(
+                root=former.root,
+                until=former.until,
+                overlay=tuple(map(network_span, _networks(former.overlay, what))),
+                jail=tuple(map(network_span, _networks(former.jail, what))),
+            )
+            for former in entry.former
+        ]
+        versions = [tenure.root for tenure in ended]
+        if versions != sorted(set(versions)) or not all(1 <= each <= root.version for each in versions):
+            raise RegistryError(f"{what}: former pools of {kid}: rising versions of roots expected")
+        if not all(_is_head(former.until) for former in entry.former):
+            raise RegistryError(f"{what}: former pools of {kid}: seq and hash, or 0 and nothing, expected")
+        own = [network_span(each) for each in pools.get(kid, ())]
+        today = Tenure(
+            root=root.version,
+            until=None,
+            overlay=tuple(span for span in own if addresses.holds(span)),
+            jail=tuple(span for span in own if networks.holds(span)),
+        )
+        tenures[kid] = tuple(ended) if ended and kid in root.retired else (*ended, today)
+    return tenures
 
 
 def _table(ranges: Iterable[IPNetwork]) -> RangeTable:

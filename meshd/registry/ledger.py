@@ -186,8 +186,12 @@ class Ledger:
         return log.chain if log is not None else ()
 
     def entries(self) -> tuple[LogEntry, ...]:
-        """Every verified statement held, in the order of Lamport number and hash."""
-        return tuple(sorted(self._entries.values(), key=lambda entry: entry.order))
+        """Every verified statement held: the chains in their order, then what stands in none, by log."""
+        ordered = self.reduction().order.entries
+        known = {entry.hash for entry in ordered}
+        loose = [entry for entry in self._entries.values() if entry.hash not in known]
+        loose.sort(key=lambda entry: (entry.statement.by, entry.statement.seq, entry.hash))
+        return (*ordered, *loose)
 
     def proposals(self) -> tuple[Proposal, ...]:
         """Roots that wait for signatures. Nothing follows from them."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from meshd.registry.root import RetiredKey, TrustedRoot
+from meshd.registry.root import TrustedRoot
 from meshd.registry.statement import LogEntry, Revoke
 
 Head = tuple[int, str]
@@ -64,7 +64,7 @@ def build_logs(root: TrustedRoot, entries: Iterable[LogEntry]) -> dict[str, Admi
     for entry in entries:
         if entry.statement.by in by_kid:
             by_kid[entry.statement.by].append(entry)
-    logs = {kid: _chain_log(log, root.root.retired.get(kid)) for kid, log in by_kid.items()}
+    logs = {kid: _chain_log(log, root, kid) for kid, log in by_kid.items()}
     unseen = _unseen_heads(logs)
     return {kid: _finish_log(kid, log, unseen.get(kid)) for kid, log in logs.items()}
 
@@ -79,11 +79,13 @@ def walk_back(held: Mapping[str, LogEntry], head: Head) -> list[LogEntry]:
     return way
 
 
-def _chain_log(entries: list[LogEntry], retired: RetiredKey | None) -> _Log:
+def _chain_log(entries: list[LogEntry], root: TrustedRoot, kid: str) -> _Log:
     entries.sort(key=lambda entry: (entry.statement.seq, entry.hash))
     held = {entry.hash: entry for entry in entries}
+    retired = root.root.retired.get(kid)
     if retired is not None:
-        return _cut_log(entries, held, retired.cut)
+        recorded = [former.until for former in retired.former] + [root.root.heads.get(kid, (0, ""))]
+        return _cut_log(entries, held, retired.cut, recorded)
     chain = _connected(entries)
     chained = {entry.hash for entry in chain}
     loose = [entry for entry in entries if entry.hash not in chained]
@@ -98,20 +100,33 @@ def _chain_log(entries: list[LogEntry], retired: RetiredKey | None) -> _Log:
     )
 
 
-def _cut_log(entries: Sequence[LogEntry], held: Mapping[str, LogEntry], cut: Head) -> _Log:
+def _cut_log(
+    entries: Sequence[LogEntry], held: Mapping[str, LogEntry], cut: Head, recorded: Iterable[Head]
+) -> _Log:
     """What the root ended at ``cut``: the hashes on the way back from it prove which branch is meant.
 
-    Where a statement of the way is withheld, nothing below the hole is proven, so a forged one
-    there lets nobody in. A revoke below it counts, as it may be the true one.
+    Where a statement of the way is withheld, nothing below the hole is proven, so a forged one there
+    lets nobody in; but for what the root has ``recorded`` of that log, which takes the way up again.
+    A revoke in a hole counts, as it may be the true one.
     """
-    way = walk_back(held, cut)
-    lowest = way[-1].statement.seq if way else cut[0] + 1
-    early = [each for each in entries if each.statement.seq < lowest and isinstance(each.body, Revoke)]
+    way: list[LogEntry] = []
+    settled: set[int] = set()
+    lowest = cut[0] + 1
+    for head in (cut, *sorted(recorded, reverse=True)):
+        if head[0] >= lowest:
+            continue
+        part = walk_back(held, head)
+        way += part
+        lowest = head[0] - len(part)
+        settled.update(range(lowest, head[0] + 1))
+    early = [each for each in entries if each.statement.seq < cut[0] and isinstance(each.body, Revoke)]
+    numbers = {entry.statement.seq for entry in way}
+    hole = next(seq for seq in range(cut[0], -1, -1) if seq not in numbers)
     return _Log(
         held=held,
-        chain=tuple(reversed(way)),
-        early=tuple(early),
-        missing=f"statement {lowest - 1}, which its cut at {cut[0]} rests on," if lowest > 1 else None,
+        chain=tuple(sorted(way, key=lambda entry: entry.statement.seq)),
+        early=tuple(entry for entry in early if entry.statement.seq not in settled),
+        missing=f"statement {hole}, which its cut at {cut[0]} rests on," if hole else None,
         cut=cut,
     )
 

@@ -7,7 +7,7 @@ registry; on integers that costs a tenth of what it does on ``ipaddress`` object
 from __future__ import annotations
 
 import ipaddress
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Final
@@ -114,6 +114,13 @@ class RangeTable:
         start = firsts[index - 1]
         end, owner = self._spans[version, start]
         return ((version, start, end), owner) if end >= first else None
+
+    def remove(self, spans: Iterable[Span]) -> None:
+        """Spans of the table."""
+        for version, first, _ in spans:
+            firsts = self._firsts[version]
+            del firsts[bisect_left(firsts, first)]
+            del self._spans[version, first]
 
     def holds(self, span: Span) -> bool:
         """True when one span of the table holds this whole one."""

@@ -12,6 +12,7 @@ from typing import Self
 
 from meshd.errors import RegistryError
 from meshd.registry.canonical import decode_base64, encode_base64
+from meshd.registry.document import FormerPools as FormerPools
 from meshd.registry.document import Ranges as Ranges
 from meshd.registry.document import RetiredKey as RetiredKey
 from meshd.registry.document import Root as Root
@@ -180,5 +181,9 @@ def _check_no_log_vanishes(old: TrustedRoot, new: TrustedRoot, what: str) -> Non
     """Every log stays named, so that a host never loses its grant without a signed cut."""
     for kid in sorted(old.logs - new.logs):
         raise RegistryError(f"{what}: admin key {kid} is gone; it must stay, or be retired with a cut")
+    for kid in sorted(old.public_keys.keys() & new.public_keys.keys()):
+        since, before = new.seniority(kid)[0], old.seniority(kid)[0]
+        if since != before:
+            raise RegistryError(f"{what}: key {kid}: since {since} seen, {before} expected")
     for kid in sorted(old.root.retired.keys() - new.root.retired.keys()):
         raise RegistryError(f"{what}: retired key {kid} may not come back")

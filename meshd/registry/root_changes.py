@@ -6,18 +6,27 @@ what it says, by ``RootChain.advance`` for who signed it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from meshd.errors import RegistryError
-from meshd.model.network import IPNetwork, network_key, overlaps, parse_network
+from meshd.model.network import IPNetwork, contained_in_any, network_key, overlaps, parse_network
 from meshd.registry.canonical import encode
-from meshd.registry.document import RetiredKey, Role, Root, RootKey, Thresholds, parse_root_payload
+from meshd.registry.document import (
+    FormerPools,
+    RetiredKey,
+    Role,
+    Root,
+    RootKey,
+    Thresholds,
+    TrustedRoot,
+    parse_root_payload,
+)
 from meshd.registry.ledger import Ledger
-from meshd.registry.logs import AdminLog
+from meshd.registry.logs import AdminLog, walk_back
 from meshd.registry.reducer import EffectiveGrant, reduce_members
 from meshd.registry.root import RootChain
 from meshd.registry.signer import build_root_key
@@ -27,11 +36,18 @@ MIN_ID_DIGITS: Final = 4
 MAX_LOST_SHARE: Final = 0.2
 
 
-def build_successor(chain: RootChain, *, now: float, **changes: Any) -> Root:
-    """Root N+1 with these fields changed. RegistryError when it would make no sense in itself."""
+def build_successor(ledger: Ledger, *, now: float, **changes: Any) -> Root:
+    """Root N+1 with these fields changed. RegistryError when it would make no sense in itself.
+
+    It records how far each log has come, and of each admin that it takes something from what that
+    admin might grant until now: hosts that were granted before keep what they have.
+    """
+    chain = ledger.chain
     root = msgspec.structs.replace(
         chain.root, version=chain.version + 1, prev=chain.fingerprint, created_at=int(now), **changes
     )
+    root = _keep_former_pools(ledger, root)
+    root = msgspec.structs.replace(root, heads=_heads_to_record(ledger, root))
     chain.check_successor(parse_root_payload(encode(root)))
     return root
 
@@ -51,7 +67,7 @@ def find_key(root: Root, text: str, *, retired: bool = False) -> str:
 
 
 def add_key(
-    chain: RootChain,
+    ledger: Ledger,
     *,
     public: bytes,
     kid: str,
@@ -62,7 +78,7 @@ def add_key(
     split: bool = False,
 ) -> Root:
     """Name a further key. ``split``: take its pools out of those of others where they overlap."""
-    root = chain.root
+    root = ledger.chain.root
     known = root.keys.get(kid) or root.retired.get(kid)
     if known is not None:
         raise RegistryError(f"key {kid[:8]}: root {root.version} knows it already, as {known.name}")
@@ -71,11 +87,12 @@ def add_key(
         if entry.name == name:
             raise RegistryError(f"name {name!r}: root {root.version} has a key of that name: choose another")
     keys = _make_room(root, kid, pools, split=split)
-    return build_successor(chain, now=now, keys={**keys, kid: build_root_key(public, (role,), name, pools)})
+    entry = build_root_key(public, (role,), name, pools, since=root.version + 1)
+    return build_successor(ledger, now=now, keys={**keys, kid: entry})
 
 
 def change_pools(
-    chain: RootChain,
+    ledger: Ledger,
     kid: str,
     *,
     add: Sequence[IPNetwork],
@@ -84,7 +101,7 @@ def change_pools(
     now: float,
 ) -> Root:
     """Widen or narrow what an admin may grant. Hosts that it granted before keep what they have."""
-    entry = chain.root.keys[kid]
+    entry = ledger.chain.root.keys[kid]
     if "admin" not in entry.roles:
         raise RegistryError(f"key {entry.name}: it is no admin key, so it has no pools")
     pools = _networks(entry.pools)
@@ -92,23 +109,22 @@ def change_pools(
         if not any(overlaps(network, pool) for pool in pools):
             raise RegistryError(f"pool {network}: {entry.name} does not have it")
         pools = _subtract(pools, network)
-    keys = _make_room(chain.root, kid, add, split=split)
+    keys = _make_room(ledger.chain.root, kid, add, split=split)
     keys[kid] = msgspec.structs.replace(entry, pools=_texts([*pools, *add]))
-    return build_successor(chain, now=now, keys=keys)
+    return build_successor(ledger, now=now, keys=keys)
 
 
 def retire_admin(
-    chain: RootChain, kid: str, cut: tuple[int, str], *, now: float, heir: str | None = None
+    ledger: Ledger, kid: str, cut: tuple[int, str], *, now: float, heir: str | None = None
 ) -> Root:
     """An admin's log ends at ``cut``. ``heir``: the kid of the admin who gets its pools.
 
-    A retired admin can be cut once more, further back. The retired entry names every pool that the
-    admin ever had, as those of the newest root decide which of its grants count.
+    A retired admin can be cut once more, further back.
     """
-    root = chain.root
+    root = ledger.chain.root
     if kid in root.retired:
-        moved = msgspec.structs.replace(root.retired[kid], cut=cut)
-        return build_successor(chain, now=now, retired={**root.retired, kid: moved})
+        moved = _move_cut(root.retired[kid], cut)
+        return build_successor(ledger, now=now, retired={**root.retired, kid: moved})
     entry = root.keys[kid]
     if "admin" not in entry.roles:
         raise RegistryError(f"key {entry.name}: it is no admin key: wgctl root remove-key takes it out")
@@ -119,31 +135,40 @@ def retire_admin(
             raise RegistryError(f"key {successor.name}: it is no admin key, so it cannot have pools")
         pools = _texts([*_networks(successor.pools), *_networks(entry.pools)])
         keys[heir] = msgspec.structs.replace(successor, pools=pools)
-    retired = RetiredKey(key=entry.key, name=entry.name, pools=_pools_ever(chain, kid), cut=cut)
-    return build_successor(chain, now=now, keys=keys, retired={**root.retired, kid: retired})
+    retired = {**root.retired, kid: retired_entry(ledger.chain, kid, cut)}
+    return build_successor(ledger, now=now, keys=keys, retired=retired)
 
 
-def remove_root_key(chain: RootChain, kid: str, *, now: float) -> Root:
-    """A key no longer signs roots. One that is an admin key too stays as such."""
+def retired_entry(chain: RootChain, kid: str, cut: tuple[int, str]) -> RetiredKey:
+    """A key in use as the next root names it once its log has ended at ``cut``: what it might grant until
+    then stays with what it granted."""
     entry = chain.root.keys[kid]
+    former = (*entry.former, _former_pools(chain.current, kid, chain.version + 1, cut))
+    ended = RetiredKey(key=entry.key, name=entry.name, since=entry.since, former=former, cut=cut)
+    return _move_cut(ended, cut)
+
+
+def remove_root_key(ledger: Ledger, kid: str, *, now: float) -> Root:
+    """A key no longer signs roots. One that is an admin key too stays as such."""
+    entry = ledger.chain.root.keys[kid]
     if "root" not in entry.roles:
         raise RegistryError(f"key {entry.name}: it is no root key: wgctl admin retire ends an admin")
-    keys = {other: value for other, value in chain.root.keys.items() if other != kid}
+    keys = {other: value for other, value in ledger.chain.root.keys.items() if other != kid}
     if "admin" in entry.roles:
         keys[kid] = msgspec.structs.replace(entry, roles=("admin",))
-    return build_successor(chain, now=now, keys=keys)
+    return build_successor(ledger, now=now, keys=keys)
 
 
-def change_thresholds(chain: RootChain, *, root: int | None, admin: int | None, now: float) -> Root:
-    old = chain.root.thresholds
+def change_thresholds(ledger: Ledger, *, root: int | None, admin: int | None, now: float) -> Root:
+    old = ledger.chain.root.thresholds
     thresholds = Thresholds(
         root=old.root if root is None else root, admin=old.admin if admin is None else admin
     )
-    return build_successor(chain, now=now, thresholds=thresholds)
+    return build_successor(ledger, now=now, thresholds=thresholds)
 
 
 def replace_keys(
-    chain: RootChain,
+    ledger: Ledger,
     ends: Mapping[str, tuple[int, str]],
     *,
     name: str,
@@ -155,19 +180,17 @@ def replace_keys(
 ) -> Root:
     """New keys for lost ones: root keys vanish, the logs of admins end where ``ends`` says, by kid, and
     the new admin, called ``name``, gets their pools."""
-    old = chain.root
+    chain, old, since = ledger.chain, ledger.chain.root, ledger.chain.version + 1
     keys, retired = dict(old.keys), dict(old.retired)
     pools: list[IPNetwork] = []
     for kid in sorted(ends):
         entry = keys.pop(kid)
         if "admin" in entry.roles:
             pools += _networks(entry.pools)
-            retired[kid] = RetiredKey(
-                key=entry.key, name=entry.name, pools=_pools_ever(chain, kid), cut=ends[kid]
-            )
-    keys[admin_kid] = build_root_key(admin, ("admin",), name, pools)
-    keys[root_kid] = build_root_key(root, ("root",), f"{name}-root", ())
-    return build_successor(chain, now=now, keys=keys, retired=retired)
+            retired[kid] = retired_entry(chain, kid, ends[kid])
+    keys[admin_kid] = build_root_key(admin, ("admin",), name, pools, since=since)
+    keys[root_kid] = build_root_key(root, ("root",), f"{name}-root", (), since=since)
+    return build_successor(ledger, now=now, keys=keys, retired=retired)
 
 
 def newest_cut(log: AdminLog) -> tuple[int, str]:
@@ -264,9 +287,78 @@ def _subtract(pools: Iterable[IPNetwork], network: IPNetwork) -> list[IPNetwork]
     return rest
 
 
-def _pools_ever(chain: RootChain, kid: str) -> tuple[str, ...]:
-    held = [root.root.keys[kid].pools for root in chain.roots if kid in root.root.keys]
-    return _texts(_networks(text for pools in held for text in pools))
+def _keep_former_pools(ledger: Ledger, new: Root) -> Root:
+    """Of each admin that may grant less than before, what it might until now, up to its newest statement."""
+    chain, logs = ledger.chain, ledger.reduction().logs
+    following = parse_root_payload(encode(new))
+    keys = dict(new.keys)
+    for kid in keys.keys() & logs.keys():
+        head, entry = logs[kid].head, keys[kid]
+        before, after = _may_grant(chain.current, kid), _may_grant(following, kid)
+        if head is None or all(any(_holds(wide, span) for wide in after) for span in before):
+            continue
+        until = _last_before_fork(logs[kid])
+        former = _former_pools(chain.current, kid, new.version, until)
+        keys[kid] = msgspec.structs.replace(entry, former=(*entry.former, former))
+    return msgspec.structs.replace(new, keys=keys)
+
+
+def _may_grant(root: TrustedRoot, kid: str) -> list[IPNetwork]:
+    return [*root.pools.get(kid, ()), *root.link_ranges] if root.is_admin(kid) else []
+
+
+def _holds(wide: IPNetwork, network: IPNetwork) -> bool:
+    return contained_in_any(network, (wide,))
+
+
+def _former_pools(root: TrustedRoot, kid: str, version: int, until: tuple[int, str]) -> FormerPools:
+    pools = root.pools[kid]
+    # The IPv6 ranges count in as pools, or a derived address would go with its range.
+    overlay = [*(each for each in pools if contained_in_any(each, root.overlay)), *root.link_ranges]
+    jail = [each for each in pools if contained_in_any(each, root.jail)]
+    return FormerPools(root=version, until=until, overlay=_texts(overlay), jail=_texts(jail))
+
+
+def _move_cut(retired: RetiredKey, cut: tuple[int, str]) -> RetiredKey:
+    """No tenure lasts beyond the cut; the last one lasts up to it."""
+    *earlier, last = retired.former
+    earlier = [
+        each if each.until[0] < cut[0] else msgspec.structs.replace(each, until=cut) for each in earlier
+    ]
+    last = msgspec.structs.replace(last, until=cut)
+    return msgspec.structs.replace(retired, cut=cut, former=(*earlier, last))
+
+
+def _heads_to_record(ledger: Ledger, new: Root) -> dict[str, tuple[int, str]]:
+    """How far each log has come. Where a grant is disputed the root records what lies before it, so that
+    it decides nothing by the way; what was recorded once stays."""
+    reduction = ledger.reduction()
+    held = {entry.hash: entry for entry in reduction.order.entries}
+    heads: dict[str, tuple[int, str]] = {}
+    for kid, log in reduction.logs.items():
+        recorded = ledger.chain.root.heads.get(kid, (0, ""))
+        retired = new.retired.get(kid)
+        if retired is not None:
+            on_the_way = {entry.hash for entry in walk_back(held, retired.cut)}
+            head = recorded if recorded[1] in on_the_way else (0, "")
+        else:
+            head = max(recorded, _last_undisputed(log, reduction.disputed))
+        if head[0] and (kid in new.keys or kid in new.retired):
+            heads[kid] = head
+    return heads
+
+
+def _last_undisputed(log: AdminLog, disputed: Collection[str]) -> tuple[int, str]:
+    last = _last_before_fork(log)
+    for entry in log.chain:
+        if entry.hash in disputed:
+            return min(last, (entry.statement.seq - 1, entry.statement.prev))
+    return last
+
+
+def _last_before_fork(log: AdminLog) -> tuple[int, str]:
+    sole = [each for each in log.chain if log.forked_at is None or each.statement.seq < log.forked_at]
+    return (sole[-1].statement.seq, sole[-1].hash) if sole else (0, "")
 
 
 def _networks(texts: Iterable[str]) -> list[IPNetwork]:

@@ -18,10 +18,9 @@ from meshd.registry.statement import LogEntry, Rotate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationRequest:
-    """Keys from before ``not_before`` (unix seconds) are to be replaced. ``order``: of its statement."""
+    """Keys from before ``not_before`` (unix seconds) are to be replaced."""
 
     not_before: int
-    order: tuple[int, str]
     provenance: Provenance
 
 
@@ -29,7 +28,7 @@ class RotationRequest:
 class Rotations:
     """Every counted request, to all hosts and by hid, the latest ``not_before`` first.
 
-    Of equal ones that of the first statement comes first. ``instants``: when one comes due, ascending.
+    Of equal ones the lower hash comes first. ``instants``: when one comes due, ascending.
     """
 
     to_all: tuple[RotationRequest, ...] = ()
@@ -65,9 +64,7 @@ def build_rotations(counted: Iterable[LogEntry]) -> Rotations:
     by_hid: dict[str, list[RotationRequest]] = {}
     for entry in counted:
         if isinstance(entry.body, Rotate):
-            request = RotationRequest(
-                not_before=entry.body.not_before, order=entry.order, provenance=entry.provenance
-            )
+            request = RotationRequest(not_before=entry.body.not_before, provenance=entry.provenance)
             for hid in dict.fromkeys(entry.body.hids):
                 by_hid.setdefault(hid, []).append(request)
             if not entry.body.hids:
@@ -85,5 +82,6 @@ def _newest(requests: tuple[RotationRequest, ...], now: float) -> RotationReques
     return requests[place] if place < len(requests) else None
 
 
-def _rank(request: RotationRequest) -> tuple[int, tuple[int, str]]:
-    return -request.not_before, request.order
+def _rank(request: RotationRequest) -> tuple[int, str]:
+    # Which of two is named for one instant changes nothing, so whoever can choose a hash may.
+    return -request.not_before, request.provenance.statement

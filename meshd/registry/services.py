@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -59,11 +59,6 @@ class _Word(Generic[B]):
     agreed: bool
 
 
-def precedence(entry: LogEntry) -> Any:
-    """Which of two statements came first. The one place that decides it for services."""
-    return entry.order
-
-
 def reduce_services(
     counted: Iterable[LogEntry],
     hosts: Mapping[str, Host],
@@ -71,12 +66,13 @@ def reduce_services(
     endorsers: Mapping[str, set[str]] | None = None,
     needed: int = 1,
 ) -> ServiceReduction:
-    """Apply the rules. ``hosts``: those that are configured, by hid; ``needed``: of different
-    administrators behind whatever adds something. Draining and retiring wait for nobody."""
+    """Apply the rules. ``counted``: in the order of statements. ``hosts``: those that are configured, by hid.
+    ``needed``: of different administrators behind whatever adds something. Draining and retiring wait for
+    nobody."""
     declared: dict[str, list[_Word[signed.Service]]] = {}
     placed: dict[tuple[str, str, str], list[_Word[signed.Place]]] = {}
     waiting: list[WaitingStatement] = []
-    for entry in sorted(_of_services(counted), key=precedence):
+    for entry in _of_services(counted):
         signers = {entry.statement.by} | (endorsers or {}).get(entry.hash, set())
         agreed = len(signers) >= needed
         if isinstance(entry.body, signed.Service):
@@ -89,7 +85,7 @@ def reduce_services(
     conditions = [_not_endorsed(each) for each in waiting]
     in_force: list[LogEntry] = []
     placements: dict[str, list[Placement]] = {}
-    for places in sorted(placed.values(), key=lambda each: precedence(each[0].entry)):
+    for places in placed.values():
         last = _last_place(places)
         found = _placement(last, hosts, placements, conditions) if last is not None else None
         if last is not None and found is not None:

@@ -24,16 +24,22 @@ from meshd.registry.layout import log_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.logs import AdminLog
 from meshd.registry.ranges import RangeTable, render_span
-from meshd.registry.reducer import EffectiveGrant, MemberReduction, WaitingGrant, covers
+from meshd.registry.reducer import (
+    GRANT_OUTSIDE_POOL,
+    EffectiveGrant,
+    MemberReduction,
+    WaitingGrant,
+    reduce_members,
+)
 from meshd.registry.root import Ranges, Root, RootChain, RootKey, Thresholds, root_objects
 from meshd.registry.services import check_place, check_service
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import (
-    MAX_LAMPORT,
     Body,
     Endorse,
     Grant,
     GrantRanges,
+    LogEntry,
     Place,
     Revoke,
     Rotate,
@@ -112,6 +118,7 @@ def create_mesh(
         thresholds=Thresholds(root=1, admin=1),
         ranges=Ranges(overlay=_texts(overlay), jail=_texts(jail)),
         max_hosts=max_hosts,
+        heads={},
         stores=tuple(stores),
         created_at=int(now),
     )
@@ -123,9 +130,13 @@ def create_mesh(
     )
 
 
-def build_root_key(public: bytes, roles: tuple[Role, ...], name: str, pools: Iterable[IPNetwork]) -> RootKey:
-    """A key as a root document names it."""
-    return RootKey(key=encode_base64(public), roles=roles, name=name, pools=_texts(pools))
+def build_root_key(
+    public: bytes, roles: tuple[Role, ...], name: str, pools: Iterable[IPNetwork], *, since: int = 1
+) -> RootKey:
+    """A key as a root document names it; ``since``: the version of the first one that does."""
+    return RootKey(
+        key=encode_base64(public), roles=roles, name=name, pools=_texts(pools), since=since, former=()
+    )
 
 
 class LogSigner:
@@ -264,24 +275,17 @@ class LogSigner:
         before = reduction.effective.get(body.hid)
         if before is not None and body.gen < before.grant.gen:
             raise RegistryError(f"{body.name}: gen {body.gen} seen, at least {before.grant.gen} expected")
-        root = self._ledger.chain.current
-        outside = covers(root, self._key.kid, body.hid, ranges, before.ranges if before else None)
-        if outside is not None:
-            pools = ", ".join(map(str, root.pools[self._key.kid])) or "(none)"
-            raise RegistryError(f"{body.name}: {outside} is outside the pools of this admin key: {pools}")
         _check_free(reduction, body, ranges)
 
     def _append(self, body: Body, now: float) -> tuple[str, bytes]:
         reduction = self._ledger.reduction()
         kid = self._key.kid
         head = reduction.logs[kid].head
-        lamports = [entry.statement.lamport for log in reduction.logs.values() for entry in log.counted]
         statement = Statement(
             mesh=self._ledger.mesh_id,
             by=kid,
             seq=head.statement.seq + 1 if head else 1,
             prev=head.hash if head else "",
-            lamport=min(max(lamports, default=0) + 1, MAX_LAMPORT),
             seen=_newly_seen(reduction.logs, kid),
             root=self._ledger.chain.version,
             at=int(now),
@@ -294,19 +298,42 @@ class LogSigner:
                 f"statement: {len(signed)} bytes seen, at most {MAX_ENVELOPE_BYTES} expected: "
                 "name fewer networks, roles or tags"
             )
+        if isinstance(body, Grant):
+            self._check_effect(
+                reduction,
+                body,
+                LogEntry(hash=payload_hash(payload), statement=statement, body=body, ranges=check_body(body)),
+            )
         key = log_key(kid, statement.seq, payload_hash(payload))
         admission = self._ledger.offer(key, signed, now=now)
         if admission.outcome != "new":
             raise RegistryError(f"own statement {statement.seq}: {admission.outcome}: {admission.reason}")
         return key, signed
 
+    def _check_effect(self, reduction: MemberReduction, body: Grant, entry: LogEntry) -> None:
+        """RegistryError for a grant that would change nothing: the rules that all readers apply say so."""
+        chain, kid = self._ledger.chain, self._key.kid
+        foreseen = reduce_members(chain, (*self._ledger.entries(), entry), reduction)
+        idle = foreseen.idle.get(entry.hash)
+        if idle is not None and idle.code != GRANT_OUTSIDE_POOL:
+            raise RegistryError(f"{body.name}: the grant would have no effect: {idle.reason}")
+        waits = [each for each in foreseen.waiting if each.entry.hash == entry.hash and each.outside]
+        outside = waits[0].outside if waits else ""
+        if idle is not None or (outside and body.hid not in reduction.effective):
+            pools = ", ".join(map(str, chain.current.pools[kid])) or "(none)"
+            seen = outside or (idle.reason if idle is not None else "")
+            raise RegistryError(f"{body.name}: {seen}: it is outside the pools of this admin key: {pools}")
+
 
 def _check_free(reduction: MemberReduction, body: Grant, ranges: GrantRanges) -> None:
-    """RegistryError when another host that is granted, configured or not, or whose grant waits for
-    endorsement, has the name or a range."""
+    """RegistryError when another host that is granted, configured or not, has the name or a range.
+
+    So has one whose grant waits for one more administrator, but not one that asks for what is somebody
+    else's: such a grant is a wish, and must keep nobody from anything."""
     table = RangeTable()
     table.add(ranges.spans, body.hid)
-    others: list[EffectiveGrant | WaitingGrant] = [*reduction.effective.values(), *reduction.waiting]
+    others: list[EffectiveGrant | WaitingGrant] = [*reduction.effective.values()]
+    others += [each for each in reduction.waiting if not each.wanted]
     for other in others:
         hid = other.grant.hid
         if hid == body.hid:

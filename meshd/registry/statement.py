@@ -14,6 +14,7 @@ from meshd.model.host import Provenance
 from meshd.model.network import IPAddress, IPNetwork
 from meshd.registry.canonical import convert, decode, decode_base64, encode, learn
 from meshd.registry.document import HASH_HEX_DIGITS, PUBLIC_KEY_BYTES
+from meshd.registry.document import MAX_SEQ as MAX_SEQ
 from meshd.registry.envelope import (
     KID_HEX_DIGITS,
     STATEMENT_TYPE,
@@ -33,9 +34,6 @@ from meshd.registry.ranges import (
     render_span,
 )
 
-MAX_SEQ: Final = 10**9
-MAX_LAMPORT: Final = 2**40
-"""Signers stop counting here, so that one absurd number blocks nobody's next statement."""
 MAX_GEN: Final = 10**6
 MAX_ADDRESSES: Final = 8
 MAX_NETWORKS: Final = 64
@@ -149,7 +147,6 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     by: str
     seq: int
     prev: str
-    lamport: int
     seen: dict[str, tuple[int, str]]
     root: int
     at: int
@@ -182,11 +179,6 @@ class LogEntry:
     statement: Statement
     body: Body
     ranges: GrantRanges | None = None
-
-    @property
-    def order(self) -> tuple[int, str]:
-        """The total order of statements: Lamport number, then hash."""
-        return self.statement.lamport, self.hash
 
     @property
     def provenance(self) -> Provenance:
@@ -270,11 +262,10 @@ def _check_header(statement: Statement, what: str) -> None:
         statement.prev,
         "the previous statement's hash, nothing in statement 1",
     )
-    _expect(1 <= statement.lamport <= MAX_LAMPORT, what, "lamport", statement.lamport, f"1 to {MAX_LAMPORT}")
     _expect(statement.root >= 1, what, "root", statement.root, "1 or more")
     for kid, (seq, hash_hex) in statement.seen.items():
         ok = is_hex(kid, KID_HEX_DIGITS) and 1 <= seq <= MAX_SEQ and is_hex(hash_hex, HASH_HEX_DIGITS)
-        _expect(ok, what, "seen", kid, "key id to [seq, hash]")
+        _expect(ok and kid != statement.by, what, "seen", kid, "another log's key id to [seq, hash]")
 
 
 def _check_body(body: Body, what: str) -> GrantRanges | None:

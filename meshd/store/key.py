@@ -1,8 +1,8 @@
 """Which keys are keys and which bodies are objects. Every store checks them here, before any I/O.
 
-Stricter than object stores are: a part never begins with a dot, so that temporary files,
-hidden files of tools that sync folders, ``.`` and ``..`` can never be mistaken for objects,
-and every key is a file name on every file system and needs no escaping in a URL.
+Stricter than object stores are. A part never begins with a dot: temporary files, hidden files of tools
+that sync folders, ``.`` and ``..`` can never be mistaken for objects. Every key is a file name on every
+file system and needs no escaping in a URL.
 """
 
 from __future__ import annotations

@@ -267,7 +267,7 @@ def forge(number: int, seq: int, *, mesh: str) -> fm.StoreObject:
     """A statement of the thief's, on a past that he made up."""
     body = Revoke(hid=f"{number:032x}", why="x" * 100)
     prev = "e" * 64 if seq > 1 else ""
-    return fm.forge_statement(ADMIN, body, seq=seq, prev=prev, lamport=1 + number, mesh=mesh)
+    return fm.forge_statement(ADMIN, body, seq=seq, prev=prev, mesh=mesh)
 
 
 def test_forks_of_a_stolen_key_leave_room_for_what_its_owner_signs(

@@ -43,7 +43,6 @@ def next_statement(arena: Arena, body: Grant, signer: SigningKey, kind: str = ST
         by=ADMIN.kid,
         seq=head.statement.seq + 1,
         prev=head.hash,
-        lamport=head.statement.lamport + 1,
         mesh=arena.mesh.ledger.mesh_id,
         payload_type=kind,
     )

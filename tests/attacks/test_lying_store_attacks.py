@@ -22,7 +22,6 @@ from meshes import NOW
 
 from meshd.registry.layout import host_key, log_prefix, root_key
 from meshd.registry.signer import LogSigner
-from meshd.registry.statement import MAX_LAMPORT
 from meshd.registry.sync import THOROUGH_EVERY_POLLS
 from meshd.store.directory import DirectoryStore
 from meshd.store.memory import MemoryStore
@@ -258,11 +257,9 @@ def test_mix_and_match(arena: Arena) -> None:
 
 
 def test_fast_forward_of_a_version(arena: Arena) -> None:
-    """A Lamport number at its end is not the last word. The last version of a record is, for the identity
-    whose key signed it: the host says so, and asks for another one."""
-    fast = fm.forge_statement(
-        OTHER, grant_of(stranger(), "10.77.16.9"), lamport=MAX_LAMPORT, mesh=arena.mesh.ledger.mesh_id
-    )
+    """The last version of a record is the last word for the identity whose key signed it: the host says
+    so, and asks for another one."""
+    fast = fm.forge_statement(OTHER, grant_of(stranger(), "10.77.16.9"), mesh=arena.mesh.ledger.mesh_id)
 
     async def scenario() -> None:
         async with running(arena.rig):

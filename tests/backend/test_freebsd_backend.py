@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakebsd import FakeBSD, Incremental
+from quick_tools import QuickTools
 
 from meshd.apply import apply_changes
 from meshd.backend import freebsd
@@ -37,10 +38,10 @@ class Rig:
         self.backend = self.reopen()
 
     def reopen(self) -> FreeBSDBackend:
-        return FreeBSDBackend(ToolRunner(self.bsd.tools), self.note)
+        return FreeBSDBackend(QuickTools(self.bsd), self.note)
 
     def run(self, line: str) -> str:
-        done = self.bsd.run(*line.split())
+        done = self.bsd.answer(line.split())
         assert done.returncode == 0, done
         return done.stdout
 

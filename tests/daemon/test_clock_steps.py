@@ -27,8 +27,7 @@ def mesh() -> SignedMesh:
 
 async def turn(rig: Rig) -> None:
     """One turn that nobody asked for."""
-    await rig.daemon._follow()
-    await rig.daemon._reconcile()
+    await rig.news_and_turn()
 
 
 def endpoint(backend: MemoryBackend, host: SignedHost) -> str:

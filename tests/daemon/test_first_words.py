@@ -13,8 +13,11 @@ from exchange_rig import until
 from meshes import SignedHost, SignedMesh, full_store
 
 from meshd.backend.memory import MemoryBackend
+from meshd.daemon.doors import Pace
 from meshd.model.network import Route
 from meshd.store.memory import MemoryStore
+
+PATIENT = Pace(initiator_delay_seconds=3600.0)
 
 
 @pytest.fixture
@@ -44,8 +47,8 @@ def test_of_two_new_peers_exactly_one_may_speak_first_and_the_other_one_soon_aft
     store = full_store(mesh)
 
     async def scenario() -> None:
-        speaker = build_rig(tmp_path / "1", mesh, first, stores=(store,), courtesy_seconds=3600)
-        listener = build_rig(tmp_path / "2", mesh, second, stores=(store,), courtesy_seconds=3600)
+        speaker = build_rig(tmp_path / "1", mesh, first, stores=(store,), pace=PATIENT)
+        listener = build_rig(tmp_path / "2", mesh, second, stores=(store,), pace=PATIENT)
         async with running(speaker), running(listener):
             assert calls(speaker, second)
             assert second.hid in {target.hid for target in speaker.prober.targets}
@@ -65,7 +68,7 @@ def test_a_host_whose_daemon_has_never_run_is_left_to_call_first(
 ) -> None:
     tesla, unborn = mesh.hosts["tesla"], mesh.hosts[name]
     mesh.objects[unborn.key] = unborn.body(version=0, mesh="")
-    rig = build_rig(tmp_path, mesh, tesla, courtesy_seconds=3600)
+    rig = build_rig(tmp_path, mesh, tesla, pace=PATIENT)
 
     async def scenario() -> None:
         async with running(rig):
@@ -78,10 +81,9 @@ def test_a_host_whose_daemon_has_never_run_is_left_to_call_first(
 def test_a_host_that_does_not_call_is_called_when_its_time_is_up_and_costs_one_look(
     tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meshd.daemon.service.RECONCILE_SECONDS", 3600.0)
     tesla, unborn = mesh.hosts["tesla"], mesh.hosts["newton"]
     mesh.objects[unborn.key] = unborn.body(version=0, mesh="")
-    rig = build_rig(tmp_path, mesh, tesla, courtesy_seconds=0.2)
+    rig = build_rig(tmp_path, mesh, tesla, pace=Pace(initiator_delay_seconds=0.2, turn_seconds=3600.0))
 
     async def turns() -> int:
         return sum((await rig.status()).counters.outcomes.values())
@@ -102,7 +104,6 @@ def test_a_peer_whose_time_to_call_goes_by_during_a_slow_turn_is_called_after_it
     tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kernel that is slow to carry out what it is told is no reason to wait for the next regular turn."""
-    monkeypatch.setattr("meshd.daemon.service.RECONCILE_SECONDS", 3600.0)
     first, second = sorted((mesh.hosts["tesla"], mesh.hosts["newton"]), key=lambda host: host.hid)
 
     class SlowBackend(MemoryBackend):
@@ -111,7 +112,14 @@ def test_a_peer_whose_time_to_call_goes_by_during_a_slow_turn_is_called_after_it
             super().set_routes(interface, routes)
 
     record, store = mesh.objects.pop(first.key), MemoryStore()
-    rig = build_rig(tmp_path, mesh, second, stores=(store,), backend=SlowBackend(), courtesy_seconds=0.05)
+    rig = build_rig(
+        tmp_path,
+        mesh,
+        second,
+        stores=(store,),
+        backend=SlowBackend(),
+        pace=Pace(initiator_delay_seconds=0.05, turn_seconds=3600.0),
+    )
     mesh.objects[first.key] = record
 
     async def scenario() -> None:

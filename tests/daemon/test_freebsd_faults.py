@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from golden_stage import INTERFACE, Stage, record
 from golden_transcript import Transcript
 
 from meshd.backend import freebsd_routes
-from meshd.daemon import service
+from meshd.control import observer
 from meshd.errors import StoreError
 from meshd.files import write_file
 from meshd.observe.protocol import ControlAnswer
@@ -328,15 +329,19 @@ def test_a_full_disk_costs_no_route_and_is_said_until_there_is_room(
 
 
 def test_status_is_answered_while_a_tool_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(observer, "OBSERVE_TIMEOUT_SECONDS", 0.05)
 
     async def play(stage: Stage) -> None:
         stage.grow(*HOSTS)
         await stage.start("tesla", "it starts")
         rig = stage.player("tesla").running
         rig.clock.now += 60
-        async with rig.daemon._kernel_lock:  # as during a turn whose tool hangs
-            answer: ControlAnswer = await asyncio.wait_for(rig.ask("status"), 10)
+        hangs = threading.Event()
+        queue = rig.daemon.parts.queue
+        turn = asyncio.create_task(queue.run_between_turns(lambda _: hangs.wait(20)))  # as a turn's tool
+        answer: ControlAnswer = await asyncio.wait_for(rig.ask("status"), 10)
+        hangs.set()
+        await turn
         shown = msgspec.json.decode(answer.result, type=Status)
         assert shown.host.interface_up and len(shown.peers) == 2
 

@@ -22,7 +22,7 @@ from meshd.backend.events import KernelEvent, Recheck
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import YOUNG_SECONDS, FreeBSDJails
 from meshd.backend.memory import MemoryBackend
-from meshd.control.jails import LOOK_SECONDS, JailKeeper
+from meshd.control.jails import SURVEY_SECONDS
 from meshd.store.memory import MemoryStore
 
 
@@ -58,7 +58,8 @@ class Host:
                 MemoryBackend, FreeBSDBackend(runner, directory / "routes.json", changes=self.news.changes)
             ),
             settings=settings_for(directory, jails={"networks": "auto"}),
-            jails=JailKeeper(FreeBSDJails(runner, self.news.changes, self.clock), self.clock),
+            jail_host=FreeBSDJails(runner, self.news.changes, self.clock),
+            jails_elapsed=self.clock,
         )
 
     def clock(self) -> float:
@@ -76,12 +77,12 @@ class Host:
         for source in self.news.sources if look is None else ():
             if source is not self.news.jails or self.news.has_jail_news():
                 news |= source.take()
-        daemon = self.rig.daemon
-        is_due = daemon._jails.hear(look or news.recheck)
+        jails = self.rig.daemon.parts.jails
+        is_due = jails.take_event(look or news.recheck)
         if Recheck.MESH in (look or news.recheck):
-            await daemon._reconcile()
-        elif is_due and daemon._turn is not None:
-            await daemon._tend_jails(daemon._turn)
+            await self.rig.turn()
+        elif is_due:
+            await jails.survey_now()
         return news
 
     def calls(self, start: int = 0) -> Counter[str]:
@@ -134,7 +135,7 @@ def test_an_idle_turn_asks_for_the_peers_and_nothing_else(tmp_path: Path) -> Non
     host = Host(tmp_path)
 
     async def scenario(rig: Rig) -> None:
-        assert await host.cost(rig.daemon._reconcile) == {DUMP: 1}
+        assert await host.cost(rig.turn) == {DUMP: 1}
 
     play(host, scenario)
 
@@ -143,8 +144,8 @@ def test_the_regular_look_at_the_jails_looks_into_each_of_them(tmp_path: Path) -
     host = Host(tmp_path)
 
     async def scenario(rig: Rig) -> None:
-        host.elapsed += LOOK_SECONDS
-        cost = await host.cost(rig.daemon._reconcile)
+        host.elapsed += SURVEY_SECONDS
+        cost = await host.cost(rig.turn)
         assert cost == {DUMP: 1, JLS: 1} | {
             f"{tool} -j v{number}{words}": 1
             for number in (0, 1)
@@ -214,9 +215,9 @@ def test_a_host_that_joins_costs_what_it_changes_and_two_looks(tmp_path: Path) -
         host.mesh.publish(host.store)
 
         async def join() -> None:
-            before = rig.daemon._turn
-            await rig.daemon._follow()  # which wakes the kernel's loop
-            while rig.daemon._turn is before:
+            before = rig.world
+            await rig.daemon.parts.feed.round()  # which wakes a turn
+            while rig.world is before:
                 await rig.ask("status")
             await host.hear()
 

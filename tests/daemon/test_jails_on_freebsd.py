@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Coroutine
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
@@ -19,9 +19,6 @@ from meshd.backend import freebsd_jails
 from meshd.backend.events import KernelEvent, Recheck
 from meshd.backend.freebsd import FreeBSDBackend
 from meshd.backend.freebsd_jails import FreeBSDJails
-from meshd.backend.memory import MemoryBackend
-from meshd.control.jails import JailKeeper
-from meshd.control.kernel_watch import KernelWatch
 from meshd.registry.layout import mesh_prefix
 from meshd.store.memory import MemoryStore
 
@@ -83,10 +80,11 @@ class Host:
             self.mesh,
             tesla,
             stores=(self.store,),
-            backend=cast(MemoryBackend, backend),
+            backend=backend,
             settings=settings_for(directory, jails={"networks": networks}),
-            jails=JailKeeper(FreeBSDJails(runner), lambda: self.elapsed),
-            watch=KernelWatch(lambda: [self.news]),
+            jail_host=FreeBSDJails(runner),
+            jails_elapsed=lambda: self.elapsed,
+            event_sources=(self.news,),
         )
 
     def say(self, *lines: str) -> None:
@@ -107,7 +105,7 @@ class Host:
 
     async def announced(self) -> set[str]:
         """What tesla's own record says, as others get it."""
-        own = next(h for h in self.rig.daemon._membership.hosts.values() if h.name == "tesla")
+        own = next(h for h in self.rig.daemon.parts.feed.membership.hosts.values() if h.name == "tesla")
         assert own.record is not None
         return set(map(str, own.record.announced))
 
@@ -230,7 +228,7 @@ def test_an_idle_cycle_asks_no_jail(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.apply()
         start = len(host.calls())
-        await rig.daemon._reconcile()
+        await rig.turn()
         assert host.calls()[start:] == [
             "ifconfig wg0",
             "netstat -rnW -f inet --libxo json",
@@ -239,7 +237,7 @@ def test_an_idle_cycle_asks_no_jail(host: Host) -> None:
         ]
         host.elapsed += 61
         start = len(host.calls())
-        await rig.daemon._reconcile()
+        await rig.turn()
         assert host.calls()[start:][-1].startswith("jls ")
 
     play(host, scenario)
@@ -298,7 +296,8 @@ def test_with_auto_a_jail_outside_the_grant_is_said(auto: Host) -> None:
 
 def test_a_jail_that_is_a_host_of_the_mesh_is_none_of_this_host_s_jails(auto: Host) -> None:
     """Nor are the jails inside it: newton announces them, from a network stack of its own."""
-    newton = next(host for host in auto.rig.daemon._membership.hosts.values() if host.name == "newton")
+    hosts = auto.rig.daemon.parts.feed.membership.hosts.values()
+    newton = next(host for host in hosts if host.name == "newton")
     addresses = [
         f"ifconfig -j n wg0 {'inet6' if a.version == 6 else 'inet'} {a} alias" for a in newton.addresses
     ]
@@ -331,8 +330,7 @@ def test_a_jail_that_becomes_a_host_of_the_mesh_is_no_jail_any_more(auto: Host) 
         assert await rig.codes() == {"network_not_granted"}
         auto.mesh.add("bohr")
         auto.mesh.publish(auto.store)
-        await rig.daemon._follow()
-        await rig.daemon._reconcile()
+        await rig.news_and_turn()
         assert await rig.codes() == set()
 
     play(auto, scenario)
@@ -349,12 +347,12 @@ def test_jls_that_hangs_is_said_and_the_mesh_is_as_it_should_be(
         assert await rig.codes() == {"jails_unknown"}
         assert {route.destination for route in rig.kernel().routes} >= {ip_network("10.17.2.0/24")}
         start = len(host.calls())
-        await rig.daemon._reconcile()  # and the next cycle does not wait for it again
+        await rig.turn()  # and the next cycle does not wait for it again
         assert not any(call.startswith("jls") for call in host.calls()[start:])
         host.bsd.hang("")
         monkeypatch.setattr(freebsd_jails, "TIMEOUT_SECONDS", 120.0)
         host.elapsed += 11
-        await rig.daemon._reconcile()
+        await rig.turn()
         assert await rig.codes() == set() and TO_MESH[1] in host.calls()
 
     play(host, scenario)
@@ -370,7 +368,7 @@ def test_a_jail_that_ends_before_its_route_is_set_costs_one_condition_until_the_
         assert (condition.code, condition.subject) == ("jail_route_failed", "db")
         assert "it has ended" in condition.text
         host.elapsed += 11
-        await rig.daemon._reconcile()
+        await rig.turn()
         assert await rig.codes() == set() and host.calls().count(TO_MESH[1]) >= 1
 
     play(host, scenario)

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from meshes import NOW, SignedMesh
 
 from meshd.backend.memory import MemoryBackend
-from meshd.daemon import wiring
+from meshd.daemon import doors
 from meshd.daemon.main import main
 from meshd.errors import BackendError
 from meshd.model.network import parse_network
@@ -90,7 +90,7 @@ def test_a_host_enrolls_joins_and_is_brought_up_from_its_cache(
     run: Run, mesh: SignedMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = MemoryBackend()
-    monkeypatch.setattr(wiring, "open_backend", lambda *_, **__: backend)
+    monkeypatch.setattr(doors, "open_backend", lambda *_, **__: backend)
     joined = join(run, bundle_for(run, mesh))
     assert joined.exit_code == 0 and "joined test as newton" in joined.stdout
     first, second = run("bring-up"), run("bring-up")
@@ -142,7 +142,7 @@ def test_a_rogue_mesh_is_not_joined_unasked(run: Run, mesh: SignedMesh, tmp_path
 
 def test_an_old_fingerprint_warns_that_its_root_was_replaced(run: Run, mesh: SignedMesh) -> None:
     first = render_fingerprint(mesh.ledger.chain.fingerprint)
-    root = build_successor(mesh.ledger.chain, now=NOW, max_hosts=7)
+    root = build_successor(mesh.ledger, now=NOW, max_hosts=7)
     for key, body in root_objects(mesh.mesh.root_key.sign(encode(root), ROOT_TYPE)):
         mesh.ledger.offer(key, body, now=NOW)
     assert mesh.ledger.chain.version == 2
@@ -191,7 +191,7 @@ def test_no_wireguard_or_no_root_is_one_line(
     def refuse(*_: object, **__: object) -> None:
         raise BackendError("backend: user id 1000 seen, 0 expected: only root configures WireGuard")
 
-    monkeypatch.setattr(wiring, "open_backend", refuse)
+    monkeypatch.setattr(doors, "open_backend", refuse)
     join(run, bundle_for(run, mesh))
     for verb in ("run", "bring-up"):
         result = run(verb)

@@ -11,7 +11,7 @@ from daemon_rig import build_rig, settings_for
 from meshes import NOW, SignedMesh
 
 from meshd.backend.memory import MemoryBackend
-from meshd.control.follower import RegistryFollower
+from meshd.control.follower import FollowReport, RegistryFollower
 from meshd.daemon.main import main
 from meshd.errors import ConfigError, TrustStateError
 from meshd.host.own_record import OwnDescription
@@ -86,6 +86,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(tmp_path)
 
 
+def round_of(host: Host, follower: RegistryFollower) -> FollowReport:
+    """One registry round of this host, which says what it is."""
+    follower.want(host.description())
+    return follower.follow()
+
+
 def test_a_running_daemon_takes_the_next_identity_up_when_it_is_granted(host: Host) -> None:
     follower = host.follower()
     asked = host.run("enroll", "--new-identity")
@@ -95,12 +101,12 @@ def test_a_running_daemon_takes_the_next_identity_up_when_it_is_granted(host: Ho
     assert request.kid != host.tesla.hid and request.kid[:4] in asked.stderr
     assert request.record.keys.public_key == host.tesla.wireguard.public()
     assert host.run("enroll", "--new-identity").stdout == asked.stdout
-    report = follower.follow(host.description())
+    report = round_of(host, follower)
     assert host.published_gen() == 1 and host.state.read_identity() == host.tesla.identity
     assert "identity_replaced" not in {condition.code for condition in report.conditions}
     host.grant(2, request.identity)
     for _ in range(2):
-        report = follower.follow(host.description())
+        report = round_of(host, follower)
         codes = {condition.code for condition in report.conditions}
         assert not {"identity_replaced", "registry_object_refused"} & codes
     own = report.membership.hosts[host.tesla.hid]
@@ -116,7 +122,7 @@ def test_after_a_restart_the_host_is_the_same_and_may_ask_again(host: Host, tmp_
         request = parse_request(host.run("enroll", "--new-identity").stdout)
         assert request.gen == gen
         host.grant(gen, request.identity)
-        host.follower().follow(host.description())
+        round_of(host, host.follower())
     assert host.published_gen() == 3
     again = parse_request(host.run("enroll", "--name", "tesla").stdout)
     assert (again.hid, again.gen, again.identity) == (host.tesla.hid, 3, request.identity)
@@ -137,7 +143,7 @@ def test_a_stolen_host_key_is_worthless_after_the_next_identity(host: Host) -> N
     """The thief speaks newest and loudest, to the store and to whoever listens."""
     request = parse_request(host.run("enroll", "--new-identity").stdout)
     host.grant(2, request.identity)
-    host.follower().follow(host.description())
+    round_of(host, host.follower())
     thief = host.tesla.identity
     prefix = mesh_prefix(host.mesh.ledger.mesh_id)
     reader = Ledger(host.mesh.mesh.chain)
@@ -164,7 +170,7 @@ def test_a_machine_whose_place_was_taken_says_so_and_stays_up(host: Host) -> Non
     follower = host.follower()
     host.grant(2, SigningKey.generate().public)
     for _ in range(2):
-        report = follower.follow(host.description())
+        report = round_of(host, follower)
         assert "identity_replaced" in {condition.code for condition in report.conditions}
         assert "registry_object_refused" not in {condition.code for condition in report.conditions}
     assert host.state.read_identity() == host.tesla.identity

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from meshd.control.resolver import MAX_ADDRESSES, MAX_LOOKUPS, NameResolver, system_lookup
+from meshd.supervisor import Supervisor
 
 
 class Zone:
@@ -35,12 +36,13 @@ class Zone:
 def run(zone: Zone, scenario: Callable[[NameResolver, Changes], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
         changes = Changes()
-        resolver = NameResolver(changes.note, lookup=zone, lookup_seconds=0.2, retry_seconds=0.01)
-        try:
-            await asyncio.wait_for(scenario(resolver, changes), 20)
-        finally:
-            resolver.close()
-            zone.over.set()
+        async with Supervisor() as tasks:
+            resolver = NameResolver(changes.note, tasks, lookup=zone, lookup_seconds=0.2, retry_seconds=0.01)
+            try:
+                await asyncio.wait_for(scenario(resolver, changes), 20)
+            finally:
+                resolver.close()
+                zone.over.set()
 
     asyncio.run(main())
 

@@ -90,8 +90,7 @@ class World:
 
 async def turn(rig: Rig) -> None:
     """One turn that nobody asked for."""
-    await rig.daemon._follow()
-    await rig.daemon._reconcile()
+    await rig.news_and_turn()
 
 
 def nets(*texts: str) -> set[IPNetwork]:

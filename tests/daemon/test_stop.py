@@ -19,9 +19,9 @@ from meshd.host.state import HostState
 PROGRAM = """
 import sys
 from meshd.backend.memory import MemoryBackend
-from meshd.daemon import wiring
+from meshd.daemon import doors
 from meshd.daemon.main import main
-wiring.open_backend = lambda *_, **__: MemoryBackend()
+doors.open_backend = lambda *_, **__: MemoryBackend()
 main(["--config", sys.argv[1], "run"])
 """
 

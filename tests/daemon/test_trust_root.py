@@ -119,7 +119,8 @@ def test_without_a_store_a_file_says_it(fallen: Fallen, tmp_path: Path) -> None:
 def test_unreadable_trust_is_replaced_from_a_file_alone(fallen: Fallen, tmp_path: Path) -> None:
     (fallen.state.directory / "registry" / "trust").write_bytes(b"damaged")
     assert "name a file" in fallen.refused(2, fallen.fingerprint(), "--yes")
-    assert fallen.run("trust-root", fallen.export(tmp_path / "anew"), "--yes").exit_code == 0
+    path, shown = fallen.export(tmp_path / "anew"), fallen.fingerprint()
+    assert fallen.run("trust-root", path, "--fingerprint", shown, "--yes").exit_code == 0
     assert len(fallen.state.open_cache().load().membership(NOW).hosts) == 2
 
 
@@ -128,7 +129,9 @@ def test_it_asks_and_says_what_is_wrong(fallen: Fallen, tmp_path: Path) -> None:
     assert "no root of fingerprint" in fallen.refused(1, "0000-1111-2222-3333-4444-5555", "--yes")
     assert "no root of fingerprint" in fallen.refused(1, fallen.fingerprint()[:9], "--yes")
     (tmp_path / "junk").write_text("{}")
-    assert "join bundle" in fallen.refused(1, str(tmp_path / "junk"), "--yes")
+    assert "--fingerprint" in fallen.refused(2, str(tmp_path / "junk"), "--yes")
+    shown = fallen.fingerprint()
+    assert "join bundle" in fallen.refused(1, str(tmp_path / "junk"), "--fingerprint", shown, "--yes")
 
 
 def test_a_root_that_its_own_keys_did_not_sign_is_refused(fallen: Fallen) -> None:
@@ -151,8 +154,9 @@ def test_a_root_that_takes_the_hosts_away_needs_force(fallen: Fallen, tmp_path: 
     ledger = Ledger(RootChain.start(empty))
     path = tmp_path / "empty"
     path.write_text(render_export(build_export(ledger, now=NOW)))
-    assert "no place" in fallen.refused(4, str(path), "--yes")
-    assert fallen.run("trust-root", str(path), "--yes", "--force").exit_code == 0
+    known = (str(path), "--fingerprint", ledger.chain.fingerprint, "--yes")
+    assert "no place" in fallen.refused(4, *known)
+    assert fallen.run("trust-root", *known, "--force").exit_code == 0
 
 
 def test_a_running_daemon_is_not_undermined(fallen: Fallen, tmp_path: Path) -> None:

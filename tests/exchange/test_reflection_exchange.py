@@ -163,7 +163,7 @@ def test_what_is_learned_outlives_a_restart_without_a_new_record(tmp_path: Path,
 
 
 async def record_version(rig: Rig) -> int:
-    own = rig.daemon._follower.membership().hosts[rig.state.read_hid()]
+    own = rig.daemon.parts.feed.membership.hosts[rig.state.read_hid()]
     assert own.record is not None
     return own.record.version
 

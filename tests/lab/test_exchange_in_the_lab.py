@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fleets import founded_fleet
 
 from meshd.errors import ControlError
 from meshd.lab.fleet import Fleet, Member
 from meshd.lab.geography import PLACES
 from meshd.lab.oracle import Oracle
-from meshd.lab.select import open_lab
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -24,22 +24,14 @@ DEADLINE_SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    lab = open_lab()
-    try:
-        opened = Fleet(lab)
-        try:
-            opened.found()
-            members = [opened.prepare(place, jails=0) for place in PLACES[:HOSTS]]
-            for member in members:
-                opened.admit(member)
-            for member in members:
-                opened.wait_started(member)
-            wait(lambda: all(peers_up(opened, member) == HOSTS - 1 for member in members))
-            yield opened
-        finally:
-            opened.close()
-    finally:
-        lab.close()
+    with founded_fleet() as opened:
+        members = [opened.prepare(place, jails=0) for place in PLACES[:HOSTS]]
+        for member in members:
+            opened.admit(member)
+        for member in members:
+            opened.wait_started(member)
+        wait(lambda: all(peers_up(opened, member) == HOSTS - 1 for member in members))
+        yield opened
 
 
 @pytest.fixture

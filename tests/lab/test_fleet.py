@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fleets import founded_fleet
 
 from meshd.lab.fleet import Fleet, Member
 from meshd.lab.geography import PLACES
 from meshd.lab.oracle import Oracle
-from meshd.lab.select import open_lab
 from meshd.lab.stream import Stream
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -23,16 +23,8 @@ DEADLINE_SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    lab = open_lab()
-    try:
-        opened = Fleet(lab)
-        try:
-            opened.found()
-            yield opened
-        finally:
-            opened.close()
-    finally:
-        lab.close()
+    with founded_fleet() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")

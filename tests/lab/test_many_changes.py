@@ -9,11 +9,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from fleets import admit_connected, founded_fleet
 
 from meshd.lab.fleet import Fleet, Member
-from meshd.lab.geography import PLACES
-from meshd.lab.oracle import Oracle
-from meshd.lab.select import open_lab
 from meshd.lab.stream import Stream
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint, parse_network
@@ -29,33 +27,15 @@ DEADLINE_SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    lab = open_lab()
-    try:
-        opened = Fleet(lab, poll_seconds=0.1)
-        try:
-            opened.found()
-            yield opened
-        finally:
-            opened.close()
-    finally:
-        lab.close()
+    with founded_fleet(poll_seconds=0.1) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
 def pair(fleet: Fleet) -> tuple[Member, Member]:
     """Two hosts of the mesh whose jails reach each other."""
-    oracle = Oracle()
-    members = [fleet.prepare(PLACES[number], jails=1) for number in range(2)]
-    for member in members:
-        fleet.admit(member)
-        fleet.wait_started(member)
-        for jail in member.host.jails:
-            oracle.add(jail, jail.address)
-    jails = [member.host.jails[0].name for member in members]
-    answers = oracle.wait_all([(jails[0], jails[1]), (jails[1], jails[0])], DEADLINE_SECONDS)
-    assert None not in answers.values()
-    oracle.close()
-    return members[0], members[1]
+    first, second = admit_connected(fleet, 2)
+    return first, second
 
 
 def until(what: str, condition: Callable[[], bool]) -> None:

@@ -10,12 +10,10 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
+from fleets import admit_connected, founded_fleet
 
 from meshd.errors import ControlError
 from meshd.lab.fleet import Fleet, Member
-from meshd.lab.geography import PLACES
-from meshd.lab.oracle import Oracle
-from meshd.lab.select import open_lab
 from meshd.lab.stream import Stream, StreamReport
 from meshd.observe.status import Status
 
@@ -27,32 +25,14 @@ RATE = 200.0
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    lab = open_lab()
-    try:
-        opened = Fleet(lab, poll_seconds=0.2)
-        try:
-            opened.found()
-            yield opened
-        finally:
-            opened.close()
-    finally:
-        lab.close()
+    with founded_fleet(poll_seconds=0.2) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
 def members(fleet: Fleet) -> list[Member]:
     """Three hosts whose jails reach each other."""
-    oracle = Oracle()
-    found = [fleet.prepare(PLACES[number], jails=1) for number in range(3)]
-    for member in found:
-        fleet.admit(member)
-        fleet.wait_started(member)
-        for jail in member.host.jails:
-            oracle.add(jail, jail.address)
-    jails = [member.host.jails[0].name for member in found]
-    assert None not in oracle.wait_all(list(permutations(jails, 2)), DEADLINE_SECONDS).values()
-    oracle.close()
-    return found
+    return admit_connected(fleet, 3)
 
 
 def streams_of(stack: ExitStack, pairs: list[tuple[Member, Member]]) -> list[Stream]:

@@ -10,11 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from fleets import admit_connected, founded_fleet
 
 from meshd.lab.fleet import Fleet, Member
-from meshd.lab.geography import PLACES
-from meshd.lab.oracle import Oracle
-from meshd.lab.select import open_lab
 from meshd.lab.stream import Stream
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint
@@ -33,32 +31,14 @@ CONFIRM_SECONDS = 4.0
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[Fleet]:
-    lab = open_lab()
-    try:
-        opened = Fleet(lab, poll_seconds=0.1)
-        try:
-            opened.found()
-            yield opened
-        finally:
-            opened.close()
-    finally:
-        lab.close()
+    with founded_fleet(poll_seconds=0.1) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
 def members(fleet: Fleet) -> list[Member]:
     """Three hosts whose jails reach each other."""
-    oracle = Oracle()
-    members = [fleet.prepare(PLACES[number], jails=1) for number in range(3)]
-    for member in members:
-        fleet.admit(member)
-        fleet.wait_started(member)
-        oracle.add(member.host.jails[0], member.host.jails[0].address)
-    jails = [member.host.jails[0].name for member in members]
-    pairs = [(a, b) for a in jails for b in jails if a != b]
-    assert None not in oracle.wait_all(pairs, DEADLINE_SECONDS).values()
-    oracle.close()
-    return members
+    return admit_connected(fleet, 3)
 
 
 def until(what: str, condition: Callable[[], bool]) -> float:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fleets import founded_fleet
 
 from meshd.errors import ControlError
 from meshd.lab.fleet import Fleet, Member
 from meshd.lab.geography import PLACES
-from meshd.lab.select import open_lab
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -52,22 +52,14 @@ class TwoFaces:
 
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
-    lab = open_lab()
-    try:
-        opened = Fleet(lab, poll_seconds=BUCKET_POLL_SECONDS)
-        try:
-            opened.found()
-            members = [opened.prepare(place, jails=0) for place in PLACES[:HOSTS]]
-            for member in members:
-                opened.admit(member)
-            for member in members:
-                opened.wait_started(member)
-            wait(lambda: all(peers_up(opened, member) == HOSTS - 1 for member in members), "the mesh")
-            yield opened
-        finally:
-            opened.close()
-    finally:
-        lab.close()
+    with founded_fleet(poll_seconds=BUCKET_POLL_SECONDS) as opened:
+        members = [opened.prepare(place, jails=0) for place in PLACES[:HOSTS]]
+        for member in members:
+            opened.admit(member)
+        for member in members:
+            opened.wait_started(member)
+        wait(lambda: all(peers_up(opened, member) == HOSTS - 1 for member in members), "the mesh")
+        yield opened
 
 
 @pytest.fixture

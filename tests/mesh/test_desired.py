@@ -126,7 +126,7 @@ def test_a_new_peer_whose_turn_it_is_to_speak_first_gets_no_endpoint_and_a_known
         endpoint=Endpoint.parse("198.18.0.2:51820"),
     )
     for state, expected in ((observed(), None), (observed(config), config.endpoint)):
-        desired = DesiredBuilder().build(view, LOCAL, state, awaited={host(2).hid})
+        desired = DesiredBuilder().build(view, LOCAL, state, deferred={host(2).hid})
         assert next(iter(desired.peers.values())).config.endpoint == expected
 
 

@@ -18,13 +18,14 @@ from meshd.mesh.endpoints import (
 )
 from meshd.mesh.selector import (
     FIRST_TRY_SECONDS,
-    LOOK_SECONDS,
     MAX_CANDIDATE_SECONDS,
     MOVED_SILENT_SECONDS,
     SILENT_SECONDS,
+    TRIAL_TICK_SECONDS,
     UNPROBED_SILENT_SECONDS,
     Advice,
-    EndpointSelector,
+    EndpointMemory,
+    advise,
 )
 from meshd.mesh.view import build_view
 from meshd.model.device import Device, ObservedState, Peer, PeerConfig, PeerStats
@@ -90,7 +91,7 @@ class World:
     stats: PeerStats = field(default_factory=PeerStats)
     path: PathStats = field(default_factory=PathStats)
     resolved: dict[str, tuple[IPAddress, ...]] = field(default_factory=dict)
-    selector: EndpointSelector = field(default_factory=EndpointSelector)
+    memory: EndpointMemory = field(default_factory=EndpointMemory)
     advice: Advice = field(default_factory=Advice)
     tried: list[tuple[float, Endpoint]] = field(default_factory=list)
 
@@ -105,7 +106,8 @@ class World:
             listen_port=1,
             peers={KEY: Peer(config=config, stats=self.stats)},
         )
-        self.advice = self.selector.advise(
+        self.advice, self.memory = advise(
+            self.memory,
             build_view(self.membership(), OWN),
             ObservedState(interface="wg0", device=device),
             now=self.now,
@@ -124,7 +126,7 @@ class World:
         end = self.now + seconds
         while self.now < end:
             self.turn()
-            self.now = min(end, self.now + TURN_SECONDS, max(self.advice.look_at or end, self.now + 0.001))
+            self.now = min(end, self.now + TURN_SECONDS, max(self.advice.recheck_at or end, self.now + 0.001))
 
     def membership(self) -> Membership:
         return Membership(
@@ -168,7 +170,7 @@ def test_a_new_peer_gets_its_candidates_one_after_the_other_until_one_answers() 
     assert [endpoint for _, endpoint in world.tried] == [A, B, C]
     first, second, third = (at for at, _ in world.tried)
     assert (second - first, third - second) == (FIRST_TRY_SECONDS, FIRST_TRY_SECONDS)
-    assert world.advice.look_at is None and not world.selector.trying()
+    assert world.advice.recheck_at is None and not world.memory.trying()
 
 
 def test_a_peer_that_is_nowhere_gets_each_candidate_again_and_again_ever_more_slowly() -> None:
@@ -203,7 +205,7 @@ def test_a_dead_path_is_left_long_before_its_session_ends() -> None:
     world.run(60)
     ((at, endpoint),) = world.tried
     assert endpoint == B
-    assert at - died_at <= SILENT_SECONDS + LOOK_SECONDS + TURN_SECONDS
+    assert at - died_at <= SILENT_SECONDS + TRIAL_TICK_SECONDS + TURN_SECONDS
     assert world.path.up
 
 
@@ -225,7 +227,7 @@ def test_a_peer_with_one_candidate_keeps_it_and_asks_for_no_extra_turn() -> None
     world = working(A)
     world.where = set()
     world.run(400)
-    assert world.current == A and world.advice.look_at is None
+    assert world.current == A and world.advice.recheck_at is None
 
 
 def test_a_host_that_answers_no_probe_but_wireguard_is_left_alone() -> None:
@@ -242,7 +244,7 @@ def test_silence_means_nothing_where_nobody_asks() -> None:
     world = working(A, B)
     world.is_probed = False
     world.run(3600)
-    assert not world.tried and world.advice.look_at is None
+    assert not world.tried and world.advice.recheck_at is None
 
 
 def test_a_peer_whose_path_comes_back_keeps_its_endpoint() -> None:
@@ -269,7 +271,7 @@ def test_a_name_that_resolves_elsewhere_moves_a_dead_path_within_seconds_and_a_w
     world.resolved = {NAME: (B.address,)}
     world.run(30)
     assert world.current == B and world.path.up
-    assert world.tried[-1][0] - died_at <= MOVED_SILENT_SECONDS + 2 * LOOK_SECONDS
+    assert world.tried[-1][0] - died_at <= MOVED_SILENT_SECONDS + 2 * TRIAL_TICK_SECONDS
 
 
 def test_a_name_that_does_not_resolve_costs_only_itself() -> None:
@@ -296,16 +298,17 @@ def test_a_candidate_that_the_host_no_longer_names_is_left_at_once() -> None:
 
 def test_a_peer_whose_turn_it_is_to_call_us_is_not_tried() -> None:
     world = World(endpoints=texts(A, B))
-    advice = world.selector.advise(
+    advice, world.memory = advise(
+        world.memory,
         build_view(world.membership(), OWN),
         ObservedState(interface="wg0"),
         now=world.now,
         paths={},
         resolved={},
         source_of=routes_everywhere,
-        awaited={PEER},
+        deferred={PEER},
     )
-    assert not advice.endpoints and not world.selector.trying()
+    assert not advice.endpoints and not world.memory.trying()
 
 
 def candidates(*names: str) -> list[Candidate]:

@@ -114,6 +114,20 @@ def test_changed_bundles_are_refused() -> None:
             open_bundle(render_bundle(changed), fm.NOW)
 
 
+def test_heads_of_a_bundle_name_every_log() -> None:
+    """Without them a bundle could keep anything from a newborn."""
+    bundle = join(Ledger(fm.make_chain()))
+    with pytest.raises(RegistryError, match="1 statements seen, 0 expected"):
+        open_bundle(render_bundle(msgspec.structs.replace(bundle, heads={})), fm.NOW)
+
+
+def test_a_request_has_one_signature_without_and_one_within() -> None:
+    request = make_request()
+    twice = fm.key("x").cosign(parse_envelope(request.encode(), 8192))
+    with pytest.raises(RegistryError, match="not signed by the identity key"):
+        parse_request(render_envelope(twice).decode())
+
+
 def test_no_bundle_for_strangers_and_revoked_hosts() -> None:
     ledger = Ledger(fm.make_chain())
     bundle = join(ledger)

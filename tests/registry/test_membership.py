@@ -91,18 +91,21 @@ def test_a_grant_ends_and_is_renewed(ledger: Ledger) -> None:
     assert fm.names(ledger, fm.NOW + 60) == {"tesla"}
 
 
-def test_another_admin_may_regrant_what_the_host_has(ledger: Ledger) -> None:
+def test_another_admin_changes_a_host_with_its_owners_signature(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla", networks=["10.128.1.0/24"])
     before = ledger.membership(fm.NOW).hosts[fm.key("tesla").kid]
-    fm.grant(ledger, OTHER, "tesla", networks=["10.128.1.0/24"], region="usa")
+    wish = fm.grant(ledger, OTHER, "tesla", networks=["10.128.1.0/24"], region="usa")
+    assert ledger.membership(fm.NOW).hosts[fm.key("tesla").kid] == before
+    (condition,) = ledger.membership(fm.NOW).conditions
+    assert condition.code == "grant_outside_pool" and "admin must endorse it" in condition.text
+    LogSigner(ledger, ADMIN).endorse(fm.hash_of(wish), now=fm.NOW)
     after = ledger.membership(fm.NOW).hosts[fm.key("tesla").kid]
     assert (after.addresses, after.granted_networks, after.region) == (
         before.addresses,
         before.granted_networks,
         "usa",
     )
-    with pytest.raises(RegistryError, match="outside the pools"):
-        fm.grant(ledger, OTHER, "tesla", networks=["10.128.1.0/24", "10.128.2.0/24"])
+    assert fm.codes(ledger) == set()
 
 
 def test_placement_ends_at_max_hosts() -> None:
@@ -110,8 +113,13 @@ def test_placement_ends_at_max_hosts() -> None:
         name="small", overlay=fm.OVERLAY, now=fm.NOW, max_hosts=2, admin_key=ADMIN, mesh_id=fm.MESH
     )
     ledger = Ledger(made.chain)
-    for name in ("a", "b", "c"):
+    for name in ("a", "b"):
         fm.grant(ledger, ADMIN, name)
+    with pytest.raises(RegistryError, match="no effect: the mesh holds 2 hosts"):
+        fm.grant(ledger, ADMIN, "c")
+    head = ledger.own_log(ADMIN.kid)[-1]
+    third = fm.forge_statement(ADMIN, fm.grant_body("c", "10.77.0.9"), seq=3, prev=head.hash)
+    ledger.offer(*third, now=fm.NOW)
     assert fm.names(ledger) == {"a", "b"} and fm.codes(ledger) == {"mesh_full"}
 
 

@@ -26,7 +26,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.signing import SigningKey
-from meshd.registry.statement import MAX_LAMPORT, Body, Grant, Revoke
+from meshd.registry.statement import Body, Grant, Revoke
 
 ADMINS = 3
 HOSTS = 6
@@ -130,7 +130,6 @@ def steal(view: Ledger, admin: SigningKey, host: int, number: int) -> fm.StoreOb
         body,
         seq=head.statement.seq + 1 if head and follows else 1 + number % 4,
         prev=head.hash if head and follows else "" if number % 4 == 0 else f"{number:064x}",
-        lamport=MAX_LAMPORT if host == 0 else 1 + number % 5,
     )
 
 

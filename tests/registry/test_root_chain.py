@@ -23,6 +23,7 @@ from meshd.registry.root import (
     root_envelopes,
     root_objects,
 )
+from meshd.registry.root_changes import change_pools
 from meshd.registry.signer import build_root_key, create_mesh
 from meshd.registry.signing import SigningKey
 
@@ -63,7 +64,7 @@ def with_key(**changes: Any) -> dict[str, Any]:
             {
                 "retired": {
                     fm.key("x").kid: RetiredKey(
-                        key=encode_base64(fm.key("x").public), name="x", pools=(), cut=(3, "")
+                        key=encode_base64(fm.key("x").public), name="x", since=1, former=(), cut=(3, "")
                     )
                 }
             },
@@ -181,12 +182,21 @@ def test_statements_of_a_new_admin_wait_for_the_root_that_names_it() -> None:
 def test_narrowing_a_pool_takes_no_host_away() -> None:
     ledger = Ledger(fm.make_chain(2))
     fm.grant(ledger, ADMIN, "tesla", addresses=[fm.network("10.77.15.9/32").network_address])
-    keys = dict(ledger.chain.root.keys)
-    keys[ADMIN.kid] = msgspec.structs.replace(keys[ADMIN.kid], pools=("10.77.0.0/24",))
-    fm.offer_root(ledger, fm.sign_root(fm.next_root(ledger.chain, keys=keys), ADMIN))
-    assert fm.names(ledger) == {"tesla"}
+    pool = fm.network("10.77.8.0/21")
+    root = change_pools(ledger, ADMIN.kid, add=(), remove=(pool,), split=False, now=fm.NOW)
+    fm.offer_root(ledger, fm.sign_root(root, ADMIN))
+    assert fm.names(ledger) == {"tesla"} and fm.codes(ledger) == set()
     with pytest.raises(RegistryError, match="outside the pools"):
         fm.grant(ledger, ADMIN, "newton", addresses=[fm.network("10.77.15.10/32").network_address])
+
+
+def test_nobody_becomes_senior_in_a_later_root() -> None:
+    chain = fm.make_chain(2)
+    chain = chain.advance(fm.sign_root(fm.next_root(chain), ADMIN))
+    keys = dict(chain.root.keys)
+    keys[ADMIN.kid] = msgspec.structs.replace(keys[ADMIN.kid], since=2)
+    with pytest.raises(RegistryError, match="since 2 seen, 1 expected"):
+        chain.advance(fm.sign_root(fm.next_root(chain, keys=keys), ADMIN))
 
 
 def test_a_retired_key_may_not_come_back() -> None:

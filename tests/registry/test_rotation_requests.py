@@ -60,10 +60,10 @@ def test_the_newest_request_that_is_due_holds(ledger: Ledger) -> None:
     rotate(ledger, at=NOW - 100)
     newest = rotate(ledger, "tesla", "newton", at=NOW, key=OTHER)
     rotate(ledger, "newton", at=NOW - 200)
-    rotate(ledger, "tesla", at=NOW)
+    equal = rotate(ledger, "tesla", at=NOW)
     assert asked(ledger) == {"tesla": NOW, "newton": NOW, "bohr": NOW - 100}
     said = hosts(ledger)["tesla"].rotation
-    assert said is not None and said.statement == fm.hash_of(newest)
+    assert said is not None and said.statement == min(fm.hash_of(newest), fm.hash_of(equal))
 
 
 def test_a_request_waits_for_its_instant_and_is_seen_without_news(ledger: Ledger) -> None:

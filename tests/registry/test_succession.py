@@ -27,7 +27,7 @@ ADMIN, OTHER, NEW = fm.key("admin0"), fm.key("admin1"), fm.key("new")
 
 def add(chain: RootChain, *pools: str, split: bool = False, key: SigningKey = NEW, name: str = "new") -> Root:
     return add_key(
-        chain,
+        Ledger(chain),
         public=key.public,
         kid=key.kid,
         name=name,
@@ -84,7 +84,7 @@ def test_what_a_threshold_would_do_is_seen_before() -> None:
     ledger = Ledger(fm.make_chain(2))
     fm.grant(ledger, ADMIN, "tesla")
     fm.grant(ledger, OTHER, "newton")
-    effects = foresee(ledger, change_thresholds(ledger.chain, root=None, admin=2, now=fm.NOW))
+    effects = foresee(ledger, change_thresholds(ledger, root=None, admin=2, now=fm.NOW))
     assert effects.lost == ("newton", "tesla") and effects.is_unsafe
     assert fm.names(ledger) == {"tesla", "newton"}  # only looked at
 
@@ -95,12 +95,10 @@ def test_a_retired_admin_keeps_what_was_granted_before_its_pool_shrank() -> None
     pool = fm.network("10.77.17.0/24")
     fm.offer_root(
         ledger,
-        fm.sign_root(
-            change_pools(ledger.chain, OTHER.kid, add=(), remove=(pool,), split=False, now=fm.NOW), ADMIN
-        ),
+        fm.sign_root(change_pools(ledger, OTHER.kid, add=(), remove=(pool,), split=False, now=fm.NOW), ADMIN),
     )
     cut = newest_cut(ledger.reduction().logs[OTHER.kid])
-    root = retire_admin(ledger.chain, OTHER.kid, cut, now=fm.NOW)
+    root = retire_admin(ledger, OTHER.kid, cut, now=fm.NOW)
     assert foresee(ledger, root).lost == ()
     fm.offer_root(ledger, fm.sign_root(root, ADMIN))
     assert fm.names(ledger) == {"tesla"} and not fm.codes(ledger)
@@ -152,7 +150,9 @@ def test_a_key_request_proves_its_key_and_nothing_else_is_one() -> None:
 def test_a_proposal_counts_good_signatures_alone() -> None:
     chain = fm.make_chain(2)
     two = chain.advance(
-        fm.sign_root(change_thresholds(chain, root=2, admin=None, now=fm.NOW), ADMIN, fm.key("recovery"))
+        fm.sign_root(
+            change_thresholds(Ledger(chain), root=2, admin=None, now=fm.NOW), ADMIN, fm.key("recovery")
+        )
     )
     ledger = Ledger(two)
     root = add(two)

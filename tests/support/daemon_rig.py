@@ -6,41 +6,40 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from meshes import NOW, SignedHost, SignedMesh
 from quiet_prober import QuietProber
 
+from meshd.backend.base import Backend
+from meshd.backend.events import EventSource
+from meshd.backend.jails import JailHost
 from meshd.backend.memory import MemoryBackend
-from meshd.control.follower import RegistryFollower
-from meshd.control.jails import JailKeeper
-from meshd.control.kernel_watch import KernelWatch
-from meshd.control.reconciler import Reconciler
-from meshd.control.resolver import NameResolver
-from meshd.control.rollback import WayBack
-from meshd.control.rotation import Rotation
-from meshd.control.sessionclock import SessionClock
-from meshd.control.whereabouts import Whereabouts
-from meshd.daemon.service import Daemon
-from meshd.daemon.wiring import cache_conditions
+from meshd.control.reconciler import Clocks
+from meshd.control.wake import Wake
+from meshd.control.world import World
+from meshd.daemon.doors import Doors, Pace
+from meshd.daemon.process import Daemon
+from meshd.daemon.wiring import build_daemon
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, MeshAddresses
-from meshd.host.keyring import KeyRing
 from meshd.host.state import HostState
 from meshd.model.device import ObservedState
 from meshd.model.network import IPAddress
 from meshd.observe.protocol import ApplyDocument, ControlAnswer, PlanDocument
-from meshd.observe.status import Status
+from meshd.observe.status import ConditionStatus, Status
 from meshd.registry.ledger import Ledger
 from meshd.settings import Settings, parse_settings
 from meshd.store.base import ObjectStore
 from meshd.store.memory import MemoryStore
+
+NO_WAITING = Pace(initiator_delay_seconds=0.0, resolve_again_seconds=0.02)
+"""New peers are called at once, and a name is asked for again at once."""
 
 
 class Clock:
@@ -110,6 +109,34 @@ class Rig:
     def kernel(self) -> ObservedState:
         return self.backend.observe("wg0")
 
+    @property
+    def data_plane(self) -> object:
+        """What the driver drives; for questions between turns."""
+        return self.daemon.parts.driver.data_plane
+
+    @property
+    def world(self) -> World:
+        """The newest one."""
+        world = self.daemon.parts.newest.world
+        assert world is not None
+        return world
+
+    def conditions(self) -> tuple[ConditionStatus, ...]:
+        """What is wrong now, without asking anybody."""
+        return self.daemon.parts.board.statuses()
+
+    async def turn(self, wake: Wake = Wake.INTERVAL) -> World:
+        """A turn that no operator asked for, to its end and that of those who follow it."""
+        parts, number = self.daemon.parts, self.world.number + 1
+        parts.queue.wake(wake)
+        await asyncio.wait_for(parts.followers.followed(number), 20)
+        return self.world
+
+    async def news_and_turn(self) -> World:
+        """A registry round, and a turn after it."""
+        await self.daemon.parts.feed.round()
+        return await self.turn()
+
 
 def settings_for(directory: Path, **tables: Any) -> Settings:
     document = {
@@ -137,21 +164,24 @@ def build_rig(
     *,
     stores: tuple[ObjectStore, ...] | None = None,
     settings: Settings | None = None,
-    backend: MemoryBackend | None = None,
+    backend: Backend | None = None,
     forwarding: bool = True,
-    courtesy_seconds: float = 0.0,
+    pace: Pace = NO_WAITING,
     mesh_addresses_of: MeshAddresses | None = None,
     monotonic: Callable[[], float] = time.monotonic,
     steady: Callable[[], float] | None = None,
     rng: random.Random | None = None,
-    jails: JailKeeper | None = None,
-    watch: KernelWatch | None = None,
+    jail_host: JailHost | None = None,
+    jails_elapsed: Callable[[], float] = time.monotonic,
+    event_sources: Sequence[EventSource] = (),
+    underlay: FakeUnderlay | None = None,
 ) -> Rig:
     """A daemon of ``host`` that has joined ``mesh`` as it is now; not running yet.
 
-    ``mesh_addresses_of``: where the exchange reaches hosts; None: it has none. ``monotonic``: the clock by
-    which a rotation waits and a change is on trial. ``steady``: a clock that nobody sets; None: nobody
-    sets the other one either.
+    It is put together as in production, with other doors. ``mesh_addresses_of``: where the
+    exchange reaches hosts; None: it has none. ``monotonic``: the clock by which a rotation waits and a
+    change is on trial.
+    ``steady``: a clock that nobody sets; None: nobody sets the other one either.
     """
     settings = settings or settings_for(directory)
     state = HostState(settings.state_dir)
@@ -162,32 +192,24 @@ def build_rig(
         for path in settings.state_dir.glob("*.key"):
             path.chmod(0o600)
         state.open_cache().create(copy_ledger(mesh))
-    cache, clock, prober = state.open_cache(), Clock(), QuietProber()
-    underlay = FakeUnderlay()
-    backend = backend or MemoryBackend()
-    ledger = cache.load()
-    follower = RegistryFollower(
-        ledger=ledger,
-        cache=cache,
-        identity=state.read_identity(),
-        hid=host.hid,
-        stores=stores if stores is not None else (MemoryStore(),),
-        clock=clock,
-        stale_after_seconds=settings.registry.stale_after_seconds,
-    )
-
-    exchange = (
-        None
-        if mesh_addresses_of is None
-        else Exchange(
-            shared_ledger=follower.shared_ledger,
-            hid=host.hid,
-            port=settings.exchange.port,
-            witness_seconds=settings.exchange.witness_seconds,
-            clock=clock,
-            mesh_addresses_of=mesh_addresses_of,
-            rng=rng,
-        )
+    clock, prober, underlay = Clock(), QuietProber(), underlay or FakeUnderlay()
+    kernel = backend or MemoryBackend()
+    doors = Doors(
+        state=state,
+        backend=kernel,
+        prober=prober,
+        open_stores=lambda named: stores if stores is not None else (MemoryStore(),),
+        jail_host=jail_host,
+        open_event_sources=lambda: event_sources,
+        lookup=underlay.lookup,
+        source_of=underlay.source_of,
+        is_own=underlay.is_own,
+        forwarding=lambda version: forwarding,
+        exchange_addresses=mesh_addresses_of,
+        clocks=Clocks(wall=clock, monotonic=monotonic, steady=steady or clock),
+        jails_elapsed=jails_elapsed,
+        rng=rng or random.SystemRandom(),
+        pace=pace,
     )
 
     def read() -> Settings:
@@ -195,50 +217,15 @@ def build_rig(
             raise rig.reload_with
         return rig.reload_with
 
-    rotation = Rotation(keys=KeyRing(state), identity=state.read_identity(), clock=clock, monotonic=monotonic)
-    whereabouts = Whereabouts(
-        state=state,
-        clock=clock,
-        witness_seconds=settings.exchange.witness_seconds,
-        open_resolver=partial(NameResolver, lookup=underlay.lookup, retry_seconds=0.02),
-        source_of=underlay.source_of,
-        is_own=underlay.is_own,
-    )
-    daemon = Daemon(
-        settings=settings,
-        read_settings=read,
-        rotation=rotation,
-        hid=host.hid,
-        backend=backend,
-        reconciler=Reconciler(
-            backend=backend,
-            state=state,
-            hid=host.hid,
-            clock=clock,
-            rotation=rotation,
-            forwarding=lambda version: forwarding,
-            wayback=WayBack(state, clock, monotonic),
-            sessions=SessionClock(clock, steady or clock),
-            courtesy_seconds=courtesy_seconds,
-            advise=whereabouts.advise,
-        ),
-        whereabouts=whereabouts,
-        follower=follower,
-        prober=prober,
-        clock=clock,
-        exchange=exchange,
-        watch=watch,
-        jails=jails,
-        conditions=cache_conditions(cache),
-    )
+    daemon = build_daemon(settings, doors, read)
     rig = Rig(
         daemon=daemon,
-        backend=backend,
+        backend=cast(MemoryBackend, kernel),
         prober=prober,
         clock=clock,
         socket=settings.run_dir / "control.sock",
         state=state,
-        exchange=exchange,
+        exchange=daemon.parts.exchange,
         underlay=underlay,
         reload_with=settings,
     )

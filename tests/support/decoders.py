@@ -396,7 +396,7 @@ def _objects() -> list[tuple[str, bytes]]:
         Place(hid=hid, service="web", jail="www", address="10.128.1.2", tags={"a": "b"}, state="active"),
         RawBody(kind="poem", fields={"text": "Grüße"}),
     )
-    objects += [fm.forge_statement(admin, body, seq=2, prev="0" * 64, lamport=3) for body in bodies]
+    objects += [fm.forge_statement(admin, body, seq=2, prev="0" * 64) for body in bodies]
     return objects
 
 

@@ -99,7 +99,7 @@ async def offer(rig: Rig, objects: Iterable[tuple[str, bytes]]) -> OfferDocument
 
 def codes_of(rig: Rig) -> set[str]:
     """Codes of the conditions that are open now."""
-    return {condition.code for condition in rig.daemon.conditions()}
+    return {condition.code for condition in rig.conditions()}
 
 
 async def until(condition: Callable[[], bool]) -> None:

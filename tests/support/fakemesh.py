@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 import msgspec
 
 from meshd.model.keys import PrivateKey
 from meshd.model.network import IPNetwork, parse_endpoint, parse_network
-from meshd.registry.canonical import encode
+from meshd.registry.allocation import derive_link_address
+from meshd.registry.canonical import encode, encode_base64
 from meshd.registry.envelope import ROOT_TYPE, STATEMENT_TYPE, Envelope, payload_hash, render_envelope
 from meshd.registry.layout import host_key, log_key
 from meshd.registry.ledger import Admission, Ledger
 from meshd.registry.record import build_record, sign_record
-from meshd.registry.root import RetiredKey, Root, RootChain, RootKey, root_objects
+from meshd.registry.root import Root, RootChain, RootKey, root_objects
+from meshd.registry.root_changes import retired_entry
 from meshd.registry.signer import LogSigner, build_root_key, create_mesh
 from meshd.registry.signing import SigningKey
-from meshd.registry.statement import Body, Statement, encode_statement
+from meshd.registry.statement import Body, Grant, Statement, encode_statement
 
 NOW = 1_700_000_000.0
 MESH = "ab" * 16
@@ -35,6 +38,12 @@ def key(name: str) -> SigningKey:
 
 def network(text: str) -> IPNetwork:
     return parse_network(text)
+
+
+def derived_address(name: str) -> IPv6Address:
+    """What a host of that name may have from anybody."""
+    (overlay,) = [each for each in OVERLAY if isinstance(each, IPv6Network)]
+    return derive_link_address(overlay, key(name).kid)
 
 
 def admin_pools(index: int) -> list[IPNetwork]:
@@ -80,8 +89,7 @@ def next_root(chain: RootChain, **changes: Any) -> Root:
 def retire(chain: RootChain, kid: str, cut: tuple[int, str], **changes: Any) -> Root:
     """Root N+1 without this admin, whose log counts up to ``cut``."""
     keys: dict[str, RootKey] = {name: value for name, value in chain.root.keys.items() if name != kid}
-    old = chain.root.keys[kid]
-    retired = {**chain.root.retired, kid: RetiredKey(key=old.key, name=old.name, pools=old.pools, cut=cut)}
+    retired = {**chain.root.retired, kid: retired_entry(chain, kid, cut)}
     return next_root(chain, keys=keys, retired=retired, **changes)
 
 
@@ -135,13 +143,27 @@ def record(
     return host_key(made.hid), sign_record(msgspec.structs.replace(made, **(changes or {})), signer or host)
 
 
+def grant_body(name: str, address: str, *networks: str, called: str = "", gen: int = 1, **more: Any) -> Grant:
+    """A grant of that host as a signer may write it, asking nobody."""
+    host = key(name)
+    fields: dict[str, Any] = {"region": "", "roles": (), "tags": (), "expires": 0}
+    return Grant(
+        hid=more.pop("hid", host.kid),
+        name=called or name,
+        gen=gen,
+        identity=encode_base64(more.pop("identity", host.public)),
+        addresses=(address, *more.pop("addresses", ())),
+        networks=networks,
+        **{**fields, **more},
+    )
+
+
 def forge_statement(
     admin: SigningKey,
     body: Body,
     *,
     seq: int = 1,
     prev: str = "",
-    lamport: int = 1,
     by: str | None = None,
     mesh: str = MESH,
     seen: dict[str, tuple[int, str]] | None = None,
@@ -154,7 +176,6 @@ def forge_statement(
         by=by or admin.kid,
         seq=seq,
         prev=prev,
-        lamport=lamport,
         seen=seen or {},
         root=root,
         at=int(NOW),

@@ -12,13 +12,12 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
-from daemon_rig import Rig, build_rig, settings_for
+from daemon_rig import NO_WAITING, Rig, build_rig, settings_for
 from golden_transcript import Killed, Transcript
 from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.backend.base import Backend
 from meshd.control import rotation
-from meshd.daemon import service
 from meshd.host import keyring
 from meshd.model.keys import PrivateKey
 from meshd.model.network import parse_network
@@ -29,6 +28,7 @@ from meshd.version import read_version
 INTERFACE = "wg0"
 SECOND = "wg100"
 LIMIT_SECONDS = 60.0
+QUIET = replace(NO_WAITING, turn_seconds=3600.0)
 
 
 class GoldenKernel(Protocol):
@@ -74,7 +74,8 @@ class Player:
         return self.rig
 
     def turns(self) -> int:
-        return sum(self.running.daemon._counters.outcomes.values())
+        world = self.running.daemon.parts.newest.world
+        return world.number if world is not None else 0
 
 
 class Stage:
@@ -170,6 +171,7 @@ class Stage:
                 backend=backend,
                 settings=settings_for(player.directory, **player.settings),
                 monotonic=self._monotonic(player),
+                pace=QUIET,
             )
             player.task = asyncio.create_task(player.rig.daemon.run())
             await self._until(lambda: player.turns() > 0, player)
@@ -201,6 +203,7 @@ class Stage:
                 stores=(self.store,),
                 backend=backend,
                 settings=settings_for(player.directory, **player.settings),
+                pace=QUIET,
             )
             await asyncio.wait_for(rig.daemon.run(), LIMIT_SECONDS)
             raise AssertionError("the daemon was not killed")
@@ -285,11 +288,10 @@ class Stage:
         yield
         self.transcript.blank()
         if player.rig is not None:
-            turn = player.rig.daemon._turn
-            assert turn is not None
+            turn = player.rig.world.turn
             if not self.transcript.changes_only:
                 self.transcript.remark(f"outcome: {turn.outcome}, {turn.done} changes")
-            for condition in player.rig.daemon.conditions():
+            for condition in player.rig.conditions():
                 self.transcript.remark(f"condition {condition.code}: {condition.text}")
 
     async def _settle(self, player: Player, settled: bool) -> None:
@@ -316,6 +318,8 @@ class Stage:
                 if player.task is not None and player.task.done():
                     player.task.result()
                 await asyncio.sleep(0.002)
+            if player.rig is not None and player.turns():
+                await player.rig.daemon.parts.followers.followed(player.turns())
 
 
 Play = Callable[[Stage], Any]
@@ -323,7 +327,6 @@ Play = Callable[[Stage], Any]
 
 def record(play: Play, directory: Path, make_kernel: MakeKernel, patch: pytest.MonkeyPatch) -> Transcript:
     """Play a case. No turn happens but those that the case asks for."""
-    patch.setattr(service, "RECONCILE_SECONDS", 3600.0)
     patch.setattr(rotation, "FAST_RECHECK_SECONDS", 3600.0)
     patch.setattr(rotation, "SLOW_RECHECK_SECONDS", 3600.0)
     following = SimpleNamespace(generate=lambda: PrivateKey(hashlib.sha256(b"golden next").digest()))

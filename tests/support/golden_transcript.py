@@ -33,7 +33,7 @@ def _without_secret(line: str) -> str:
     return _SECRET.sub(r"\1(preshared key)", line)
 
 
-class Killed(Exception):
+class Killed(BaseException):
     """Stands for SIGKILL: nothing of the daemon runs after it."""
 
 

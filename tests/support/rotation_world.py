@@ -15,9 +15,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meshd.backend.memory import MemoryBackend, _Peer
-from meshd.control.reconciler import Reconciler
+from meshd.control.reconciler import Clocks, Reconciler
+from meshd.control.rollback import Rollback
 from meshd.control.rotation import Rotation
-from meshd.control.turn import Turn
+from meshd.control.turn import Inputs, Order, Turn
 from meshd.host.keyring import KeyRing
 from meshd.host.local import LocalKey, rekeyed
 from meshd.host.state import HostState
@@ -113,10 +114,11 @@ class SimHost:
             backend=self.backend,
             state=self.state,
             hid=self.hid,
-            clock=self.world.clock,
+            clocks=Clocks(wall=self.world.clock, monotonic=self.world.clock),
             rotation=self.rotation,
+            rollback=Rollback(self.state, self.world.clock),
             forwarding=lambda version: True,
-            courtesy_seconds=0.0,
+            initiator_delay_seconds=0.0,
         )
 
     def publish(self) -> None:
@@ -153,15 +155,15 @@ class SimHost:
             self.keys.key,
         )
         turn = self.last = self.reconciler.turn(
-            self.world.membership(self),
-            local,
-            max_removed_share=0.2,
-            boot_file=None,
-            path_mtus={},
-            force=force,
-            key_lifetime_seconds=0.0 if rotate else None,
+            Inputs(
+                membership=self.world.membership(self),
+                local=local,
+                path_mtus={},
+                key_lifetime_seconds=0.0 if rotate else None,
+            ),
+            Order(force=force),
         )
-        if turn.rekeyed:
+        if turn.keys_changed:
             self.publish()
         return turn
 

@@ -78,6 +78,7 @@ class SignedMesh:
             retired={},
             thresholds=Thresholds(root=1, admin=1),
             max_hosts=self.max_hosts,
+            heads={},
             stores=(),
             ranges=Ranges(overlay=("10.90.0.0/16",), jail=("10.91.0.0/16",)),
             created_at=int(NOW),
@@ -93,7 +94,6 @@ class SignedMesh:
             by=self.admin.kid,
             seq=seq,
             prev=self._log[-1] if self._log else "",
-            lamport=seq,
             seen={},
             root=len(self.roots),
             at=int(NOW),
@@ -147,6 +147,6 @@ class SignedMesh:
         return items
 
 
-def _entry(key: SigningKey, role: Role, name: str, *pools: str) -> RootKey:
+def _entry(key: SigningKey, role: Role, name: str, *pools: str, since: int = 1) -> RootKey:
     roles: tuple[Role, ...] = (role,)
-    return RootKey(key=encode_base64(key.public), roles=roles, name=name, pools=pools)
+    return RootKey(key=encode_base64(key.public), roles=roles, name=name, pools=pools, since=since, former=())

@@ -321,7 +321,7 @@ def _conflicts() -> dict[str, Any]:
         body_of("curie", "10.77.99.1"),
     ]
     for number, body in enumerate(bodies, 2):
-        chain.append(fm.forge_statement(ADMIN, body, seq=number, prev=fm.hash_of(chain[-1]), lamport=number))
+        chain.append(fm.forge_statement(ADMIN, body, seq=number, prev=fm.hash_of(chain[-1])))
     return _scenario(
         "conflicts",
         "An address, a name and a network of an incumbent, and a range outside the pool: "
@@ -336,7 +336,7 @@ def _generations() -> dict[str, Any]:
     for number, body in enumerate(
         (body_of("tesla", "10.77.0.1", gen=2, signer=second), body_of("tesla", "10.77.0.1")), 2
     ):
-        chain.append(fm.forge_statement(ADMIN, body, seq=number, prev=fm.hash_of(chain[-1]), lamport=number))
+        chain.append(fm.forge_statement(ADMIN, body, seq=number, prev=fm.hash_of(chain[-1])))
     records = [fm.record("tesla", version=9), fm.record("tesla", version=3, gen=2, signer=second)]
     return _scenario(
         "generations",
@@ -349,9 +349,9 @@ def _generations() -> dict[str, Any]:
 def _fork_and_cut() -> dict[str, Any]:
     chain = fm.make_chain(2)
     good = fm.forge_statement(OTHER, body_of("tesla", "10.77.16.1"))
-    twin = fm.forge_statement(OTHER, body_of("newton", "10.77.16.2"), lamport=2)
+    twin = fm.forge_statement(OTHER, body_of("newton", "10.77.16.2"))
     evil = Revoke(hid=TESLA.kid, why="evil")
-    after = fm.forge_statement(OTHER, evil, seq=2, prev=fm.hash_of(good), lamport=3)
+    after = fm.forge_statement(OTHER, evil, seq=2, prev=fm.hash_of(good))
     root = fm.sign_root(fm.retire(chain, OTHER.kid, (1, fm.hash_of(good))), ADMIN)
     return _scenario(
         "fork and cut",
@@ -376,13 +376,11 @@ def _rotations() -> dict[str, Any]:
     ]
     for key, hids, not_before in asked:
         objects.append(LogSigner(ledger, key).append(Rotate(hids=hids, not_before=not_before), now=fm.NOW))
-    after_a_hole = fm.forge_statement(
-        OTHER, Rotate(hids=(), not_before=now), seq=9, prev="0" * 64, lamport=99
-    )
+    after_a_hole = fm.forge_statement(OTHER, Rotate(hids=(), not_before=now), seq=9, prev="0" * 64)
     return _scenario(
         "rotations",
         "Requests for new WireGuard keys: to all, to some, one to come and one of the end of "
-        "time, and one above a hole. Of two that ask tesla for the same, the first in order is named.",
+        "time, and one above a hole. Of two that ask tesla for the same, the one of the lower hash is named.",
         [*objects, after_a_hole],
     )
 
@@ -492,7 +490,9 @@ def _bad_statements(granted: Item) -> dict[str, Item]:
         "number 0": _edited(granted, ADMIN, seq=0, body=body),
         "statement 1 with a predecessor": _edited(granted, ADMIN, seq=1, body=body),
         "statement 2 without a predecessor": _edited(granted, ADMIN, body=body, prev=""),
-        "a Lamport number over 2 to the 40th": _edited(granted, ADMIN, body=body, lamport=2**40 + 1),
+        "a log that has seen itself": _edited(
+            granted, ADMIN, body=body, seen={ADMIN.kid: [1, fm.hash_of(granted)]}
+        ),
         "a body without a type": _edited(granted, ADMIN, body={}),
         "a grant with an unknown field": grant(colour="red"),
         "a host id that is not of its first key": grant(hid=BOHR.kid),

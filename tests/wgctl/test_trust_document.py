@@ -35,3 +35,13 @@ def test_a_command_of_the_document_exists(line: str) -> None:
             found = command.get_command(context, word)
             assert found is not None, f"{command.name} has no {word}"
             command, context = found, click.Context(found, parent=context)
+
+
+def test_every_test_that_the_document_names_exists() -> None:
+    tests = Path(__file__).resolve().parents[1]
+    there = {
+        name
+        for path in tests.rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+    assert set(re.findall(r"`(test_\w+)`", DOCUMENT.read_text())) <= there

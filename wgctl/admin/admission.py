@@ -13,7 +13,7 @@ from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
 from meshd.model.network import IPAddress, IPNetwork, NamedEndpoint, contained_in_any, overlaps
 from meshd.registry.allocation import derive_link_address
 from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
-from meshd.registry.layout import host_key
+from meshd.registry.layout import LogKeyName, host_key, parse_object_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.reducer import EffectiveGrant, WaitingGrant
 from meshd.registry.statement import Grant
@@ -132,24 +132,43 @@ def admit(
             gen=request.gen,
         )
         seq = session.commit(statement, _first_record(ledger, request), now=now)
+        found: EffectiveGrant | WaitingGrant | None = _signed_grant(ledger, request.name, statement, seq)
     else:
         session.publish(_first_record(ledger, request), what="nothing was signed; the host's record is")
-    found = newest_grant(ledger, request.hid)
+        found = newest_grant(ledger, request.hid)
     grant = found.grant if found else None
     return GrantOutcome(
         addresses=grant.addresses if grant else (),
         networks=grant.networks if grant else (),
         seq=seq,
         gen=request.gen,
-        is_member=request.hid in ledger.reduction().effective,
+        is_member=isinstance(found, EffectiveGrant),
         warnings=tuple(_warnings(ledger, request, now)),
     )
+
+
+def _signed_grant(
+    ledger: Ledger, name: str, statement: tuple[str, bytes], seq: int
+) -> EffectiveGrant | WaitingGrant:
+    """What became of the grant that was signed. RegistryError when it changed nothing: "granted" would be a
+    lie."""
+    reduction = ledger.reduction()
+    said = parse_object_key(statement[0])
+    assert isinstance(said, LogKeyName)
+    idle = reduction.idle.get(said.hash)
+    found: list[EffectiveGrant | WaitingGrant] = [*reduction.effective.values(), *reduction.waiting]
+    mine = [each for each in found if each.entry.hash == said.hash]
+    if idle is not None or not mine:
+        reason = idle.reason if idle is not None else "another grant of that host stands"
+        raise RegistryError(f"{name}: statement {seq} is signed, but has no effect: {reason}")
+    return mine[0]
 
 
 def newest_grant(ledger: Ledger, hid: str) -> EffectiveGrant | WaitingGrant | None:
     """What a host was granted last, also when that still waits for endorsement."""
     reduction = ledger.reduction()
-    waiting = [each for each in reduction.waiting if each.grant.hid == hid]
+    # What asks for another administrator's property is a wish, and must not stand in that one's way.
+    waiting = [each for each in reduction.waiting if each.grant.hid == hid and not each.wanted]
     return waiting[-1] if waiting else reduction.effective.get(hid)
 
 
@@ -242,8 +261,11 @@ def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterabl
     for waits in ledger.reduction().waiting:
         if waits.grant.hid == request.hid:
             agree = f"{len(waits.signers)} of {waits.needed} administrators agree"
+            root = ledger.chain.root
+            owners = sorted(root.keys[kid].name for kid in waits.wanted - waits.signers)
+            who = " and ".join(owners) if owners else "another one"
             yield (
-                f"{request.name} waits for endorsement, {agree}: another one types: "
+                f"{request.name} waits for endorsement, {agree}: {who} types: "
                 f"wgctl endorse {waits.entry.hash[:12]}"
             )
     host = membership.hosts.get(request.hid)

@@ -34,15 +34,20 @@ def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry
     current += [*reduction.services.in_force, *(each.entry for each in reduction.services.waiting)]
     open_entries = [entry for entry in current if entry.statement.by != kid and entry.hash not in done]
     if what is None:
-        return sorted(open_entries, key=lambda entry: entry.order)
+        return _in_order(ledger, open_entries)
     meant = _meant(ledger, current, what)
     found = [entry for entry in meant if entry in open_entries]
     if found:
-        return sorted(found, key=lambda entry: entry.order)
+        return _in_order(ledger, found)
     own = [entry for entry in meant if entry.statement.by == kid]
     if own:
         raise RegistryError(f"{what}: signed by this very key: another administrator must endorse it")
     raise RegistryError(f"{what}: endorsed by this key already")
+
+
+def _in_order(ledger: Ledger, entries: list[LogEntry]) -> list[LogEntry]:
+    wanted = {entry.hash for entry in entries}
+    return [entry for entry in ledger.entries() if entry.hash in wanted]
 
 
 def describe_endorsable(ledger: Ledger, entry: LogEntry) -> str:

@@ -126,7 +126,7 @@ def recover_home(
             session.sync(now=now)
             chain = session.ledger.chain
             following = replace_keys(
-                chain,
+                session.ledger,
                 find_ends(session.ledger, lost_keys(chain.root, paper, lost), cuts),
                 name=name,
                 admin=admin.public,
@@ -216,21 +216,22 @@ def lost_keys(root: Root, paper: SigningKey, names: Sequence[str]) -> list[str]:
     return list(others)
 
 
-def refound(chain: RootChain, root: SigningKey, paper: SigningKey, *, name: str, now: float) -> RootChain:
+def refound(ledger: Ledger, root: SigningKey, paper: SigningKey, *, name: str, now: float) -> RootChain:
     """A chain that begins anew with other root keys, for a mesh that has lost all of its own.
 
     It carries the number and the hash that its successor would have, and the administrators stay, so
     that every grant counts on. No host believes it unless its operator says so.
     """
+    chain, since = ledger.chain, ledger.chain.version + 1
     keys: dict[str, RootKey] = {
         kid: msgspec.structs.replace(key, roles=("admin",))
         for kid, key in chain.root.keys.items()
         if "admin" in key.roles
     }
-    keys[root.kid] = build_root_key(root.public, ("root",), f"{name}-root", ())
-    keys[paper.kid] = build_root_key(paper.public, ("root",), "recovery", ())
+    keys[root.kid] = build_root_key(root.public, ("root",), f"{name}-root", (), since=since)
+    keys[paper.kid] = build_root_key(paper.public, ("root",), "recovery", (), since=since)
     thresholds = Thresholds(root=1, admin=chain.root.thresholds.admin)
-    document = build_successor(chain, now=now, keys=keys, thresholds=thresholds)
+    document = build_successor(ledger, now=now, keys=keys, thresholds=thresholds)
     return RootChain.start(paper.cosign(root.sign(encode(document), ROOT_TYPE)))
 
 

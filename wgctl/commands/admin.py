@@ -1,4 +1,7 @@
-"""``wgctl admin``: who may grant and revoke, within which pools, and until which statement."""
+"""``wgctl admin``: who may grant and revoke, within which pools, and until which statement.
+
+Over 400 lines: one group of verbs that share their options and their report.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +142,7 @@ def add(
     with open_session(options) as session:
         session.sync(now=now)
         root = add_key(
-            session.ledger.chain,
+            session.ledger,
             public=asked.public,
             kid=asked.kid,
             name=name,
@@ -179,7 +182,7 @@ def pool(
         session.sync(now=now)
         chain = session.ledger.chain
         kid = find_key(chain.root, name)
-        root = change_pools(chain, kid, add=added, remove=removed, split=split, now=now)
+        root = change_pools(session.ledger, kid, add=added, remove=removed, split=split, now=now)
         outcome = sign_root(session, root, consent)
         session.report_failures()
     report(outcome, consent)
@@ -270,7 +273,7 @@ def retire(options: Options, name: str, pools_to: str | None, consent: Consent) 
         heir = find_key(ledger.chain.root, pools_to) if pools_to else None
         log = ledger.reduction().logs.get(kid)
         cut = newest_cut(log) if log is not None else (0, "")
-        outcome = sign_root(session, retire_admin(ledger.chain, kid, cut, now=now, heir=heir), consent)
+        outcome = sign_root(session, retire_admin(ledger, kid, cut, now=now, heir=heir), consent)
         session.report_failures()
     report(outcome, consent)
 
@@ -303,7 +306,7 @@ def cut(options: Options, name: str, at: str, pools_to: str | None, consent: Con
             _check_not_last(ledger, kid, consent)
         heir = find_key(ledger.chain.root, pools_to) if pools_to else None
         end = find_cut(ledger.entries(), kid, at)
-        outcome = sign_root(session, retire_admin(ledger.chain, kid, end, now=now, heir=heir), consent)
+        outcome = sign_root(session, retire_admin(ledger, kid, end, now=now, heir=heir), consent)
         session.report_failures()
     report(outcome, consent)
 

@@ -221,7 +221,7 @@ def threshold(options: Options, roots: int | None, admins: int | None, consent: 
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
-        root = change_thresholds(session.ledger.chain, root=roots, admin=admins, now=now)
+        root = change_thresholds(session.ledger, root=roots, admin=admins, now=now)
         outcome = sign_root(session, root, consent)
         session.report_failures()
     report(outcome, consent)
@@ -277,9 +277,7 @@ def add_root_key(
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
-        root = add_key(
-            session.ledger.chain, public=asked.public, kid=asked.kid, name=name, role="root", now=now
-        )
+        root = add_key(session.ledger, public=asked.public, kid=asked.kid, name=name, role="root", now=now)
         if paper is not None and not consent.as_json:
             # Before it is signed: a key that nobody wrote down must not be in a root.
             echo(f"ROOT KEY {name}, shown this once. Write it on paper:\n", err=True)
@@ -305,7 +303,9 @@ def remove_key(options: Options, name: str, consent: Consent) -> None:
     with open_session(options) as session:
         session.sync(now=now)
         chain = session.ledger.chain
-        outcome = sign_root(session, remove_root_key(chain, find_key(chain.root, name), now=now), consent)
+        outcome = sign_root(
+            session, remove_root_key(session.ledger, find_key(chain.root, name), now=now), consent
+        )
         session.report_failures()
     report(outcome, consent)
 
@@ -441,7 +441,7 @@ def refound_mesh(options: Options, name: str, out: str, yes: bool, as_json: bool
             raise RegistryError("this home holds a root key that is in force: sign the next root with it")
         admin = session.home.read_admin_key()
         root, paper = SigningKey.generate(), SigningKey.generate()
-        chain = refound(session.ledger.chain, root, paper, name=name, now=now)
+        chain = refound(session.ledger, root, paper, name=name, now=now)
         ledger = carry_registry(session.ledger, chain)
         if not yes:
             note(f"root {chain.version} begins a new chain; every host must be told by hand to trust it")

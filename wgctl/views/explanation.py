@@ -23,7 +23,6 @@ from meshd.model.network import (
 )
 from meshd.registry.document import RootKey
 from meshd.registry.ledger import Ledger
-from meshd.registry.reducer import covers
 from meshd.registry.statement import Endorse, Grant, LogEntry, Revoke
 from wgctl.admin.session import find_hids
 from wgctl.output import render_time
@@ -94,6 +93,7 @@ def explain_host(ledger: Ledger, hid: str, *, now: float) -> Explanation:
         reasons.append(Reason(verdict="no", text=f"configured nowhere: {membership.unplaced[hid]}"))
         reasons += _incumbents(ledger, hid)
     if host is not None:
+        reasons += _name_of_another(ledger, host)
         reasons += _record(host)
         reasons += _rotations(ledger, host, now=now)
     reasons += _doubts(ledger, hid)
@@ -212,9 +212,9 @@ def _fate(ledger: Ledger, entry: LogEntry) -> tuple[Verdict, str]:
         if waits.entry.hash == entry.hash:
             agree = f"{len(waits.signers)} of {waits.needed} administrators agree"
             return "no", f"waits for endorsement, {agree}"
-    outside = _outside(ledger, entry)
-    if outside is not None:
-        return "no", f"does not count: {outside} is outside the pools of its administrator"
+    idle = reduction.idle.get(entry.hash)
+    if idle is not None:
+        return "no", f"has no effect: {idle.reason}"
     return "note", "superseded"
 
 
@@ -235,14 +235,6 @@ def _lost(ledger: Ledger, entry: LogEntry) -> str:
     return f"{log.missing or 'a statement before it'} is missing"
 
 
-def _outside(ledger: Ledger, entry: LogEntry) -> str | None:
-    assert isinstance(entry.body, Grant) and entry.ranges is not None
-    kid, chain = entry.statement.by, ledger.chain
-    root = chain.current if kid in chain.root.retired else chain.at(entry.statement.root)
-    held = ledger.reduction().effective.get(entry.body.hid)
-    return covers(root, kid, entry.body.hid, entry.ranges, held.ranges if held else None)
-
-
 def _incumbents(ledger: Ledger, hid: str) -> Iterable[Reason]:
     """The statements of those who were there first."""
     reduction = ledger.reduction()
@@ -253,12 +245,24 @@ def _incumbents(ledger: Ledger, hid: str) -> Iterable[Reason]:
     for other, placed in reduction.placed.items():
         theirs = reduction.effective[other]
         clash = [each for each in _ranges(theirs.grant) if any(overlaps(each, own) for own in mine)]
-        if clash or placed.name == found.grant.name:
-            what = ", ".join(map(str, clash)) or f"the name {placed.name}"
+        if clash:
             yield Reason(
                 verdict="no",
-                text=f"{placed.name} ({other[:SHORT]}) was there first: {what}",
+                text=f"{placed.name} ({other[:SHORT]}) was there first: {', '.join(map(str, clash))}",
                 source=_source(ledger, theirs.entry),
+            )
+
+
+def _name_of_another(ledger: Ledger, host: Host) -> Iterable[Reason]:
+    """Who has the name that this host was given too."""
+    reduction = ledger.reduction()
+    wished = reduction.effective[host.hid].grant.name
+    for other, placed in reduction.placed.items():
+        if host.name != wished == placed.name:
+            yield Reason(
+                verdict="no",
+                text=f"{wished} ({other[:SHORT]}) was there first: this one is called {host.name}",
+                source=_source(ledger, reduction.effective[other].entry),
             )
 
 

@@ -59,7 +59,6 @@ class StatementRow(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     by_name: str
     seq: int
-    lamport: int
     kind: str
     hids: tuple[str, ...]
     to_all: bool
@@ -212,7 +211,6 @@ def _statement_row(
         by=statement.by,
         by_name=admin_name(ledger, statement.by),
         seq=statement.seq,
-        lamport=statement.lamport,
         kind=kind,
         hids=hids,
         text=text,

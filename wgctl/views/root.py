@@ -56,7 +56,7 @@ def build_key_rows(ledger: Ledger, root: Root) -> list[KeyRow]:
                 kid=kid,
                 fingerprint=render_fingerprint(kid),
                 roles=entry.roles if isinstance(entry, RootKey) else (),
-                pools=entry.pools,
+                pools=entry.pools if isinstance(entry, RootKey) else (),
                 retired=isinstance(entry, RetiredKey),
                 cut=cut,
                 statements=len(log.counted) if log else 0,

@@ -173,7 +173,8 @@ def _plan_cell(status: Status, now: float) -> Cell:
     plan = status.last_plan
     if plan is None:
         return "none yet", FAINT
-    text = f"{plan.outcome} {render_age(plan.at, now)} ago, {len(plan.changes)} changes"
+    why = f" ({', '.join(plan.wakes)})" if plan.wakes else ""
+    text = f"{plan.outcome} {render_age(plan.at, now)} ago{why}, {len(plan.changes)} changes"
     if plan.held_because:
         return f"{text}: HELD: {plan.held_because} (wgctl plan; wgctl apply --force)", BAD
     if plan.failed:

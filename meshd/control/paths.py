@@ -1,0 +1,161 @@
+"""What probing says of the paths to other hosts: what is wrong, whom to talk to, what the next turn needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from meshd.control.path_mtu import PathMtus, probe_targets
+from meshd.control.reachability import reachable_hosts, unreachable
+from meshd.control.registry_feed import RegistryFeed
+from meshd.control.turn_queue import TurnQueue
+from meshd.control.wake import Wake
+from meshd.control.world import World
+from meshd.errors import BackendError
+from meshd.exchange.exchange import Exchange
+from meshd.model.condition import Condition, Severity
+from meshd.model.path import PathStats
+from meshd.observe.board import ConditionBoard
+from meshd.observe.logs import event
+from meshd.probe.base import Prober
+from meshd.probe.events import MtuChanged, PathChanged, Paused
+from meshd.supervisor import Supervisor
+
+log = logging.getLogger("meshd")
+
+
+class PathWatch:
+    """Aims the prober after each turn, and hears from it in between. Lives on the event loop."""
+
+    def __init__(
+        self,
+        prober: Prober,
+        *,
+        clock: Callable[[], float],
+        wants_path_mtu: bool,
+        queue: TurnQueue,
+        feed: RegistryFeed,
+        board: ConditionBoard,
+        exchange: Exchange | None,
+    ) -> None:
+        """
+        Args:
+            clock: unix seconds.
+            wants_path_mtu: routes get the MTU that their path was found to carry.
+            exchange: is told of paths that come up; None: there is none.
+        """
+        self._prober = prober
+        self._clock = clock
+        self._mtus = PathMtus(prober, wanted=wants_path_mtu)
+        self._queue = queue
+        self._feed = feed
+        self._board = board
+        self._exchange = exchange
+        self._world: World | None = None
+
+    async def start(self) -> None:
+        """Open the prober's sockets; a system that refuses them is the condition ``probe_failed``."""
+        try:
+            await self._prober.start()
+        except BackendError as error:
+            self._board.set(
+                "prober",
+                Condition(
+                    code="probe_failed",
+                    severity=Severity.WARNING,
+                    text=f"{error}; paths are not measured",
+                ),
+            )
+
+    # --- what others ask
+
+    def stats(self) -> Mapping[str, PathStats]:
+        """By hid."""
+        return self._prober.snapshot(self._clock())
+
+    def mtus(self) -> Mapping[str, int]:
+        """By hid, the largest packet that is known to pass, bytes."""
+        return self._prober.path_mtus()
+
+    def route_mtus(self) -> Mapping[str, int] | None:
+        """The same for the routes; None: they are to have no MTU of their own."""
+        return self._mtus.found()
+
+    def reachable(self) -> set[str]:
+        """The hids of hosts that answer over the mesh."""
+        world = self._world
+        view, observed = (world.view, world.observed) if world is not None else (None, None)
+        return reachable_hosts(view, observed, self.stats(), self._clock())
+
+    # --- after each turn
+
+    async def aim(self, world: World) -> Sequence[Condition]:
+        """Measure the peers that the kernel has now."""
+        self._prober.set_targets(
+            probe_targets(
+                world.view,
+                world.observed,
+                world.second,
+                world.turn.deferred,
+                search_mtu=world.settings.probe.path_mtu,
+            )
+        )
+        return ()
+
+    async def follow(self, world: World) -> Sequence[Condition]:
+        """What is wrong with the paths to the peers that there are now."""
+        self._world = world
+        return self._conditions(world)
+
+    def _conditions(self, world: World) -> tuple[Condition, ...]:
+        mtu_bytes = world.settings.wireguard.mtu_bytes
+        return (
+            *unreachable(world.view, self.stats()),
+            *self._mtus.conditions(world.view, mtu_bytes, self._clock()),
+        )
+
+    # --- what the prober finds
+
+    def listen(self, tasks: Supervisor) -> None:
+        """From now on what it finds is known at once, not in the next turn."""
+        tasks.repeat("paths", self._take_events)
+
+    async def _take_events(self) -> None:
+        found = await self._prober.events()
+        for each in found:
+            match each:
+                case PathChanged():
+                    self._path_changed(each)
+                case MtuChanged():
+                    self._mtu_changed(each)
+                case Paused(seconds=seconds):
+                    self._paused(seconds)
+        if self._world is not None:
+            self._board.set("paths", *self._conditions(self._world))
+        if self._exchange is not None:
+            for each in found:
+                if isinstance(each, PathChanged) and each.up:
+                    self._exchange.path_up(each.hid)
+
+    def _path_changed(self, change: PathChanged) -> None:
+        level = logging.INFO if change.up else logging.WARNING
+        event(log, level, "path_up" if change.up else "path_down", host=self._name(change.hid))
+        if not change.up:
+            self._queue.wake(Wake.PATH_DOWN)
+
+    def _mtu_changed(self, change: MtuChanged) -> None:
+        old, new = change.old_bytes, change.new_bytes
+        level = logging.WARNING if old is not None and new < old else logging.INFO
+        event(log, level, "path_mtu", host=self._name(change.hid), old=old, new=new)
+        self._mtus.note(change.hid, old, new, self._clock())
+        self._queue.wake(Wake.PATH_MTU)
+
+    def _paused(self, seconds: float) -> None:
+        """This process or the machine stood still: sessions may be over, and news was missed."""
+        event(log, logging.WARNING, "paused", seconds=round(seconds, 1))
+        self._queue.wake(Wake.PAUSE)
+        self._feed.want_round()
+
+    def _name(self, hid: str) -> str:
+        hosts = self._feed.membership.hosts
+        return hosts[hid].name if hid in hosts else hid

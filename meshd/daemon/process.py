@@ -1,0 +1,157 @@
+"""The running process: what starts in which order, and what ends.
+
+The order at start is the promise: cache, verify, reduce, configure WireGuard, and only then the network,
+because the store may be reachable through the mesh alone. Ending the daemon ends nothing else: interface,
+peers and routes stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from meshd.blocking import in_thread
+from meshd.control.endpoints import EndpointController
+from meshd.control.jail_follower import JailFollower
+from meshd.control.kernel_watch import KernelWatch
+from meshd.control.observer import KernelObserver
+from meshd.control.own_endpoints import OwnEndpoints
+from meshd.control.paths import PathWatch
+from meshd.control.registry_feed import RegistryFeed
+from meshd.control.services import ServiceFollower
+from meshd.control.turn_queue import TurnQueue
+from meshd.control.world import NewestWorld
+from meshd.daemon.control_socket import ControlServer
+from meshd.daemon.driver import TurnDriver
+from meshd.daemon.followers import Followers
+from meshd.daemon.live_settings import Reloader
+from meshd.daemon.metrics_endpoint import MetricsListener
+from meshd.daemon.requests import Requests
+from meshd.exchange.exchange import Exchange, ExchangeHooks
+from meshd.model.condition import Condition
+from meshd.observe.board import ConditionBoard
+from meshd.observe.logs import event
+from meshd.probe.base import Prober
+from meshd.supervisor import Supervisor
+from meshd.version import read_version
+
+log = logging.getLogger("meshd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Components:
+    """All parts of a daemon, wired (``meshd.daemon.wiring``)."""
+
+    hid: str
+    socket: Path
+    board: ConditionBoard
+    tasks: Supervisor
+    queue: TurnQueue
+    driver: TurnDriver
+    newest: NewestWorld
+    followers: Followers
+    feed: RegistryFeed
+    observer: KernelObserver
+    prober: Prober
+    paths: PathWatch
+    own_endpoints: OwnEndpoints
+    endpoints: EndpointController
+    exchange: Exchange | None
+    watch: KernelWatch
+    jails: JailFollower
+    services: ServiceFollower
+    metrics: MetricsListener
+    reloader: Reloader
+    requests: Requests
+
+
+class Daemon:
+    """Runs its parts until ``stop``; once."""
+
+    def __init__(self, parts: Components) -> None:
+        self.parts = parts
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until ``stop``.
+
+        Raises:
+            ConfigError, ControlError: it cannot start at all.
+        """
+        control = ControlServer(self.parts.socket, self.parts.requests.handle)
+        await control.start()
+        try:
+            async with self.parts.tasks:
+                try:
+                    await self._serve()
+                finally:
+                    await self._close()
+        finally:
+            await control.close()
+            event(log, logging.INFO, "stopped", mesh="left up")
+
+    def stop(self) -> None:
+        """End the process, and nothing else."""
+        self._stopping.set()
+
+    def reload_quietly(self) -> None:
+        """Read the settings again, as a signal handler does it."""
+        self.parts.reloader.reload_quietly()
+
+    async def _serve(self) -> None:
+        parts = self.parts
+        await parts.feed.publish_own()
+        parts.followers.start(parts.tasks)
+        parts.tasks.repeat("turns", parts.driver.step)
+        await self._until_first_turn()
+        await parts.paths.start()
+        if parts.exchange is not None:
+            parts.exchange.start(self._exchange_hooks(), parts.tasks)
+        parts.watch.start(parts.jails.kernel_changed)
+        parts.feed.start()
+        parts.paths.listen(parts.tasks)
+        parts.services.start()
+        parts.requests.open()
+        event(log, logging.INFO, "started", hid=parts.hid[:8], version=read_version())
+        await self._stopping.wait()
+
+    async def _until_first_turn(self) -> None:
+        first = asyncio.ensure_future(self.parts.driver.first_turn.wait())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((first, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            first.cancel()
+            stopping.cancel()
+
+    def _exchange_hooks(self) -> ExchangeHooks:
+        parts = self.parts
+
+        def raised(conditions: tuple[Condition, ...]) -> None:
+            parts.board.set("exchange", *conditions)
+
+        return ExchangeHooks(
+            changed=parts.feed.on_news,
+            raised=raised,
+            reachable=parts.paths.reachable,
+            sees=parts.observer.observed_address,
+            sighted=parts.endpoints.take_observed,
+            is_unsettled=parts.own_endpoints.was_address_changed_recently,
+        )
+
+    async def _close(self) -> None:
+        """Whatever runs has ended before what it uses is closed."""
+        parts = self.parts
+        await parts.tasks.stop()
+        parts.watch.stop()
+        parts.endpoints.close()
+        parts.observer.close()
+        await parts.services.close()
+        if parts.exchange is not None:
+            await parts.exchange.close()
+        await parts.prober.stop()
+        await in_thread(parts.metrics.close)
+        parts.driver.close()
+        parts.feed.close()
