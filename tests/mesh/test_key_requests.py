@@ -48,7 +48,9 @@ def test_a_key_that_was_made_while_the_clock_was_ahead_is_not_young(asked: Host)
     assert not is_due(asked, created_at=NOW + YEAR, obeyed=asked.rotation.statement), "no loop"
 
 
-def is_scheduled(host: Host, *, created_at: float, now: float, lifetime_seconds: float = 30 * 86400.0) -> bool:
+def is_scheduled(
+    host: Host, *, created_at: float, now: float, lifetime_seconds: float = 30 * 86400.0
+) -> bool:
     request = find_key_request(
         host,
         [host],
