@@ -107,6 +107,8 @@ def _compare(
     drifted: list[str] = []
     for file in plan.files:
         old, known = read_text(file.path), records.pop(file.path, None)
+        if file.once and old is not None:
+            continue
         if known is not None and _digest_of(old, known) != known.sha256:
             drifted.append(file.path)
             if config.common.drift == "hold":
@@ -124,7 +126,8 @@ def _compare(
         body = fill_secrets(body_of(file, generation), dict(secrets))
         new = _compose(file, config.name, generation, body, old)
         record = FileRecord(path=file.path, sha256=digest(body), block=file.block, comment=file.comment)
-        made.append(record)
+        if not file.once:
+            made.append(record)
         if old is None or _body_in(old, file, config.name) != body:
             changes.append(
                 FileChange(

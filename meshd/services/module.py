@@ -26,6 +26,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "haproxy": "meshd.services.modules.haproxy:Haproxy",
     "hosts": "meshd.services.modules.hosts:Hosts",
     "prometheus": "meshd.services.modules.prometheus:Prometheus",
+    "redis": "meshd.services.modules.redis:Redis",
 }
 
 

@@ -33,6 +33,8 @@ class File(_Part, frozen=True, kw_only=True):
     comment: str = "#"
     """What begins a comment, for the header line; empty where the format has none (JSON)."""
     block: bool = False
+    once: bool = False
+    """Written where there is none, and the service's own from then on: it is never looked at again."""
 
     @property
     def secret(self) -> bool:
@@ -44,8 +46,8 @@ class Command(_Part, frozen=True, kw_only=True, tag="command"):
     """A program that looks at something and changes nothing. No shell is involved."""
 
     argv: tuple[str, ...]
-    """``{staged:PATH}``: the new file before it is in place. ``{staged-directory:PATH}``: a copy of that
-    directory with the new files in it."""
+    """``{staged:PATH}``: the new file before it is in place. ``{staged-directory:PATH}``, where a word
+    begins: a copy of that directory with the new files in it."""
     ok: tuple[int, ...] = (0,)
     refuse: str = ""
     """A regular expression: output that matches means failure, whatever the exit status."""

@@ -70,7 +70,8 @@ class _Run:
 
     @property
     def must_reload(self) -> bool:
-        return bool(self.changes.files) or self.state.unverified
+        lasting = [each for each in self.changes.files if each.file is None or not each.file.once]
+        return bool(lasting) or self.state.unverified
 
     def report(self, outcome: Outcome, phase: str, reason: str = "") -> Report:
         diffs = tuple(change.diff for change in self.changes.files)
@@ -184,12 +185,12 @@ class Transaction:
             def fill(word: str) -> str:
                 if word.startswith(STAGED) and word.endswith("}"):
                     return swap.staged_path(word[len(STAGED) : -1], run.changes)
-                if not (word.startswith(STAGED_DIRECTORY) and word.endswith("}")):
+                if not word.startswith(STAGED_DIRECTORY):
                     return word
-                path = word[len(STAGED_DIRECTORY) : -1]
+                path, _, rest = word[len(STAGED_DIRECTORY) :].partition("}")
                 if path not in copies:
                     copies[path] = stack.enter_context(swap.staged_copy(path, run.changes))
-                return copies[path]
+                return copies[path] + rest
 
             for command in run.plan.checks:
                 filled = msgspec.structs.replace(command, argv=tuple(map(fill, command.argv)))
@@ -216,6 +217,9 @@ class Transaction:
             self._record(run, accepted)
             return run.report(Outcome.APPLIED if reload else Outcome.UNCHANGED, "done")
         if not reload:
+            # A first file, if any, stays: without it the service could not even be started.
+            self.journal.write(msgspec.structs.replace(run.state, pending=None))
+            self.journal.drop("pending")
             return run.report(Outcome.FAILED, "verify", problem)
         return self._roll_back(run, problem)
 
