@@ -1,4 +1,4 @@
-"""A registry that is older than the one a host carried out: its cache was put back, from a backup or by a thief."""
+"""A registry older than the one a host carried out: its cache was put back, from a backup or by a thief."""
 
 from __future__ import annotations
 
