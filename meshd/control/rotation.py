@@ -280,8 +280,8 @@ def _unknown(progress: Progress) -> Condition:
         code="rotation_waits",
         severity=Severity.WARNING,
         text=f"the rotation of this host's key ({progress.phase}) waits: its own record does not name the "
-        "keys that it has now, so nobody could follow; traffic goes on as before. Another condition says why it "
-        "could not be published; wgctl apply --force does not go on without it",
+        "keys that it has now, so nobody could follow; traffic goes on as before. Another condition says why "
+        "it could not be published; wgctl apply --force does not go on without it",
     )
 
 
