@@ -13,6 +13,7 @@ from rotation_world import SECOND, SimHost, World
 from trials import trials
 
 from meshd.backend.memory import Failure
+from meshd.control.rotation import PATIENCE_SECONDS
 from meshd.mesh.foreign_rotations import (
     FOREIGN_SECONDS,
     LEAVE_SECONDS,
@@ -247,6 +248,55 @@ def test_a_second_interface_that_cannot_be_made_holds_up_nothing_else(world: Wor
     stuck.backend.third_party_destroys(SECOND)
     run_until_over(world, [rotating])
     assert [line for line in world.lost if rotating.name in line] == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_key_that_could_not_be_made_known_is_never_put_in_force(tmp_path: Path, count: int) -> None:
+    """Not even by an operator's word: nobody could follow."""
+    world = World(tmp_path, count)
+    world.settle()
+    host = world.hosts[0]
+    old = host.public_key
+    world.ask([host])
+    host.is_heard = False
+    world.run(int(PATIENCE_SECONDS) + 30)
+    host.turn(force=True)
+    world.run(5)
+    assert host.public_key == old and host.keys.key.following is not None
+    assert host.last is not None
+    (said,) = [c for c in host.last.conditions if c.code == "rotation_waits"]
+    assert "its own record" in said.text and "publish" in said.text
+    host.is_heard = True
+    host.publish()
+    run_until_over(world, [host])
+    assert world.lost == []
+    assert host.public_key != old
+
+
+def test_no_step_follows_one_that_could_not_be_made_known(tmp_path: Path) -> None:
+    """Else the second interface would go while the others' routes lead there."""
+    world = World(tmp_path, 2)
+    world.settle()
+    host = world.hosts[0]
+    world.ask([host])
+    while own_phase_of(host) is not Phase.RETURNING:
+        host.is_heard = own_phase_of(host) is Phase.STEADY
+        world.run(1)
+    world.run(int(PATIENCE_SECONDS) + 30)
+    host.turn(force=True)
+    world.run(5)
+    assert own_phase_of(host) is Phase.RETURNING
+    host.is_heard = True
+    host.publish()
+    run_until_over(world, [host])
+    assert world.lost == []
+
+
+def own_phase_of(host: SimHost) -> Phase:
+    key = host.keys.key
+    if key.following is None:
+        return Phase.STEADY
+    return Phase.RETURNING if key.following == key.private_key else Phase.MOVING
 
 
 def test_hosts_behind_nat_are_followed_and_follow(tmp_path: Path) -> None:
