@@ -89,7 +89,7 @@ def test_plans_do_not_use_up_the_time_that_another_hosts_rotation_has(tmp_path: 
     mesh.add("tesla")
     newton = mesh.add("newton")
     following = str(PrivateKey.generate().public())
-    body = newton.body(version=newton.record.version + 1, next_public_key=following)
+    body = newton.body(version=newton.record.version + 1, next=following)
     mesh.offer(newton.key, body)
     seconds = [0.0]
     patient = Pace(initiator_delay_seconds=0.0, turn_seconds=3600.0)

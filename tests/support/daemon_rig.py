@@ -126,7 +126,7 @@ class Rig:
         return self.daemon.parts.board.statuses()
 
     async def turn(self, wake: Wake = Wake.INTERVAL) -> World:
-        """A turn that no operator asked for and that begins now, to its end and that of those who follow it."""
+        """A turn that nobody asked for and that begins now, to its end and that of those who follow it."""
         parts = self.daemon.parts
         await parts.queue.run_between_turns(lambda _: None)  # the one under way knows nothing of now
         number = self.world.number + 1
