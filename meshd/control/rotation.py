@@ -17,7 +17,7 @@ from meshd.errors import StoreError
 from meshd.host.keyring import KeyRing
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import is_live
-from meshd.mesh.foreign_rotations import FOREIGN_SECONDS, ForeignRotations
+from meshd.mesh.foreign_rotations import FOREIGN_SECONDS, Overdue
 from meshd.mesh.interface_split import PORT_OFFSET
 from meshd.mesh.progress import (
     SLOT_SECONDS,
@@ -71,7 +71,7 @@ class Rotation:
         self._keys = keys
         self._identity = identity
         self._rescue: tuple[bytes, PrivateKey] | None = None
-        self._foreign = ForeignRotations(foreign_seconds)
+        self.foreign_seconds = foreign_seconds
         self._clock = clock
         self._monotonic = monotonic
         self._slot_seconds = slot_seconds
@@ -94,15 +94,20 @@ class Rotation:
         second: ObservedState,
         *,
         lost: frozenset[str],
+        overdue: Overdue,
     ) -> RotationView:
-        """The pairs that migrate now. Changes nothing. ``lost``: the hids of ``LostPeers``."""
+        """The pairs that migrate now. Changes nothing.
+
+        Args:
+            lost: the hids of ``LostPeers``.
+            overdue: the hosts that ``ForeignRotations`` gives no more time.
+        """
         now = self._clock()
         if second.device is not None and not self._is_ours(second):
             return RotationView(
                 second=ObservedState(interface=second.interface, foreign_routes=second.foreign_routes),
                 foreign=True,
             )
-        overdue = self._foreign.look(view.peers, self._monotonic())
         migrations = find_migrations(
             view,
             local,

@@ -19,7 +19,6 @@ from meshd.mesh.foreign_rotations import (
     LEAVE_SECONDS,
     REGAIN_SHARE,
     ForeignRotations,
-    Overdue,
 )
 from meshd.mesh.rotation import Phase, phase_of
 from meshd.model.device import PeerUpdate
@@ -199,18 +198,17 @@ def test_other_keys_give_an_endless_rotation_no_more_time() -> None:
     foreign = ForeignRotations()
     host = replace(HOST, record=record_of(1, None))
     rotating = [replace(HOST, record=record_of(1, number)) for number in (2, 3)]
-    overdue, now = Overdue(), 0.0
-    while host.hid not in overdue.left:
+    now = 0.0
+    while host.hid not in foreign.overdue.left:
         now += 10.0
-        overdue = foreign.look([rotating[int(now / 10.0) % 2]], now)
+        foreign = foreign.looked([rotating[int(now / 10.0) % 2]], now)
     assert now <= FOREIGN_SECONDS + LEAVE_SECONDS + 20.0
-    foreign.look([host], now + 60.0)
-    assert host.hid in foreign.look([rotating[0]], now + 120.0).left, (
-        "a pause of a minute is no new beginning"
-    )
+    foreign = foreign.looked([host], now + 60.0).looked([rotating[0]], now + 120.0)
+    assert host.hid in foreign.overdue.left, "a pause of a minute is no new beginning"
     rested = now + 120.0 + (FOREIGN_SECONDS + LEAVE_SECONDS) / REGAIN_SHARE
-    assert host.hid not in foreign.look([host], rested)
-    assert host.hid not in foreign.look([rotating[0]], rested + 60.0)
+    foreign = foreign.looked([host], rested)
+    assert host.hid not in foreign.overdue.left
+    assert host.hid not in foreign.looked([rotating[0]], rested + 60.0).overdue.left
 
 
 @pytest.mark.slow
