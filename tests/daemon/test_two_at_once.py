@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pytest
 from daemon_rig import Rig, build_rig, running
 from meshes import NOW, SignedMesh, full_store
 from until import until
@@ -34,14 +33,6 @@ class HangingStore(MemoryStore):
             self.asked.set()
             self.goes_on.wait(60)
         return super().list(prefix, start_after=start_after)
-
-
-@pytest.fixture
-def mesh() -> SignedMesh:
-    mesh = SignedMesh.create()
-    for name in ("tesla", "newton", "bohr"):
-        mesh.add(name)
-    return mesh
 
 
 def ask_for_a_new_key(mesh: SignedMesh, name: str) -> None:
