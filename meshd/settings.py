@@ -6,6 +6,7 @@ is secret: keys and store credentials live in their own 0600 files.
 
 from __future__ import annotations
 
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -26,6 +27,14 @@ DEFAULT_METRICS_PORT: Final = 9891
 DEFAULT_EXCHANGE_PORT: Final = 9892
 MAX_INTERFACE_NAME: Final = 15
 MAX_FIBS: Final = 16
+
+_INTERFACE_NAME: Final = re.compile(rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{MAX_INTERFACE_NAME - 1}}}")
+_WORDS_OF_TOOLS: Final = frozenset({"all", "default", "interfaces"})
+"""wg(8) takes ``all`` and ``interfaces`` for something else, Linux's sysctls ``all`` and ``default``."""
+_INTERFACE_EXPECTED: Final = (
+    f"1 to {MAX_INTERFACE_NAME} ASCII letters, digits, - and _, the first no -, none of "
+    + ", ".join(sorted(_WORDS_OF_TOOLS))
+)
 
 T = TypeVar("T")
 
@@ -257,14 +266,15 @@ def _second_interface(wireguard: WireguardSettings, source: str) -> str:
             second = f"{stem[: MAX_INTERFACE_NAME - 3]}100"
     if second == first or not _is_interface_name(second):
         raise ConfigError(
-            f"{source}: wireguard.rotation_interface: {second!r} seen, 1 to {MAX_INTERFACE_NAME} ASCII "
-            f"letters and digits and another name than {first!r} expected"
+            f"{source}: wireguard.rotation_interface: {second!r} seen, {_INTERFACE_EXPECTED}, and "
+            f"another name than {first!r} expected"
         )
     return second
 
 
 def _is_interface_name(name: str) -> bool:
-    return 0 < len(name) <= MAX_INTERFACE_NAME and name.isascii() and name.isalnum()
+    """IFNAMSIZ with its final zero is 16 on both systems. Never one that a tool takes for an option."""
+    return _INTERFACE_NAME.fullmatch(name) is not None and name not in _WORDS_OF_TOOLS
 
 
 class _Rule(NamedTuple):
@@ -276,7 +286,7 @@ class _Rule(NamedTuple):
 
 
 _RULES: Final = (
-    _Rule("wireguard.interface", _is_interface_name, f"1 to {MAX_INTERFACE_NAME} ASCII letters and digits"),
+    _Rule("wireguard.interface", _is_interface_name, _INTERFACE_EXPECTED),
     _Rule(
         "wireguard.listen_port",
         lambda port: 0 < port < 65535,

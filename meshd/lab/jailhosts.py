@@ -26,7 +26,15 @@ from typing import Final, Self
 from meshd.backend.runner import Runner
 from meshd.errors import BackendError, ConfigError
 from meshd.lab.base import LabHost, LinkState
-from meshd.lab.jailleftovers import Belongings, Note, bridge_name, finish, sweep, take_away
+from meshd.lab.jailleftovers import (
+    PAIR_UNITS,
+    Belongings,
+    Note,
+    bridge_name,
+    finish,
+    sweep,
+    take_away,
+)
 from meshd.lab.jailsocket import open_socket_in
 from meshd.lab.owner import make_lab
 from meshd.lab.places import CommandHost, CommandPlace, check_new_name
@@ -37,8 +45,6 @@ from meshd.lab.vnet import ALREADY_THERE, VnetCommands
 UNDERLAY: Final = IPv4Network("198.18.0.0/15")
 FIRST_JAIL: Final = 10
 CHILDREN: Final = 8
-# The numbers that the system gives out itself begin at 0, those in people's scripts are small.
-PAIR_UNITS: Final = range(10_000, 30_000)
 MAX_PAIRS: Final = 1_000
 
 OpenSocket = Callable[[int, int, int, int], socket.socket]

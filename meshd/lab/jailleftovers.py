@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from meshd.errors import BackendError
-from meshd.lab.owner import OwnedLab, claim_abandoned
+from meshd.lab.owner import OwnedLab, claim_abandoned, is_own
 from meshd.lab.vnet import VnetCommands
 
 NOTE_FILE: Final = "made"
+PAIR_UNITS: Final = range(10_000, 30_000)
+"""The numbers that the system gives out itself begin at 0, those in people's scripts are small."""
 
 
 class Note:
@@ -36,12 +39,16 @@ class Note:
             os.close(descriptor)
 
     def pair_units(self) -> tuple[int, ...]:
+        """Of a note that somebody else wrote, and of numbers that no lab has, nothing is believed."""
+        if not is_own(self._path, stat.S_IFREG):
+            return ()
         try:
             lines = self._path.read_text().splitlines()
         except OSError:
             return ()
         ours = (line for line in lines if f"not ours: {line}" not in lines)
-        return tuple(int(found[1]) for line in ours if (found := re.fullmatch(r"epair (\d+)", line)))
+        units = (int(found[1]) for line in ours if (found := re.fullmatch(r"epair (\d{1,5})", line)))
+        return tuple(unit for unit in units if unit in PAIR_UNITS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import string
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -83,7 +84,7 @@ def claim_abandoned(names: Iterable[str]) -> Iterator[OwnedLab]:
     Each is ours, against others that sweep at the same time, until it is closed.
     """
     directories = Path(tempfile.gettempdir()).glob(f"{PREFIX}*")
-    seen = {*names, *(path.name for path in directories if path.is_dir())}
+    seen = {*names, *(path.name for path in directories if is_own(path, stat.S_IFDIR))}
     for lab in sorted({lab for name in seen if (lab := lab_of(name)) is not None}):
         claimed = _claim(lab)
         if claimed is not None:
@@ -92,14 +93,26 @@ def claim_abandoned(names: Iterable[str]) -> Iterator[OwnedLab]:
 
 def _claim(lab: str) -> OwnedLab | None:
     path = Path(tempfile.gettempdir(), lab)
+    if is_own(path, stat.S_IFDIR):
+        try:
+            return OwnedLab(path, _lock(path / OWNER_FILE, 0))
+        except BlockingIOError:
+            return None
+        except OSError:
+            pass
+    # Its owner may keep its files elsewhere (TMPDIR): only then is the process id all there is.
+    match = _NAME.fullmatch(lab)
+    return None if match is None or _lives(int(match[2])) else OwnedLab(path, _NO_LOCK)
+
+
+def is_own(path: Path, kind: int) -> bool:
+    """Whether this user made it, and it is of this kind (``stat.S_IFDIR``). A folder for temporary files is
+    everybody's: what another user puts there must not tell root what to take away."""
     try:
-        return OwnedLab(path, _lock(path / OWNER_FILE, 0))
-    except BlockingIOError:
-        return None
+        found = path.lstat()
     except OSError:
-        # Its owner may keep its files elsewhere (TMPDIR): only then is the process id all there is.
-        match = _NAME.fullmatch(lab)
-        return None if match is None or _lives(int(match[2])) else OwnedLab(path, _NO_LOCK)
+        return False
+    return stat.S_IFMT(found.st_mode) == kind and found.st_uid == os.getuid()
 
 
 def _lock(path: Path, flags: int) -> int:

@@ -13,6 +13,11 @@ load_rc_config() {
 	[ ! -e "$BASE/rc.conf" ] || . "$BASE/rc.conf"
 }
 
+wait_for_pids() {
+	while kill -0 "$1" 2>/dev/null; do sleep 0.02; done
+	echo "Waiting for PIDS: $1."
+}
+
 # The process of a pid file, if it is alive and, with an interpreter, its own.
 check_pidfile() {
 	local _pid _args
@@ -61,6 +66,7 @@ run_rc_command() {
 		return 0
 		;;
 	restart)
+		[ -z "${restart_precmd:-}" ] || "$restart_precmd" || return 1
 		[ -z "$_pid" ] || run_rc_command stop || return 1
 		run_rc_command start
 		return

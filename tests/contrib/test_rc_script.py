@@ -74,6 +74,17 @@ for option in ("-p", "-P"):
     os.unlink(options[option])
 """
 
+SETFIB = """#!/bin/sh
+echo "setfib $1 $2" >>"{base}/log"
+shift 2
+exec "$@"
+"""
+
+ENV = """#!/bin/sh
+echo "env $1" >>"{base}/log"
+exec /usr/bin/env "$@"
+"""
+
 INSTALL = """#!/bin/sh
 # install(1) without the change of owner.
 for last; do :; done
@@ -149,7 +160,7 @@ def write_program(path: Path, text: str) -> None:
 @pytest.fixture(params=sorted(INSTALLED_SHELLS))
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
     base = tmp_path
-    for name, text in (("meshd", MESHD), ("daemon", DAEMON)):
+    for name, text in (("meshd", MESHD), ("daemon", DAEMON), ("setfib", SETFIB), ("env", ENV)):
         write_program(base / "bin" / name, text.format(base=base, python=sys.executable))
     write_program(base / "bin" / "install", INSTALL)
     stub = STUB.read_text().replace("@BASE@", str(base)).replace("@PYTHON@", sys.executable)
@@ -221,6 +232,50 @@ def test_reload_of_a_wrong_file_leaves_the_daemon_alone(service: Service) -> Non
     assert f"meshd: {service.config}: empty" in answer.errors
     assert service("status").status == 0
     assert "meshd got HUP" not in service.log()
+
+
+def test_restart_with_a_wrong_file_leaves_the_daemon_running(service: Service) -> None:
+    service.start()
+    pids = service.pid("daemon"), service.pid("meshd")
+    service.config.write_text("")
+    answer = service("restart")
+    assert answer.status == 1
+    assert f"meshd: {service.config}: empty" in answer.errors and "Stopping" not in answer.output
+    assert (service.pid("daemon"), service.pid("meshd")) == pids
+    assert service("status").status == 0
+
+
+@pytest.mark.parametrize("verb", ["start", "bringup"])
+def test_bring_up_runs_in_the_routing_table_and_environment_of_the_daemon(
+    service: Service, verb: str
+) -> None:
+    """rc.subr puts setfib and env before daemon(8) alone: routes would be set in another table first."""
+    with (service.base / "rc.conf").open("a") as rc_conf:
+        rc_conf.write("meshd_fib=1\nmeshd_env=\"A_WORD='two words'\"\n")
+    service(verb)
+    if verb == "start":
+        service.await_up()
+    config = service.config
+    for call in ("check-config", "bring-up"):
+        line = f"meshd --config {config} {call}"
+        before = service.log()[: service.log().index(line)]
+        assert before[-2:] == ["setfib -F 1", "env A_WORD=two words"], (call, service.log())
+
+
+def test_a_meshd_whose_supervisor_was_killed_is_ended_before_another_one_starts(service: Service) -> None:
+    service.start()
+    orphan, supervisor = service.pid("meshd"), service.pid("daemon")
+    os.kill(supervisor, signal.SIGKILL)
+    service.await_("the end of daemon", lambda: service("status").status == 1)
+    os.kill(orphan, 0)
+    answer = service("start")
+    assert answer.status == 0
+    assert f"Ending meshd {orphan}, which no daemon(8) watches any more." in answer.output
+    service.await_("a new daemon", lambda: service.pid("daemon") != supervisor)
+    service.await_("a new meshd", lambda: is_up(service, 2))
+    assert service.pid("meshd") != orphan
+    with pytest.raises(ProcessLookupError):
+        os.kill(orphan, 0)
 
 
 def test_reload_without_a_daemon_says_so(service: Service) -> None:

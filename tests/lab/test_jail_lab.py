@@ -324,6 +324,32 @@ def test_a_lab_whose_directory_somebody_removed_is_swept_once_its_owner_is_dead(
     assert contents(host) == untouched
 
 
+@pytest.mark.root
+def test_a_directory_that_another_user_made_names_nothing_that_a_sweep_takes_away(host: FakeBSD) -> None:
+    """/tmp is everybody's, and root sweeps: a note there must not get a pair of a real jail destroyed."""
+    untouched = contents(host)
+    forged = Path(tempfile.gettempdir(), "wgm999999a")
+    forged.mkdir()
+    (forged / "owner").touch()
+    (forged / "made").write_text("epair 0\n")
+    os.chown(forged, 65534, 65534)
+    linked = Path(tempfile.gettempdir(), "wgm999998a")
+    linked.symlink_to(forged)
+    assert sweep(VnetCommands(InProcess(host)), lambda text: None) == ()
+    assert contents(host) == untouched
+    assert forged.is_dir() and linked.is_symlink()
+
+
+def test_a_note_names_only_pairs_that_a_lab_can_have_made(host: FakeBSD) -> None:
+    untouched = contents(host)
+    torn = Path(tempfile.gettempdir(), "wgm999999a")
+    torn.mkdir()
+    (torn / "owner").touch()
+    (torn / "made").write_text("epair 0\nepair 9999\nepair 30000\n")
+    assert sweep(VnetCommands(InProcess(host)), lambda text: None) == ("wgm999999a",)
+    assert contents(host) == untouched
+
+
 @pytest.mark.slow
 def test_a_pair_of_somebody_else_is_never_destroyed(host: FakeBSD, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its number is free when looked at and taken when asked for."""

@@ -16,6 +16,14 @@ BAD = {
     "wrong type": ("[wireguard]\nlisten_port = '51820'\n", "listen_port"),
     "port out of range": ("[wireguard]\nlisten_port = 70000\n", "70000"),
     "interface with a slash": ("[wireguard]\ninterface = '../x'\n", "../x"),
+    "interface like an option": ("[wireguard]\ninterface = '-a'\n", "'-a' seen"),
+    "interface that wg(8) takes for all of them": ("[wireguard]\ninterface = 'all'\n", "'all' seen"),
+    "interface that wg(8) takes for their list": (
+        "[wireguard]\ninterface = 'interfaces'\n",
+        "'interfaces' seen",
+    ),
+    "interface with a dot": ("[wireguard]\ninterface = 'wg.0'\n", "'wg.0' seen"),
+    "second interface like an option": ("[wireguard]\nrotation_interface = '-wg'\n", "'-wg' seen"),
     "interface too long": ("[wireguard]\ninterface = 'abcdefghijklmnop'\n", "abcdefghijklmnop"),
     "mtu too small": ("[wireguard]\nmtu_bytes = 500\n", "1280"),
     "a fib twice": ("[wireguard]\nfibs = [0, 0]\n", "[0, 0]"),
@@ -58,6 +66,22 @@ def test_an_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     settings = read_settings(path)
     assert settings.wireguard.interface == "wg0" and settings.wireguard.listen_port == 51820
     assert settings.endpoints == () and settings.jail_networks == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [
+        ("wg-home", "wg-home100"),
+        ("mesh_1", "mesh_101"),
+        ("_wg", "_wg100"),
+        ("wg-a-very-long-", "wg-a-very-lo100"),
+    ],
+)
+def test_an_interface_may_be_called_as_people_call_theirs(name: str, second: str, tmp_path: Path) -> None:
+    path = tmp_path / "meshd.toml"
+    path.write_text(f"[wireguard]\ninterface = '{name}'\n")
+    wireguard = read_settings(path).wireguard
+    assert (wireguard.interface, wireguard.rotation_interface) == (name, second)
 
 
 def test_fibs_are_for_freebsd_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
