@@ -106,14 +106,14 @@ class _Visit:
 class _Doors:
     """Who is in. Entered by the accepting thread, left by the thread of the connection."""
 
-    def __init__(self, limits: ConnectionLimits, admits: Callable[[str], bool]) -> None:
+    def __init__(self, limits: ConnectionLimits, admits: Callable[[str, str], bool]) -> None:
         self._limits = limits
         self._admits = admits
         self._lock = threading.Lock()
         self._open: dict[socket.socket, _Visit] = {}
 
     def enter(self, connection: socket.socket, address: str) -> bool:
-        if not self._admits(address):
+        if not self._admits(address, connection.getsockname()[0]):
             return False
         with self._lock:
             if not self._make_room(address):
@@ -213,7 +213,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 class WsgiListener:
     """One thread waits on all addresses; each request has a short-lived one of its own.
 
-    ``admits`` is asked with a client's address, in the waiting thread, before anything is read.
+    ``admits`` is asked with a client's address and the one that it came to, in the waiting thread, before
+    anything is read.
     """
 
     def __init__(
@@ -223,7 +224,7 @@ class WsgiListener:
         *,
         name: str,
         limits: ConnectionLimits,
-        admits: Callable[[str], bool] = lambda address: True,
+        admits: Callable[[str, str], bool] = lambda client, place: True,
     ) -> None:
         self._application = application
         self._listen = tuple(listen)

@@ -17,7 +17,14 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 import msgspec
 
 from meshd.errors import ConfigError
-from meshd.model.network import AnyEndpoint, Endpoint, IPNetwork, parse_endpoint, parse_network
+from meshd.model.network import (
+    AnyEndpoint,
+    Endpoint,
+    IPNetwork,
+    parse_endpoint,
+    parse_network,
+    underlay_fault,
+)
 
 FREEBSD: Final = sys.platform.startswith("freebsd")
 DEFAULT_CONFIG_PATH: Final = Path("/usr/local/etc/meshd/meshd.toml" if FREEBSD else "/etc/meshd/meshd.toml")
@@ -192,7 +199,7 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
         log=file.log,
         services=file.services,
         endpoints=tuple(
-            _each(parse_endpoint, text, f"{source}: host.endpoints") for text in file.host.endpoints
+            _each(_parse_own_endpoint, text, f"{source}: host.endpoints") for text in file.host.endpoints
         ),
         jail_networks=frozenset(
             _each(parse_network, text, f"{source}: jails.networks")
@@ -240,6 +247,13 @@ def parse_listen(text: str, where: str) -> tuple[str, int]:
     except ValueError as error:
         raise ConfigError(f"{where}: {error} (or mesh:PORT)") from None
     return str(endpoint.address), endpoint.port
+
+
+def _parse_own_endpoint(text: str) -> AnyEndpoint:
+    endpoint = parse_endpoint(text)
+    if isinstance(endpoint, Endpoint) and (fault := underlay_fault(endpoint.address)):
+        raise ValueError(f"{text!r} is {fault}, a place where other hosts reach this one expected")
+    return endpoint
 
 
 def _each(parse: Callable[[str], T], text: str, where: str) -> T:

@@ -11,6 +11,8 @@ from meshd.errors import ConfigError
 from meshd.terminal import echo
 
 STANDARD_STREAM: Final = "-"
+MAX_BUNDLE_BYTES: Final = 96 * 1024 * 1024
+"""Of a whole registry that travels as a file: an export or a bundle."""
 
 
 def read_text(source: str, what: str, max_bytes: int) -> str:

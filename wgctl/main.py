@@ -1,13 +1,8 @@
-"""The ``wgctl`` group: global options, verbs loaded when they are used, one line an error.
-
-Help and shell completion of the group come from the table below, so that they import
-neither a verb's module nor the libraries behind it.
-"""
+"""The ``wgctl`` group: global options, verbs loaded when they are used, one line an error."""
 
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import sys
 from collections.abc import Mapping
@@ -15,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from click.shell_completion import CompletionItem
 
 from meshd.errors import MeshError
 from meshd.terminal import echo, fail
 from wgctl.admin.passphrase import PassphraseSource
 from wgctl.options import Options
+from wgctl.verb_group import VerbGroup
 
 INTERRUPTED: Final = 130
 
@@ -51,29 +46,11 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
-class VerbGroup(click.Group):
-    """A group that knows its verbs by name and loads a verb's module only to run it."""
+class MainGroup(VerbGroup):
+    """All verbs; every error leaves here."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f"wgctl.commands.{VERBS[cmd_name][0]}")
-        command = module.command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
-
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        if incomplete.startswith("-"):
-            return super().shell_complete(ctx, incomplete)
-        matching = ((name, text) for name, (_, text) in VERBS.items() if name.startswith(incomplete))
-        return [CompletionItem(name, help=text) for name, text in matching]
+    package = "wgctl.commands"
+    verbs = VERBS
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """As click's, but every error is one line ``wgctl: error: ...`` with its own exit code."""
@@ -124,7 +101,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 
 
 @click.group(
-    cls=VerbGroup,
+    cls=MainGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     no_args_is_help=False,
     invoke_without_command=True,

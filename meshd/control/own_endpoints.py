@@ -13,12 +13,12 @@ from meshd.control.underlay import is_own, source_of
 from meshd.errors import StoreError
 from meshd.host.state import HostState
 from meshd.mesh.endpoints import SourceOf, is_live
-from meshd.mesh.reflexive import Learned, OwnUnderlay, Reflection, Sighting, may_be_reflected
+from meshd.mesh.reflexive import Learned, OwnUnderlay, Reflection, Sighting
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.host import Host
-from meshd.model.network import AnyEndpoint, Endpoint, IPAddress
+from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, underlay_fault
 
 ROUNDS_REMEMBERED: Final = 2.5
 """Rounds of witnesses for which what they saw counts."""
@@ -91,7 +91,7 @@ class OwnEndpoints:
         """Where peers, by hid, say that they see this host. True: something else is to be published now."""
         now, before = self._clock(), self.learned
         for hid, endpoint in seen:
-            if may_be_reflected(endpoint, view.membership.mesh_ranges):
+            if not underlay_fault(endpoint.address, view.membership.mesh_ranges):
                 own = self._is_own(endpoint.address)
                 self._reflection.note(hid, Sighting(endpoint=endpoint, is_own=own, at=now))
         own_underlay = OwnUnderlay(

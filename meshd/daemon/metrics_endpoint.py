@@ -10,8 +10,9 @@ from meshd.blocking import in_thread
 from meshd.control.world import World
 from meshd.daemon.status_report import StatusReporter
 from meshd.errors import MeshError
+from meshd.mesh.member_addresses import MemberAddresses
 from meshd.model.condition import Condition, Severity
-from meshd.model.host import Host
+from meshd.model.host import Host, Membership
 from meshd.observe.metrics import MetricsServer
 from meshd.observe.status import Status
 from meshd.settings import MetricsSettings, parse_listen
@@ -21,16 +22,38 @@ SCRAPE_TIMEOUT_SECONDS: Final = 5.0
 
 
 class MetricsListener:
-    """Holds the server. Blocking; called from one thread at a time."""
+    """Holds the server. Blocking; called from one thread at a time.
+
+    What comes to this host's address of the mesh is answered to members alone. The system takes a packet
+    for any of its addresses on any of its interfaces (RFC 1122, section 3.3.4.2), so without that it would
+    answer the network next door.
+    """
 
     def __init__(self) -> None:
         self._server: MetricsServer | None = None
+        self._followed: tuple[Membership, Host | None] | None = None
+        self._known: tuple[Membership, MemberAddresses] | None = None
         self._wanted: tuple[tuple[str, int], ...] = ()
 
     @property
     def urls(self) -> tuple[str, ...]:
         """Where it listens now."""
         return self._server.urls if self._server else ()
+
+    def follow(self, membership: Membership, own: Host | None) -> None:
+        """Whom it answers from now on. ``own``: this host as a member."""
+        self._followed = membership, own
+
+    def admits(self, client: str, place: str) -> bool:
+        """``place``: the address of this host that ``client`` came to. From any thread."""
+        membership, own = self._followed or (None, None)
+        if membership is None or own is None or place not in map(str, own.addresses):
+            return True
+        known = self._known
+        # Made when somebody asks, as many a turn has another membership.
+        if known is None or known[0] is not membership:
+            known = self._known = membership, MemberAddresses(membership.hosts.values())
+        return client in known[1]
 
     def wants(self, settings: MetricsSettings, own: Host | None) -> tuple[tuple[str, int], ...] | None:
         """Where to listen, if that is not where it listens already."""
@@ -48,7 +71,7 @@ class MetricsListener:
         self.close()
         self._wanted = wanted
         try:
-            server = MetricsServer(current, wanted)
+            server = MetricsServer(current, wanted, admits=self.admits)
             server.start()
         except MeshError as error:
             return Condition(code="no_metrics", severity=Severity.WARNING, text=f"{error}; meshd tries again")
@@ -71,6 +94,7 @@ class MetricsFollower:
 
     async def follow(self, world: World) -> Sequence[Condition]:
         """Listen elsewhere if the settings or this host's address want it; what keeps it from that."""
+        self._listener.follow(world.view.membership, world.view.own)
         wanted = self._listener.wants(world.settings.metrics, world.view.own)
         if wanted is not None:
             loop = asyncio.get_running_loop()

@@ -520,7 +520,11 @@ class Exchange:
         if not wanted:
             return
         listener = WsgiListener(
-            self._server, wanted, name="exchange", limits=LIMITS, admits=self._server.admits
+            self._server,
+            wanted,
+            name="exchange",
+            limits=LIMITS,
+            admits=lambda client, _: self._server.admits(client),
         )
         try:
             listener.start()

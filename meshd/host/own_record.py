@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshd.errors import MeshError, RegistryError
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, HostKeys, Membership
 from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import AnyEndpoint, IPNetwork, contained_in_any
+from meshd.registry.attach import endpoint_faults, unusable_endpoints
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record, next_version, sign_record
@@ -53,12 +54,16 @@ class OwnRecord:
         self._find_identity = find_identity
         self._clock = clock
         self._refused: Condition | None = None
+        self._unusable: Condition | None = None
 
     def describe(self, membership: Membership, wanted: OwnDescription) -> list[tuple[str, bytes]]:
         """Sign a newer record when the known one says something else; it is in the ledger then, too."""
-        self._refused = None
+        self._refused = self._unusable = None
         own = membership.hosts.get(self._hid)
-        if own is None or not self._take_up_identity(own):
+        if own is None:
+            return []
+        wanted = self._without_faults(membership, own, wanted)
+        if not self._take_up_identity(own):
             return []
         if own.record is not None and _says(own.record, _announced(wanted, own), wanted):
             return []
@@ -118,9 +123,15 @@ class OwnRecord:
         self.identity = found
         return True
 
+    def _without_faults(self, membership: Membership, own: Host, wanted: OwnDescription) -> OwnDescription:
+        """As others would read it, so that what they would not use is neither signed nor missed."""
+        faults = endpoint_faults(wanted.endpoints, membership.mesh_ranges)
+        self._unusable = unusable_endpoints(own.name, faults) if faults else None
+        return replace(wanted, endpoints=tuple(each for each in wanted.endpoints if each not in faults))
+
     def conditions(self, own: Host | None, wanted: OwnDescription) -> list[Condition]:
         """Why the record cannot be made, and what of it no grant covers. ``own``: this host as a member."""
-        conditions = [self._refused] if self._refused is not None else []
+        conditions = [each for each in (self._refused, self._unusable) if each is not None]
         if own is not None and (excess := wanted.announced - _announced(wanted, own)):
             names = ", ".join(sorted(map(str, excess)))
             conditions.append(

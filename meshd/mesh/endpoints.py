@@ -14,7 +14,14 @@ from typing import Final
 
 from meshd.model.device import Peer
 from meshd.model.host import HostKeys
-from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, IPNetwork, NamedEndpoint
+from meshd.model.network import (
+    AnyEndpoint,
+    Endpoint,
+    IPAddress,
+    IPNetwork,
+    NamedEndpoint,
+    underlay_fault,
+)
 
 REJECT_AFTER_SECONDS: Final = 180.0
 """WireGuard paper, section 6.1: no packet of an older session is accepted."""
@@ -84,14 +91,16 @@ def order_candidates(
 ) -> tuple[Candidate, ...]:
     """Those that may be used, the ones on a network of this host before the others.
 
-    One inside the mesh's own ``ranges``, or behind the tunnel by this system's routes, would put
-    the tunnel into itself and is never used. One without a route is left out, unless none has one:
+    One that is no place in an underlay (a name may resolve to anything), or that is behind the tunnel by
+    this system's routes, is never used. One without a route is left out, unless none has one:
     a host that boots before its network comes up must not wait for anybody afterwards.
     """
-    outside = [each for each in candidates if _is_underlay(each.endpoint.address, ranges)]
+    outside = [each for each in candidates if not underlay_fault(each.endpoint.address, ranges)]
     sources = {each: source_of(each.endpoint.address) for each in outside}
     routed = [
-        each for each in outside if (source := sources[each]) is not None and _is_underlay(source, ranges)
+        each
+        for each in outside
+        if (source := sources[each]) is not None and not underlay_fault(source, ranges)
     ]
     if not routed:
         return tuple(each for each in outside if sources[each] is None)
@@ -138,12 +147,6 @@ def explain_endpoint(current: Endpoint, endpoints: Iterable[AnyEndpoint], resolv
             name = f", {candidate.name}" if candidate.name else ""
             return f"candidate {number} of {len(candidates)}{name}"
     return "roamed"
-
-
-def _is_underlay(address: IPAddress, ranges: Collection[IPNetwork]) -> bool:
-    if address.is_unspecified or address.is_multicast or address.is_link_local:
-        return False
-    return not any(address in network for network in ranges if network.version == address.version)
 
 
 def _is_near(address: IPAddress, source: IPAddress | None) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from meshd.mesh.endpoints import is_private
-from meshd.model.network import AnyEndpoint, Endpoint, IPAddress, IPNetwork
+from meshd.model.network import AnyEndpoint, Endpoint, IPAddress
 
 MAX_ENDPOINTS: Final = 8
 """Of a record (meshd.registry.record): the configured ones and what is learned together."""
@@ -62,14 +62,6 @@ class OwnUnderlay:
     configured: tuple[AnyEndpoint, ...]
     sources: Mapping[int, IPAddress]
     present: frozenset[Endpoint] = frozenset()
-
-
-def may_be_reflected(endpoint: Endpoint, ranges: Collection[IPNetwork]) -> bool:
-    """False for what cannot be an underlay address of anybody, whoever says so."""
-    address = endpoint.address
-    if address.is_unspecified or address.is_multicast or address.is_loopback or address.is_link_local:
-        return False
-    return not any(address in network for network in ranges if network.version == address.version)
 
 
 class Reflection:

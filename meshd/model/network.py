@@ -72,6 +72,39 @@ def contained_in_any(inner: IPNetwork, outers: Iterable[IPNetwork]) -> bool:
     return any(contains(outer, inner) for outer in outers)
 
 
+_KINDS_OF_NO_UNDERLAY: Final = tuple(
+    (ipaddress.ip_network(network), kind)
+    for network, kind in (
+        ("127.0.0.0/8", "a loopback address"),
+        ("::1/128", "a loopback address"),
+        ("0.0.0.0/8", "no address of a host"),
+        ("::/128", "no address of a host"),
+        ("255.255.255.255/32", "the broadcast address"),
+        ("224.0.0.0/4", "a multicast address"),
+        ("ff00::/8", "a multicast address"),
+        ("169.254.0.0/16", "a link-local address"),
+        ("fe80::/10", "a link-local address"),
+        ("::ffff:0:0/96", "an IPv4 address inside IPv6"),
+    )
+)
+"""RFC 6890: what means another host to each reader, or none."""
+
+
+def underlay_fault(address: IPAddress, ranges: Iterable[IPNetwork] = ()) -> str:
+    """What keeps ``address`` from being a host's place in the underlay; empty where nothing does.
+
+    ``ranges``: those of the mesh, as a tunnel that leads into itself carries nothing. Whoever calls a
+    loopback address calls itself, and sends a handshake to whatever program listens there.
+    """
+    for network, kind in _KINDS_OF_NO_UNDERLAY:
+        if network.version == address.version and address in network:
+            return kind
+    for network in ranges:
+        if network.version == address.version and address in network:
+            return f"an address of the mesh itself ({network})"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """An underlay UDP address, numeric: names are resolved by the daemon, never by wg(8)."""

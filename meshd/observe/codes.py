@@ -24,6 +24,7 @@ CODES: Final[Mapping[str, Severity]] = {
     "registry_conflict": Severity.WARNING,
     "registry_unknown_kind": Severity.INFO,
     "network_not_granted": Severity.WARNING,
+    "endpoint_unusable": Severity.WARNING,
     "grant_outside_pool": Severity.WARNING,
     "grant_not_endorsed": Severity.INFO,
     "grant_expired": Severity.WARNING,

@@ -65,17 +65,18 @@ class _Exposition:
 
 
 class MetricsListener:
-    """Serves one registry on several addresses."""
+    """Serves one registry on several addresses. ``admits``: as ``WsgiListener`` asks it."""
 
     def __init__(
         self,
         registry: CollectorRegistry,
         listen: tuple[tuple[str, int], ...],
         *,
+        admits: Callable[[str, str], bool] = lambda client, place: True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         application = _Exposition(registry, clock)
-        self._listener = WsgiListener(application, listen, name="metrics", limits=LIMITS)
+        self._listener = WsgiListener(application, listen, name="metrics", limits=LIMITS, admits=admits)
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -364,15 +364,22 @@ class StatusCollector(Collector):
 class MetricsServer:
     """Serves the metrics on every (address, port) of ``listen``; port 0: any free one.
 
+    ``admits``: as ``WsgiListener`` asks it.
     ``current`` is called from the serving threads; when it raises, the scrape is answered with
     503. ``start`` raises BackendError naming what cannot be listened on, with nothing left open.
     """
 
-    def __init__(self, current: Callable[[], Status], listen: Iterable[tuple[str, int]]) -> None:
+    def __init__(
+        self,
+        current: Callable[[], Status],
+        listen: Iterable[tuple[str, int]],
+        *,
+        admits: Callable[[str, str], bool] = lambda client, place: True,
+    ) -> None:
         registry = CollectorRegistry()
         registry.register(StatusCollector(current))
         ProcessCollector(registry=registry)
-        self._listener = MetricsListener(registry, tuple(listen))
+        self._listener = MetricsListener(registry, tuple(listen), admits=admits)
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -10,12 +10,20 @@ from typing import Final
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, Membership
 from meshd.model.keys import PublicKey
-from meshd.model.network import contained_in_any, network_key
+from meshd.model.network import (
+    AnyEndpoint,
+    Endpoint,
+    IPNetwork,
+    contained_in_any,
+    network_key,
+    underlay_fault,
+)
 from meshd.registry.record import CheckedRecord
 from meshd.registry.reducer import MemberReduction
 from meshd.registry.rotation import RotationRequest
 
 NETWORK_NOT_GRANTED: Final = "network_not_granted"
+ENDPOINT_UNUSABLE: Final = "endpoint_unusable"
 WIREGUARD_KEY_CONFLICT: Final = "wireguard_key_conflict"
 WIREGUARD_KEY_UNPROVEN: Final = "wireguard_key_unproven"
 GRANT_EXPIRED: Final = "grant_expired"
@@ -36,6 +44,7 @@ class _Attached:
 class Attachments:
     """What the last call made of each host, so that one changed record costs one host."""
 
+    ranges: tuple[IPNetwork, ...] = ()
     by_hid: dict[str, _Attached] = field(default_factory=dict)
     proven: dict[tuple[str, PublicKey], bool] = field(default_factory=dict)
 
@@ -56,6 +65,10 @@ def attach_records(
     one renewed late finds them free.
     """
     memory = memory if memory is not None else Attachments()
+    root = reduction.chain.current
+    ranges = (*root.overlay, *root.jail)
+    if ranges != memory.ranges:
+        memory.ranges, memory.by_hid = ranges, {}
     hosts: dict[str, Host] = {}
     unplaced = dict(reduction.unplaced)
     expired: dict[str, Host] = {}
@@ -83,18 +96,17 @@ def attach_records(
             # Requests are values that each reduction makes anew.
             or (known.rotation is not rotation and known.rotation != rotation)
         ):
-            known = _attach(base, record, rotation)
+            known = _attach(base, record, rotation, ranges)
         attached[hid] = known
         hosts[hid] = known.host
         conditions.extend(known.conditions)
     memory.by_hid = attached
-    root = reduction.chain.current
     return Membership(
         mesh_id=root.root.mesh,
         mesh_name=root.root.mesh_name,
         generation=reduction.generation,
         root_version=root.root.version,
-        mesh_ranges=(*root.overlay, *root.jail),
+        mesh_ranges=ranges,
         store_urls=root.root.stores,
         hosts=hosts,
         revoked=reduction.revoked,
@@ -109,26 +121,54 @@ def attach_records(
     )
 
 
-def _attach(base: Host, record: CheckedRecord | None, rotation: RotationRequest | None) -> _Attached:
+def _attach(
+    base: Host,
+    record: CheckedRecord | None,
+    rotation: RotationRequest | None,
+    ranges: tuple[IPNetwork, ...],
+) -> _Attached:
     asked = base
     if rotation is not None:
         asked = replace(base, rotate_not_before=rotation.not_before, rotation=rotation.provenance)
     if record is None:
         return _Attached(base=base, record=None, rotation=rotation, host=asked, conditions=())
-    announced = record.keys.announced
+    keys, conditions = record.keys, []
+    announced = keys.announced
     networks = frozenset(network for network in announced if contained_in_any(network, base.granted_networks))
-    host = replace(asked, networks=networks, record=record.keys)
-    excess = sorted(announced - networks, key=network_key)
-    if not excess:
-        return _Attached(base=base, record=record, rotation=rotation, host=host, conditions=())
-    condition = Condition(
+    if excess := sorted(announced - networks, key=network_key):
+        conditions.append(_not_granted(base.name, excess))
+    if faults := endpoint_faults(keys.endpoints, ranges):
+        conditions.append(unusable_endpoints(base.name, faults))
+        keys = replace(keys, endpoints=tuple(each for each in keys.endpoints if each not in faults))
+    host = replace(asked, networks=networks, record=keys)
+    return _Attached(base=base, record=record, rotation=rotation, host=host, conditions=tuple(conditions))
+
+
+def endpoint_faults(endpoints: Iterable[AnyEndpoint], ranges: Iterable[IPNetwork]) -> dict[AnyEndpoint, str]:
+    """Those that nobody may call, and what they are. A name is looked at by whoever resolves it."""
+    numeric = (each for each in endpoints if isinstance(each, Endpoint))
+    return {each: fault for each in numeric if (fault := underlay_fault(each.address, ranges))}
+
+
+def _not_granted(name: str, excess: Iterable[IPNetwork]) -> Condition:
+    return Condition(
         code=NETWORK_NOT_GRANTED,
         severity=Severity.WARNING,
-        subject=base.name,
-        text=f"{base.name} announces {', '.join(map(str, excess))} without a grant: not routed; "
+        subject=name,
+        text=f"{name} announces {', '.join(map(str, excess))} without a grant: not routed; "
         "grant it, or take it out of that host's settings",
     )
-    return _Attached(base=base, record=record, rotation=rotation, host=host, conditions=(condition,))
+
+
+def unusable_endpoints(name: str, faults: Mapping[AnyEndpoint, str]) -> Condition:
+    """``faults``: not empty, by endpoint of the host ``name``."""
+    said = ", ".join(f"{endpoint}, {fault}" for endpoint, fault in faults.items())
+    return Condition(
+        code=ENDPOINT_UNUSABLE,
+        severity=Severity.WARNING,
+        subject=name,
+        text=f"{name} says that it is reached at {said}: not used; take it out of that host's settings",
+    )
 
 
 class _KeyJudge:

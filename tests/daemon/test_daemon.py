@@ -17,6 +17,8 @@ from meshd.backend.memory import MemoryBackend
 from meshd.errors import ConfigError, ControlError
 from meshd.model.device import ObservedState
 from meshd.model.keys import PrivateKey
+from meshd.registry.layout import mesh_prefix
+from meshd.registry.record import parse_record
 from meshd.store.memory import MemoryStore
 
 
@@ -296,6 +298,28 @@ def test_bad_settings_on_reload_leave_the_old_ones_in_force(tmp_path: Path, mesh
             assert "settings_refused" not in await rig.codes()
             rig.reload_with = settings_for(tmp_path, state_dir="/elsewhere")
             assert "restart" in str((await rig.ask("reload")).error)
+
+    asyncio.run(scenario())
+
+
+def test_an_endpoint_inside_the_mesh_is_reported_and_never_signed(tmp_path: Path, mesh: SignedMesh) -> None:
+    store, tesla = full_store(mesh), mesh.hosts["tesla"]
+    rig = build_rig(tmp_path, mesh, tesla, stores=(store,))
+    place = mesh_prefix(mesh.ledger.mesh_id) + tesla.key
+
+    async def scenario() -> None:
+        async with running(rig):
+            endpoints = ["10.99.0.200:51820", "198.18.7.7:51820"]
+            rig.reload_with = settings_for(tmp_path, host={"endpoints": endpoints})
+            await rig.ask("reload")
+            await rig.apply()
+            assert "endpoint_unusable" in await rig.codes()
+            first = store.get(place)
+            assert first is not None
+            record = parse_record(first.body, mesh.ledger.mesh_id)[0].record
+            assert record.endpoints == ("198.18.7.7:51820",)
+            await rig.apply()
+            assert store.get(place) == first
 
     asyncio.run(scenario())
 

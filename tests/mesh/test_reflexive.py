@@ -17,9 +17,8 @@ from meshd.mesh.reflexive import (
     OwnUnderlay,
     Reflection,
     Sighting,
-    may_be_reflected,
 )
-from meshd.model.network import Endpoint, parse_endpoint
+from meshd.model.network import Endpoint, parse_endpoint, underlay_fault
 
 NOW = 1_800_000_000.0
 LIFETIME_SECONDS = 150.0
@@ -168,5 +167,5 @@ def test_nobody_makes_us_hold_more_words_than_we_want() -> None:
 def test_what_no_underlay_can_be_is_not_taken_for_one(text: str) -> None:
     endpoint = parse_endpoint(text)
     assert isinstance(endpoint, Endpoint)
-    assert not may_be_reflected(endpoint, [ip_network("10.99.0.0/16")])
-    assert may_be_reflected(PUBLIC, [ip_network("10.99.0.0/16")])
+    assert underlay_fault(endpoint.address, [ip_network("10.99.0.0/16")])
+    assert not underlay_fault(PUBLIC.address, [ip_network("10.99.0.0/16")])

@@ -325,8 +325,16 @@ def order(names: Iterable[str], source: str | None = "198.18.0.1") -> list[str]:
 def test_a_candidate_inside_the_mesh_or_routed_into_it_is_never_used() -> None:
     inside, outside = "10.99.0.7:51820", "198.18.0.2:51820"
     assert order([inside, outside, "0.0.0.0:1", "224.0.0.1:1"]) == [outside]
+    assert order([outside, "127.0.0.1:22"], source="127.0.0.1") == []
     assert order([outside], source="10.99.0.1") == []
     assert order([inside], source=None) == []
+
+
+def test_a_name_that_resolves_to_the_reader_itself_is_never_called() -> None:
+    resolved = {"tesla.example.net": tuple(map(ip_address, ("127.0.0.1", "::1", "198.18.0.2")))}
+    found = build_candidates([parse_endpoint("tesla.example.net:22")], resolved)
+    ordered = order_candidates(found, RANGES, lambda address: ip_address("198.18.0.1"))
+    assert [str(each.endpoint) for each in ordered] == ["198.18.0.2:22"]
 
 
 def test_a_family_without_a_route_is_skipped_unless_there_is_none_at_all() -> None:

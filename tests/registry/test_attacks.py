@@ -85,6 +85,32 @@ def test_host_announcing_more_than_granted(ledger: Ledger) -> None:
     assert condition.subject == "tesla" and "10.128.2.0/24" in condition.text
 
 
+NO_UNDERLAY = (
+    "127.0.0.1:22",
+    "[::1]:22",
+    "0.0.0.0:51820",
+    "[::]:51820",
+    "255.255.255.255:51820",
+    "239.1.2.3:51820",
+    "[ff02::1]:51820",
+    "169.254.169.254:80",
+    "[fe80::1]:51820",
+    "10.77.0.3:51820",
+)
+
+
+@pytest.mark.parametrize("endpoint", NO_UNDERLAY)
+def test_a_record_that_points_its_peers_at_themselves(ledger: Ledger, endpoint: str) -> None:
+    fm.grant(ledger, ADMIN, "tesla")
+    ledger.offer(*fm.record("tesla", endpoints=(endpoint, "198.18.0.2:51820")), now=fm.NOW)
+    membership = ledger.membership(fm.NOW)
+    record = membership.hosts[fm.key("tesla").kid].record
+    assert record is not None and [str(each) for each in record.endpoints] == ["198.18.0.2:51820"]
+    (condition,) = membership.conditions
+    assert (condition.code, condition.subject) == ("endpoint_unusable", "tesla")
+    assert endpoint in condition.text and "198.18.0.2" not in condition.text
+
+
 def test_rollback_of_a_record(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla")
     old, new = fm.record("tesla", version=5), fm.record("tesla", version=6)

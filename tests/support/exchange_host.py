@@ -58,7 +58,11 @@ class ExchangeHost:
     def listening(self, limits: ConnectionLimits) -> Iterator[int]:
         """The port."""
         listener = WsgiListener(
-            self.server, [(self.address, 0)], name="exchange", limits=limits, admits=self.server.admits
+            self.server,
+            [(self.address, 0)],
+            name="exchange",
+            limits=limits,
+            admits=lambda client, _: self.server.admits(client),
         )
         listener.start()
         try:

@@ -84,6 +84,16 @@ def test_an_endpoint_inside_the_mesh_is_refused(run: Run, newton: Newcomer, tmp_
     assert snapshot(tmp_path) == before
 
 
+def test_an_endpoint_that_every_reader_takes_for_itself_is_refused(
+    run: Run, newton: Newcomer, tmp_path: Path
+) -> None:
+    bohr = enroll(tmp_path, "bohr", endpoint="127.0.0.1:51820")
+    before = snapshot(tmp_path)
+    result = run("add-host", "bohr", *bohr.compared)
+    expect_refusal(result, 1, "127.0.0.1:51820", "loopback", "bohr")
+    assert snapshot(tmp_path) == before
+
+
 def test_a_request_under_another_name_is_refused(run: Run, newton: Newcomer, tmp_path: Path) -> None:
     bohr = enroll(tmp_path, "bohr")
     before = snapshot(tmp_path)

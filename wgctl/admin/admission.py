@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
-from meshd.model.network import IPAddress, IPNetwork, NamedEndpoint, contained_in_any, overlaps
+from meshd.model.network import (
+    IPAddress,
+    IPNetwork,
+    NamedEndpoint,
+    contained_in_any,
+    overlaps,
+    underlay_fault,
+)
 from meshd.registry.allocation import derive_link_address
 from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
 from meshd.registry.layout import LogKeyName, host_key, parse_object_key
@@ -234,6 +241,10 @@ def _check_underlay(ledger: Ledger, request: EnrollmentRequest, asked: GrantRequ
     for owner, endpoint in endpoints:
         if isinstance(endpoint, NamedEndpoint):
             continue  # its peers look when they have resolved it
+        if owner == request.name and (fault := underlay_fault(endpoint.address)):
+            raise RegistryError(
+                f"{owner} says that it is reached at {endpoint}, {fault}: correct host.endpoints there"
+            )
         alone = ip_network(endpoint.address)
         ranges: Iterable[IPNetwork] = (
             (*networks, *membership.mesh_ranges) if owner == request.name else networks

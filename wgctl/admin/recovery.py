@@ -31,6 +31,7 @@ from meshd.store.base import ObjectStore
 from wgctl.admin.home import REGISTRY_DIRECTORY, MeshFile, new_home, write_home
 from wgctl.admin.root_signing import Consent, SignedRoot, sign_root
 from wgctl.admin.session import open_session
+from wgctl.files import MAX_BUNDLE_BYTES, read_text
 from wgctl.options import Options
 from wgctl.views.registry import describe_statement
 
@@ -74,9 +75,6 @@ def find_registry(
 
 def open_registry_file(path: Path, paper: SigningKey, fingerprint: str | None, *, now: float) -> Ledger:
     """The registry of an export or bundle that ``paper`` itself, or a fingerprint, vouches for."""
-    from wgctl.commands.admin import MAX_BUNDLE_BYTES
-    from wgctl.files import read_text
-
     ledger = open_anchor_file(read_text(str(path), "a registry export", MAX_BUNDLE_BYTES), now, fingerprint)
     signed = any(verify_signature(envelope, paper.public) for envelope in ledger.chain.envelopes)
     if fingerprint is None and not signed:

@@ -74,14 +74,6 @@ class SignedRoot:
         return not self.missing
 
 
-def key_fingerprint_option(function: F) -> F:
-    """--fingerprint of the key that is to be named."""
-    option = click.option(
-        "--fingerprint", help="Of the key, as its request showed it over there. Needed with --yes."
-    )
-    return option(function)
-
-
 def root_options(function: F) -> F:
     """--yes, --force, --replace, --paper and --json as the one parameter ``consent``."""
 

@@ -14,31 +14,27 @@ import click
 from meshd.errors import ConfigError, RegistryError, UnsafePlanError
 from meshd.model.network import IPNetwork
 from meshd.terminal import echo
-from wgctl.admin.root_signing import (
-    Consent,
-    SignedRoot,
+from wgctl.admin.key_addition import (
+    finish_addition,
     key_fingerprint_option,
-    report,
-    root_options,
-    sign_root,
+    print_request,
+    read_key_request,
+    require_compared_key,
 )
-from wgctl.files import check_writable, read_text, write_text
+from wgctl.admin.root_signing import Consent, report, root_options, sign_root
+from wgctl.files import MAX_BUNDLE_BYTES, check_writable, read_text
 from wgctl.options import Options, pass_options
 from wgctl.output import FAINT, NOTHING, Cell, build_table, json_option, note, say, show, write_json
 from wgctl.parameters import NETWORK
 
 if TYPE_CHECKING:
-    from meshd.registry.key_request import KeyRequest
     from meshd.registry.ledger import Ledger
     from meshd.registry.signing import SigningKey
     from wgctl.admin.keyfile import KeyFile
     from wgctl.admin.passphrase import PassphraseSource
 
 LIST_FORMAT: Final = "wgctl-admin-list/1"
-REQUEST_FORMAT: Final = "wgctl-key-request/1"
 JOIN_FORMAT: Final = "wgctl-admin-join/1"
-MAX_REQUEST_BYTES: Final = 65536
-MAX_BUNDLE_BYTES: Final = 96 * 1024 * 1024
 
 
 @click.group("admin", invoke_without_command=True)
@@ -354,61 +350,6 @@ def _open(file: KeyFile, old: PassphraseSource, new: bytes | None) -> SigningKey
         return file.open(lambda: new)
     except PassphraseError:
         raise PassphraseError(f"{file.path}: the present passphrase is wrong") from None
-
-
-def read_key_request(source: str, name: str, role: str) -> KeyRequest:
-    """The verified request. ConfigError when it asks for another name or role."""
-    from meshd.registry.key_request import parse_key_request
-
-    asked = parse_key_request(read_text(source, "a key request", MAX_REQUEST_BYTES))
-    if (asked.name, asked.role) != (name, role):
-        raise ConfigError(f"the request is of {asked.role} {asked.name!r}, {role} {name!r} expected")
-    return asked
-
-
-def require_compared_key(asked: KeyRequest, fingerprint: str | None, consent: Consent) -> None:
-    """A key request proves that it is whole, not whose it is. The question before the root shows the
-    fingerprint; without that question it must have been typed."""
-    from meshd.host.comparison import require_compared
-
-    if fingerprint is not None or consent.yes:
-        verb = "admin" if asked.role == "admin" else "root"
-        typed = [fingerprint] if fingerprint is not None else []
-        shown_by = f"wgctl {verb} request --name {asked.name}"
-        require_compared(f"key request of {asked.name}", asked.kid, typed, shown_by=shown_by, source="-")
-
-
-def print_request(text: str, kid: str, *, name: str, out: str) -> None:
-    from meshd.registry.signing import render_fingerprint
-
-    check_writable(out, "the request")
-    write_text(out, text + "\n")
-    note(f"key fingerprint of {name}: {render_fingerprint(kid)}")
-
-
-def finish_addition(
-    ledger: Ledger, outcome: SignedRoot, consent: Consent, asked: KeyRequest, target: str, *, now: float
-) -> None:
-    """Write the bundle once the root is in force, and say what to do with it."""
-    from meshd.registry.export import build_export, render_export
-    from meshd.registry.signing import render_fingerprint
-
-    shown = render_fingerprint(asked.kid)
-    if not outcome.in_force:
-        lines = [f"once it is in force: wgctl export --out {target}, for {asked.name}"]
-        report(outcome, consent, *lines, kid=asked.kid, bundle=None)
-        return
-    write_text(target, render_export(build_export(ledger, now=now)) + "\n")
-    root = render_fingerprint(ledger.chain.fingerprint)
-    report(
-        outcome,
-        consent,
-        f"  fingerprint  {shown}   the new machine must have shown the same",
-        f"  bundle       {target} (no secret in it)",
-        f"  over there:  wgctl admin join {target} --fingerprint {root}",
-        kid=asked.kid,
-        bundle=target,
-    )
 
 
 def _check_not_last(ledger: Ledger, kid: str, consent: Consent) -> None:

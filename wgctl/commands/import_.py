@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from meshd.terminal import echo
-from wgctl.files import read_text
+from wgctl.files import MAX_BUNDLE_BYTES, read_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 
@@ -30,7 +30,6 @@ def command(options: Options, file: str, as_json: bool) -> None:
     """
     from wgctl.admin.import_registry import take_in
     from wgctl.admin.session import open_session
-    from wgctl.commands.admin import MAX_BUNDLE_BYTES
 
     now = time.time()
     text = read_text(file, "a registry export", MAX_BUNDLE_BYTES)

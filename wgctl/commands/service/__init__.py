@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from typing import Final
 
 import click
 
 from meshd.terminal import echo
+from wgctl.verb_group import VerbGroup
 
 VERBS: Final[Mapping[str, tuple[str, str]]] = {
-    "add": ("declare", "Declare a service, or change it."),
-    "place": ("placement", "Say on which host it lives."),
-    "drain": ("placement", "Give a placement no new work."),
-    "remove": ("placement", "Retire a placement, or a whole service."),
-    "list": ("show", "Services of the signed registry, and this host's modules."),
-    "show": ("show", "One service, or one module, in full."),
-    "diff": ("module", "What a module would change on this host."),
-    "apply": ("module", "Let a module change it now."),
-    "rollback": ("module", "Back to the files before the last change."),
-    "retry": ("module", "Try again what failed or was refused."),
-    "advise": ("module", "Settings that a module recommends and never makes itself."),
-    "discover": ("discover", "Placements that could be signed for this host's jails."),
-    "schema": ("schema", "JSON schemas of what a module is given and answers."),
+    "add": ("declare:add_command", "Declare a service, or change it."),
+    "place": ("placement:place_command", "Say on which host it lives."),
+    "drain": ("placement:drain_command", "Give a placement no new work."),
+    "remove": ("placement:remove_command", "Retire a placement, or a whole service."),
+    "list": ("show:list_command", "Services of the signed registry, and this host's modules."),
+    "show": ("show:show_command", "One service, or one module, in full."),
+    "diff": ("module:diff_command", "What a module would change on this host."),
+    "apply": ("module:apply_command", "Let a module change it now."),
+    "rollback": ("module:rollback_command", "Back to the files before the last change."),
+    "retry": ("module:retry_command", "Try again what failed or was refused."),
+    "advise": ("module:advise_command", "Settings that a module recommends and never makes itself."),
+    "discover": ("discover:discover_command", "Placements that could be signed for this host's jails."),
+    "schema": ("schema:schema_command", "JSON schemas of what a module is given and answers."),
 }
 
 
-class ServiceVerbs(click.Group):
-    """Loads a verb's module only to run it."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f"wgctl.commands.service.{VERBS[cmd_name][0]}")
-        found = getattr(module, f"{cmd_name}_command")
-        assert isinstance(found, click.Command)
-        return found
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in VERBS.items()])
+class ServiceVerbs(VerbGroup):
+    package = __name__
+    verbs = VERBS
 
 
 @click.group("service", cls=ServiceVerbs, invoke_without_command=True)
