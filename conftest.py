@@ -1,4 +1,4 @@
-"""How hard the property tests try.
+"""The fixtures that every test knows, and how hard the property tests try.
 
     make check             the profile "default": enough to see a careless change
     make test, mutation    --hypothesis-profile=thorough
@@ -10,6 +10,8 @@ No profile has a deadline: how long an example takes says how loaded the machine
 from __future__ import annotations
 
 from hypothesis import settings
+
+pytest_plugins = ["mesh_fixture"]
 
 settings.register_profile("default", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=150, deadline=None)

@@ -17,14 +17,6 @@ YEARS = 3 * 365 * 86400.0
 ROAMED = Endpoint.parse("203.0.113.9:4711")
 
 
-@pytest.fixture
-def mesh() -> SignedMesh:
-    mesh = SignedMesh.create()
-    for name in ("tesla", "newton", "bohr"):
-        mesh.add(name)
-    return mesh
-
-
 async def turn(rig: Rig) -> None:
     """One turn that nobody asked for."""
     await rig.news_and_turn()

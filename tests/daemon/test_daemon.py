@@ -22,14 +22,6 @@ from meshd.registry.record import parse_record
 from meshd.store.memory import MemoryStore
 
 
-@pytest.fixture
-def mesh() -> SignedMesh:
-    mesh = SignedMesh.create()
-    for number, name in enumerate(("tesla", "newton", "bohr"), 1):
-        mesh.add(name, jails=(f"10.17.{number}.0/24",))
-    return mesh
-
-
 def peers_of(observed: ObservedState) -> set[str]:
     assert observed.device is not None
     return {str(key) for key in observed.device.peers}

@@ -25,14 +25,6 @@ pytestmark = [pytest.mark.garage, pytest.mark.slow]
 
 
 @pytest.fixture
-def mesh() -> SignedMesh:
-    mesh = SignedMesh.create()
-    for name in ("tesla", "newton", "bohr"):
-        mesh.add(name)
-    return mesh
-
-
-@pytest.fixture
 def stores(cluster: GarageCluster) -> Iterator[tuple[ObjectStore, ...]]:
     with contextlib.ExitStack() as stack:
         yield tuple(stack.enter_context(contextlib.closing(cluster.open(i))) for i in range(NODES))

@@ -6,7 +6,6 @@ import asyncio
 from ipaddress import ip_network
 from pathlib import Path
 
-import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import SignedMesh
 from until import until
@@ -15,14 +14,6 @@ from meshd.model.network import Route
 from meshd.probe.events import MtuChanged
 
 JAILS = ip_network("10.17.2.0/24")
-
-
-@pytest.fixture
-def mesh() -> SignedMesh:
-    mesh = SignedMesh.create()
-    for number, name in enumerate(("tesla", "newton", "bohr"), 1):
-        mesh.add(name, jails=(f"10.17.{number}.0/24",))
-    return mesh
 
 
 async def found(rig: Rig, mesh: SignedMesh, old: int | None, new: int) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from daemon_rig import Rig, build_rig, running
-from exchange_rig import until
 from meshes import SignedHost, SignedMesh, full_store
+from until import until
 
 from meshd.backend.memory import MemoryBackend
 from meshd.daemon.doors import Pace
@@ -18,14 +18,6 @@ from meshd.model.network import Route
 from meshd.store.memory import MemoryStore
 
 PATIENT = Pace(initiator_delay_seconds=3600.0)
-
-
-@pytest.fixture
-def mesh() -> SignedMesh:
-    mesh = SignedMesh.create()
-    for number, name in enumerate(("tesla", "newton", "bohr"), 1):
-        mesh.add(name, jails=(f"10.17.{number}.0/24",))
-    return mesh
 
 
 def is_peer(rig: Rig, other: SignedHost) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 from daemon_rig import FakeUnderlay, build_rig, running
-from exchange_rig import Loopback, all_running, build_exchanging, codes_of, until
+from exchange_rig import Loopback, all_running, build_exchanging, codes_of
 from meshes import SignedMesh
+from until import until
 
 from meshd.daemon.control_socket import ControlServer
 from meshd.observe.protocol import ControlAnswer, ControlRequest

@@ -38,14 +38,6 @@ class HangingStore(MemoryStore):
         return super().list(prefix, start_after=start_after)
 
 
-@pytest.fixture
-def mesh() -> SignedMesh:
-    mesh = SignedMesh.create()
-    for name in ("tesla", "newton", "bohr"):
-        mesh.add(name)
-    return mesh
-
-
 def ask_for_a_new_key(mesh: SignedMesh, name: str) -> None:
     key, body = mesh.signer.rotate([mesh.hosts[name].hid], int(NOW) - 10, now=NOW - 10)
     mesh.objects[key] = body

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from daemon_rig import Rig, settings_for
-from exchange_rig import WAIT_SECONDS, Loopback, all_running, build_exchanging, codes_of, offer, until
+from exchange_rig import WAIT_SECONDS, Loopback, all_running, build_exchanging, codes_of, offer
 from meshes import NOW, SignedMesh, full_store
+from until import until
 
 from meshd.exchange import flood
 from meshd.exchange.client import ExchangeClient

@@ -46,14 +46,6 @@ NOTHING = Inventory(root=(0, ""), logs={}, records={})
 
 
 @pytest.fixture
-def mesh() -> SignedMesh:
-    mesh = SignedMesh.create()
-    for name in ("tesla", "newton", "bohr"):
-        mesh.add(name)
-    return mesh
-
-
-@pytest.fixture
 def tesla(mesh: SignedMesh) -> ExchangeHost:
     return build_host(mesh, "tesla")
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
-from exchange_rig import Loopback, all_running, codes_of, until
+from exchange_rig import Loopback, all_running, codes_of
 from meshes import SignedMesh
+from until import until
 
 from meshd.exchange import witness
 from meshd.model.device import PeerStats

@@ -8,12 +8,14 @@ from __future__ import annotations
 import shutil
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
+from until import wait_until
 
 from meshd.errors import ControlError
 from meshd.lab.fleet import INTERFACE, Fleet, Member
@@ -117,17 +119,7 @@ def stream(source: Member, target: Member) -> Stream:
     return Stream(source.host.jails[0], jail, jail.address)
 
 
-def until(done: Callable[[], bool], what: str) -> float:
-    """Seconds that it took."""
-    started = time.monotonic()
-    while True:
-        try:
-            if done():
-                return time.monotonic() - started
-        except ControlError:
-            pass
-        assert time.monotonic() - started < DEADLINE_SECONDS, what
-        time.sleep(0.02)
+until = partial(wait_until, seconds=DEADLINE_SECONDS, ignoring=(ControlError,))
 
 
 def tell(what: str, report: StreamReport | None = None, **figures: object) -> None:
@@ -153,8 +145,8 @@ def test_a_changed_underlay_address_heals_is_published_and_found_by_who_was_away
     with stream(first, second) as there, stream(second, first) as back:
         time.sleep(1)
         new = at(scene.lab.move_host(first.name))
-        published = until(lambda: scene.published(first) == (old, new), "the new address is not published")
-        spread = until(lambda: scene.peer(second, first).record_version != before, "nobody heard of it")
+        published = until("the new address is not published", lambda: scene.published(first) == (old, new))
+        spread = until("nobody heard of it", lambda: scene.peer(second, first).record_version != before)
         time.sleep(2)
         reports = there.stop(), back.stop()
     tell("changed address, from the host", reports[0])
@@ -215,7 +207,7 @@ def test_a_name_is_resolved_anew_when_the_path_dies(scene: Scene) -> None:
     scene.until_answered(first, second)
     old = scene.peer(first, second).endpoint
     assert old == at(second.host.address)
-    until(lambda: scene.peer(first, second).endpoint_reason == f"candidate 1 of 1, {NAME}", "why not said")
+    until("why not said", lambda: scene.peer(first, second).endpoint_reason == f"candidate 1 of 1, {NAME}")
     scene.lab.power_off(second.name)
     new = scene.lab.move_host(second.name)
     with stream(first, second) as there:
@@ -224,7 +216,7 @@ def test_a_name_is_resolved_anew_when_the_path_dies(scene: Scene) -> None:
         time.sleep(2)
         assert scene.peer(first, second).endpoint == old
         hosts.write_text(f"127.0.0.1 localhost\n{new} {NAME}\n")  # in place: it is bound by its inode
-        took = until(lambda: scene.peer(first, second).endpoint == at(new), "the name was not followed")
+        took = until("the name was not followed", lambda: scene.peer(first, second).endpoint == at(new))
         answered = took + scene.until_answered(first, second)
         report = there.stop()
     tell(
@@ -286,7 +278,7 @@ def test_hosts_behind_one_nat_join_stay_reachable_and_find_each_other_on_their_l
     for member in inner:
         for other in outside:
             scene.until_answered(other, member)
-    met = until(lambda: all(scene.peer(inner[0], inner[1]).path.up for _ in (0,)), "no path on the LAN")
+    met = until("no path on the LAN", lambda: all(scene.peer(inner[0], inner[1]).path.up for _ in (0,)))
     tell(
         "two hosts behind one NAT",
         met_after=f"{met:.2f} s",
@@ -294,7 +286,7 @@ def test_hosts_behind_one_nat_join_stay_reachable_and_find_each_other_on_their_l
     )
     endpoints = {str(scene.peer(a, b).endpoint) for a, b in (inner, inner[::-1])}
     assert endpoints == {f"{LAN}.2:51820", f"{LAN}.3:51820"}
-    until(lambda: scene.keepalives(inner[0]) == {"25"}, "no keepalive behind the NAT")
+    until("no keepalive behind the NAT", lambda: scene.keepalives(inner[0]) == {"25"})
     assert scene.keepalives(outside[0]) == {"off"}
     assert scene.fleet.status(inner[0]).host.behind_nat
     assert f"{LAN}.2:51820" in scene.published(inner[0])
@@ -319,8 +311,8 @@ def test_behind_a_symmetric_nat_nothing_but_the_nat_is_published(scene: Scene) -
         scene.until_answered(other, inner)
     seen = {scene.peer(other, inner).endpoint for other in outside}
     assert len(seen) == 2, "the NAT is not symmetric"
-    until(lambda: scene.fleet.status(inner).host.behind_nat, "the NAT was not noticed")
-    until(lambda: scene.published(inner) == (), f"junk was published: {scene.published(inner)}")
+    until("the NAT was not noticed", lambda: scene.fleet.status(inner).host.behind_nat)
+    until(f"junk was published: {scene.published(inner)}", lambda: scene.published(inner) == ())
     time.sleep(2)  # what was noticed last is signed and told in well under that
     version = scene.peer(outside[0], inner).record_version
     time.sleep(12)

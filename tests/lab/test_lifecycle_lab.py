@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
+from functools import partial
 
 import pytest
+from until import wait_until
 
 from meshd.lab.fleet import Fleet, Member
 from meshd.lab.geography import PLACES
@@ -19,11 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 DEADLINE_SECONDS = 60.0
 
 
-def until(done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+until = partial(wait_until, seconds=DEADLINE_SECONDS)
 
 
 def codes(fleet: Fleet, member: Member) -> set[str]:
@@ -62,9 +58,9 @@ def _rotate_identity(fleet: Fleet, member: Member) -> None:
     fleet.meshd(member, "enroll", "--new-identity", "--out", member.request)
     request = (*fleet.compared(member.request), "--new-identity", "--out", member.bundle)
     fleet.wgctl("add-host", member.name, *request)
-    until(lambda: not (state / "identity.next.key").exists(), "the next identity was not taken up")
+    until("the next identity was not taken up", lambda: not (state / "identity.next.key").exists())
     # Its first record under it is there once the enrolment record has been replaced.
-    until(lambda: " member " in _row(fleet, member.name), "no record under the new identity")
+    until("no record under the new identity", lambda: " member " in _row(fleet, member.name))
     assert fleet.status(member).host.hid == hid
     assert not {"identity_replaced", "registry_object_refused"} & codes(fleet, member)
 

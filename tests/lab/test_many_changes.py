@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 from fleets import admit_connected, founded_fleet
+from until import wait_until
 
 from meshd.lab.fleet import Fleet, Member
 from meshd.lab.stream import Stream
@@ -38,11 +38,7 @@ def pair(fleet: Fleet) -> tuple[Member, Member]:
     return first, second
 
 
-def until(what: str, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
+until = partial(wait_until, seconds=DEADLINE_SECONDS)
 
 
 def peer_of_all(fleet: Fleet, members: tuple[Member, ...], key: str) -> bool:

@@ -6,11 +6,13 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 from fleets import admit_connected, founded_fleet
+from until import wait_until
 
 from meshd.errors import ControlError
 from meshd.lab.fleet import Fleet, Member
@@ -44,11 +46,7 @@ def streams_of(stack: ExitStack, pairs: list[tuple[Member, Member]]) -> list[Str
     return opened
 
 
-def until(what: str, condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+until = partial(wait_until, seconds=DEADLINE_SECONDS)
 
 
 def status(fleet: Fleet, member: Member) -> Status | None:

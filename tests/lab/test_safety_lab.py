@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 from fleets import admit_connected, founded_fleet
+from until import wait_until
 
 from meshd.lab.fleet import Fleet, Member
 from meshd.lab.stream import Stream
@@ -41,13 +42,7 @@ def members(fleet: Fleet) -> list[Member]:
     return admit_connected(fleet, 3)
 
 
-def until(what: str, condition: Callable[[], bool]) -> float:
-    """Seconds until it holds."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() < started + DEADLINE_SECONDS, what
-        time.sleep(0.01)
-    return time.monotonic() - started
+until = partial(wait_until, seconds=DEADLINE_SECONDS)
 
 
 def newcomers(directory: Path, number: int) -> list[tuple[str, Path, str]]:

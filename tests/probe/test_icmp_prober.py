@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from until import until
 
 from meshd.errors import BackendError
 from meshd.model.network import Endpoint
@@ -28,19 +29,12 @@ of_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="namespaces, and all of 127.0.0.0/8 as this machine, are Linux's"
 )
 
-DEADLINE_SECONDS = 8.0
 LOOPBACK = "127.4.5.6" if sys.platform == "linux" else "127.0.0.1"
 NARROW = "10.254.94.2"
 
 
 def target(hid: str, address: str) -> ProbeTarget:
     return ProbeTarget(hid=hid, address=ipaddress.ip_address(address))
-
-
-async def until(true: Callable[[], Any]) -> None:
-    async with asyncio.timeout(DEADLINE_SECONDS):
-        while not true():  # noqa: ASYNC110 - a snapshot has nothing to await
-            await asyncio.sleep(0.01)
 
 
 def probing(work: Callable[[IcmpProber], Awaitable[None]], **arguments: Any) -> None:

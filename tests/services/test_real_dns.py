@@ -11,8 +11,9 @@ from typing import Any
 import dns.zone
 import msgspec
 import pytest
-from real_service import free_port, need, open_folder, program, running, until
+from real_service import free_port, need, open_folder, program, running
 from service_rig import NOW, a_view
+from until import wait_until
 
 from meshd.services.config import ModuleConfig, read_modules
 from meshd.services.dns_query import ask
@@ -121,7 +122,7 @@ remote-control:
 def test_nsd_serves_what_the_module_writes(folder: Path) -> None:
     site, main = nsd(folder)
     with running(["nsd", "-d", "-c", str(main)], folder / "log") as server:
-        until(lambda: site.ask("a.mesh.") == ["10.77.0.1"], server.said())
+        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
         serve_and_change(site)
         assert site.ask("mesh.", "SOA") == ["serial 9"]
         assert site.ask("2.0.77.10.in-addr.arpa.", "PTR") == ["b.mesh."]
@@ -132,7 +133,7 @@ def test_nsd_says_ok_to_a_broken_zone_and_the_old_one_is_in_force_again(folder: 
     """Its checker is left out here: what counts is that "ok", exit status 0, is not believed."""
     site, main = nsd(folder)
     with running(["nsd", "-d", "-c", str(main)], folder / "log") as server:
-        until(lambda: site.ask("a.mesh.") == ["10.77.0.1"], server.said())
+        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
         plan = site.plan(bigger(9))
         broken = [
             File(path=file.path, text=file.text + "x.mesh. A 10.77.0.999\n", comment=";")
@@ -146,7 +147,7 @@ def test_nsd_says_ok_to_a_broken_zone_and_the_old_one_is_in_force_again(folder: 
         report = site.apply(bigger(9), unchecked)
         assert report.outcome is Outcome.ROLLED_BACK, report
         assert "SOA" in report.reason and ("SERVFAIL" in report.reason or "serial 1" in report.reason)
-        until(lambda: site.ask("a.mesh.") == ["10.77.0.1"], server.said())
+        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
 
 
 def test_knot_serves_what_the_module_writes(folder: Path) -> None:
@@ -174,7 +175,7 @@ zone:
     site.table["control"] = ["knotc", "-c", str(main)]
     site.stage_files(a_view(1))
     with running(["knotd", "-c", str(main)], folder / "log") as server:
-        until(lambda: site.ask("a.mesh.") == ["10.77.0.1"], server.said())
+        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
         serve_and_change(site)
         assert site.ask("mesh.", "SOA") == ["serial 9"]
 
@@ -212,7 +213,7 @@ controls {{ inet 127.0.0.1 port {control} allow {{ 127.0.0.1; }} keys {{ "rndc-k
     site.table["control"] = ["rndc", "-p", str(control), "-k", str(key)]
     site.stage_files(a_view(1))
     with running(["named", "-g", "-c", str(main)], folder / "log") as server:
-        until(lambda: site.ask("a.mesh.") == ["10.77.0.1"], server.said())
+        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
         serve_and_change(site)
         assert site.ask("mesh.", "SOA") == ["serial 9"]
 
@@ -243,7 +244,7 @@ include: "{site.file}"
     site.table["control"] = ["unbound-control", "-c", str(main)]
     site.stage_files(a_view(1))
     with running(["unbound", "-d", "-c", str(main)], folder / "log") as server:
-        until(lambda: site.ask("a.mesh.") == ["10.77.0.1"], server.said())
+        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
         serve_and_change(site)
         assert site.ask("mesh.", "SOA") == ["serial 9"]
         plan = site.plan(bigger(10))
@@ -270,7 +271,7 @@ def test_dnsmasq_serves_what_the_module_writes(folder: Path) -> None:
         f"--pid-file={folder}/pid",
     ]
     with running(argv, folder / "log") as server:
-        until(lambda: site.ask("a.mesh.") == ["10.77.0.1"], server.said())
+        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
         site.table["reload_command"] = ["/bin/kill", "-HUP", str(server.process.pid)]
         serve_and_change(site)
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from real_service import free_port, listens, need, open_folder, program, running, until
+from real_service import free_port, listens, need, open_folder, program, running
 from service_rig import NOW, a_view
+from until import wait_until
 
 from meshd.errors import ConfigError
 from meshd.services.channels import AgentPort
@@ -146,7 +147,7 @@ def reloading(site: Site, pid: int) -> None:
 
 def test_a_host_that_is_added_is_a_server_after_the_reload(site: Site) -> None:
     with running(site.argv(), site.folder / "log") as server:
-        until(lambda: site.socket.exists() and site.servers(), server.said())
+        wait_until(server.said(), lambda: site.socket.exists() and site.servers())
         reloading(site, server.process.pid)
         assert set(site.servers()) == {"a", "b", "c"}
         report = site.apply(site.view(2, "a", "b", "c", "d"))
@@ -156,7 +157,7 @@ def test_a_host_that_is_added_is_a_server_after_the_reload(site: Site) -> None:
 
 def test_a_reload_that_never_comes_is_noticed_and_undone(site: Site) -> None:
     with running(site.argv(), site.folder / "log") as server:
-        until(lambda: site.socket.exists() and site.servers(), server.said())
+        wait_until(server.said(), lambda: site.socket.exists() and site.servers())
         before = site.file.read_text()
         plan = msgspec.structs.replace(site.plan(site.view(2, "a", "b", "c", "d")), verify_seconds=1.0)
         report = site.apply(site.view(2, "a", "b", "c", "d"), plan)
@@ -216,7 +217,7 @@ def test_near_servers_get_more_at_run_time_and_a_dead_meshd_takes_none_away(site
                 seen = site.servers()
                 return all(seen[name][column].startswith(text) for name, text in wanted.items())
 
-            await asyncio.to_thread(until, is_so, f"{column}: {wanted}")
+            await asyncio.to_thread(wait_until, f"{column}: {wanted}", is_so)
 
         await until_seen("weight", a="100", b="5", c="5")
         agent.answers = Haproxy().signals(draining, site.own()).answers
@@ -228,8 +229,8 @@ def test_near_servers_get_more_at_run_time_and_a_dead_meshd_takes_none_away(site
         assert after["a"]["status"].startswith("UP") and after["b"]["status"].startswith("UP")
 
     with running(site.argv(), site.folder / "log") as server:
-        until(lambda: site.socket.exists() and site.servers(), server.said())
-        until(lambda: site.servers()["a"]["status"].startswith("UP"), server.said())
+        wait_until(server.said(), lambda: site.socket.exists() and site.servers())
+        wait_until(server.said(), lambda: site.servers()["a"]["status"].startswith("UP"))
         asyncio.run(scenario())
         port = int(site.bind.rpartition(":")[2])
         assert listens(port)

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from real_service import free_port, need, open_folder, program, running, until
+from real_service import free_port, need, open_folder, program, running
 from service_rig import NOW, a_view
+from until import wait_until
 
 from meshd.observe.metrics import FAMILIES
 from meshd.services.channels import DocumentPort
@@ -110,8 +111,8 @@ def test_targets_come_by_http_with_their_labels_and_by_file(folder: Path) -> Non
         report = site.apply(view, verify=())
         assert report.outcome is Outcome.APPLIED, report
         with running(site.argv(), folder / "log") as server:
-            until(lambda: site.targets() == ALL, server.said())
-            until(lambda: site.targets("mesh-file") == ALL, server.said())
+            wait_until(server.said(), lambda: site.targets() == ALL)
+            wait_until(server.said(), lambda: site.targets("mesh-file") == ALL)
             report = site.apply(metrics(a_view(2, "a", "b", "c", "d")))
             assert report.outcome is Outcome.APPLIED, report
             assert "10.77.0.4:8080" in site.targets("mesh-file")
@@ -128,7 +129,7 @@ def test_without_a_verified_view_it_keeps_its_targets_which_an_empty_list_would_
     try:
         site.show(view)
         with running(site.argv(), folder / "log") as server:
-            until(lambda: site.targets() == ALL, server.said())
+            wait_until(server.said(), lambda: site.targets() == ALL)
             site.show(None)
             url = f"http://127.0.0.1:{site.discovery}/sd/prometheus"
             with pytest.raises(urllib.error.HTTPError, match="503"):
@@ -141,10 +142,10 @@ def test_without_a_verified_view_it_keeps_its_targets_which_an_empty_list_would_
                 found = [line for line in lines if line.startswith("prometheus_sd_http_failures_total")]
                 return bool(found) and float(found[0].split()[-1]) >= 2
 
-            until(refused, server.said())
+            wait_until(server.said(), refused)
             assert site.targets() == ALL, "503 takes nothing away"
             site.documents.documents = {"/sd/prometheus": b"[]"}
-            until(lambda: site.targets() == set(), server.said())
+            wait_until(server.said(), lambda: site.targets() == set())
     finally:
         site.documents.close()
 

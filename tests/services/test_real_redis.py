@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from real_service import Running, free_port, need, open_folder, until
+from real_service import Running, free_port, need, open_folder
 from service_rig import NOW, a_view
+from until import wait_until
 
 from meshd.errors import ConfigError
 from meshd.services.actions import ask_redis
@@ -134,8 +135,8 @@ def start_all(site: Site) -> None:
         site.start_redis(host)
     for host in HOSTS:
         site.start_sentinel(host)
-    until(lambda: all("OK" in site.sentinel(host, "CKQUORUM", "cache") for host in HOSTS), site.logs())
-    until(lambda: "slave1" in site.redis("a", "INFO", "replication"), site.logs())
+    wait_until(site.logs(), lambda: all("OK" in site.sentinel(host, "CKQUORUM", "cache") for host in HOSTS))
+    wait_until(site.logs(), lambda: "slave1" in site.redis("a", "INFO", "replication"))
 
 
 def test_the_preferred_replica_is_promoted_and_sentinels_own_file_stays_its_own(site: Site) -> None:
@@ -159,10 +160,12 @@ def test_the_preferred_replica_is_promoted_and_sentinels_own_file_stays_its_own(
         priorities = [said[n + 1] for n, word in enumerate(said) if word == "slave-priority"]
         return {"20", "5"} <= set(priorities)
 
-    until(replicas_seen, site.logs())
+    wait_until(site.logs(), replicas_seen)
     site.running["redis-a"].kill()
-    until(lambda: "role:master" in site.redis("b", "INFO", "replication"), site.logs())
-    until(lambda: site.address("b") in site.sentinel("c", "GET-MASTER-ADDR-BY-NAME", "cache"), site.logs())
+    wait_until(site.logs(), lambda: "role:master" in site.redis("b", "INFO", "replication"))
+    wait_until(
+        site.logs(), lambda: site.address("b") in site.sentinel("c", "GET-MASTER-ADDR-BY-NAME", "cache")
+    )
     # A later run with the same first master in the registry moves nobody back.
     report = site.apply("c", site.view("c", 4, b="5", c="20"))
     assert report.outcome is Outcome.UNCHANGED, report
@@ -181,7 +184,7 @@ def test_without_a_quorum_it_is_told(site: Site) -> None:
     site.apply("a", site.view("a"), verify_seconds=0.0)
     site.start_redis("a")
     site.start_sentinel("a")
-    until(lambda: "NOQUORUM" in site.sentinel("a", "CKQUORUM", "cache"), site.logs())
+    wait_until(site.logs(), lambda: "NOQUORUM" in site.sentinel("a", "CKQUORUM", "cache"))
     report = site.apply("a", site.view("a", 2), verify_seconds=0.0)
     assert report.outcome is Outcome.FAILED and "NOQUORUM" in report.reason, report
 

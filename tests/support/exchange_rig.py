@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -100,11 +99,3 @@ async def offer(rig: Rig, objects: Iterable[tuple[str, bytes]]) -> OfferDocument
 def codes_of(rig: Rig) -> set[str]:
     """Codes of the conditions that are open now."""
     return {condition.code for condition in rig.conditions()}
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.01)

@@ -9,14 +9,11 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-SECONDS = 60.0
 
 
 def need(*programs: str) -> None:
@@ -41,14 +38,6 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, address: str = "127.
     with socket.socket(socket.AF_INET, kind) as found:
         found.bind((address, 0))
         return int(found.getsockname()[1])
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = SECONDS) -> None:
-    """Ask until it is so."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 def listens(port: int, address: str = "127.0.0.1") -> bool:
