@@ -76,11 +76,16 @@ class Supervisor:
             await asyncio.wait(self._tasks, timeout=CANCEL_AGAIN_SECONDS)
 
     def spawn(self, part: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run ``work`` once. Cancelling the task that is returned is no failure."""
+        """Run ``work`` once. Cancelling the task that is returned is no failure.
+
+        While all is being stopped it never begins: what ends might begin the next one for ever.
+        """
         task = self._group.create_task(self._once(part, work), name=part)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: work.close())  # it may be cancelled before it begins
+        if self._is_stopping:
+            task.cancel()
         return task
 
     def repeat(self, part: str, step: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:

@@ -79,7 +79,7 @@ install_packages() {
 
 linux_packages() {
 	missing_packages wg wireguard-tools wireguard-go wireguard-go ip iproute2 ping iputils-ping ps procps \
-		shellcheck shellcheck bmake bmake
+		shellcheck shellcheck bmake bmake nft nftables
 	[ -n "$python" ] || printf ' python3 python3-venv'
 }
 
