@@ -9,9 +9,19 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
-BENCHMARKS: Final = ("registry", "store", "exchange", "path_mtu", "daemon", "changes", "apply")
+BENCHMARKS: Final = (
+    "registry",
+    "store",
+    "exchange",
+    "path_mtu",
+    "daemon",
+    "changes",
+    "apply",
+    "freebsd_forks",
+)
 
 
 def main(names: list[str]) -> int:
@@ -19,6 +29,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"bench: {unknown[0]!r} seen, one of {', '.join(BENCHMARKS)} expected", file=sys.stderr)
         return 2
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))  # imitated systems
     for name in names or BENCHMARKS:
         run: Callable[[], None] = importlib.import_module(f"bench.bench_{name}").run
         print(f"== {name}", flush=True)

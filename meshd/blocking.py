@@ -18,6 +18,35 @@ T = TypeVar("T")
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What ``call`` returns or raises. When the waiting is cancelled, the call ends unheard."""
+    return await _start(call, *args, **kwargs)
+
+
+class OneThread:
+    """Blocking calls of which the next one begins when the last one has ended, even one given up.
+
+    For whatever is called again and again under a bound of time: a call that hangs has one thread then, and
+    not one more with each that follows. Lives on the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._last: asyncio.Future[Any] | None = None
+
+    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What ``call`` returns or raises. When the waiting is cancelled, the call ends unheard."""
+        while self._last is not None and not self._last.done():
+            await asyncio.wait((self._last,))
+        self._last = running = _start(call, *args, **kwargs)
+        running.add_done_callback(_hear)
+        return await asyncio.shield(running)
+
+
+def _hear(ended: asyncio.Future[Any]) -> None:
+    """Nobody may be left to whom what it raised matters."""
+    if not ended.cancelled():
+        ended.exception()
+
+
+def _start(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -35,5 +64,5 @@ async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
             loop.call_soon_threadsafe(tell, set_outcome, outcome)
 
-    threading.Thread(target=run, name="exchange-call", daemon=True).start()
-    return await future
+    threading.Thread(target=run, name="blocking-call", daemon=True).start()
+    return future

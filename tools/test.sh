@@ -47,7 +47,7 @@ limited() {
 }
 
 # shellcheck disable=SC2046 # no word or two
-stage anywhere limited 1200 'not kernel and not root and not garage' $(sh tools/parallel.sh)
+stage anywhere limited 1800 'not kernel and not root and not garage' $(sh tools/parallel.sh)
 stage machine limited 2400 'not kernel and (root or garage)'
 # The kernel lab starts a Linux; on FreeBSD the tests marked root have the kernel's own WireGuard.
 if [ "$(uname -s)" = Linux ]; then

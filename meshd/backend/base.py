@@ -1,4 +1,6 @@
-"""The only door to the kernel. A backend does as told and says what is; it decides nothing.
+"""The only door to the kernel. A backend does as told and says what is; what should be is decided above it.
+One thing is decided below: on FreeBSD, which link-local address stands in where the system wants one
+before it takes another address of its version.
 
 Every method is blocking, bounded in time, and raises BackendError naming the thing, the
 value seen and the value expected. The conformance suite in tests/backend runs against

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv6Interface
+from ipaddress import IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Final
 
@@ -278,10 +278,12 @@ class FreeBSDBackend:
 
     def _change_address(self, before: Interface, what: str, words: Sequence[str]) -> None:
         """Removing an address, or giving it another length, takes every route with it that has it as
-        its source: ours are put back."""
-        routes, _ = self._routes.split(before.name, before)
+        its source: ours are put back. A new one takes none, and no table is read for it."""
+        ip = ip_interface(words[1]).ip
+        at_risk = any(address.ip == ip for address in before.addresses)
+        routes = self._routes.split(before.name, before)[0] if at_risk and _is_up(before) else frozenset()
         self._ifconfig(what, before.name, *words)
-        if routes and _is_up(before):
+        if routes:
             after, _ = self._routes.split(before.name, before)
             self._routes.set(before, sorted(routes - after, key=_by_destination))
 

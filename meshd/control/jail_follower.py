@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 
 from meshd.backend.events import Recheck
-from meshd.blocking import in_thread
+from meshd.blocking import OneThread
 from meshd.control.jails import JailKeeper
 from meshd.control.registry_feed import RegistryFeed
 from meshd.control.turn_queue import TurnQueue
@@ -41,6 +41,7 @@ class JailFollower:
         self._board = board
         self._tasks = tasks
         self._one_at_a_time = asyncio.Lock()
+        self._thread = OneThread()
 
     def kernel_changed(self, recheck: Recheck) -> None:
         """Somebody changed interfaces, addresses, routes or jails. Of jails alone no turn comes."""
@@ -69,7 +70,7 @@ class JailFollower:
 
     async def _survey(self, world: World) -> None:
         jails, interface = world.settings.jails, world.settings.wireguard.interface
-        report = await in_thread(self._jails.carry_out, world.view, jails, interface)
+        report = await self._thread.run(self._jails.carry_out, world.view, jails, interface)
         self._jails.accept(report, world.view)
         if report.done:
             event(

@@ -16,7 +16,6 @@ from meshd.control.registry_feed import RegistryFeed
 from meshd.control.sense import Observation
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.world import World
-from meshd.errors import BackendError
 from meshd.model.condition import Condition
 
 FRESH_SECONDS: Final = 1.0
@@ -62,7 +61,8 @@ class KernelObserver:
         if self.newest is None or self._clock() - self.newest.at > FRESH_SECONDS:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.get_running_loop().create_task(self._observe())
-            with contextlib.suppress(BackendError, TimeoutError):
+                self._looking.add_done_callback(_hear)
+            with contextlib.suppress(Exception):  # the next turn meets the same, and reports it
                 await asyncio.wait_for(asyncio.shield(self._looking), OBSERVE_TIMEOUT_SECONDS)
         return self.newest
 
@@ -88,3 +88,9 @@ class KernelObserver:
         if self.newest is None or seen.at >= self.newest.at:
             self.newest = seen
         return seen
+
+
+def _hear(looked: asyncio.Task[Observation]) -> None:
+    """Everybody who asked may have gone by then, and nobody else is to be told of what it raised."""
+    if not looked.cancelled():
+        looked.exception()

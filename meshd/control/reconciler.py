@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from meshd.apply import ApplyReport, apply_changes
 from meshd.backend.base import Backend
 from meshd.backend.forwarding import read_forwarding
+from meshd.control.applied import accept_older, next_note
 from meshd.control.decide import Decision, Overlay, decide
 from meshd.control.follower import disk_failed
 from meshd.control.rollback import Rollback
@@ -27,7 +28,7 @@ from meshd.control.wake import Wake
 from meshd.errors import BackendError, StoreError
 from meshd.files import write_file
 from meshd.host.local import rekeyed
-from meshd.host.state import AppliedNote, HostState
+from meshd.host.state import HostState
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
 from meshd.mesh.endpoints import SourceOf
 from meshd.mesh.initiator import INITIATOR_DELAY_SECONDS
@@ -176,6 +177,7 @@ class Reconciler:
         self._trackers = self._sensor.read_clock(self._trackers)
         if order.force:
             self._trackers = replace(self._trackers, clock=self._trackers.clock.accepted())
+            self._applied = accept_older(self._applied, inputs.membership)
 
     def _stranger(self, turn: Turn, inputs: Inputs) -> Turn:
         """No grant names this host: nothing is changed."""
@@ -291,7 +293,7 @@ class Reconciler:
 
     def _act_urgently(self, turn: Turn, sensed: Sensed, plan: Plan) -> Turn:
         """Of a plan that is held, what takes trust away: that waits for nothing."""
-        urgent = find_urgent(plan.changes, sensed.view)
+        urgent = find_urgent(plan.changes, sensed.view, self._applied.revoked)
         if not urgent:
             return turn
         report = apply_changes(self._backend, sensed.local.interface, urgent)
@@ -349,7 +351,7 @@ class Reconciler:
         """Note what is now true on disk. A disk that refuses costs a condition, not the mesh."""
         complaints = [observed.unsaved] if observed and observed.unsaved else []
         admins = tuple(sorted(str(key) for key, peer in desired.peers.items() if peer.is_admin))
-        note = AppliedNote(generation=inputs.membership.generation, admin_keys=admins)
+        note = next_note(self._applied, inputs.membership, admins)
         try:
             if note != self._applied:
                 self._state.write_applied(note)

@@ -19,7 +19,7 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from meshd.blocking import in_thread
+from meshd.blocking import OneThread, in_thread
 from meshd.control.follower import FollowReport, RegistryFollower
 from meshd.control.jails import JailKeeper
 from meshd.control.own_endpoints import OwnEndpoints
@@ -98,6 +98,7 @@ class RegistryFeed:
         self._queue = queue
         self._board = board
         self._tasks = tasks
+        self._describing = OneThread()
         self._stores = ThreadPoolExecutor(1, "stores")
         self._round_wanted = asyncio.Event()
         self._news_came = asyncio.Event()
@@ -146,7 +147,7 @@ class RegistryFeed:
         Not in the stores' thread, where a store that hangs would hold it up.
         """
         self._want()
-        self._accept(await in_thread(self._follower.describe))
+        self._accept(await self._describing.run(self._follower.describe))
         self._round_wanted.set()
 
     async def follow(self, _: World) -> Sequence[Condition]:

@@ -17,7 +17,7 @@ from meshd.errors import StoreError
 from meshd.host.keyring import KeyRing
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import is_live
-from meshd.mesh.foreign_rotations import FOREIGN_SECONDS, ForeignRotations
+from meshd.mesh.foreign_rotations import FOREIGN_SECONDS, Overdue
 from meshd.mesh.interface_split import PORT_OFFSET
 from meshd.mesh.progress import (
     SLOT_SECONDS,
@@ -27,7 +27,7 @@ from meshd.mesh.progress import (
     RotationStep,
     find_key_request,
 )
-from meshd.mesh.rotation import PairMigration, Phase, find_migrations, own_phase
+from meshd.mesh.rotation import PairMigration, Phase, find_migrations, own_phase, says_step
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
@@ -71,7 +71,7 @@ class Rotation:
         self._keys = keys
         self._identity = identity
         self._rescue: tuple[bytes, PrivateKey] | None = None
-        self._foreign = ForeignRotations(foreign_seconds)
+        self.foreign_seconds = foreign_seconds
         self._clock = clock
         self._monotonic = monotonic
         self._slot_seconds = slot_seconds
@@ -80,6 +80,7 @@ class Rotation:
         self._stepped_at = monotonic()
         self._asked: tuple[str, float] | None = None
         self._disk: tuple[Condition, ...] = ()
+        self._is_known = True  # until a step is due
 
     @property
     def keys(self) -> KeyRing:
@@ -93,15 +94,20 @@ class Rotation:
         second: ObservedState,
         *,
         lost: frozenset[str],
+        overdue: Overdue,
     ) -> RotationView:
-        """The pairs that migrate now. Changes nothing. ``lost``: the hids of ``LostPeers``."""
+        """The pairs that migrate now. Changes nothing.
+
+        Args:
+            lost: the hids of ``LostPeers``.
+            overdue: the hosts that ``ForeignRotations`` gives no more time.
+        """
         now = self._clock()
         if second.device is not None and not self._is_ours(second):
             return RotationView(
                 second=ObservedState(interface=second.interface, foreign_routes=second.foreign_routes),
                 foreign=True,
             )
-        overdue = self._foreign.look(view.peers, self._monotonic())
         migrations = find_migrations(
             view,
             local,
@@ -146,7 +152,9 @@ class Rotation:
     ) -> bool:
         """One step, if one is due: begin, commit or finish. True when the keys are others now.
 
-        ``force``: an operator's word that nobody is to be waited for; it counts once that was said.
+        No step follows one that this host's own record does not say: others could not follow, and nobody
+        would reach it under the key that it goes on to. ``force``: an operator's word that nobody is to be
+        waited for; it counts once that was said, and makes no such step.
         """
         now, phase = self._monotonic(), own_phase(local)
         self._disk = ()
@@ -156,7 +164,9 @@ class Rotation:
                 done = self._begin(view, found, lifetime_seconds, now)
             else:
                 forced = force and self._is_slow(now)
-                done = self._step(progress.forced_step if forced else progress.step)
+                self._is_known = says_step(view.own.record if view.own else None, local)
+                step = progress.forced_step if forced else progress.step
+                done = self._step(step if self._is_known else None)
         except StoreError as error:
             self._disk = (disk_failed(str(error)),)
             done = False
@@ -235,10 +245,10 @@ class Rotation:
         if (
             progress is not None
             and progress.phase is not Phase.STEADY
-            and progress.step is None
+            and (progress.step is None or not self._is_known)
             and self._is_slow(self._monotonic())
         ):
-            said.append(_waits(progress, local))
+            said.append(_waits(progress, local) if self._is_known else _unknown(progress))
         return tuple(said)
 
     def status(self) -> RotationStatus:
@@ -267,6 +277,16 @@ def _endless(name: str) -> Condition:
         text=f"{name} says for over {FOREIGN_SECONDS / 60:.0f} minutes that it rotates its key: this host "
         "talks to it over the first interface again and has no part in that for some hours; look what it "
         f"waits for there (wgctl status), and if nothing explains it, what runs on {name}",
+    )
+
+
+def _unknown(progress: Progress) -> Condition:
+    return Condition(
+        code="rotation_waits",
+        severity=Severity.WARNING,
+        text=f"the rotation of this host's key ({progress.phase}) waits: its own record does not name the "
+        "keys that it has now, so nobody could follow; traffic goes on as before. Another condition says why "
+        "it could not be published; wgctl apply --force does not go on without it",
     )
 
 

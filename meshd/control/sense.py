@@ -16,6 +16,7 @@ from meshd.control.sessionclock import ClockSteps
 from meshd.control.turn import Inputs
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import SourceOf
+from meshd.mesh.foreign_rotations import ForeignRotations
 from meshd.mesh.initiator import Deferral, InitiatorMemory, defer
 from meshd.mesh.progress import LostPeers
 from meshd.mesh.rotation import Phase, own_phase, phase_of
@@ -31,6 +32,7 @@ class Trackers:
     clock: ClockSteps
     initiator: InitiatorMemory
     lost: LostPeers = field(default_factory=LostPeers)
+    foreign: ForeignRotations = field(default_factory=ForeignRotations)
     endpoints: EndpointMemory = field(default_factory=EndpointMemory)
     second_seen: bool = True
     """The second interface was there, or was never looked for."""
@@ -105,6 +107,7 @@ class Sensor:
         return Trackers(
             clock=ClockSteps(drift=self._clock() - self._steady()),
             initiator=InitiatorMemory(self_never_ran=self_never_ran),
+            foreign=ForeignRotations(limit_seconds=self._rotation.foreign_seconds),
         )
 
     def read_clock(self, trackers: Trackers) -> Trackers:
@@ -137,7 +140,10 @@ class Sensor:
         observation = self.observe(before, view, local)
         main, at, now = observation.main, self._clock(), self._monotonic()
         lost = before.lost.observed(view.peers, main, at=at, now=now)
-        rotation = self._rotation.find(view, local, main, observation.second, lost=lost.hids(now))
+        foreign = before.foreign.looked(view.peers, now)
+        rotation = self._rotation.find(
+            view, local, main, observation.second, lost=lost.hids(now), overdue=foreign.overdue
+        )
         deferral, initiator = defer(
             before.initiator,
             view,
@@ -170,6 +176,7 @@ class Sensor:
                 clock=before.clock,
                 initiator=initiator,
                 lost=lost,
+                foreign=foreign,
                 endpoints=endpoints,
                 second_seen=observation.second.device is not None,
             ),
@@ -178,5 +185,12 @@ class Sensor:
     def with_keys(self, sensed: Sensed, local: LocalDevice) -> Sensed:
         """The same observation, read with this host's keys as they are after a step of a rotation."""
         lost = sensed.trackers.lost.hids(self._monotonic())
-        rotation = self._rotation.find(sensed.view, local, sensed.main, sensed.observation.second, lost=lost)
+        rotation = self._rotation.find(
+            sensed.view,
+            local,
+            sensed.main,
+            sensed.observation.second,
+            lost=lost,
+            overdue=sensed.trackers.foreign.overdue,
+        )
         return replace(sensed, local=local, rotation=rotation)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from meshd.control.turn import Inputs, Order
 from meshd.control.wake import Wake
 from meshd.control.world import World
+from meshd.errors import ControlError
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ class TurnQueue:
         self._wakes: set[Wake] = {Wake.START}
         self._requests: deque[TurnRequest | Job[Any]] = deque()
         self._something = asyncio.Event()
+        self._is_closed = False
 
     # --- what others say and ask
 
@@ -74,6 +76,8 @@ class TurnQueue:
     async def _ask(self, request: TurnRequest | Job[Any], answer: asyncio.Future[T]) -> T:
         self._requests.append(request)
         self._something.set()
+        if self._is_closed:
+            self.close()
         return await answer
 
     # --- the driver's side
@@ -85,6 +89,15 @@ class TurnQueue:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._something.wait(), seconds)
 
+    async def wait_for_request(self, seconds: float) -> None:
+        """Until somebody asks for something, or so long; a reason for a turn is none for this."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + seconds
+        while not self._requests and loop.time() < ends_at:
+            self._something.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._something.wait(), ends_at - loop.time())
+
     def take_wakes(self) -> frozenset[Wake]:
         """Every reason since the last call; a turn is begun for them."""
         wakes, self._wakes = frozenset(self._wakes), set()
@@ -93,6 +106,11 @@ class TurnQueue:
     @property
     def has_wakes(self) -> bool:
         return bool(self._wakes)
+
+    @property
+    def waits(self) -> bool:
+        """Somebody waits whose turn has not come."""
+        return bool(self._requests)
 
     def take_request(self) -> TurnRequest | Job[Any] | None:
         """The oldest request that somebody still waits for."""
@@ -103,15 +121,28 @@ class TurnQueue:
         return None
 
     def take_same(self, order: Order) -> list[TurnRequest]:
-        """The other requests for just such a turn: one serves them all."""
-        same = [each for each in self._requests if isinstance(each, TurnRequest) and each.order == order]
+        """The requests for just such a turn that come before one for another turn: one serves them all."""
+        same: list[TurnRequest] = []
+        for each in self._requests:
+            if isinstance(each, TurnRequest) and not each.answer.done():
+                if each.order != order:
+                    break
+                same.append(each)
         self._requests = deque(each for each in self._requests if each not in same)
         return same
 
-    def cancel(self) -> None:
-        """Nobody serves the requests that wait any more."""
-        for request in self._requests:
-            request.answer.cancel()
+    def close(self) -> None:
+        """Nobody serves requests any more: those that wait are refused, and those to come."""
+        self._is_closed = True
+        refuse(self._requests)
+        self._requests.clear()
+
+
+def refuse(requests: Iterable[TurnRequest | Job[Any]]) -> None:
+    """Whoever waits for them is told that the daemon ends."""
+    for request in requests:
+        if not request.answer.done():
+            request.answer.set_exception(ControlError("meshd is stopping; what was asked may not be done"))
 
 
 def _future() -> asyncio.Future[Any]:

@@ -7,6 +7,10 @@ futures and are served by the same loop in the order in which they came, so noth
 All waiting is one wait: for a reason, for a request, or for the earliest instant at which the last turn is to
 be rechecked. There is no other timer in the data plane.
 
+A turn that raises is a defect: it is reported as the part ``turns``, whoever asked for it is told, and its
+reasons come again after a pause. Requests do not wait for that pause. Between two jobs a turn that is due has
+its place, so that no number of plans and looks keeps one from running.
+
 After each turn there is a new ``World``, numbered. Its followers are told without being waited for, so no
 store, no other host and no tool that hangs can hold the next turn up.
 """
@@ -21,13 +25,17 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from meshd.control.turn import Inputs, Order, Turn
-from meshd.control.turn_queue import Job, TurnQueue, TurnRequest
+from meshd.control.turn_queue import Job, TurnQueue, TurnRequest, refuse
 from meshd.control.wake import Wake
 from meshd.control.world import World
+from meshd.errors import MeshError
 from meshd.observe.logs import event
 from meshd.observe.status import ChangeStatus, ReconcileCounters, RotationStatus
 from meshd.settings import Settings
+from meshd.supervisor import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS, Supervisor
 
+PART: Final = "turns"
+"""What a turn that raises is reported as."""
 TURN_SECONDS: Final = 10.0
 """How often the kernel is compared with the registry when nothing asks for it sooner."""
 
@@ -72,6 +80,7 @@ class TurnDriver:
         settings: Callable[[], Settings],
         gather: Callable[[Settings], Inputs],
         on_world: Callable[[World], None],
+        tasks: Supervisor,
         interval_seconds: float = TURN_SECONDS,
     ) -> None:
         """
@@ -81,6 +90,7 @@ class TurnDriver:
             settings: those in force now.
             gather: takes the inputs of a turn together, on the loop, when it begins.
             on_world: is told of each new World; must not block.
+            tasks: is told of turns that raise, and of the first good one after that.
             interval_seconds: the longest pause between two turns.
         """
         self.data_plane = data_plane
@@ -88,40 +98,52 @@ class TurnDriver:
         self._settings = settings
         self._gather = gather
         self._on_world = on_world
+        self._tasks = tasks
         self._interval_seconds = interval_seconds
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._resumes_at = 0.0
+        self._has_run_job = False
         self._kernel = ThreadPoolExecutor(1, "kernel")
         self._due: dict[Wake, float] = {}
         self.world: World | None = None
         self.first_turn = asyncio.Event()
+        """The first turn is over, or has raised: the rest of the daemon waits no longer."""
 
     async def step(self) -> None:
-        """Wait for something to do, and do it: a request, or a turn for the reasons that there are.
-
-        Raises:
-            Exception: what a turn raised that nobody asked for, which is a defect. Its reasons stay.
-        """
+        """Wait for something to do, and do it: a request, or a turn for the reasons that there are."""
         loop = asyncio.get_running_loop()
-        await self._queue.wait(max(min(self._due.values(), default=0.0) - loop.time(), 0.0))
+        if (pause := self._resumes_at - loop.time()) > 0:
+            await self._queue.wait_for_request(pause)
+        else:
+            await self._queue.wait(max(min(self._due.values(), default=0.0) - loop.time(), 0.0))
         for reason, at in self._due.items():
             if at <= loop.time():
                 self._queue.wake(reason)
+        is_turn_due = self._queue.has_wakes and loop.time() >= self._resumes_at
+        if is_turn_due and self._has_run_job:
+            await self._run_turn(Order(), [])
+            return
         request = self._queue.take_request()
         if isinstance(request, Job):
             await self._run_job(request)
         elif request is not None:
             await self._run_turn(request.order, [request, *self._queue.take_same(request.order)])
-        elif self._queue.has_wakes:
+        elif is_turn_due:
             await self._run_turn(Order(), [])
 
     def close(self) -> None:
         """Nothing more is begun; what the kernel thread does now ends by itself."""
         self._kernel.shutdown(wait=False, cancel_futures=True)
-        self._queue.cancel()
+        self._queue.close()
 
     async def _run_job(self, job: Job[Any]) -> None:
+        self._has_run_job = True
         try:
             inputs = self._gather(self._settings())
             result = await asyncio.get_running_loop().run_in_executor(self._kernel, job.call, inputs)
+        except asyncio.CancelledError:
+            refuse([job])
+            raise
         except Exception as error:  # noqa: BLE001 raised where it was asked for
             if not job.answer.done():
                 job.answer.set_exception(error)
@@ -130,26 +152,39 @@ class TurnDriver:
                 job.answer.set_result(result)
 
     async def _run_turn(self, order: Order, requests: Sequence[TurnRequest]) -> None:
+        self._has_run_job = False
         wakes = self._queue.take_wakes()
+        why = wakes | ({Wake.ROLLBACK if order.rollback else Wake.APPLY} if requests else frozenset())
         try:
             settings = self._settings()
             inputs = self._gather(settings)
             ran = await asyncio.get_running_loop().run_in_executor(self._kernel, self._turn, inputs, order)
-        except Exception as error:
-            for reason in wakes:
-                self._queue.wake(reason)
-            if not requests:
-                raise
-            for request in requests:  # raised where it was asked for
-                if not request.answer.done():
-                    request.answer.set_exception(error)
+            world = self._publish(inputs, settings, why, ran)
+        except asyncio.CancelledError:
+            refuse(requests)
+            raise
+        except Exception as error:  # noqa: BLE001 reported, and raised where it was asked for
+            self._failed(error, wakes, requests)
             return
-        if requests:
-            wakes |= {Wake.ROLLBACK if order.rollback else Wake.APPLY}
-        world = self._publish(inputs, settings, wakes, ran)
+        self._pause_seconds, self._resumes_at = FIRST_PAUSE_SECONDS, 0.0
+        self._tasks.succeeded(PART)
         for request in requests:
             if not request.answer.done():
                 request.answer.set_result(world)
+
+    def _failed(self, error: Exception, wakes: Iterable[Wake], requests: Sequence[TurnRequest]) -> None:
+        """The reasons of the turn stay. What a request itself got wrong is no defect of the turn."""
+        for reason in wakes:
+            self._queue.wake(reason)
+        for request in requests:
+            if not request.answer.done():
+                request.answer.set_exception(error)
+        if requests and isinstance(error, MeshError):
+            return
+        self._tasks.failed(PART, error)
+        self._resumes_at = asyncio.get_running_loop().time() + self._pause_seconds
+        self._pause_seconds = min(2 * self._pause_seconds, MAX_PAUSE_SECONDS)
+        self.first_turn.set()
 
     def _turn(self, inputs: Inputs, order: Order) -> _Ran:
         turn = self.data_plane.turn(inputs, order)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from meshd.blocking import in_thread
+from meshd.blocking import OneThread
 from meshd.control.world import World
 from meshd.daemon.status_report import StatusReporter
 from meshd.errors import MeshError
@@ -91,6 +91,7 @@ class MetricsFollower:
         self._listener = listener
         self._reporter = reporter
         self._problem: tuple[Condition, ...] = ()
+        self._thread = OneThread()
 
     async def follow(self, world: World) -> Sequence[Condition]:
         """Listen elsewhere if the settings or this host's address want it; what keeps it from that."""
@@ -103,6 +104,6 @@ class MetricsFollower:
                 asking = asyncio.run_coroutine_threadsafe(self._reporter.status(), loop)
                 return asking.result(SCRAPE_TIMEOUT_SECONDS)
 
-            problem = await in_thread(self._listener.serve, wanted, current)
+            problem = await self._thread.run(self._listener.serve, wanted, current)
             self._problem = (problem,) if problem is not None else ()
         return self._problem

@@ -104,7 +104,7 @@ class Daemon:
         parts = self.parts
         await parts.feed.publish_own()
         parts.followers.start(parts.tasks)
-        parts.tasks.repeat("turns", parts.driver.step)
+        parts.tasks.repeat("turn queue", parts.driver.step)
         await self._until_first_turn()
         await parts.paths.start()
         if parts.exchange is not None:

@@ -29,6 +29,8 @@ from meshd.observe.protocol import ApplyDocument, ControlRequest, ObjectsDocumen
 
 FOLLOWERS_SECONDS: Final = 15.0
 """How long the answer to a request waits for those who follow its turn."""
+FIRST_TURN_SECONDS: Final = 10.0
+"""How long a status waits for the first turn; then it says that it still runs."""
 SPREAD_SECONDS: Final = 3.0
 """How long wgctl waits for the other hosts to take what it signed."""
 
@@ -78,7 +80,9 @@ class Requests:
         Raises:
             MeshError: the answer is an error.
         """
-        await self._is_ready.wait()
+        with contextlib.suppress(TimeoutError):
+            bound = FIRST_TURN_SECONDS if request.verb == "status" else None
+            await asyncio.wait_for(self._is_ready.wait(), bound)
         match request.verb:
             case "status":
                 return await self._reporter.status(), 0

@@ -13,6 +13,7 @@ from meshd.control.registry_feed import RegistryFeed
 from meshd.control.services import ServiceFollower
 from meshd.control.world import NewestWorld
 from meshd.daemon.exchange_status import exchange_status
+from meshd.errors import MeshError
 from meshd.exchange.exchange import Exchange
 from meshd.host.keyring import KeyRing
 from meshd.model.device import ObservedState
@@ -70,10 +71,15 @@ class StatusReporter:
 
     async def status(self) -> Status:
         """Everything known now. The kernel's counters are no older than a second, unless it keeps us
-        waiting. To be asked after the first turn."""
+        waiting.
+
+        Raises:
+            MeshError: no turn has ended well yet; it says what is known instead.
+        """
+        if self._newest.world is None:
+            raise self._no_turn_yet()
         observation = await self._observer.look()
         world, report = self._newest.world, self._feed.report
-        assert world is not None
         interface = world.settings.wireguard.interface
 
         return build_status(
@@ -103,4 +109,11 @@ class StatusReporter:
                 exchange=exchange_status(self._exchange.stats()) if self._exchange else None,
                 services=self._services.status(),
             )
+        )
+
+    def _no_turn_yet(self) -> MeshError:
+        known = "; ".join(condition.text for condition in self._board.statuses())
+        return MeshError(
+            "no turn has ended well since meshd started, so there is no status yet: "
+            + (known or "the first one still runs")
         )

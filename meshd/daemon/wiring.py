@@ -195,6 +195,7 @@ def _build_process(
                 settings=ground.live,
                 gather=gatherer.gather,
                 on_world=followers.tell,
+                tasks=ground.tasks,
                 interval_seconds=ground.doors.pace.turn_seconds,
             ),
             newest=ground.newest,

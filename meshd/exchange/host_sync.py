@@ -6,7 +6,7 @@ Blocking, for a thread of its own; every wait has an end.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from meshd.exchange.client import ExchangeClient
 
 MAX_PAGES: Final = 160
+MAX_SHOWN_CLAIMS: Final = 3
 
 WitnessOutcome = Literal[
     "agreed", "behind", "ahead", "differed", "shown_less", "unproven", "invalid", "silent"
@@ -168,12 +169,19 @@ def ask_witness(
         return report("differed", held.other_root.text, (held.other_root,), result)
     unproven = held.claims
     if unproven:
-        return report("unproven", f"{'; '.join(unproven)}: {result.failure or 'not handed over'}", (), result)
+        why = f"{_first_of(unproven)}: {result.failure or 'not handed over'}"
+        return report("unproven", why, (), result)
     if first.views:
         return report("shown_less", first.views[0].text, first.views, result)
     if first.held.ahead or result.new_objects:
         return report("ahead", f"{len(result.new_objects)} objects fetched", (), result)
     return report("agreed" if first.held.equal else "behind", result.failure, (), result)
+
+
+def _first_of(claims: Sequence[str]) -> str:
+    """A witness may claim as much as an answer holds; people read a line of it."""
+    more = f"; and {len(claims) - MAX_SHOWN_CLAIMS} more" if len(claims) > MAX_SHOWN_CLAIMS else ""
+    return "; ".join(claims[:MAX_SHOWN_CLAIMS]) + more
 
 
 def _hands_over_root(

@@ -53,10 +53,12 @@ Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 
 class AppliedNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the last carried-out plan was made from."""
+    """What the last carried-out plan was made from. ``revoked``: hids of hosts whose revoke was carried out
+    with it, so that no peer of this kernel is theirs."""
 
     generation: int = 0
     admin_keys: tuple[str, ...] = ()
+    revoked: tuple[str, ...] = ()
 
 
 class LearnedNote(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ second one is free again. What a host has used up comes back slowly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from meshd.mesh.rotation import Phase, phase_of
@@ -33,37 +33,47 @@ class Overdue:
         return hid in self.leaving or hid in self.left
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignRotations:
-    """Counts in seconds of a clock that is never set; a process that begins anew counts anew.
+    """What hosts have used up of their time. Counts in seconds of a clock that is never set.
 
-    ``limit_seconds``: how long a host may rotate.
+    A value: ``looked`` gives the next one. A process that begins anew counts anew.
     """
 
-    def __init__(self, limit_seconds: float = FOREIGN_SECONDS) -> None:
-        self._limit_seconds = limit_seconds
-        self._spent: dict[str, float] = {}
-        self._resting: set[str] = set()
-        self._looked_at: float | None = None
+    limit_seconds: float = FOREIGN_SECONDS
+    """How long a host may rotate."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Seconds by hid, of those that have used up any."""
+    resting: frozenset[str] = frozenset()
+    """Those that have used up all; they have a time again when they have regained all."""
+    looked_at: float | None = None
+    """Seconds; None: not yet."""
 
-    def look(self, hosts: Iterable[Host], now: float) -> Overdue:
-        """``now``: seconds. May be asked as often as one likes: what counts is the time between."""
-        elapsed = now - self._looked_at if self._looked_at is not None else 0.0
-        self._looked_at = now
-        before, self._spent = self._spent, {}
+    def looked(self, hosts: Iterable[Host], now: float) -> ForeignRotations:
+        """After a look at these hosts. What counts is the time between looks, not how many there are.
+
+        Args:
+            now: seconds.
+        """
+        elapsed = now - self.looked_at if self.looked_at is not None else 0.0
+        counted: dict[str, float] = {}
         for host in hosts:
-            spent = before.get(host.hid, 0.0)
+            spent = self.spent.get(host.hid, 0.0)
             is_rotating = phase_of(host.record) is not Phase.STEADY
-            if is_rotating and host.hid not in self._resting:
+            if is_rotating and host.hid not in self.resting:
                 spent += elapsed
             else:
                 spent -= elapsed * REGAIN_SHARE
             if spent > 0.0 or is_rotating:
-                self._spent[host.hid] = max(spent, 0.0)
-        end = self._limit_seconds + LEAVE_SECONDS
-        self._resting = {
-            hid
-            for hid, spent in self._spent.items()
-            if spent >= end or (hid in self._resting and spent > 0.0)
-        }
-        leaving = {hid for hid, spent in self._spent.items() if spent >= self._limit_seconds} - self._resting
-        return Overdue(leaving=frozenset(leaving), left=frozenset(self._resting))
+                counted[host.hid] = max(spent, 0.0)
+        end = self.limit_seconds + LEAVE_SECONDS
+        resting = frozenset(
+            hid for hid, spent in counted.items() if spent >= end or (hid in self.resting and spent > 0.0)
+        )
+        return replace(self, spent=counted, resting=resting, looked_at=now)
+
+    @property
+    def overdue(self) -> Overdue:
+        """Whose time is over."""
+        leaving = {hid for hid, spent in self.spent.items() if spent >= self.limit_seconds}
+        return Overdue(leaving=frozenset(leaving - self.resting), left=self.resting)

@@ -203,8 +203,10 @@ def find_key_request(
             not_before=float(max(own.rotate_not_before, asked.signed_at)),
             rank=together.index(own.hid),
         )
-    if lifetime_seconds and now - key_created_at >= lifetime_seconds * (1.0 - 0.1 * share):
+    # For the schedule such a key is as old as it can be, which is as old as this host's grant.
+    age_seconds = now - (key_created_at if key_created_at <= now else own.provenance.signed_at)
+    if lifetime_seconds and age_seconds >= lifetime_seconds * (1.0 - 0.1 * share):
         return KeyRequest(
-            statement="", reason=f"the key is {(now - key_created_at) / 86400:.0f} days old", not_before=0.0
+            statement="", reason=f"the key is {age_seconds / 86400:.0f} days old", not_before=0.0
         )
     return None

@@ -112,6 +112,16 @@ def own_phase(local: LocalDevice) -> Phase:
     return Phase.RETURNING if local.next_private_key == local.private_key else Phase.MOVING
 
 
+def says_step(record: HostKeys | None, local: LocalDevice) -> bool:
+    """Whether this host's own record names the keys that it has on disk now, so that others can follow."""
+    following = local.next_private_key.public() if local.next_private_key else None
+    return (
+        record is not None
+        and record.public_key == local.private_key.public()
+        and record.next_public_key == following
+    )
+
+
 def second_key_of(record: HostKeys | None) -> PublicKey | None:
     """The key that a host has on its second interface while somebody rotates."""
     return (record.next_public_key or record.public_key) if record else None

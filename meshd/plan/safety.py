@@ -6,7 +6,7 @@ nobody, or a fault in this program, does not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from meshd.mesh.desired import GRANT_ENDED, DesiredState
@@ -62,8 +62,13 @@ def check_safety(changes: Sequence[Change], sides: Sequence[Side], limits: Safet
     return tuple(objections)
 
 
-def find_urgent(changes: Sequence[Change], view: MeshView) -> tuple[Change, ...]:
+def find_urgent(
+    changes: Sequence[Change], view: MeshView, carried_out: Container[str] = frozenset()
+) -> tuple[Change, ...]:
     """Those that take away a peer whose host was revoked: they wait for nothing, whatever holds the others.
+
+    ``carried_out``: hids of hosts whose revoke was carried out before. A peer that has such a host's
+    address today is another one's, of which a registry that was put back knows nothing.
 
     Each stands for itself: WireGuard lets nobody in through a peer that is gone, whether or not a route
     still leads there.
@@ -73,7 +78,8 @@ def find_urgent(changes: Sequence[Change], view: MeshView) -> tuple[Change, ...]
         return tuple(removals)
     revoked = {
         host_network(address)
-        for revocation in view.membership.revoked.values()
+        for hid, revocation in view.membership.revoked.items()
+        if hid not in carried_out
         for address in revocation.addresses
     }
     return tuple(change for change in removals if not revoked.isdisjoint(change.old.allowed_ips))

@@ -56,24 +56,34 @@ def follow_roots(run: Round) -> None:
 
 @dataclass(slots=True)
 class _Group:
-    """What a store shows of one root: the payload, and signatures by the kid in their name."""
+    """What a store shows of one root: the payload, and signatures by the kid in their name.
+
+    ``stem``: what the names of its pieces begin with, where a listing ended among them: any may be beyond.
+    """
 
     payload: ObjectInfo | None = None
     signatures: dict[str, ObjectInfo] = field(default_factory=dict)
+    stem: str = ""
 
     def by(self, root: TrustedRoot) -> list[ObjectInfo]:
-        """The signatures that bear the names of root keys of ``root``."""
-        return [info for kid, info in sorted(self.signatures.items()) if "root" in root.roles(kid)]
+        """The signatures that bear the names of root keys of ``root``; where not all are listed, those that
+        there could be."""
+        kids = sorted(kid for kid in root.root.keys if "root" in root.roles(kid))
+        if self.stem:
+            return [_unlisted(f"{self.stem}.{kid}.sig") for kid in kids]
+        return [self.signatures[kid] for kid in kids if kid in self.signatures]
 
 
 def _list_roots(run: Round) -> dict[tuple[int, str], _Group]:
     version = run.ledger.chain.version
     infos, after = run.names(ROOT_PREFIX, f"{ROOT_PREFIX}{version:06d}-", run.limits.root_objects)
+    ends = [after]
     # "." sorts after "-": behind everything of the trusted version, of which nothing more can come.
     ahead = f"{ROOT_PREFIX}{version:06d}."
     if after:
         more, after = run.names(ROOT_PREFIX, max(ahead, run.memory.root_after), run.limits.root_objects)
         infos += more
+        ends.append(after)
     run.memory.root_after = ""
     if after:
         run.note_remaining(f"over {len(infos)} names below {ROOT_PREFIX}, the next round goes on")
@@ -90,7 +100,16 @@ def _list_roots(run: Round) -> dict[tuple[int, str], _Group]:
                 group.signatures[name.kid] = info
             else:
                 group.payload = info
+    for stem in {end.partition(".")[0] for end in ends if end}:
+        # Endless names beside a root must not hide its own pieces, so those are asked for by name.
+        name = _root_name(f"{stem}.json")
+        if name is not None:
+            groups[name.version, name.hash] = _Group(payload=_unlisted(f"{stem}.json"), stem=stem)
     return groups
+
+
+def _unlisted(key: str) -> ObjectInfo:
+    return ObjectInfo(key=key, etag="", size_bytes=0)
 
 
 def _fetch_candidates(run: Round, groups: Sequence[_Group]) -> bool:
@@ -269,9 +288,8 @@ def _statement_name(key: str) -> LogKeyName | None:
 
 
 def follow_hosts(run: Round, now: float) -> None:
-    """Only of hosts that a grant names: whoever may write to the bucket may fill it with others."""
-    membership = run.ledger.membership(now)
-    granted = {host_key(hid) for hid in (*membership.hosts, *membership.unplaced)}
+    """Only of hosts that have a place: whoever may write to the bucket may fill it with others."""
+    granted = {host_key(hid) for hid in run.ledger.membership(now).hosts}
     limit = 4 * run.ledger.chain.root.max_hosts + _PAGE_KEYS
     infos, after = run.names(HOST_PREFIX, "", limit)
     listed = {info.key for info in infos}
@@ -293,4 +311,4 @@ def _in_turn(run: Round, keys: Sequence[str]) -> list[ObjectInfo]:
     ahead = [key for key in keys if key > run.memory.host_turn]
     turn = [*ahead, *keys[: len(keys) - len(ahead)]][:ASKED_HOSTS]
     run.memory.host_turn = turn[-1] if turn else ""
-    return [ObjectInfo(key=key, etag="", size_bytes=0) for key in turn]
+    return [_unlisted(key) for key in turn]

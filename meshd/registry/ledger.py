@@ -15,6 +15,7 @@ from typing import Any, Final
 from meshd.errors import RegistryError
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Membership
+from meshd.registry import log_room
 from meshd.registry.admission import Admission as Admission
 from meshd.registry.admission import PendingError, StaleError
 from meshd.registry.attach import Attachments, attach_records
@@ -36,7 +37,7 @@ from meshd.registry.layout import (
     host_key,
     parse_object_key,
 )
-from meshd.registry.log_room import MAX_TOTAL_BYTES, WALK_RESERVE_BYTES, LogRoom
+from meshd.registry.log_room import LogRoom
 from meshd.registry.record import CheckedRecord
 from meshd.registry.record_index import Identity, RecordIndex
 from meshd.registry.reducer import MemberReduction, reduce_members
@@ -62,6 +63,7 @@ class Ledger:
         self._chain = chain
         self._bodies: dict[str, bytes] = {}
         self._total_bytes = 0
+        self._record_bytes = 0
         self._entries: dict[str, LogEntry] = {}
         self._room = LogRoom()
         self._shelf = RecordIndex(chain.mesh_id, self._identity_in_force)
@@ -270,15 +272,21 @@ class Ledger:
         return True
 
     def _admit_record(self, key: str, name: HostKeyName, body: bytes) -> bool:
-        if self._total_bytes + len(body) > MAX_TOTAL_BYTES - WALK_RESERVE_BYTES:
-            raise RegistryError(f"registry: over {MAX_TOTAL_BYTES} bytes in all")
+        if self._record_bytes + len(body) > log_room.MAX_RECORD_BYTES:
+            self._drop_records()
         try:
             more_bytes = self._shelf.admit(name.hid, body)
         except PendingError:
             self._wait(key, body)
             raise
-        self._total_bytes += more_bytes or 0
+        self._record_bytes += more_bytes or 0
         return more_bytes is not None
+
+    def _drop_records(self) -> None:
+        """Full: what is not of a host that has a place goes, or a thief's hosts would keep others' out."""
+        reduction = self.reduction()
+        in_use = {hid: identity for hid in reduction.placed if (identity := self._identity_in_force(hid))}
+        self._record_bytes -= self._shelf.drop_but(in_use)
 
     def _admit_root(self, name: RootKeyName, body: bytes, now: float) -> bool:
         what = f"root {name.version} ({name.hash[:12]})"

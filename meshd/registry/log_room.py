@@ -11,10 +11,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from meshd.errors import RegistryError
-from meshd.registry.document import Root
+from meshd.registry.document import MAX_HOSTS, Root
+from meshd.registry.envelope import MAX_ENVELOPE_BYTES
 from meshd.registry.statement import LogEntry
 
 MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024
+"""Of roots and statements: what hosts sign takes no room from what administrators sign."""
+MAX_RECORD_BYTES: Final = MAX_HOSTS * MAX_ENVELOPE_BYTES
+"""Of all host records: enough for one of each host that has a place, whatever others fill."""
 WALK_RESERVE_BYTES: Final = 8 * 1024 * 1024
 """Of the total, for what is on the walk to a cut."""
 MAX_LOG_BYTES: Final = 12 * 1024 * 1024
@@ -52,7 +56,7 @@ class LogRoom:
     def take(self, entry: LogEntry, size_bytes: int, total_bytes: int, held: Mapping[str, LogEntry]) -> None:
         """Make room for a statement that ``held`` has not. RegistryError, and nothing changes, where none is.
 
-        ``total_bytes``: of the whole registry.
+        ``total_bytes``: of all roots and statements.
         """
         kid, seq = entry.statement.by, entry.statement.seq
         on_walk = self._wanted.get(kid) == (seq, entry.hash)

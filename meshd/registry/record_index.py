@@ -6,7 +6,7 @@ generation and key that verified it, and which of them is in force is looked up 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,6 +83,16 @@ class RecordIndex:
         slots = self._records.setdefault(hid, {})
         slots[identity] = HeldRecord(checked=checked, body=body)
         return len(body) - (len(held.body) if held else 0) - self._drop_old(hid, slots)
+
+    def drop_but(self, in_use: Mapping[str, Identity]) -> int:
+        """Forget all records but these -> bytes freed."""
+        freed = 0
+        for hid, slots in list(self._records.items()):
+            for identity in [each for each in slots if in_use.get(hid) != each]:
+                freed += len(slots.pop(identity).body)
+            if not slots:
+                del self._records[hid]
+        return freed
 
     def _signer(self, checked: CheckedRecord, envelope: Envelope, what: str) -> Identity:
         gen = checked.record.gen

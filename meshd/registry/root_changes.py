@@ -27,13 +27,15 @@ from meshd.registry.document import (
 )
 from meshd.registry.ledger import Ledger
 from meshd.registry.logs import AdminLog, walk_back
-from meshd.registry.reducer import EffectiveGrant, reduce_members
+from meshd.registry.reducer import MESH_FULL, EffectiveGrant, MemberReduction, reduce_members
 from meshd.registry.root import RootChain
 from meshd.registry.signer import build_root_key
 from meshd.registry.statement import LogEntry
 
 MIN_ID_DIGITS: Final = 4
 MAX_LOST_SHARE: Final = 0.2
+
+_Heads = dict[str, tuple[int, str]]
 
 
 def build_successor(ledger: Ledger, *, now: float, **changes: Any) -> Root:
@@ -242,9 +244,7 @@ class Effects:
 
 def foresee(ledger: Ledger, root: Root) -> Effects:
     """What the hosts would be if ``root`` were in force now."""
-    chain = ledger.chain
-    following = RootChain(roots=(*chain.roots, parse_root_payload(encode(root))))
-    old, new = ledger.reduction(), reduce_members(following, ledger.entries())
+    old, new = ledger.reduction(), _reduce_by(ledger, root)
 
     def names(hids: Iterable[str], effective: Mapping[str, EffectiveGrant]) -> tuple[str, ...]:
         return tuple(sorted(effective[hid].grant.name for hid in hids))
@@ -257,6 +257,11 @@ def foresee(ledger: Ledger, root: Root) -> Effects:
         gained=names(new.placed.keys() - old.placed.keys(), new.effective),
         changed=names(changed, new.effective),
     )
+
+
+def _reduce_by(ledger: Ledger, root: Root) -> MemberReduction:
+    chain = RootChain(roots=(*ledger.chain.roots, parse_root_payload(encode(root))))
+    return reduce_members(chain, ledger.entries())
 
 
 def _make_room(root: Root, kid: str, pools: Sequence[IPNetwork], *, split: bool) -> dict[str, RootKey]:
@@ -331,7 +336,8 @@ def _move_cut(retired: RetiredKey, cut: tuple[int, str]) -> RetiredKey:
 
 def _heads_to_record(ledger: Ledger, new: Root) -> dict[str, tuple[int, str]]:
     """How far each log has come. Where a grant is disputed the root records what lies before it, so that
-    it decides nothing by the way; what was recorded once stays."""
+    it decides nothing by the way, and goes on from there where that keeps all in place; what was recorded
+    once stays."""
     reduction = ledger.reduction()
     held = {entry.hash: entry for entry in reduction.order.entries}
     heads: dict[str, tuple[int, str]] = {}
@@ -345,7 +351,23 @@ def _heads_to_record(ledger: Ledger, new: Root) -> dict[str, tuple[int, str]]:
             head = max(recorded, _last_undisputed(log, reduction.disputed))
         if head[0] and (kid in new.keys or kid in new.retired):
             heads[kid] = head
+    # Or whoever disputes one host of a log could bring the others of that log out of their share.
+    full = {hash_hex for hash_hex, idle in reduction.idle.items() if idle.code == MESH_FULL}
+    for kid in sorted(reduction.logs.keys() & new.keys.keys()):
+        further = {**heads, kid: _last_undisputed(reduction.logs[kid], full)}
+        if further[kid] > heads.get(kid, (0, "")) and _settles_nothing(ledger, new, heads, further):
+            heads = further
     return heads
+
+
+def _settles_nothing(ledger: Ledger, new: Root, heads: _Heads, further: _Heads) -> bool:
+    """Whether all hosts that have their place by ``heads`` are the same by ``further``, and none comes in
+    by it that has no place today."""
+    less, more = (
+        _reduce_by(ledger, msgspec.structs.replace(new, heads=each)).placed for each in (heads, further)
+    )
+    today = ledger.reduction().placed.keys()
+    return less.items() <= more.items() and more.keys() - less.keys() <= today
 
 
 def _last_undisputed(log: AdminLog, disputed: Collection[str]) -> tuple[int, str]:

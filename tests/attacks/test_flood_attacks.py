@@ -25,8 +25,9 @@ from meshd.registry.layout import log_prefix, mesh_prefix, root_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.root_assembly import MAX_PROPOSALS_PER_KEY
+from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Revoke
-from meshd.registry.sync import PollMemory, PollOutcome, poll, poll_to_the_end
+from meshd.registry.sync import PollLimits, PollMemory, PollOutcome, poll, poll_to_the_end
 from meshd.store.memory import MemoryStore
 
 JUNK = encode_base64(bytes(64)).encode()
@@ -197,6 +198,18 @@ def test_endless_names_below_a_log_hide_no_revoke(flooded: Flooded) -> None:
     assert flooded.store.calls["get"] < 60_000
 
 
+def test_endless_names_of_one_number_are_stepped_over(flooded: Flooded) -> None:
+    """More statements of the head's number than one listing has names for: what follows is found at once."""
+    seq = flooded.ledger.heads()[ADMIN.kid][0]
+    names = (f"{log_prefix(ADMIN.kid)}{seq:010d}-{number:064x}.json" for number in range(2_000))
+    flooded.plant(*((name, b"{}") for name in names))
+    flooded.mesh.revoke("newton")
+    flooded.plant(*flooded.mesh.objects.items())
+    limits = PollLimits(listed_keys=100)
+    poll(flooded.store, flooded.ledger, now=NOW, memory=flooded.memory, limits=limits)
+    assert "newton" not in fm.names(flooded.ledger, NOW)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_endless_names_below_root_hide_no_cut(flooded: Flooded, version: int) -> None:
     """At the trusted version and the next: only what a root key in force is said to have signed is got."""
@@ -208,7 +221,19 @@ def test_endless_names_below_root_hide_no_cut(flooded: Flooded, version: int) ->
     for _ in range(6):
         assert flooded.poll().unreachable == ""
     assert flooded.ledger.chain.version == 2
-    assert flooded.store.calls["get"] < 10
+    # Where a listing ends among pieces of one root, that root is asked for by name: a few each round.
+    assert flooded.store.calls["get"] < 40
+
+
+def test_endless_names_beside_the_root_that_cuts_hide_none_of_its_pieces(flooded: Flooded) -> None:
+    """9,000 junk signatures of that very root, whose names sort before those of the real one."""
+    payload, signature = root_objects(
+        fm.sign_root(fm.retire(flooded.mesh.ledger.chain, OTHER.kid, (0, "")), ADMIN)
+    )
+    stem = payload[0].removesuffix(".json")
+    flooded.plant(*((f"{stem}.{number:032x}.sig", JUNK) for number in range(9_000)), payload, signature)
+    assert flooded.poll().unreachable == ""
+    assert flooded.ledger.chain.version == 2
 
 
 def test_endless_names_below_host_cost_no_record_and_no_right_to_sign(flooded: Flooded) -> None:
@@ -225,13 +250,14 @@ def test_an_unusable_object_is_no_outage(flooded: Flooded) -> None:
     """A record with a header of 70 KB, a statement of 65 KB, a name that is none: the rest is followed."""
     mesh = flooded.mesh
     record, prefix = mesh.hosts["newton"].key, log_prefix(ADMIN.kid)
-    flooded.plant((record, b"x"), (f"{prefix}9999999999-{'a' * 64}.json", b"x" * 65_000), ("host/\x01", b"x"))
-    flooded.store.faults.unusable = {flooded.prefix + record}
+    large, broken = f"{prefix}9999999999-{'a' * 64}.json", f"{prefix}8888888888-{'b' * 64}.json"
+    flooded.plant((record, b"x"), (large, b"x" * 65_000), (broken, b"x"), ("host/\x01", b"x"))
+    flooded.store.faults.unusable = {flooded.prefix + record, flooded.prefix + broken}
     mesh.revoke("bohr")
     flooded.plant(*((key, body) for key, body in mesh.objects.items() if key.startswith("log/")))
     outcome = flooded.poll()
     assert outcome.complete and outcome.unreachable == ""
-    assert {key for key, _ in outcome.unusable} == {record, f"{prefix}9999999999-{'a' * 64}.json"}
+    assert {key for key, _ in outcome.unusable} == {record, large, broken}
     assert "bohr" not in fm.names(flooded.ledger, NOW)
 
 
@@ -307,3 +333,29 @@ def test_a_full_log_takes_in_the_walk_to_its_cut(flooded: Flooded, monkeypatch: 
     assert reader.chain.version == 2 and outcome.complete
     assert all(reader.body(key) is not None for key, _ in true_log)
     assert fm.names(reader, NOW) == {"tesla", "bohr"}
+
+
+def test_records_of_a_thiefs_hosts_keep_no_revoke_and_no_record_out(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stolen key grants hosts beyond its share, each with a large record: these filled the whole."""
+    monkeypatch.setattr(log_room, "MAX_RECORD_BYTES", 20_000)
+    monkeypatch.setattr(log_room, "MAX_TOTAL_BYTES", 60_000)
+    monkeypatch.setattr(log_room, "WALK_RESERVE_BYTES", 10_000)
+    fm.offer_root(ledger, fm.sign_root(fm.next_root(ledger.chain, max_hosts=4), ADMIN))
+    fm.grant(ledger, ADMIN, "tesla")
+    prev = ""
+    for number in range(30):
+        body = fm.grant_body(f"m{number}", f"10.77.16.{number + 1}")
+        item = fm.forge_statement(OTHER, body, seq=number + 1, prev=prev)
+        prev = fm.hash_of(item)
+        assert outcome(ledger, item) == "new"
+        networks = [f"10.129.{each}.0/24" for each in range(20)]
+        assert outcome(ledger, fm.record(f"m{number}", networks=networks)) == "new"
+    kept = sum(len(body) for key, body in ledger.objects() if key.startswith("host/"))
+    assert kept < 20_000
+    record = fm.record("tesla", networks=["10.128.1.0/24"])
+    assert outcome(ledger, record) == "new" and ledger.body(record[0]) == record[1]
+    fm.grant(ledger, ADMIN, "newton")
+    LogSigner(ledger, ADMIN).revoke(fm.key("m0").kid, "thief", now=fm.NOW)
+    assert {"tesla", "newton", "m1"} <= fm.names(ledger) and "m0" not in fm.names(ledger)

@@ -312,6 +312,23 @@ def test_an_ipv6_address_that_has_another_prefix_length_gets_the_one_that_is_wan
     assert rig.backend.observe("wg0").addresses == {ip_interface("fd99::1/128")}
 
 
+def test_an_address_that_is_new_takes_no_route_and_so_no_table_is_read(rig: Rig) -> None:
+    rig.bring_up()
+    calls = rig.calls_of(lambda: rig.backend.add_address("wg0", ip_interface("10.99.0.9/32")))
+    assert calls == ["ifconfig wg0", "ifconfig wg0 inet 10.99.0.9/32 alias"]
+    calls = rig.calls_of(lambda: rig.backend.add_address("wg0", ip_interface("fd99::9/128")))
+    assert calls == ["ifconfig wg0", "ifconfig wg0 inet6 fd99::9/128 alias"]
+
+
+def test_routes_stay_when_their_source_address_gets_another_length(rig: Rig) -> None:
+    """in_aifaddr_ioctl() takes the old one off first, and the routes that have it as their source with it."""
+    rig.bring_up()
+    route = Route(destination=NET, interface="wg0")
+    rig.backend.set_routes("wg0", [route])
+    rig.backend.add_address("wg0", ip_interface("10.99.0.1/24"))
+    assert route in rig.backend.observe("wg0").routes
+
+
 def test_routes_stay_when_their_source_address_goes(rig: Rig) -> None:
     rig.bring_up()
     rig.set_routes("10.17.2.0/24", "10.17.3.0/24")

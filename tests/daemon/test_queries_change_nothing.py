@@ -12,6 +12,7 @@ from meshd.control.reconciler import Reconciler
 from meshd.control.turn import Inputs
 from meshd.daemon.doors import Pace
 from meshd.mesh.selector import FIRST_TRY_SECONDS
+from meshd.model.keys import PrivateKey
 from meshd.model.path import PathStats
 
 
@@ -79,6 +80,45 @@ def test_a_plan_and_a_status_leave_everything_that_is_remembered_as_it_was(tmp_p
             await queue.run_between_turns(note)
             assert found[0] == found[1]
             assert (rig.world.number, state_files(tmp_path)) == (number, files)
+
+    asyncio.run(scenario())
+
+
+def test_plans_do_not_use_up_the_time_that_another_hosts_rotation_has(tmp_path: Path) -> None:
+    mesh = SignedMesh.create()
+    mesh.add("tesla")
+    newton = mesh.add("newton")
+    following = str(PrivateKey.generate().public())
+    body = newton.body(version=newton.record.version + 1, next=following)
+    mesh.offer(newton.key, body)
+    seconds = [0.0]
+    patient = Pace(initiator_delay_seconds=0.0, turn_seconds=3600.0)
+    rig = build_rig(
+        tmp_path,
+        mesh,
+        mesh.hosts["tesla"],
+        stores=(full_store(mesh),),
+        pace=patient,
+        monotonic=lambda: seconds[0],
+    )
+
+    async def scenario() -> None:
+        async with running(rig):
+            await rig.turn()
+            found: list[str] = []
+
+            def note(_: Inputs) -> None:
+                plane = rig.data_plane
+                assert isinstance(plane, Reconciler)
+                found.append(repr(plane.trackers.foreign))
+
+            queue = rig.daemon.parts.queue
+            await queue.run_between_turns(note)
+            assert newton.hid in found[0]
+            seconds[0] += 60.0
+            await rig.plan()
+            await queue.run_between_turns(note)
+            assert found[0] == found[1]
 
     asyncio.run(scenario())
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from daemon_rig import Rig, build_rig, running
+import pytest
+from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import NOW, SignedMesh, full_store
 from until import until
 
@@ -212,6 +215,46 @@ def test_a_thousand_status_requests_while_the_mesh_changes_are_all_answered(
                 seen += [len(status.peers) for status in statuses]
             await changing
             assert len(seen) == 1000 and seen == sorted(seen), "what is shown only moves forward"
+            assert not any(condition.code == "part_failed" for condition in rig.conditions())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_a_thousand_scrapes_while_the_mesh_changes_are_all_answered(tmp_path: Path, mesh: SignedMesh) -> None:
+    store = full_store(mesh)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    settings = settings_for(tmp_path, metrics={"listen": [listen]})
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,), settings=settings)
+
+    async def scrape(port: int) -> str:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /metrics HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+        answer = (await asyncio.wait_for(reader.read(), 20)).decode()
+        writer.close()
+        return answer
+
+    async def scenario() -> None:
+        async with running(rig):
+            await rig.turn()
+            port = urlsplit(rig.daemon.parts.metrics.urls[0]).port
+            assert port is not None
+
+            async def change() -> None:
+                for number in range(10):
+                    mesh.add(f"host{number}")
+                    mesh.publish(store)
+                    rig.clock.now += 2.0
+                    await rig.apply()
+
+            changing = asyncio.create_task(change())
+            for _ in range(250):
+                showing = asyncio.create_task(rig.status())
+                answers = await asyncio.gather(*(scrape(port) for _ in range(4)))
+                assert all(" 200 " in answer.split("\r\n")[0] for answer in answers), answers
+                assert (await showing).peers
+            await changing
             assert not any(condition.code == "part_failed" for condition in rig.conditions())
 
     asyncio.run(scenario())

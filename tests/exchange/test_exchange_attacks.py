@@ -415,6 +415,25 @@ def test_a_witness_that_claims_another_history_without_handing_it_over_is_named_
     assert (said.code, said.subject, said.severity) == ("witness_refuted", "tesla", Severity.WARNING)
 
 
+def test_a_witness_with_a_thousand_claims_fills_no_log(
+    mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it says goes into a condition, and that into the log, the status and a terminal."""
+    truth = tesla.shared_ledger.testify
+    heads = {f"{number:032x}": (9, "ee" * 32) for number in range(1000)}
+    monkeypatch.setattr(
+        tesla.shared_ledger,
+        "testify",
+        lambda nonce="", seen="": msgspec.structs.replace(truth(nonce, seen), heads=heads),
+    )
+    asker = build_host(mesh, "newton")
+    with tesla.listening(LIMITS) as port:
+        client = client_for(mesh, port, newton)
+        report = ask_witness(asker.shared_ledger, client, partner_for(tesla, newton), now=NOW)
+    assert report.outcome == "unproven"
+    assert len(report.why) < 500 and "and 997 more" in report.why
+
+
 def test_two_roots_of_one_version_are_proven_by_the_one_that_is_handed_over(
     mesh: SignedMesh, newton: SignedHost
 ) -> None:

@@ -46,3 +46,27 @@ def test_a_key_that_was_made_while_the_clock_was_ahead_is_not_young(asked: Host)
     assert asked.rotation is not None
     assert is_due(asked, created_at=NOW + YEAR, obeyed="an earlier request")
     assert not is_due(asked, created_at=NOW + YEAR, obeyed=asked.rotation.statement), "no loop"
+
+
+def is_scheduled(
+    host: Host, *, created_at: float, now: float, lifetime_seconds: float = 30 * 86400.0
+) -> bool:
+    request = find_key_request(
+        host,
+        [host],
+        key_created_at=created_at,
+        obeyed="",
+        lifetime_seconds=lifetime_seconds,
+        share=0.0,
+        now=now,
+    )
+    return request is not None
+
+
+def test_a_clock_that_was_ahead_for_a_minute_does_not_end_the_schedule(asked: Host) -> None:
+    """The key that was made then bears its time; the grant of this host says how old it can be at most."""
+    host, ahead = replace(asked, rotation=None, rotate_not_before=0), NOW + 70 * YEAR
+    granted_at = host.provenance.signed_at
+    assert not is_scheduled(host, created_at=ahead, now=granted_at + 29 * 86400)
+    assert is_scheduled(host, created_at=ahead, now=granted_at + 31 * 86400)
+    assert not is_scheduled(host, created_at=NOW, now=0.0), "a clock that was not set yet rotates nothing"

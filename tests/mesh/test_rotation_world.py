@@ -13,12 +13,12 @@ from rotation_world import SECOND, SimHost, World
 from trials import trials
 
 from meshd.backend.memory import Failure
+from meshd.control.rotation import PATIENCE_SECONDS
 from meshd.mesh.foreign_rotations import (
     FOREIGN_SECONDS,
     LEAVE_SECONDS,
     REGAIN_SHARE,
     ForeignRotations,
-    Overdue,
 )
 from meshd.mesh.rotation import Phase, phase_of
 from meshd.model.device import PeerUpdate
@@ -198,18 +198,17 @@ def test_other_keys_give_an_endless_rotation_no_more_time() -> None:
     foreign = ForeignRotations()
     host = replace(HOST, record=record_of(1, None))
     rotating = [replace(HOST, record=record_of(1, number)) for number in (2, 3)]
-    overdue, now = Overdue(), 0.0
-    while host.hid not in overdue.left:
+    now = 0.0
+    while host.hid not in foreign.overdue.left:
         now += 10.0
-        overdue = foreign.look([rotating[int(now / 10.0) % 2]], now)
+        foreign = foreign.looked([rotating[int(now / 10.0) % 2]], now)
     assert now <= FOREIGN_SECONDS + LEAVE_SECONDS + 20.0
-    foreign.look([host], now + 60.0)
-    assert host.hid in foreign.look([rotating[0]], now + 120.0).left, (
-        "a pause of a minute is no new beginning"
-    )
+    foreign = foreign.looked([host], now + 60.0).looked([rotating[0]], now + 120.0)
+    assert host.hid in foreign.overdue.left, "a pause of a minute is no new beginning"
     rested = now + 120.0 + (FOREIGN_SECONDS + LEAVE_SECONDS) / REGAIN_SHARE
-    assert host.hid not in foreign.look([host], rested)
-    assert host.hid not in foreign.look([rotating[0]], rested + 60.0)
+    foreign = foreign.looked([host], rested)
+    assert host.hid not in foreign.overdue.left
+    assert host.hid not in foreign.looked([rotating[0]], rested + 60.0).overdue.left
 
 
 @pytest.mark.slow
@@ -247,6 +246,55 @@ def test_a_second_interface_that_cannot_be_made_holds_up_nothing_else(world: Wor
     stuck.backend.third_party_destroys(SECOND)
     run_until_over(world, [rotating])
     assert [line for line in world.lost if rotating.name in line] == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_key_that_could_not_be_made_known_is_never_put_in_force(tmp_path: Path, count: int) -> None:
+    """Not even by an operator's word: nobody could follow."""
+    world = World(tmp_path, count)
+    world.settle()
+    host = world.hosts[0]
+    old = host.public_key
+    world.ask([host])
+    host.is_heard = False
+    world.run(int(PATIENCE_SECONDS) + 30)
+    host.turn(force=True)
+    world.run(5)
+    assert host.public_key == old and host.keys.key.following is not None
+    assert host.last is not None
+    (said,) = [c for c in host.last.conditions if c.code == "rotation_waits"]
+    assert "its own record" in said.text and "publish" in said.text
+    host.is_heard = True
+    host.publish()
+    run_until_over(world, [host])
+    assert world.lost == []
+    assert host.public_key != old
+
+
+def test_no_step_follows_one_that_could_not_be_made_known(tmp_path: Path) -> None:
+    """Else the second interface would go while the others' routes lead there."""
+    world = World(tmp_path, 2)
+    world.settle()
+    host = world.hosts[0]
+    world.ask([host])
+    while own_phase_of(host) is not Phase.RETURNING:
+        host.is_heard = own_phase_of(host) is Phase.STEADY
+        world.run(1)
+    world.run(int(PATIENCE_SECONDS) + 30)
+    host.turn(force=True)
+    world.run(5)
+    assert own_phase_of(host) is Phase.RETURNING
+    host.is_heard = True
+    host.publish()
+    run_until_over(world, [host])
+    assert world.lost == []
+
+
+def own_phase_of(host: SimHost) -> Phase:
+    key = host.keys.key
+    if key.following is None:
+        return Phase.STEADY
+    return Phase.RETURNING if key.following == key.private_key else Phase.MOVING
 
 
 def test_hosts_behind_nat_are_followed_and_follow(tmp_path: Path) -> None:

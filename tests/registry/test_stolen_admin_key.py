@@ -340,7 +340,11 @@ def test_what_a_root_recorded_of_a_cut_log_counts_below_a_hole(ledger: Ledger) -
     forged = fm.forge_statement(
         OTHER, fm.grant_body("mallory", "10.77.16.9"), seq=3, prev=fm.hash_of(true[1])
     )
-    fm.fill(victim, [*true[:3], forged])
+    address = addresses(ledger)["h1"]
+    taken = fm.grant_body("h1", address, gen=2, identity=fm.key("x").public)
+    takeover = fm.forge_statement(OTHER, taken, seq=3, prev=fm.hash_of(true[1]))
+    fm.fill(victim, [*true[:3], forged, takeover])
+    assert victim.membership(fm.NOW).hosts[fm.key("h1").kid].gen == 1
     assert fm.names(victim) == {"h1", "h2"} and "registry_gap" in fm.codes(victim)
 
 
@@ -397,6 +401,34 @@ def test_a_root_that_is_signed_later_settles_no_dispute(ledger: Ledger) -> None:
     for number in range(3):
         sign(ledger, build_successor(ledger, now=fm.NOW, max_hosts=900 + number))
         assert ledger.membership(fm.NOW).hosts[fm.key("tesla").kid].name == "tesla"
+
+
+@pytest.mark.parametrize("cuts", [False, True])
+@pytest.mark.parametrize("claim", ["name", "address"])
+def test_a_dispute_over_one_host_puts_no_other_out_of_place(claim: str, cuts: bool) -> None:
+    """A thief took the name of a junior's first host: that log was not recorded any more, and whatever root
+    came next, the cut of the thief as well, shared the mesh out anew and left its other hosts no room."""
+    senior, junior = sorted((ADMIN, OTHER), key=lambda key: key.kid)
+    ledger = Ledger(fm.make_chain(2))
+    sign(ledger, build_successor(ledger, now=fm.NOW, max_hosts=8))
+    hosts = {f"host{number}" for number in range(4)}
+    for name in sorted(hosts):
+        append(ledger, junior, link_only(name))
+    if claim == "name":
+        append(ledger, senior, link_only("mallory", called="host0"))
+    else:
+        hid = fm.key("host0").kid[:16] + "0" * 16
+        address = str(fm.derived_address("host0"))
+        append(ledger, senior, fm.grant_body("mallory", address, hid=hid, gen=2))
+    for name in ("carol", "dave"):
+        key = fm.key(name)
+        root = add_key(ledger, public=key.public, kid=key.kid, name=name, role="admin", now=fm.NOW)
+        sign(ledger, root)
+    if cuts:
+        sign(ledger, retire_admin(ledger, senior.kid, (0, ""), now=fm.NOW))
+    missing = set() if cuts or claim == "name" else {"host0"}
+    placed = {hid for hid, host in ledger.membership(fm.NOW).hosts.items()}
+    assert {name for name in hosts if fm.key(name).kid not in placed} == missing
 
 
 def ledger_item(ledger: Ledger, admin: SigningKey, seq: int) -> fm.StoreObject:

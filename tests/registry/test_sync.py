@@ -274,7 +274,8 @@ def test_endless_data_junk_roots_are_counted_off(settled: Fleet) -> None:
         settled.store.plant(settled.path(f"root/000002-{number:064x}.json"), b"x" * 1000)
     settled.store.calls.clear()
     outcome = settled.poll(limits=PollLimits(root_objects=20))
-    assert "names below root/" in outcome.remaining[0] and settled.store.calls["get"] == 0
+    # Where a listing ends among pieces of one root, that root alone is asked for.
+    assert "names below root/" in outcome.remaining[0] and settled.store.calls["get"] <= 6
     assert settled.recorded() == set(NAMES) and settled.ledger.chain.version == 1
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -76,11 +77,13 @@ class Kqueue:
 class KernelNews:
     """``sources``: what listens, as the daemon opens it. ``jail_events`` False: a kernel before 15."""
 
-    def __init__(self, bsd: FakeBSD, *, jail_events: bool = True) -> None:
+    def __init__(
+        self, bsd: FakeBSD, *, jail_events: bool = True, elapsed: Callable[[], float] = time.monotonic
+    ) -> None:
         self._bsd = bsd
         self._socket, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         ours.setblocking(False)
-        self.changes = ChangeLog(index_of=self.index_of)
+        self.changes = ChangeLog(index_of=self.index_of, elapsed=elapsed)
         self.routing = RouteEvents(ours, self.changes, hears_jails=jail_events)
         self._kqueue = Kqueue() if jail_events else None
         self.jails = JailEvents(self._kqueue, Event) if self._kqueue else None

@@ -126,8 +126,10 @@ class Rig:
         return self.daemon.parts.board.statuses()
 
     async def turn(self, wake: Wake = Wake.INTERVAL) -> World:
-        """A turn that no operator asked for, to its end and that of those who follow it."""
-        parts, number = self.daemon.parts, self.world.number + 1
+        """A turn that nobody asked for and that begins now, to its end and that of those who follow it."""
+        parts = self.daemon.parts
+        await parts.queue.run_between_turns(lambda _: None)  # the one under way knows nothing of now
+        number = self.world.number + 1
         parts.queue.wake(wake)
         await asyncio.wait_for(parts.followers.followed(number), 20)
         return self.world

@@ -6,6 +6,7 @@ The one list that the property tests (in make check) and the fuzzers (fuzz/run.p
 from __future__ import annotations
 
 import struct
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from meshd.backend.uapi import check_answer, parse_get
 from meshd.backend.wireguard_attributes import pack_peers, parse_device
 from meshd.daemon.control_socket import ControlServer
 from meshd.errors import BackendError, ConfigError, RegistryError, StoreError
+from meshd.exchange.authentication import Authenticator
 from meshd.exchange.messages import (
     Inventory,
     ObjectsPage,
@@ -194,6 +196,41 @@ def _exchange(body: bytes) -> None:
             assert str(error)
 
 
+def _exchange_heads() -> dict[bytes, bytes]:
+    """By header of a request to tesla the header of the answer: by newton, and by nobody."""
+    made = {}
+    for identity in (fm.key("newton"), None):
+        head, call = Authenticator(fm.MESH, identity).request(fm.key("tesla").public, "offer", b"{}")
+        made[head.encode()] = call.seal(b"{}").encode()
+    return made
+
+
+_HEADS = _exchange_heads()
+
+
+def _exchange_head(body: bytes) -> None:
+    """As the header of a request, which opens as it was made alone, and as that of an answer to another."""
+    text = body.decode("latin-1")
+    tesla, newton = Authenticator(fm.MESH, fm.key("tesla")), fm.key("newton").public
+    for head, answer in _HEADS.items():
+        call, _ = tesla.open(head.decode(), "offer", newton)
+        try:
+            call.check(text, b"{}")
+            assert b64decode(body) == b64decode(answer)
+        except RegistryError as error:
+            assert str(error)
+    tesla.open(text, "offer", newton)
+    raw = b64decode(body)
+    for index in range(0, len(raw), 16):
+        other = raw[:index] + bytes([raw[index] ^ 1]) + raw[index + 1 :]
+        try:
+            tesla.open(b64encode(other).decode(), "offer", newton)
+        except RegistryError as error:
+            assert str(error)
+        else:
+            raise AssertionError(f"byte {index} may be any")
+
+
 def _freebsd(body: bytes) -> None:
     """The output of wg, ifconfig and netstat."""
     for parse in (
@@ -302,6 +339,7 @@ def build_decoders() -> tuple[Decoder, ...]:
             *_drafts(enrollment["request"]),
         ),
         decoder("exchange", _exchange, (), *_messages(objects)),
+        decoder("exchange_head", _exchange_head, registry, *_HEADS, *_HEADS.values()),
         decoder("freebsd_tools", _freebsd, (), *_TOOL_OUTPUT),
         decoder(
             "recovery_words",

@@ -51,13 +51,14 @@ def main(directory: str) -> None:
         sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
     from meshd.backend.base import Backend
     from meshd.backend.select import open_backend
+    from meshd.daemon import doors
     from meshd.daemon import main as program
-    from meshd.daemon import wiring
 
     tools = tools_of(Path(directory), os.environ["FAKEBSD_JAIL"])
 
     def open_imitated(name: object, *, route_note_path: Path, **_: Any) -> Backend:
         return open_backend("freebsd", tools=tools, route_note_path=route_note_path)
 
-    vars(wiring)["open_backend"] = open_imitated
+    assert "open_backend" in vars(doors)
+    vars(doors)["open_backend"] = open_imitated
     program.main()

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from meshd.model.keys import PrivateKey
-from meshd.model.network import Endpoint, parse_network
+from meshd.model.network import Endpoint, IPAddress, parse_network
 from meshd.registry.canonical import encode_base64
 from meshd.registry.layout import host_key
 from meshd.registry.ledger import Ledger
@@ -84,8 +84,10 @@ class SignedMesh:
         software: str = "",
         announced: tuple[str, ...] | None = None,
         expires_at: int | None = None,
+        addresses: tuple[IPAddress, ...] | None = None,
     ) -> SignedHost:
-        """Grant a new host and publish its record. ``announced``: None, all that is granted."""
+        """Grant a new host and publish its record. ``announced``: None, all that is granted; ``addresses``:
+        None, free ones."""
         number = len(self.hosts) + 1
         identity, wireguard = self.make_keys(name)
         networks = [parse_network(text) for text in jails]
@@ -109,6 +111,7 @@ class SignedMesh:
             networks=networks,
             roles=roles,
             expires_at=expires_at,
+            addresses=addresses,
         )
         self.hosts[name] = host
         self.objects[key] = body

@@ -18,7 +18,7 @@ from meshd.backend.memory import MemoryBackend, _Peer
 from meshd.control.reconciler import Clocks, Reconciler
 from meshd.control.rollback import Rollback
 from meshd.control.rotation import Rotation
-from meshd.control.turn import Inputs, Turn
+from meshd.control.turn import Inputs, Order, Turn
 from meshd.host.keyring import KeyRing
 from meshd.host.local import LocalKey, rekeyed
 from meshd.host.state import HostState
@@ -62,6 +62,8 @@ class SimHost:
     known: dict[str, HostKeys] = field(default_factory=dict)
     version: int = 0
     is_running: bool = True
+    is_heard: bool = True
+    """What it publishes becomes its record; False: there is no version left, or no room on its disk."""
     keys: KeyRing = field(init=False)
     rotation: Rotation = field(init=False)
     reconciler: Reconciler = field(init=False)
@@ -120,6 +122,8 @@ class SimHost:
         )
 
     def publish(self) -> None:
+        if not self.is_heard:
+            return
         key: LocalKey = self.keys.key
         self.version += 1
         record = HostKeys(
@@ -137,7 +141,7 @@ class SimHost:
             if other is not self:
                 self.world.mail.append((other, self.hid, record))
 
-    def turn(self, *, rotate: bool = True) -> Turn:
+    def turn(self, *, rotate: bool = True, force: bool = False) -> Turn:
         local = rekeyed(
             LocalDevice(
                 interface=MAIN,
@@ -156,7 +160,8 @@ class SimHost:
                 local=local,
                 path_mtus={},
                 key_lifetime_seconds=0.0 if rotate else None,
-            )
+            ),
+            Order(force=force),
         )
         if turn.keys_changed:
             self.publish()

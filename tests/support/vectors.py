@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import fakemesh as fm
 import msgspec
+from trust_vectors import build_trust_scenarios
 
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint
@@ -38,7 +39,7 @@ from meshd.registry.key_proof import edwards_form, prove_key
 from meshd.registry.layout import host_key, log_key, root_signature_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record
-from meshd.registry.root import root_objects
+from meshd.registry.root import RootChain, root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.signing import SigningKey, render_fingerprint, render_recovery_words
 from meshd.registry.statement import Grant, Revoke, Rotate
@@ -232,11 +233,12 @@ def build_scenarios() -> list[dict[str, Any]]:
         _fork_and_cut(),
         _rotations(),
         _wireguard_keys(),
+        *build_trust_scenarios(_scenario),
     ]
 
 
-def _scenario(name: str, text: str, objects: list[Item]) -> dict[str, Any]:
-    chain = fm.make_chain(2)
+def _scenario(name: str, text: str, objects: list[Item], *, chain: RootChain | None = None) -> dict[str, Any]:
+    chain = chain or fm.make_chain(2)
     ledger = Ledger(chain)
     objects = [*root_objects(chain.current.envelope), *objects]
     fm.fill(ledger, objects)
