@@ -149,10 +149,16 @@ class Flood:
         return True
 
     def requeue(self, hid: str) -> None:
-        """The offer under way came to nothing: it waits again, unless newer bodies do."""
-        again = self._under_way.pop(hid, ())
+        """The offer under way came to nothing: it waits again, unless newer bodies do or the host is gone."""
+        again = self._under_way.pop(hid, None)
+        if again is None:
+            return
         outbox = self._outboxes.setdefault(hid, _Outbox())
         outbox.objects = {**dict(again), **outbox.objects}
+
+    def is_under_way(self, hid: str) -> bool:
+        """True while that host has not answered an offer."""
+        return hid in self._under_way
 
     def ready_hids(self) -> list[str]:
         """Hosts that something waits for and no offer is under way to."""
@@ -164,9 +170,10 @@ class Flood:
         return len(set.intersection(*holders)) if holders else 0
 
     def keep_only(self, hids: Collection[str]) -> None:
-        """Forget what waits for hosts that are gone."""
-        for hid in [hid for hid in self._outboxes if hid not in hids]:
-            del self._outboxes[hid]
+        """Forget what waits for hosts that are gone, and what is under way to them."""
+        for hid in (self._outboxes.keys() | self._under_way.keys()) - set(hids):
+            self._outboxes.pop(hid, None)
+            self._under_way.pop(hid, None)
 
     def _holds(self, hid: str, item: Object) -> bool:
         return hid in self._holders.get(_name(item[1]), ())

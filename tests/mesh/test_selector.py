@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from drawn_table import check_drawn, parse_table
 
 from meshd.mesh.endpoints import (
     CANDIDATE_SECONDS,
@@ -361,3 +362,61 @@ def test_why_an_endpoint_is_used_is_said_in_words() -> None:
     assert explain_endpoint(A, endpoints, resolved) == f"candidate 1 of 2, {NAME}"
     assert explain_endpoint(C, endpoints, resolved) == "candidate 2 of 2"
     assert explain_endpoint(ROAMED, endpoints, resolved) == "roamed"
+
+
+TABLE = parse_table("""
+state       | it answers | it is silent | its time is over      | the registry names another endpoint
+working     | working    | in doubt     | -                     | working
+in doubt    | working    | in doubt     | first round           | in doubt
+first round | working    | first round  | first round, the next | first round
+later round | working    | later round  | later round, the next | later round, the new one
+""")
+WAY = {
+    "working": (),
+    "in doubt": ("it is silent",),
+    "first round": ("it is silent", "its time is over"),
+    "later round": ("it is silent", *["its time is over"] * 3),
+}
+
+
+def happens(world: World, event: str) -> None:
+    """One turn, a second later or when the time of what is being tried is over."""
+    assert world.current is not None
+    world.now += 1.0
+    if event == "it answers":
+        world.where = {world.current}
+    elif event == "it is silent":
+        world.where = set()
+    elif event == "its time is over" and world.advice.recheck_at is not None:
+        world.now = world.advice.recheck_at
+    elif event == "the registry names another endpoint":
+        world.endpoints = (*world.endpoints, str(ROAMED))
+    world.turn()
+
+
+def state_of(world: World, before: Endpoint | None) -> str:
+    if not world.memory.trying():
+        return "in doubt" if world.advice.recheck_at is not None else "working"
+    assert world.advice.recheck_at is not None
+    time_left = world.advice.recheck_at - world.now
+    state = "first round" if time_left <= FIRST_TRY_SECONDS else "later round"
+    if world.current == ROAMED:
+        return f"{state}, the new one"
+    return f"{state}, the next" if before not in (None, world.current) else state
+
+
+@pytest.mark.parametrize(("state", "event", "follows"), TABLE.cells)
+def test_a_cell_of_the_table_of_a_peers_endpoint(state: str, event: str, follows: str) -> None:
+    world = working(A, B, C)
+    for step in WAY[state]:
+        happens(world, step)
+    assert state_of(world, None) == state
+    before = world.current if state.endswith("round") else None
+    happens(world, event)
+    assert state_of(world, before) == (state if follows == "-" else follows)
+    if not state.endswith("round"):
+        assert world.current == (B if follows.startswith("first") else A)
+
+
+def test_the_document_draws_a_peers_endpoint_as_it_is() -> None:
+    check_drawn("The endpoint of a peer", TABLE)
