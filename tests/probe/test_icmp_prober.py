@@ -20,6 +20,7 @@ from meshd.errors import BackendError
 from meshd.model.network import Endpoint
 from meshd.probe import rawsocket
 from meshd.probe.base import Packet, ProbeTarget
+from meshd.probe.events import MtuChanged, PathChanged, Paused, ProbeEvent
 from meshd.probe.icmp import ECHO_REPLY_V4
 from meshd.probe.transport import IcmpProber
 
@@ -37,13 +38,24 @@ def target(hid: str, address: str) -> ProbeTarget:
     return ProbeTarget(hid=hid, address=ipaddress.ip_address(address))
 
 
-def probing(work: Callable[[IcmpProber], Awaitable[None]], **arguments: Any) -> None:
+def probing(
+    work: Callable[[IcmpProber], Awaitable[None]], heard: list[ProbeEvent] | None = None, **arguments: Any
+) -> None:
+    """``heard``: is given every event, as it comes."""
+
+    async def listen(prober: IcmpProber, events: list[ProbeEvent]) -> None:
+        while True:
+            events.extend(await prober.events())
+
     async def whole() -> None:
         prober = IcmpProber(**{"interval_seconds": 0.1, **arguments})
         await prober.start()
+        listening = asyncio.create_task(listen(prober, heard if heard is not None else []))
         try:
             await work(prober)
+            await asyncio.sleep(0)  # what is there already is taken
         finally:
+            listening.cancel()
             await prober.stop()
 
     asyncio.run(whole())
@@ -84,7 +96,7 @@ def test_both_families_are_measured() -> None:
 
 @of_linux
 def test_a_silent_host_is_down_beside_ones_that_answer(quiet_network: str) -> None:
-    changes: list[tuple[str, bool]] = []
+    heard: list[ProbeEvent] = []
 
     async def work(prober: IcmpProber) -> None:
         silent = target("silent", quiet_network)
@@ -94,8 +106,9 @@ def test_a_silent_host_is_down_beside_ones_that_answer(quiet_network: str) -> No
         assert stats["a"].up and stats["b"].up and not stats["silent"].up
         assert stats["silent"].received == 0 and stats["silent"].srtt_seconds is None
 
-    probing(work, on_change=lambda hid, up: changes.append((hid, up)))
-    assert sorted(changes) == [("a", True), ("b", True)]
+    probing(work, heard)
+    changes = sorted((each.hid, each.up) for each in heard if isinstance(each, PathChanged))
+    assert changes == [("a", True), ("b", True)]
 
 
 @of_linux
@@ -227,7 +240,7 @@ def sized(hid: str, address: str, largest_bytes: int) -> ProbeTarget:
 def test_the_mtu_of_a_path_is_found_whatever_the_route_says_and_anew_when_it_moves(
     narrow_network: str,
 ) -> None:
-    changes: list[tuple[str, int | None, int]] = []
+    heard: list[ProbeEvent] = []
 
     async def work(prober: IcmpProber) -> None:
         prober.set_targets(
@@ -244,13 +257,15 @@ def test_the_mtu_of_a_path_is_found_whatever_the_route_says_and_anew_when_it_mov
         prober.set_targets((elsewhere,))
         await until(lambda: dict(prober.path_mtus()) == {"narrow": 1420})
 
-    probing(work, on_mtu=lambda *change: changes.append(change))
-    assert changes == [("narrow", None, 576), ("narrow", 576, 992), ("narrow", 992, 1420)]
+    probing(work, heard)
+    changes = [(each.old_bytes, each.new_bytes) for each in heard if isinstance(each, MtuChanged)]
+    # Two that come between two looks are one, from the first to the last.
+    assert changes in ([(None, 576), (576, 992), (992, 1420)], [(None, 992), (992, 1420)])
 
 
 @of_linux
 def test_after_the_machine_slept_every_target_is_probed_at_once_and_no_probe_counts_as_lost() -> None:
-    slept, said = [0.0], list[float]()
+    slept, heard = [0.0], list[ProbeEvent]()
 
     async def work(prober: IcmpProber) -> None:
         prober.set_targets((target("a", "127.0.0.1"), target("b", "127.0.0.2")))
@@ -260,7 +275,7 @@ def test_after_the_machine_slept_every_target_is_probed_at_once_and_no_probe_cou
         await until(
             lambda: all(path.received > before[hid] for hid, path in prober.snapshot(time.time()).items())
         )
-        assert said == [3600.0]
+        assert [each.seconds for each in heard if isinstance(each, Paused)] == [3600.0]
         assert all(path.up and path.loss_ratio == 0 for path in prober.snapshot(time.time()).values())
 
-    probing(work, interval_seconds=3600.0, asleep=lambda: slept[0], on_pause=said.append)
+    probing(work, interval_seconds=3600.0, heard=heard, asleep=lambda: slept[0])
