@@ -2,7 +2,7 @@
 #
 # The whole test suite, in three stages that run even if an earlier one fails. First what needs nothing of
 # the machine, on all cores. Then what needs it for itself, one test after the other: namespaces, packet
-# captures, a real Garage. Then what needs the kernel's own WireGuard, in the kernel lab. The properties try
+# captures, a real Garage, the services. Then what needs the kernel's own WireGuard, in the kernel lab. The properties try
 # the examples of the profile "thorough". The last line is the sum. Called by `make test`, after the static
 # checks.
 set -u
@@ -47,8 +47,8 @@ limited() {
 }
 
 # shellcheck disable=SC2046 # no word or two
-stage anywhere limited 1800 'not kernel and not root and not garage' $(sh tools/parallel.sh)
-stage machine limited 2400 'not kernel and (root or garage)'
+stage anywhere limited 1800 'not kernel and not root and not garage and not real' $(sh tools/parallel.sh)
+stage machine limited 2400 'not kernel and (root or garage or real)'
 # The kernel lab starts a Linux; on FreeBSD the tests marked root have the kernel's own WireGuard.
 if [ "$(uname -s)" = Linux ]; then
 	stage kernel-lab sh tools/kernel-lab.sh
