@@ -34,6 +34,9 @@ from meshd.supervisor import Supervisor
 ASK_PAUSES_SECONDS: Final = (0.3, 1.0, 3.0, 10.0)
 """Before the questions of a host whose address or port is new, until somebody answers."""
 
+SAVE_AGAIN_SECONDS: Final = 10.0
+"""After the disk refused to take what was learned."""
+
 log = logging.getLogger("meshd")
 
 
@@ -133,7 +136,10 @@ class EndpointController:
             endpoints=" ".join(map(str, learned.endpoints)) or "none",
         )
         await self._feed.publish_own()
-        self._board.set("learned", *await in_thread(self._own.save))
+        while failed := await in_thread(self._own.save):
+            self._board.set("learned", *failed)
+            await asyncio.sleep(SAVE_AGAIN_SECONDS)  # nothing else would try again until something is learned
+        self._board.set("learned")
 
     async def _speak_up(self, world: World) -> None:
         """Until WireGuard notices by itself, it would go on sending from the old address."""
