@@ -53,6 +53,12 @@ class TurnQueue:
         self._wakes.add(reason)
         self._something.set()
 
+    async def turn(self, reason: Wake) -> World:
+        """A turn for this reason, which begins after the one that may run now, to its end."""
+        answer: asyncio.Future[World] = _future()
+        self.wake(reason)
+        return await self._ask(TurnRequest(Order(), answer), answer)
+
     async def apply(self, *, force: bool = False) -> World:
         """A turn that an operator asks for, after the one that may run now.
 

@@ -154,7 +154,7 @@ class TurnDriver:
     async def _run_turn(self, order: Order, requests: Sequence[TurnRequest]) -> None:
         self._has_run_job = False
         wakes = self._queue.take_wakes()
-        why = wakes | ({Wake.ROLLBACK if order.rollback else Wake.APPLY} if requests else frozenset())
+        why = wakes | _asked_by(order)
         try:
             settings = self._settings()
             inputs = self._gather(settings)
@@ -216,6 +216,13 @@ class TurnDriver:
         self._on_world(world)
         self.first_turn.set()
         return world
+
+
+def _asked_by(order: Order) -> frozenset[Wake]:
+    """What an operator typed for such a turn, if anything."""
+    if order.rollback:
+        return frozenset({Wake.ROLLBACK})
+    return frozenset({Wake.APPLY} if order.requested else ())
 
 
 def _log_turn(turn: Turn, wakes: Iterable[Wake], rotation_state: str) -> None:

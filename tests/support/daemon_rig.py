@@ -128,10 +128,8 @@ class Rig:
     async def turn(self, wake: Wake = Wake.INTERVAL) -> World:
         """A turn that nobody asked for and that begins now, to its end and that of those who follow it."""
         parts = self.daemon.parts
-        await parts.queue.run_between_turns(lambda _: None)  # the one under way knows nothing of now
-        number = self.world.number + 1
-        parts.queue.wake(wake)
-        await asyncio.wait_for(parts.followers.followed(number), 20)
+        world = await asyncio.wait_for(parts.queue.turn(wake), 20)
+        await asyncio.wait_for(parts.followers.followed(world.number), 20)
         return self.world
 
     async def news_and_turn(self) -> World:
