@@ -252,10 +252,7 @@ def test_another_port_of_this_host_that_nobody_hears_goes_back(tmp_path: Path) -
         assert port() == 4
         world.say(rig, down=("newton", "bohr", "curie", "noether"))
         await world.wait(rig, 2)
-        for _ in range(4):  # a turn of the reload's that came late begins the trial anew
-            await world.wait(rig, CONFIRM)
-            if port() == 51820:
-                break
+        await world.wait(rig, CONFIRM)
         assert port() == 51820
         rig.reload_with = world.settings
         await rig.ask("reload")
