@@ -2,9 +2,9 @@
 #
 # The whole test suite, in three stages that run even if an earlier one fails. First what needs nothing of
 # the machine, on all cores. Then what needs it for itself, one test after the other: namespaces, packet
-# captures, a real Garage, the services. Then what needs the kernel's own WireGuard, in the kernel lab. The properties try
-# the examples of the profile "thorough". The last line is the sum. Called by `make test`, after the static
-# checks.
+# captures, a real Garage, the services. Then what needs the kernel's own WireGuard, in the kernel lab. The
+# properties try the examples of the profile "thorough". The last line is the sum. Called by `make test`,
+# after the static checks.
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
