@@ -217,19 +217,28 @@ class RegistryCache:
 
     def _append(self, entries: list[Entry]) -> None:
         data = render_segment(entries)
-        written, self._written = self._written, None
         try:
             with self._objects.open("ab", buffering=0) as file:
                 count = file.write(data)
                 os.fsync(file.fileno())
         except OSError as error:
+            self._take_back()
             raise StoreError(f"{self._objects}: cannot be written: {error.strerror}") from None
         if count != len(data):
+            self._take_back()
             raise StoreError(f"{self._objects}: {count} of {len(data)} bytes written: is the disk full?")
-        assert written is not None
-        written.update(entries)
-        self._written = written
+        assert self._written is not None
+        self._written.update(entries)
         self._size_bytes += len(data)
+
+    def _take_back(self) -> None:
+        """End the file where it ended before, or a disk that was full would need room for a second copy.
+
+        Where the disk refuses that as well, the size differs and the next save writes the file anew.
+        """
+        with suppress(OSError), self._objects.open("r+b", buffering=0) as file:
+            file.truncate(self._size_bytes)
+            os.fsync(file.fileno())
 
     def _rewrite(self, objects: dict[str, bytes]) -> None:
         data = render_segment(objects.items())

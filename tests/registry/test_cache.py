@@ -255,6 +255,24 @@ def test_a_full_disk_is_named_and_leaves_the_previous_cache(
     assert again.report.reasons == ()
 
 
+@pytest.mark.parametrize("room_bytes", [0, 1, 300])
+def test_a_disk_that_was_full_needs_no_room_for_a_second_copy(
+    directory: Path, mesh: SignedMesh, room_bytes: int
+) -> None:
+    cache = RegistryCache(directory)
+    ledger = cache.load()
+    before, inode = (directory / "objects").read_bytes(), (directory / "objects").stat().st_ino
+    ledger.offer(*mesh.record("tesla", 2), now=NOW)
+    with pytest.raises(StoreError, match="objects"), files_up_to(len(before) + room_bytes):
+        cache.save(ledger)
+    cache.save(ledger)
+    assert (directory / "objects").read_bytes().startswith(before)
+    assert (directory / "objects").stat().st_ino == inode  # appended to, not written anew beside it
+    again = RegistryCache(directory)
+    assert held(again.load()) == mesh.objects
+    assert again.report.reasons == ()
+
+
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, mesh: SignedMesh) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError, match="registry: cannot be made"):
