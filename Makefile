@@ -1,7 +1,7 @@
 # Works with both make(1)s: bmake (FreeBSD) and GNU make.
 #
 #   make demo        a whole mesh on this machine, checked, in under a minute (root)
-#   make check       lint, types, import contracts and unit tests; about a minute and a half on two cores
+#   make check       lint, types, import contracts and unit tests; about four minutes on two cores
 #   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
 #   make coverage    what the tests of make check, and the slow ones, do not reach: branches, by room
 #   make golden      writes the transcripts of tests/golden anew: read the difference

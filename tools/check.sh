@@ -1,7 +1,7 @@
 #!/bin/sh
 #
-# What every change has to pass, in under a minute on two quiet cores: the static checks, then every test
-# that takes under a second, needs no root and no Garage. Says how long it took. Called by `make check`.
+# What every change has to pass, in about four minutes on two quiet cores: the static checks, then every
+# test that takes under a second, needs no root and no Garage. Says how long it took. Called by `make check`.
 set -u
 
 cd "$(dirname "$0")/.." || exit 1

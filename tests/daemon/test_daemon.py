@@ -1,4 +1,7 @@
-"""The daemon as its operator and its attackers meet it, on a kernel and a store in memory."""
+"""The daemon as its operator and its attackers meet it, on a kernel and a store in memory.
+
+Over 400 lines: whole scenes with one daemon, which share nothing but how it is set up.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A member of the mesh that lies, floods or stalls, and somebody who is no member, on real sockets."""
+"""A member of the mesh that lies, floods or stalls, and somebody who is no member, on real sockets.
+
+Over 400 lines: one list of attacks, of a few lines each, on one pair of hosts.
+"""
 
 from __future__ import annotations
 
