@@ -9,6 +9,7 @@ file, fsync, rename, fsync of the directory) when damaged or half stale.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -16,6 +17,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +52,7 @@ class RegistryCache:
         self._objects = directory / "objects"
         self._written: dict[str, bytes] | None = None
         self._size_bytes = 0
+        self._refused = False
         self._fingerprint = ""
         self.report = CacheReport()
 
@@ -129,10 +132,10 @@ class RegistryCache:
         objects = {_ANCHOR: _render_anchor(ledger.chain)}
         objects |= {key: body for key, body in ledger.objects() if not key.startswith(ROOT_PREFIX)}
         fresh = self._missing(objects)
-        if fresh:
-            self._append(fresh)
-        elif fresh is None:
+        if fresh is None:
             self._rewrite(objects)
+        elif fresh:
+            self._append_or_rewrite(fresh, objects)
 
     def _load_chain(self) -> RootChain:
         try:
@@ -215,30 +218,28 @@ class RegistryCache:
                 return [(key, body) for key, body in objects.items() if written.get(key) != body]
         return None
 
+    def _append_or_rewrite(self, fresh: list[Entry], objects: dict[str, bytes]) -> None:
+        """A file that twice in a row takes no more is written anew: it may be the file and not the disk,
+        as with a bad block, a wrong mode or a limit on its size."""
+        try:
+            self._append(fresh)
+        except StoreError:
+            refused_before, self._refused = self._refused, True
+            if not refused_before:
+                raise
+            self._rewrite(objects)
+        self._refused = False
+
     def _append(self, entries: list[Entry]) -> None:
         data = render_segment(entries)
         try:
             with self._objects.open("ab", buffering=0) as file:
-                count = file.write(data)
-                os.fsync(file.fileno())
+                _append_or_take_back(file, data)
         except OSError as error:
-            self._take_back()
             raise StoreError(f"{self._objects}: cannot be written: {error.strerror}") from None
-        if count != len(data):
-            self._take_back()
-            raise StoreError(f"{self._objects}: {count} of {len(data)} bytes written: is the disk full?")
         assert self._written is not None
         self._written.update(entries)
         self._size_bytes += len(data)
-
-    def _take_back(self) -> None:
-        """End the file where it ended before, or a disk that was full would need room for a second copy.
-
-        Where the disk refuses that as well, the size differs and the next save writes the file anew.
-        """
-        with suppress(OSError), self._objects.open("r+b", buffering=0) as file:
-            file.truncate(self._size_bytes)
-            os.fsync(file.fileno())
 
     def _rewrite(self, objects: dict[str, bytes]) -> None:
         data = render_segment(objects.items())
@@ -256,6 +257,22 @@ class RegistryCache:
 
 def _render_anchor(chain: RootChain) -> bytes:
     return f"mesh {chain.mesh_id} root {chain.version} {chain.fingerprint}".encode()
+
+
+def _append_or_take_back(file: FileIO, data: bytes) -> None:
+    """Append ``data`` for good. OSError: the file ends where it ended before, or a disk that was full
+    would need room for a second copy; where even that is refused, the size tells the next save."""
+    end = os.fstat(file.fileno()).st_size
+    try:
+        count = file.write(data)
+        if count != len(data):
+            raise OSError(errno.ENOSPC, f"{count} of {len(data)} bytes written: is the disk full?")
+        os.fsync(file.fileno())
+    except OSError:
+        with suppress(OSError):
+            file.truncate(end)
+            os.fsync(file.fileno())
+        raise
 
 
 def _in_dependency_order(entries: Iterable[Entry]) -> list[tuple[str, list[bytes]]]:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from signed_mesh import NOW, SignedMesh
@@ -271,6 +274,68 @@ def test_a_disk_that_was_full_needs_no_room_for_a_second_copy(
     again = RegistryCache(directory)
     assert held(again.load()) == mesh.objects
     assert again.report.reasons == ()
+
+
+def test_a_file_that_takes_no_more_is_written_anew_though_the_disk_does(
+    directory: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = RegistryCache(directory)
+    ledger = cache.load()
+    bad, fsync = (directory / "objects").stat().st_ino, os.fsync
+
+    def fsync_beside_a_bad_block(descriptor: int) -> None:
+        if os.fstat(descriptor).st_ino == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync_beside_a_bad_block)
+    ledger.offer(*mesh.record("tesla", 2), now=NOW)
+    with pytest.raises(StoreError, match="objects"):
+        cache.save(ledger)
+    cache.save(ledger)
+    assert held(RegistryCache(directory).load()) == mesh.objects
+
+
+def test_a_half_stale_file_at_a_limit_on_its_size_is_written_anew(directory: Path, mesh: SignedMesh) -> None:
+    cache = RegistryCache(directory)
+    ledger = cache.load()
+    for version in range(2, 9):
+        ledger.offer(*mesh.record("tesla", version), now=NOW)
+        cache.save(ledger)
+    ledger.offer(*mesh.record("tesla", 9), now=NOW)
+    with files_up_to((directory / "objects").stat().st_size + 10):
+        with pytest.raises(StoreError, match="objects"):
+            cache.save(ledger)
+        cache.save(ledger)
+    assert held(RegistryCache(directory).load()) == mesh.objects
+
+
+@pytest.mark.parametrize("left", [0.0, 0.5])
+def test_only_what_was_appended_is_taken_back_where_another_process_wrote_too(
+    directory: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch, left: float
+) -> None:
+    cache = RegistryCache(directory)
+    ledger = cache.load()
+    path, opened, fsync = directory / "objects", Path.open, os.fsync
+    size_bytes, refusals = path.stat().st_size, iter([True])
+
+    def open_after_another(self: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if mode == "ab":
+            os.truncate(path, int(size_bytes * left))
+        return opened(self, mode, *rest, **options)
+
+    def refuse_once(descriptor: int) -> None:
+        if next(refusals, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    ledger.offer(*mesh.record("tesla", 2), now=NOW)
+    with monkeypatch.context() as meanwhile, pytest.raises(StoreError, match="objects"):
+        meanwhile.setattr(Path, "open", open_after_another)
+        meanwhile.setattr(os, "fsync", refuse_once)
+        cache.save(ledger)
+    cache.save(ledger)
+    assert held(RegistryCache(directory).load()) == mesh.objects
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, mesh: SignedMesh) -> None:
