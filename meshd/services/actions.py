@@ -56,7 +56,6 @@ def run_command(command: Command, prefix: tuple[str, ...] = ()) -> str | None:
         b"",
         seconds=command.timeout_seconds,
         max_output_bytes=MAX_ANSWER_BYTES,
-        unprivileged=False,
     )
     output = done.output.decode("utf-8", "replace") + done.errors
     lines = [line for line in output.splitlines() if line.strip()]
