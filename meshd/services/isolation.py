@@ -42,14 +42,22 @@ class Finished:
 
 
 def run_isolated(
-    argv: Sequence[str], given: bytes, *, seconds: float, max_output_bytes: int = MAX_OUTPUT_BYTES
+    argv: Sequence[str],
+    given: bytes,
+    *,
+    seconds: float,
+    max_output_bytes: int = MAX_OUTPUT_BYTES,
+    user: str = "",
 ) -> Finished:
-    """Run a program of the host with ``given`` on standard input, as whoever this process is.
+    """Run a program of the host with ``given`` on standard input.
+
+    ``user``: as whom, where this process is root; empty: as this process.
 
     Raises:
         BackendError: it cannot start, or says too much or too late.
     """
-    process = _start(argv)
+    known = _identity(user)
+    process = _start(argv, **({"user": known[0], "group": known[1], "extra_groups": []} if known else {}))
     try:
         output, errors = _talk(process, given, seconds, max_output_bytes, argv[0])
     finally:
@@ -63,7 +71,8 @@ def run_module(what: Sequence[str], given: bytes, *, seconds: float = RENDER_SEC
     Raises:
         BackendError: as ``run_isolated``.
     """
-    user = _unprivileged()
+    known = _identity(UNPRIVILEGED_USER)
+    user = f"{known[0]}:{known[1]}" if known else ""
     lifeline, held = os.pipe()
     with os.fdopen(held, "wb") as ours:
         try:
@@ -98,15 +107,15 @@ def _start(argv: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
         raise BackendError(f"{argv[0]}: cannot be started: {error.strerror or error}") from None
 
 
-def _unprivileged() -> str:
-    """As whom a module runs: only root can make it somebody else."""
-    if os.geteuid() != 0:
-        return ""
+def _identity(user: str) -> tuple[int, int] | None:
+    """Of whom, as numbers; None: as this process. Only root can be somebody else."""
+    if os.geteuid() != 0 or not user:
+        return None
     try:
-        entry = pwd.getpwnam(UNPRIVILEGED_USER)
+        entry = pwd.getpwnam(user)
     except KeyError:
-        raise BackendError(f"user {UNPRIVILEGED_USER!r}: not known on this host") from None
-    return f"{entry.pw_uid}:{entry.pw_gid}"
+        raise BackendError(f"user {user!r}: not known on this host") from None
+    return entry.pw_uid, entry.pw_gid
 
 
 def _talk(
