@@ -1,4 +1,4 @@
-"""``wgctl admin``: who may grant and revoke, within which pools, and until which statement.
+"""``wgctl admin``: who may grant and revoke, within which pools, and until which statement."""
 
 from __future__ import annotations
 
