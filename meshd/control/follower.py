@@ -88,6 +88,7 @@ class RegistryFollower:
         self._saved_state = ledger.state
         self._fresh: list[tuple[str, bytes]] = []
         self._own_missing: list[Condition] = []
+        self._unsaved: list[Condition] = []
         self._reports = 0
         self._wanted: OwnDescription | None = None
         self._lock = threading.Lock()
@@ -140,7 +141,7 @@ class RegistryFollower:
     def describe(self) -> FollowReport:
         """Sign a newer own record when the known one says something else; the next round saves it."""
         with self._lock:
-            return self._report(self._describe(), saved=())
+            return self._report(self._describe())
 
     def follow(self) -> FollowReport:
         """One round with the stores, in order, up to the first that answers whole and lacks nothing.
@@ -169,12 +170,14 @@ class RegistryFollower:
             if answered:
                 self._in_use = answered[0]
                 self._own_missing = self._publish_own(answered)
-            return self._report(described, saved=self._save(), reached=bool(answered))
+            self._save()
+            return self._report(described, reached=bool(answered))
 
     def settle(self) -> FollowReport:
         """What follows from objects that other hosts brought: the new membership, saved."""
         with self._lock:
-            return self._report(None, saved=self._save())
+            self._save()
+            return self._report(None)
 
     def _describe(self) -> OwnDescription | None:
         wanted = self._wanted
@@ -182,10 +185,8 @@ class RegistryFollower:
             self._fresh += self._own.describe(self._membership(), wanted)
         return wanted
 
-    def _report(
-        self, described: OwnDescription | None, *, saved: Sequence[Condition], reached: bool = False
-    ) -> FollowReport:
-        conditions = [*self._own_missing, *saved, *self._complaints(self._clock())]
+    def _report(self, described: OwnDescription | None, *, reached: bool = False) -> FollowReport:
+        conditions = [*self._own_missing, *self._unsaved, *self._complaints(self._clock())]
         fresh, self._fresh = tuple(self._fresh), []
         self._reports += 1
         return FollowReport(
@@ -233,16 +234,17 @@ class RegistryFollower:
                 conditions += [lack] if lack is not None else []
         return conditions
 
-    def _save(self) -> list[Condition]:
+    def _save(self) -> None:
+        """A disk that refuses is complained of in every report until it takes what is held."""
         state = self._ledger.state
         if state is self._saved_state:
-            return []
+            return
         try:
             self._cache.save(self._ledger)
         except MeshError as error:
-            return [disk_failed(str(error))]
-        self._saved_state = state
-        return []
+            self._unsaved = [disk_failed(str(error))]
+        else:
+            self._saved_state, self._unsaved = state, []
 
     def _complaints(self, now: float) -> list[Condition]:
         membership = self._membership()

@@ -13,6 +13,7 @@ from meshd.model.host import Host, Membership
 from meshd.model.service import HealthCheck, parse_check
 from meshd.services.health import works
 from meshd.services.view import Health
+from meshd.supervisor import Supervisor
 
 CHECK_EVERY_SECONDS: Final = 10.0
 FAILURES: Final = 3
@@ -33,14 +34,28 @@ class PlacementHealth:
     """``look`` starts what is due and returns at once; a check that hangs costs its own time-out."""
 
     def __init__(
-        self, clock: Callable[[], float], ask: Callable[[HealthCheck, str, int], bool] = works
+        self,
+        clock: Callable[[], float],
+        tasks: Supervisor,
+        ask: Callable[[HealthCheck, str, int], bool] = works,
     ) -> None:
+        """
+        Args:
+            clock: unix seconds.
+            ask: whether what is at an address and port passes the check; blocking, in bounded time.
+        """
+        self._tasks = tasks
         self._clock = clock
         self._ask = ask
         self._found: dict[Key, _Checked] = {}
         self._names: dict[Key, str] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._next_at = float("-inf")
+
+    @property
+    def is_asking(self) -> bool:
+        """A check is under way."""
+        return bool(self._under_way)
 
     def results(self) -> dict[Key, tuple[Health, float]]:
         return {key: (each.health, each.at) for key, each in self._found.items() if each.at}
@@ -56,7 +71,7 @@ class PlacementHealth:
             return
         self._next_at = now + CHECK_EVERY_SECONDS
         for key, (check, address, port) in wanted.items():
-            task = asyncio.get_running_loop().create_task(self._check(key, check, address, port))
+            task = self._tasks.spawn("placement checks", self._check(key, check, address, port))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 

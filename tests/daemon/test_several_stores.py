@@ -87,3 +87,28 @@ def test_every_store_is_looked_at_and_gets_this_hosts_record(tmp_path: Path, mes
     asyncio.run(scenario())
     bodies = {stored.body for store in stores if (stored := store.get(own)) is not None}
     assert len(bodies) == 1 and before is not None and bodies != {before.body}
+
+
+def test_a_disk_that_takes_nothing_is_complained_of_until_it_does_whatever_is_published_meanwhile(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    store = full(mesh, "good")
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+    cache, aside = rig.state.directory / "registry", tmp_path / "aside"
+
+    async def scenario() -> None:
+        async with running(rig):
+            cache.rename(aside)
+            cache.write_text("no directory")
+            mesh.add("bohr")
+            mesh.publish(store)
+            await rig.ask("poll")
+            assert "disk_failed" in await rig.codes()
+            await rig.daemon.parts.feed.publish_own()
+            assert "disk_failed" in {condition.code for condition in rig.conditions()}
+            cache.unlink()
+            aside.rename(cache)
+            await rig.ask("poll")
+            assert "disk_failed" not in await rig.codes()
+
+    asyncio.run(scenario())
