@@ -93,7 +93,8 @@ class _Queue:
 
     def start(self, tasks: Supervisor) -> None:
         self._tasks = tasks
-        tasks.repeat(" ".join(follower.name for follower in self._followers), self._step)
+        # A name of its own: that the step ends well says nothing of the follower that it told.
+        tasks.repeat("telling " + ", ".join(follower.name for follower in self._followers), self._step)
 
     def tell(self, world: World) -> None:
         self._newest = world

@@ -126,6 +126,7 @@ def test_a_follower_that_raises_or_hangs_is_a_condition_and_the_others_are_told(
 def test_a_time_out_of_a_followers_own_is_told_from_one_that_does_not_end(
     tmp_path: Path, mesh: SignedMesh
 ) -> None:
+    """And it stays a condition until that follower follows, also where it is the only one of its task."""
     rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(full_store(mesh),))
 
     async def asks(world: World) -> Sequence[Condition]:

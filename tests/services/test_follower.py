@@ -283,7 +283,7 @@ def test_a_defect_in_the_run_of_a_module_is_reported_and_the_module_follows_on(
             assert (directory / "app.conf").exists()
 
     asyncio.run(scenario())
-    name = "service hosts"
+    name = "service app"
     assert reported == [(name, "'a defect'"), (name, "'a defect'"), (name, "None")]
 
 
