@@ -37,7 +37,7 @@ class Wire:
             self.defects -= 1
             raise KeyError("a defect")
         self.taken += offer.objects
-        return OfferAnswer(outcomes=("new",) * len(offer.objects))
+        return OfferAnswer(outcomes=tuple("new" for _ in offer.objects))
 
 
 class Stage:
