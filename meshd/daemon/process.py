@@ -137,6 +137,7 @@ class Daemon:
             observed_address=parts.observer.observed_address,
             take_observed=parts.endpoints.take_observed,
             was_address_changed=parts.own_endpoints.was_address_changed_recently,
+            own_health=parts.services.health.found,
         )
 
     async def _close(self) -> None:

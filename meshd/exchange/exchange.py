@@ -1,8 +1,9 @@
 """The daemon's end of the exchange: hosts hand each other what is verified, and are witnesses for each other.
 
-Five rooms behind one door, all on the daemon's loop: who is there (``partners``), what is told to whom
-(``deliveries``), what others are asked for (``conversations``), when witnesses are asked (``rounds``), and
-where this host is called (``listening``). What is verified and what is only queued is decided elsewhere.
+Six rooms behind one door, all on the daemon's loop: who is there (``partners``), what is told to whom
+(``deliveries``), what others are asked for (``conversations``), when witnesses are asked (``rounds``), how
+placements are (``health_exchange``), and where this host is called (``listening``). What is verified and
+what is only queued is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Collection, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +21,8 @@ from meshd.exchange.authentication import Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.conversations import Conversations
 from meshd.exchange.deliveries import MAX_SPREAD_OBJECTS, Deliveries
+from meshd.exchange.health import HealthReport, Place
+from meshd.exchange.health_exchange import HealthExchange
 from meshd.exchange.listening import ExchangeListener
 from meshd.exchange.messages import Object, Offer
 from meshd.exchange.partner import mesh_addresses
@@ -31,6 +35,7 @@ from meshd.exchange.stats import ExchangeStats, StatsRecorder
 from meshd.model.condition import Condition
 from meshd.model.host import Membership
 from meshd.model.network import Endpoint
+from meshd.model.service import CheckResult
 from meshd.supervisor import Supervisor
 
 GOOD_OUTCOMES: Final = ("new", "known")
@@ -52,6 +57,8 @@ class ExchangeHooks:
     """Where witnesses, by hid, see this host."""
     was_address_changed: Callable[[], bool] = lambda: False
     """Lately: witnesses are to look anew then."""
+    own_health: Callable[[], Mapping[Place, CheckResult]] = dict
+    """What this host's checks of its own placements came to."""
 
 
 class Exchange:
@@ -113,7 +120,9 @@ class Exchange:
             member=self._partners.member_at,
             received=self._received_in_thread,
             observed_address=self._observed_address,
+            heard=self._heard_in_thread,
         )
+        self.health = HealthExchange(client, self._partners.find, time.monotonic)
         self._listener = ExchangeListener(self._server)
 
     # --- life
@@ -125,6 +134,7 @@ class Exchange:
         self._partners.start(hooks.reachable)
         self._rounds.start(hooks.take_observed, hooks.was_address_changed)
         self._tasks.repeat("rounds", self._round)
+        self.health.start(hooks.own_health, self._partners.reachable_hosts, self._tasks)
         self._deliveries.pump()
 
     async def close(self) -> None:
@@ -137,6 +147,7 @@ class Exchange:
         """The members as they are now, and whether our own addresses can be listened on."""
         self._partners.use(membership.hosts)
         self._deliveries.use_members(membership.hosts.keys())
+        self.health.keep_only(membership.hosts.keys())
         if is_up:
             await self._listener.follow(
                 [(str(address), self._port) for address in self._partners.own_addresses()]
@@ -205,12 +216,17 @@ class Exchange:
         return self._hooks.observed_address(hid, look)
 
     def _received_in_thread(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
+        """The ledger has it already, whatever becomes of the loop."""
+        self._call_on_loop("received news", self._received, hid, offer, accepted)
+
+    def _heard_in_thread(self, hid: str, report: HealthReport) -> None:
+        self._call_on_loop("health", self.health.hear, hid, report)
+
+    def _call_on_loop(self, part: str, function: Callable[..., None], *args: object) -> None:
         loop = self._loop
         if loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended; the ledger has it all the same
-                loop.call_soon_threadsafe(
-                    self._tasks.call, "received news", self._received, hid, offer, accepted
-                )
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody asks any more
+                loop.call_soon_threadsafe(self._tasks.call, part, function, *args)
 
     def _received(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         """An offer of another host, or of a process at its address, that the ledger has judged."""

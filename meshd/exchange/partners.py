@@ -53,9 +53,13 @@ class Partners:
         """The hids of hosts that answer now."""
         return set(self._reachable())
 
+    def reachable_hosts(self) -> set[str]:
+        """Those of them that are hosts of the mesh now."""
+        return self.reachable() & self.hosts.keys()
+
     def choose(self, count: int, *, first: Sequence[str] = (), but: Collection[str] = ()) -> list[str]:
         """Reachable hosts at random, none of ``but``; one of ``first`` before the others."""
-        hids = sorted((self.reachable() & self.hosts.keys()) - set(but))
+        hids = sorted(self.reachable_hosts() - set(but))
         preferred = [hid for hid in first if hid in hids]
         chosen = [self._rng.choice(preferred)] if preferred else []
         rest = [hid for hid in hids if hid not in chosen]

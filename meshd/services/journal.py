@@ -121,7 +121,7 @@ class Journal:
         )
 
     def forget_bad(self) -> None:
-        """Inputs that were not taken may be tried again, and files that were given back are taken back."""
+        """An operator wants what was not taken, or given back, to be tried again."""
         state = self.read()
         if state.bad or state.released:
             self.write(msgspec.structs.replace(state, bad={}, released=False))

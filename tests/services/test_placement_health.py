@@ -55,7 +55,7 @@ def test_three_failures_in_a_row_are_told_and_one_answer_closes_it() -> None:
         return answers[0]
 
     async def scenario(tasks: Supervisor) -> None:
-        health = PlacementHealth(lambda: now[0], tasks, ask)
+        health = PlacementHealth(lambda: now[0], tasks, ask, lambda: now[0])
         membership = mesh.ledger.membership(NOW)
         own = membership.hosts[mesh.hosts["tesla"].hid]
 
