@@ -88,7 +88,7 @@ def test_a_check_that_is_a_defect_of_ours_is_reported_and_asked_again() -> None:
         return True
 
     async def scenario(tasks: Supervisor) -> None:
-        health = PlacementHealth(lambda: now[0], tasks, ask)
+        health = PlacementHealth(lambda: now[0], tasks, ask, lambda: now[0])
         membership = mesh.ledger.membership(NOW)
         own = membership.hosts[mesh.hosts["tesla"].hid]
         for expected in ([], ["pass"]):
