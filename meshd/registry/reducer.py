@@ -25,7 +25,7 @@ from meshd.registry.replay import Replay
 from meshd.registry.root import RootChain
 from meshd.registry.rotation import Rotations, build_rotations
 from meshd.registry.services import ServiceReduction, reduce_services
-from meshd.registry.statement import Endorse, LogEntry, RawBody, Revoke
+from meshd.registry.statement import Endorse, Grant, LogEntry, RawBody, Revoke
 
 REGISTRY_FORK: Final = "registry_fork"
 REGISTRY_GAP: Final = "registry_gap"
@@ -78,6 +78,11 @@ def reduce_members(
     counted = [*order.entries, *(entry for log in logs.values() for entry in log.early_revokes)]
     revokes = _first_revokes(counted)
     replay = Replay(chain.current, order, revokes.keys())
+    named = {
+        entry.body.hid: entry.body.name
+        for entry in counted
+        if isinstance(entry.body, Grant) and entry.body.hid in revokes
+    }
     idle = {hash_hex: each for hash_hex, each in replay.idle.items() if each.grant.hid not in revokes}
     names, name_conditions = _share_names(replay)
     disputed = {hash_hex for hash_hex, each in idle.items() if each.code in _DISPUTED}
@@ -105,7 +110,8 @@ def reduce_members(
         placed=placed,
         unplaced={hid: each.reason for hid, each in nowhere.items()},
         revoked={
-            hid: _revocation(hid, entry, replay.last.get(hid)) for hid, entry in sorted(revokes.items())
+            hid: _revocation(hid, entry, replay.last.get(hid), named.get(hid, hid[:8]))
+            for hid, entry in sorted(revokes.items())
         },
         effective={
             **replay.placed,
@@ -241,11 +247,12 @@ def _build_host(found: EffectiveGrant, name: str, previous: MemberReduction | No
     )
 
 
-def _revocation(hid: str, entry: LogEntry, last: EffectiveGrant | None) -> Revocation:
+def _revocation(hid: str, entry: LogEntry, last: EffectiveGrant | None, name: str) -> Revocation:
+    """``last``: the grant that held before. ``name``: what it was to be called where none ever did."""
     assert isinstance(entry.body, Revoke)
     return Revocation(
         hid=hid,
-        name=last.grant.name if last else hid[:8],
+        name=last.grant.name if last else name,
         why=entry.body.why,
         provenance=entry.provenance,
         addresses=last.ranges.addresses if last else (),

@@ -22,7 +22,7 @@ from meshd.registry.envelope import (
 )
 from meshd.registry.layout import log_key
 from meshd.registry.ledger import Ledger
-from meshd.registry.logs import AdminLog
+from meshd.registry.logs import AdminLog, Head
 from meshd.registry.ranges import RangeTable, render_span
 from meshd.registry.reducer import (
     GRANT_OUTSIDE_POOL,
@@ -186,14 +186,23 @@ class LogSigner:
         self._check_grant(reduction, body, ranges)
         return self._append(body, now)
 
-    def revoke(self, hid: str, why: str, *, now: float) -> tuple[str, bytes]:
-        """Sign the end of a membership, for good. RegistryError for an unknown or revoked host."""
-        reduction = self._checked_reduction()
+    def revoke(self, hid: str, why: str, *, now: float, after: Head | None = None) -> tuple[str, bytes]:
+        """Sign the end of a membership, for good, also of one that waits for somebody's signature.
+
+        Nothing that a thief of this key signed stands in its way: not a hole in the own log, and not a
+        fork. ``after``: the own statement to go on behind, where the log holds others that the owner did
+        not sign; a cut there keeps the revoke. None: the head. RegistryError for a host that no
+        statement names, or that is revoked already.
+        """
+        reduction = self._admin_reduction()
         if hid in reduction.revoked:
             raise RegistryError(f"host {hid}: already revoked by {reduction.revoked[hid].provenance}")
-        if hid not in reduction.effective:
-            raise RegistryError(f"host {hid}: not granted by any statement held")
-        return self.append(Revoke(hid=hid, why=why), now=now)
+        named = (entry.body.hid for entry in self._ledger.entries() if isinstance(entry.body, Grant))
+        if hid not in named:
+            raise RegistryError(f"host {hid}: no grant of it is held")
+        body = Revoke(hid=hid, why=why)
+        check_body(body)
+        return self._append(body, now, after)
 
     def endorse(self, statement_hash: str, *, now: float) -> tuple[str, bytes]:
         """Sign agreement with another admin's statement."""
@@ -235,23 +244,28 @@ class LogSigner:
         self._checked_reduction()
         return self._append(body, now)
 
+    def _admin_reduction(self) -> MemberReduction:
+        """RegistryError unless this key is an administrator's today."""
+        root, kid = self._ledger.chain.current, self._key.kid
+        if not root.is_admin(kid):
+            raise RegistryError(
+                f"key {kid}: not an admin key of mesh {root.root.mesh_name} (root {root.root.version})"
+            )
+        return self._ledger.reduction()
+
     def _checked_reduction(self) -> MemberReduction:
         """RegistryError unless this key may sign and its whole log is held.
 
         A log that goes on where we do not know it was continued by a copy of this key or
         before a backup was restored: another statement here would fork it.
         """
-        root, kid = self._ledger.chain.current, self._key.kid
-        if not root.is_admin(kid):
-            raise RegistryError(
-                f"key {kid}: not an admin key of mesh {root.root.mesh_name} (root {root.root.version})"
-            )
-        reduction = self._ledger.reduction()
+        reduction, kid = self._admin_reduction(), self._key.kid
         log = reduction.logs[kid]
         if log.missing is not None:
+            name = self._ledger.chain.root.keys[kid].name
             raise RegistryError(
-                f"own log: {log.missing} is missing here: fetch it; "
-                "if it cannot be found, continue with another admin key"
+                f"own log: {log.missing} is missing here: fetch it; if it cannot be found, a copy of this "
+                f"key may have signed on: a root holder ends the log: wgctl admin cut {name} --at SEQ"
             )
         return reduction
 
@@ -277,15 +291,16 @@ class LogSigner:
             raise RegistryError(f"{body.name}: gen {body.gen} seen, at least {before.grant.gen} expected")
         _check_free(reduction, body, ranges)
 
-    def _append(self, body: Body, now: float) -> tuple[str, bytes]:
+    def _append(self, body: Body, now: float, after: Head | None = None) -> tuple[str, bytes]:
         reduction = self._ledger.reduction()
         kid = self._key.kid
         head = reduction.logs[kid].head
+        seq, prev = after or ((head.statement.seq, head.hash) if head else (0, ""))
         statement = Statement(
             mesh=self._ledger.mesh_id,
             by=kid,
-            seq=head.statement.seq + 1 if head else 1,
-            prev=head.hash if head else "",
+            seq=seq + 1,
+            prev=prev,
             seen=_newly_seen(reduction.logs, kid),
             root=self._ledger.chain.version,
             at=int(now),
