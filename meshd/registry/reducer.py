@@ -6,7 +6,7 @@ subset of them gives a safe one: no range with two owners, nothing raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +16,7 @@ from meshd.model.network import IPAddress
 from meshd.registry.grants import EffectiveGrant as EffectiveGrant
 from meshd.registry.grants import IdleGrant as IdleGrant
 from meshd.registry.grants import WaitingGrant as WaitingGrant
-from meshd.registry.logs import AdminLog, build_logs
+from meshd.registry.logs import MAX_SHOWN_CLAIMS, AdminLog, build_logs
 from meshd.registry.order import StatementOrder, order_statements
 from meshd.registry.replay import GRANT_OUTSIDE_POOL as GRANT_OUTSIDE_POOL
 from meshd.registry.replay import MESH_FULL as MESH_FULL
@@ -279,9 +279,13 @@ def _log_conditions(
                 text=f"log of admin {kid[:8]}: {log.gap} is missing: a store or host withholds it; "
                 "what is held counts; ask another store or host",
             )
-    newest_root, kinds = chain.version, set()
+    claims: dict[str, LogEntry] = {}
+    kinds = set()
     for entry in counted:
-        newest_root = max(newest_root, entry.statement.root)
+        statement = entry.statement
+        known = claims.get(statement.by)
+        if statement.root > (known.statement.root if known else chain.version):
+            claims[statement.by] = entry
         if isinstance(entry.body, RawBody) and entry.body.kind not in kinds:
             kinds.add(entry.body.kind)
             yield Condition(
@@ -291,11 +295,21 @@ def _log_conditions(
                 text=f"{entry.provenance} is of the unknown kind {entry.body.kind}: it is kept and passed on "
                 "without effect; a newer version of this program may know it",
             )
-    if newest_root > chain.version:
-        yield Condition(
-            code=REGISTRY_GAP,
-            severity=Severity.WARNING,
-            subject="root",
-            text=f"root {newest_root} exists, {chain.version} is the newest held: a store withholds it; "
-            "ask another store or host",
-        )
+    if claims:
+        yield _root_claims(chain, sorted(claims.values(), key=lambda each: each.statement.root))
+
+
+def _root_claims(chain: RootChain, claims: Sequence[LogEntry]) -> Condition:
+    """``claims``: of each administrator who names a newer root than is held, the lowest first."""
+    words = [
+        f"admin {each.statement.by[:8]} (statement {each.statement.seq}) names root {each.statement.root}"
+        for each in claims[:MAX_SHOWN_CLAIMS]
+    ]
+    more = f", {len(claims) - MAX_SHOWN_CLAIMS} more" if len(claims) > MAX_SHOWN_CLAIMS else ""
+    return Condition(
+        code=REGISTRY_GAP,
+        severity=Severity.WARNING,
+        subject="root",
+        text=f"{', '.join(words)}{more}; {chain.version} is the newest held: a store withholds a root, or "
+        "that is not so: ask another store or host, or whoever holds that key",
+    )

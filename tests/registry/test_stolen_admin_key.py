@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from meshd.errors import RegistryError
+from meshd.model.condition import Severity
 from meshd.registry import log_room
 from meshd.registry.document import Ranges, Root, Thresholds
 from meshd.registry.ledger import Ledger
@@ -51,6 +52,34 @@ def test_a_claim_names_who_makes_it(ledger: Ledger) -> None:
     ledger.offer(*fm.forge_statement(OTHER, RawBody(kind="note", fields={}), seen=claim), now=fm.NOW)
     (gap,) = [each for each in ledger.membership(fm.NOW).conditions if each.code == "registry_gap"]
     assert gap.subject == ADMIN.kid and OTHER.kid[:8] in gap.text and "statement 7" in gap.text
+
+
+def test_a_liar_hides_nobody_elses_claim(ledger: Ledger) -> None:
+    """The higher number is not the truer one: each claim stands beside the other, with its name."""
+    ledger = Ledger(fm.make_chain(3))
+    honest = fm.key("admin2")
+    for key, number in ((OTHER, 10**9), (honest, 7)):
+        claim = {ADMIN.kid: (number, "e" * 64)}
+        ledger.offer(*fm.forge_statement(key, RawBody(kind="note", fields={}), seen=claim), now=fm.NOW)
+    (gap,) = [each for each in ledger.membership(fm.NOW).conditions if each.code == "registry_gap"]
+    assert f"statement 7, which admin {honest.kid[:8]} claims" in gap.text
+    assert f"statement 1000000000, which admin {OTHER.kid[:8]} claims" in gap.text
+
+
+def test_a_claim_of_a_newer_root_names_who_makes_it_and_blocks_nothing() -> None:
+    ledger = Ledger(fm.make_chain(3))
+    honest = fm.key("admin2")
+    fm.grant(ledger, ADMIN, "tesla")
+    for key, number in ((OTHER, 999_999), (honest, 2)):
+        ledger.offer(*fm.forge_statement(key, RawBody(kind="note", fields={}), root=number), now=fm.NOW)
+    (gap,) = [each for each in ledger.membership(fm.NOW).conditions if each.code == "registry_gap"]
+    assert gap.subject == "root" and gap.severity == Severity.WARNING
+    assert f"admin {honest.kid[:8]} (statement 1) names root 2" in gap.text
+    assert f"admin {OTHER.kid[:8]} (statement 1) names root 999999" in gap.text
+    LogSigner(ledger, ADMIN).revoke(fm.key("tesla").kid, "stolen", now=fm.NOW)
+    fm.grant(ledger, ADMIN, "newton")
+    sign(ledger, retire_admin(ledger, OTHER.kid, newest_cut(ledger.reduction().logs[OTHER.kid]), now=fm.NOW))
+    assert fm.names(ledger) == {"newton"}
 
 
 # --- a doubtful own log

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from admin_desk import AdminDesk, compared_key
@@ -305,9 +306,13 @@ def test_yes_covers_no_draft_whose_digest_was_not_typed(gap: Gap, words: tuple[o
     line = desk.refused(1, "vault", "sign", gap.draft, "--yes", *fingerprints)
     assert "draft" in line and "digest" in line and said.partition("digest ")[2].split()[0] in line
     document = json.loads(gap.draft.read_text())
-    changes = {"why": "!"} if words[0] == "remove-host" else {"region": "eu"}
-    changes = {"not_before": 1} if words[0] == "rotate-keys" else changes
-    document["wishes"][0] |= {"services": []} if words[0] == "service" else changes
+    changes: dict[str, dict[str, Any]] = {
+        "remove-host": {"why": "!"},
+        "rotate-keys": {"not_before": 1},
+        "service": {"services": []},
+        "add-host": {"region": "eu"},
+    }
+    document["wishes"][0] |= changes[str(words[0])]
     changed = gap.draft.with_name("changed")
     changed.write_text(json.dumps(document))
     desk.refused(1, "vault", "sign", changed, "--yes", *gap.compared)

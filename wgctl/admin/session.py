@@ -27,6 +27,7 @@ from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import Envelope, payload_hash
 from meshd.registry.layout import HOST_PREFIX, LogKeyName, RootKeyName, mesh_prefix, parse_object_key
 from meshd.registry.ledger import Ledger
+from meshd.registry.logs import MAX_SHOWN_CLAIMS
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant
@@ -159,11 +160,10 @@ class AdminSession:
         """What signs our log, after all that speaks against signing was looked at."""
         self._require_admin_key()
         self.check_own_log()
-        claimed = self.ledger.reduction().logs[self.home.mesh.admin_kid].unseen
-        if claimed is not None:
-            # A third party's word: it may be a lie that is to keep us from revoking, so it stops nothing.
+        for seq, who in self.ledger.reduction().logs[self.home.mesh.admin_kid].unseen[:MAX_SHOWN_CLAIMS]:
+            # A third party's word: it may be a lie that is to keep us from signing, so it stops nothing.
             self.failures.append(
-                f"admin {claimed[1][:8]} claims to have seen statement {claimed[0]} of this admin key, which "
+                f"admin {who[:8]} claims to have seen statement {seq} of this admin key, which "
                 f"is not here: if this home may be an old backup, find that statement before you sign more"
             )
         return LogSigner(self.ledger, self.home.read_admin_key())
