@@ -78,11 +78,6 @@ def reduce_members(
     counted = [*order.entries, *(entry for log in logs.values() for entry in log.early_revokes)]
     revokes = _first_revokes(counted)
     replay = Replay(chain.current, order, revokes.keys())
-    named = {
-        entry.body.hid: entry.body.name
-        for entry in counted
-        if isinstance(entry.body, Grant) and entry.body.hid in revokes
-    }
     idle = {hash_hex: each for hash_hex, each in replay.idle.items() if each.grant.hid not in revokes}
     names, name_conditions = _share_names(replay)
     disputed = {hash_hex for hash_hex, each in idle.items() if each.code in _DISPUTED}
@@ -109,10 +104,7 @@ def reduce_members(
         order=order,
         placed=placed,
         unplaced={hid: each.reason for hid, each in nowhere.items()},
-        revoked={
-            hid: _revocation(hid, entry, replay.last.get(hid), named.get(hid, hid[:8]))
-            for hid, entry in sorted(revokes.items())
-        },
+        revoked=_revocations(revokes, replay, counted),
         effective={
             **replay.placed,
             **{
@@ -245,6 +237,20 @@ def _build_host(found: EffectiveGrant, name: str, previous: MemberReduction | No
         provenance=found.entry.provenance,
         record=None,
     )
+
+
+def _revocations(
+    revokes: Mapping[str, LogEntry], replay: Replay, counted: Iterable[LogEntry]
+) -> dict[str, Revocation]:
+    named = {
+        entry.body.hid: entry.body.name
+        for entry in counted
+        if isinstance(entry.body, Grant) and entry.body.hid in revokes
+    }
+    return {
+        hid: _revocation(hid, entry, replay.last.get(hid), named.get(hid, hid[:8]))
+        for hid, entry in sorted(revokes.items())
+    }
 
 
 def _revocation(hid: str, entry: LogEntry, last: EffectiveGrant | None, name: str) -> Revocation:
