@@ -87,7 +87,6 @@ class RegistryFollower:
         self._stale_after_seconds = stale_after_seconds
         self._saved_state = ledger.state
         self._fresh: list[tuple[str, bytes]] = []
-        self._own_missing: list[Condition] = []
         self._reports = 0
         self._wanted: OwnDescription | None = None
         self._lock = threading.Lock()
@@ -168,7 +167,7 @@ class RegistryFollower:
             described = self._describe()
             if answered:
                 self._in_use = answered[0]
-                self._own_missing = self._publish_own(answered)
+                self._publish_own(answered)
             return self._report(described, saved=self._save(), reached=bool(answered))
 
     def settle(self) -> FollowReport:
@@ -185,7 +184,7 @@ class RegistryFollower:
     def _report(
         self, described: OwnDescription | None, *, saved: Sequence[Condition], reached: bool = False
     ) -> FollowReport:
-        conditions = [*self._own_missing, *saved, *self._complaints(self._clock())]
+        conditions = [*saved, *self._complaints(self._clock())]
         fresh, self._fresh = tuple(self._fresh), []
         self._reports += 1
         return FollowReport(
@@ -222,16 +221,13 @@ class RegistryFollower:
             return list(self._followed)
         return [self._in_use, *(each for each in self._followed if each is not self._in_use)]
 
-    def _publish_own(self, answered: Sequence[FollowedStore]) -> list[Condition]:
+    def _publish_own(self, answered: Sequence[FollowedStore]) -> None:
         """Our record must be what each store shows; a store is never the only place that has it."""
-        conditions = []
         for followed in answered:
             body = self._ledger.record_bytes(self._hid)
             if body is not None:
                 item = host_key(self._hid), body
-                lack = followed.bring(item, self._ledger.mesh_id, waiting=self._unlocked)
-                conditions += [lack] if lack is not None else []
-        return conditions
+                followed.bring(item, self._ledger.mesh_id, waiting=self._unlocked)
 
     def _save(self) -> list[Condition]:
         state = self._ledger.state

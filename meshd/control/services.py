@@ -18,16 +18,17 @@ from typing import Any, Final
 import msgspec
 
 from meshd.blocking import in_thread
-from meshd.control.placement_health import PlacementHealth
-from meshd.control.service_reports import STATES, condition_of, report_document
+from meshd.control.placement_health import PlacementHealth, heard_of
+from meshd.control.service_reports import STATES, condition_of, placement_rows, report_document
 from meshd.errors import ConfigError, MeshError
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition
 from meshd.model.host import Membership
 from meshd.model.path import PathStats
+from meshd.model.service import CheckResult, Health, PlacementKey
 from meshd.observe.logs import event
 from meshd.observe.protocol import ServiceDocument, ServiceRequest
-from meshd.observe.status import ModuleStatus, PlacementStatus, ServicesStatus
+from meshd.observe.status import ModuleStatus, ServicesStatus
 from meshd.services.changes import find_drift
 from meshd.services.channels import Channels
 from meshd.services.config import ModuleConfig, read_modules
@@ -48,10 +49,12 @@ log = logging.getLogger("meshd")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceInputs:
-    """What the daemon knows. ``paths`` by hid; ``stale``: neither a store nor another host answers."""
+    """What the daemon knows. ``paths`` by hid; ``heard``: what other hosts say of their placements;
+    ``stale``: neither a store nor another host answers."""
 
     membership: Membership
     paths: Mapping[str, PathStats]
+    heard: Mapping[PlacementKey, CheckResult] = field(default_factory=dict)
     verified_at: float | None
     stale: bool
     now: float
@@ -101,7 +104,8 @@ class ServiceFollower:
         self._elapsed = elapsed
         self._modules: dict[str, _Module] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._health = PlacementHealth(clock)
+        self.health = PlacementHealth(clock, elapsed=elapsed)
+        self._heard: Mapping[PlacementKey, tuple[Health, float]] = {}
         self._channels = Channels()
         self._unheard: tuple[Condition, ...] = ()
         self._following: asyncio.Task[None] | None = None
@@ -159,7 +163,8 @@ class ServiceFollower:
         self._mesh = build_view(inputs.membership, self._hid)
         self._measure(inputs)
         own = inputs.membership.hosts.get(self._hid)
-        self._health.look(inputs.membership, own)
+        self.health.look(inputs.membership, own)
+        self._heard = heard_of(inputs.membership, inputs.heard, self._hid, inputs.now)
         self._view = build_service_view(
             self._mesh,
             Measured(
@@ -168,7 +173,7 @@ class ServiceFollower:
                 stale=inputs.stale,
                 paths=inputs.paths,
                 buckets=self._places,
-                health=self._health.results(),
+                health={**self._heard, **self.health.results()},
             ),
         )
         if self._view is not None:
@@ -282,16 +287,17 @@ class ServiceFollower:
 
     def conditions(self) -> tuple[Condition, ...]:
         """What is wrong with modules and with this host's own placements."""
-        found = [condition for module in self._modules.values() if (condition := _condition(module))]
-        return (*found, *self._health.conditions(), *self._unheard)
+        found = [
+            condition_of(each.config.name, each.report, parked=each.schedule.parked)
+            for each in self._modules.values()
+        ]
+        return (*filter(None, found), *self.health.conditions(), *self._unheard)
 
     def status(self) -> ServicesStatus:
-        placements = tuple(
-            PlacementStatus(service=key[1], jail=key[2], health=health, checked_at=at)
-            for key, (health, at) in self._health.results().items()
-        )
         return ServicesStatus(
-            modules=tuple(_status(module) for module in self._modules.values()), placements=placements
+            modules=tuple(_status(module) for module in self._modules.values()),
+            placements=placement_rows(self.health.results()),
+            elsewhere=placement_rows(self._heard),
         )
 
     async def handle(self, request: ServiceRequest) -> tuple[ServiceDocument, int]:
@@ -301,7 +307,7 @@ class ServiceFollower:
         chosen = self._choose(request.module)
         if request.action == "retry":
             for module in chosen:
-                await in_thread(_forget_bad, module.journal)
+                await in_thread(module.journal.forget_bad)
                 module.schedule.ask(self._elapsed())
                 module.wake.set()
             return ServiceDocument(status=self.status()), 0
@@ -367,12 +373,6 @@ def restart_delay(view: ServiceView, hid: str, module: str) -> float:
     return restart_slot(regions, view.me.region, host_share(hid, module))
 
 
-def _forget_bad(journal: Journal) -> None:
-    state = journal.read()
-    if state.bad or state.released:
-        journal.write(msgspec.structs.replace(state, bad={}, released=False))
-
-
 def _status(module: _Module) -> ModuleStatus:
     report = module.report
     state = "pending" if report is None else STATES[report.outcome]
@@ -393,7 +393,3 @@ def _status(module: _Module) -> ModuleStatus:
         runs=dict(module.runs),
         run_seconds_sum=module.seconds,
     )
-
-
-def _condition(module: _Module) -> Condition | None:
-    return condition_of(module.config.name, module.report, parked=module.schedule.parked)

@@ -139,6 +139,7 @@ class Daemon:
             sees=parts.observer.observed_address,
             sighted=parts.endpoints.take_observed,
             is_unsettled=parts.own_endpoints.was_address_changed_recently,
+            own_health=parts.services.health.found,
         )
 
     async def _close(self) -> None:

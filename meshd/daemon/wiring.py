@@ -162,9 +162,7 @@ def _build_process(
         metrics=metrics,
         services=services,
     )
-    service_feed = ServiceFeed(
-        services, feed, paths, clock=ground.clock, exchanges=ground.exchange is not None
-    )
+    service_feed = ServiceFeed(services, feed, paths, clock=ground.clock, exchange=ground.exchange)
     followers = _build_followers(
         ground,
         observer,

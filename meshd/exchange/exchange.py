@@ -22,6 +22,8 @@ from meshd.errors import BackendError, RegistryError, StoreError
 from meshd.exchange.authentication import Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, listing_pause
+from meshd.exchange.health import HealthReport, Place
+from meshd.exchange.health_exchange import HealthExchange
 from meshd.exchange.host_sync import SyncResult, WitnessReport, ask_witness, notified_by, sync_with_host
 from meshd.exchange.messages import Object, Offer
 from meshd.exchange.partner import Partner, mesh_addresses, partner_of
@@ -33,6 +35,7 @@ from meshd.listener import WsgiListener
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, Membership
 from meshd.model.network import Endpoint, IPAddress
+from meshd.model.service import CheckResult
 from meshd.registry.layout import host_key
 from meshd.supervisor import Supervisor
 
@@ -68,7 +71,7 @@ class ExchangeHooks:
     ``changed``: the ledger holds more. ``raised``: all that is wrong now. ``reachable``: hosts that
     answer over the mesh. ``sees``: (hid, look anew?) -> at which endpoint this host sees that one, or
     empty; called from other threads. ``sighted``: where the witnesses of a round (by hid) see this host.
-    ``is_unsettled``: whether they are to look anew for that.
+    ``is_unsettled``: whether they are to look anew for that. ``own_health``: this host's own checks.
     """
 
     changed: Callable[[Sequence[Object]], None]
@@ -77,6 +80,7 @@ class ExchangeHooks:
     sees: Sees = lambda hid, look: ""
     sighted: Callable[[Sequence[tuple[str, Endpoint]]], None] = lambda sightings: None
     is_unsettled: Callable[[], bool] = lambda: False
+    own_health: Callable[[], Mapping[Place, CheckResult]] = dict
 
 
 class Exchange:
@@ -110,7 +114,9 @@ class Exchange:
             member=self._member_at,
             received=self._received_in_thread,
             sees=self._sees_in_thread,
+            heard=self._heard_in_thread,
         )
+        self.health = HealthExchange(self._client, self._partner, time.monotonic)
         self._listener: WsgiListener | None = None
         self._listen_wanted: tuple[tuple[str, int], ...] = ()
         self._listen_failure: str | None = None
@@ -139,6 +145,9 @@ class Exchange:
         self._hooks, self._supervisor = hooks, tasks
         self._loop = asyncio.get_running_loop()
         self._tasks.add(tasks.repeat("rounds", self._witness))
+        self._tasks.add(
+            self.health.start(hooks.own_health, lambda: self._reachable() & self._hosts.keys(), tasks)
+        )
         self._pump()
 
     async def close(self) -> None:
@@ -162,6 +171,7 @@ class Exchange:
             for address in (*self._mesh_addresses(host), *host.addresses)
         }
         self._flood.keep_only(membership.hosts.keys())
+        self.health.keep_only(membership.hosts.keys())
         wanted = tuple((str(address), self._port) for address in self._mesh_addresses(own)) if own else ()
         if is_up and (wanted != self._listen_wanted or (wanted and self._listener is None)):
             await self._listen(wanted)
@@ -410,6 +420,12 @@ class Exchange:
     def _sees_in_thread(self, hid: str, look: bool) -> str:
         hooks = self._hooks
         return hooks.sees(hid, look) if hooks is not None else ""
+
+    def _heard_in_thread(self, hid: str, report: HealthReport) -> None:
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody asks any more
+                loop.call_soon_threadsafe(self.health.hear, hid, report)
 
     def _received_in_thread(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         loop = self._loop

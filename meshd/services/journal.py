@@ -120,6 +120,12 @@ class Journal:
             self._directory / "state.json", msgspec.json.encode(msgspec.structs.replace(state, bad=bad))
         )
 
+    def forget_bad(self) -> None:
+        """An operator wants what was not taken, or given back, to be tried again."""
+        state = self.read()
+        if state.bad or state.released:
+            self.write(msgspec.structs.replace(state, bad={}, released=False))
+
     def keep(self, folder: Folder, files: Iterable[KeptFile]) -> None:
         """Make the folder hold exactly these, whole before it is there at all."""
         building = self._directory / f".{folder}.new"

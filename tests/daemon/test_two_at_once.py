@@ -190,6 +190,7 @@ def test_equal_requests_that_wait_together_are_one_turn_and_each_is_answered(
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_thousand_status_requests_while_the_mesh_changes_are_all_answered(
     tmp_path: Path, mesh: SignedMesh
 ) -> None:

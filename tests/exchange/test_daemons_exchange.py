@@ -179,6 +179,7 @@ def test_a_withheld_revoke_arrives_by_a_witness_and_both_sides_say_what_the_stor
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_what_a_store_shows_to_one_host_alone_is_said_before_the_next_turn_of_a_witness(
     tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:

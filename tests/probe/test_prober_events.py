@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from ipaddress import IPv4Address
 
+import pytest
 from ping3 import checksum
 from until import until
 
@@ -77,6 +78,7 @@ def play(scenario: Callable[[World], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
+@pytest.mark.slow
 def test_paths_that_come_up_by_the_hundred_are_events_that_nobody_handles_inside_another() -> None:
     async def scenario(world: World) -> None:
         world.prober.set_targets(world.targets)

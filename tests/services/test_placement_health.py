@@ -44,7 +44,7 @@ def test_three_failures_in_a_row_are_told_and_one_answer_closes_it() -> None:
         return answers[0]
 
     async def scenario() -> None:
-        health = PlacementHealth(lambda: now[0], ask)
+        health = PlacementHealth(lambda: now[0], ask, lambda: now[0])
         membership = mesh.ledger.membership(NOW)
         own = membership.hosts[mesh.hosts["tesla"].hid]
 
