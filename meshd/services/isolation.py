@@ -44,11 +44,11 @@ def run_isolated(
     *,
     seconds: float = RENDER_SECONDS,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
-    unprivileged: bool = True,
+    user: str = UNPRIVILEGED_USER,
 ) -> Finished:
     """Run it with ``given`` on standard input. BackendError: it cannot start, or says too much or too late.
 
-    ``unprivileged``: as nobody, where this process is root.
+    ``user``: as whom, where this process is root; empty: as this process.
     """
     name = argv[0]
     try:
@@ -62,7 +62,7 @@ def run_isolated(
             start_new_session=True,
             close_fds=True,
             umask=0o077,
-            **(_user() if unprivileged else {}),
+            **_identity(user),
         )
     except OSError as error:
         raise BackendError(f"{name}: cannot be started: {error.strerror or error}") from None
@@ -82,14 +82,14 @@ def runner_argv(*arguments: str) -> list[str]:
     return [sys.executable, "-I", "-m", "meshd.services.runner", *arguments]
 
 
-def _user() -> dict[str, Any]:
+def _identity(user: str) -> dict[str, Any]:
     """As whom: only root can be somebody else."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or not user:
         return {}
     try:
-        entry = pwd.getpwnam(UNPRIVILEGED_USER)
+        entry = pwd.getpwnam(user)
     except KeyError:
-        raise BackendError(f"user {UNPRIVILEGED_USER!r}: not known on this host") from None
+        raise BackendError(f"user {user!r}: not known on this host") from None
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from meshd.errors import ConfigError, MeshError
@@ -33,8 +33,11 @@ def staged_path(path: str, changes: Changes) -> str:
 
 
 @contextlib.contextmanager
-def staged_copy(path: str, changes: Changes) -> Iterator[str]:
-    """A copy of the directory with the new files in it, for checkers that want to see a whole one."""
+def staged_copy(path: str, changes: Changes, beside: Mapping[str, str]) -> Iterator[str]:
+    """A copy of the directory with the new files in it, for checkers that want to see a whole one.
+
+    ``beside``: name to text of what is in the copy alone.
+    """
     with tempfile.TemporaryDirectory(prefix="meshd-check-") as made:
         copy = Path(made) / "copy"
         try:
@@ -47,6 +50,8 @@ def staged_copy(path: str, changes: Changes) -> Iterator[str]:
                 target.unlink(missing_ok=True)
                 if change.new is not None:
                     target.write_text(change.new)
+        for name, text in beside.items():
+            (copy / name).write_text(text)
         yield str(copy)
 
 

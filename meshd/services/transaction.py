@@ -25,7 +25,7 @@ from meshd.services.config import ModuleConfig, jail_prefix, read_secrets
 from meshd.services.guards import Before, check_bounds, check_plan, check_view
 from meshd.services.handover import HandOver
 from meshd.services.journal import Accepted, FileRecord, Journal, KeptFile, ModuleState, Pending, PendingFile
-from meshd.services.plan import ServicePlan
+from meshd.services.plan import Command, ServicePlan
 from meshd.services.schedule import Outcome
 from meshd.services.view import ServiceView
 
@@ -179,26 +179,25 @@ class Transaction:
         """The service's own checker, on the new files where they lie."""
         if not run.changes.files:
             return None
-        with contextlib.ExitStack() as stack:
-            copies: dict[str, str] = {}
-
-            def fill(word: str) -> str:
-                if word.startswith(STAGED) and word.endswith("}"):
-                    return swap.staged_path(word[len(STAGED) : -1], run.changes)
-                if not word.startswith(STAGED_DIRECTORY):
-                    return word
-                path, _, rest = word[len(STAGED_DIRECTORY) :].partition("}")
-                if path not in copies:
-                    copies[path] = stack.enter_context(swap.staged_copy(path, run.changes))
-                return copies[path] + rest
-
-            for command in run.plan.checks:
-                filled = msgspec.structs.replace(command, argv=tuple(map(fill, command.argv)))
+        for command in run.plan.checks:
+            with contextlib.ExitStack() as stack:
+                words = [self._fill(word, command, run.changes, stack) for word in command.argv]
+                filled = msgspec.structs.replace(command, argv=tuple(words))
                 problem = run_command(filled, tuple(jail_prefix(self.config)))
-                if problem is not None:
-                    return problem
+            if problem is not None:
+                return problem
         self.step("checked")
         return None
+
+    @staticmethod
+    def _fill(word: str, command: Command, changes: Changes, stack: contextlib.ExitStack) -> str:
+        """A word of a check with the place of the new file, or of a copy that lives as long as ``stack``."""
+        if word.startswith(STAGED) and word.endswith("}"):
+            return swap.staged_path(word[len(STAGED) : -1], changes)
+        if not word.startswith(STAGED_DIRECTORY):
+            return word
+        path, _, rest = word[len(STAGED_DIRECTORY) :].partition("}")
+        return stack.enter_context(swap.staged_copy(path, changes, command.beside)) + rest
 
     def _carry_out(self, run: _Run) -> Report:
         reload, plan = run.must_reload, run.plan

@@ -82,6 +82,18 @@ def test_lines_that_do_not_count_excuse_an_exit_status_and_others_do_not(rig: Se
     assert rig.apply(NEW, checks=(more,)).outcome is Outcome.REFUSED
 
 
+def test_a_check_may_see_a_file_beside_ours_that_nobody_else_ever_sees(rig: ServiceRig) -> None:
+    reads = Command(
+        argv=("/bin/sh", "-c", 'cat "$1"/*', "check", f"{{staged-directory:{rig.directory}}}"),
+        beside={"zz-check": "only for the check\n"},
+        refuse="only for the check",
+        why="the other file decides",
+    )
+    report = rig.apply(OLD, checks=(reads,))
+    assert report.outcome is Outcome.REFUSED and report.reason.endswith(": the other file decides")
+    assert not (rig.directory / "zz-check").exists() and not rig.file.exists()
+
+
 def test_a_reload_that_says_ok_and_is_not_taken_is_undone(rig: ServiceRig) -> None:
     rig.apply(OLD)
     report = rig.apply("deaf\n")
