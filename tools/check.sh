@@ -5,6 +5,8 @@
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
+# Each worker, and each program that a test starts, would compile all that it imports, every time.
+unset PYTHONDONTWRITEBYTECODE
 began_at=$(date +%s)
 
 # shellcheck disable=SC2046 # no word or two

@@ -131,7 +131,27 @@ garage_packages() {
 service_packages() {
 	missing_packages haproxy haproxy nsd nsd knotd knot kzonecheck knot-dnssecutils unbound unbound \
 		dnsmasq dnsmasq-base named bind9 prometheus prometheus redis-server redis-server \
-		redis-sentinel redis-sentinel
+		redis-sentinel redis-sentinel etcd etcd-server psql postgresql-client
+	# Debian keeps its programs apart from PATH, by version.
+	[ -x /usr/lib/postgresql/15/bin/postgres ] || printf ' postgresql-15'
+	[ -n "$(find_python)" ] || printf ' python3 python3-venv'
+}
+
+# Debian 12 has Patroni 3.0, which knows no failover priorities. PostgreSQL refuses root, so this one lies where
+# every user may read it.
+make_patroni() {
+	version=4.1.5
+	folder=/var/cache/wg-meshd/patroni
+	[ "$($folder/bin/patroni --version 2>/dev/null)" = "patroni $version" ] && return
+	say "installing Patroni $version into $folder"
+	rm -rf "$folder"
+	(
+		umask 022
+		mkdir -p "${folder%/*}"
+		"$(find_python)" -m venv "$folder"
+		"$folder/bin/python" -m pip install --disable-pip-version-check --no-input --quiet \
+			"patroni[etcd3]==$version" 'psycopg[binary]>=3.1' </dev/null
+	)
 }
 
 # Debian starts a server as soon as it is installed, unless this file says no (invoke-rc.d(8)).
@@ -223,6 +243,7 @@ services)
 	[ "$system" = Linux ] || exit 0
 	# shellcheck disable=SC2046 # a list of names
 	install_quietly $(service_packages)
+	make_patroni
 	;;
 *)
 	fail "unknown argument '$1': nothing, lab-kernel, garage or services expected"

@@ -8,6 +8,8 @@
 set -u
 
 cd "$(dirname "$0")/.." || exit 1
+# Each worker, and each program that a test starts, would compile all that it imports, every time.
+unset PYTHONDONTWRITEBYTECODE
 results=$(mktemp -d "${TMPDIR:-/tmp}/meshd-test.XXXXXX") || exit 1
 trap 'rm -rf "$results"' EXIT
 trap 'exit 130' INT

@@ -22,7 +22,8 @@ WITHHELD_SECONDS: Final = 45.0
 @dataclass(slots=True)
 class FollowedStore:
     """``up`` None: not asked yet. ``last_success_at``: when all roots and statements were last looked at, in
-    unix seconds. ``unusable`` and ``remaining``: of the newest poll. Used under the follower's lock."""
+    unix seconds. ``unusable`` and ``remaining``: of the newest poll. ``refusal``: why it did not take this
+    host's record when that was last tried, None if it has it. Used under the follower's lock."""
 
     store: ObjectStore
     memory: PollMemory = field(default_factory=PollMemory)
@@ -31,6 +32,7 @@ class FollowedStore:
     error: str | None = None
     unusable: tuple[tuple[str, str], ...] = ()
     remaining: tuple[str, ...] = ()
+    refusal: str | None = None
     shown: ShownHeads = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,23 +55,17 @@ class FollowedStore:
 
     def bring(
         self, item: tuple[str, bytes], mesh_id: str, *, waiting: Callable[[], AbstractContextManager[None]]
-    ) -> Condition | None:
-        """Write an object that the newest listing did not show; ``waiting`` is entered meanwhile.
-
-        What is wrong if that fails, else None.
-        """
+    ) -> None:
+        """Write this host's record where the newest listing did not show it; ``waiting`` is entered
+        meanwhile. A store that refuses is a condition for as long as it answers and lacks the record."""
+        self.refusal = None
         if self.memory.shows(*item):
-            return None
+            return
         try:
             with waiting():
                 publish(self.store, [item], mesh_id=mesh_id)
         except StoreError as error:
-            return Condition(
-                code="own_record_missing",
-                severity=Severity.WARNING,
-                text=f"{self.store.url} lacks this host's record and does not take it: {error}",
-            )
-        return None
+            self.refusal = str(error)
 
     def conditions(self, now: float) -> list[Condition]:
         """That it does not answer, what of it is no use or too much, or what it does not show; nothing before
@@ -86,7 +82,19 @@ class FollowedStore:
                     text=f"{self.error}; the mesh goes on with what is known",
                 )
             ]
-        return [*self._unusable(), *self._overfull(), *self._withheld(now)]
+        return [*self._lacking(), *self._unusable(), *self._overfull(), *self._withheld(now)]
+
+    def _lacking(self) -> list[Condition]:
+        if self.refusal is None:
+            return []
+        return [
+            Condition(
+                code="own_record_missing",
+                severity=Severity.WARNING,
+                subject=self.store.url,
+                text=f"{self.store.url} lacks this host's record and does not take it: {self.refusal}",
+            )
+        ]
 
     def _unusable(self) -> list[Condition]:
         if not self.unusable:

@@ -46,6 +46,8 @@ class Observation:
 
     at: float
     """Unix seconds."""
+    steady_at: float
+    """The same instant by the clock that nobody sets: of two observations the higher one is newer."""
     main: ObservedState
     second: ObservedState
     """Not asked for, and so empty, where none is wanted and none was."""
@@ -132,7 +134,9 @@ class Sensor:
         strays = frozenset[str]()
         if main.device is None or trackers.strays_seen:
             strays = self._backend.find_marked() - {local.interface, local.second_interface}
-        return Observation(at=self._clock(), main=main, second=second, strays=strays)
+        return Observation(
+            at=self._clock(), steady_at=self._steady(), main=main, second=second, strays=strays
+        )
 
     def observe_one(self, trackers: Trackers, interface: str) -> ObservedState:
         """One interface alone, where the other one is of no use. BackendError as ``observe``."""

@@ -8,6 +8,7 @@ from meshd.control.paths import PathWatch
 from meshd.control.registry_feed import RegistryFeed
 from meshd.control.services import ServiceFollower, ServiceInputs
 from meshd.control.world import World
+from meshd.exchange.exchange import Exchange
 from meshd.model.condition import Condition
 from meshd.settings import Settings
 
@@ -22,18 +23,18 @@ class ServiceFeed:
         paths: PathWatch,
         *,
         clock: Callable[[], float],
-        exchanges: bool,
+        exchange: Exchange | None,
     ) -> None:
         """
         Args:
             clock: unix seconds.
-            exchanges: news comes from other hosts as well as from stores.
+            exchange: brings news and health of other hosts; None: stores alone do.
         """
         self._services = services
         self._feed = feed
         self._paths = paths
         self._clock = clock
-        self._exchanges = exchanges
+        self._exchange = exchange
 
     async def follow(self, world: World) -> Sequence[Condition]:
         """After each turn. What is wrong with a module is filed when it has run, not here."""
@@ -49,8 +50,9 @@ class ServiceFeed:
             ServiceInputs(
                 membership=self._feed.membership,
                 paths=self._paths.stats(),
+                heard=self._exchange.health.results() if self._exchange is not None else {},
                 verified_at=verified_at,
-                stale=silent and not (self._exchanges and self._paths.reachable()),
+                stale=silent and not (self._exchange is not None and self._paths.reachable()),
                 now=now,
             )
         )

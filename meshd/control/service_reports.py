@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from meshd.model.condition import Condition, Severity
+from meshd.model.service import Health, PlacementKey
 from meshd.observe.protocol import ModuleReport
+from meshd.observe.status import PlacementStatus
 from meshd.services.schedule import Outcome
 from meshd.services.transaction import Report
 
@@ -53,6 +55,16 @@ def condition_of(name: str, report: Report | None, *, parked: bool) -> Condition
         subject=name,
         text=f"{name}: {report.reason}: not tried again before something changes, or: "
         f"wgctl service retry {name}",
+    )
+
+
+def placement_rows(
+    results: Mapping[PlacementKey, tuple[Health, float]],
+) -> tuple[PlacementStatus, ...]:
+    """Checks of placements for the status."""
+    return tuple(
+        PlacementStatus(hid=hid, service=service, jail=jail, health=health, checked_at=at)
+        for (hid, service, jail), (health, at) in sorted(results.items())
     )
 
 

@@ -12,22 +12,24 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from meshd.blocking import in_thread
-from meshd.control.placement_health import PlacementHealth
-from meshd.control.service_reports import STATES, condition_of, report_document
+from meshd.control.placement_health import PlacementHealth, heard_of
+from meshd.control.service_reports import STATES, condition_of, placement_rows, report_document
 from meshd.errors import ConfigError, MeshError
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition
 from meshd.model.host import Membership
 from meshd.model.path import PathStats
+from meshd.model.service import CheckResult, Health, PlacementKey
 from meshd.observe.logs import event
 from meshd.observe.protocol import ServiceDocument, ServiceRequest
-from meshd.observe.status import ModuleStatus, PlacementStatus, ServicesStatus
+from meshd.observe.status import ModuleStatus, ServicesStatus
 from meshd.services.changes import find_drift
 from meshd.services.channels import Channels
 from meshd.services.config import ModuleConfig, read_modules
@@ -38,6 +40,7 @@ from meshd.services.render import input_digest, read_signals, render_plan
 from meshd.services.schedule import Outcome, Schedule, Timing, host_share, restart_slot
 from meshd.services.transaction import RESTART_PHASE, Report, Transaction, Wish
 from meshd.services.view import Measured, ServiceView, build_service_view
+from meshd.supervisor import Supervisor
 
 MEASURE_SECONDS: Final = 8.0
 """Between two measurements that count for a bucket."""
@@ -48,10 +51,12 @@ log = logging.getLogger("meshd")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceInputs:
-    """What the daemon knows. ``paths`` by hid; ``stale``: neither a store nor another host answers."""
+    """What the daemon knows. ``paths`` by hid; ``heard``: what other hosts say of their placements;
+    ``stale``: neither a store nor another host answers."""
 
     membership: Membership
     paths: Mapping[str, PathStats]
+    heard: Mapping[PlacementKey, CheckResult] = field(default_factory=dict)
     verified_at: float | None
     stale: bool
     now: float
@@ -89,6 +94,7 @@ class ServiceFollower:
         hid: str,
         state_dir: Path,
         clock: Callable[[], float],
+        tasks: Supervisor,
         changed: Callable[[tuple[Condition, ...]], None] = lambda _: None,
         timing: Timing | None = None,
         elapsed: Callable[[], float] = time.monotonic,
@@ -96,12 +102,14 @@ class ServiceFollower:
         self._hid = hid
         self._directory = state_dir / "services"
         self._clock = clock
+        self._supervisor = tasks
         self._changed = changed
         self._timing = timing or Timing()
         self._elapsed = elapsed
         self._modules: dict[str, _Module] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._health = PlacementHealth(clock)
+        self.health = PlacementHealth(clock, tasks, elapsed=elapsed)
+        self._heard: Mapping[PlacementKey, tuple[Health, float]] = {}
         self._channels = Channels()
         self._unheard: tuple[Condition, ...] = ()
         self._following: asyncio.Task[None] | None = None
@@ -159,7 +167,8 @@ class ServiceFollower:
         self._mesh = build_view(inputs.membership, self._hid)
         self._measure(inputs)
         own = inputs.membership.hosts.get(self._hid)
-        self._health.look(inputs.membership, own)
+        self.health.look(inputs.membership, own)
+        self._heard = heard_of(inputs.membership, inputs.heard, self._hid, inputs.now)
         self._view = build_service_view(
             self._mesh,
             Measured(
@@ -168,7 +177,7 @@ class ServiceFollower:
                 stale=inputs.stale,
                 paths=inputs.paths,
                 buckets=self._places,
-                health=self._health.results(),
+                health={**self._heard, **self.health.results()},
             ),
         )
         if self._view is not None:
@@ -176,7 +185,7 @@ class ServiceFollower:
                 module.schedule.see(input_digest(module.config, self._view), self._elapsed())
                 module.wake.set()
         if self._running and (self._following is None or self._following.done()):
-            self._following = asyncio.get_running_loop().create_task(self._signal())
+            self._following = self._supervisor.spawn("service signals", self._signal())
         self._changed(self.conditions())
 
     async def _signal(self) -> None:
@@ -204,24 +213,25 @@ class ServiceFollower:
 
     def _start(self, name: str) -> None:
         if self._running and name not in self._tasks:
-            self._tasks[name] = asyncio.create_task(self._follow(self._modules[name]), name=f"service-{name}")
+            step = partial(self._follow, self._modules[name])
+            self._tasks[name] = self._supervisor.repeat(f"service {name}", step)
 
     async def _follow(self, module: _Module) -> None:
-        while True:
-            pause = max(0.0, module.schedule.due_at - self._elapsed())
-            if module.schedule.parked:
-                pause = float("inf")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(module.wake.wait(), min(pause, self._timing.look))
-            module.wake.clear()
-            if self._view is not None and module.schedule.is_due(self._elapsed()):
-                digest = input_digest(module.config, self._view)
-                report = await self._run(module, self._view, Wish(restart=module.restart == digest))
-                module.restart = ""
-                if report.phase == RESTART_PHASE and module.config.common.allow_restart:
-                    module.restart = digest
-                    delay = restart_delay(self._view, self._hid, module.config.name)
-                    module.schedule.due_at = self._elapsed() + delay
+        """Until the module is due, or something is new; then its run."""
+        pause = max(0.0, module.schedule.due_at - self._elapsed())
+        if module.schedule.parked:
+            pause = float("inf")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(module.wake.wait(), min(pause, self._timing.look))
+        module.wake.clear()
+        if self._view is not None and module.schedule.is_due(self._elapsed()):
+            digest = input_digest(module.config, self._view)
+            report = await self._run(module, self._view, Wish(restart=module.restart == digest))
+            module.restart = ""
+            if report.phase == RESTART_PHASE and module.config.common.allow_restart:
+                module.restart = digest
+                delay = restart_delay(self._view, self._hid, module.config.name)
+                module.schedule.due_at = self._elapsed() + delay
 
     async def _run(self, module: _Module, view: ServiceView, wish: Wish, *, asked: bool = False) -> Report:
         """One run; two of one module never overlap."""
@@ -282,16 +292,17 @@ class ServiceFollower:
 
     def conditions(self) -> tuple[Condition, ...]:
         """What is wrong with modules and with this host's own placements."""
-        found = [condition for module in self._modules.values() if (condition := _condition(module))]
-        return (*found, *self._health.conditions(), *self._unheard)
+        found = [
+            condition_of(each.config.name, each.report, parked=each.schedule.parked)
+            for each in self._modules.values()
+        ]
+        return (*filter(None, found), *self.health.conditions(), *self._unheard)
 
     def status(self) -> ServicesStatus:
-        placements = tuple(
-            PlacementStatus(service=key[1], jail=key[2], health=health, checked_at=at)
-            for key, (health, at) in self._health.results().items()
-        )
         return ServicesStatus(
-            modules=tuple(_status(module) for module in self._modules.values()), placements=placements
+            modules=tuple(_status(module) for module in self._modules.values()),
+            placements=placement_rows(self.health.results()),
+            elsewhere=placement_rows(self._heard),
         )
 
     async def handle(self, request: ServiceRequest) -> tuple[ServiceDocument, int]:
@@ -301,7 +312,7 @@ class ServiceFollower:
         chosen = self._choose(request.module)
         if request.action == "retry":
             for module in chosen:
-                await in_thread(_forget_bad, module.journal)
+                await in_thread(module.journal.forget_bad)
                 module.schedule.ask(self._elapsed())
                 module.wake.set()
             return ServiceDocument(status=self.status()), 0
@@ -367,12 +378,6 @@ def restart_delay(view: ServiceView, hid: str, module: str) -> float:
     return restart_slot(regions, view.me.region, host_share(hid, module))
 
 
-def _forget_bad(journal: Journal) -> None:
-    state = journal.read()
-    if state.bad or state.released:
-        journal.write(msgspec.structs.replace(state, bad={}, released=False))
-
-
 def _status(module: _Module) -> ModuleStatus:
     report = module.report
     state = "pending" if report is None else STATES[report.outcome]
@@ -393,7 +398,3 @@ def _status(module: _Module) -> ModuleStatus:
         runs=dict(module.runs),
         run_seconds_sum=module.seconds,
     )
-
-
-def _condition(module: _Module) -> Condition | None:
-    return condition_of(module.config.name, module.report, parked=module.schedule.parked)

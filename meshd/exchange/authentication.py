@@ -7,7 +7,8 @@ identity, too, or one made for the occasion, by which it is nobody. These are th
 identities, and what costs something is computed once a pair.
 
 This does not keep anybody from repeating a request. Nobody sees one but the two hosts, with WireGuard
-around it, and none asks for anything that a repetition would make worse.
+around it, and none asks for anything that a repetition would make worse: what a host said of its own
+placements could be made to look newer, by these two alone.
 """
 
 from __future__ import annotations

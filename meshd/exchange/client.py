@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from meshd.errors import RegistryError, StoreError
 from meshd.exchange.authentication import ANSWER_HEADER, REQUEST_HEADER, Authenticator
+from meshd.exchange.health import HealthAnswer, HealthReport
 from meshd.exchange.messages import (
     MAX_ANSWER_BYTES,
     ObjectsPage,
@@ -93,6 +94,10 @@ class ExchangeClient:
     def witness(self, partner: Partner, request: WitnessRequest) -> bytes:
         """The signed testimony, not yet verified."""
         return self._call(partner, "witness", render_message(request), CALL_SECONDS)
+
+    def health(self, partner: Partner, report: HealthReport) -> None:
+        """Tell that host of this one's placements."""
+        parse_message(self._call(partner, "health", render_message(report), CALL_SECONDS), HealthAnswer)
 
     def _call(self, partner: Partner, verb: str, body: bytes, seconds: float) -> bytes:
         where = f"http://{render_place(str(partner.address), self._port)}{self._prefix}{verb}"

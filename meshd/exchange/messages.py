@@ -3,6 +3,7 @@
     POST objects    ObjectsRequest -> ObjectsPage     what the asker lacks, page by page
     POST offer      Offer -> OfferAnswer              a few objects that are new
     POST witness    WitnessRequest -> a signed Testimony (meshd.exchange.witness)
+    POST health     HealthReport -> HealthAnswer      the sender's own placements (meshd.exchange.health)
 
 Each carries who speaks (meshd.exchange.authentication).
 
@@ -103,7 +104,7 @@ def parse_message(body: bytes, kind: type[T]) -> T:
     return message
 
 
-def render_message(message: _Message) -> bytes:
+def render_message(message: msgspec.Struct) -> bytes:
     return msgspec.json.encode(message)
 
 

@@ -1,4 +1,4 @@
-"""The HTTP side of the shared_ledger: who may ask, how often, how much, and what the answer is.
+"""The HTTP side of the shared ledger: who may ask, how often, how much, and what the answer is.
 
 A connection comes from the address of a host of the mesh: WireGuard lets nobody else use it, since an
 address is an allowed IP of one peer alone. Which process of that host it is, the address does not say. One
@@ -25,6 +25,7 @@ from meshd.exchange.authentication import (
     Call,
     is_body,
 )
+from meshd.exchange.health import HealthAnswer, HealthReport, parse_report
 from meshd.exchange.messages import (
     MAX_REQUEST_BYTES,
     ObjectsRequest,
@@ -50,14 +51,20 @@ _REQUESTS_A_SECOND: Final = 20.0
 _REQUESTS_AT_ONCE: Final = 200.0
 _OBJECTS_A_SECOND: Final = 100.0
 _OBJECTS_AT_ONCE: Final = 4000.0
+_REPORTS_A_SECOND: Final = 1.0
+_REPORTS_AT_ONCE: Final = 10.0
 _NOBODYS_SHARE: Final = 0.1
 """Of what a host may ask and give, for all processes together that call from its address and are not it."""
 
-Sees = Callable[[str, bool], str]
+ObservedAddress = Callable[[str, bool], str]
 """(hid of the asker, look anew?) -> the endpoint at which this host sees it, or empty. From any thread."""
 
 Received = Callable[[str, Offer, BatchOutcome], None]
 """(hid of the giver or NOBODY, what it offered, what became of it), called from the thread of the request."""
+
+
+Heard = Callable[[str, HealthReport], None]
+"""(hid of the host that speaks, what it said of its own placements), from the thread of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +93,28 @@ class ExchangeServer:
         authenticator: Callable[[], Authenticator],
         member: Callable[[str], Member | None],
         received: Received,
-        sees: Sees = lambda hid, look: "",
+        observed_address: ObservedAddress = lambda hid, look: "",
+        heard: Heard = lambda hid, report: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared_ledger = shared_ledger
         self._authenticator = authenticator
         self._member = member
         self._received = received
-        self._sees = sees
+        self._observed_address = observed_address
+        self._heard = heard
         self._clock = clock
         self._lock = threading.Lock()
         self._connections = TokenBuckets(rate=_CONNECTIONS_A_SECOND, burst=2 * _CONNECTIONS_A_SECOND)
         self._requests = TokenBuckets(rate=_REQUESTS_A_SECOND, burst=_REQUESTS_AT_ONCE)
         self._objects = TokenBuckets(rate=_OBJECTS_A_SECOND, burst=_OBJECTS_AT_ONCE)
+        self._reports = TokenBuckets(rate=_REPORTS_A_SECOND, burst=_REPORTS_AT_ONCE)
         self._outcomes: Counter[str] = Counter(dict.fromkeys(REQUEST_OUTCOMES, 0))
         self._verbs: Mapping[str, Callable[[_Caller, bytes], bytes]] = {
             "objects": self._objects_page,
             "offer": self._take_offer,
             "witness": self._witness,
+            "health": self._hear_health,
         }
 
     def outcomes(self) -> dict[str, int]:
@@ -185,7 +196,17 @@ class ExchangeServer:
         request = parse_message(body, WitnessRequest)
         if not caller.is_host:
             raise AuthenticationError("hosts testify to hosts alone")
-        return self._shared_ledger.answer_witness(request.nonce, self._sees(caller.hid, request.look))
+        return self._shared_ledger.answer_witness(
+            request.nonce, self._observed_address(caller.hid, request.look)
+        )
+
+    def _hear_health(self, caller: _Caller, body: bytes) -> bytes:
+        if not caller.is_host:
+            raise AuthenticationError("a host alone speaks of its placements")
+        if not self._may(self._reports, caller.hid, 1):
+            raise _Refusal("429 Too Many Requests", "limited")
+        self._heard(caller.hid, parse_report(body))
+        return render_message(HealthAnswer())
 
     def _may(self, buckets: TokenBuckets, key: str, amount: float) -> bool:
         with self._lock:

@@ -12,6 +12,12 @@ from meshd.model.network import IPAddress
 
 Scope = Literal["host", "region", "mesh"]
 PlacementState = Literal["active", "draining", "retired"]
+Health = Literal["pass", "fail", "unknown"]
+PlacementKey = tuple[str, str, str]
+"""hid, service and jail."""
+
+MAX_CHECKED_PLACEMENTS: Final = 50
+"""Of one host."""
 
 _CHECK: Final = re.compile(r"(tcp|http)(?:=:([0-9]{1,5})(/[!-~]*)?)?")
 
@@ -33,7 +39,7 @@ class Placement:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> PlacementKey:
         """What a later statement must name to speak of this placement."""
         return self.hid, self.service, self.jail
 
@@ -53,6 +59,14 @@ class Service:
     retired: bool
     provenance: Provenance
     placements: tuple[Placement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """What a placement's own host found. ``age_seconds``: since its newest check ended."""
+
+    works: bool
+    age_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -189,8 +189,9 @@ class ModuleStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlacementStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A placement of this host, by its own check. ``health``: pass, fail or unknown."""
+    """A placement, by its own host's check. ``health``: pass, fail or unknown."""
 
+    hid: str
     service: str
     jail: str
     health: str
@@ -200,6 +201,9 @@ class PlacementStatus(msgspec.Struct, frozen=True, kw_only=True):
 class ServicesStatus(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[ModuleStatus, ...] = ()
     placements: tuple[PlacementStatus, ...] = ()
+    """Of this host."""
+    elsewhere: tuple[PlacementStatus, ...] = ()
+    """As the other hosts told of theirs, while that is not too old."""
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -187,11 +187,13 @@ def _part(run: Round, logs: int) -> tuple[int, int]:
 @dataclass(slots=True)
 class _Listed:
     """Statements that a store lists: ``infos`` in order of number; ``crowds``: numbers of which there are
-    more; ``after``: the last name, when there are more names than were looked at."""
+    more; ``after``: the last name, when there are more names than were looked at; ``names``: how many were
+    looked at, also those of no statement, as their number is for whoever writes there to choose."""
 
     infos: list[ObjectInfo]
     crowds: list[int]
     after: str
+    names: int = 0
 
 
 def _follow_log(run: Round, kid: str, number: int, share: tuple[int, int]) -> tuple[int, str] | None:
@@ -219,7 +221,7 @@ def _list_log(run: Round, kid: str, start_after: str) -> _Listed:
     """Number by number; of a crowd only the first, and then on behind it."""
     prefix = log_prefix(kid)
     found = _Listed(infos=[], crowds=[], after=start_after)
-    while len(found.crowds) <= MAX_JUMPS and len(found.infos) < run.limits.listed_keys:
+    while len(found.crowds) <= MAX_JUMPS and found.names < run.limits.listed_keys:
         infos, found.after = run.names(prefix, found.after, min(run.limits.listed_keys, 40 * _PAGE_KEYS))
         crowd = _take_names(found, infos)
         if crowd is not None:
@@ -235,6 +237,7 @@ def _take_names(found: _Listed, infos: Iterable[ObjectInfo]) -> int | None:
     """Up to the first crowd -> its number."""
     count = last = 0
     for info in infos:
+        found.names += 1
         name = _statement_name(info.key)
         if name is None:
             continue

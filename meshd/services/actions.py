@@ -21,6 +21,7 @@ from meshd.services.plan import Call, Command, DnsAsk, HttpCall, HttpGet, Probe,
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 SHOWN: Final = 300
+SHOWN_WORD: Final = 100
 
 
 def run(
@@ -51,18 +52,26 @@ def run(
 
 def run_command(command: Command, prefix: tuple[str, ...] = ()) -> str | None:
     """Run it and judge its answer by exit status and by what it prints: several checkers only warn."""
+    problem = _run_command(command, prefix)
+    return f"{problem}: {command.why}" if problem and command.why else problem
+
+
+def _run_command(command: Command, prefix: tuple[str, ...]) -> str | None:
+    if prefix and command.user:  # whom the jail knows by that name: jexec(8)
+        prefix = (*prefix[:-1], "-U", command.user, prefix[-1])
     done = run_isolated(
         [*prefix, *command.argv],
         b"",
         seconds=command.timeout_seconds,
         max_output_bytes=MAX_ANSWER_BYTES,
-        unprivileged=False,
+        user="" if prefix else command.user,
     )
     output = done.output.decode("utf-8", "replace") + done.errors
     lines = [line for line in output.splitlines() if line.strip()]
     kept = [line for line in lines if not (command.ignore and re.search(command.ignore, line))]
     text = "\n".join(kept)
-    name = " ".join((*prefix, *command.argv))[:SHOWN]
+    words = (word if len(word) <= SHOWN_WORD else f"{word[:SHOWN_WORD]}..." for word in command.argv)
+    name = " ".join((*prefix, *words))[:SHOWN]
     excused = bool(lines) and not kept
     if done.status not in command.ok and not excused:
         return f"{name}: exit status {done.status}: {text[-SHOWN:].strip() or 'no word'}"

@@ -123,6 +123,10 @@ def _check_actions(actions: Iterable[object], allowed: Allowed) -> str | None:
                 return "a command without a program"
             if allowed.programs is not None and action.argv[0] not in allowed.programs:
                 return f"{action.argv[0]}: not a program that its settings name"
+            if allowed.programs is not None and action.user:
+                return f"{action.argv[0]}: as another user is for built-in modules"
+            if any("/" in name or name in ("", ".", "..") for name in action.beside):
+                return f"{action.argv[0]}: beside its files only other files can be put"
             for pattern in filter(None, (action.refuse, action.ignore)):
                 if not _is_pattern(pattern):
                     return f"{pattern[:40]!r}: not a regular expression"

@@ -25,6 +25,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "dns": "meshd.services.modules.dns:Dns",
     "haproxy": "meshd.services.modules.haproxy:Haproxy",
     "hosts": "meshd.services.modules.hosts:Hosts",
+    "postgres": "meshd.services.modules.postgres:Postgres",
     "prometheus": "meshd.services.modules.prometheus:Prometheus",
     "redis": "meshd.services.modules.redis:Redis",
 }

@@ -55,6 +55,12 @@ class Command(_Part, frozen=True, kw_only=True, tag="command"):
     """Output lines that match do not count; nor does the exit status when no other line is left."""
     expect: tuple[str, ...] = ()
     """Texts that the output must hold."""
+    why: str = ""
+    """For people: what it means when it fails."""
+    user: str = ""
+    """As whom it runs; empty: as meshd. Of built-in modules alone."""
+    beside: dict[str, str] = {}
+    """File name to text: put into the copy of the directory, for this check alone."""
     timeout_seconds: float = 20.0
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from meshd.errors import ConfigError, MeshError
@@ -33,8 +33,11 @@ def staged_path(path: str, changes: Changes) -> str:
 
 
 @contextlib.contextmanager
-def staged_copy(path: str, changes: Changes) -> Iterator[str]:
-    """A copy of the directory with the new files in it, for checkers that want to see a whole one."""
+def staged_copy(path: str, changes: Changes, beside: Mapping[str, str]) -> Iterator[str]:
+    """A copy of the directory with the new files in it, for checkers that want to see a whole one.
+
+    ``beside``: name to text of what is in the copy alone.
+    """
     with tempfile.TemporaryDirectory(prefix="meshd-check-") as made:
         copy = Path(made) / "copy"
         try:
@@ -47,6 +50,8 @@ def staged_copy(path: str, changes: Changes) -> Iterator[str]:
                 target.unlink(missing_ok=True)
                 if change.new is not None:
                     target.write_text(change.new)
+        for name, text in beside.items():
+            (copy / name).write_text(text)
         yield str(copy)
 
 
@@ -61,25 +66,26 @@ def put(change: FileChange) -> None:
         directory.put(pure.name)
 
 
-def keep(change: FileChange) -> KeptFile:
-    """What is there now, to be put back."""
-    pure = PurePosixPath(change.path)
+def keep(path: str, text: str | None) -> KeptFile:
+    """What is there now, with that text, to be put back."""
+    pure = PurePosixPath(path)
     with open_directory(pure.parent) as directory:
         found = directory.ownership(pure.name)
-    if change.old is None or found is None:
-        return KeptFile(path=change.path, text=None)
-    return KeptFile(path=change.path, text=change.old, mode=found.mode, uid=found.uid, gid=found.gid)
+    if text is None or found is None:
+        return KeptFile(path=path, content=None)
+    content = text.encode("utf-8", "surrogateescape")
+    return KeptFile(path=path, content=content, mode=found.mode, uid=found.uid, gid=found.gid)
 
 
 def restore(kept: KeptFile) -> None:
     """The file as it was, whole, or gone as it was."""
-    pure = PurePosixPath(kept.path)
+    pure, text = PurePosixPath(kept.path), kept.text
     with open_directory(pure.parent) as directory:
-        if kept.text is None:
+        if text is None:
             directory.remove(pure.name)
             return
         uid, gid = (kept.uid, kept.gid) if os.geteuid() == 0 else (-1, -1)
-        directory.stage(pure.name, kept.text)
+        directory.stage(pure.name, text)
         directory.own(pure.name, Ownership(mode=kept.mode, uid=uid, gid=gid))
         directory.put(pure.name)
 

@@ -17,13 +17,11 @@ from meshd.mesh.view import MeshView
 from meshd.model.host import Host
 from meshd.model.network import contains, host_network
 from meshd.model.path import PathStats
-from meshd.model.service import Placement, Service
+from meshd.model.service import Health, Placement, PlacementKey, Service
 from meshd.services.latency import UNKNOWN_BUCKET
 
 VIEW_SCHEMA: Final = 1
 DOMAIN: Final = "mesh"
-
-Health = Literal["pass", "fail", "unknown"]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,7 +153,7 @@ class Measured(_Part, frozen=True, kw_only=True):
     stale: bool = False
     paths: Mapping[str, PathStats] = {}
     buckets: Mapping[str, int] = {}
-    health: Mapping[tuple[str, str, str], tuple[Health, float]] = {}
+    health: Mapping[PlacementKey, tuple[Health, float]] = {}
 
 
 def endpoint_id(service: str, host: str, jail: str, address: str) -> str:

@@ -214,6 +214,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(json_values, json_values)
 def test_json_of_another_shape_raises_only_backend_errors(entry: object, family: object) -> None:
     for rows in ([{"address-family": "Internet", "rt-entry": [entry]}], [family], family):

@@ -117,6 +117,7 @@ def outcomes(report: str) -> list[tuple[str, str]]:
     return [(line.split()[0], line[9:53].strip()) for line in report.splitlines() if line.startswith(marks)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", RUNNING_SHELLS)
 def test_a_good_host_is_reported_whole_and_is_as_before(check: Check, shell: str) -> None:
     before = check.contents()
@@ -207,6 +208,7 @@ def test_a_failing_part_says_why(check: Check, file: str, title: str, said: str)
     assert "1 failed" in done.stdout
 
 
+@pytest.mark.slow
 def test_without_d_there_is_no_demo_and_with_q_no_suite(check: Check) -> None:
     done = check("dash", "-q")
     assert ("skipped", "wgctl demo") in outcomes(done.stdout)

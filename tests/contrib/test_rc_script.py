@@ -264,6 +264,7 @@ def test_bring_up_runs_in_the_routing_table_and_environment_of_the_daemon(
         assert before[-2:] == ["setfib -F 1", "env A_WORD=two words"], (call, service.log())
 
 
+@pytest.mark.slow
 def test_a_meshd_whose_supervisor_was_killed_is_ended_before_another_one_starts(service: Service) -> None:
     service.start()
     orphan, supervisor = service.pid("meshd"), service.pid("daemon")

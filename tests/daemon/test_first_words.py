@@ -70,6 +70,7 @@ def test_a_host_whose_daemon_has_never_run_is_left_to_call_first(
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_host_that_does_not_call_is_called_when_its_time_is_up_and_costs_one_look(
     tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -338,6 +338,7 @@ def test_a_jail_that_becomes_a_host_of_the_mesh_is_no_jail_any_more(auto: Host) 
     play(auto, scenario)
 
 
+@pytest.mark.slow
 def test_jls_that_hangs_is_said_and_the_mesh_is_as_it_should_be(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

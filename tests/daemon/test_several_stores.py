@@ -87,3 +87,67 @@ def test_every_store_is_looked_at_and_gets_this_hosts_record(tmp_path: Path, mes
     asyncio.run(scenario())
     bodies = {stored.body for store in stores if (stored := store.get(own)) is not None}
     assert len(bodies) == 1 and before is not None and bodies != {before.body}
+
+
+def test_a_disk_that_takes_nothing_is_complained_of_until_it_does_whatever_is_published_meanwhile(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    store = full(mesh, "good")
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+    cache, aside = rig.state.directory / "registry", tmp_path / "aside"
+
+    async def scenario() -> None:
+        async with running(rig):
+            cache.rename(aside)
+            cache.write_text("no directory")
+            mesh.add("bohr")
+            mesh.publish(store)
+            await rig.ask("poll")
+            assert "disk_failed" in await rig.codes()
+            await rig.daemon.parts.feed.publish_own()
+            assert "disk_failed" in {condition.code for condition in rig.conditions()}
+            cache.unlink()
+            aside.rename(cache)
+            await rig.ask("poll")
+            assert "disk_failed" not in await rig.codes()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_a_store_that_takes_no_record_is_named_in_every_round_until_it_takes_it(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    good, refusing = full(mesh, "good"), full(mesh, "refusing")
+    refusing.faults.refused_puts = 10**6
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(good, refusing))
+
+    async def scenario() -> None:
+        async with running(rig):
+            await follow(rig, 2)  # the second round looks at all of them
+            for _ in range(3):
+                await rig.ask("poll")
+                missing = [c for c in (await rig.status()).conditions if c.code == "own_record_missing"]
+                assert [c.subject for c in missing] == ["memory:refusing"]
+            refusing.faults.refused_puts = 0
+            await follow(rig, ROUNDS)
+            assert await rig.codes() == set()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_a_store_that_does_not_answer_is_reported_as_that_alone(tmp_path: Path, mesh: SignedMesh) -> None:
+    store = full(mesh, "store")
+    store.faults.refused_puts = 10**6
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+
+    async def scenario() -> None:
+        async with running(rig):
+            await rig.ask("poll")
+            assert await rig.codes() == {"own_record_missing"}
+            store.faults.unreachable = True
+            await rig.ask("poll")
+            assert await rig.codes() == {"store_down"}
+
+    asyncio.run(scenario())

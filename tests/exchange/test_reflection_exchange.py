@@ -169,6 +169,7 @@ async def record_version(rig: Rig) -> int:
     return own.record.version
 
 
+@pytest.mark.slow
 def test_a_liar_is_outvoted_and_rounds_without_news_sign_nothing(tmp_path: Path, mesh: SignedMesh) -> None:
     fleet = Fleet(tmp_path, mesh, seers=3, endpoints=[])
 

@@ -78,6 +78,7 @@ def host(tmp_path: Path) -> FakeBSD:
     return FakeBSD(tmp_path / "host")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(REAL is None, reason="wireguard-tools are not installed")
 def test_configurations_are_read_as_the_real_tool_reads_them(host: FakeBSD) -> None:
     for text in CONFIGURATIONS:

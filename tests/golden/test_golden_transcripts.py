@@ -53,12 +53,13 @@ def play(
     return transcript.render()
 
 
-of_linux = pytest.mark.skipif(sys.platform != "linux", reason="pyroute2 is installed on Linux alone")
+MARKS = {
+    "linux": (pytest.mark.skipif(sys.platform != "linux", reason="pyroute2 is installed on Linux alone"),),
+    "freebsd-14": (pytest.mark.slow,),  # all of them take seconds, and few lines differ from 15
+}
 
 
-@pytest.mark.parametrize(
-    "kernel", [pytest.param(kernel, marks=of_linux if kernel == "linux" else ()) for kernel in KERNELS]
-)
+@pytest.mark.parametrize("kernel", [pytest.param(kernel, marks=MARKS.get(kernel, ())) for kernel in KERNELS])
 @pytest.mark.parametrize("case", CASES)
 def test_the_transcript_of_a_case(
     case: str, kernel: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -134,6 +134,7 @@ def contents(host: FakeBSD) -> object:
         return state["jails"], state["stacks"], state["sysctls"]
 
 
+@pytest.mark.slow
 def test_a_host_is_made_and_taken_away_by_exactly_these_commands(host: FakeBSD) -> None:
     before = contents(host)
     lab = open_jail_lab(host)
@@ -148,6 +149,7 @@ def test_a_host_is_made_and_taken_away_by_exactly_these_commands(host: FakeBSD) 
     assert not lab.directory.exists()
 
 
+@pytest.mark.slow
 def test_it_says_that_the_packet_filter_of_the_machine_looks_at_bridges(host: FakeBSD) -> None:
     said: list[str] = []
     open_jail_lab(host, said).close()
@@ -187,6 +189,7 @@ def test_a_host_of_the_lab_is_one_like_those_of_linux(host: FakeBSD) -> None:
         add_tesla(lab)
 
 
+@pytest.mark.slow
 def test_what_was_loaded_is_said_and_what_was_there_is_not(host: FakeBSD) -> None:
     host.run("kldload", "if_bridge")
     said: list[str] = []
@@ -371,6 +374,7 @@ def test_a_pair_of_somebody_else_is_never_destroyed(host: FakeBSD, monkeypatch: 
     assert "epair10001a" in host.run("ifconfig", "-l").stdout.split()
 
 
+@pytest.mark.slow
 def test_what_will_not_go_is_named_and_tried_again_by_the_next(host: FakeBSD) -> None:
     untouched = contents(host)
     lab = open_jail_lab(host)
@@ -384,6 +388,7 @@ def test_what_will_not_go_is_named_and_tried_again_by_the_next(host: FakeBSD) ->
     assert not lab.directory.exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_that_fails_says_so_and_stops_nobody(host: FakeBSD) -> None:
     build_in_a_child(InProcess(host, STEPS[-1], die))
     (directory,) = Path(tempfile.gettempdir()).iterdir()

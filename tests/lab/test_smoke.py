@@ -35,6 +35,7 @@ def test_memory_passes_too() -> None:
     assert run_smoke(lambda: backend, "wg9", lambda text: None)
 
 
+@pytest.mark.slow
 def test_a_host_that_refuses_is_told_apart_and_cleaned(tmp_path: Path) -> None:
     host = FakeBSD(tmp_path / "host")
     host.fail("route -n add", stdout="add net: gateway wg9: no\n", stderr="route: no\n", times=-1)

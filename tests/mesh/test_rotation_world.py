@@ -111,6 +111,7 @@ def test_a_request_is_obeyed_once_whatever_the_clock_says(world: World) -> None:
     assert host.public_key == after
 
 
+@pytest.mark.slow
 def test_a_host_whose_daemon_is_dead_keeps_its_traffic_and_is_waited_for(world: World) -> None:
     rotating, silent = world.hosts[0], world.hosts[1]
     silent.is_running = False
@@ -151,6 +152,7 @@ def test_a_host_without_power_is_not_waited_for_and_finds_its_way_back(world: Wo
     assert world.lost == []
 
 
+@pytest.mark.slow
 def test_a_blocked_second_port_costs_nothing_and_is_said(world: World) -> None:
     rotating = world.hosts[0]
     world.closed_ports |= {(host.number, 51821) for host in world.hosts}
@@ -363,6 +365,7 @@ ACTIONS = st.lists(
 )
 
 
+@pytest.mark.slow
 @trials(40)
 @given(ACTIONS, st.sets(st.integers(0, 3), min_size=1), st.data())
 def test_nothing_is_lost_in_any_order_of_events(

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from meshd.observe.codes import CODES
 from meshd.observe.metrics import FAMILIES, RECONCILE_DURATION
 
@@ -46,6 +48,7 @@ def test_conditions() -> None:
     assert all(len(cells) == 3 and all(cells) for cells in documented.values())
 
 
+@pytest.mark.slow
 def test_every_condition_of_the_program_is_in_the_list() -> None:
     constants = {
         node.target.id: node.value.value
@@ -67,6 +70,7 @@ def test_every_condition_of_the_program_is_in_the_list() -> None:
     assert found
 
 
+@pytest.mark.slow
 def test_events() -> None:
     logged = {
         call.args[2].value

@@ -53,6 +53,7 @@ def members(node: ast.ClassDef) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_every_word_of_the_glossary_stands_for_something_in_the_code() -> None:
     known, lost = definitions(), []
     for word, place in words().items():

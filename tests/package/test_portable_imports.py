@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 LINUX_HERE = {
     "meshd/backend/events.py",
@@ -65,6 +67,7 @@ def _linux_words(tree: ast.Module) -> Iterator[str]:
             yield node.attr
 
 
+@pytest.mark.slow
 def test_what_freebsd_lacks_is_used_in_known_places_only() -> None:
     """FreeBSD has no /proc to count on, no iproute2, no epoll(7), no netlink(7) as Linux has it."""
     found = {
@@ -76,6 +79,7 @@ def test_what_freebsd_lacks_is_used_in_known_places_only() -> None:
     assert set(found) == LINUX_HERE, found
 
 
+@pytest.mark.slow
 def test_every_module_but_the_linux_backends_loads_without_pyroute2() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -205,6 +205,7 @@ def test_object_keys_are_read_as_they_are_written() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_no_text_holds_what_nobody_sees() -> None:
     """The list is written out, so it is compared with what this Python's Unicode calls invisible."""
     import unicodedata

@@ -23,7 +23,7 @@ from meshd.registry.sync import (
     publish,
     spread_pause,
 )
-from meshd.store.base import ObjectInfo, ObjectStore, StoredObject
+from meshd.store.base import ObjectInfo, StoredObject
 from meshd.store.directory import DirectoryStore
 from meshd.store.memory import MemoryStore
 
@@ -368,17 +368,24 @@ def test_the_poll_interval_grows_with_the_fleet_and_is_short_for_a_directory() -
 
 
 class EndlessStore(MemoryStore):
+    """Lists names without end, whatever it is asked for, and counts them."""
+
+    listed = 0
+
     def list(self, prefix: str, *, start_after: str = "") -> Iterator[ObjectInfo]:
         number = 0
         while True:
             number += 1
+            self.listed += 1
             yield ObjectInfo(key=f"{prefix}{number:032x}.json", etag="", size_bytes=1)
 
 
 def test_endless_data_a_listing_without_end_is_left(settled: Fleet) -> None:
-    store: ObjectStore = EndlessStore()
-    outcome = poll(store, settled.ledger, now=NOW, memory=PollMemory(), limits=PollLimits(listed_keys=500))
+    store = EndlessStore()
+    limits = PollLimits(listed_keys=500, root_objects=500, seconds=20)
+    outcome = poll(store, settled.ledger, now=NOW, memory=PollMemory(), limits=limits)
     assert not outcome.complete
+    assert store.listed < 20 * limits.listed_keys
     assert settled.recorded() == set(NAMES)
 
 

@@ -57,6 +57,19 @@ def test_an_answer_must_have_the_status_and_the_words() -> None:
         assert "status 200 seen, 503 expected" in (run(HttpGet(url=url, status=(503,)), {}) or "")
 
 
+def test_a_command_of_another_user_is_run_as_whom_the_jail_knows_by_that_name() -> None:
+    """jexec(8): -U, before the jail's name."""
+    who = Command(argv=("psql",), user="postgres", expect=("-l -U postgres pg psql",))
+    assert run(who, {}, prefix=("/bin/echo", "-l", "pg")) is None
+
+
+@pytest.mark.root
+def test_a_command_of_another_user_is_run_as_that_one() -> None:
+    assert run(Command(argv=("id", "-un"), user="nobody", expect=("nobody",)), {}) is None
+    problem = run(Command(argv=("id",), user="no-such-user"), {})
+    assert problem == "id: user 'no-such-user': not known on this host"
+
+
 def test_a_call_sends_its_body_and_its_secret_and_shows_neither() -> None:
     heard: list[bytes] = []
 

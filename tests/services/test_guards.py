@@ -92,6 +92,8 @@ ALLOWED = Allowed(
         ({"files": tuple(File(path=f"/etc/app.d/{n}", text="") for n in range(300))}, "300 files"),
         ({"checks": (Command(argv=("/bin/rm", "-rf", "/")),)}, "not a program"),
         ({"checks": (Command(argv=()),)}, "without a program"),
+        ({"checks": (Command(argv=("/bin/check",), user="root"),)}, "as another user"),
+        ({"checks": (Command(argv=("/bin/check",), beside={"../x": ""}),)}, "beside its files"),
         (
             {
                 "checks": (

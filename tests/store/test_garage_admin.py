@@ -111,6 +111,7 @@ def test_the_s3_port_is_not_mistaken_for_the_admin_api(garage_node: GarageNode) 
         api.list_keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "then"), [("allow", READ), ("deny", Permissions())])
 def test_a_permission_whose_answer_takes_too_long_is_looked_for(
     call: Literal["allow", "deny"], then: Permissions

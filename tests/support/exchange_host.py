@@ -14,6 +14,7 @@ from meshes import NOW, SignedHost, SignedMesh
 
 from meshd.exchange.authentication import REQUEST_HEADER, Authenticator
 from meshd.exchange.client import ExchangeClient
+from meshd.exchange.health import HealthReport
 from meshd.exchange.messages import Offer
 from meshd.exchange.partner import Partner
 from meshd.exchange.server import ExchangeServer, Member
@@ -26,7 +27,8 @@ _BLOCKS = itertools.count(1)
 
 @dataclass(slots=True)
 class ExchangeHost:
-    """``addresses``: where each host calls from. ``received``: what was offered to it."""
+    """``addresses``: where each host calls from. ``received``: what was offered to it. ``heard``: what hosts
+    said to it of their placements."""
 
     host: SignedHost
     ledger: Ledger
@@ -34,6 +36,7 @@ class ExchangeHost:
     addresses: dict[str, str]
     members: list[SignedHost]
     received: list[tuple[str, Offer, BatchOutcome]] = field(default_factory=list)
+    heard: list[tuple[str, HealthReport]] = field(default_factory=list)
     server: ExchangeServer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -48,6 +51,7 @@ class ExchangeHost:
             authenticator=lambda: own,
             member=by_address.get,
             received=lambda *call: self.received.append(call),
+            heard=lambda *call: self.heard.append(call),
         )
 
     @property

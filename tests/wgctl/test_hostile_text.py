@@ -54,6 +54,7 @@ def assert_harmless(output: str) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_status_line_moves_no_cursor(run: Run, tmp_path: Path, evil_store: str) -> None:
     """The store's owner answers with escape sequences where HTTP has its version and status."""
     credentials = tmp_path / "s3.json"

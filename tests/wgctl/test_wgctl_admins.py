@@ -46,6 +46,7 @@ def test_a_second_administrator_takes_part(two: AdminDesk) -> None:
     assert "names ada, ada-root, bob" in two.refused(1, "ada", "log", "--by", "nobody")
 
 
+@pytest.mark.slow
 def test_two_administrators_add_ten_hosts_each_from_stale_views(two: AdminDesk) -> None:
     """Each works against its own copy of the store and sees nothing of the other; then they meet."""
     apart = two.directory / "apart"

@@ -45,6 +45,7 @@ def answer(desk: AdminDesk, who: str, words: Sequence[object], said: bytes) -> i
         os.close(leader)
 
 
+@pytest.mark.slow
 def test_a_swapped_request_is_neither_signed_nor_published(desk: AdminDesk) -> None:
     """newton's request was changed on its way: name and form are right, the key is a thief's."""
     newton, thief = desk.enroll("newton"), desk.enroll("newton")
@@ -83,6 +84,7 @@ def test_a_swapped_key_request_makes_nobody_an_administrator(desk: AdminDesk, ro
     desk.ok("ada", *words, "--fingerprint", fingerprint)
 
 
+@pytest.mark.slow
 def test_a_rogue_mesh_is_not_joined_unasked(desk: AdminDesk, tmp_path: Path) -> None:
     desk.ok("ada", "export", "--out", tmp_path / "real")
     rogue = AdminDesk(desk._run, tmp_path / "rogue")

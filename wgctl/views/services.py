@@ -122,12 +122,35 @@ def find_unplaced(
     )
 
 
-def show_services(rows: list[ServiceRow]) -> None:
+def _health(status: ServicesStatus | None, now: float) -> Mapping[tuple[str, str, str], Cell]:
+    """By hid, service and jail: what each placement's own host found, and how long ago."""
+    told = (*status.placements, *status.elsewhere) if status is not None else ()
+    return {
+        (each.hid, each.service, each.jail): (
+            f"{each.health} {render_age(each.checked_at, now)} ago",
+            {"pass": GOOD, "fail": BAD}.get(each.health, FAINT),
+        )
+        for each in told
+    }
+
+
+def show_services(rows: list[ServiceRow], status: ServicesStatus | None, now: float) -> None:
+    """``status``: of this host's meshd, which knows how the placements are; None: there is none."""
+    health = _health(status, now)
     cells: list[list[Cell]] = []
     for row in rows:
         if row.state == "retired":
             cells.append(
-                [(row.name, FAINT), row.kind, str(row.port), row.scope, ("retired", FAINT), NOTHING, NOTHING]
+                [
+                    (row.name, FAINT),
+                    row.kind,
+                    str(row.port),
+                    row.scope,
+                    ("retired", FAINT),
+                    NOTHING,
+                    NOTHING,
+                    NOTHING,
+                ]
             )
             continue
         living = [each for each in row.placements if each.state != "retired"]
@@ -143,14 +166,18 @@ def show_services(rows: list[ServiceRow]) -> None:
                     (each.state, PLACE_STYLES[each.state]),
                     where,
                     each.address,
+                    health.get((each.hid, row.name, each.jail), NOTHING),
                 ]
             )
         if not living:
-            cells.append([row.name, row.kind, str(row.port), row.scope, ("nowhere", FAIR), NOTHING, NOTHING])
+            cells.append(
+                [row.name, row.kind, str(row.port), row.scope, ("nowhere", FAIR), NOTHING, NOTHING, NOTHING]
+            )
     if not cells:
         say("no services; the first one: wgctl service add NAME --kind WORD --port N")
         return
-    show(build_table(["SERVICE", "KIND", "PORT", "SCOPE", "STATE", "HOST", "ADDRESS"], cells, right=["PORT"]))
+    header = ["SERVICE", "KIND", "PORT", "SCOPE", "STATE", "HOST", "ADDRESS", "HEALTH"]
+    show(build_table(header, cells, right=["PORT"]))
 
 
 def show_modules(status: ServicesStatus, now: float) -> None:

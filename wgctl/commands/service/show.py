@@ -29,7 +29,7 @@ def list_command(options: Options, offline: bool, as_json: bool) -> None:
     if as_json:
         write_json({"format": LIST_FORMAT, "services": rows, "host": status})
         return
-    show_services(rows)
+    show_services(rows, status, now)
     if status is not None and (status.modules or status.placements):
         say("")
         show_modules(status, now)
