@@ -182,7 +182,9 @@ def test_damaged_note_of_the_applied_plan(lying: Arena, damage: bytes) -> None:
 
     async def scenario() -> None:
         async with running(rig):
-            assert {str(key) for key in rig.kernel().device.peers} == {
+            device = rig.kernel().device
+            assert device is not None
+            assert {str(key) for key in device.peers} == {
                 str(lying.mesh.hosts[name].wireguard.public()) for name in ("newton", "bohr")
             }
 

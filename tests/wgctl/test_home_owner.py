@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from meshd.errors import ConfigError
-from wgctl.admin import home as admin_home
 from wgctl.admin.home import open_any_home
 
 
@@ -18,7 +17,7 @@ def test_somebody_else_is_told_whose_home_it_is_before_a_file_is_made(
     """``sudo`` that keeps HOME: root's lock file would be closed to the owner from then on."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
-    monkeypatch.setattr(admin_home.os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr("wgctl.admin.home.os.geteuid", lambda: os.getuid() + 1)
     with pytest.raises(ConfigError, match=rf"belongs to .*run wgctl as .*chown -R {os.getuid() + 1} {home}"):
         open_any_home(home)
     assert not list(home.iterdir())
