@@ -28,7 +28,7 @@ from meshd.registry.reducer import (
     GRANT_OUTSIDE_POOL,
     EffectiveGrant,
     MemberReduction,
-    WaitingGrant,
+    UnendorsedGrant,
     reduce_members,
 )
 from meshd.registry.root import Ranges, Root, RootChain, RootKey, Thresholds, root_objects
@@ -317,7 +317,7 @@ class LogSigner:
         idle = foreseen.idle.get(entry.hash)
         if idle is not None and idle.code != GRANT_OUTSIDE_POOL:
             raise RegistryError(f"{body.name}: the grant would have no effect: {idle.reason}")
-        waits = [each for each in foreseen.waiting if each.entry.hash == entry.hash and each.outside]
+        waits = [each for each in foreseen.unendorsed if each.entry.hash == entry.hash and each.outside]
         outside = waits[0].outside if waits else ""
         if idle is not None or (outside and body.hid not in reduction.effective):
             pools = ", ".join(map(str, chain.current.pools[kid])) or "(none)"
@@ -332,8 +332,8 @@ def _check_free(reduction: MemberReduction, body: Grant, ranges: GrantRanges) ->
     else's: such a grant is a wish, and must keep nobody from anything."""
     table = RangeTable()
     table.add(ranges.spans, body.hid)
-    others: list[EffectiveGrant | WaitingGrant] = [*reduction.effective.values()]
-    others += [each for each in reduction.waiting if not each.wanted]
+    others: list[EffectiveGrant | UnendorsedGrant] = [*reduction.effective.values()]
+    others += [each for each in reduction.unendorsed if not each.wanted]
     for other in others:
         hid = other.grant.hid
         if hid == body.hid:

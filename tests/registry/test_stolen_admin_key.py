@@ -368,7 +368,7 @@ def test_another_admins_host_is_changed_with_that_admins_signature_alone(ledger:
         fm.grant_body("tesla", derived, gen=gen, identity=key),
     )
     assert addresses(ledger)["tesla"] == "10.77.0.1"
-    assert [len(each.wanted) for each in ledger.reduction().waiting] == [1, 1, 1]
+    assert [len(each.wanted) for each in ledger.reduction().unendorsed] == [1, 1, 1]
     LogSigner(ledger, ADMIN).endorse(fm.hash_of(wishes[1]), now=fm.NOW)
     assert addresses(ledger)["tesla"] == "10.77.16.9"
 
