@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,14 @@ from wgctl.admin.root_signing import Consent, cosign_proposal, describe_root
 from wgctl.admin.rotation import commit_rotation
 from wgctl.admin.services import commit_words, describe_words
 from wgctl.admin.session import AdminSession
-from wgctl.admin.signing_request import AddHost, DeclareServices, Operation, RemoveHost, RotateKeys
+from wgctl.admin.signing_request import (
+    AddHost,
+    DeclareServices,
+    Operation,
+    RemoveHost,
+    RotateKeys,
+    digest_wishes,
+)
 from wgctl.files import write_text
 from wgctl.output import render_time
 from wgctl.views.registry import host_names
@@ -30,30 +37,40 @@ from wgctl.views.registry import host_names
 class Task:
     """``sign`` raises MeshError where the same verb here would; else it says what came of it.
 
-    ``vouches_for``: the hash of the root or the kid of the identity that the signature would let in.
-    Whoever is not asked about it must have typed its fingerprint. ``details``: more lines to read.
+    ``key``: the hash of the root or statement, or the kid of the identity, that the signature would let
+    in. ``draft``: the digest of the draft that operations for it, which proves nothing by itself. Whoever is
+    not asked must have typed both, as far as there are any. ``details``: more lines to read.
     """
 
     text: str
     sign: Callable[[], str]
-    vouches_for: str | None = None
+    key: str = ""
+    draft: str = ""
     details: tuple[str, ...] = ()
 
     def is_covered(self, fingerprints: Iterable[str]) -> bool:
-        """True when nobody need be asked: it lets no key in, or the fingerprint of that key was typed."""
-        if self.vouches_for is None:
-            return True
-        return any(matches_fingerprint(text, self.vouches_for) for text in fingerprints)
+        """True when nobody need be asked: all that it lets in or goes by was typed."""
+        return not self._missing(fingerprints)
 
-    @property
-    def not_covered(self) -> str:
-        """What to type where --yes alone meets it."""
-        shown = render_fingerprint(self.vouches_for or "")
-        return f"--yes does not cover a key: compare it with where it was made, then: --fingerprint {shown}"
+    def not_covered(self, fingerprints: Iterable[str]) -> str:
+        """What to compare and type where --yes alone meets it."""
+        missing = self._missing(fingerprints)
+        options = " ".join(f"--fingerprint {render_fingerprint(each)}" for each in missing.values())
+        what = " and ".join(missing)
+        return f"--yes does not cover {what}: compare with what was shown where it was made, then: {options}"
+
+    def _missing(self, fingerprints: Iterable[str]) -> dict[str, str]:
+        typed = tuple(fingerprints)
+        asked = {"a key": self.key, "a draft (its digest)": self.draft}
+        return {
+            what: value
+            for what, value in asked.items()
+            if value and not any(matches_fingerprint(text, value) for text in typed)
+        }
 
 
 def find_tasks(
-    session: AdminSession, operations: Iterable[Operation], directory: Path, *, force: bool, now: float
+    session: AdminSession, operations: Sequence[Operation], directory: Path, *, force: bool, now: float
 ) -> list[Task]:
     """Proposed roots first, then operations in their order, then grants that wait for this administrator.
 
@@ -61,22 +78,23 @@ def find_tasks(
     registry says.
     """
     tasks = [_root_task(session, each, force) for each in _open_proposals(session)]
+    draft = digest_wishes(operations)
     for operation in operations:
         match operation:
             case AddHost():
-                tasks.append(_add_task(session, operation, directory, now))
+                tasks.append(_add_task(session, operation, draft, directory, now))
             case RemoveHost():
                 text = f"revoke {_named(session, operation.hid)} for good" + (
                     f": {operation.why}" if operation.why else ""
                 )
-                tasks.append(Task(text=text, sign=partial(_remove, session, operation, now)))
+                tasks.append(Task(text=text, draft=draft, sign=partial(_remove, session, operation, now)))
             case RotateKeys():
                 whom = ", ".join(_named(session, hid) for hid in operation.hids) or "all hosts"
                 text = f"new WireGuard keys for those from before {render_time(operation.not_before)}: {whom}"
-                tasks.append(Task(text=text, sign=partial(_rotate, session, operation, now)))
+                tasks.append(Task(text=text, draft=draft, sign=partial(_rotate, session, operation, now)))
             case DeclareServices():
                 text = "; ".join(describe_words(session.ledger, operation))
-                tasks.append(Task(text=text, sign=partial(_declare, session, operation, now)))
+                tasks.append(Task(text=text, draft=draft, sign=partial(_declare, session, operation, now)))
     return [*tasks, *_endorsements(session, now)]
 
 
@@ -98,10 +116,10 @@ def _root_task(session: AdminSession, proposal: Proposal, force: bool) -> Task:
         return "signed and in force" if signed.in_force else f"signed; {'; '.join(signed.missing)}"
 
     first, *details = describe_root(session, root)
-    return Task(text=first, details=tuple(details), vouches_for=root.hash, sign=sign)
+    return Task(text=first, details=tuple(details), key=root.hash, sign=sign)
 
 
-def _add_task(session: AdminSession, operation: AddHost, directory: Path, now: float) -> Task:
+def _add_task(session: AdminSession, operation: AddHost, draft: str, directory: Path, now: float) -> Task:
     try:
         request = parse_named_request(operation.request, operation.name)
     except RegistryError as error:
@@ -122,7 +140,8 @@ def _add_task(session: AdminSession, operation: AddHost, directory: Path, now: f
     details = [f"{name} {value or 'none'}" for name, value in shown.items() if value is not None]
     return Task(
         text="; ".join((what, *details)),
-        vouches_for=request.kid,
+        key=request.kid,
+        draft=draft,
         sign=partial(_add, session, request, asked, directory, now),
     )
 
@@ -166,8 +185,7 @@ def _remove(session: AdminSession, operation: RemoveHost, now: float) -> str:
     revoked = session.ledger.reduction().revoked.get(operation.hid)
     if revoked is not None:
         return f"revoked before, by {revoked.provenance}"
-    seq = session.commit(session.signer().revoke(operation.hid, operation.why, now=now), now=now)
-    return f"statement {seq}"
+    return f"statement {session.revoke(operation.hid, operation.why, now=now)}"
 
 
 def _rotate(session: AdminSession, operation: RotateKeys, now: float) -> str:
@@ -190,7 +208,7 @@ def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
             if entry.hash in waiting:
                 yield Task(
                     text=f"endorse {describe_endorsable(session.ledger, entry)}",
-                    vouches_for=identity_kid(entry),
+                    key=identity_kid(entry),
                     sign=partial(_endorse, session, entry, now),
                 )
 

@@ -6,7 +6,8 @@ shown to whoever holds the key. It holds no secret.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,6 +18,7 @@ from meshd.registry.bundle import MAX_BUNDLE_BYTES, encode_text
 from meshd.registry.canonical import convert, decode_json
 from meshd.registry.export import EXPORT_FORMAT, build_export, render_export
 from meshd.registry.ledger import Ledger
+from meshd.registry.signing import render_fingerprint
 from meshd.registry.statement import Place, Service
 from meshd.terminal import echo
 from wgctl.files import check_writable, read_text, write_text
@@ -70,6 +72,16 @@ class SigningRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     operations: tuple[Operation, ...]
     registry: str
 
+    @property
+    def digest(self) -> str:
+        """What two people compare: SHA-256 over all operations, in hex. The registry proves itself."""
+        return digest_wishes(self.operations)
+
+
+def digest_wishes(operations: Iterable[Operation]) -> str:
+    """The same for the same operations in the same order, whoever wrote the file."""
+    return hashlib.sha256(msgspec.json.encode(tuple(operations), order="sorted")).hexdigest()
+
 
 def read_draft(source: str) -> SigningRequest:
     """As ``parse_draft``; ConfigError for a file that cannot be read."""
@@ -93,8 +105,8 @@ def parse_draft(text: str, source: str) -> SigningRequest:
     return draft
 
 
-def add_to_draft(path: str, operation: Operation, ledger: Ledger, *, now: float) -> int:
-    """Write the operation behind those that the file holds, with the newest registry -> how many there are.
+def add_to_draft(path: str, operation: Operation, ledger: Ledger, *, now: float) -> SigningRequest:
+    """Write the operation behind those that the file holds already, with the newest registry.
 
     The same operation is written once. ConfigError for a file that is something else.
     """
@@ -110,7 +122,7 @@ def add_to_draft(path: str, operation: Operation, ledger: Ledger, *, now: float)
         format=DRAFT_FORMAT, operations=operations, registry=render_export(build_export(ledger, now=now))
     )
     write_text(path, msgspec.json.encode(draft).decode() + "\n")
-    return len(operations)
+    return draft
 
 
 def _once_each(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
@@ -120,7 +132,9 @@ def _once_each(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     )
 
 
-def draft_operation(options: Options, path: str, make: Callable[[Ledger], Operation], *, now: float) -> int:
+def draft_operation(
+    options: Options, path: str, make: Callable[[Ledger], Operation], *, now: float
+) -> SigningRequest:
     """Add what ``make`` makes of the newest registry of this machine, which needs no key for it."""
     from wgctl.admin.session import read_registry
 
@@ -128,9 +142,11 @@ def draft_operation(options: Options, path: str, make: Callable[[Ledger], Operat
     return add_to_draft(path, make(ledger), ledger, now=now)
 
 
-def report_draft(path: str, count: int, as_json: bool) -> None:
+def report_draft(path: str, draft: SigningRequest, as_json: bool) -> None:
+    """How many things are to be signed, and the digest to read to whoever signs them."""
+    count, digest = len(draft.operations), render_fingerprint(draft.digest)
     if as_json:
-        write_json({"format": REPORT_FORMAT, "file": path, "operations": count})
+        write_json({"format": REPORT_FORMAT, "file": path, "operations": count, "digest": digest})
         return
-    echo(f"{path}: {count} to be signed; nothing is signed yet")
+    echo(f"{path}: {count} to be signed; nothing is signed yet; digest {digest}")
     echo(f"  where the key is:   wgctl sign {path}")
