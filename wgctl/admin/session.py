@@ -1,8 +1,8 @@
 """One run of wgctl on the registry: cache, stores, and the order in which things are made to last.
 
-Reading: load the verified cache, add what the stores have. Writing: sign, journal, cache, publish.
-A statement is never signed while the stores show a log of our key that this home did not write,
-because then somebody else has the key, or this home is an old copy of itself.
+Reading: load the verified cache, add what the stores have. Writing: sign, journal, cache, publish. A
+statement is never signed while the stores show a log of our key that this home did not write. Somebody
+else has the key then, or this home is an old copy of itself.
 """
 
 from __future__ import annotations
