@@ -49,8 +49,11 @@ def test_a_run_directory_that_somebody_cleared_is_made_again(
 def test_a_second_daemon_does_not_start_with_the_same_state(tmp_path: Path) -> None:
     """The run directory was cleared, so no socket tells of the first one."""
     first, second = HostState(tmp_path), HostState(tmp_path)
-    with first.lock():
-        with pytest.raises(ControlError, match="another meshd runs with this state directory"), second.lock():
-            pass
+    with (
+        first.lock(),
+        pytest.raises(ControlError, match="another meshd runs with this state directory"),
+        second.lock(),
+    ):
+        pass
     with second.lock():
         pass

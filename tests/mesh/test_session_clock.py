@@ -1,4 +1,4 @@
-"""Handshake stamps beside a wall clock that is set: what is alive looks alive, and what is dead looks dead."""
+"""Handshake stamps beside a wall clock that is set: what lives looks alive, and what is dead looks dead."""
 
 from __future__ import annotations
 
