@@ -259,7 +259,7 @@ class Reconciler:
 
     def _limits(self, sensed: Sensed, inputs: Inputs) -> SafetyLimits:
         step = self._trackers.clock.net_seconds
-        return safety_limits(sensed.view, inputs, self._applied, step, self._damages())
+        return safety_limits(sensed, inputs, self._applied, step, self._damages())
 
     def _damages(self) -> tuple[str, ...]:
         found = (self._damage, self._rollback.damage, self._rotation.keys.damage)

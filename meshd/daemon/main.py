@@ -231,13 +231,15 @@ async def _serve(config: Path, settings: Settings) -> int:
     from meshd.observe.logs import set_up_logging
 
     set_up_logging(settings.log.level, settings.log.format)
-    doors = open_doors(settings, HostState(settings.state_dir))
-    daemon = build_daemon(settings, doors, lambda: read_settings(config))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop)
-    loop.add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
-    await daemon.run()
+    state = HostState(settings.state_dir)
+    state.read_identity()  # before anything is made there: it says when this host was never enrolled
+    with state.lock():
+        daemon = build_daemon(settings, open_doors(settings, state), lambda: read_settings(config))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, daemon.stop)
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
+        await daemon.run()
     return 0
 
 

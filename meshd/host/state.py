@@ -10,6 +10,7 @@
     learned.json      where the other hosts see this one; a hint, learned again when it is lost
     change.json       what was there before that plan, and whether it is on trial or rolled back
     s3.json           the store's credentials, 0600, when the join bundle held some
+    lock              empty; held while a daemon runs
 
 Anything else that is there but unreadable is an error: never taken for absent, never made anew. Notes of
 what was done (applied.json, change.json, rotation.json) keep no host out of its mesh: ``salvage_note``.
@@ -17,15 +18,18 @@ what was done (applied.json, change.json, rotation.json) keep no host out of its
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from meshd.errors import ConfigError, RegistryError, StoreError, TrustStateError
+from meshd.errors import ConfigError, ControlError, RegistryError, StoreError, TrustStateError
 from meshd.files import sync_directory, write_file
 from meshd.mesh.reflexive import MAX_LEARNED, Learned
 from meshd.model.keys import PrivateKey
@@ -45,6 +49,7 @@ APPLIED_FILE: Final = "applied.json"
 LEARNED_FILE: Final = "learned.json"
 CHANGE_FILE: Final = "change.json"
 CREDENTIALS_FILE: Final = "s3.json"
+LOCK_FILE: Final = "lock"
 ROUTES_FILE: Final = "routes.json"
 REGISTRY_DIRECTORY: Final = "registry"
 MAX_KEY_FILE_BYTES: Final = 4096
@@ -110,6 +115,28 @@ class HostState:
     def open_cache(self) -> RegistryCache:
         """The verified registry's files; one object a process, it remembers what it wrote."""
         return RegistryCache(self.directory / REGISTRY_DIRECTORY)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held by the daemon that runs with this directory. Two of them would rotate one key two ways.
+
+        ControlError when another one holds it. The lock ends with its process, however that ends (flock(2)).
+        """
+        path = self.directory / LOCK_FILE
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be opened: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise ControlError(
+                    f"{self.directory}: another meshd runs with this state directory"
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
 
     def create(self) -> None:
         """Make the directory, 0700. ConfigError when it cannot be."""
