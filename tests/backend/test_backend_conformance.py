@@ -255,7 +255,7 @@ def test_an_interface_comes_back_after_a_third_party_destroyed_it(rig: Rig) -> N
 
 def test_the_key_of_an_interface_can_be_had_back(rig: Rig) -> None:
     assert rig.backend.read_private_key(rig.interface) is None
-    created(rig)
+    rig.backend.create_interface(rig.interface)
     assert rig.backend.read_private_key(rig.interface) is None
     key = PrivateKey.generate()
     rig.backend.set_private_key(rig.interface, key)
