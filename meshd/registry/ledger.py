@@ -35,6 +35,7 @@ from meshd.registry.layout import (
     LogKeyName,
     RootKeyName,
     host_key,
+    log_key,
     parse_object_key,
 )
 from meshd.registry.log_room import LogRoom
@@ -48,6 +49,7 @@ from meshd.registry.root import (
 )
 from meshd.registry.root_assembly import Proposal, RootAssembly
 from meshd.registry.statement import Grant, LogEntry, parse_statement
+from meshd.registry.walk_queue import WalkQueue
 
 MAX_PENDING_OBJECTS: Final = 2_048
 MAX_PENDING_BODIES: Final = 4
@@ -66,6 +68,8 @@ class Ledger:
         self._record_bytes = 0
         self._entries: dict[str, LogEntry] = {}
         self._room = LogRoom()
+        self._queue = WalkQueue()
+        self._walking: set[str] = set()
         self._shelf = RecordIndex(chain.mesh_id, self._identity_in_force)
         self._pending: dict[str, list[bytes]] = {}
         self._assembly = RootAssembly()
@@ -182,6 +186,10 @@ class Ledger:
         """By kid of a log that is cut, the (number, hash) of the statement that its walk lacks next."""
         return self._room.wanted()
 
+    def waiting_bytes(self) -> int:
+        """Of statements that are kept because the walk to a cut may come by them."""
+        return self._queue.size_bytes
+
     def own_log(self, kid: str) -> tuple[LogEntry, ...]:
         """The statements of one admin that count, in order of seq."""
         log = self.reduction().logs.get(kid)
@@ -261,7 +269,7 @@ class Ledger:
         _check_sole_signature(envelope, public, f"statement {name.seq} of {name.kid[:8]}")
         if entry.hash in self._entries:
             return False
-        self._room.take(entry, len(body), self._total_bytes, self._entries)
+        self._make_room(key, entry, body)
         self._total_bytes += len(body)
         self._bodies[key] = body
         self._entries[entry.hash] = entry
@@ -269,7 +277,29 @@ class Ledger:
         if isinstance(entry.body, Grant) and entry.ranges is not None:
             self._shelf.learn_identity(entry.body.hid, (entry.body.gen, entry.ranges.identity))
             self._retry([host_key(entry.body.hid)], now)
+        self._walk_on(name.kid, now)
         return True
+
+    def _make_room(self, key: str, entry: LogEntry, body: bytes) -> None:
+        try:
+            self._room.take(entry, len(body), self._total_bytes, self._entries)
+        except RegistryError as full:
+            if not self._room.may_be_on_walk(entry):
+                raise
+            self._queue.put(key, body)
+            raise PendingError(f"{full}: it waits for the walk to the cut") from None
+
+    def _walk_on(self, kid: str, now: float) -> None:
+        """Take in what waits for the walk to a cut, one after the other."""
+        if kid in self._walking:
+            return
+        self._walking.add(kid)
+        while (wanted := self._room.wanted().get(kid)) is not None:
+            body = self._queue.take(log_key(kid, *wanted))
+            if body is None:
+                break
+            self.offer(log_key(kid, *wanted), body, now=now)
+        self._walking.discard(kid)
 
     def _admit_record(self, key: str, name: HostKeyName, body: bytes) -> bool:
         if self._record_bytes + len(body) > log_room.MAX_RECORD_BYTES:
