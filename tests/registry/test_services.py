@@ -203,7 +203,7 @@ def test_another_admins_service_is_changed_with_that_admins_signature_alone(ledg
         assert condition.code == "service_not_endorsed" and "admin must endorse it" in condition.text
         LogSigner(ledger, ADA).endorse(fm.hash_of(item), now=fm.NOW)
         assert ledger.reduction().services.waiting == ()
-    assert service(ledger).port == 22 and service(ledger).retired
+        assert (service(ledger).port, service(ledger).retired) == (body.port, body.state == "retired")
     sign(ledger, declare(kind="http"), BOB)
     sign(ledger, declare(kind="http", state="retired"), ADA)
     assert service(ledger).kind == "http" and not service(ledger).retired
