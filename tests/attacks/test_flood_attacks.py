@@ -356,6 +356,7 @@ def test_a_walk_to_a_cut_is_taken_in_by_one_round_in_any_order(
     """Offered from the first number up, as hosts and bundles do it, it took a round for each statement."""
     true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(40)]
     monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 40_000)
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
     reader = Ledger(ledger.chain)
     for number in range(1, 200):
         body = RawBody(kind="note", fields={"n": number, "why": "x" * 100})
@@ -374,6 +375,7 @@ def test_what_may_lie_on_a_walk_waits_in_bounded_memory(
     """The thief's statements below the cut are none of the walk, and there is no end of them."""
     true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(40)]
     monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 40_000)
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
     monkeypatch.setattr(unjudged, "MAX_WAITING_BYTES", 20_000)
     reader = Ledger(ledger.chain)
     root = fm.retire(ledger.chain, OTHER.kid, ledger.heads()[OTHER.kid])
@@ -397,6 +399,7 @@ def test_a_walk_that_was_taken_in_is_loaded_from_the_cache(
 ) -> None:
     """Also once the cache was written anew, in the order of names, into a log that is full of forgeries."""
     monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 20_000)
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
     true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(15)]
     reader = Ledger(ledger.chain)
     for number in range(1, 60):
