@@ -39,7 +39,7 @@ from meshd.registry.signing import SigningKey
 FAST_RECHECK_SECONDS: Final = 0.5
 """Between two turns while a pair is about to migrate."""
 SLOW_RECHECK_SECONDS: Final = 5.0
-PATIENCE_SECONDS: Final = 120.0
+SLOW_AFTER_SECONDS: Final = 120.0
 """After so long without a step the looks are slow, and the operator is told whom the rotation waits for."""
 
 
@@ -217,7 +217,7 @@ class Rotation:
         return wall >= request.not_before + slot or now >= self._asked[1] + slot
 
     def _is_slow(self, now: float) -> bool:
-        return now - self._stepped_at > PATIENCE_SECONDS
+        return now - self._stepped_at > SLOW_AFTER_SECONDS
 
     def recheck_seconds(self) -> float | None:
         """When the next turn should come; None: as always."""

@@ -31,7 +31,7 @@ PLACEMENT_OUTSIDE_HOST: Final = "placement_outside_host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingStatement:
+class UnendorsedStatement:
     """What too few administrators agree with yet: ``signers`` of ``needed``. ``wanted``: by name, those
     without whom it can never count."""
 
@@ -43,11 +43,11 @@ class WaitingStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceReduction:
-    """``services`` by name, retired ones included. ``waiting``: declarations that wait for endorsement.
+    """``services`` by name, retired ones included. ``unendorsed``: what waits for endorsement.
     ``in_force``: the statement behind each service and placement that counts."""
 
     services: Mapping[str, Service] = field(default_factory=dict)
-    waiting: tuple[WaitingStatement, ...] = ()
+    unendorsed: tuple[UnendorsedStatement, ...] = ()
     in_force: tuple[LogEntry, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
@@ -76,9 +76,9 @@ class Say:
             return set()
         return {self.authority.owner(found)}
 
-    def waiting(self, word: _Word[B], lacking: Iterable[str]) -> WaitingStatement:
+    def unendorsed(self, word: _Word[B], lacking: Iterable[str]) -> UnendorsedStatement:
         wanted = set(lacking)
-        return WaitingStatement(
+        return UnendorsedStatement(
             entry=word.entry,
             signers=frozenset(word.signers),
             wanted=tuple(sorted(map(self.authority.name, wanted))),
@@ -120,18 +120,18 @@ def reduce_services(
         elif isinstance(entry.body, signed.Place):
             key = (entry.body.hid, entry.body.service, entry.body.jail)
             words.setdefault(key, []).append(_Word(entry, entry.body, signers))
-    waiting: list[WaitingStatement] = []
+    unendorsed: list[UnendorsedStatement] = []
     conditions: list[Condition] = []
     declared = {
         name: found
         for name, each in sorted(declarations.items())
-        if (found := _declaration(each, say, waiting, conditions)) is not None
+        if (found := _declaration(each, say, unendorsed, conditions)) is not None
     }
     in_force: list[LogEntry] = []
     placements: dict[str, list[Placement]] = {}
     for (_, service, _), each in words.items():
         founder = declared[service].founder if service in declared else ""
-        last = _last_place(each, founder, say, waiting)
+        last = _last_place(each, founder, say, unendorsed)
         found_place = _placement(last, hosts, placements, conditions) if last is not None else None
         if last is not None and found_place is not None:
             in_force.append(last.entry)
@@ -140,9 +140,9 @@ def reduce_services(
         services={
             name: _service(each.word, tuple(placements.get(name, ()))) for name, each in declared.items()
         },
-        waiting=tuple(waiting),
+        unendorsed=tuple(unendorsed),
         in_force=(*in_force, *(each.word.entry for each in declared.values())),
-        conditions=(*map(_not_endorsed, waiting), *conditions),
+        conditions=(*map(_not_endorsed, unendorsed), *conditions),
     )
 
 
@@ -191,13 +191,13 @@ def check_place(reduction: ServiceReduction, hosts: Mapping[str, Host], body: si
 
 
 def _last_place(
-    words: Iterable[_Word[signed.Place]], founder: str, say: Say, waiting: list[WaitingStatement]
+    words: Iterable[_Word[signed.Place]], founder: str, say: Say, unendorsed: list[UnendorsedStatement]
 ) -> _Word[signed.Place] | None:
     """The newest word on a placement. It belongs to the owner of the service and to that of the host: both
     must be behind whatever is active, each can end it, and any administrator can drain it. A word that is
     not agreed changes the state alone: neither the address nor the tags."""
     last: _Word[signed.Place] | None = None
-    left: list[WaitingStatement] = []
+    left: list[UnendorsedStatement] = []
     for word in words:
         body, state = word.body, word.body.state
         for_service = say.lacks_for_service(founder, word.signers)
@@ -205,25 +205,25 @@ def _last_place(
         if not for_service and not for_host and len(word.signers) >= say.needed:
             last, left = word, []
         elif last is None:
-            left += [say.waiting(word, for_service | for_host)] if state == "active" else []
+            left += [say.unendorsed(word, for_service | for_host)] if state == "active" else []
         elif state == "draining" or (state == "retired" and not (for_service and for_host)):
             last = _Word(word.entry, msgspec.structs.replace(last.body, state=state), word.signers)
         else:
-            left.append(say.waiting(word, for_service | for_host))
-    waiting += left
+            left.append(say.unendorsed(word, for_service | for_host))
+    unendorsed += left
     return last
 
 
 def _declaration(
     words: Iterable[_Word[signed.Service]],
     say: Say,
-    waiting: list[WaitingStatement],
+    unendorsed: list[UnendorsedStatement],
     conditions: list[Condition],
 ) -> _Declared | None:
     """The newest declaration of the service that has the name. Another kind is another service: it gets the
     name only when it is free, or an administrator would turn a database into a web server by one word."""
     current: _Declared | None = None
-    left: list[WaitingStatement] = []
+    left: list[UnendorsedStatement] = []
     for word in words:
         body, author = word.body, word.entry.statement.by
         agreed = len(word.signers) >= say.needed
@@ -231,7 +231,7 @@ def _declaration(
             if body.state == "active" and agreed:
                 current, left = _Declared(word, author), []
             elif body.state == "active":
-                left.append(say.waiting(word, ()))
+                left.append(say.unendorsed(word, ()))
             continue
         lacking = say.lacks_for_service(current.founder, word.signers)
         if body.kind != current.word.body.kind:
@@ -242,8 +242,8 @@ def _declaration(
             retired = msgspec.structs.replace(current.word.body, state="retired")
             current = _Declared(_Word(word.entry, retired, word.signers), current.founder)
         else:
-            left.append(say.waiting(word, lacking))
-    waiting += left
+            left.append(say.unendorsed(word, lacking))
+    unendorsed += left
     return current
 
 
@@ -327,7 +327,7 @@ def _taken_name(word: _Word[signed.Service], current: _Word[signed.Service]) -> 
     )
 
 
-def _not_endorsed(waits: WaitingStatement) -> Condition:
+def _not_endorsed(waits: UnendorsedStatement) -> Condition:
     body = waits.entry.body
     name = body.name if isinstance(body, signed.Service) else cast(signed.Place, body).service
     who = ", ".join(waits.wanted) or "another admin"

@@ -106,7 +106,7 @@ def test_no_route_of_ours_covers_our_own_jail_network_or_address() -> None:
 
 def test_a_granted_host_without_record_is_no_peer_yet() -> None:
     view = build_view(membership(host(1), host(2, record=None)), host(1).hid)
-    assert [waiting.name for waiting in view.waiting] == ["host2"]
+    assert [waiting.name for waiting in view.without_record] == ["host2"]
     assert not DesiredBuilder().build(view, LOCAL, observed()).peers
 
 

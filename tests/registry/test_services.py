@@ -197,12 +197,12 @@ def test_another_admins_service_is_changed_with_that_admins_signature_alone(ledg
         before = service(ledger)
         item = sign(ledger, body, BOB)
         assert service(ledger) == before
-        [waits] = ledger.reduction().services.waiting
+        [waits] = ledger.reduction().services.unendorsed
         assert (waits.entry.hash, waits.wanted, waits.needed) == (fm.hash_of(item), ("admin",), 2)
         [condition] = ledger.membership(fm.NOW).conditions
         assert condition.code == "service_not_endorsed" and "admin must endorse it" in condition.text
         LogSigner(ledger, ADA).endorse(fm.hash_of(item), now=fm.NOW)
-        assert ledger.reduction().services.waiting == ()
+        assert ledger.reduction().services.unendorsed == ()
         assert (service(ledger).port, service(ledger).retired) == (body.port, body.state == "retired")
     sign(ledger, declare(kind="http"), BOB)
     sign(ledger, declare(kind="http", state="retired"), ADA)
@@ -231,11 +231,11 @@ def test_a_move_of_another_admins_placement_waits_and_anybody_drains_it(ledger: 
     sign(ledger, place("tesla", "10.128.1.5", role="evil"), BOB)
     sign(ledger, place("tesla", "10.77.0.1", state="retired"), BOB)
     assert living(ledger) == {"10.77.0.1": "active"}
-    assert {each.signers for each in ledger.reduction().services.waiting} == {frozenset({BOB.kid})}
+    assert {each.signers for each in ledger.reduction().services.unendorsed} == {frozenset({BOB.kid})}
     sign(ledger, place("tesla", "10.128.1.5", state="draining", role="evil"), BOB)
     assert living(ledger) == {"10.77.0.1": "draining"} and one(ledger).tags == {"role": "first"}
     sign(ledger, place("tesla", "10.77.0.1", role="first"))
-    assert living(ledger) == {"10.77.0.1": "active"} and ledger.reduction().services.waiting == ()
+    assert living(ledger) == {"10.77.0.1": "active"} and ledger.reduction().services.unendorsed == ()
 
 
 def test_what_a_retired_admin_declared_is_its_heirs(ledger: Ledger) -> None:
@@ -271,4 +271,4 @@ def test_a_word_that_would_change_nothing_is_refused() -> None:
     with pytest.raises(RegistryError, match="no effect"):
         sign(ledger, place("tesla", "10.77.0.1", state="draining"))
     sign(ledger, place("tesla", "10.77.0.1"))
-    assert [each.signers for each in ledger.reduction().services.waiting] == [{ADA.kid}]
+    assert [each.signers for each in ledger.reduction().services.unendorsed] == [{ADA.kid}]

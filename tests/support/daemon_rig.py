@@ -98,10 +98,13 @@ class Rig:
 
     async def raw(self, line: bytes) -> bytes:
         reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=1 << 24)
-        writer.write(line)
-        answer = await asyncio.wait_for(reader.readline(), 20)
-        writer.close()
-        return answer
+        try:
+            writer.write(line)
+            return await asyncio.wait_for(reader.readline(), 20)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def apply(self, *, force: bool = False) -> ApplyDocument:
         return msgspec.json.decode((await self.ask("apply", force=force)).result, type=ApplyDocument)
