@@ -7,13 +7,15 @@ import itertools
 import fakemesh as fm
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshd.errors import RegistryError
 from meshd.model.service import Placement, Service
 from meshd.registry.ledger import Ledger
 from meshd.registry.signer import LogSigner
 from meshd.registry.signing import SigningKey
-from meshd.registry.statement import Place
+from meshd.registry.statement import Endorse, Place
 from meshd.registry.statement import Service as Declaration
 
 ADA, BOB = fm.key("admin0"), fm.key("admin1")
@@ -272,3 +274,40 @@ def test_a_word_that_would_change_nothing_is_refused() -> None:
         sign(ledger, place("tesla", "10.77.0.1", state="draining"))
     sign(ledger, place("tesla", "10.77.0.1"))
     assert [each.signers for each in ledger.reduction().services.unendorsed] == [{ADA.kid}]
+
+
+WORDS = st.tuples(
+    st.sampled_from([BOB, fm.key("admin2")]),
+    st.sampled_from(["declare", "place", "agree"]),
+    st.sampled_from(["active", "draining", "retired"]),
+    st.sampled_from(["10.77.0.1", "10.128.1.5", "10.77.0.2"]),
+    st.sampled_from(["patroni", "http"]),
+)
+
+
+@given(st.lists(WORDS, max_size=8))
+def test_thieves_of_all_other_keys_together_change_nothing_but_whether_it_drains(
+    words: list[tuple[SigningKey, str, str, str, str]],
+) -> None:
+    ledger = a_mesh()
+    sign(ledger, declare())
+    sign(ledger, place("tesla", "10.77.0.1", role="first"))
+    before, [stays] = service(ledger), service(ledger).placements
+    for key, what, state, address, kind in words:
+        host = "newton" if address.endswith("0.2") else "tesla"
+        made: Declaration | Place = place(host, address, state=state, role="evil")
+        if what == "declare":
+            made = msgspec.structs.replace(
+                declare(kind=kind), port=22, state=state.replace("draining", "active")
+            )
+        force(ledger, made, key)
+        if what == "agree":
+            other = fm.key("admin2") if key == BOB else BOB
+            LogSigner(ledger, other).append(Endorse(hash=ledger.heads()[key.kid][1]), now=fm.NOW)
+    after = service(ledger)
+    assert (after.kind, after.port, after.retired) == (before.kind, before.port, False)
+    [found] = after.placements
+    assert (found.address, found.tags) == (stays.address, stays.tags) and found.state in (
+        "active",
+        "draining",
+    )
