@@ -47,13 +47,10 @@ def test_every_test_that_the_document_names_exists() -> None:
     assert set(re.findall(r"`(test_\w+)`", DOCUMENT.read_text())) <= there
 
 
+PROMISE_TABLE = r"^\| (?:promise|an administrator's key) \|.*\n\|[-|]+\n((?:\|.*\n)+)"
 PROMISES = [
     row
-    for table in re.findall(
-        r"^\| (?:promise|an administrator's key) \|.*\n\|[-|]+\n((?:\|.*\n)+)",
-        DOCUMENT.read_text(),
-        re.MULTILINE,
-    )
+    for table in re.findall(PROMISE_TABLE, DOCUMENT.read_text(), re.MULTILINE)
     for row in table.splitlines()
 ]
 
