@@ -24,7 +24,7 @@ from meshd.registry.replay import REGISTRY_CONFLICT as REGISTRY_CONFLICT
 from meshd.registry.replay import Replay
 from meshd.registry.root import RootChain
 from meshd.registry.rotation import Rotations, build_rotations
-from meshd.registry.services import Say, ServiceReduction, reduce_services
+from meshd.registry.services import ServiceAuthority, ServiceReduction, reduce_services
 from meshd.registry.statement import Endorse, Grant, LogEntry, RawBody, Revoke
 
 REGISTRY_FORK: Final = "registry_fork"
@@ -37,7 +37,7 @@ _DISPUTED: Final = (REGISTRY_CONFLICT, MESH_FULL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberReduction:
-    """What the statements alone say. ``placed`` is in the order of first grants, its hosts have no record.
+    """What the statements alone rights. ``placed`` is in the order of first grants, its hosts have no record.
 
     ``effective`` holds every host that is granted and not revoked; ``unendorsed`` holds newer grants that
     wait for somebody's signature; ``idle``, by statement, grants that count and have no effect.
@@ -82,8 +82,8 @@ def reduce_members(
     names, name_conditions = _share_names(replay)
     nowhere = _placed_nowhere(replay, idle)
     placed = {hid: _build_host(found, names[hid], previous) for hid, found in replay.placed.items()}
-    say = Say(replay.authority, replay.placed, chain.root.thresholds.admin)
-    services = reduce_services(counted, placed, _endorsements(counted), say)
+    rights = ServiceAuthority(replay.authority, replay.placed, chain.root.thresholds.admin)
+    services = reduce_services(counted, placed, _endorsements(counted), rights)
     conditions = (
         *_log_conditions(chain, logs, counted),
         *(_idle_condition(each, replay.placed) for each in idle.values() if each.code),

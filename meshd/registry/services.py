@@ -56,28 +56,29 @@ B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
-    """Who has a say. ``grants``: of placed hosts, by hid. ``needed``: administrators behind all that adds
-    something."""
+class ServiceAuthority:
+    """Who may change what. ``grants``: of placed hosts, by hid. ``needed``: of administrators behind whatever
+    adds something."""
 
     authority: Authority
     grants: Mapping[str, EffectiveGrant]
     needed: int
 
     def lacks_for_service(self, founder: str, signers: Mapping[str, LogEntry]) -> set[str]:
-        """Whose signature is missing to change a service that ``founder`` declared; empty for a free name."""
+        """Whose signature is missing to change a service that ``founder`` declared: nobody's for a free name,
+        and that of an empty kid where no administrator is left who could give it."""
         owner = self.authority.heir(founder) if founder else ""
-        return {owner} - {""} if founder not in signers and owner not in signers else set()
+        return {owner} if founder and founder not in signers and owner not in signers else set()
 
     def lacks_for_host(self, hid: str, signers: Mapping[str, LogEntry]) -> set[str]:
-        """Whose signature is missing to change what lives on a host."""
+        """Likewise, to change what lives on a host."""
         found = self.grants.get(hid)
         if found is None or self.authority.may_change(found, signers):
             return set()
         return {self.authority.owner(found)}
 
     def unendorsed(self, word: _Word[B], lacking: Iterable[str]) -> UnendorsedStatement:
-        wanted = set(lacking)
+        wanted = set(lacking) - {""}
         return UnendorsedStatement(
             entry=word.entry,
             signers=frozenset(word.signers),
@@ -107,7 +108,7 @@ def reduce_services(
     counted: Iterable[LogEntry],
     hosts: Mapping[str, Host],
     endorsements: Mapping[str, Mapping[str, LogEntry]],
-    say: Say,
+    rights: ServiceAuthority,
 ) -> ServiceReduction:
     """Apply the rules. ``counted``: in the order of statements. ``hosts``: those that are configured, by hid.
     ``endorsements``: by statement and kid."""
@@ -125,13 +126,13 @@ def reduce_services(
     declared = {
         name: found
         for name, each in sorted(declarations.items())
-        if (found := _declaration(each, say, unendorsed, conditions)) is not None
+        if (found := _declaration(each, rights, unendorsed, conditions)) is not None
     }
     in_force: list[LogEntry] = []
     placements: dict[str, list[Placement]] = {}
     for (_, service, _), each in words.items():
         founder = declared[service].founder if service in declared else ""
-        last = _last_place(each, founder, say, unendorsed)
+        last = _last_place(each, founder, rights, unendorsed)
         found_place = _placement(last, hosts, placements, conditions) if last is not None else None
         if last is not None and found_place is not None:
             in_force.append(last.entry)
@@ -191,7 +192,10 @@ def check_place(reduction: ServiceReduction, hosts: Mapping[str, Host], body: si
 
 
 def _last_place(
-    words: Iterable[_Word[signed.Place]], founder: str, say: Say, unendorsed: list[UnendorsedStatement]
+    words: Iterable[_Word[signed.Place]],
+    founder: str,
+    rights: ServiceAuthority,
+    unendorsed: list[UnendorsedStatement],
 ) -> _Word[signed.Place] | None:
     """The newest word on a placement. It belongs to the owner of the service and to that of the host: both
     must be behind whatever is active, each can end it, and any administrator can drain it. A word that is
@@ -200,23 +204,23 @@ def _last_place(
     left: list[UnendorsedStatement] = []
     for word in words:
         body, state = word.body, word.body.state
-        for_service = say.lacks_for_service(founder, word.signers)
-        for_host = say.lacks_for_host(body.hid, word.signers)
-        if not for_service and not for_host and len(word.signers) >= say.needed:
+        for_service = rights.lacks_for_service(founder, word.signers)
+        for_host = rights.lacks_for_host(body.hid, word.signers)
+        if not for_service and not for_host and len(word.signers) >= rights.needed:
             last, left = word, []
         elif last is None:
-            left += [say.unendorsed(word, for_service | for_host)] if state == "active" else []
+            left += [rights.unendorsed(word, for_service | for_host)] if state == "active" else []
         elif state == "draining" or (state == "retired" and not (for_service and for_host)):
             last = _Word(word.entry, msgspec.structs.replace(last.body, state=state), word.signers)
         else:
-            left.append(say.unendorsed(word, for_service | for_host))
+            left.append(rights.unendorsed(word, for_service | for_host))
     unendorsed += left
     return last
 
 
 def _declaration(
     words: Iterable[_Word[signed.Service]],
-    say: Say,
+    rights: ServiceAuthority,
     unendorsed: list[UnendorsedStatement],
     conditions: list[Condition],
 ) -> _Declared | None:
@@ -226,14 +230,14 @@ def _declaration(
     left: list[UnendorsedStatement] = []
     for word in words:
         body, author = word.body, word.entry.statement.by
-        agreed = len(word.signers) >= say.needed
+        agreed = len(word.signers) >= rights.needed
         if current is None or current.word.body.state == "retired":
             if body.state == "active" and agreed:
                 current, left = _Declared(word, author), []
             elif body.state == "active":
-                left.append(say.unendorsed(word, ()))
+                left.append(rights.unendorsed(word, ()))
             continue
-        lacking = say.lacks_for_service(current.founder, word.signers)
+        lacking = rights.lacks_for_service(current.founder, word.signers)
         if body.kind != current.word.body.kind:
             conditions.append(_taken_name(word, current.word))
         elif agreed and not lacking:
@@ -242,7 +246,7 @@ def _declaration(
             retired = msgspec.structs.replace(current.word.body, state="retired")
             current = _Declared(_Word(word.entry, retired, word.signers), current.founder)
         else:
-            left.append(say.unendorsed(word, lacking))
+            left.append(rights.unendorsed(word, lacking))
     unendorsed += left
     return current
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from meshd.errors import RegistryError
 from meshd.model.service import Placement, Service
 from meshd.registry.ledger import Ledger
+from meshd.registry.root_changes import retired_entry
 from meshd.registry.signer import LogSigner
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import Endorse, Place
@@ -251,6 +252,22 @@ def test_what_a_retired_admin_declared_is_its_heirs(ledger: Ledger) -> None:
     assert service(ledger).port == 5432
     sign(ledger, msgspec.structs.replace(declare(), port=2), heir)
     assert service(ledger).port == 2
+
+
+def test_a_mesh_without_any_administrator_has_the_services_that_it_had(ledger: Ledger) -> None:
+    """Nobody is left who could agree with what waits: it stays so, and nothing is raised."""
+    sign(ledger, declare())
+    sign(ledger, place("tesla", "10.77.0.1"))
+    sign(ledger, msgspec.structs.replace(declare(), port=22), BOB)
+    sign(ledger, place("tesla", "10.128.1.5"), BOB)
+    old = ledger.chain
+    admins = [kid for kid in old.root.keys if old.current.is_admin(kid)]
+    retired = {kid: retired_entry(old, kid, ledger.heads().get(kid, (0, ""))) for kid in admins}
+    keys = {kid: key for kid, key in old.root.keys.items() if kid not in admins}
+    root = fm.next_root(old, keys=keys, retired=retired)
+    fm.offer_root(ledger, fm.sign_root(root, fm.key("recovery"), ADA))
+    assert ledger.chain.version == 2 and not any(map(ledger.chain.current.is_admin, root.keys))
+    assert service(ledger).port == 5432 and living(ledger) == {"10.77.0.1": "active"}
 
 
 def test_the_order_of_arrival_changes_nothing(ledger: Ledger) -> None:

@@ -137,6 +137,11 @@ class AdminSession:
         if doubt:
             raise RegistryError(f"refused to sign: {doubt}")
 
+    def warn_of_own_log(self) -> None:
+        """Report what ``check_own_log`` refuses to sign on, where nothing is signed in that log."""
+        if doubt := doubt_of_own_log(self.ledger, self.home.mesh.admin_kid, self.journal):
+            self.failures.append(doubt)
+
     def revoke(self, hid: str, why: str, *, now: float) -> int:
         """Sign and publish the end of a membership; the statement's number. Errors as ``commit``.
 
