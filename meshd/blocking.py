@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """What ``call`` returns or raises. When the waiting is cancelled, the call ends unheard."""
-    return await _start(call, *args, **kwargs)
+    return await start_in_thread(call, *args, **kwargs)
 
 
 class OneThread:
@@ -35,18 +35,13 @@ class OneThread:
         """What ``call`` returns or raises. When the waiting is cancelled, the call ends unheard."""
         while self._last is not None and not self._last.done():
             await asyncio.wait((self._last,))
-        self._last = running = _start(call, *args, **kwargs)
+        self._last = running = start_in_thread(call, *args, **kwargs)
         running.add_done_callback(_hear)
         return await asyncio.shield(running)
 
 
-def _hear(ended: asyncio.Future[Any]) -> None:
-    """Nobody may be left to whom what it raised matters."""
-    if not ended.cancelled():
-        ended.exception()
-
-
-def _start(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+def start_in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+    """``in_thread`` for whoever waits with a bound and wants to hear of the end all the same."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -66,3 +61,9 @@ def _start(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.F
 
     threading.Thread(target=run, name="blocking-call", daemon=True).start()
     return future
+
+
+def _hear(ended: asyncio.Future[Any]) -> None:
+    """Nobody may be left to whom what it raised matters."""
+    if not ended.cancelled():
+        ended.exception()

@@ -3,6 +3,9 @@
 The answer: it is reported, with the name of the part, and it ends nothing but the run that raised it. A
 step that is repeated comes again after a pause; a run that nobody repeats is over. The first run of that
 part that ends well says that it is well again.
+
+Whatever the event loop calls by itself (a timer, a readable socket, a signal) goes through ``call``, or what
+it raises would reach asyncio's log alone.
 """
 
 from __future__ import annotations
@@ -11,7 +14,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, ParamSpec, Self
+
+P = ParamSpec("P")
 
 FIRST_PAUSE_SECONDS: Final = 1.0
 """After the first defect of a step that is repeated; doubled with each further one."""
@@ -51,6 +56,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failing: set[str] = set()
         self._is_stopping = False
+        self._is_over = False
 
     async def __aenter__(self) -> Self:
         await self._group.__aenter__()
@@ -61,6 +67,7 @@ class Supervisor:
     ) -> None:
         """Cancel what runs and wait for its end. What the body raised is raised as it was."""
         await self.stop()
+        self._is_over = True
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
@@ -78,8 +85,14 @@ class Supervisor:
     def spawn(self, part: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work`` once. Cancelling the task that is returned is no failure.
 
-        While all is being stopped it never begins: what ends might begin the next one for ever.
+        While all is being stopped, and after that, it never begins: what ends might begin the next one for
+        ever. The task that is returned is cancelled then.
         """
+        if self._is_over:
+            work.close()
+            task = asyncio.get_running_loop().create_task(_nothing())
+            task.cancel()
+            return task
         task = self._group.create_task(self._once(part, work), name=part)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -91,6 +104,16 @@ class Supervisor:
     def repeat(self, part: str, step: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         """Run ``step`` again and again for ever; it waits by itself for what it is repeated for."""
         return self.spawn(part, self._for_ever(part, step))
+
+    def call(self, part: str, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> bool:
+        """Call what does not wait -> whether it ended well. For callbacks of the event loop."""
+        try:
+            function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 a defect of ours is reported, whatever it is
+            self.failed(part, error)
+            return False
+        self.succeeded(part)
+        return True
 
     def failed(self, part: str, error: Exception) -> None:
         """Report a failure of a part that is no task."""
@@ -123,3 +146,7 @@ class Supervisor:
             else:
                 self.succeeded(part)
                 pause = self._first_pause_seconds
+
+
+async def _nothing() -> None:
+    """A task that is cancelled before it begins has to be one of something."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from meshd.supervisor import Supervisor
 
 
@@ -27,3 +29,59 @@ def test_what_ends_begins_nothing_anew() -> None:
 
     asyncio.run(asyncio.wait_for(scene(), 20))
     assert began == 1
+
+
+def test_what_the_loop_calls_by_itself_is_reported_and_ends_nothing() -> None:
+    """A timer whose function raises would else reach asyncio's own log alone."""
+    reported: list[tuple[str, str]] = []
+
+    def report(part: str, error: Exception | None) -> None:
+        reported.append((part, "well" if error is None else repr(error)))
+
+    async def scene() -> None:
+        async with Supervisor(report) as tasks:
+            loop, called = asyncio.get_running_loop(), asyncio.Event()
+
+            def fail(key: str) -> None:
+                raise KeyError(key)
+
+            loop.call_soon(tasks.call, "outboxes", fail, "a defect")
+            loop.call_soon(tasks.call, "outboxes", called.set)
+            await called.wait()
+            assert tasks.call("outboxes", fail, "another") is False
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
+    failed, well, again = reported
+    assert failed == ("outboxes", "KeyError('a defect')") and well == ("outboxes", "well")
+    assert again == ("outboxes", "KeyError('another')")
+
+
+def test_a_signal_that_ends_the_process_is_no_failure_of_a_part() -> None:
+    async def scene() -> None:
+        async with Supervisor() as tasks:
+
+            def interrupt() -> None:
+                raise SystemExit(3)
+
+            with pytest.raises(SystemExit):
+                tasks.call("outboxes", interrupt)
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
+
+
+def test_after_the_end_nothing_begins_and_nobody_is_told_of_a_failure() -> None:
+    """As for a thread that calls back after the daemon has closed everything."""
+    began: list[str] = []
+
+    async def work() -> None:
+        began.append("work")
+
+    async def scene() -> None:
+        async with Supervisor() as tasks:
+            pass
+        task = tasks.spawn("late", work())
+        await asyncio.wait((task,))
+        assert task.cancelled()
+
+    asyncio.run(asyncio.wait_for(scene(), 20))
+    assert began == []

@@ -87,6 +87,7 @@ class RegistryFollower:
         self._stale_after_seconds = stale_after_seconds
         self._saved_state = ledger.state
         self._fresh: list[tuple[str, bytes]] = []
+        self._unsaved: list[Condition] = []
         self._reports = 0
         self._wanted: OwnDescription | None = None
         self._lock = threading.Lock()
@@ -139,7 +140,7 @@ class RegistryFollower:
     def describe(self) -> FollowReport:
         """Sign a newer own record when the known one says something else; the next round saves it."""
         with self._lock:
-            return self._report(self._describe(), saved=())
+            return self._report(self._describe())
 
     def follow(self) -> FollowReport:
         """One round with the stores, in order, up to the first that answers whole and lacks nothing.
@@ -168,12 +169,14 @@ class RegistryFollower:
             if answered:
                 self._in_use = answered[0]
                 self._publish_own(answered)
-            return self._report(described, saved=self._save(), reached=bool(answered))
+            self._save()
+            return self._report(described, reached=bool(answered))
 
     def settle(self) -> FollowReport:
         """What follows from objects that other hosts brought: the new membership, saved."""
         with self._lock:
-            return self._report(None, saved=self._save())
+            self._save()
+            return self._report(None)
 
     def _describe(self) -> OwnDescription | None:
         wanted = self._wanted
@@ -181,10 +184,8 @@ class RegistryFollower:
             self._fresh += self._own.describe(self._membership(), wanted)
         return wanted
 
-    def _report(
-        self, described: OwnDescription | None, *, saved: Sequence[Condition], reached: bool = False
-    ) -> FollowReport:
-        conditions = [*saved, *self._complaints(self._clock())]
+    def _report(self, described: OwnDescription | None, *, reached: bool = False) -> FollowReport:
+        conditions = [*self._unsaved, *self._complaints(self._clock())]
         fresh, self._fresh = tuple(self._fresh), []
         self._reports += 1
         return FollowReport(
@@ -229,16 +230,17 @@ class RegistryFollower:
                 item = host_key(self._hid), body
                 followed.bring(item, self._ledger.mesh_id, waiting=self._unlocked)
 
-    def _save(self) -> list[Condition]:
+    def _save(self) -> None:
+        """A disk that refuses is complained of in every report until it takes what is held."""
         state = self._ledger.state
         if state is self._saved_state:
-            return []
+            return
         try:
             self._cache.save(self._ledger)
         except MeshError as error:
-            return [disk_failed(str(error))]
-        self._saved_state = state
-        return []
+            self._unsaved = [disk_failed(str(error))]
+        else:
+            self._saved_state, self._unsaved = state, []
 
     def _complaints(self, now: float) -> list[Condition]:
         membership = self._membership()

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import CancelledError
+from typing import Any, Final
 
 from meshd.control.own_endpoints import observed_address
 from meshd.control.reconciler import Reconciler
@@ -16,7 +17,9 @@ from meshd.control.registry_feed import RegistryFeed
 from meshd.control.sense import Observation
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.world import World
+from meshd.errors import MeshError
 from meshd.model.condition import Condition
+from meshd.supervisor import Supervisor
 
 FRESH_SECONDS: Final = 1.0
 """An observation younger than this is shown without asking the kernel again."""
@@ -36,13 +39,22 @@ class KernelObserver:
         feed: RegistryFeed,
         *,
         clock: Callable[[], float],
+        steady: Callable[[], float],
+        tasks: Supervisor,
     ) -> None:
-        """``clock``: unix seconds."""
+        """
+        Args:
+            clock: unix seconds, as handshakes are dated by them.
+            steady: seconds of a clock that nobody sets and that goes on while the machine sleeps: a clock
+                that is set back makes nothing fresh, and no observation older than the one before it.
+        """
         self._reconciler = reconciler
         self._queue = queue
         self._feed = feed
         self._clock = clock
-        self._looking: asyncio.Task[Observation] | None = None
+        self._steady = steady
+        self._tasks = tasks
+        self._looking: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.newest: Observation | None = None
 
@@ -50,7 +62,11 @@ class KernelObserver:
         """A turn has observed the kernel."""
         self._loop = asyncio.get_running_loop()
         if world.observed is not None and world.second is not None:
-            self.newest = Observation(at=world.at, main=world.observed, second=world.second)
+            self._take(
+                Observation(
+                    at=world.at, steady_at=world.turn.steady_at, main=world.observed, second=world.second
+                )
+            )
         return ()
 
     async def look(self) -> Observation | None:
@@ -58,18 +74,11 @@ class KernelObserver:
 
         A refusal is in the last turn's conditions already, a tool that hangs will be in the next one's.
         """
-        if self.newest is None or self._clock() - self.newest.at > FRESH_SECONDS:
+        if self.newest is None or self._steady() - self.newest.steady_at > FRESH_SECONDS:
             if self._looking is None or self._looking.done():
-                self._looking = asyncio.get_running_loop().create_task(self._observe())
-                self._looking.add_done_callback(_hear)
-            with contextlib.suppress(Exception):  # the next turn meets the same, and reports it
-                await asyncio.wait_for(asyncio.shield(self._looking), OBSERVE_TIMEOUT_SECONDS)
+                self._looking = self._tasks.spawn("looks", self._observe())
+            await asyncio.wait((self._looking,), timeout=OBSERVE_TIMEOUT_SECONDS)
         return self.newest
-
-    def close(self) -> None:
-        """Nobody waits for a look any more."""
-        if self._looking is not None:
-            self._looking.cancel()
 
     def observed_address(self, hid: str, look: bool) -> str:
         """At which endpoint this host sees that one, or empty; from any thread but the loop's.
@@ -78,19 +87,25 @@ class KernelObserver:
             look: anew; else what was seen last counts.
         """
         if look and self._loop is not None:
-            with contextlib.suppress(Exception):  # what was seen last is shown then, as to anybody
-                asyncio.run_coroutine_threadsafe(self.look(), self._loop).result(CALLER_TIMEOUT_SECONDS)
+            _wait_for(self.look(), self._loop)
         host = self._feed.membership.hosts.get(hid)
         return observed_address(host, self.newest.main if self.newest else None, self._clock())
 
-    async def _observe(self) -> Observation:
-        seen = await self._queue.run_between_turns(self._reconciler.observe)
-        if self.newest is None or seen.at >= self.newest.at:
+    async def _observe(self) -> None:
+        with contextlib.suppress(MeshError):  # the next turn meets the same, and reports it
+            self._take(await self._queue.run_between_turns(self._reconciler.observe))
+
+    def _take(self, seen: Observation) -> None:
+        if self.newest is None or seen.steady_at >= self.newest.steady_at:
             self.newest = seen
-        return seen
 
 
-def _hear(looked: asyncio.Task[Observation]) -> None:
-    """Everybody who asked may have gone by then, and nobody else is to be told of what it raised."""
-    if not looked.cancelled():
-        looked.exception()
+def _wait_for(work: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop) -> None:
+    """For the loop's answer; whoever gets none in time goes by what was there before."""
+    try:
+        answer = asyncio.run_coroutine_threadsafe(work, loop)
+    except RuntimeError:  # the loop has ended
+        work.close()
+        return
+    with contextlib.suppress(TimeoutError, CancelledError):
+        answer.result(CALLER_TIMEOUT_SECONDS)

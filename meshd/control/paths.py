@@ -53,10 +53,10 @@ class PathWatch:
         self._exchange = exchange
         self._world: World | None = None
 
-    async def start(self) -> None:
+    async def start(self, tasks: Supervisor) -> None:
         """Open the prober's sockets; a system that refuses them is the condition ``probe_failed``."""
         try:
-            await self._prober.start()
+            await self._prober.start(tasks)
         except BackendError as error:
             self._board.set(
                 "prober",

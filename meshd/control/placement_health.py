@@ -20,6 +20,7 @@ from meshd.model.service import (
     parse_check,
 )
 from meshd.services.health import works
+from meshd.supervisor import Supervisor
 
 CHECK_EVERY_SECONDS: Final = 10.0
 FAILURES: Final = 3
@@ -43,9 +44,16 @@ class PlacementHealth:
     def __init__(
         self,
         clock: Callable[[], float],
+        tasks: Supervisor,
         ask: Callable[[HealthCheck, str, int], bool] = works,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
+        """
+        Args:
+            clock: unix seconds.
+            ask: whether what is at an address and port passes the check; blocking, in bounded time.
+        """
+        self._tasks = tasks
         self._clock = clock
         self._ask = ask
         self._elapsed = elapsed
@@ -53,6 +61,11 @@ class PlacementHealth:
         self._names: dict[PlacementKey, str] = {}
         self._under_way: set[asyncio.Task[None]] = set()
         self._next_at = float("-inf")
+
+    @property
+    def is_asking(self) -> bool:
+        """A check is under way."""
+        return bool(self._under_way)
 
     def results(self) -> dict[PlacementKey, tuple[Health, float]]:
         return {key: (each.health, each.at) for key, each in self._found.items() if each.at}
@@ -77,7 +90,7 @@ class PlacementHealth:
             return
         self._next_at = now + CHECK_EVERY_SECONDS
         for key, (check, address, port) in wanted.items():
-            task = asyncio.get_running_loop().create_task(self._check(key, check, address, port))
+            task = self._tasks.spawn("placement checks", self._check(key, check, address, port))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
 

@@ -155,6 +155,7 @@ class Reconciler:
         turn = Turn(
             outcome="failed",
             at=self._clocks.wall(),
+            steady_at=self._clocks.steady(),
             duration_seconds=0.0,
             view=view,
             plan=None,

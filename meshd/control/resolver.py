@@ -17,11 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meshd.blocking import in_thread
+from meshd.blocking import start_in_thread
 from meshd.mesh.endpoints import Resolved
 from meshd.model.network import IPAddress, parse_address
 from meshd.supervisor import Supervisor
 
+PART: Final = "names"
+"""What a defect is reported as."""
 LOOKUP_SECONDS: Final = 5.0
 MAX_LOOKUPS: Final = 8
 MAX_ADDRESSES: Final = 6
@@ -128,7 +130,7 @@ class NameResolver:
                 break
             self._under_way[name] = each.owner
             each.next_at = math.inf  # until the answer says when to ask again
-            question = self._tasks.spawn("names", self._resolve(name, each))
+            question = self._tasks.spawn(PART, self._resolve(name, each))
             self._questions.add(question)
             question.add_done_callback(self._questions.discard)
         if self._timer is not None:
@@ -136,12 +138,11 @@ class NameResolver:
             self._timer = None
         later = [each.next_at for each in self._names.values() if now < each.next_at < math.inf]
         if later:
-            self._timer = loop.call_at(min(later), self._ask)
+            self._timer = loop.call_at(min(later), self._tasks.call, PART, self._ask)
 
     async def _resolve(self, name: str, each: _Name) -> None:
-        loop = asyncio.get_running_loop()
-        call = loop.create_task(in_thread(self._lookup, name))
-        call.add_done_callback(lambda done: self._ended(name, done))
+        call = start_in_thread(self._lookup, name)
+        call.add_done_callback(lambda done: self._tasks.call(PART, self._ended, name, done))
         before, was_failing = each.addresses, each.is_failing
         each.hangs, each.error = False, "its resolution failed in meshd itself"
         try:
@@ -175,7 +176,7 @@ class NameResolver:
             each.next_at = now + REFRESH_SECONDS * random.uniform(0.9, 1.1)
             each.pause_seconds = self._retry_seconds
 
-    def _ended(self, name: str, call: asyncio.Task[Sequence[str]]) -> None:
+    def _ended(self, name: str, call: asyncio.Future[Sequence[str]]) -> None:
         """The thread has ended, however late: its place is free."""
         self._under_way.pop(name, None)
         if not call.cancelled():

@@ -44,6 +44,8 @@ class Observation:
 
     at: float
     """Unix seconds."""
+    steady_at: float
+    """The same instant by the clock that nobody sets: of two observations the higher one is newer."""
     main: ObservedState
     second: ObservedState
     """Not asked for, and so empty, where none is wanted and none was."""
@@ -124,7 +126,7 @@ class Sensor:
         second = ObservedState(interface=local.second_interface)
         if local.second_interface and (migrating or trackers.second_seen):
             second = clock.correct(self._backend.observe(local.second_interface))
-        return Observation(at=self._clock(), main=main, second=second)
+        return Observation(at=self._clock(), steady_at=self._steady(), main=main, second=second)
 
     def observe_one(self, trackers: Trackers, interface: str) -> ObservedState:
         """One interface alone, where the other one is of no use. BackendError as ``observe``."""

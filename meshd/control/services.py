@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ from meshd.services.render import input_digest, read_signals, render_plan
 from meshd.services.schedule import Outcome, Schedule, Timing, host_share, restart_slot
 from meshd.services.transaction import RESTART_PHASE, Report, Transaction, Wish
 from meshd.services.view import Measured, ServiceView, build_service_view
+from meshd.supervisor import Supervisor
 
 MEASURE_SECONDS: Final = 8.0
 """Between two measurements that count for a bucket."""
@@ -92,6 +94,7 @@ class ServiceFollower:
         hid: str,
         state_dir: Path,
         clock: Callable[[], float],
+        tasks: Supervisor,
         changed: Callable[[tuple[Condition, ...]], None] = lambda _: None,
         timing: Timing | None = None,
         elapsed: Callable[[], float] = time.monotonic,
@@ -99,12 +102,13 @@ class ServiceFollower:
         self._hid = hid
         self._directory = state_dir / "services"
         self._clock = clock
+        self._supervisor = tasks
         self._changed = changed
         self._timing = timing or Timing()
         self._elapsed = elapsed
         self._modules: dict[str, _Module] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.health = PlacementHealth(clock, elapsed=elapsed)
+        self.health = PlacementHealth(clock, tasks, elapsed=elapsed)
         self._heard: Mapping[PlacementKey, tuple[Health, float]] = {}
         self._channels = Channels()
         self._unheard: tuple[Condition, ...] = ()
@@ -181,7 +185,7 @@ class ServiceFollower:
                 module.schedule.see(input_digest(module.config, self._view), self._elapsed())
                 module.wake.set()
         if self._running and (self._following is None or self._following.done()):
-            self._following = asyncio.get_running_loop().create_task(self._signal())
+            self._following = self._supervisor.spawn("service signals", self._signal())
         self._changed(self.conditions())
 
     async def _signal(self) -> None:
@@ -209,24 +213,25 @@ class ServiceFollower:
 
     def _start(self, name: str) -> None:
         if self._running and name not in self._tasks:
-            self._tasks[name] = asyncio.create_task(self._follow(self._modules[name]), name=f"service-{name}")
+            step = partial(self._follow, self._modules[name])
+            self._tasks[name] = self._supervisor.repeat(f"service {name}", step)
 
     async def _follow(self, module: _Module) -> None:
-        while True:
-            pause = max(0.0, module.schedule.due_at - self._elapsed())
-            if module.schedule.parked:
-                pause = float("inf")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(module.wake.wait(), min(pause, self._timing.look))
-            module.wake.clear()
-            if self._view is not None and module.schedule.is_due(self._elapsed()):
-                digest = input_digest(module.config, self._view)
-                report = await self._run(module, self._view, Wish(restart=module.restart == digest))
-                module.restart = ""
-                if report.phase == RESTART_PHASE and module.config.common.allow_restart:
-                    module.restart = digest
-                    delay = restart_delay(self._view, self._hid, module.config.name)
-                    module.schedule.due_at = self._elapsed() + delay
+        """Until the module is due, or something is new; then its run."""
+        pause = max(0.0, module.schedule.due_at - self._elapsed())
+        if module.schedule.parked:
+            pause = float("inf")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(module.wake.wait(), min(pause, self._timing.look))
+        module.wake.clear()
+        if self._view is not None and module.schedule.is_due(self._elapsed()):
+            digest = input_digest(module.config, self._view)
+            report = await self._run(module, self._view, Wish(restart=module.restart == digest))
+            module.restart = ""
+            if report.phase == RESTART_PHASE and module.config.common.allow_restart:
+                module.restart = digest
+                delay = restart_delay(self._view, self._hid, module.config.name)
+                module.schedule.due_at = self._elapsed() + delay
 
     async def _run(self, module: _Module, view: ServiceView, wish: Wish, *, asked: bool = False) -> Report:
         """One run; two of one module never overlap."""

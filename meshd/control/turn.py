@@ -68,6 +68,8 @@ class Turn:
     """unchanged, applied, partial, held or failed."""
     at: float
     """When it began, unix seconds."""
+    steady_at: float
+    """The same instant by the clock that nobody sets."""
     duration_seconds: float
     view: MeshView
     plan: Plan | None

@@ -1,4 +1,4 @@
-"""The exchange's figures as its part of the Status."""
+"""The exchange's counters as its part of the Status."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from meshd.listener import render_place
 from meshd.observe.status import ExchangeStatus, WitnessStatus
 
 
-def exchange_status(figures: ExchangeStats) -> ExchangeStatus:
+def exchange_status(stats: ExchangeStats) -> ExchangeStatus:
     return ExchangeStatus(
-        listening=tuple(render_place(*place) for place in figures.listening),
-        requests=dict(figures.requests),
-        pushes=dict(figures.pushes),
-        received=dict(figures.received),
-        witnesses=dict(figures.witnesses),
-        waiting=figures.waiting,
-        witnessed_at=figures.witnessed_at,
-        agrees=figures.agrees,
+        listening=tuple(render_place(*place) for place in stats.listening),
+        requests=dict(stats.requests),
+        pushes=dict(stats.pushes),
+        received=dict(stats.received),
+        witnesses=dict(stats.witnesses),
+        waiting=stats.queued,
+        witnessed_at=stats.witnessed_at,
+        agrees=stats.agrees,
         newest=tuple(
             WitnessStatus(host=report.name, at=report.at, outcome=report.outcome, text=report.why)
-            for report in figures.reports
+            for report in stats.reports
         ),
     )

@@ -93,7 +93,8 @@ class _Queue:
 
     def start(self, tasks: Supervisor) -> None:
         self._tasks = tasks
-        tasks.repeat(" ".join(follower.name for follower in self._followers), self._step)
+        # A name of its own: that the step ends well says nothing of the follower that it told.
+        tasks.repeat("telling " + ", ".join(follower.name for follower in self._followers), self._step)
 
     def tell(self, world: World) -> None:
         self._newest = world
@@ -117,13 +118,14 @@ class _Queue:
 
     async def _tell(self, follower: Follower, world: World) -> None:
         assert self._tasks is not None
+        bound = asyncio.timeout(follower.seconds)
         try:
-            conditions = await asyncio.wait_for(follower.follow(world), follower.seconds)
-        except TimeoutError:
-            error = TimeoutError(f"no end within {follower.seconds:g} s")
-            self._tasks.failed(follower.name, error)
+            async with bound:
+                conditions = await follower.follow(world)
         except Exception as error:  # noqa: BLE001 a defect of ours is reported, whatever it is
-            self._tasks.failed(follower.name, error)
+            is_late = bound.expired()  # or it raised a TimeoutError of its own
+            reason = TimeoutError(f"no end within {follower.seconds:g} s") if is_late else error
+            self._tasks.failed(follower.name, reason)
         else:
             self._board.set(follower.name, *conditions)
             self._tasks.succeeded(follower.name)

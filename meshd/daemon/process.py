@@ -100,7 +100,7 @@ class Daemon:
 
     def reload_quietly(self) -> None:
         """Read the settings again, as a signal handler does it."""
-        self.parts.reloader.reload_quietly()
+        self.parts.tasks.call("reload", self.parts.reloader.reload_quietly)
 
     async def _serve(self) -> None:
         parts = self.parts
@@ -109,9 +109,9 @@ class Daemon:
         parts.followers.start(parts.tasks)
         parts.tasks.repeat("turn queue", parts.driver.step)
         await self._until_first_turn()
-        await parts.paths.start()
+        await parts.paths.start(parts.tasks)
         if parts.exchange is not None:
-            parts.exchange.start(self._exchange_hooks(), parts.tasks)
+            parts.exchange.start(self._exchange_hooks())
         parts.watch.start(parts.jails.kernel_changed)
         parts.feed.start()
         parts.paths.listen(parts.tasks)
@@ -122,27 +122,25 @@ class Daemon:
         await self._stopping.wait()
 
     async def _until_first_turn(self) -> None:
-        first = asyncio.ensure_future(self.parts.driver.first_turn.wait())
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((first, stopping), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            first.cancel()
-            stopping.cancel()
+        first, stopping = self.parts.driver.first_turn, self._stopping
+        waits = [self.parts.tasks.spawn("start", _until(event)) for event in (first, stopping)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
 
     def _exchange_hooks(self) -> ExchangeHooks:
         parts = self.parts
 
-        def raised(conditions: tuple[Condition, ...]) -> None:
+        def set_conditions(conditions: tuple[Condition, ...]) -> None:
             parts.board.set("exchange", *conditions)
 
         return ExchangeHooks(
-            changed=parts.feed.on_news,
-            raised=raised,
+            on_new_objects=parts.feed.on_news,
+            set_conditions=set_conditions,
             reachable=parts.paths.reachable,
-            sees=parts.observer.observed_address,
-            sighted=parts.endpoints.take_observed,
-            is_unsettled=parts.own_endpoints.was_address_changed_recently,
+            observed_address=parts.observer.observed_address,
+            take_observed=parts.endpoints.take_observed,
+            was_address_changed=parts.own_endpoints.was_address_changed_recently,
             own_health=parts.services.health.found,
         )
 
@@ -152,7 +150,6 @@ class Daemon:
         await parts.tasks.stop()
         parts.watch.stop()
         parts.endpoints.close()
-        parts.observer.close()
         await parts.services.close()
         if parts.exchange is not None:
             await parts.exchange.close()
@@ -161,3 +158,7 @@ class Daemon:
         parts.page.close()
         parts.driver.close()
         parts.feed.close()
+
+
+async def _until(event: asyncio.Event) -> None:
+    await event.wait()

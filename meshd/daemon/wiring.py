@@ -82,6 +82,7 @@ def build_daemon(settings: Settings, doors: Doors, read_settings: Callable[[], S
     """
     plane = build_data_plane(settings, doors)
     board = ConditionBoard(doors.clocks.wall, plane.conditions)
+    tasks = Supervisor(board.report_part)
     follower = _build_follower(settings, doors, plane)
     ground = _Ground(
         settings=settings,
@@ -91,8 +92,8 @@ def build_daemon(settings: Settings, doors: Doors, read_settings: Callable[[], S
         queue=TurnQueue(),
         newest=NewestWorld(),
         board=board,
-        tasks=Supervisor(board.report_part),
-        exchange=_build_exchange(settings, doors, plane.hid, follower.shared_ledger),
+        tasks=tasks,
+        exchange=_build_exchange(settings, doors, plane.hid, follower.shared_ledger, tasks),
         ledger=follower.shared_ledger,
     )
     jails = JailKeeper(doors.jail_host, doors.jails_elapsed)
@@ -142,7 +143,14 @@ def _build_process(
     Over 60 lines: one list of parts, in the order of what needs what.
     """
     plane, queue = ground.plane, ground.queue
-    observer = KernelObserver(plane.reconciler, queue, feed, clock=ground.clock)
+    observer = KernelObserver(
+        plane.reconciler,
+        queue,
+        feed,
+        clock=ground.clock,
+        steady=ground.doors.clocks.steady,
+        tasks=ground.tasks,
+    )
     jail_follower = JailFollower(
         jails, feed, queue, newest=ground.newest, board=ground.board, tasks=ground.tasks
     )
@@ -208,7 +216,7 @@ def _build_process(
             own_endpoints=own_endpoints,
             endpoints=endpoints,
             exchange=ground.exchange,
-            watch=KernelWatch(ground.doors.open_event_sources),
+            watch=KernelWatch(ground.tasks, ground.doors.open_event_sources),
             jails=jail_follower,
             services=services,
             metrics=metrics,
@@ -287,7 +295,9 @@ def _build_follower(settings: Settings, doors: Doors, plane: DataPlaneParts) -> 
     )
 
 
-def _build_exchange(settings: Settings, doors: Doors, hid: str, ledger: SharedLedger) -> Exchange | None:
+def _build_exchange(
+    settings: Settings, doors: Doors, hid: str, ledger: SharedLedger, tasks: Supervisor
+) -> Exchange | None:
     if not settings.exchange.enabled or doors.exchange_addresses is None:
         return None
     return Exchange(
@@ -296,6 +306,7 @@ def _build_exchange(settings: Settings, doors: Doors, hid: str, ledger: SharedLe
         port=settings.exchange.port,
         witness_seconds=settings.exchange.witness_seconds,
         clock=doors.clocks.wall,
+        tasks=tasks,
         mesh_addresses_of=doors.exchange_addresses,
         rng=doors.rng,
     )
@@ -349,6 +360,7 @@ def _build_services(ground: _Ground) -> ServiceFollower:
         hid=ground.plane.hid,
         state_dir=ground.settings.state_dir,
         clock=ground.clock,
+        tasks=ground.tasks,
         changed=changed,
     )
     services.configure(ground.settings.services, "settings")

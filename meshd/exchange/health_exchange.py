@@ -84,7 +84,7 @@ class HealthExchange:
         for hid in self._telling.due(build_report(own()), reachable, self._elapsed()):
             if hid not in self._busy:
                 self._busy.add(hid)
-                task = tasks.spawn("health", self._tell_one(hid, own))
+                task = tasks.spawn("health reports", self._tell_one(hid, own))
                 task.add_done_callback(partial(self._is_free, hid))
 
     def _is_free(self, hid: str, _: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP side of the shared_ledger: who may ask, how often, how much, and what the answer is.
+"""The HTTP side of the shared ledger: who may ask, how often, how much, and what the answer is.
 
 A connection comes from the address of a host of the mesh: WireGuard lets nobody else use it, since an
 address is an allowed IP of one peer alone. Which process of that host it is, the address does not say. One
@@ -56,7 +56,7 @@ _REPORTS_AT_ONCE: Final = 10.0
 _NOBODYS_SHARE: Final = 0.1
 """Of what a host may ask and give, for all processes together that call from its address and are not it."""
 
-Sees = Callable[[str, bool], str]
+ObservedAddress = Callable[[str, bool], str]
 """(hid of the asker, look anew?) -> the endpoint at which this host sees it, or empty. From any thread."""
 
 Received = Callable[[str, Offer, BatchOutcome], None]
@@ -93,7 +93,7 @@ class ExchangeServer:
         authenticator: Callable[[], Authenticator],
         member: Callable[[str], Member | None],
         received: Received,
-        sees: Sees = lambda hid, look: "",
+        observed_address: ObservedAddress = lambda hid, look: "",
         heard: Heard = lambda hid, report: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -101,7 +101,7 @@ class ExchangeServer:
         self._authenticator = authenticator
         self._member = member
         self._received = received
-        self._sees = sees
+        self._observed_address = observed_address
         self._heard = heard
         self._clock = clock
         self._lock = threading.Lock()
@@ -196,7 +196,9 @@ class ExchangeServer:
         request = parse_message(body, WitnessRequest)
         if not caller.is_host:
             raise AuthenticationError("hosts testify to hosts alone")
-        return self._shared_ledger.answer_witness(request.nonce, self._sees(caller.hid, request.look))
+        return self._shared_ledger.answer_witness(
+            request.nonce, self._observed_address(caller.hid, request.look)
+        )
 
     def _hear_health(self, caller: _Caller, body: bytes) -> bytes:
         if not caller.is_host:

@@ -25,7 +25,7 @@ class ExchangeStats:
     pushes: Mapping[str, int]
     received: Mapping[str, int]
     witnesses: Mapping[str, int]
-    waiting: int
+    queued: int
     witnessed_at: float | None
     agrees: bool | None
     reports: tuple[WitnessReport, ...]

@@ -19,6 +19,7 @@ from meshd.errors import BackendError
 from meshd.probe.base import ProbeTarget
 from meshd.probe.rawsocket import RawIcmpSocket
 from meshd.probe.transport import IcmpProber
+from meshd.supervisor import Supervisor
 
 REPLIES: Final = 5
 INTERVAL_SECONDS: Final = 0.2
@@ -29,27 +30,34 @@ LOOK_SECONDS: Final = 0.05
 async def measure(addresses: Sequence[str], say: Callable[[str], None], deadline_seconds: float) -> bool:
     """Whether each of them answered ``REPLIES`` times; says how fast, or why not. Raises BackendError
     where there are no raw sockets."""
-    prober = IcmpProber(INTERVAL_SECONDS)
     targets = tuple(ProbeTarget(hid=text, address=ip_address(text)) for text in addresses)
-    await prober.start()
-    try:
-        prober.set_targets(targets)
-        deadline = time.monotonic() + deadline_seconds
-        while True:
-            stats = prober.snapshot(time.time())
-            silent = [text for text in addresses if stats[text].received < REPLIES]
-            if not silent or time.monotonic() > deadline:
-                break
-            await asyncio.sleep(LOOK_SECONDS)
-        for text in addresses:
-            if text in silent:
-                why = prober.refusals().get(text) or "no answer"
-                say(f"FAILED: {text}: {stats[text].received} of {REPLIES} replies seen: {why}")
-            else:
-                say(f"ok: {text} answers in {(stats[text].srtt_seconds or 0.0) * 1000:.3f} ms")
-        return not silent
-    finally:
-        await prober.stop()
+    prober = IcmpProber(INTERVAL_SECONDS)
+    async with Supervisor() as tasks:
+        await prober.start(tasks)
+        try:
+            prober.set_targets(targets)
+            return await _answer(prober, addresses, say, deadline_seconds)
+        finally:
+            await prober.stop()
+
+
+async def _answer(
+    prober: IcmpProber, addresses: Sequence[str], say: Callable[[str], None], deadline_seconds: float
+) -> bool:
+    deadline = time.monotonic() + deadline_seconds
+    while True:
+        stats = prober.snapshot(time.time())
+        silent = [text for text in addresses if stats[text].received < REPLIES]
+        if not silent or time.monotonic() > deadline:
+            break
+        await asyncio.sleep(LOOK_SECONDS)
+    for text in addresses:
+        if text in silent:
+            why = prober.refusals().get(text) or "no answer"
+            say(f"FAILED: {text}: {stats[text].received} of {REPLIES} replies seen: {why}")
+        else:
+            say(f"ok: {text} answers in {(stats[text].srtt_seconds or 0.0) * 1000:.3f} ms")
+    return not silent
 
 
 def describe_kernel(say: Callable[[str], None]) -> None:

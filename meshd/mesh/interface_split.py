@@ -33,59 +33,60 @@ def split_by_interface(
 
     None: no use for a second one. Routes keep their MTU on whichever interface they are.
     """
-    main_key = local.private_key.public()
     retired = frozenset({local.retired_key} if local.retired_key else ())
     if not migrations:
         return replace(desired, retired_keys=retired), None
-    by_name = {migration.host.name: migration for migration in migrations.values()}
-    active_roles = {
-        destination: by_name[name].active
-        for destination, name in desired.route_labels.items()
-        if name in by_name
-    }
-    moves = {
-        destination: _why(by_name[name])
-        for destination, name in desired.route_labels.items()
-        if name in by_name
-    }
-
-    def side(role: InterfaceRole) -> DesiredState:
-        here = {d for d in desired.route_labels if active_roles.get(d, InterfaceRole.MAIN) is role}
-        interface = desired.interface if role is InterfaceRole.MAIN else local.second_interface
-        return replace(
-            desired,
-            interface=interface,
-            routes=frozenset(
-                replace(route, interface=interface) for route in desired.routes if route.destination in here
-            ),
-            route_labels={d: name for d, name in desired.route_labels.items() if d in here},
-            moves={d: why for d, why in moves.items() if d in here},
-            migrating=True,
-        )
-
-    first = replace(
-        side(InterfaceRole.MAIN),
+    main = replace(
+        _routes_on(InterfaceRole.MAIN, desired, migrations, local),
         retired_keys=retired,
         peers={key: _on_main(peer, migrations.get(peer.hid), now) for key, peer in desired.peers.items()},
     )
-    rescue = any(migration.is_rescue for migration in migrations.values())
-    second_private = second_private_key(local, rescue)
-    own_keys = {main_key, *retired, *([local.rescue_key.public()] if local.rescue_key else [])}
-    second = replace(
-        side(InterfaceRole.SECOND),
+    return main, _second_interface(desired, migrations, local, now)
+
+
+def _second_interface(
+    desired: DesiredState, migrations: Mapping[str, PairMigration], local: LocalDevice, now: float
+) -> DesiredState:
+    """Its own key, the next port, and the peers that migrate. Every key of the main one is retired there."""
+    private_key = second_private_key(local, any(migration.is_rescue for migration in migrations.values()))
+    rescue_key = local.rescue_key.public() if local.rescue_key else None
+    peers = [_on_second(migration, desired, local, now) for migration in migrations.values()]
+    return replace(
+        _routes_on(InterfaceRole.SECOND, desired, migrations, local),
         is_second=True,
-        private_key=second_private,
-        public_key=second_private.public(),
+        private_key=private_key,
+        public_key=private_key.public(),
         listen_port=local.listen_port + PORT_OFFSET,
-        peers={
-            peer.config.public_key: peer
-            for migration in migrations.values()
-            for peer in [_on_second(migration, desired, local, now)]
-        },
+        peers={peer.config.public_key: peer for peer in peers},
         explained={},
-        retired_keys=frozenset(own_keys),
+        retired_keys=frozenset(
+            key for key in (local.private_key.public(), local.retired_key, rescue_key) if key is not None
+        ),
     )
-    return first, second
+
+
+def _routes_on(
+    role: InterfaceRole, desired: DesiredState, migrations: Mapping[str, PairMigration], local: LocalDevice
+) -> DesiredState:
+    """The routes of the pairs that are active there, with why those of migrating pairs move. Whoever does
+    not migrate is on the main interface."""
+    by_name = {migration.host.name: migration for migration in migrations.values()}
+    interface = desired.interface if role is InterfaceRole.MAIN else local.second_interface
+
+    def is_here(name: str) -> bool:
+        return (by_name[name].active if name in by_name else InterfaceRole.MAIN) is role
+
+    labels = {destination: name for destination, name in desired.route_labels.items() if is_here(name)}
+    return replace(
+        desired,
+        interface=interface,
+        routes=frozenset(
+            replace(route, interface=interface) for route in desired.routes if route.destination in labels
+        ),
+        route_labels=labels,
+        moves={destination: _why(by_name[name]) for destination, name in labels.items() if name in by_name},
+        migrating=True,
+    )
 
 
 def _why(migration: PairMigration) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 from meshd.model.network import Endpoint, IPAddress
 from meshd.model.path import PathStats
 from meshd.probe.events import ProbeEvent
+from meshd.supervisor import Supervisor
 
 
 class Packet(NamedTuple):
@@ -57,8 +58,11 @@ class IcmpSocket(Protocol):
 class Prober(Protocol):
     """Lives on the asyncio loop; never blocks it."""
 
-    async def start(self) -> None:
-        """Open the sockets. Raises BackendError when the system refuses raw sockets."""
+    async def start(self, tasks: Supervisor) -> None:
+        """Open the sockets. Raises BackendError when the system refuses raw sockets.
+
+        ``tasks`` is told of defects in what the event loop calls.
+        """
 
     def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
         """Measure exactly these from now on; statistics of targets that stay are kept, new

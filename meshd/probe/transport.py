@@ -32,6 +32,7 @@ from meshd.probe.icmp import (
 )
 from meshd.probe.rawsocket import RawIcmpSocket
 from meshd.probe.sizes import SizeEngine, SizeProbe, SizeTarget
+from meshd.supervisor import Supervisor
 
 TOKEN_BYTES: Final = 16
 HEADER_BYTES: Final[Mapping[int, int]] = {4: 28, 6: 48}
@@ -41,8 +42,13 @@ DEFAULT_WINDOW: Final = 60
 PAUSE_SECONDS: Final = 3.0
 """A timer that is later than this was stopped with everything else; a busy machine is not."""
 
-LONGEST_WAIT_SECONDS: Final = 10.0
-"""However rare the probes are, a machine that slept is noticed that soon after it woke."""
+LONGEST_WAIT_SECONDS: Final = PAUSE_SECONDS
+"""However rare the probes are. What is shorter than the wait for the timer makes it no later, so a pause of
+twice this is always noticed; and a machine that slept, that soon after it woke."""
+
+REST_SECONDS: Final = 1.0
+PART: Final = "probes"
+"""What a defect is reported as."""
 
 _WIREGUARD_REASONS: Final = {
     getattr(errno, "ENOKEY", None): "no peer of the interface has this address",
@@ -97,14 +103,16 @@ class IcmpProber:
         self._versions: set[int] = set()
         self._sockets: dict[int, IcmpSocket] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: Supervisor | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._asleep = asleep
         self._asleep_before = asleep()
 
-    async def start(self) -> None:
+    async def start(self, tasks: Supervisor) -> None:
         """Open the sockets. Raises BackendError when neither family can be had."""
         self._loop = asyncio.get_running_loop()
+        self._tasks = tasks
         failures = []
         for version, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
             try:
@@ -113,9 +121,7 @@ class IcmpProber:
                 failures.append(str(error))
         if not self._sockets:
             raise BackendError("; ".join(failures))
-        for raw in self._sockets.values():
-            if not raw.stamped:
-                self._loop.add_reader(raw.fileno(), self._wake)
+        self._listen()
         self.probe_now()
 
     def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
@@ -183,11 +189,36 @@ class IcmpProber:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._listen_no_more()
+        for raw in self._sockets.values():
+            raw.close()
+        self._sockets.clear()
+
+    def _listen(self) -> None:
+        """Where nothing stamps arrivals, a reply is read as soon as it is there."""
+        for raw in self._sockets.values():
+            if self._loop is not None and not raw.stamped:
+                self._loop.add_reader(raw.fileno(), self._run)
+
+    def _listen_no_more(self) -> None:
         for raw in self._sockets.values():
             if self._loop is not None and not raw.stamped:
                 self._loop.remove_reader(raw.fileno())
-            raw.close()
-        self._sockets.clear()
+
+    def _run(self) -> None:
+        """What the loop calls. After a defect of ours everything rests for a moment and goes on: a socket
+        stays readable, and nothing else would set the timer again."""
+        assert self._loop is not None and self._tasks is not None
+        if not self._tasks.call(PART, self._wake):
+            self._listen_no_more()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = self._clock() + REST_SECONDS
+            self._timer = self._loop.call_later(REST_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        self._listen()
+        self._run()
 
     def _notice_pause(self) -> None:
         """A timer that is far too late says that we were stopped; a sleeping machine stops it as well."""
@@ -228,7 +259,7 @@ class IcmpProber:
                 return
             self._timer.cancel()
         self._timer_at = wake_at
-        self._timer = self._loop.call_later(max(0.0, wake_at - self._clock()), self._wake)
+        self._timer = self._loop.call_later(max(0.0, wake_at - self._clock()), self._run)
 
     def _send(self, probe: Probe) -> None:
         target = self._targets[probe.hid]

@@ -48,6 +48,29 @@ class Attachments:
     by_hid: dict[str, _Attached] = field(default_factory=dict)
     proven: dict[tuple[str, PublicKey], bool] = field(default_factory=dict)
 
+    def attach(self, base: Host, record: CheckedRecord | None, rotation: RotationRequest | None) -> _Attached:
+        """The host with its record; what it was last time where nothing that it follows from changed."""
+        known = self.by_hid.get(base.hid)
+        if (
+            known is None
+            or known.base is not base
+            or known.record is not record
+            # Requests are values that each reduction makes anew.
+            or (known.rotation is not rotation and known.rotation != rotation)
+        ):
+            return _attach(base, record, rotation, self.ranges)
+        return known
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What comes together in one walk over the placed hosts."""
+
+    conditions: list[Condition]
+    unplaced: dict[str, str]
+    expired: dict[str, Host] = field(default_factory=dict)
+    attached: dict[str, _Attached] = field(default_factory=dict)
+
 
 def attach_records(
     reduction: MemberReduction,
@@ -69,38 +92,8 @@ def attach_records(
     ranges = (*root.overlay, *root.jail)
     if ranges != memory.ranges:
         memory.ranges, memory.by_hid = ranges, {}
-    hosts: dict[str, Host] = {}
-    unplaced = dict(reduction.unplaced)
-    expired: dict[str, Host] = {}
-    conditions = list(reduction.conditions)
-    judge = _KeyJudge(reduction.placed, records, now, memory)
-    attached: dict[str, _Attached] = {}
-    rotations = reduction.rotations
-    common = rotations.due_to_all(now)
-    for hid, base in reduction.placed.items():
-        if base.expires_at is not None and now >= base.expires_at:
-            unplaced[hid] = f"its grant ended at {base.expires_at}"
-            expired[hid] = base
-            conditions.append(_expired(base))
-            continue
-        record = records.get(hid)
-        if record is not None and (clash := judge.find_clash(base, record)) is not None:
-            conditions.append(clash)
-            record = None
-        rotation = rotations.due(hid, now) if hid in rotations.by_hid else common
-        known = memory.by_hid.get(hid)
-        if (
-            known is None
-            or known.base is not base
-            or known.record is not record
-            # Requests are values that each reduction makes anew.
-            or (known.rotation is not rotation and known.rotation != rotation)
-        ):
-            known = _attach(base, record, rotation, ranges)
-        attached[hid] = known
-        hosts[hid] = known.host
-        conditions.extend(known.conditions)
-    memory.by_hid = attached
+    walk = _walk_hosts(reduction, records, now, memory)
+    memory.by_hid = walk.attached
     return Membership(
         mesh_id=root.root.mesh,
         mesh_name=root.root.mesh_name,
@@ -108,17 +101,41 @@ def attach_records(
         root_version=root.root.version,
         mesh_ranges=ranges,
         store_urls=root.root.stores,
-        hosts=hosts,
+        hosts={hid: attached.host for hid, attached in walk.attached.items()},
         revoked=reduction.revoked,
-        unplaced=unplaced,
-        expired=expired,
+        unplaced=walk.unplaced,
+        expired=walk.expired,
         newest_signed_at=reduction.newest_signed_at,
-        conditions=_once_each((*conditions, *more_conditions)),
+        conditions=_once_each((*walk.conditions, *more_conditions)),
         conflicts=reduction.conflicts,
         forks=reduction.forks,
         gaps=reduction.gaps,
         services=reduction.services.services,
     )
+
+
+def _walk_hosts(
+    reduction: MemberReduction, records: Mapping[str, CheckedRecord], now: float, memory: Attachments
+) -> _Walk:
+    """In the order of placing, so that of two hosts with one key the better one is met first."""
+    walk = _Walk(conditions=list(reduction.conditions), unplaced=dict(reduction.unplaced))
+    judge = _KeyJudge(reduction.placed, records, now, memory)
+    rotations = reduction.rotations
+    common = rotations.due_to_all(now)
+    for hid, base in reduction.placed.items():
+        if base.expires_at is not None and now >= base.expires_at:
+            walk.unplaced[hid] = f"its grant ended at {base.expires_at}"
+            walk.expired[hid] = base
+            walk.conditions.append(_expired(base))
+            continue
+        record = records.get(hid)
+        if record is not None and (clash := judge.find_clash(base, record)) is not None:
+            walk.conditions.append(clash)
+            record = None
+        rotation = rotations.due(hid, now) if hid in rotations.by_hid else common
+        walk.attached[hid] = found = memory.attach(base, record, rotation)
+        walk.conditions.extend(found.conditions)
+    return walk
 
 
 def _attach(

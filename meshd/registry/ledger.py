@@ -1,19 +1,16 @@
 """The union of everything that this machine has verified: the shell's one handle. No I/O.
 
-Objects come in any order from anybody. What verifies is kept for good, what does not is
-refused with a reason and changes nothing, and what cannot be judged yet waits in bounded
-memory until the statement or root arrives that lets it be judged.
-
-Over 400 lines: one handle on one state; every rule that can be judged apart has its own module.
+Objects come in any order from anybody. What verifies is kept for good. What does not is refused with a
+reason and changes nothing. What cannot be judged yet waits until the statement or root arrives that lets
+it be judged (``meshd.registry.unjudged``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
 
 from meshd.errors import RegistryError
-from meshd.model.condition import Condition, Severity
+from meshd.model.condition import Condition
 from meshd.model.host import Membership
 from meshd.registry import log_room
 from meshd.registry.admission import Admission as Admission
@@ -48,12 +45,7 @@ from meshd.registry.root import (
 )
 from meshd.registry.root_assembly import Proposal, RootAssembly
 from meshd.registry.statement import Grant, LogEntry, parse_statement
-
-MAX_PENDING_OBJECTS: Final = 2_048
-MAX_PENDING_BODIES: Final = 4
-MAX_REFUSALS: Final = 256
-
-REGISTRY_OBJECT_REFUSED: Final = "registry_object_refused"
+from meshd.registry.unjudged import PendingObjects, Refusals
 
 
 class Ledger:
@@ -67,9 +59,9 @@ class Ledger:
         self._entries: dict[str, LogEntry] = {}
         self._room = LogRoom()
         self._shelf = RecordIndex(chain.mesh_id, self._identity_in_force)
-        self._pending: dict[str, list[bytes]] = {}
+        self._pending = PendingObjects()
         self._assembly = RootAssembly()
-        self._refusals: dict[str, str] = {}
+        self._refusals = Refusals()
         self._reduction: MemberReduction | None = None
         self._members_changed = True
         self._attachments = Attachments()
@@ -114,7 +106,8 @@ class Ledger:
         except StaleError as stale:
             return Admission(outcome="refused", key=key, reason=str(stale), genuine=True)
         except RegistryError as error:
-            self._refuse(key, str(error))
+            if self._refusals.note(key, str(error)):
+                self._membership = None
             return Admission(outcome="refused", key=key, reason=str(error))
         self.close_refusal(key)
         if not is_new:
@@ -228,15 +221,12 @@ class Ledger:
 
     def refusals(self) -> tuple[Condition, ...]:
         """One condition for each key whose last body was refused; it closes when the key verifies."""
-        return tuple(
-            Condition(
-                code=REGISTRY_OBJECT_REFUSED,
-                severity=Severity.WARNING,
-                subject=key,
-                text=f"{key}: {reason}: what was held before stays in force; find out who wrote it",
-            )
-            for key, reason in self._refusals.items()
-        )
+        return self._refusals.conditions()
+
+    def close_refusal(self, key: str) -> None:
+        """Forget that the body under a key was refused: it verifies now, or the object is gone."""
+        if self._refusals.close(key):
+            self._membership = None
 
     def _admit(self, key: str, body: bytes, now: float) -> bool:
         name = parse_object_key(key)
@@ -256,7 +246,7 @@ class Ledger:
             raise RegistryError(f"statement: {statement.by} {statement.seq} seen, as the key says otherwise")
         public = self._chain.current.admin_key(name.kid)
         if public is None:
-            self._wait(key, body)
+            self._pending.keep(key, body)
             raise PendingError(f"no admin key {name.kid} in root {self._chain.version}")
         _check_sole_signature(envelope, public, f"statement {name.seq} of {name.kid[:8]}")
         if entry.hash in self._entries:
@@ -277,7 +267,7 @@ class Ledger:
         try:
             more_bytes = self._shelf.admit(name.hid, body)
         except PendingError:
-            self._wait(key, body)
+            self._pending.keep(key, body)
             raise
         self._record_bytes += more_bytes or 0
         return more_bytes is not None
@@ -312,7 +302,7 @@ class Ledger:
         self._room.begin_walks(chain.root, self._entries)
         self._members_changed = True
         self._keep_roots()
-        self._retry([key for key in self._pending if key.startswith(LOG_PREFIX)], now)
+        self._retry(self._pending.keys_below(LOG_PREFIX), now)
         return True
 
     def _add_root_payload(self, name: RootKeyName, body: bytes, what: str) -> None:
@@ -343,18 +333,9 @@ class Ledger:
                     self._total_bytes += len(body)
                     self._bodies[key] = body
 
-    def _wait(self, key: str, body: bytes) -> None:
-        """Keep what cannot be judged yet; a few bodies a key, as junk must not push the real one out."""
-        bodies = self._pending.pop(key, [])
-        if body not in bodies:
-            bodies = [*bodies, body][-MAX_PENDING_BODIES:]
-        self._pending[key] = bodies
-        _trim(self._pending, MAX_PENDING_OBJECTS)
-
     def _retry(self, keys: Iterable[str], now: float) -> None:
-        for key in keys:
-            for body in self._pending.pop(key, ()):
-                self.offer(key, body, now=now)
+        for key, body in self._pending.take(keys):
+            self.offer(key, body, now=now)
 
     def _effective_records(self, reduction: MemberReduction) -> dict[str, CheckedRecord]:
         records: dict[str, CheckedRecord] = {}
@@ -368,33 +349,11 @@ class Ledger:
         found = self.reduction().effective.get(hid)
         return (found.grant.gen, found.ranges.identity) if found is not None else None
 
-    def _refuse(self, key: str, reason: str) -> None:
-        try:
-            parse_object_key(key)
-        except RegistryError:
-            # A name that no object of ours has: nothing could ever close the condition again.
-            return
-        if self._refusals.get(key) != reason:
-            self._refusals[key] = reason
-            _trim(self._refusals, MAX_REFUSALS)
-            self._membership = None
-
-    def close_refusal(self, key: str) -> None:
-        """Forget that the body under a key was refused: it verifies now, or the object is gone."""
-        if self._refusals.pop(key, None) is not None:
-            self._membership = None
-
 
 def _check_sole_signature(envelope: Envelope, public: bytes, what: str) -> None:
     """One signature, by this key. Further ones would say nothing and make a second spelling."""
     if len(envelope.signatures) != 1 or not verify_signature(envelope, public):
         raise RegistryError(f"{what}: not signed by that admin's key alone")
-
-
-def _trim(waiting: dict[str, Any], limit: int) -> None:
-    """Drop the oldest entries: what is lost is offered again by the next poll."""
-    while len(waiting) > limit:
-        del waiting[next(iter(waiting))]
 
 
 def _validity(reduction: MemberReduction, now: float) -> tuple[float, float]:

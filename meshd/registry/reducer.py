@@ -80,13 +80,7 @@ def reduce_members(
     replay = Replay(chain.current, order, revokes.keys())
     idle = {hash_hex: each for hash_hex, each in replay.idle.items() if each.grant.hid not in revokes}
     names, name_conditions = _share_names(replay)
-    disputed = {hash_hex for hash_hex, each in idle.items() if each.code in _DISPUTED}
-    disputed |= {each.entry.hash for hid, each in replay.placed.items() if names[hid] != each.grant.name}
-    nowhere = {
-        each.grant.hid: each
-        for each in idle.values()
-        if each.grant.hid not in replay.placed and each.code in _DISPUTED
-    }
+    nowhere = _placed_nowhere(replay, idle)
     placed = {hid: _build_host(found, names[hid], previous) for hid, found in replay.placed.items()}
     threshold = chain.root.thresholds.admin
     endorsers = _endorsers(counted) if threshold > 1 else None
@@ -107,18 +101,10 @@ def reduce_members(
         revoked={
             hid: _revocation(hid, entry, replay.last.get(hid)) for hid, entry in sorted(revokes.items())
         },
-        effective={
-            **replay.placed,
-            **{
-                hid: EffectiveGrant(
-                    entry=each.entry, grant=each.grant, ranges=each.ranges, founder=each.entry.statement.by
-                )
-                for hid, each in nowhere.items()
-            },
-        },
+        effective={**replay.placed, **{hid: _effective(each) for hid, each in nowhere.items()}},
         waiting=replay.waiting,
         idle=idle,
-        disputed=frozenset(disputed),
+        disputed=_disputed(replay, idle, names),
         logs=logs,
         conditions=conditions,
         conflicts=sum(1 for each in conditions if each.code == REGISTRY_CONFLICT),
@@ -131,6 +117,28 @@ def reduce_members(
         services=services,
         used_addresses=frozenset(replay.used_addresses),
     )
+
+
+def _placed_nowhere(replay: Replay, idle: Mapping[str, IdleGrant]) -> dict[str, IdleGrant]:
+    """By hid, hosts that are granted only what others have."""
+    return {
+        each.grant.hid: each
+        for each in idle.values()
+        if each.grant.hid not in replay.placed and each.code in _DISPUTED
+    }
+
+
+def _effective(grant: IdleGrant) -> EffectiveGrant:
+    return EffectiveGrant(
+        entry=grant.entry, grant=grant.grant, ranges=grant.ranges, founder=grant.entry.statement.by
+    )
+
+
+def _disputed(replay: Replay, idle: Mapping[str, IdleGrant], names: Mapping[str, str]) -> frozenset[str]:
+    """Statements that ask for a range, or for a name, that another host has."""
+    ranges = {hash_hex for hash_hex, each in idle.items() if each.code in _DISPUTED}
+    shared = {each.entry.hash for hid, each in replay.placed.items() if names[hid] != each.grant.name}
+    return frozenset(ranges | shared)
 
 
 def _first_revokes(counted: Iterable[LogEntry]) -> dict[str, LogEntry]:

@@ -94,6 +94,14 @@ def sha256(text: str | None) -> str:
     return "" if text is None else hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
+class _HeldError(Exception):
+    """Nothing may be written; the text says why. ``drifted``: the files that somebody else changed."""
+
+    def __init__(self, reason: str, drifted: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.drifted = drifted
+
+
 def _compare(
     plan: ServicePlan,
     config: ModuleConfig,
@@ -102,64 +110,81 @@ def _compare(
     generation: int,
 ) -> Changes:
     records = {record.path: record for record in state.files}
+    drifted: list[str] = []
     changes: list[FileChange] = []
     made: list[FileRecord] = []
-    drifted: list[str] = []
-    for file in plan.files:
-        old, known = read_text(file.path), records.pop(file.path, None)
-        if file.once and old is not None:
-            continue
-        if known is not None and _digest_of(old, known) != known.sha256:
-            drifted.append(file.path)
-            if config.common.drift == "hold":
-                return Changes(
-                    drifted=tuple(drifted),
-                    held=f"{file.path} was changed or removed by somebody else: take that back, or "
-                    f"wgctl service apply {config.name} --overwrite",
-                )
-        unmanaged = known is None and old is not None and not file.block
-        if unmanaged and not config.common.adopt and not _is_ours(old, file, config.name):
-            return Changes(
-                held=f"{file.path} is there and is not meshd's: move it away, or set adopt = true in "
-                f"[services.{config.name}]"
-            )
-        body = fill_secrets(body_of(file, generation), dict(secrets))
-        new = _compose(file, config.name, generation, body, old)
-        record = FileRecord(path=file.path, sha256=digest(body), block=file.block, comment=file.comment)
-        if not file.once:
-            made.append(record)
-        if old is None or _body_in(old, file, config.name) != body:
-            changes.append(
-                FileChange(
-                    path=file.path,
-                    file=file,
-                    old=old,
-                    new=new,
-                    diff=_diff(file, old, new),
-                    adopted=known is None,
-                    record=record,
-                )
-            )
-    for record in records.values():
-        old = read_text(record.path)
-        if old is None:
-            continue
-        if _digest_of(old, record) != record.sha256 and config.common.drift == "hold":
-            return Changes(
-                drifted=(record.path,),
-                held=f"{record.path} is wanted no more, and was changed by somebody else: remove it "
-                f"yourself, or wgctl service apply {config.name} --overwrite",
-            )
-        changes.append(
-            FileChange(
-                path=record.path,
-                file=None,
-                old=old,
-                new=without_block(old, config.name, record.comment) if record.block else None,
-                diff=f"{record.path}: removed",
-            )
-        )
+    try:
+        for file in plan.files:
+            old, known = read_text(file.path), records.pop(file.path, None)
+            if file.once and old is not None:
+                continue
+            _check_owner(file, config, known, old, drifted)
+            body = fill_secrets(body_of(file, generation), dict(secrets))
+            record = FileRecord(path=file.path, sha256=digest(body), block=file.block, comment=file.comment)
+            if not file.once:
+                made.append(record)
+            if old is None or _body_in(old, file, config.name) != body:
+                new = _compose(file, config.name, generation, body, old)
+                changes.append(_written(file, old, new, known, record))
+        # Records that are left are of files that the plan has no more.
+        changes += [gone for record in records.values() if (gone := _removed(record, config)) is not None]
+    except _HeldError as held:
+        return Changes(drifted=held.drifted, held=str(held))
     return Changes(files=tuple(changes), records=tuple(made), drifted=tuple(drifted))
+
+
+def _check_owner(
+    file: File, config: ModuleConfig, known: FileRecord | None, old: str | None, drifted: list[str]
+) -> None:
+    """Note a file that drifted; _HeldError where somebody else's text would be overwritten."""
+    if known is not None and _digest_of(old, known) != known.sha256:
+        drifted.append(file.path)
+        if config.common.drift == "hold":
+            raise _HeldError(
+                f"{file.path} was changed or removed by somebody else: take that back, or "
+                f"wgctl service apply {config.name} --overwrite",
+                tuple(drifted),
+            )
+    unmanaged = known is None and old is not None and not file.block
+    if unmanaged and not config.common.adopt and not _is_ours(old, file, config.name):
+        raise _HeldError(
+            f"{file.path} is there and is not meshd's: move it away, or set adopt = true in "
+            f"[services.{config.name}]"
+        )
+
+
+def _written(
+    file: File, old: str | None, new: str, known: FileRecord | None, record: FileRecord
+) -> FileChange:
+    return FileChange(
+        path=file.path,
+        file=file,
+        old=old,
+        new=new,
+        diff=_diff(file, old, new),
+        adopted=known is None,
+        record=record,
+    )
+
+
+def _removed(record: FileRecord, config: ModuleConfig) -> FileChange | None:
+    """A file that is wanted no more; None when it is gone. _HeldError where somebody else changed it."""
+    old = read_text(record.path)
+    if old is None:
+        return None
+    if _digest_of(old, record) != record.sha256 and config.common.drift == "hold":
+        raise _HeldError(
+            f"{record.path} is wanted no more, and was changed by somebody else: remove it "
+            f"yourself, or wgctl service apply {config.name} --overwrite",
+            (record.path,),
+        )
+    return FileChange(
+        path=record.path,
+        file=None,
+        old=old,
+        new=without_block(old, config.name, record.comment) if record.block else None,
+        diff=f"{record.path}: removed",
+    )
 
 
 def _compose(file: File, module: str, generation: int, body: str, old: str | None) -> str:

@@ -22,13 +22,14 @@ from meshd.registry.envelope import (
     render_envelope,
 )
 from meshd.registry.layout import host_key, log_key, mesh_prefix
-from meshd.registry.ledger import MAX_PENDING_BODIES, MAX_PENDING_OBJECTS, Ledger
+from meshd.registry.ledger import Ledger
 from meshd.registry.record_index import MAX_IDENTITIES_PER_HOST
 from meshd.registry.root import RootChain, parse_root_payload, root_objects
 from meshd.registry.segment import parse_segment, render_segment
 from meshd.registry.signer import LogSigner, build_root_key
 from meshd.registry.statement import Grant
 from meshd.registry.sync import THOROUGH_EVERY_POLLS, PollMemory, poll
+from meshd.registry.unjudged import MAX_PENDING_BODIES, MAX_PENDING_OBJECTS
 from meshd.store.memory import MemoryStore
 
 NEWTON, TESLA = fm.key("newton"), fm.key("tesla")

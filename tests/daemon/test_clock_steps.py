@@ -113,3 +113,25 @@ def test_grants_that_end_only_by_a_clock_set_forward_are_not_taken_for_ended(tmp
             assert peers() == set()
 
     asyncio.run(scenario())
+
+
+def test_status_shows_the_kernel_as_it_is_after_the_clock_was_set_back(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    """What was seen before the step is not the newest for as long as the clock was set back."""
+    newton, steady = mesh.hosts["newton"], [NOW]
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], steady=lambda: steady[0])
+
+    async def received() -> int:
+        return next(peer.receive_bytes for peer in (await rig.status()).peers if peer.name == "newton")
+
+    async def scenario() -> None:
+        async with running(rig):
+            rig.clock.now -= 3600
+            for count in (100, 200):
+                steady[0] += 10
+                counts = PeerStats(latest_handshake_at=rig.clock.now, receive_bytes=count)
+                rig.backend.peer_counts("wg0", newton.wireguard.public(), counts)
+                assert await received() == count
+
+    asyncio.run(scenario())

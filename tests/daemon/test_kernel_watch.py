@@ -12,6 +12,7 @@ import pytest
 from meshd.backend.events import KernelEvent, Recheck
 from meshd.control import kernel_watch as watch
 from meshd.control.kernel_watch import KernelWatch
+from meshd.supervisor import Supervisor
 
 
 class Pipe:
@@ -21,6 +22,7 @@ class Pipe:
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         self.closed = False
+        self.defects = 0
 
     def say(self, look: Recheck, later: Recheck = Recheck.NONE) -> None:
         os.write(self._write, bytes([look.value, later.value]))
@@ -29,6 +31,9 @@ class Pipe:
         return self._read
 
     def take(self) -> KernelEvent:
+        if self.defects:
+            self.defects -= 1
+            raise KeyError("a defect")
         told = os.read(self._read, 100)
         news = KernelEvent(Recheck.NONE)
         for look, later in zip(told[::2], told[1::2], strict=True):
@@ -41,23 +46,30 @@ class Pipe:
         self.closed = True
 
 
-def run(scenario: Callable[[Pipe, asyncio.Queue[Recheck]], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def run(
+    scenario: Callable[[Pipe, asyncio.Queue[Recheck]], Any], monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[str, bool]]:
+    """-> what was reported of which part, and whether that it is well."""
+    reported: list[tuple[str, bool]] = []
     monkeypatch.setattr(watch, "SETTLE_SECONDS", 0.01)
     monkeypatch.setattr(watch, "LEAST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr(watch, "AGAIN_SECONDS", (0.1, 0.2))
+    monkeypatch.setattr(watch, "HEAR_AGAIN_SECONDS", 0.02)
 
     async def play() -> None:
         source = Pipe()
         wakes: asyncio.Queue[Recheck] = asyncio.Queue()
-        kernel_watch = KernelWatch(lambda: [source])
-        kernel_watch.start(wakes.put_nowait)
-        try:
-            await asyncio.wait_for(scenario(source, wakes), 20)
-        finally:
-            kernel_watch.stop()
+        async with Supervisor(lambda part, error: reported.append((part, error is None))) as tasks:
+            kernel_watch = KernelWatch(tasks, lambda: [source])
+            kernel_watch.start(wakes.put_nowait)
+            try:
+                await asyncio.wait_for(scenario(source, wakes), 20)
+            finally:
+                kernel_watch.stop()
         assert source.closed
 
     asyncio.run(play())
+    return reported
 
 
 def test_a_bunch_of_changes_is_one_wake_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,3 +131,15 @@ def test_needless_news_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
         assert wakes.empty()
 
     run(scenario, monkeypatch)
+
+
+def test_a_source_whose_word_is_a_defect_of_ours_is_reported_and_heard_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario(source: Pipe, wakes: asyncio.Queue[Recheck]) -> None:
+        source.defects = 3
+        source.say(Recheck.MESH)
+        assert await wakes.get() is Recheck.MESH
+
+    reported = run(scenario, monkeypatch)
+    assert reported[:4] == [("kernel events", False)] * 3 + [("kernel events", True)]

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from daemon_rig import FakeUnderlay, build_rig, running
-from exchange_rig import Loopback, all_running, build_exchanging, codes_of
+from daemon_rig import FakeUnderlay, Rig, build_rig, running
+from exchange_rig import Loopback, all_running, build_exchanging, codes_of, offer
 from meshes import SignedMesh
 from until import until
 
@@ -22,15 +22,18 @@ from meshd.store.memory import MemoryStore
 
 
 class Faulty(random.Random):
-    """Chances as always, but for so many samples that are defects of the program."""
+    """Chances as always, but for samples while they are a defect of the program."""
 
-    defects = 0
+    is_faulty = False
 
     def sample(self, population: Sequence[Any], k: int, **_: Any) -> list[Any]:
-        if self.defects:
-            self.defects -= 1
+        if self.is_faulty:
             raise KeyError("a defect")
         return super().sample(population, k)
+
+
+def failed_parts(rig: Rig) -> set[str]:
+    return {each.subject for each in rig.conditions() if each.code == "part_failed"}
 
 
 class FaultyNames(FakeUnderlay):
@@ -57,18 +60,48 @@ def test_a_defect_in_one_round_of_witnesses_is_a_condition_and_the_rounds_go_on(
             for host, rng in zip(hosts, (faulty, random.Random()), strict=True)
         )
         async with all_running([tesla, newton]):
-            faulty.defects = 1
-            await until(lambda: "part_failed" in codes_of(tesla))
+            faulty.is_faulty = True
+            await until(lambda: "witnesses" in failed_parts(tesla))
+            faulty.is_faulty = False
             assert tesla.exchange is not None
             await until(lambda: tesla.exchange is not None and tesla.exchange.stats().agrees is True)
-            await until(lambda: "part_failed" not in codes_of(tesla))
+            await until(lambda: "witnesses" not in failed_parts(tesla))
 
     with caplog.at_level(logging.INFO):
         asyncio.run(scenario())
-    (defect,) = [r for r in caplog.records if r.getMessage() == "part_failed"]
-    fields = vars(defect)["event_fields"]
-    assert fields["part"] == "witnesses"
-    assert "Traceback" in fields["traceback"] and "a defect" in fields["traceback"]
+    logged = [vars(r)["event_fields"] for r in caplog.records if r.getMessage() == "part_failed"]
+    [defect, *_] = [fields for fields in logged if fields["part"] == "witnesses"]
+    assert "Traceback" in defect["traceback"] and "a defect" in defect["traceback"]
+
+
+def test_a_defect_while_news_is_received_is_a_condition_and_the_next_news_is_passed_on(
+    tmp_path: Path,
+) -> None:
+    """It happens in what a timer or another thread has the loop call: no task is there to fail."""
+    mesh = SignedMesh.create()
+    hosts = [mesh.add(name) for name in ("tesla", "newton", "bohr")]
+    loopback, faulty = Loopback.of(hosts), Faulty()
+
+    async def scenario() -> None:
+        tesla, newton, bohr = (
+            build_exchanging(tmp_path, mesh, host, loopback, rng=rng)
+            for host, rng in zip(hosts, (faulty, random.Random(), random.Random()), strict=True)
+        )
+        bohr.prober.stats = {}  # it hears of news from nobody but tesla
+        newton.prober.stats.pop(hosts[2].hid)
+        async with all_running([tesla, newton, bohr]):
+            faulty.is_faulty = True
+            hid = mesh.add("curie").hid
+            await offer(newton, mesh.objects.items())
+            await until(lambda: "received news" in failed_parts(tesla))
+            faulty.is_faulty = False
+            await until(lambda: hid in tesla.world.membership.hosts)
+            hid = mesh.add("meitner").hid
+            await offer(newton, mesh.objects.items())
+            await until(lambda: hid in bohr.world.membership.hosts)
+            await until(lambda: "received news" not in failed_parts(tesla))
+
+    asyncio.run(scenario())
 
 
 def test_a_defect_while_a_name_is_resolved_is_a_condition_and_the_name_is_asked_for_again(

@@ -89,6 +89,31 @@ def test_every_store_is_looked_at_and_gets_this_hosts_record(tmp_path: Path, mes
     assert len(bodies) == 1 and before is not None and bodies != {before.body}
 
 
+def test_a_disk_that_takes_nothing_is_complained_of_until_it_does_whatever_is_published_meanwhile(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    store = full(mesh, "good")
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
+    cache, aside = rig.state.directory / "registry", tmp_path / "aside"
+
+    async def scenario() -> None:
+        async with running(rig):
+            cache.rename(aside)
+            cache.write_text("no directory")
+            mesh.add("bohr")
+            mesh.publish(store)
+            await rig.ask("poll")
+            assert "disk_failed" in await rig.codes()
+            await rig.daemon.parts.feed.publish_own()
+            assert "disk_failed" in {condition.code for condition in rig.conditions()}
+            cache.unlink()
+            aside.rename(cache)
+            await rig.ask("poll")
+            assert "disk_failed" not in await rig.codes()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.slow
 def test_a_store_that_takes_no_record_is_named_in_every_round_until_it_takes_it(
     tmp_path: Path, mesh: SignedMesh

@@ -93,6 +93,23 @@ def test_requests_do_not_wait_for_the_pause_after_turns_that_raised(rig: Rig, ke
     asyncio.run(scenario())
 
 
+def test_a_defect_in_a_look_between_turns_is_a_condition_and_what_was_seen_last_is_shown(
+    rig: Rig, kernel: TroubledKernel
+) -> None:
+    async def scenario() -> None:
+        async with running(rig):
+            kernel.is_broken = True
+            rig.clock.now += 10.0
+            assert len((await rig.status()).peers) == 1
+            assert failed_parts(rig) == {"looks"}
+            kernel.is_broken = False
+            rig.clock.now += 10.0
+            await rig.status()
+            assert failed_parts(rig) == set()
+
+    asyncio.run(scenario())
+
+
 def test_a_rollback_of_nothing_is_an_answer_and_no_defect(rig: Rig) -> None:
     async def scenario() -> None:
         async with running(rig):

@@ -123,6 +123,26 @@ def test_a_follower_that_raises_or_hangs_is_a_condition_and_the_others_are_told(
     asyncio.run(scenario())
 
 
+def test_a_time_out_of_a_followers_own_is_told_from_one_that_does_not_end(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    """And it stays a condition until that follower follows, also where it is the only one of its task."""
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(full_store(mesh),))
+
+    async def asks(world: World) -> Sequence[Condition]:
+        raise TimeoutError("198.18.0.9: no answer to the third question")
+
+    async def scenario() -> None:
+        async with running(rig):
+            followers = followers_of(rig, Follower(name="asking", follow=asks))
+            followers.tell(rig.world)
+            await asyncio.wait_for(followers.followed(rig.world.number), 20)
+            [failed] = [c.text for c in rig.conditions() if c.code == "part_failed"]
+            assert "no answer to the third question" in failed and "no end within" not in failed
+
+    asyncio.run(scenario())
+
+
 def test_a_slow_follower_is_told_of_the_newest_world_alone_and_numbers_only_grow(
     tmp_path: Path, mesh: SignedMesh
 ) -> None:

@@ -184,9 +184,9 @@ def test_what_a_store_shows_to_one_host_alone_is_said_before_the_next_turn_of_a_
     tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """How long that takes follows from the pause between polls, and from no luck with other turns."""
-    monkeypatch.setattr("meshd.exchange.exchange.VIEW_GRACE_SECONDS", 0.5)
-    monkeypatch.setattr("meshd.exchange.exchange.VIEWS_TICK_SECONDS", 0.1)
-    monkeypatch.setattr("meshd.exchange.exchange.VIEWS_SPREAD_SECONDS", (0.0, 0.1))
+    monkeypatch.setattr("meshd.exchange.rounds.VIEW_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr("meshd.exchange.rounds.VIEWS_TICK_SECONDS", 0.1)
+    monkeypatch.setattr("meshd.exchange.rounds.VIEWS_SPREAD_SECONDS", (0.0, 0.1))
     honest = full_store(mesh)
     old = honest.reader()
     one, two = build_two(tmp_path, mesh, honest, old, poll_seconds=0.1, witness_seconds=3600.0)

@@ -23,6 +23,7 @@ from meshd.probe.base import Packet, ProbeTarget
 from meshd.probe.events import MtuChanged, PathChanged, Paused, ProbeEvent
 from meshd.probe.icmp import ECHO_REPLY_V4
 from meshd.probe.transport import IcmpProber
+from meshd.supervisor import Supervisor
 
 pytestmark = pytest.mark.root
 
@@ -49,14 +50,14 @@ def probing(
 
     async def whole() -> None:
         prober = IcmpProber(**{"interval_seconds": 0.1, **arguments})
-        await prober.start()
-        listening = asyncio.create_task(listen(prober, heard if heard is not None else []))
-        try:
-            await work(prober)
-            await asyncio.sleep(0)  # what is there already is taken
-        finally:
-            listening.cancel()
-            await prober.stop()
+        async with Supervisor() as tasks:
+            await prober.start(tasks)
+            tasks.spawn("listening", listen(prober, heard if heard is not None else []))
+            try:
+                await work(prober)
+                await asyncio.sleep(0)  # what is there already is taken
+            finally:
+                await prober.stop()
 
     asyncio.run(whole())
 
@@ -140,9 +141,10 @@ def test_targets_may_be_set_before_the_start() -> None:
     async def whole() -> None:
         prober = IcmpProber(0.1)
         prober.set_targets((target("a", LOOPBACK),))
-        await prober.start()
-        await until(lambda: prober.snapshot(time.time())["a"].up)
-        await prober.stop()
+        async with Supervisor() as tasks:
+            await prober.start(tasks)
+            await until(lambda: prober.snapshot(time.time())["a"].up)
+            await prober.stop()
 
     asyncio.run(whole())
 
@@ -206,7 +208,7 @@ def test_without_raw_sockets_the_error_says_what_is_needed(monkeypatch: pytest.M
         monkeypatch.setattr("meshd.probe.rawsocket.socket.socket", refuse)
         try:
             with pytest.raises(BackendError, match=r"\(AF_INET\): Operation not permitted; .*root"):
-                await IcmpProber().start()
+                await IcmpProber().start(Supervisor())
         finally:
             monkeypatch.undo()
 

@@ -17,6 +17,7 @@ from meshd.probe.base import Packet, ProbeTarget
 from meshd.probe.events import EventQueue, MtuChanged, PathChanged, Paused
 from meshd.probe.icmp import ECHO_REPLY_V4
 from meshd.probe.transport import IcmpProber
+from meshd.supervisor import Supervisor
 
 HOSTS = 300
 
@@ -31,6 +32,7 @@ class Echoes:
         self.sent = 0
         self.reads = 0
         self.answers = True
+        self.defects = 0
 
     def fileno(self) -> int:
         return -1
@@ -46,6 +48,9 @@ class Echoes:
 
     def drain(self) -> Iterator[Packet]:
         self.reads += 1
+        if self.defects:
+            self.defects -= 1
+            raise KeyError("a defect")
         answers, self._answers = self._answers, []
         yield from answers
 
@@ -59,21 +64,38 @@ class World:
     def __init__(self) -> None:
         self.network = Echoes(socket.AF_INET)
         self.slept = 0.0
-        self.prober = IcmpProber(3600.0, asleep=lambda: self.slept, open_socket=lambda _: self.network)
+        self.stopped = 0.0
+        self.reported: list[tuple[str, str]] = []
+        self.prober = IcmpProber(
+            3600.0,
+            clock=lambda: time.monotonic() + self.stopped,
+            asleep=lambda: self.slept,
+            open_socket=lambda _: self.network,
+        )
         self.targets = tuple(
             ProbeTarget(hid=f"h{number}", address=IPv4Address("198.18.0.0") + number)
             for number in range(1, HOSTS + 1)
         )
 
+    def note(self, part: str, error: Exception | None) -> None:
+        self.reported.append((part, "well" if error is None else type(error).__name__))
+
+    def stop_for(self, seconds: float) -> None:
+        """As SIGSTOP does it to a process: its clocks go on, and its timers come late."""
+        self.stopped += seconds
+        loop = asyncio.get_running_loop()
+        loop.time = lambda: time.monotonic() + self.stopped  # type: ignore[method-assign]
+
 
 def play(scenario: Callable[[World], Awaitable[None]]) -> None:
     async def whole() -> None:
         world = World()
-        await world.prober.start()
-        try:
-            await scenario(world)
-        finally:
-            await world.prober.stop()
+        async with Supervisor(world.note) as tasks:
+            await world.prober.start(tasks)
+            try:
+                await scenario(world)
+            finally:
+                await world.prober.stop()
 
     asyncio.run(whole())
 
@@ -121,6 +143,30 @@ def test_a_machine_that_slept_is_one_event_and_every_path_is_probed_anew() -> No
         events = await asyncio.wait_for(world.prober.events(), 30)
         assert Paused(seconds=3600.0) in events
         await until(lambda: world.network.sent >= sent + 4)
+
+    play(scenario)
+
+
+def test_a_process_that_was_stopped_for_some_seconds_is_an_event_however_rare_its_probes_are() -> None:
+    async def scenario(world: World) -> None:
+        world.prober.set_targets(world.targets[:1])
+        await until(lambda: world.prober.snapshot(0.0)["h1"].received)
+        await asyncio.wait_for(world.prober.events(), 30)
+        world.stop_for(8.0)
+        events = await asyncio.wait_for(world.prober.events(), 30)
+        assert [type(event) for event in events] == [Paused]
+        await until(lambda: world.prober.snapshot(0.0)["h1"].sent >= 2)  # at once, not in an hour
+
+    play(scenario)
+
+
+def test_a_defect_in_what_a_timer_calls_is_reported_and_the_paths_are_measured_on() -> None:
+    async def scenario(world: World) -> None:
+        world.network.defects = 2
+        world.prober.set_targets(world.targets[:3])
+        await until(lambda: all(path.up for path in world.prober.snapshot(0.0).values()))
+        assert world.network.defects == 0
+        assert world.reported[0] == ("probes", "KeyError") and world.reported[-1] == ("probes", "well")
 
     play(scenario)
 

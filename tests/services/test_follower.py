@@ -23,6 +23,7 @@ from meshd.observe.protocol import ControlAnswer, ServiceDocument
 from meshd.registry.statement import Place, Service
 from meshd.services.schedule import Timing
 from meshd.store.memory import MemoryStore
+from meshd.supervisor import Report, Supervisor, log_failure
 
 pytestmark = pytest.mark.slow
 
@@ -180,17 +181,26 @@ def test_a_daemon_without_a_store_changes_services_from_its_cache_and_removes_no
 
 
 class Stage:
-    def __init__(self, directory: Path, mesh: SignedMesh, tables: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, mesh: SignedMesh, tables: dict[str, Any], tasks: Supervisor) -> None:
         self.mesh = mesh
+        self.defects = 0
         self.ended = asyncio.Event()
         self.follower = ServiceFollower(
             hid=mesh.hosts["tesla"].hid,
             state_dir=directory / "state",
-            clock=lambda: NOW,
+            clock=self.clock,
+            tasks=tasks,
             changed=lambda _: self.ended.set(),
             timing=QUICK,
         )
         self.follower.configure(tables, "test")
+
+    def clock(self) -> float:
+        """Asked by every run of a module."""
+        if self.defects:
+            self.defects -= 1
+            raise KeyError("a defect")
+        return NOW
 
     def update(self, *, stale: bool = False) -> None:
         membership = self.mesh.ledger.membership(NOW)
@@ -209,14 +219,17 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(directory: Path, mesh: SignedMesh, tables: dict[str, Any]) -> AsyncIterator[Stage]:
-    stage = Stage(directory, mesh, tables)
-    stage.follower.start()
-    stage.update()
-    try:
-        yield stage
-    finally:
-        await stage.follower.close()
+async def staged(
+    directory: Path, mesh: SignedMesh, tables: dict[str, Any], report: Report = log_failure
+) -> AsyncIterator[Stage]:
+    async with Supervisor(report, first_pause_seconds=0.01) as tasks:
+        stage = Stage(directory, mesh, tables, tasks)
+        stage.follower.start()
+        stage.update()
+        try:
+            yield stage
+        finally:
+            await stage.follower.close()
 
 
 def test_a_module_follows_by_itself_and_only_when_something_changed(
@@ -253,6 +266,25 @@ def test_a_module_that_dies_is_tried_three_times_and_a_new_view_once_more(
             assert stage.codes() == set() and stage.follower.status().modules[0].runs["failed"] == 3
 
     asyncio.run(scenario())
+
+
+def test_a_defect_in_the_run_of_a_module_is_reported_and_the_module_follows_on(
+    directory: Path, mesh: SignedMesh
+) -> None:
+    reported: list[tuple[str, str]] = []
+
+    def report(part: str, error: Exception | None) -> None:
+        reported.append((part, str(error)))
+
+    async def scenario() -> None:
+        async with staged(directory, mesh, app(directory), report) as stage:
+            stage.defects = 2
+            await stage.until("applied")
+            assert (directory / "app.conf").exists()
+
+    asyncio.run(scenario())
+    name = "service app"
+    assert reported == [(name, "'a defect'"), (name, "'a defect'"), (name, "None")]
 
 
 def test_somebody_elses_change_is_found_and_held(directory: Path, mesh: SignedMesh) -> None:

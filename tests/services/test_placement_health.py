@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 
 import pytest
 from meshes import NOW, SignedMesh
+from until import until
 
 from meshd.control.placement_health import PlacementHealth
 from meshd.model.service import HealthCheck, parse_check
 from meshd.registry.statement import Place, Service
 from meshd.services.health import works
+from meshd.supervisor import Report, Supervisor, log_failure
 
 
 def a_mesh() -> SignedMesh:
@@ -36,6 +39,14 @@ def a_mesh() -> SignedMesh:
     return mesh
 
 
+def supervised(scenario: Callable[[Supervisor], Awaitable[None]], report: Report = log_failure) -> None:
+    async def whole() -> None:
+        async with Supervisor(report) as tasks:
+            await scenario(tasks)
+
+    asyncio.run(whole())
+
+
 def test_three_failures_in_a_row_are_told_and_one_answer_closes_it() -> None:
     mesh, now, answers, asked = a_mesh(), [NOW], [False], []
 
@@ -43,15 +54,15 @@ def test_three_failures_in_a_row_are_told_and_one_answer_closes_it() -> None:
         asked.append((check.path, address, check.port, port))
         return answers[0]
 
-    async def scenario() -> None:
-        health = PlacementHealth(lambda: now[0], ask, lambda: now[0])
+    async def scenario(tasks: Supervisor) -> None:
+        health = PlacementHealth(lambda: now[0], tasks, ask, lambda: now[0])
         membership = mesh.ledger.membership(NOW)
         own = membership.hosts[mesh.hosts["tesla"].hid]
 
         async def look() -> list[str]:
             health.look(membership, own)
             health.look(membership, own)
-            await asyncio.gather(*health._under_way)
+            await until(lambda: not health.is_asking)
             now[0] += 11
             return [condition.code for condition in health.conditions()]
 
@@ -64,7 +75,30 @@ def test_three_failures_in_a_row_are_told_and_one_answer_closes_it() -> None:
         [(found, at)] = health.results().values()
         assert found == "pass" and at > NOW
 
-    asyncio.run(scenario())
+    supervised(scenario)
+
+
+def test_a_check_that_is_a_defect_of_ours_is_reported_and_asked_again() -> None:
+    mesh, now, reported = a_mesh(), [NOW], list[tuple[str, str]]()
+    defects = [KeyError("a defect")]
+
+    def ask(check: HealthCheck, address: str, port: int) -> bool:
+        if defects:
+            raise defects.pop()
+        return True
+
+    async def scenario(tasks: Supervisor) -> None:
+        health = PlacementHealth(lambda: now[0], tasks, ask, lambda: now[0])
+        membership = mesh.ledger.membership(NOW)
+        own = membership.hosts[mesh.hosts["tesla"].hid]
+        for expected in ([], ["pass"]):
+            health.look(membership, own)
+            await until(lambda: not health.is_asking)
+            assert [found for found, _ in health.results().values()] == expected
+            now[0] += 11
+
+    supervised(scenario, lambda part, error: reported.append((part, str(error))))
+    assert reported == [("placement checks", "'a defect'"), ("placement checks", "None")]
 
 
 def test_a_connection_is_an_answer_and_none_is_not() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from meshd.model.path import PathStats
 from meshd.probe.base import ProbeTarget
 from meshd.probe.events import EventQueue, ProbeEvent
+from meshd.supervisor import Supervisor
 
 
 class QuietProber:
@@ -17,7 +18,7 @@ class QuietProber:
         self.stats: dict[str, PathStats] = {}
         self.mtus: dict[str, int] = {}
 
-    async def start(self) -> None:
+    async def start(self, tasks: Supervisor) -> None:
         pass
 
     def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:

@@ -30,7 +30,7 @@ from meshd.registry.trust_anchor import (
 from meshd.store.base import ObjectStore
 from wgctl.admin.home import REGISTRY_DIRECTORY, MeshFile, new_home, write_home
 from wgctl.admin.root_signing import Consent, SignedRoot, sign_root
-from wgctl.admin.session import open_session
+from wgctl.admin.session import AdminSession, open_session
 from wgctl.files import MAX_BUNDLE_BYTES, read_text
 from wgctl.options import Options
 from wgctl.views.registry import describe_statement
@@ -116,16 +116,14 @@ def recover_home(
         credentials=str(credentials.absolute()) if credentials else "",
         name=name,
     )
-    failure = ""
     with new_home(options.home) as building:
         RegistryCache(building / REGISTRY_DIRECTORY).create(ledger)
         write_home(building, mesh, {"admin": admin, "root": root}, passphrase)
         with open_session(replace(options, home=building)) as session:
             session.sync(now=now)
-            chain = session.ledger.chain
             following = replace_keys(
                 session.ledger,
-                find_ends(session.ledger, lost_keys(chain.root, paper, lost), cuts),
+                find_ends(session.ledger, lost_keys(session.ledger.chain.root, paper, lost), cuts),
                 name=name,
                 admin=admin.public,
                 admin_kid=admin.kid,
@@ -133,18 +131,26 @@ def recover_home(
                 root_kid=root.kid,
                 now=now,
             )
-            try:
-                outcome = sign_root(session, following, consent, more_keys=[paper])
-            except StoreError as error:
-                outcome_root = session.ledger.chain.current
-                if outcome_root.root.prev != chain.fingerprint:
-                    raise
-                failure = str(error).replace(str(building), str(options.home))
-                outcome = SignedRoot(
-                    version=outcome_root.root.version, hash=outcome_root.hash, missing=(), changes=()
-                )
+            outcome, failure = _sign_with_paper(session, following, consent, paper)
             session.report_failures()
-    return outcome, failure
+    return outcome, failure.replace(str(building), str(options.home))
+
+
+def _sign_with_paper(
+    session: AdminSession, following: Root, consent: Consent, paper: SigningKey
+) -> tuple[SignedRoot, str]:
+    """Sign the next root -> what came of it, and why no store has it, or empty.
+
+    A root that is signed and kept here is worth the new home, whatever the stores do: it is published later.
+    """
+    before = session.ledger.chain
+    try:
+        return sign_root(session, following, consent, more_keys=[paper]), ""
+    except StoreError as error:
+        current = session.ledger.chain.current
+        if current.root.prev != before.fingerprint:
+            raise
+        return SignedRoot(version=current.root.version, hash=current.hash, missing=(), changes=()), str(error)
 
 
 def parse_cuts(texts: Sequence[str]) -> dict[str, str]:

@@ -1,7 +1,4 @@
-"""``wgctl admin``: who may grant and revoke, within which pools, and until which statement.
-
-Over 400 lines: one group of verbs that share their options and their report.
-"""
+"""``wgctl admin``: who may grant and revoke, within which pools, and until which statement."""
 
 from __future__ import annotations
 

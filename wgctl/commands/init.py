@@ -110,37 +110,25 @@ def command(
     With --garage-admin the buckets and your own S3 key are made too, and add-host makes one a host.
     Shows the recovery key once: write it on paper. Nothing is left behind when it fails.
     """
-    from meshd.registry.signer import create_mesh
-    from meshd.registry.signing import SigningKey
-    from meshd.store.credentials import generate_credentials, read_credentials
     from wgctl.admin.home import refuse_existing
     from wgctl.admin.session import open_each
 
     refuse_existing(options.home)
-    context = click.get_current_context()
-    given6 = context.get_parameter_source("range6") is click.core.ParameterSource.COMMANDLINE
-    link = range6 if given6 else _random_ula()
-    if garage_admin and credentials is not None:
-        raise click.UsageError("--credentials and --garage-admin: give a key, or let one be made")
-    own = generate_credentials() if garage_admin else read_credentials(credentials) if credentials else None
+    own = _choose_credentials(garage_admin, credentials)
     opened, failures = open_each(() if air_gapped else stores, own)
     if failures:
         raise ConfigError(failures[0])
     passphrase = options.passphrase.choose(protect=not no_passphrase)
-    try:
-        mesh = create_mesh(
-            name=name,
-            overlay=[overlay, link] if link else [overlay],
-            jail=jails or (parse_network(DEFAULT_JAIL_RANGE),),
-            stores=tuple(dict.fromkeys(stores)),
-            pools=list(pools) or None,
-            max_hosts=max_hosts,
-            admin_name=admin_name,
-            root_key=SigningKey.generate(),
-            now=time.time(),
-        )
-    except RegistryError as error:
-        raise ConfigError(f"no mesh can be founded so: {error}") from None
+    mesh = _create_mesh(
+        name=name,
+        overlay=overlay,
+        overlay6=range6 if _is_given("range6") else _random_ula(),
+        jails=jails,
+        stores=stores,
+        pools=pools,
+        max_hosts=max_hosts,
+        admin_name=admin_name,
+    )
     found = _Founding(
         mesh=mesh,
         stores=opened,
@@ -157,6 +145,54 @@ def command(
         write_json(_document(options.home, mesh))
     else:
         _show(options.home, mesh, sealed=passphrase is not None)
+
+
+def _is_given(parameter: str) -> bool:
+    """Whether the option was typed; its value may be none for both."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _choose_credentials(garage_admin: Sequence[str], credentials: Path | None) -> S3Credentials | None:
+    """Made up here where a Garage's administrator can make them good, else those that are given."""
+    from meshd.store.credentials import generate_credentials, read_credentials
+
+    if garage_admin and credentials is not None:
+        raise click.UsageError("--credentials and --garage-admin: give a key, or let one be made")
+    if garage_admin:
+        return generate_credentials()
+    return read_credentials(credentials) if credentials is not None else None
+
+
+def _create_mesh(
+    *,
+    name: str,
+    overlay: IPNetwork,
+    overlay6: IPNetwork | None,
+    jails: Sequence[IPNetwork],
+    stores: Sequence[str],
+    pools: Sequence[IPNetwork],
+    max_hosts: int,
+    admin_name: str,
+) -> NewMesh:
+    """With new keys. ConfigError where no mesh can be as it is wanted."""
+    from meshd.registry.signer import create_mesh
+    from meshd.registry.signing import SigningKey
+
+    try:
+        return create_mesh(
+            name=name,
+            overlay=[overlay, overlay6] if overlay6 else [overlay],
+            jail=jails or (parse_network(DEFAULT_JAIL_RANGE),),
+            stores=tuple(dict.fromkeys(stores)),
+            pools=list(pools) or None,
+            max_hosts=max_hosts,
+            admin_name=admin_name,
+            root_key=SigningKey.generate(),
+            now=time.time(),
+        )
+    except RegistryError as error:
+        raise ConfigError(f"no mesh can be founded so: {error}") from None
 
 
 def _random_ula() -> IPNetwork:

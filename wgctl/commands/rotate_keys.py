@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence, Set
 from typing import Final
 
 import click
@@ -71,30 +72,38 @@ def command(
         seqs = commit_rotation(session, meant, at, now=now)
         session.report_failures()
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "all": everybody,
-                "not_before": at,
-                "statements": seqs,
-                "changed": bool(seqs),
-                "hosts": [{"name": name, "hid": hid, "changed": hid in fresh} for hid, name in names.items()],
-            }
-        )
+        write_json(_document(everybody, at, seqs, names, fresh))
         return
     whom = "all hosts" if everybody else ", ".join(names.values())
-    if not seqs:
-        echo(f"{whom}: asked before to replace keys from before {render_time(at)}")
-        return
-    number = f"statement {seqs[0]}" if len(seqs) == 1 else f"statements {seqs[0]} to {seqs[-1]}"
-    when = f"at {render_time(at)}" if at > now else "now"
-    echo(f"{whom}: to make new WireGuard keys {when}, asked by {number}")
-    if watch:
+    echo(f"{whom}: {_describe(seqs, at, now)}")
+    if watch and seqs:
         from wgctl.views import rotation as rotationwatch
 
         if everybody:
             names = {hid: grant.grant.name for hid, grant in reduction.effective.items()}
         rotationwatch.watch(options.control_socket(), names, before)
+
+
+def _document(
+    everybody: bool, at: int, seqs: Sequence[int], names: dict[str, str], fresh: Set[str]
+) -> dict[str, object]:
+    """``names``: of the hosts asked, by hid; ``fresh``: those that had not been asked before."""
+    return {
+        "format": REPORT_FORMAT,
+        "all": everybody,
+        "not_before": at,
+        "statements": seqs,
+        "changed": bool(seqs),
+        "hosts": [{"name": name, "hid": hid, "changed": hid in fresh} for hid, name in names.items()],
+    }
+
+
+def _describe(seqs: Sequence[int], at: int, now: float) -> str:
+    if not seqs:
+        return f"asked before to replace keys from before {render_time(at)}"
+    number = f"statement {seqs[0]}" if len(seqs) == 1 else f"statements {seqs[0]} to {seqs[-1]}"
+    when = f"at {render_time(at)}" if at > now else "now"
+    return f"to make new WireGuard keys {when}, asked by {number}"
 
 
 def _read_keys(options: Options) -> dict[str, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -66,59 +67,66 @@ def command(
         take_in(session, draft.registry, file, now=now)
         session.sync(now=now)
         tasks = find_tasks(session, draft.wishes, Path(target).absolute().parent, force=force, now=now)
-        signed, declined, refused = _sign_each(tasks, yes, fingerprints)
-        if signed:
+        outcome = _sign_each(tasks, yes, fingerprints)
+        if outcome.signed:
             from meshd.registry.export import build_export, render_export
 
             write_text(target, render_export(build_export(session.ledger, now=now)) + "\n")
         session.report_failures()
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "signed": [{"what": what, "outcome": said} for what, said in signed],
-                "declined": declined,
-                "refused": [{"what": what, "why": why} for what, why in refused],
-                "file": target if signed else None,
-            }
-        )
+        write_json(outcome.document(target))
     else:
-        for what, said in signed:
-            echo(f"{what}\n  {said}")
-        echo(
-            f"{target}: carry it back, and there: wgctl import {Path(target).name}"
-            if signed
-            else "nothing was signed"
-            if tasks
-            else f"{file}: nothing waits for this home's signature"
-        )
-    if refused:
-        reasons = "; ".join(f"{what}: {why}" for what, why in refused)
-        raise RegistryError(f"{len(refused)} of {len(tasks)} could not be signed: {reasons}")
+        for what, came_of_it in outcome.signed:
+            echo(f"{what}\n  {came_of_it}")
+        echo(outcome.next_step(file, target))
+    if outcome.refused:
+        reasons = "; ".join(f"{what}: {why}" for what, why in outcome.refused)
+        raise RegistryError(f"{len(outcome.refused)} of {len(tasks)} could not be signed: {reasons}")
 
 
-def _sign_each(
-    tasks: list[Task], yes: bool, fingerprints: tuple[str, ...]
-) -> tuple[list[tuple[str, str]], list[str], list[tuple[str, str]]]:
-    """What was signed with what came of it, what nobody wanted, and what could not be, with the reason.
+@dataclass(slots=True)
+class _Outcome:
+    """What became of each thing that waited for a signature."""
 
-    One that cannot be signed stops no other: each is a whole of its own.
-    """
-    signed: list[tuple[str, str]] = []
-    declined: list[str] = []
-    refused: list[tuple[str, str]] = []
+    signed: list[tuple[str, str]] = field(default_factory=list)
+    """With what came of it."""
+    declined: list[str] = field(default_factory=list)
+    """The person did not want it."""
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """It could not be signed, with the reason."""
+
+    def document(self, target: str) -> dict[str, object]:
+        return {
+            "format": REPORT_FORMAT,
+            "signed": [{"what": what, "outcome": came_of_it} for what, came_of_it in self.signed],
+            "declined": self.declined,
+            "refused": [{"what": what, "why": why} for what, why in self.refused],
+            "file": target if self.signed else None,
+        }
+
+    def next_step(self, file: str, target: str) -> str:
+        if self.signed:
+            return f"{target}: carry it back, and there: wgctl import {Path(target).name}"
+        if self.declined or self.refused:
+            return "nothing was signed"
+        return f"{file}: nothing waits for this home's signature"
+
+
+def _sign_each(tasks: list[Task], yes: bool, fingerprints: tuple[str, ...]) -> _Outcome:
+    """One that cannot be signed stops no other: each is a whole of its own."""
+    outcome = _Outcome()
     for number, task in enumerate(tasks, 1):
         note(f"{number} of {len(tasks)}: {task.text}")
         for line in task.details:
             note(line)
         if yes and not task.is_covered(fingerprints):
-            refused.append((task.text, task.not_covered))
+            outcome.refused.append((task.text, task.not_covered))
             continue
         if not yes and not confirm("Sign it?", abort=False):
-            declined.append(task.text)
+            outcome.declined.append(task.text)
             continue
         try:
-            signed.append((task.text, task.sign()))
+            outcome.signed.append((task.text, task.sign()))
         except MeshError as error:
-            refused.append((task.text, str(error)))
-    return signed, declined, refused
+            outcome.refused.append((task.text, str(error)))
+    return outcome

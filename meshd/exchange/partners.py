@@ -1,0 +1,85 @@
+"""The hosts that this one calls and is called by: who is at which address, and who answers."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
+
+from meshd.exchange.partner import Partner, partner_of
+from meshd.exchange.server import Member
+from meshd.model.host import Host
+from meshd.model.network import IPAddress
+
+PARTNER_SECONDS: Final = 30.0
+"""For all that one host is asked in one go. What it handed over until then is kept."""
+
+MeshAddresses = Callable[[Host], tuple[IPAddress, ...]]
+
+
+class Partners:
+    """``use`` brings the members. Lives on the event loop, but ``member_at``."""
+
+    def __init__(self, hid: str, mesh_addresses: MeshAddresses, rng: random.Random) -> None:
+        self._hid = hid
+        self._mesh_addresses = mesh_addresses
+        self._rng = rng
+        self._by_address: Mapping[str, Member] = {}
+        self._reachable: Callable[[], Collection[str]] = tuple
+        self.hosts: Mapping[str, Host] = {}
+        """By hid, this host among them."""
+
+    def use(self, hosts: Mapping[str, Host]) -> None:
+        """The members as they are now."""
+        self.hosts = hosts
+        self._by_address = {
+            str(address): Member(host.hid, host.identity_key)
+            for host in hosts.values()
+            if host.hid != self._hid
+            for address in (*self._mesh_addresses(host), *host.addresses)
+        }
+
+    def start(self, reachable: Callable[[], Collection[str]]) -> None:
+        """``reachable``: the hids of hosts that answer over the mesh. Until then nobody does."""
+        self._reachable = reachable
+
+    @property
+    def others(self) -> Collection[str]:
+        """The hids of all other hosts."""
+        return self.hosts.keys() - {self._hid}
+
+    def reachable(self) -> set[str]:
+        """The hids of hosts that answer now."""
+        return set(self._reachable())
+
+    def reachable_hosts(self) -> set[str]:
+        """Those of them that are hosts of the mesh now."""
+        return self.reachable() & self.hosts.keys()
+
+    def choose(self, count: int, *, first: Sequence[str] = (), but: Collection[str] = ()) -> list[str]:
+        """Reachable hosts at random, none of ``but``; one of ``first`` before the others."""
+        hids = sorted(self.reachable_hosts() - set(but))
+        preferred = [hid for hid in first if hid in hids]
+        chosen = [self._rng.choice(preferred)] if preferred else []
+        rest = [hid for hid in hids if hid not in chosen]
+        return [*chosen, *self._rng.sample(rest, min(count - len(chosen), len(rest)))]
+
+    def find(self, hid: str) -> Partner | None:
+        """That host, to be called now. None: it is no host any more, or this one is none."""
+        host, own = self.hosts.get(hid), self.hosts.get(self._hid)
+        if host is None or own is None:
+            return None
+        address = self._mesh_addresses(host)[0]
+        sources = [each for each in self._mesh_addresses(own) if each.version == address.version]
+        until = time.monotonic() + PARTNER_SECONDS
+        return partner_of(host, address, sources[0] if sources else None, until=until)
+
+    def own_addresses(self) -> tuple[IPAddress, ...]:
+        """Where this host is called; none while it is no member."""
+        own = self.hosts.get(self._hid)
+        return self._mesh_addresses(own) if own is not None else ()
+
+    def member_at(self, address: str) -> Member | None:
+        """The host at an address; None for strangers. From any thread."""
+        return self._by_address.get(address)
