@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from meshd.observe.advice import find_advice
 from meshd.observe.page.markup import Child, Markup, element, join
 from meshd.observe.page.style import STYLE
 from meshd.observe.page.view import PageView, own_name
@@ -97,12 +98,23 @@ def conditions(found: Sequence[ConditionStatus], now: float) -> Markup:
                 f" {each.subject}" if each.subject else None,
                 element("span", f" for {render_age(each.since, now)}", class_="faint"),
                 element("p", each.text),
+                _remedy(each.code),
                 class_=each.severity,
             )
             for each in ranked
         ],
         class_="conditions",
     )
+
+
+def _remedy(code: str) -> Markup | None:
+    advice = find_advice(code)
+    return element("p", "What to do: ", _with_code(advice.remedy), class_="faint") if advice else None
+
+
+def _with_code(text: str) -> list[Child]:
+    """What stands in backticks as code."""
+    return [element("code", part) if at % 2 else part for at, part in enumerate(text.split("`"))]
 
 
 def events(found: Sequence[RecentEvent], now: float) -> Markup:
