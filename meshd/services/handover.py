@@ -56,7 +56,7 @@ class HandOver:
             return None
         command = service_command(self.config, kind, better)
         try:
-            done = run_isolated(command, b"", seconds=RELOAD_SECONDS, user="")
+            done = run_isolated(command, b"", seconds=RELOAD_SECONDS)
         except BackendError as error:
             return str(error)
         if done.status == 0:

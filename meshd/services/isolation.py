@@ -1,8 +1,9 @@
 """A program that may hang, die, fork or print without end, and costs nobody anything but itself.
 
-It runs as an unprivileged user in a process group of its own, with limits on time, memory, files and
-processes; of its output a bounded part is read. When the time is over or its first process has ended,
-the whole group is killed.
+It runs in a process group of its own, and of its output a bounded part is read. When the time is over or its
+first process has ended, the whole group is killed. A module runs besides as an unprivileged user with limits
+on time, memory, files and processes, and nothing that it started outlives it, in whatever group or session it
+is. A service manager's command is no module: what it starts is the service, which stays.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ RENDER_SECONDS: Final = 30.0
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 16 * 1024
+END_SECONDS: Final = 5.0
+"""For a module's processes to be gone once they were killed: one may hang in the kernel."""
 _READ_BYTES: Final = 1 << 16
 
 
@@ -42,17 +45,53 @@ def run_isolated(
     argv: Sequence[str],
     given: bytes,
     *,
-    seconds: float = RENDER_SECONDS,
+    seconds: float,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
-    user: str = UNPRIVILEGED_USER,
+    user: str = "",
 ) -> Finished:
-    """Run it with ``given`` on standard input. BackendError: it cannot start, or says too much or too late.
+    """Run a program of the host with ``given`` on standard input.
 
     ``user``: as whom, where this process is root; empty: as this process.
+
+    Raises:
+        BackendError: it cannot start, or says too much or too late.
     """
-    name = argv[0]
+    known = _identity(user)
+    process = _start(argv, **({"user": known[0], "group": known[1], "extra_groups": []} if known else {}))
     try:
-        process = subprocess.Popen(
+        output, errors = _talk(process, given, seconds, max_output_bytes, argv[0])
+    finally:
+        _kill(process)
+    return Finished(status=process.returncode, output=output, errors=errors)
+
+
+def run_module(what: Sequence[str], given: bytes, *, seconds: float = RENDER_SECONDS) -> Finished:
+    """Run a module, by its name or by ``--exec`` and a file, as meshd.services.runner does it.
+
+    Raises:
+        BackendError: as ``run_isolated``.
+    """
+    known = _identity(UNPRIVILEGED_USER)
+    user = f"{known[0]}:{known[1]}" if known else ""
+    lifeline, held = os.pipe()
+    with os.fdopen(held, "wb") as ours:
+        try:
+            runner = [sys.executable, "-I", "-m", "meshd.services.runner", str(lifeline), user, *what]
+            process = _start(runner, pass_fds=(lifeline,))
+        finally:
+            os.close(lifeline)
+        try:
+            output, errors = _talk(process, given, seconds, MAX_OUTPUT_BYTES, what[-1])
+        finally:
+            ours.close()  # whatever it started ends now, and then the runner
+            _wait_for_end(process, time.monotonic() + END_SECONDS)
+            _kill(process)
+    return Finished(status=process.returncode, output=output, errors=errors)
+
+
+def _start(argv: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
             list(argv),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -62,40 +101,26 @@ def run_isolated(
             start_new_session=True,
             close_fds=True,
             umask=0o077,
-            **_identity(user),
+            **more,
         )
     except OSError as error:
-        raise BackendError(f"{name}: cannot be started: {error.strerror or error}") from None
-    try:
-        output, errors = _talk(process, given, seconds, max_output_bytes, name)
-    finally:
-        _kill(process)
-    return Finished(
-        status=process.returncode,
-        output=output,
-        errors=errors.decode("utf-8", "replace"),
-    )
+        raise BackendError(f"{argv[0]}: cannot be started: {error.strerror or error}") from None
 
 
-def runner_argv(*arguments: str) -> list[str]:
-    """The child that loads a module: without this process's environment, user site or working directory."""
-    return [sys.executable, "-I", "-m", "meshd.services.runner", *arguments]
-
-
-def _identity(user: str) -> dict[str, Any]:
-    """As whom: only root can be somebody else."""
+def _identity(user: str) -> tuple[int, int] | None:
+    """Of whom, as numbers; None: as this process. Only root can be somebody else."""
     if os.geteuid() != 0 or not user:
-        return {}
+        return None
     try:
         entry = pwd.getpwnam(user)
     except KeyError:
         raise BackendError(f"user {user!r}: not known on this host") from None
-    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    return entry.pw_uid, entry.pw_gid
 
 
 def _talk(
     process: subprocess.Popen[bytes], given: bytes, seconds: float, limit: int, name: str
-) -> tuple[bytes, bytes]:
+) -> tuple[bytes, str]:
     """Write and read at once until it has ended; a grandchild that keeps a pipe is not waited for."""
     deadline = time.monotonic() + seconds
     assert process.stdin and process.stdout and process.stderr
@@ -131,11 +156,17 @@ def _talk(
             if ended and not ready:
                 break
             ended = ended or _has_ended(process)
+    if not _wait_for_end(process, deadline):
+        raise BackendError(f"{name}: no answer within {seconds:.0f} s")
+    return bytes(output), errors[:MAX_ERROR_BYTES].decode("utf-8", "replace")
+
+
+def _wait_for_end(process: subprocess.Popen[bytes], deadline: float) -> bool:
     while not _has_ended(process):
         if time.monotonic() >= deadline:
-            raise BackendError(f"{name}: no answer within {seconds:.0f} s")
+            return False
         time.sleep(0.01)
-    return bytes(output), bytes(errors[:MAX_ERROR_BYTES])
+    return True
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:

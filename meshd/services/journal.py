@@ -1,17 +1,13 @@
 """What a module has done on this host, on disk: for the next run, for rollback, and for a power cut.
 
-Below ``state_dir/services/NAME``: ``state.json``, and folders of kept files: ``pending`` (as they were before
-the run that is under way), ``previous`` (before the last success), ``original`` (before meshd came).
+One file, ``state_dir/services/NAME/state.json``, replaced in one rename: what was done, and the texts to go
+back to, change together or not at all.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import shutil
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -19,10 +15,8 @@ from meshd.errors import BackendError, StoreError
 from meshd.files import sync_directory, write_file
 from meshd.services.plan import Call, Probe, ReloadKind
 
-STATE_SCHEMA: Final = 1
+STATE_SCHEMA: Final = 2
 MAX_BAD: Final = 20
-
-Folder = Literal["pending", "previous", "original"]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +40,33 @@ class PendingFile(_Part, frozen=True, kw_only=True):
     new: str
 
 
+class KeptFile(_Part, frozen=True, kw_only=True):
+    """A file as it was, to be put back. ``content``: its bytes, for a file of somebody else's may be in any
+    encoding; None: there was no file."""
+
+    path: str
+    content: bytes | None
+    mode: int = 0o644
+    uid: int = -1
+    gid: int = -1
+
+    @property
+    def text(self) -> str | None:
+        return None if self.content is None else self.content.decode("utf-8", "surrogateescape")
+
+
 class Pending(_Part, frozen=True, kw_only=True):
-    """A run between its first rename and its last word. ``records``: of all files, once they are new."""
+    """A run between its first rename and its last word. ``records``: of all files, once they are new.
+
+    ``kept``: the files as they were. ``undoing``: they are being put back, whatever is in place now.
+    """
 
     digest: str
     generation: int
     files: tuple[PendingFile, ...]
+    kept: tuple[KeptFile, ...] = ()
     records: tuple[FileRecord, ...] = ()
+    undoing: bool = False
 
 
 class Accepted(_Part, frozen=True, kw_only=True):
@@ -78,21 +92,24 @@ class ModuleState(_Part, frozen=True, kw_only=True):
     bad: dict[str, str] = {}
     pending: Pending | None = None
     unverified: bool = False
-    """The files are new, and nobody knows whether the service took them."""
+    """The files are in place, and nobody knows whether the service took them."""
+    taken: tuple[KeptFile, ...] = ()
+    """Of those that are unverified: as the service is known to have had them."""
+    previous: tuple[KeptFile, ...] = ()
+    """As they were before the last success."""
+    original: tuple[KeptFile, ...] = ()
+    """As they were before meshd came. What meshd wrote never takes their place."""
     broken: str = ""
     released: bool = False
     """An operator gave the files back; nothing is done until an operator asks."""
     last_success_at: float = 0.0
 
-
-class KeptFile(_Part, frozen=True, kw_only=True):
-    """``text`` None: there was no file."""
-
-    path: str
-    text: str | None
-    mode: int = 0o644
-    uid: int = -1
-    gid: int = -1
+    @property
+    def before(self) -> tuple[KeptFile, ...]:
+        """Where a run that fails goes back to: the last state that the service is known to have taken."""
+        files = self.pending.kept if self.pending is not None else ()
+        taken = self.taken if self.unverified else ()
+        return tuple({file.path: file for file in (*files, *taken)}.values())
 
 
 class Journal:
@@ -115,59 +132,17 @@ class Journal:
 
     def write(self, state: ModuleState) -> None:
         bad = dict(list(state.bad.items())[-MAX_BAD:])
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_file(
-            self._directory / "state.json", msgspec.json.encode(msgspec.structs.replace(state, bad=bad))
-        )
+        try:
+            if not self._directory.is_dir():
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                sync_directory(self._directory.parent)
+        except OSError as error:
+            raise StoreError(f"{self._directory}: {error.strerror}") from None
+        document = msgspec.json.encode(msgspec.structs.replace(state, bad=bad))
+        write_file(self._directory / "state.json", document)
 
     def forget_bad(self) -> None:
         """An operator wants what was not taken, or given back, to be tried again."""
         state = self.read()
         if state.bad or state.released:
             self.write(msgspec.structs.replace(state, bad={}, released=False))
-
-    def keep(self, folder: Folder, files: Iterable[KeptFile]) -> None:
-        """Make the folder hold exactly these, whole before it is there at all."""
-        building = self._directory / f".{folder}.new"
-        shutil.rmtree(building, ignore_errors=True)
-        try:
-            building.mkdir(mode=0o700, parents=True)
-            for file in files:
-                write_file(building / _name(file.path), msgspec.json.encode(file))
-            self._take(building, folder)
-        except OSError as error:
-            raise StoreError(f"{building}: {error.strerror}") from None
-
-    def keep_original(self, file: KeptFile) -> None:
-        """Once for each file: what was there before meshd is never replaced by what meshd wrote."""
-        folder = self._directory / "original"
-        if not (folder / _name(file.path)).exists():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_file(folder / _name(file.path), msgspec.json.encode(file))
-
-    def kept(self, folder: Folder) -> tuple[KeptFile, ...]:
-        found = []
-        with contextlib.suppress(FileNotFoundError):
-            for path in sorted((self._directory / folder).iterdir()):
-                if not path.name.startswith("."):
-                    found.append(msgspec.json.decode(path.read_bytes(), type=KeptFile))
-        return tuple(found)
-
-    def promote(self) -> None:
-        """The run has succeeded: what was before it is now the previous state."""
-        pending = self._directory / "pending"
-        if pending.exists():
-            self._take(pending, "previous")
-
-    def drop(self, folder: Folder) -> None:
-        shutil.rmtree(self._directory / folder, ignore_errors=True)
-
-    def _take(self, source: Path, folder: Folder) -> None:
-        target = self._directory / folder
-        shutil.rmtree(target, ignore_errors=True)
-        source.rename(target)
-        sync_directory(self._directory)
-
-
-def _name(path: str) -> str:
-    return hashlib.sha256(path.encode()).hexdigest()[:32]

@@ -10,7 +10,7 @@ import msgspec
 
 from meshd.errors import BackendError, ConfigError
 from meshd.services.config import ModuleConfig
-from meshd.services.isolation import RENDER_SECONDS, run_isolated, runner_argv
+from meshd.services.isolation import RENDER_SECONDS, run_module
 from meshd.services.module import Signals, load_module, read_config
 from meshd.services.plan import RenderRequest, ServicePlan
 from meshd.services.view import ServiceView
@@ -28,14 +28,12 @@ def input_digest(config: ModuleConfig, view: ServiceView) -> str:
 
 def render_plan(config: ModuleConfig, view: ServiceView, *, seconds: float = RENDER_SECONDS) -> ServicePlan:
     """Ask the module. BackendError names what it did instead of answering; ConfigError: its settings."""
-    argv = (
-        runner_argv("--exec", config.executable) if config.kind == "executable" else runner_argv(config.name)
-    )
+    what = ["--exec", config.executable] if config.kind == "executable" else [config.name]
     request = RenderRequest(view=msgspec.Raw(msgspec.json.encode(view)), settings=dict(config.own))
     try:
-        done = run_isolated(argv, msgspec.json.encode(request), seconds=seconds)
+        done = run_module(what, msgspec.json.encode(request), seconds=seconds)
     except BackendError as error:
-        raise BackendError(f"{config.name}: {str(error).removeprefix(argv[0] + ': ')}") from None
+        raise BackendError(f"{config.name}: {str(error).removeprefix(what[-1] + ': ')}") from None
     if done.status == USAGE:
         raise ConfigError(f"{config.name}: {done.errors.strip()[-SHOWN:]}")
     if done.status != 0:

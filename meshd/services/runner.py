@@ -1,7 +1,10 @@
-"""The child that turns a view into a plan: ``python -I -m meshd.services.runner MODULE``.
+"""The child that turns a view into a plan: ``python -I -m meshd.services.runner LIFELINE USER MODULE``.
 
-It limits itself before it loads anything of the module. RenderRequest on standard input, ServicePlan on
-standard output, both JSON. ``--exec FILE`` becomes that executable instead, under the same limits.
+RenderRequest on standard input, ServicePlan on standard output, both JSON. ``--exec FILE`` in place of a
+module becomes that executable. It is two processes. The first one keeps the daemon's rights and does nothing
+but end whatever the second one started. The second one gives the rights up and limits itself before it loads
+anything of the module. LIFELINE is a descriptor whose other end the daemon holds, and closes when its
+patience or its life is over. USER is UID:GID, or nothing to stay as it is.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import os
 import resource
 import sys
 from typing import Final
+
+from meshd.services.reaper import Reaper
 
 CPU_SECONDS: Final = 20
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
@@ -37,10 +42,27 @@ def limit(*, may_fork: bool) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    if len(arguments) == 2 and arguments[0] == "--exec":
+    lifeline, user, *what = arguments
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it ends as the module did, and leaves nothing behind
+    reaper = Reaper()
+    child = os.fork()
+    if child:
+        reaper.watch(child, int(lifeline))
+    reaper.forget()
+    os.close(int(lifeline))
+    if user:
+        uid, gid = map(int, user.split(":"))
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+    return _become(what)
+
+
+def _become(what: list[str]) -> int:
+    if len(what) == 2 and what[0] == "--exec":
         limit(may_fork=True)
-        os.execv(arguments[1], [arguments[1]])
-    [name] = arguments
+        os.execv(what[1], [what[1]])
+    [name] = what
     limit(may_fork=False)
     return _render(name)
 

@@ -66,25 +66,26 @@ def put(change: FileChange) -> None:
         directory.put(pure.name)
 
 
-def keep(change: FileChange) -> KeptFile:
-    """What is there now, to be put back."""
-    pure = PurePosixPath(change.path)
+def keep(path: str, text: str | None) -> KeptFile:
+    """What is there now, with that text, to be put back."""
+    pure = PurePosixPath(path)
     with open_directory(pure.parent) as directory:
         found = directory.ownership(pure.name)
-    if change.old is None or found is None:
-        return KeptFile(path=change.path, text=None)
-    return KeptFile(path=change.path, text=change.old, mode=found.mode, uid=found.uid, gid=found.gid)
+    if text is None or found is None:
+        return KeptFile(path=path, content=None)
+    content = text.encode("utf-8", "surrogateescape")
+    return KeptFile(path=path, content=content, mode=found.mode, uid=found.uid, gid=found.gid)
 
 
 def restore(kept: KeptFile) -> None:
     """The file as it was, whole, or gone as it was."""
-    pure = PurePosixPath(kept.path)
+    pure, text = PurePosixPath(kept.path), kept.text
     with open_directory(pure.parent) as directory:
-        if kept.text is None:
+        if text is None:
             directory.remove(pure.name)
             return
         uid, gid = (kept.uid, kept.gid) if os.geteuid() == 0 else (-1, -1)
-        directory.stage(pure.name, kept.text)
+        directory.stage(pure.name, text)
         directory.own(pure.name, Ownership(mode=kept.mode, uid=uid, gid=gid))
         directory.put(pure.name)
 

@@ -19,21 +19,20 @@ import msgspec
 from meshd.errors import MeshError
 from meshd.services import swap
 from meshd.services.actions import run_command
-from meshd.services.changes import Changes, FileChange, find_changes, read_text, record_of, sha256
-from meshd.services.compose import without_block
+from meshd.services.changes import Changes, find_changes, sha256
 from meshd.services.config import ModuleConfig, jail_prefix, read_secrets
 from meshd.services.guards import Before, check_bounds, check_plan, check_view
 from meshd.services.handover import HandOver
-from meshd.services.journal import Accepted, FileRecord, Journal, KeptFile, ModuleState, Pending, PendingFile
+from meshd.services.journal import Accepted, Journal, ModuleState, Pending, PendingFile
 from meshd.services.plan import Command, ServicePlan
 from meshd.services.schedule import Outcome
+from meshd.services.undo import Undo
 from meshd.services.view import ServiceView
 
 STAGED: Final = "{staged:"
 STAGED_DIRECTORY: Final = "{staged-directory:"
 RESTART_PHASE: Final = "restart"
 """Of a report: nothing is missing but the word that the service may be interrupted."""
-ROLLBACK_VERIFY_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,37 +89,8 @@ class Transaction:
     _secrets: Mapping[str, str] = field(default_factory=dict)
 
     def recover(self) -> str:
-        """After a run that was cut off: what the files are now; empty when there was none.
-
-        All new: they stay, and the next run makes sure that the service has taken them. Otherwise all
-        become old again.
-        """
-        state = self.journal.read()
-        if state.pending is None:
-            return ""
-        pending = state.pending
-        seen = {file.path: sha256(read_text(file.path)) for file in pending.files}
-        swap.discard(file.path for file in pending.files)
-        what = f"the run for generation {pending.generation} was cut off"
-        if all(seen[file.path] == file.new for file in pending.files):
-            self.journal.write(
-                msgspec.structs.replace(
-                    state,
-                    pending=None,
-                    unverified=True,
-                    files=pending.records,
-                    files_generation=pending.generation,
-                )
-            )
-            return f"{what}: the files are the new ones"
-        touched = {file.path for file in pending.files if seen[file.path] == file.new != file.old}
-        for kept in self.journal.kept("pending"):
-            if kept.path in touched:
-                swap.restore(kept)
-        unverified = state.unverified or bool(touched)
-        self.journal.write(msgspec.structs.replace(state, pending=None, unverified=unverified))
-        self.journal.drop("pending")
-        return f"{what}: the files are the old ones"
+        """After a run that was cut off: what the files are now; empty when there was none."""
+        return self._undo.recover()
 
     def apply(
         self, plan: ServicePlan, view: ServiceView, input_digest: str, *, now: float, wish: Wish | None = None
@@ -218,68 +188,39 @@ class Transaction:
         if not reload:
             # A first file, if any, stays: without it the service could not even be started.
             self.journal.write(msgspec.structs.replace(run.state, pending=None))
-            self.journal.drop("pending")
             return run.report(Outcome.FAILED, "verify", problem)
         return self._roll_back(run, problem)
 
     def _swap(self, run: _Run) -> ModuleState:
-        """Keep what is there, write down what is meant, then let each new file take its place."""
-        kept = {change.path: swap.keep(change) for change in run.changes.files}
-        for change in run.changes.files:
-            file = kept[change.path]
-            if change.adopted and change.file and not change.file.block and file.text is not None:
-                self.journal.keep_original(file)
-        if run.state.unverified:  # what was cut off is no state to go back to
-            kept |= {file.path: file for file in self.journal.kept("pending")}
-        self.journal.keep("pending", kept.values())
-        self.step("kept")
-        files = tuple(
-            PendingFile(path=each.path, old=sha256(each.old), new=sha256(each.new))
-            for each in run.changes.files
-        )
+        """Write down what is there and what is meant, then let each new file take its place."""
+        changes, state = run.changes.files, run.state
+        kept = tuple(swap.keep(change.path, change.old) for change in changes)
         pending = Pending(
-            digest=run.digest, generation=run.view.generation, files=files, records=run.changes.records
+            digest=run.digest,
+            generation=run.view.generation,
+            files=tuple(
+                PendingFile(path=each.path, old=sha256(each.old), new=sha256(each.new)) for each in changes
+            ),
+            kept=kept,
+            records=run.changes.records,
         )
-        state = msgspec.structs.replace(run.state, pending=pending)
+        known = {file.path for file in state.original}
+        adopted = {each.path for each in changes if each.adopted and each.file and not each.file.block}
+        original = [file for file in kept if file.path in adopted - known and file.content is not None]
+        state = msgspec.structs.replace(state, pending=pending, original=(*state.original, *original))
         self.journal.write(state)
         self.step("journaled")
-        for change in run.changes.files:
+        for change in changes:
             swap.put(change)
             self.step(f"renamed {change.path}")
         return state
 
     def _roll_back(self, run: _Run, problem: str) -> Report:
         """The files as they were, a reload, and a look whether that is in force again."""
-        state, again = run.state, None
-        try:
-            for kept in self.journal.kept("pending"):
-                swap.restore(kept)
-            self.step("restored")
-            again = self._hand_over.run(
-                state.accepted
-                if state.digest
-                else Accepted(reload=run.plan.reload, reload_argv=run.plan.reload_argv),
-                reload=True,
-                seconds=ROLLBACK_VERIFY_SECONDS,
-            )
-        except MeshError as error:
-            again = str(error)
-        bad = {**state.bad, run.digest: problem}
-        self.journal.write(
-            msgspec.structs.replace(
-                state,
-                pending=None,
-                unverified=again is not None,
-                bad=bad,
-                broken=again or "",
-                files=_as_they_are(state),
-                files_generation=state.accepted.generation,
-            )
-        )
+        again = self._undo.roll_back(run.state, run.plan, run.digest, problem)
         if again is not None:
             reason = f"{problem}; and with the files from before: {again}"
             return run.report(Outcome.BROKEN, "roll back", reason)
-        self.journal.drop("pending")
         reason = f"{problem}; the files from before are in force again"
         return run.report(Outcome.ROLLED_BACK, "verify", reason)
 
@@ -294,55 +235,26 @@ class Transaction:
                 files=run.changes.records,
                 accepted=accepted,
                 bad=bad,
+                previous=run.state.before or run.state.previous,
+                original=run.state.original,
                 last_success_at=run.now,
             )
         )
         self.step("recorded")
-        self.journal.promote()
 
     # --- an operator goes back
 
     def go_back(self) -> Report:
         """The files from before the last success; that input is not tried again until an operator asks."""
-        state, kept = self.journal.read(), self.journal.kept("previous")
-        if not kept:
-            return Report(outcome=Outcome.FAILED, reason="nothing to go back to", phase="roll back")
-        problem = self._put_back(kept, state)
-        bad = {**state.bad, state.digest: "rolled back by an operator"}
-        self.journal.write(
-            msgspec.structs.replace(
-                state, digest="", bad=bad, broken=problem or "", files=_as_they_are(state)
-            )
-        )
-        self.journal.drop("previous")
-        return _went_back(problem)
+        return _went_back(*self._undo.go_back())
 
     def give_back(self) -> Report:
         """The files as they were before meshd; nothing more is done until an operator applies."""
-        state, kept = self.journal.read(), list(self.journal.kept("original"))
-        if not kept and not state.files:
-            return Report(outcome=Outcome.FAILED, reason="nothing to give back", phase="roll back")
-        known = {file.path for file in kept}
-        for record in state.files:
-            text = None if record.path in known else read_text(record.path)
-            if text is None:
-                continue
-            plain = without_block(text, self.config.name, record.comment) if record.block else None
-            change = FileChange(path=record.path, file=None, old=text, new=plain, diff="")
-            kept.append(msgspec.structs.replace(swap.keep(change), text=plain))
-        problem = self._put_back(tuple(kept), state)
-        self.journal.write(ModuleState(released=True, broken=problem or "", generation=state.generation))
-        self.journal.drop("original")
-        self.journal.drop("previous")
-        return _went_back(problem)
+        return _went_back(*self._undo.give_back())
 
-    def _put_back(self, kept: tuple[KeptFile, ...], state: ModuleState) -> str | None:
-        try:
-            for file in kept:
-                swap.restore(file)
-            return self._hand_over.tell(state.accepted.reload, state.accepted.reload_argv)
-        except MeshError as error:
-            return str(error)
+    @property
+    def _undo(self) -> Undo:
+        return Undo(name=self.config.name, journal=self.journal, hand_over=self._hand_over, step=self.step)
 
     @property
     def _hand_over(self) -> HandOver:
@@ -351,12 +263,8 @@ class Transaction:
         )
 
 
-def _as_they_are(state: ModuleState) -> tuple[FileRecord, ...]:
-    """After going back, what is there is what the next change by somebody else is told by."""
-    return tuple(found for record in state.files if (found := record_of(record)) is not None)
-
-
-def _went_back(problem: str | None) -> Report:
+def _went_back(done: bool, problem: str | None) -> Report:
     if problem is not None:
-        return Report(outcome=Outcome.BROKEN, reason=problem, phase="roll back")
+        outcome = Outcome.BROKEN if done else Outcome.FAILED
+        return Report(outcome=outcome, reason=problem, phase="roll back")
     return Report(outcome=Outcome.ROLLED_BACK, reason="by an operator", phase="roll back")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 from module_scripts import NAMES, public_directory, write_module
 from service_rig import a_view
+from until import wait_until
 
 from meshd.errors import BackendError, ConfigError
 from meshd.services.config import ModuleConfig, read_modules
@@ -90,6 +93,48 @@ def test_its_children_end_with_it(directory: Path) -> None:
     while running(note):  # killed, but the kernel takes its time to let it go
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+FORMS = {
+    "in its own session": "if os.fork() == 0:\n  os.setsid()\n",
+    "twice forked, as daemons are": "if os.fork() == 0:\n  os.setsid()\n  os.fork() and os._exit(0)\n",
+    "in a group of its own": "if os.fork() == 0:\n  os.setpgid(0, 0)\n",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("end", ["answers", "hangs", "dies"])
+def test_nothing_that_it_started_outlives_it(directory: Path, form: str, end: str) -> None:
+    """Whoever leaves its group or session is found all the same, and holds nothing up."""
+    note = f"meshd-test-{os.getpid()}-{len(form)}-{end}"
+    started = FORMS[form] + f"  os.execve('/bin/sleep', ['sleep', '600'], {{'NOTE': '{note}'}})\n"
+    code = {
+        "answers": f"{started}time.sleep(0.3); answer('x')",
+        "hangs": f"{started}time.sleep(600)",
+        "dies": f"{started}time.sleep(0.3); os.kill(os.getpid(), signal.SIGKILL)",
+    }[end]
+    if end == "answers":
+        assert render(directory, code).files
+    else:
+        with pytest.raises(BackendError, match="no answer within 2 s" if end == "hangs" else "signal 9"):
+            render(directory, code, seconds=2.0 if end == "hangs" else 60.0)
+    assert not running(note)
+
+
+@pytest.mark.slow
+def test_a_module_ends_with_a_daemon_that_is_killed(directory: Path) -> None:
+    note = f"meshd-test-{os.getpid()}-orphan"
+    code = f"os.setsid(); os.execve('/bin/sleep', ['sleep', '600'], {{'NOTE': '{note}'}})"
+    daemon = os.fork()
+    if daemon == 0:
+        with contextlib.suppress(BaseException):
+            render(directory, code, seconds=600.0)
+        os._exit(1)
+    wait_until("the module runs", lambda: running(note))
+    os.kill(daemon, signal.SIGKILL)
+    os.waitpid(daemon, 0)
+    wait_until("the module is gone", lambda: not running(note))
 
 
 @pytest.mark.slow
