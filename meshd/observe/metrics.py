@@ -312,7 +312,7 @@ HOST_FAMILIES: Final = (
     ),
     Family(
         "meshd_condition",
-        ("code",),
+        ("code", "severity"),
         "Open conditions of the code; 0: none.",
         lambda status: _count_conditions(status),  # noqa: PLW0108 - it stands below
     ),
@@ -333,10 +333,11 @@ FAMILIES: Final = (
 
 
 def _count_conditions(status: Status) -> Iterable[Sample]:
-    counts = dict.fromkeys(CODES, 0)
+    counts = dict.fromkeys(((code, severity.value) for code, severity in CODES.items()), 0)
     for condition in status.conditions:
-        counts[condition.code] = counts.get(condition.code, 0) + 1
-    return [((code,), count) for code, count in counts.items()]
+        key = condition.code, condition.severity
+        counts[key] = counts.get(key, 0) + 1
+    return list(counts.items())
 
 
 def build_families(status: Status) -> Iterator[Metric]:
