@@ -34,6 +34,7 @@ from meshd.daemon.driver import TurnDriver
 from meshd.daemon.followers import Follower, Followers
 from meshd.daemon.live_settings import LiveSettings, Reloader
 from meshd.daemon.metrics_endpoint import MetricsFollower, MetricsListener
+from meshd.daemon.page_source import PageSource
 from meshd.daemon.process import Components, Daemon
 from meshd.daemon.requests import Requests
 from meshd.daemon.status_report import StatusReporter
@@ -170,6 +171,8 @@ def _build_process(
         metrics=metrics,
         services=services,
     )
+    page = PageSource(reporter, paths, clock=ground.clock)
+    page = PageSource(reporter, paths, clock=ground.clock)
     service_feed = ServiceFeed(services, feed, paths, clock=ground.clock, exchange=ground.exchange)
     followers = _build_followers(
         ground,
@@ -177,7 +180,7 @@ def _build_process(
         feed,
         paths,
         endpoints,
-        MetricsFollower(metrics, reporter),
+        MetricsFollower(metrics, reporter, page),
         jail_follower,
         service_feed,
     )
@@ -217,6 +220,7 @@ def _build_process(
             jails=jail_follower,
             services=services,
             metrics=metrics,
+            page=page,
             reloader=reloader,
             requests=Requests(
                 hid=plane.hid,

@@ -34,7 +34,7 @@ def check_status(status: Status, *, now: float) -> Iterator[Check]:
         yield result(
             "condition",
             f"{condition.code}{subject}, for {age}: {condition.text}",
-            f"docs/conditions.md, {condition.code}",
+            f"wgctl explain {condition.code}",
         )
 
 

@@ -226,7 +226,8 @@ def _mtu_cell(mtu_bytes: int | None, interface_mtu_bytes: int | None) -> Cell:
 
 
 def render_conditions(conditions: tuple[ConditionStatus, ...], now: float) -> RenderableType:
-    """What is not as it should be; each text says what to do."""
+    """What is not as it should be, and where it says what to do."""
+    from rich.console import Group
 
     if not conditions:
         return styled("no open conditions", GOOD)
@@ -240,4 +241,5 @@ def render_conditions(conditions: tuple[ConditionStatus, ...], now: float) -> Re
         ]
         for condition in sorted(conditions, key=lambda each: (rank.get(each.severity, 3), each.since))
     ]
-    return build_table(["CONDITION", "CODE", "SINCE", "WHAT"], rows)
+    table = build_table(["CONDITION", "CODE", "SINCE", "WHAT"], rows)
+    return Group(table, styled("what to do: wgctl explain CODE", FAINT))
