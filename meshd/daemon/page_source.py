@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from meshd.control.paths import PathWatch
-from meshd.daemon.status_report import StatusReporter
+from meshd.daemon.matrix_report import MatrixReporter
 from meshd.observe.history import SAMPLE_SECONDS, PathHistory
 from meshd.observe.page.view import PageView
 from meshd.observe.recent import RecentEvents
@@ -18,12 +18,12 @@ LOG_ROOT = logging.getLogger("meshd")
 class PageSource:
     """Keeps what the Status does not: how it was before. Lives on the event loop."""
 
-    def __init__(self, reporter: StatusReporter, paths: PathWatch, *, clock: Callable[[], float]) -> None:
+    def __init__(self, matrix: MatrixReporter, paths: PathWatch, *, clock: Callable[[], float]) -> None:
         """
         Args:
             clock: unix seconds.
         """
-        self._reporter = reporter
+        self._matrix = matrix
         self._paths = paths
         self._clock = clock
         self._history = PathHistory()
@@ -46,9 +46,10 @@ class PageSource:
         Raises:
             MeshError: as ``StatusReporter.status``.
         """
-        status = await self._reporter.status()
+        status, matrix = await self._matrix.matrix()
         return PageView(
             status=status,
+            matrix=matrix,
             history=lambda hid, seconds: self._history.read(hid, seconds, status.at),
             events=self._recent.newest(),
         )

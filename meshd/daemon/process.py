@@ -142,6 +142,7 @@ class Daemon:
             take_observed=parts.endpoints.take_observed,
             was_address_changed=parts.own_endpoints.was_address_changed_recently,
             own_health=parts.services.health.found,
+            own_paths=parts.paths.stats,
         )
 
     async def _close(self) -> None:

@@ -33,6 +33,7 @@ from meshd.daemon.doors import Doors
 from meshd.daemon.driver import TurnDriver
 from meshd.daemon.followers import Follower, Followers
 from meshd.daemon.live_settings import LiveSettings, Reloader
+from meshd.daemon.matrix_report import MatrixReporter
 from meshd.daemon.metrics_endpoint import MetricsFollower, MetricsListener
 from meshd.daemon.page_source import PageSource
 from meshd.daemon.process import Components, Daemon
@@ -171,8 +172,8 @@ def _build_process(
         metrics=metrics,
         services=services,
     )
-    page = PageSource(reporter, paths, clock=ground.clock)
-    page = PageSource(reporter, paths, clock=ground.clock)
+    matrix = MatrixReporter(reporter, ground.exchange)
+    page = PageSource(matrix, paths, clock=ground.clock)
     service_feed = ServiceFeed(services, feed, paths, clock=ground.clock, exchange=ground.exchange)
     followers = _build_followers(
         ground,
@@ -234,6 +235,7 @@ def _build_process(
                 service_feed=service_feed,
                 followers=followers,
                 reporter=reporter,
+                matrix=matrix,
                 ledger=ground.ledger,
                 exchange=ground.exchange,
             ),

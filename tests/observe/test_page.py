@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from page_states import DOWN, NOW, UP, page_view, peer_state, read_page
 
 from meshd.model.path import PathStats
+from meshd.observe.matrix import MatrixRow
 from meshd.observe.page.overview import render_overview
 from meshd.observe.page.peer import render_peer
 from meshd.observe.page.style import SECURITY_HEADERS, STYLE
@@ -195,7 +196,7 @@ def test_it_can_be_read_without_seeing_it(render: Callable[[PageView], str]) -> 
     assert page.all("html")[0].attributes["lang"] == "en"
     assert next(each.name for each in page.elements if re.fullmatch("h[1-6]", each.name)) == "h1"
     assert len(page.all("h1")) == 1 and not page.all("h3")
-    assert all(each.attributes["scope"] == "col" for each in page.all("th"))
+    assert {each.attributes["scope"] for each in page.all("th")} <= {"col", "row"}
     first = next(each for each in page.elements if each.name == "a")
     assert first.attributes["href"] == "#main" and "main" in [
         each.attributes.get("id") for each in page.elements
@@ -208,3 +209,23 @@ def test_the_state_of_a_path_is_a_word_and_not_only_a_colour() -> None:
     states = [each.text for each in page.all("span") if each.attributes.get("class") in ("good", "bad")]
     assert [state for state in states if state != "answers"] == ["up", "down", "no peer yet", "not measured"]
     assert UP.up
+
+
+def test_the_heat_map_has_every_pair_and_says_whose_word_a_row_is() -> None:
+    rows = {"newton": MatrixRow(age_seconds=240.0, told_by="bohr", paths={"tesla": UP, "bohr": DOWN})}
+    page = read_page(render_overview(page_view(NEWTON, BOHR, rows=rows)))
+    titles = {each.attributes.get("title") for each in page.all("td")}
+    assert {
+        "tesla to newton: 20.5 ms",
+        "tesla to bohr: down",
+        "newton to tesla: 20.5 ms",
+        "newton to bohr: down",
+        "bohr to tesla: not known",
+    } <= titles
+    row = next(each.text for each in page.all("tr") if each.text.startswith("newtondown"))
+    assert "4 min ago, as bohr was told" in row
+    assert "nothing is known" in next(each.text for each in page.all("tr") if each.text.startswith("bohr?"))
+
+
+def test_without_other_hosts_rows_there_is_no_heat_map() -> None:
+    assert "Every pair" not in render_overview(page_view(NEWTON, BOHR))

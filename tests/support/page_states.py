@@ -9,6 +9,7 @@ from math import nan
 
 from meshd.model.path import PathStats
 from meshd.observe.history import STEPS, Span
+from meshd.observe.matrix import Matrix, MatrixRow
 from meshd.observe.page.view import PageView
 from meshd.observe.recent import RecentEvent
 from meshd.observe.status import (
@@ -56,15 +57,22 @@ def page_view(
     store_error: str | None = None,
     interface_up: bool = True,
     spans: dict[str, float] | None = None,
+    rows: dict[str, MatrixRow] | None = None,
 ) -> PageView:
-    """``spans``: hid -> a round-trip time that it always had; others were never measured."""
+    """``spans``: hid -> a round-trip time that it always had; others were never measured.
+    ``rows``: of other hosts, by name."""
 
     def history(hid: str, step_seconds: int) -> Span:
         rtt = (spans or {}).get(hid, nan)
         count = STEPS[step_seconds]
         return Span(step_seconds, NOW, (rtt,) * count, (nan if rtt != rtt else 0.0,) * count)
 
+    own = MatrixRow(age_seconds=0.0, paths={peer.name: peer.path for peer in peers})
     return PageView(
+        matrix=Matrix(
+            hosts=tuple(sorted(["tesla", *(peer.name for peer in peers)])),
+            rows={"tesla": own, **(rows or {})},
+        ),
         status=Status(
             at=NOW,
             version="1.2.3",

@@ -7,6 +7,7 @@ from typing import Final
 from meshd.observe.history import HOUR_STEP_SECONDS
 from meshd.observe.page.charts import RingHost, ring, sparkline
 from meshd.observe.page.frame import conditions, document, events, facts, section, table
+from meshd.observe.page.heat_map import heat_map
 from meshd.observe.page.markup import Child, Markup, element
 from meshd.observe.page.view import PageView, grade_of, host_link, own_name, sentence_of, state_of
 from meshd.observe.status import ModuleStatus, PeerStatus, PlanStatus, Status, StoreStatus
@@ -59,6 +60,7 @@ def render_overview(view: PageView, *, live: bool = False) -> str:
         section("Hosts", table(PEER_COLUMNS, [_peer_row(view, peer) for peer in status.peers]))
         if status.peers
         else None,
+        section("Every pair", heat_map(view.matrix)) if len(view.matrix.rows) > 1 else None,
         _services(status),
         section("What changed lately", events(view.events[:MAX_EVENTS], status.at)),
     ]

@@ -37,6 +37,11 @@ thead th { color: var(--faint); font-weight: 600; font-size: .85rem; white-space
 td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 thead th.number { text-align: right; }
 td.mono, code, dd.mono { font-family: ui-monospace, monospace; font-size: .87em; overflow-wrap: anywhere; }
+table.heat { width: auto; } table.heat td, table.heat th { padding: .25rem .45rem; white-space: nowrap; }
+table.heat thead th.to { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
+td.cell { text-align: right; font-variant-numeric: tabular-nums; min-width: 1.6rem;
+  background: color-mix(in srgb, currentColor 18%, transparent); }
+td.none { color: var(--faint); text-align: center; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 12px; }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from meshd.observe.history import Span
+from meshd.observe.matrix import Matrix
 from meshd.observe.recent import RecentEvent
 from meshd.observe.status import PeerStatus, Status
 from meshd.observe.wording import PathGrade, grade_path, render_loss, render_rtt
@@ -17,6 +18,7 @@ class PageView:
     """``history``: of the path to a hid, over steps of so many seconds. ``events``: the newest first."""
 
     status: Status
+    matrix: Matrix
     history: Callable[[str, int], Span]
     events: tuple[RecentEvent, ...] = ()
 
