@@ -172,7 +172,6 @@ def _build_process(
         services=services,
     )
     page = PageSource(reporter, paths, clock=ground.clock)
-    page = PageSource(reporter, paths, clock=ground.clock)
     service_feed = ServiceFeed(services, feed, paths, clock=ground.clock, exchange=ground.exchange)
     followers = _build_followers(
         ground,
