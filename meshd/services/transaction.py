@@ -47,7 +47,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class RunOptions:
     """What an operator adds. ``restart``: it may interrupt. ``overwrite``: changes of others may go."""
 
     dry_run: bool = False
@@ -63,7 +63,7 @@ class _Run:
     view: ServiceView
     digest: str
     now: float
-    wish: Wish
+    options: RunOptions
     state: ModuleState
     changes: Changes = field(default_factory=Changes)
 
@@ -93,13 +93,26 @@ class Transaction:
         return self._undo.recover()
 
     def apply(
-        self, plan: ServicePlan, view: ServiceView, input_digest: str, *, now: float, wish: Wish | None = None
+        self,
+        plan: ServicePlan,
+        view: ServiceView,
+        input_digest: str,
+        *,
+        now: float,
+        options: RunOptions | None = None,
     ) -> Report:
         """Bring the service to the plan; every failure is in the report. ``now``: unix seconds."""
         try:
             self._secrets = read_secrets(self.config)
             state = self.journal.read()
-            run = _Run(plan=plan, view=view, digest=input_digest, now=now, wish=wish or Wish(), state=state)
+            run = _Run(
+                plan=plan,
+                view=view,
+                digest=input_digest,
+                now=now,
+                options=options or RunOptions(),
+                state=state,
+            )
             return self._judge(run)
         except MeshError as error:
             return Report(outcome=Outcome.FAILED, reason=str(error), notes=plan.notes, phase="stage")
@@ -108,11 +121,11 @@ class Transaction:
 
     def _judge(self, run: _Run) -> Report:
         """All that can speak against it, before anything is in place."""
-        config, plan, wish = self.config, run.plan, run.wish
+        config, plan, options = self.config, run.plan, run.options
         held = self._guard(run)
         if held is not None:
             return run.report(Outcome.HELD, "guard", held)
-        if wish.overwrite:
+        if options.overwrite:
             config = replace(config, common=msgspec.structs.replace(config.common, drift="overwrite"))
         changes = find_changes(plan, config, run.state, self._secrets, run.view.generation)
         run = replace(run, changes=changes)
@@ -123,9 +136,9 @@ class Transaction:
         problem = self._check(run)
         if problem is not None:
             return run.report(Outcome.REFUSED, "check", problem)
-        if wish.dry_run:
+        if options.dry_run:
             return run.report(Outcome.APPLIED if changes.files else Outcome.UNCHANGED, "diff")
-        if plan.reload == "restart" and run.must_reload and not wish.restart:
+        if plan.reload == "restart" and run.must_reload and not options.restart:
             why = plan.restart_why or "the service reads its files at its start alone"
             reason = f"needs a restart: {why}: wgctl service apply {config.name} --restart"
             return run.report(Outcome.HELD, RESTART_PHASE, reason)
