@@ -28,7 +28,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "log": ("log", "Signed statements, newest last."),
     "explain": (
         "explain",
-        "Which statement put a host or address here; what a condition means.",
+        "Which statement put this here; what a condition means.",
     ),
     "admin": ("admin", "Administrators: list, add, retire, cut."),
     "root": ("root", "Root documents: list, sign, thresholds, recovery."),

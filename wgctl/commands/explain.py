@@ -39,7 +39,7 @@ STYLE: Final = {"yes": ("+", GOOD), "no": ("-", BAD), "note": (" ", FAINT)}
 @json_option
 @pass_options
 def command(options: Options, subject: str, offline: bool, as_json: bool) -> None:
-    """Which statement put a host or address here; what a condition means.
+    """Which statement put this here; what a condition means.
 
     By whom and when, and also why something is not here: waiting for endorsement, outside of a pool,
     revoked, cut, or second to somebody else. For a condition (plan_held): what to do. That asks nobody.
