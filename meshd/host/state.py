@@ -10,7 +10,6 @@
     learned.json      where the other hosts see this one; a hint, learned again when it is lost
     change.json       what was there before that plan, and whether it is on trial or rolled back
     s3.json           the store's credentials, 0600, when the join bundle held some
-    lock              empty; held while a daemon runs
 
 Anything else that is there but unreadable is an error: never taken for absent, never made anew. Notes of
 what was done (applied.json, change.json, rotation.json) keep no host out of its mesh: ``salvage_note``.
@@ -29,7 +28,7 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from meshd.errors import ConfigError, ControlError, RegistryError, StoreError, TrustStateError
+from meshd.errors import ConfigError, RegistryError, StoreError, TrustStateError
 from meshd.files import sync_directory, write_file
 from meshd.mesh.reflexive import MAX_LEARNED, Learned
 from meshd.model.keys import PrivateKey
@@ -49,7 +48,6 @@ APPLIED_FILE: Final = "applied.json"
 LEARNED_FILE: Final = "learned.json"
 CHANGE_FILE: Final = "change.json"
 CREDENTIALS_FILE: Final = "s3.json"
-LOCK_FILE: Final = "lock"
 ROUTES_FILE: Final = "routes.json"
 REGISTRY_DIRECTORY: Final = "registry"
 MAX_KEY_FILE_BYTES: Final = 4096
@@ -117,23 +115,29 @@ class HostState:
         return RegistryCache(self.directory / REGISTRY_DIRECTORY)
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held by the daemon that runs with this directory. Two of them would rotate one key two ways.
+    def claimed(self) -> Iterator[None]:
+        """Be the one process that writes the registry here, until this is left.
 
-        ControlError when another one holds it. The lock ends with its process, however that ends (flock(2)).
+        A lock on the directory itself (flock(2)): it needs no room on a full disk, and the kernel lets go of
+        it in whatever way the process ends. ConfigError when another process has it. A file system without
+        such locks keeps nobody from running.
         """
-        path = self.directory / LOCK_FILE
+        if not self.directory.is_dir():
+            self.read_identity()  # says what is missing
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
-            raise ConfigError(f"{path}: cannot be opened: {error.strerror}") from None
+            raise ConfigError(f"state_dir {self.directory}: cannot be opened: {error.strerror}") from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ControlError(
-                    f"{self.directory}: another meshd runs with this state directory"
+            except BlockingIOError:
+                raise ConfigError(
+                    f"state_dir {self.directory}: another meshd works on it, nothing was changed: a running "
+                    "meshd takes news from stores and hosts by itself; else stop it first"
                 ) from None
+            except OSError:
+                pass  # no reason to leave a host without its mesh
             yield
         finally:
             os.close(descriptor)

@@ -12,7 +12,7 @@ from meshes import SignedMesh
 from until import until
 
 from meshd.daemon import control_socket
-from meshd.errors import ControlError
+from meshd.errors import ConfigError
 from meshd.host.state import HostState
 
 
@@ -50,10 +50,10 @@ def test_a_second_daemon_does_not_start_with_the_same_state(tmp_path: Path) -> N
     """The run directory was cleared, so no socket tells of the first one."""
     first, second = HostState(tmp_path), HostState(tmp_path)
     with (
-        first.lock(),
-        pytest.raises(ControlError, match="another meshd runs with this state directory"),
-        second.lock(),
+        first.claimed(),
+        pytest.raises(ConfigError, match="another meshd works on it"),
+        second.claimed(),
     ):
         pass
-    with second.lock():
+    with second.claimed():
         pass
