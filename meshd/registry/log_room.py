@@ -1,8 +1,9 @@
 """How much of each administrator's log is kept: a stolen key cannot fill what the true log needs. Pure.
 
 Whoever has a copy of a key can sign without end. What shares its number with another statement is a fork,
-and forks have little room. Once a root cuts the log, the walk back from the cut's hash tells true from false:
-what is on it has room of its own, which nothing else of that log or of any other takes.
+and forks have little room. The first word of a log against a host has room of its own, whatever number it
+has, so that the owner of a copied key can still revoke. Once a root cuts the log, the walk back from the
+cut's hash tells true from false: what is on it has room that nothing else of that log or another takes.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Final
 from meshd.errors import RegistryError
 from meshd.registry.document import MAX_HOSTS, Root
 from meshd.registry.envelope import MAX_ENVELOPE_BYTES
-from meshd.registry.statement import LogEntry
+from meshd.registry.statement import LogEntry, Revoke
 
 MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024
 """Of roots and statements: what hosts sign takes no room from what administrators sign."""
@@ -23,6 +24,10 @@ WALK_RESERVE_BYTES: Final = 8 * 1024 * 1024
 """Of the total, for what is on the walk to a cut."""
 MAX_LOG_BYTES: Final = 12 * 1024 * 1024
 """Of one log, and of the walk to its cut, so that a single stolen key cannot fill the whole."""
+REVOKE_RESERVE_BYTES: Final = 4 * 1024 * 1024
+"""Of the total, for the first revoke of each host by each log."""
+MAX_REVOKE_BYTES: Final = 4 * 1024 * 1024
+"""Of these in one log; the others are like any other statement."""
 MAX_FORK_BYTES: Final = 1024 * 1024
 """Of the statements of one log that share their number with an earlier one."""
 MAX_TWINS: Final = 8
@@ -38,6 +43,8 @@ class LogRoom:
         self._log_bytes: dict[str, int] = {}
         self._fork_bytes: dict[str, int] = {}
         self._walk_bytes: dict[str, int] = {}
+        self._revoke_bytes: dict[str, int] = {}
+        self._revoked: set[tuple[str, str]] = set()
         self._twins: dict[tuple[str, int], int] = {}
         self._wanted: dict[str, tuple[int, str]] = {}
 
@@ -60,8 +67,11 @@ class LogRoom:
         """
         kid, seq = entry.statement.by, entry.statement.seq
         on_walk = self._wanted.get(kid) == (seq, entry.hash)
+        is_revoke = not on_walk and self._is_first_revoke(entry, size_bytes)
         twins = self._twins.get((kid, seq), 0)
-        if on_walk:
+        if is_revoke:
+            pass
+        elif on_walk:
             self._expect(kid, self._walk_bytes, size_bytes, MAX_LOG_BYTES, "on the walk to its cut")
         elif twins:
             self._expect(kid, self._fork_bytes, size_bytes, MAX_FORK_BYTES, "of numbers signed twice")
@@ -69,13 +79,25 @@ class LogRoom:
                 raise RegistryError(f"log of {kid[:8]}: over {MAX_TWINS} statements of number {seq}")
         else:
             self._expect(kid, self._log_bytes, size_bytes, MAX_LOG_BYTES, "in all")
-        if total_bytes + size_bytes > MAX_TOTAL_BYTES - (0 if on_walk else WALK_RESERVE_BYTES):
+        reserve = 0 if on_walk else WALK_RESERVE_BYTES
+        reserve += 0 if on_walk or is_revoke else REVOKE_RESERVE_BYTES
+        if total_bytes + size_bytes > MAX_TOTAL_BYTES - reserve:
             raise RegistryError(_FULL)
-        spent = self._walk_bytes if on_walk else self._fork_bytes if twins else self._log_bytes
+        forks_or_log = self._fork_bytes if twins else self._log_bytes
+        spent = self._revoke_bytes if is_revoke else self._walk_bytes if on_walk else forks_or_log
         spent[kid] = spent.get(kid, 0) + size_bytes
-        self._twins[kid, seq] = twins + 1
+        if isinstance(entry.body, Revoke):
+            self._revoked.add((kid, entry.body.hid))
+        if not is_revoke:
+            self._twins[kid, seq] = twins + 1
         if on_walk:
             self._go_on(kid, held, entry)
+
+    def _is_first_revoke(self, entry: LogEntry, size_bytes: int) -> bool:
+        """Whether it is the first word of its log against a host, as far as these have room left."""
+        kid, body = entry.statement.by, entry.body
+        left_bytes = MAX_REVOKE_BYTES - self._revoke_bytes.get(kid, 0)
+        return isinstance(body, Revoke) and (kid, body.hid) not in self._revoked and size_bytes <= left_bytes
 
     def _go_on(self, kid: str, held: Mapping[str, LogEntry], newest: LogEntry | None = None) -> None:
         """Follow the walk back as far as it is held."""

@@ -10,12 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 from meshd.registry.root import TrustedRoot
 from meshd.registry.statement import LogEntry, Revoke
 
 Head = tuple[int, str]
 """A statement by number and hash."""
+
+MAX_SHOWN_CLAIMS: Final = 4
+"""Words of other administrators that one line for people holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +29,8 @@ class AdminLog:
     ``chain``: what counts, in order of seq and hash; ``early_revokes`` count too, though what lies
     before them is not held. ``head``: the last of a log that is held without a hole up to there.
     ``forked_at``: the first sequence number that was signed twice. ``missing``: what is provably
-    withheld, for people. ``unseen``: the newest statement that another admin claims to have seen
-    here and that is not held, and who claims it: a word, and no proof.
+    withheld, for people. ``unseen``: of each other admin the newest statement that it claims to have
+    seen here and that is not held, and who claims it, the lowest number first: words, and no proof.
     """
 
     kid: str
@@ -35,7 +39,7 @@ class AdminLog:
     head: LogEntry | None
     forked_at: int | None
     missing: str | None
-    unseen: tuple[int, str] | None
+    unseen: tuple[tuple[int, str], ...]
 
     @property
     def counted(self) -> tuple[LogEntry, ...]:
@@ -44,9 +48,11 @@ class AdminLog:
     @property
     def gap(self) -> str | None:
         """What is not held though it exists, or is claimed to exist."""
-        if self.missing is None and self.unseen is not None:
-            return f"statement {self.unseen[0]}, which admin {self.unseen[1][:8]} claims to have seen,"
-        return self.missing
+        if self.missing is not None or not self.unseen:
+            return self.missing
+        claims = [f"statement {seq}, which admin {who[:8]} claims to have seen," for seq, who in self.unseen]
+        more = f" and {len(claims) - MAX_SHOWN_CLAIMS} more" if len(claims) > MAX_SHOWN_CLAIMS else ""
+        return " ".join(claims[:MAX_SHOWN_CLAIMS]) + more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,7 @@ def build_logs(root: TrustedRoot, entries: Iterable[LogEntry]) -> dict[str, Admi
             by_kid[entry.statement.by].append(entry)
     logs = {kid: _chain_log(log, root, kid) for kid, log in by_kid.items()}
     unseen = _unseen_heads(logs)
-    return {kid: _finish_log(kid, log, unseen.get(kid)) for kid, log in logs.items()}
+    return {kid: _finish_log(kid, log, unseen.get(kid, {})) for kid, log in logs.items()}
 
 
 def walk_back(held: Mapping[str, LogEntry], head: Head) -> list[LogEntry]:
@@ -142,16 +148,17 @@ def _connected(entries: Sequence[LogEntry]) -> list[LogEntry]:
     return connected
 
 
-def _unseen_heads(logs: Mapping[str, _Log]) -> dict[str, tuple[int, str]]:
-    """By kid the newest statement that another log says it saw and that is not held: (seq, who says so)."""
-    unseen: dict[str, tuple[int, str]] = {}
+def _unseen_heads(logs: Mapping[str, _Log]) -> dict[str, dict[str, int]]:
+    """By kid, and by who says so, the newest statement that another log says it saw and that is not held."""
+    unseen: dict[str, dict[str, int]] = {}
     for author, log in logs.items():
         for entry in log.chain:
             for kid, (seq, hash_hex) in entry.statement.seen.items():
                 other = logs.get(kid)
                 if other is None or hash_hex in other.held or _is_settled_by_cut(other, seq):
                     continue
-                unseen[kid] = max(unseen.get(kid, (0, "")), (seq, author))
+                claims = unseen.setdefault(kid, {})
+                claims[author] = max(claims.get(author, 0), seq)
     return unseen
 
 
@@ -159,7 +166,7 @@ def _is_settled_by_cut(log: _Log, seq: int) -> bool:
     return log.cut is not None and (log.missing is None or seq > log.cut[0])
 
 
-def _finish_log(kid: str, log: _Log, unseen: tuple[int, str] | None) -> AdminLog:
+def _finish_log(kid: str, log: _Log, unseen: Mapping[str, int]) -> AdminLog:
     is_whole = log.cut is None or log.missing is None
     return AdminLog(
         kid=kid,
@@ -168,7 +175,7 @@ def _finish_log(kid: str, log: _Log, unseen: tuple[int, str] | None) -> AdminLog
         head=log.chain[-1] if log.chain and is_whole else None,
         forked_at=_first_fork(log.chain),
         missing=log.missing,
-        unseen=unseen,
+        unseen=tuple(sorted((seq, author) for author, seq in unseen.items())),
     )
 
 

@@ -6,7 +6,7 @@ subset of them gives a safe one: no range with two owners, nothing raised.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +16,7 @@ from meshd.model.network import IPAddress
 from meshd.registry.grants import EffectiveGrant as EffectiveGrant
 from meshd.registry.grants import IdleGrant as IdleGrant
 from meshd.registry.grants import WaitingGrant as WaitingGrant
-from meshd.registry.logs import AdminLog, build_logs
+from meshd.registry.logs import MAX_SHOWN_CLAIMS, AdminLog, build_logs
 from meshd.registry.order import StatementOrder, order_statements
 from meshd.registry.replay import GRANT_OUTSIDE_POOL as GRANT_OUTSIDE_POOL
 from meshd.registry.replay import MESH_FULL as MESH_FULL
@@ -25,7 +25,7 @@ from meshd.registry.replay import Replay
 from meshd.registry.root import RootChain
 from meshd.registry.rotation import Rotations, build_rotations
 from meshd.registry.services import ServiceReduction, reduce_services
-from meshd.registry.statement import Endorse, LogEntry, RawBody, Revoke
+from meshd.registry.statement import Endorse, Grant, LogEntry, RawBody, Revoke
 
 REGISTRY_FORK: Final = "registry_fork"
 REGISTRY_GAP: Final = "registry_gap"
@@ -98,9 +98,7 @@ def reduce_members(
         order=order,
         placed=placed,
         unplaced={hid: each.reason for hid, each in nowhere.items()},
-        revoked={
-            hid: _revocation(hid, entry, replay.last.get(hid)) for hid, entry in sorted(revokes.items())
-        },
+        revoked=_revocations(revokes, replay, counted),
         effective={**replay.placed, **{hid: _effective(each) for hid, each in nowhere.items()}},
         waiting=replay.waiting,
         idle=idle,
@@ -249,11 +247,26 @@ def _build_host(found: EffectiveGrant, name: str, previous: MemberReduction | No
     )
 
 
-def _revocation(hid: str, entry: LogEntry, last: EffectiveGrant | None) -> Revocation:
+def _revocations(
+    revokes: Mapping[str, LogEntry], replay: Replay, counted: Iterable[LogEntry]
+) -> dict[str, Revocation]:
+    named = {
+        entry.body.hid: entry.body.name
+        for entry in counted
+        if isinstance(entry.body, Grant) and entry.body.hid in revokes
+    }
+    return {
+        hid: _revocation(hid, entry, replay.last.get(hid), named.get(hid, hid[:8]))
+        for hid, entry in sorted(revokes.items())
+    }
+
+
+def _revocation(hid: str, entry: LogEntry, last: EffectiveGrant | None, name: str) -> Revocation:
+    """``last``: the grant that held before. ``name``: what it was to be called where none ever did."""
     assert isinstance(entry.body, Revoke)
     return Revocation(
         hid=hid,
-        name=last.grant.name if last else hid[:8],
+        name=last.grant.name if last else name,
         why=entry.body.why,
         provenance=entry.provenance,
         addresses=last.ranges.addresses if last else (),
@@ -280,9 +293,13 @@ def _log_conditions(
                 text=f"log of admin {kid[:8]}: {log.gap} is missing: a store or host withholds it; "
                 "what is held counts; ask another store or host",
             )
-    newest_root, kinds = chain.version, set()
+    claims: dict[str, LogEntry] = {}
+    kinds = set()
     for entry in counted:
-        newest_root = max(newest_root, entry.statement.root)
+        statement = entry.statement
+        known = claims.get(statement.by)
+        if statement.root > (known.statement.root if known else chain.version):
+            claims[statement.by] = entry
         if isinstance(entry.body, RawBody) and entry.body.kind not in kinds:
             kinds.add(entry.body.kind)
             yield Condition(
@@ -292,11 +309,21 @@ def _log_conditions(
                 text=f"{entry.provenance} is of the unknown kind {entry.body.kind}: it is kept and passed on "
                 "without effect; a newer version of this program may know it",
             )
-    if newest_root > chain.version:
-        yield Condition(
-            code=REGISTRY_GAP,
-            severity=Severity.WARNING,
-            subject="root",
-            text=f"root {newest_root} exists, {chain.version} is the newest held: a store withholds it; "
-            "ask another store or host",
-        )
+    if claims:
+        yield _root_claims(chain, sorted(claims.values(), key=lambda each: each.statement.root))
+
+
+def _root_claims(chain: RootChain, claims: Sequence[LogEntry]) -> Condition:
+    """``claims``: of each administrator who names a newer root than is held, the lowest first."""
+    words = [
+        f"admin {each.statement.by[:8]} (statement {each.statement.seq}) names root {each.statement.root}"
+        for each in claims[:MAX_SHOWN_CLAIMS]
+    ]
+    more = f", {len(claims) - MAX_SHOWN_CLAIMS} more" if len(claims) > MAX_SHOWN_CLAIMS else ""
+    return Condition(
+        code=REGISTRY_GAP,
+        severity=Severity.WARNING,
+        subject="root",
+        text=f"{', '.join(words)}{more}; {chain.version} is the newest held: a store withholds a root, or "
+        "that is not so: ask another store or host, or whoever holds that key",
+    )

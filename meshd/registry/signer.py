@@ -13,6 +13,7 @@ from meshd.model.network import IPAddress, IPNetwork, contained_in_any, network_
 from meshd.registry.allocation import allocate_address, derive_link_address
 from meshd.registry.canonical import encode, encode_base64
 from meshd.registry.document import ROOT_FORMAT, Role
+from meshd.registry.effect import check_effect, check_free
 from meshd.registry.envelope import (
     MAX_ENVELOPE_BYTES,
     ROOT_TYPE,
@@ -22,15 +23,8 @@ from meshd.registry.envelope import (
 )
 from meshd.registry.layout import log_key
 from meshd.registry.ledger import Ledger
-from meshd.registry.logs import AdminLog
-from meshd.registry.ranges import RangeTable, render_span
-from meshd.registry.reducer import (
-    GRANT_OUTSIDE_POOL,
-    EffectiveGrant,
-    MemberReduction,
-    WaitingGrant,
-    reduce_members,
-)
+from meshd.registry.logs import AdminLog, Head
+from meshd.registry.reducer import MemberReduction
 from meshd.registry.root import Ranges, Root, RootChain, RootKey, Thresholds, root_objects
 from meshd.registry.services import check_place, check_service
 from meshd.registry.signing import SigningKey
@@ -186,20 +180,33 @@ class LogSigner:
         self._check_grant(reduction, body, ranges)
         return self._append(body, now)
 
-    def revoke(self, hid: str, why: str, *, now: float) -> tuple[str, bytes]:
-        """Sign the end of a membership, for good. RegistryError for an unknown or revoked host."""
-        reduction = self._checked_reduction()
+    def revoke(self, hid: str, why: str, *, now: float, after: Head | None = None) -> tuple[str, bytes]:
+        """Sign the end of a membership, for good, also of one that waits for somebody's signature.
+
+        Nothing that a thief of this key signed stands in its way: not a hole in the own log, and not a
+        fork. ``after``: the own statement to go on behind, where the log holds others that the owner did
+        not sign; a cut there keeps the revoke. None: the head. RegistryError for a host that no
+        statement names, or that is revoked already.
+        """
+        reduction = self._admin_reduction()
         if hid in reduction.revoked:
             raise RegistryError(f"host {hid}: already revoked by {reduction.revoked[hid].provenance}")
-        if hid not in reduction.effective:
-            raise RegistryError(f"host {hid}: not granted by any statement held")
-        return self.append(Revoke(hid=hid, why=why), now=now)
+        named = (entry.body.hid for entry in self._ledger.entries() if isinstance(entry.body, Grant))
+        if hid not in named:
+            raise RegistryError(f"host {hid}: no grant of it is held")
+        body = Revoke(hid=hid, why=why)
+        check_body(body)
+        return self._append(body, now, after)
 
     def endorse(self, statement_hash: str, *, now: float) -> tuple[str, bytes]:
-        """Sign agreement with another admin's statement."""
-        if all(entry.hash != statement_hash for entry in self._ledger.entries()):
-            raise RegistryError(f"statement {statement_hash[:80]!r}: not held, so it cannot be endorsed")
-        return self.append(Endorse(hash=statement_hash), now=now)
+        """Sign agreement with another admin's grant, service or placement, in force or waiting.
+
+        RegistryError when that would have no effect, as with anything else.
+        """
+        body = Endorse(hash=statement_hash)
+        check_body(body)
+        self._checked_reduction()
+        return self._append(body, now)
 
     def rotate(self, hids: Sequence[str], not_before: int, *, now: float) -> tuple[str, bytes]:
         """Sign the request for new WireGuard keys in place of those from before ``not_before``.
@@ -213,13 +220,15 @@ class LogSigner:
         for hid in hids:
             if hid not in reduction.effective:
                 raise RegistryError(f"host {hid}: not granted by any statement held")
-        return self.append(Rotate(hids=tuple(hids), not_before=not_before), now=now)
+        body = Rotate(hids=tuple(hids), not_before=not_before)
+        check_body(body)
+        return self._append(body, now)
 
     def service(self, body: Service, *, now: float) -> tuple[str, bytes]:
         """Declare, change or retire a service. RegistryError when that would have no effect."""
         check_body(body)
         check_service(self._checked_reduction().services, body)
-        return self.append(body, now=now)
+        return self._append(body, now)
 
     def place(self, body: Place, *, now: float) -> tuple[str, bytes]:
         """Say where a service lives, drains or has gone. RegistryError for an address that is not the
@@ -227,13 +236,22 @@ class LogSigner:
         check_body(body)
         reduction = self._checked_reduction()
         check_place(reduction.services, reduction.placed, body)
-        return self.append(body, now=now)
+        return self._append(body, now)
 
     def append(self, body: Body, *, now: float) -> tuple[str, bytes]:
-        """Sign any other body after the checks on its form; RegistryError says what is wrong."""
+        """Sign any body after the checks on its form alone; RegistryError says what is wrong."""
         check_body(body)
         self._checked_reduction()
-        return self._append(body, now)
+        return self._append(body, now, is_to_count=False)
+
+    def _admin_reduction(self) -> MemberReduction:
+        """RegistryError unless this key is an administrator's today."""
+        root, kid = self._ledger.chain.current, self._key.kid
+        if not root.is_admin(kid):
+            raise RegistryError(
+                f"key {kid}: not an admin key of mesh {root.root.mesh_name} (root {root.root.version})"
+            )
+        return self._ledger.reduction()
 
     def _checked_reduction(self) -> MemberReduction:
         """RegistryError unless this key may sign and its whole log is held.
@@ -241,17 +259,13 @@ class LogSigner:
         A log that goes on where we do not know it was continued by a copy of this key or
         before a backup was restored: another statement here would fork it.
         """
-        root, kid = self._ledger.chain.current, self._key.kid
-        if not root.is_admin(kid):
-            raise RegistryError(
-                f"key {kid}: not an admin key of mesh {root.root.mesh_name} (root {root.root.version})"
-            )
-        reduction = self._ledger.reduction()
+        reduction, kid = self._admin_reduction(), self._key.kid
         log = reduction.logs[kid]
         if log.missing is not None:
+            name = self._ledger.chain.root.keys[kid].name
             raise RegistryError(
-                f"own log: {log.missing} is missing here: fetch it; "
-                "if it cannot be found, continue with another admin key"
+                f"own log: {log.missing} is missing here: fetch it; if it cannot be found, a copy of this "
+                f"key may have signed on: a root holder ends the log: wgctl admin cut {name} --at SEQ"
             )
         return reduction
 
@@ -275,17 +289,20 @@ class LogSigner:
         before = reduction.effective.get(body.hid)
         if before is not None and body.gen < before.grant.gen:
             raise RegistryError(f"{body.name}: gen {body.gen} seen, at least {before.grant.gen} expected")
-        _check_free(reduction, body, ranges)
+        check_free(reduction, body, ranges)
 
-    def _append(self, body: Body, now: float) -> tuple[str, bytes]:
+    def _append(
+        self, body: Body, now: float, after: Head | None = None, *, is_to_count: bool = True
+    ) -> tuple[str, bytes]:
         reduction = self._ledger.reduction()
         kid = self._key.kid
         head = reduction.logs[kid].head
+        seq, prev = after or ((head.statement.seq, head.hash) if head else (0, ""))
         statement = Statement(
             mesh=self._ledger.mesh_id,
             by=kid,
-            seq=head.statement.seq + 1 if head else 1,
-            prev=head.hash if head else "",
+            seq=seq + 1,
+            prev=prev,
             seen=_newly_seen(reduction.logs, kid),
             root=self._ledger.chain.version,
             at=int(now),
@@ -298,53 +315,16 @@ class LogSigner:
                 f"statement: {len(signed)} bytes seen, at most {MAX_ENVELOPE_BYTES} expected: "
                 "name fewer networks, roles or tags"
             )
-        if isinstance(body, Grant):
-            self._check_effect(
-                reduction,
-                body,
-                LogEntry(hash=payload_hash(payload), statement=statement, body=body, ranges=check_body(body)),
+        if is_to_count:
+            entry = LogEntry(
+                hash=payload_hash(payload), statement=statement, body=body, ranges=check_body(body)
             )
+            check_effect(self._ledger.chain, self._ledger.entries(), reduction, entry)
         key = log_key(kid, statement.seq, payload_hash(payload))
         admission = self._ledger.offer(key, signed, now=now)
         if admission.outcome != "new":
             raise RegistryError(f"own statement {statement.seq}: {admission.outcome}: {admission.reason}")
         return key, signed
-
-    def _check_effect(self, reduction: MemberReduction, body: Grant, entry: LogEntry) -> None:
-        """RegistryError for a grant that would change nothing: the rules that all readers apply say so."""
-        chain, kid = self._ledger.chain, self._key.kid
-        foreseen = reduce_members(chain, (*self._ledger.entries(), entry), reduction)
-        idle = foreseen.idle.get(entry.hash)
-        if idle is not None and idle.code != GRANT_OUTSIDE_POOL:
-            raise RegistryError(f"{body.name}: the grant would have no effect: {idle.reason}")
-        waits = [each for each in foreseen.waiting if each.entry.hash == entry.hash and each.outside]
-        outside = waits[0].outside if waits else ""
-        if idle is not None or (outside and body.hid not in reduction.effective):
-            pools = ", ".join(map(str, chain.current.pools[kid])) or "(none)"
-            seen = outside or (idle.reason if idle is not None else "")
-            raise RegistryError(f"{body.name}: {seen}: it is outside the pools of this admin key: {pools}")
-
-
-def _check_free(reduction: MemberReduction, body: Grant, ranges: GrantRanges) -> None:
-    """RegistryError when another host that is granted, configured or not, has the name or a range.
-
-    So has one whose grant waits for one more administrator, but not one that asks for what is somebody
-    else's: such a grant is a wish, and must keep nobody from anything."""
-    table = RangeTable()
-    table.add(ranges.spans, body.hid)
-    others: list[EffectiveGrant | WaitingGrant] = [*reduction.effective.values()]
-    others += [each for each in reduction.waiting if not each.wanted]
-    for other in others:
-        hid = other.grant.hid
-        if hid == body.hid:
-            continue
-        if other.grant.name == body.name:
-            raise RegistryError(f"{body.name}: the name belongs to host {hid} ({other.entry.provenance})")
-        for span in other.ranges.spans:
-            overlap = table.find_overlap(span)
-            if overlap is not None:
-                wanted, taken = render_span(overlap[0]), render_span(span)
-                raise RegistryError(f"{body.name}: {wanted} overlaps {taken} of {other.grant.name}")
 
 
 def _newly_seen(logs: Mapping[str, AdminLog], kid: str) -> dict[str, tuple[int, str]]:

@@ -189,7 +189,7 @@ def _removed(record: FileRecord, config: ModuleConfig) -> FileChange | None:
 
 def _compose(file: File, module: str, generation: int, body: str, old: str | None) -> str:
     if file.block:
-        return with_block(old or "", module, body, file.comment)
+        return with_block(old or "", module, body, file.comment, top=file.top)
     return whole(file, module, generation, body)
 
 

@@ -49,9 +49,12 @@ def without_header(text: str, file: File) -> str:
     return rest if file.comment and first.startswith(f"{file.comment} meshd: module=") else text
 
 
-def with_block(text: str, module: str, body: str, comment: str = "#") -> str:
-    """The text with our block in it: where it stood, else at the end. All other lines stay as they are."""
+def with_block(text: str, module: str, body: str, comment: str = "#", *, top: bool = False) -> str:
+    """The text with our block in it: where it stood, else at the end, or at the ``top``. All other lines
+    stay as they are."""
     before, found, after = _split(text, module, comment)
+    if not found and top:
+        before, after = "", before
     if not found and before and not before.endswith("\n"):
         before += "\n"
     begin, end = _marks(module, comment)

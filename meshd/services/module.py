@@ -23,6 +23,7 @@ MODULE_API: Final = 1
 GROUP: Final = "meshd.services"
 BUILT_IN: Final[Mapping[str, str]] = {
     "dns": "meshd.services.modules.dns:Dns",
+    "garage": "meshd.services.modules.garage:Garage",
     "haproxy": "meshd.services.modules.haproxy:Haproxy",
     "hosts": "meshd.services.modules.hosts:Hosts",
     "postgres": "meshd.services.modules.postgres:Postgres",

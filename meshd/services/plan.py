@@ -33,6 +33,8 @@ class File(_Part, frozen=True, kw_only=True):
     comment: str = "#"
     """What begins a comment, for the header line; empty where the format has none (JSON)."""
     block: bool = False
+    top: bool = False
+    """A block that is not there yet goes before all other lines, instead of after them."""
     once: bool = False
     """Written where there is none, and the service's own from then on: it is never looked at again."""
 

@@ -26,7 +26,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.root_assembly import MAX_PROPOSALS_PER_KEY
 from meshd.registry.signer import LogSigner
-from meshd.registry.statement import Revoke
+from meshd.registry.statement import RawBody
 from meshd.registry.sync import PollLimits, PollMemory, PollOutcome, poll, poll_to_the_end
 from meshd.store.memory import MemoryStore
 
@@ -291,7 +291,7 @@ def test_who_asks_once_walks_through_a_flood(flooded: Flooded) -> None:
 
 def forge(number: int, seq: int, *, mesh: str) -> fm.StoreObject:
     """A statement of the thief's, on a past that he made up."""
-    body = Revoke(hid=f"{number:032x}", why="x" * 100)
+    body = RawBody(kind="note", fields={"n": f"{number:032x}", "why": "x" * 100})
     prev = "e" * 64 if seq > 1 else ""
     return fm.forge_statement(ADMIN, body, seq=seq, prev=prev, mesh=mesh)
 
@@ -310,6 +310,17 @@ def test_forks_of_a_stolen_key_leave_room_for_what_its_owner_signs(
     assert outcome(ledger, forge(1, 99, mesh=ledger.mesh_id)) == "new"
 
 
+def test_what_follows_a_fork_is_of_the_log_again(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a number that is held already makes a fork; both branches go on in the room of the log."""
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
+    first, twin = forge(1, 1, mesh=ledger.mesh_id), forge(2, 1, mesh=ledger.mesh_id)
+    assert [outcome(ledger, each) for each in (first, twin)] == ["new", "new"]
+    for seq, prev in enumerate((twin, first, twin), 2):
+        body = RawBody(kind="note", fields={"why": "x" * 100})
+        assert outcome(ledger, fm.forge_statement(ADMIN, body, seq=seq, prev=fm.hash_of(prev))) == "new"
+    assert outcome(ledger, forge(3, 2, mesh=ledger.mesh_id)) == "refused"
+
+
 def test_a_full_log_takes_in_the_walk_to_its_cut(flooded: Flooded, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thief's statements are there first, until nothing more goes in; then the root cuts his key off."""
     mesh = flooded.mesh
@@ -326,7 +337,8 @@ def test_a_full_log_takes_in_the_walk_to_its_cut(flooded: Flooded, monkeypatch: 
     flooded.plant(*true_log)
     memory = PollMemory()
     poll(flooded.store, reader, now=NOW, memory=memory)
-    assert sum(reader.body(key) is None for key, _ in true_log) >= len(true_log) - 1
+    held = [key for key, _ in true_log if reader.body(key) is not None]
+    assert len(held) <= 2 and fm.names(reader, NOW).isdisjoint({"newton"})
     heir = fm.retire(mesh.ledger.chain, ADMIN.kid, cut)
     flooded.plant(*root_objects(fm.sign_root(heir, RECOVERY)))
     outcome = poll(flooded.store, reader, now=NOW, memory=memory)
@@ -342,6 +354,7 @@ def test_records_of_a_thiefs_hosts_keep_no_revoke_and_no_record_out(
     monkeypatch.setattr(log_room, "MAX_RECORD_BYTES", 20_000)
     monkeypatch.setattr(log_room, "MAX_TOTAL_BYTES", 60_000)
     monkeypatch.setattr(log_room, "WALK_RESERVE_BYTES", 10_000)
+    monkeypatch.setattr(log_room, "REVOKE_RESERVE_BYTES", 10_000)
     fm.offer_root(ledger, fm.sign_root(fm.next_root(ledger.chain, max_hosts=4), ADMIN))
     fm.grant(ledger, ADMIN, "tesla")
     prev = ""

@@ -11,7 +11,7 @@ from meshd.errors import RegistryError
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import next_version
 from meshd.registry.signer import LogSigner, create_mesh
-from meshd.registry.statement import Body, Place, RawBody, Rotate, Service
+from meshd.registry.statement import Body, Endorse, Place, RawBody, Rotate, Service
 
 ADMIN, OTHER = fm.key("admin0"), fm.key("admin1")
 
@@ -127,10 +127,40 @@ def test_a_grant_waits_for_the_threshold_of_admins() -> None:
     ledger = Ledger(fm.make_chain(3, admin_threshold=2))
     granted = fm.grant(ledger, ADMIN, "tesla")
     assert fm.names(ledger) == set() and fm.codes(ledger) == {"grant_not_endorsed"}
-    LogSigner(ledger, ADMIN).endorse(fm.hash_of(granted), now=fm.NOW)
+    LogSigner(ledger, ADMIN).append(Endorse(hash=fm.hash_of(granted)), now=fm.NOW)
     assert fm.names(ledger) == set()
     LogSigner(ledger, OTHER).endorse(fm.hash_of(granted), now=fm.NOW)
     assert fm.names(ledger) == {"tesla"} and fm.codes(ledger) == set()
+
+
+def test_an_agreement_that_would_change_nothing_is_refused_and_named() -> None:
+    """Nobody hears of such a statement afterwards, so whoever signs it hears of it before."""
+    ledger = Ledger(fm.make_chain(3, admin_threshold=2))
+    other = LogSigner(ledger, OTHER)
+
+    def refused(item: fm.StoreObject, reason: str) -> None:
+        before = dict(ledger.objects())
+        with pytest.raises(RegistryError, match=reason):
+            other.endorse(fm.hash_of(item), now=fm.NOW)
+        assert dict(ledger.objects()) == before
+
+    first, own = fm.grant(ledger, ADMIN, "tesla"), fm.grant(ledger, OTHER, "newton")
+    refused(own, "signed by this very key")
+    other.endorse(fm.hash_of(first), now=fm.NOW)
+    refused(first, "endorsed by this key already")
+    second = fm.grant(ledger, ADMIN, "bohr")
+    revoke = LogSigner(ledger, ADMIN).revoke(fm.key("bohr").kid, "sold", now=fm.NOW)
+    refused(second, "no effect: .*revoke")
+    refused(revoke, "needs nobody's agreement")
+    refused(("log/x-" + "e" * 64 + ".json", b""), "not held")
+    older, newer = fm.grant(ledger, ADMIN, "curie"), fm.grant(ledger, ADMIN, "curie", region="eu")
+    other.endorse(fm.hash_of(newer), now=fm.NOW)
+    refused(older, "no effect: a later statement")
+    taken = fm.forge_statement(
+        ADMIN, fm.grant_body("dirac", "10.77.0.1"), seq=6, prev=ledger.own_log(ADMIN.kid)[-1].hash
+    )
+    fm.fill(ledger, [taken])
+    refused(taken, "no effect: .*overlaps")
 
 
 def test_statements_of_other_kinds_are_kept_and_passed_on(ledger: Ledger) -> None:

@@ -13,7 +13,7 @@ from meshd.registry.signer import LogSigner
 TABLE = parse_table("""
 state                   | granted                 | endorsed by as many as the root asks for | the grant runs out      | revoked
 enrolled                | waiting for endorsement | -                                        | -                       | refused
-waiting for endorsement | waiting for endorsement | member                                   | waiting for endorsement | refused
+waiting for endorsement | waiting for endorsement | member                                   | waiting for endorsement | revoked
 member                  | member                  | member                                   | expired                 | revoked
 expired                 | expired                 | member                                   | expired                 | revoked
 revoked                 | refused                 | -                                        | revoked                 | refused

@@ -199,3 +199,13 @@ def test_the_order_of_arrival_changes_nothing(ledger: Ledger) -> None:
         other = Ledger(fm.make_chain(3))
         fm.fill(other, [*before.items(), *order])
         assert other.membership(fm.NOW).services == ledger.membership(fm.NOW).services
+
+
+def test_a_word_that_would_change_nothing_is_refused() -> None:
+    """Where two must agree one word alone drains nothing that is not there."""
+    ledger = a_mesh(threshold=2)
+    LogSigner(ledger, BOB).endorse(fm.hash_of(sign(ledger, declare())), now=fm.NOW)
+    with pytest.raises(RegistryError, match="no effect"):
+        sign(ledger, place("tesla", "10.77.0.1", state="draining"))
+    sign(ledger, place("tesla", "10.77.0.1"))
+    assert [each.signers for each in ledger.reduction().services.waiting] == [{ADA.kid}]

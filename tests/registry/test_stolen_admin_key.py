@@ -12,13 +12,16 @@ import msgspec
 import pytest
 
 from meshd.errors import RegistryError
-from meshd.registry.document import Ranges, Root
+from meshd.model.condition import Severity
+from meshd.registry import log_room
+from meshd.registry.document import Ranges, Root, Thresholds
 from meshd.registry.ledger import Ledger
+from meshd.registry.log_room import MAX_TWINS
 from meshd.registry.root import RootChain
 from meshd.registry.root_changes import add_key, build_successor, change_pools, newest_cut, retire_admin
 from meshd.registry.signer import LogSigner
 from meshd.registry.signing import SigningKey
-from meshd.registry.statement import Body, Grant, RawBody, Revoke, check_body
+from meshd.registry.statement import Body, Endorse, Grant, RawBody, Revoke, check_body
 
 ADMIN, OTHER, THIEF = fm.key("admin0"), fm.key("admin1"), fm.key("thief")
 
@@ -49,6 +52,117 @@ def test_a_claim_names_who_makes_it(ledger: Ledger) -> None:
     ledger.offer(*fm.forge_statement(OTHER, RawBody(kind="note", fields={}), seen=claim), now=fm.NOW)
     (gap,) = [each for each in ledger.membership(fm.NOW).conditions if each.code == "registry_gap"]
     assert gap.subject == ADMIN.kid and OTHER.kid[:8] in gap.text and "statement 7" in gap.text
+
+
+def test_a_liar_hides_nobody_elses_claim(ledger: Ledger) -> None:
+    """The higher number is not the truer one: each claim stands beside the other, with its name."""
+    ledger = Ledger(fm.make_chain(3))
+    honest = fm.key("admin2")
+    for key, number in ((OTHER, 10**9), (honest, 7)):
+        claim = {ADMIN.kid: (number, "e" * 64)}
+        ledger.offer(*fm.forge_statement(key, RawBody(kind="note", fields={}), seen=claim), now=fm.NOW)
+    (gap,) = [each for each in ledger.membership(fm.NOW).conditions if each.code == "registry_gap"]
+    assert f"statement 7, which admin {honest.kid[:8]} claims" in gap.text
+    assert f"statement 1000000000, which admin {OTHER.kid[:8]} claims" in gap.text
+
+
+def test_a_claim_of_a_newer_root_names_who_makes_it_and_blocks_nothing() -> None:
+    ledger = Ledger(fm.make_chain(3))
+    honest = fm.key("admin2")
+    fm.grant(ledger, ADMIN, "tesla")
+    for key, number in ((OTHER, 999_999), (honest, 2)):
+        ledger.offer(*fm.forge_statement(key, RawBody(kind="note", fields={}), root=number), now=fm.NOW)
+    (gap,) = [each for each in ledger.membership(fm.NOW).conditions if each.code == "registry_gap"]
+    assert gap.subject == "root" and gap.severity == Severity.WARNING
+    assert f"admin {honest.kid[:8]} (statement 1) names root 2" in gap.text
+    assert f"admin {OTHER.kid[:8]} (statement 1) names root 999999" in gap.text
+    LogSigner(ledger, ADMIN).revoke(fm.key("tesla").kid, "stolen", now=fm.NOW)
+    fm.grant(ledger, ADMIN, "newton")
+    sign(ledger, retire_admin(ledger, OTHER.kid, newest_cut(ledger.reduction().logs[OTHER.kid]), now=fm.NOW))
+    assert fm.names(ledger) == {"newton"}
+
+
+# --- a doubtful own log
+
+
+def test_a_forged_statement_far_above_keeps_nobody_from_revoking(ledger: Ledger) -> None:
+    """One statement of number 1,000,000,000 in alice's log, behind a hole that nobody can fill."""
+    fm.grant(ledger, ADMIN, "tesla")
+    fm.grant(ledger, ADMIN, "newton")
+    forged = fm.forge_statement(ADMIN, RawBody(kind="note", fields={}), seq=10**9, prev="e" * 64)
+    fm.fill(ledger, [forged])
+    with pytest.raises(RegistryError, match="cut"):
+        fm.grant(ledger, ADMIN, "curie")
+    LogSigner(ledger, ADMIN).revoke(fm.key("tesla").kid, "stolen", now=fm.NOW)
+    assert fm.names(ledger) == {"newton"}
+
+
+def test_forged_twins_keep_nobody_from_revoking(ledger: Ledger) -> None:
+    """The thief signs the next number as often as a reader keeps it. The owner goes on behind his own last
+    statement, so that a cut there keeps what he revoked."""
+    tesla, newton = fm.grant(ledger, ADMIN, "tesla"), fm.grant(ledger, OTHER, "newton")
+    append(ledger, ADMIN, RawBody(kind="note", fields={"n": 0}))
+    for count in range(1, MAX_TWINS):
+        twin = RawBody(kind="note", fields={"n": count})
+        append(ledger, ADMIN, twin, after=tesla)
+    reader = Ledger(ledger.chain)
+    fm.fill(reader, list(ledger.objects()))
+    own = (1, fm.hash_of(tesla))
+    revoke = LogSigner(ledger, ADMIN).revoke(fm.key("newton").kid, "stolen", now=fm.NOW, after=own)
+    assert reader.offer(*revoke, now=fm.NOW).outcome == "new"
+    assert fm.names(ledger) == fm.names(reader) == {"tesla"}
+    sign_by = fm.retire(ledger.chain, ADMIN.kid, (2, fm.hash_of(revoke)))
+    fm.offer_root(reader, fm.sign_root(sign_by, fm.key("recovery")))
+    assert reader.chain.version == 2 and fm.names(reader) == {"tesla"}
+    assert reader.body(newton[0]) is not None
+
+
+def test_a_log_that_a_thief_filled_has_room_for_a_revoke(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tesla = fm.grant(ledger, ADMIN, "tesla")
+    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 2_000)
+    monkeypatch.setattr(log_room, "MAX_TOTAL_BYTES", log_room.WALK_RESERVE_BYTES + 8_000)
+    monkeypatch.setattr(log_room, "REVOKE_RESERVE_BYTES", 2_000)
+    seq, outcome = 2, "new"
+    while outcome == "new":
+        junk = fm.forge_statement(OTHER, RawBody(kind="note", fields={}), seq=seq, prev="e" * 64)
+        outcome, seq = ledger.offer(*junk, now=fm.NOW).outcome, seq + 1
+    revoke = LogSigner(ledger, OTHER).revoke(fm.key("tesla").kid, "stolen", now=fm.NOW, after=(0, ""))
+    assert fm.names(ledger) == set() and ledger.body(revoke[0]) and ledger.body(tesla[0])
+
+
+def test_revokes_without_end_fill_nothing_but_their_room(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second word of a log against one host is like any other statement."""
+    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 0)
+    body = Revoke(hid=fm.key("tesla").kid, why="x")
+    first = fm.forge_statement(OTHER, body, seq=1, prev="")
+    second = fm.forge_statement(OTHER, body, seq=2, prev=fm.hash_of(first))
+    monkeypatch.setattr(log_room, "MAX_REVOKE_BYTES", 4_000)
+    outcomes = [each.outcome for each in fm.fill(ledger, [first, second])]
+    for number in range(40):
+        other = Revoke(hid=fm.key(f"h{number}").kid, why="x")
+        outcomes.append(
+            ledger.offer(*fm.forge_statement(OTHER, other, seq=3, prev="e" * 64), now=fm.NOW).outcome
+        )
+    assert outcomes[:2] == ["new", "refused"]
+    assert 2 < outcomes.count("new") < 12
+
+
+def test_a_host_whose_grant_waits_is_revoked_for_good(ledger: Ledger) -> None:
+    sign(ledger, build_successor(ledger, now=fm.NOW, thresholds=Thresholds(root=1, admin=2)))
+    waits = fm.grant(ledger, ADMIN, "tesla")
+    assert [each.grant.name for each in ledger.reduction().waiting] == ["tesla"]
+    LogSigner(ledger, OTHER).revoke(fm.key("tesla").kid, "a swapped request", now=fm.NOW)
+    assert ledger.reduction().waiting == ()
+    append(ledger, OTHER, Endorse(hash=fm.hash_of(waits)))
+    assert fm.names(ledger) == set() and fm.key("tesla").kid in ledger.reduction().revoked
+    with pytest.raises(RegistryError, match="already revoked"):
+        LogSigner(ledger, ADMIN).revoke(fm.key("tesla").kid, "", now=fm.NOW)
+    with pytest.raises(RegistryError, match="no grant"):
+        LogSigner(ledger, ADMIN).revoke("0" * 32, "", now=fm.NOW)
 
 
 # --- a cut while a true statement is withheld

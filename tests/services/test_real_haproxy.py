@@ -179,6 +179,77 @@ def test_what_haproxy_itself_refuses_is_never_in_place(site: Site, text: str) ->
     assert report.outcome is Outcome.REFUSED and site.file.read_text() == before
 
 
+def test_a_warning_about_our_file_counts_although_haproxy_calls_it_valid(site: Site) -> None:
+    """It takes a back end that listens nowhere, with a warning and exit status 0."""
+    before, text = site.file.read_text(), "backend mesh_app\n    bind 127.0.0.1:1\n    server a 127.0.0.1:1\n"
+    bare = site.folder / "bare.cfg"
+    bare.write_text(text)
+    argv = [program("haproxy"), "-c", "-f", str(site.main), "-f", str(bare)]
+    assert subprocess.run(argv, capture_output=True, timeout=60).returncode == 0, "the trap is there"
+    plan = msgspec.structs.replace(site.plan(site.view(2)), files=(File(path=str(site.file), text=text),))
+    report = site.apply(site.view(2), plan)
+    assert report.outcome is Outcome.REFUSED and "bind" in report.reason, report
+    assert site.file.read_text() == before
+
+
+def test_a_file_that_passes_the_check_and_cannot_be_taken_is_undone(site: Site) -> None:
+    """The check binds nothing. HAProxy's master keeps the old process and says so in its log alone."""
+    with running(site.argv(), site.folder / "log") as server, socket.create_server(("127.0.0.1", 0)) as other:
+        wait_until(server.said(), lambda: site.socket.exists() and site.servers())
+        reloading(site, server.process.pid)
+        before = site.file.read_text()
+        view = site.view(2, "a", "b", "c", "d")
+        site.table["bind"] = {"app": f"127.0.0.1:{other.getsockname()[1]}"}
+        report = site.apply(view, msgspec.structs.replace(site.plan(view), verify_seconds=2.0))
+        assert report.outcome is Outcome.ROLLED_BACK, (report, server.said())
+        assert site.file.read_text() == before and set(site.servers()) == {"a", "b", "c"}
+        wait_until(server.said(), lambda: listens(int(site.bind.rpartition(":")[2])))
+
+
+def test_a_reload_that_fails_is_undone_and_the_running_servers_stay(site: Site) -> None:
+    with running(site.argv(), site.folder / "log") as server:
+        wait_until(server.said(), lambda: site.socket.exists() and site.servers())
+        once = site.folder / "failed-once"
+        pid = server.process.pid
+        site.table["reload_command"] = [
+            *("/bin/sh", "-c", f"[ -e {once} ] || {{ touch {once}; exit 3; }}; kill -USR2 {pid}")
+        ]
+        before = site.file.read_text()
+        report = site.apply(site.view(2, "a", "b", "c", "d"))
+        assert report.outcome is Outcome.ROLLED_BACK and "exit status 3" in report.reason, report
+        assert site.file.read_text() == before and set(site.servers()) == {"a", "b", "c"}
+
+
+def test_a_stale_a_shrunken_and_an_empty_view_take_no_server_from_a_running_haproxy(site: Site) -> None:
+    with running(site.argv(), site.folder / "log") as server:
+        wait_until(server.said(), lambda: site.socket.exists() and site.servers())
+        reloading(site, server.process.pid)
+        before = site.file.read_text()
+        for view, said in (
+            (site.view(2, "a", "b", stale=True), "stale"),
+            (site.view(2, "a"), "2 of 3 endpoints would go without a signed word"),
+            (site.view(2, hosts={}), "empty"),
+            (msgspec.structs.replace(site.view(2), services={}), "without a signed word"),
+        ):
+            report = site.apply(view)
+            assert report.outcome is Outcome.HELD and said in report.reason, report
+        assert site.file.read_text() == before and set(site.servers()) == {"a", "b", "c"}
+        signed = site.view(2, "a", removed=("app/b@127.0.1.2", "app/c@127.0.1.3"))
+        assert site.apply(signed).outcome is Outcome.APPLIED
+        assert set(site.servers()) == {"a"}
+
+
+def test_a_file_that_was_changed_by_hand_is_held_and_haproxy_left_alone(site: Site) -> None:
+    with running(site.argv(), site.folder / "log") as server:
+        wait_until(server.said(), lambda: site.socket.exists() and site.servers())
+        reloading(site, server.process.pid)
+        by_hand = site.file.read_text() + "    # by hand\n"
+        site.file.write_text(by_hand)
+        report = site.apply(site.view(2, "a", "b", "c", "d"))
+        assert report.outcome is Outcome.HELD and "changed or removed by somebody else" in report.reason
+        assert site.file.read_text() == by_hand and set(site.servers()) == {"a", "b", "c"}
+
+
 def test_a_missing_last_line_feed_which_haproxy_calls_an_error_cannot_happen(site: Site) -> None:
     bare = site.folder / "bare.cfg"
     bare.write_text("listen x\n    bind 127.0.0.1:1\n    server a 127.0.0.1:1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -165,6 +166,21 @@ def test_drift_is_overwritten_where_the_settings_say_so(rig: ServiceRig) -> None
     rig.apply(OLD)
     rig.file.write_text("by hand\n")
     assert rig.apply(OLD).outcome is Outcome.APPLIED and body(rig) == OLD
+
+
+def test_a_block_at_the_top_leaves_every_other_line_and_goes_without_a_trace(rig: ServiceRig) -> None:
+    """TOML's keys end where its first table begins."""
+    own = "# by hand\n[table]\nkey = 1\n"
+    rig.file.write_text(own)
+    block = File(path=str(rig.file), text="top = 1\n", block=True, top=True)
+    assert rig.apply("top = 1\n", files=(block,), verify=()).outcome is Outcome.APPLIED
+    text = rig.file.read_text()
+    assert text.endswith(own) and tomllib.loads(text) == {"top": 1, "table": {"key": 1}}
+    again = msgspec.structs.replace(block, text="top = 2\n")
+    assert rig.apply("top = 2\n", files=(again,), verify=()).outcome is Outcome.APPLIED
+    assert tomllib.loads(rig.file.read_text())["top"] == 2
+    rig.transaction().give_back()
+    assert rig.file.read_text() == own
 
 
 def test_an_operator_goes_back_and_the_same_input_is_marked_bad(rig: ServiceRig) -> None:

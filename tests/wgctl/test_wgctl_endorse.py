@@ -99,6 +99,16 @@ def test_a_revoke_needs_no_second_administrator(pair: AdminDesk) -> None:
     assert "before it was revoked" in texts(explain(pair, "10.99.0.1"), "note")
 
 
+def test_a_host_whose_grant_waits_is_revoked_before_anybody_agrees(pair: AdminDesk) -> None:
+    newton = pair.add("ada", "newton")
+    draft = pair.directory / "draft"
+    pair.ok("bob", "remove-host", "newton", "--draft", draft)
+    pair.ok("bob", "remove-host", "newton", "--yes", "--why", "a swapped request")
+    assert pair.hosts("ada")["newton"]["state"] == "revoked" and not pair.codes("ada")
+    line = pair.refused(2, "bob", "endorse", "newton", "--yes", "--fingerprint", newton.fingerprint)
+    assert "nothing in force or waiting" in line
+
+
 def test_a_higher_threshold_is_refused_while_it_would_drop_hosts(desk: AdminDesk) -> None:
     desk.add("ada", "newton")
     desk.add("bob", "bohr")

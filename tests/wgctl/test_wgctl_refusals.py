@@ -306,6 +306,29 @@ def test_a_copied_admin_key_does_not_sign_twice(run: Run, newton: Newcomer, tmp_
     assert "statement 2" in run("doctor").stdout
 
 
+def test_whoever_has_a_copied_key_keeps_nobody_from_revoking(
+    run: Run, newton: Newcomer, tmp_path: Path
+) -> None:
+    """The thief signs on with a copy. What the owner revokes counts at once, and a cut there keeps it."""
+    home, thief = tmp_path / "home", tmp_path / "thief"
+    run("add-host", "curie", *enroll(tmp_path, "curie").compared)
+    shutil.copytree(home, thief)
+    assert run("--home", thief, "add-host", "mallory", *enroll(tmp_path, "mallory").compared).exit_code == 0
+    refused = run("add-host", "dirac", *enroll(tmp_path, "dirac").compared)
+    expect_refusal(refused, 1, "copied", "wgctl admin cut admin --at ")
+    for name in ("mallory", "newton"):
+        result = run("remove-host", name, "--yes")
+        assert result.exit_code == 0 and "wgctl admin cut admin --at" in result.stderr, result.output
+    assert states(run) == {"newton": "revoked", "curie": "waiting", "mallory": "revoked"}
+    rows = json.loads(run("log", "--json").stdout)["statements"]
+    [last] = [row for row in rows if row["kind"] == "revoke" and row["text"].startswith("newton")]
+    assert last["seq"] == 4
+
+
+def states(run: Run) -> dict[str, str]:
+    return {host["name"]: host["state"] for host in json.loads(run("list", "--json").stdout)["hosts"]}
+
+
 def test_a_restored_backup_can_go_on_when_told_so(run: Run, newton: Newcomer, tmp_path: Path) -> None:
     home, backup = tmp_path / "home", tmp_path / "backup"
     shutil.copytree(home, backup)

@@ -146,7 +146,9 @@ def test_a_draft_is_signed_where_the_key_is(desk: Run, tmp_path: Path) -> None:
     drafted = desk("service", "place", "newton/app", "--tag", "weight=5", "--draft", draft)
     assert drafted.exit_code == 0 and "1 to be signed" in drafted.stdout
     assert listed(desk)["app"] == ("active", {})
-    signed = desk("sign", draft, "--yes")
+    assert desk("sign", draft, "--yes").exit_code == 1
+    digest = drafted.stdout.partition("digest ")[2].split()[0]
+    signed = desk("sign", draft, "--yes", "--fingerprint", digest)
     assert signed.exit_code == 0, signed.output
     assert listed(desk)["app"] == ("active", {"newton/@10.99.0.2": "active"})
 

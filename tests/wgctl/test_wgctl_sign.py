@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from admin_desk import AdminDesk, compared_key
@@ -28,6 +29,7 @@ class Gap:
         self.signed = desk.directory / "today.signed"
         self.compared: list[str] = []
         """What `wgctl sign` may sign without a question, as words of its command line."""
+        self._read_out: list[str] = []
 
     def enroll(self, name: str) -> Newcomer:
         """A host whose fingerprint its operator reads to whoever sits at the vault."""
@@ -36,7 +38,15 @@ class Gap:
         return host
 
     def prepare(self, *words: object) -> str:
-        return self.desk.ok("courier", *words, "--draft", self.draft).stdout
+        """The courier reads the digest of the whole draft to whoever sits at the vault, each time anew."""
+        said = self.desk.ok("courier", *words, "--draft", self.draft).stdout
+        read_out = ["--fingerprint", said.partition("digest ")[2].split()[0]]
+        if self._read_out:
+            at = self.compared.index(self._read_out[1])
+            del self.compared[at - 1 : at + 1]
+        self._read_out = read_out
+        self.compared += read_out
+        return said
 
     def sign(self) -> str:
         return self.desk.ok("vault", "sign", self.draft, "--yes", *self.compared).stdout
@@ -271,3 +281,41 @@ def test_yes_covers_no_host_whose_fingerprint_was_not_typed(gap: Gap) -> None:
     line = desk.refused(1, "vault", "sign", gap.draft, "--yes", *gap.compared)
     assert "--fingerprint" in line and newton.fingerprint not in line
     assert desk.json("vault", "log")["statements"] == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("remove-host", "newton"),
+        ("rotate-keys", "--all"),
+        ("service", "add", "app", "--kind", "web", "--port", 80),
+        ("add-host", "bohr", "--request"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_yes_covers_no_draft_whose_digest_was_not_typed(gap: Gap, words: tuple[object, ...]) -> None:
+    """Whoever carries the draft changes what is wished for; no key in it need be a new one."""
+    desk = gap.desk
+    newton, bohr = gap.enroll("newton"), gap.enroll("bohr")
+    desk.ok("vault", "add-host", "newton", *newton.compared)
+    desk.ok("vault", "export", "--out", gap.signed)
+    desk.ok("courier", "import", gap.signed)
+    before = desk.json("vault", "log")["statements"]
+    said = gap.prepare(*words, *([bohr.request] if words[0] == "add-host" else []))
+    fingerprints = [word for host in (newton, bohr) for word in ("--fingerprint", host.fingerprint)]
+    line = desk.refused(1, "vault", "sign", gap.draft, "--yes", *fingerprints)
+    assert "draft" in line and "digest" in line and said.partition("digest ")[2].split()[0] in line
+    document = json.loads(gap.draft.read_text())
+    changes: dict[str, dict[str, Any]] = {
+        "remove-host": {"why": "!"},
+        "rotate-keys": {"not_before": 1},
+        "service": {"services": []},
+        "add-host": {"region": "eu"},
+    }
+    document["wishes"][0] |= changes[str(words[0])]
+    changed = gap.draft.with_name("changed")
+    changed.write_text(json.dumps(document))
+    desk.refused(1, "vault", "sign", changed, "--yes", *gap.compared)
+    assert desk.json("vault", "log")["statements"] == before
+    desk.ok("vault", "sign", gap.draft, "--yes", *gap.compared)
+    assert len(desk.json("vault", "log")["statements"]) == len(before) + 1

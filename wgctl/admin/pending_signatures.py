@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,14 @@ from wgctl.admin.root_signing import Consent, cosign_proposal, describe_root
 from wgctl.admin.rotation import commit_rotation
 from wgctl.admin.services import commit_words, describe_words
 from wgctl.admin.session import AdminSession
-from wgctl.admin.signing_request import AddHost, DeclareServices, RemoveHost, RotateKeys, Wish
+from wgctl.admin.signing_request import (
+    AddHost,
+    DeclareServices,
+    RemoveHost,
+    RotateKeys,
+    Wish,
+    digest_wishes,
+)
 from wgctl.files import write_text
 from wgctl.output import render_time
 from wgctl.views.registry import host_names
@@ -30,30 +37,40 @@ from wgctl.views.registry import host_names
 class Task:
     """``sign`` raises MeshError where the same verb here would; else it says what came of it.
 
-    ``vouches_for``: the hash of the root or the kid of the identity that the signature would let in.
-    Whoever is not asked about it must have typed its fingerprint. ``details``: more lines to read.
+    ``key``: the hash of the root or statement, or the kid of the identity, that the signature would let
+    in. ``draft``: the digest of the draft that wishes for it, which proves nothing by itself. Whoever is
+    not asked must have typed both, as far as there are any. ``details``: more lines to read.
     """
 
     text: str
     sign: Callable[[], str]
-    vouches_for: str | None = None
+    key: str = ""
+    draft: str = ""
     details: tuple[str, ...] = ()
 
     def is_covered(self, fingerprints: Iterable[str]) -> bool:
-        """True when nobody need be asked: it lets no key in, or the fingerprint of that key was typed."""
-        if self.vouches_for is None:
-            return True
-        return any(matches_fingerprint(text, self.vouches_for) for text in fingerprints)
+        """True when nobody need be asked: all that it lets in or goes by was typed."""
+        return not self._missing(fingerprints)
 
-    @property
-    def not_covered(self) -> str:
-        """What to type where --yes alone meets it."""
-        shown = render_fingerprint(self.vouches_for or "")
-        return f"--yes does not cover a key: compare it with where it was made, then: --fingerprint {shown}"
+    def not_covered(self, fingerprints: Iterable[str]) -> str:
+        """What to compare and type where --yes alone meets it."""
+        missing = self._missing(fingerprints)
+        options = " ".join(f"--fingerprint {render_fingerprint(each)}" for each in missing.values())
+        what = " and ".join(missing)
+        return f"--yes does not cover {what}: compare with what was shown where it was made, then: {options}"
+
+    def _missing(self, fingerprints: Iterable[str]) -> dict[str, str]:
+        typed = tuple(fingerprints)
+        asked = {"a key": self.key, "a draft (its digest)": self.draft}
+        return {
+            what: value
+            for what, value in asked.items()
+            if value and not any(matches_fingerprint(text, value) for text in typed)
+        }
 
 
 def find_tasks(
-    session: AdminSession, wishes: Iterable[Wish], directory: Path, *, force: bool, now: float
+    session: AdminSession, wishes: Sequence[Wish], directory: Path, *, force: bool, now: float
 ) -> list[Task]:
     """Proposed roots first, then wishes in their order, then grants that wait for this administrator.
 
@@ -61,20 +78,21 @@ def find_tasks(
     registry says.
     """
     tasks = [_root_task(session, each, force) for each in _open_proposals(session)]
+    draft = digest_wishes(wishes)
     for wish in wishes:
         match wish:
             case AddHost():
-                tasks.append(_add_task(session, wish, directory, now))
+                tasks.append(_add_task(session, wish, draft, directory, now))
             case RemoveHost():
                 text = f"revoke {_named(session, wish.hid)} for good" + (f": {wish.why}" if wish.why else "")
-                tasks.append(Task(text=text, sign=partial(_remove, session, wish, now)))
+                tasks.append(Task(text=text, draft=draft, sign=partial(_remove, session, wish, now)))
             case RotateKeys():
                 whom = ", ".join(_named(session, hid) for hid in wish.hids) or "all hosts"
                 text = f"new WireGuard keys for those from before {render_time(wish.not_before)}: {whom}"
-                tasks.append(Task(text=text, sign=partial(_rotate, session, wish, now)))
+                tasks.append(Task(text=text, draft=draft, sign=partial(_rotate, session, wish, now)))
             case DeclareServices():
                 text = "; ".join(describe_words(session.ledger, wish))
-                tasks.append(Task(text=text, sign=partial(_declare, session, wish, now)))
+                tasks.append(Task(text=text, draft=draft, sign=partial(_declare, session, wish, now)))
     return [*tasks, *_endorsements(session, now)]
 
 
@@ -96,10 +114,10 @@ def _root_task(session: AdminSession, proposal: Proposal, force: bool) -> Task:
         return "signed and in force" if signed.in_force else f"signed; {'; '.join(signed.missing)}"
 
     first, *details = describe_root(session, root)
-    return Task(text=first, details=tuple(details), vouches_for=root.hash, sign=sign)
+    return Task(text=first, details=tuple(details), key=root.hash, sign=sign)
 
 
-def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float) -> Task:
+def _add_task(session: AdminSession, wish: AddHost, draft: str, directory: Path, now: float) -> Task:
     try:
         request = parse_named_request(wish.request, wish.name)
     except RegistryError as error:
@@ -120,7 +138,8 @@ def _add_task(session: AdminSession, wish: AddHost, directory: Path, now: float)
     details = [f"{name} {value or 'none'}" for name, value in shown.items() if value is not None]
     return Task(
         text="; ".join((what, *details)),
-        vouches_for=request.kid,
+        key=request.kid,
+        draft=draft,
         sign=partial(_add, session, request, asked, directory, now),
     )
 
@@ -162,8 +181,7 @@ def _remove(session: AdminSession, wish: RemoveHost, now: float) -> str:
     revoked = session.ledger.reduction().revoked.get(wish.hid)
     if revoked is not None:
         return f"revoked before, by {revoked.provenance}"
-    seq = session.commit(session.signer().revoke(wish.hid, wish.why, now=now), now=now)
-    return f"statement {seq}"
+    return f"statement {session.revoke(wish.hid, wish.why, now=now)}"
 
 
 def _rotate(session: AdminSession, wish: RotateKeys, now: float) -> str:
@@ -186,7 +204,7 @@ def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
             if entry.hash in waiting:
                 yield Task(
                     text=f"endorse {describe_endorsable(session.ledger, entry)}",
-                    vouches_for=identity_kid(entry),
+                    key=identity_kid(entry),
                     sign=partial(_endorse, session, entry, now),
                 )
 

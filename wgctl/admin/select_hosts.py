@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from meshd.errors import ConfigError
+from meshd.registry.statement import Grant
 from wgctl.admin.session import find_hids
 
 if TYPE_CHECKING:
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
 def choose_granted(ledger: Ledger, texts: Iterable[str]) -> list[str]:
     """The hid of each name or beginning of a hid, each host once. ConfigError unless each one means
     exactly one host that is granted and not revoked."""
-    return list(dict.fromkeys(_choose(ledger, text) for text in texts))
+    granted = set(ledger.reduction().effective)
+    return list(dict.fromkeys(_choose(ledger, text, granted) for text in texts))
+
+
+def choose_revocable(ledger: Ledger, text: str) -> str:
+    """As ``choose_granted``, of one host; so is one whose grant still waits for somebody's signature."""
+    return _choose(ledger, text, revocable_hids(ledger))
+
+
+def revocable_hids(ledger: Ledger) -> set[str]:
+    """Every host that a grant names, in force or not, and that is not revoked."""
+    named = {entry.body.hid for entry in ledger.entries() if isinstance(entry.body, Grant)}
+    return named - ledger.reduction().revoked.keys()
 
 
 def unknown_host(ledger: Ledger, text: str) -> str:
@@ -31,9 +44,9 @@ def several_hosts(text: str, hids: Iterable[str]) -> str:
     return f"host {text!r}: {', '.join(hids)} are meant by it; name one of these"
 
 
-def _choose(ledger: Ledger, text: str) -> str:
+def _choose(ledger: Ledger, text: str, among: set[str]) -> str:
     reduction, hids = ledger.reduction(), find_hids(ledger, text)
-    living = sorted(hids & reduction.effective.keys())
+    living = sorted(hids & among)
     if len(living) > 1:
         raise ConfigError(several_hosts(text, living))
     if living:

@@ -1,8 +1,8 @@
 """One run of wgctl on the registry: cache, stores, and the order in which things are made to last.
 
 Reading: load the verified cache, add what the stores have. Writing: sign, journal, cache, publish.
-A statement is never signed while the stores show a log of our key that this home did not write,
-because then somebody else has the key, or this home is an old copy of itself.
+While the stores show a log of our key that this home did not write, somebody else has the key, or this
+home is an old copy of itself: then nothing is signed but revokes, which wait for nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import Envelope, payload_hash
 from meshd.registry.layout import HOST_PREFIX, LogKeyName, RootKeyName, mesh_prefix, parse_object_key
 from meshd.registry.ledger import Ledger
+from meshd.registry.logs import MAX_SHOWN_CLAIMS
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant
@@ -37,6 +38,7 @@ from meshd.store.select import open_store
 from wgctl.admin.home import AdminHome, open_home
 from wgctl.admin.host_channel import HostChannel, open_host_channel
 from wgctl.admin.journal import Journal, read_journal, write_journal
+from wgctl.admin.own_log import doubt_of_own_log
 from wgctl.admin.proposals import read_proposals, write_proposals
 from wgctl.admin.store_contents import describe_flaws, find_present
 from wgctl.options import Options
@@ -130,41 +132,38 @@ class AdminSession:
             raise StoreError(f"nothing was changed, as no store answers: {'; '.join(self.failures)}")
 
     def check_own_log(self) -> None:
-        """RegistryError unless our log is exactly what this home has signed."""
-        kid, journal = self.home.mesh.admin_kid, self.journal
-        if not self.ledger.chain.current.is_admin(kid):
-            raise RegistryError(
-                f"admin key {kid[:8]} of this home is no admin of root {self.ledger.chain.version}"
-            )
-        own = [entry for entry in self.ledger.entries() if entry.statement.by == kid]
-        strange = [entry for entry in own if entry.statement.seq > journal.seq]
-        strange += [
-            entry for entry in own if entry.statement.seq == journal.seq and entry.hash != journal.hash
-        ]
-        log = self.ledger.reduction().logs[kid]
-        if strange or log.forked_at is not None:
-            number = log.forked_at or min(entry.statement.seq for entry in strange)
-            raise RegistryError(
-                f"refused to sign: the registry holds statement {number} of this admin key, which this home "
-                f"did not sign: the key was copied, or the home is an old backup; docs/wgctl.md, Copied key"
-            )
-        if journal.seq and (log.head is None or log.head.hash != journal.hash):
-            raise RegistryError(
-                f"refused to sign: this home signed statement {journal.seq}, but the log before it has a "
-                f"hole: {log.missing or 'unknown'}; ask another store, or restore the home's backup"
-            )
+        """RegistryError unless our log is exactly what this home has signed; it names the way out."""
+        doubt = doubt_of_own_log(self.ledger, self.home.mesh.admin_kid, self.journal)
+        if doubt:
+            raise RegistryError(f"refused to sign: {doubt}")
 
-    def signer(self) -> LogSigner:
-        """What signs our log, after all that speaks against signing was looked at."""
+    def revoke(self, hid: str, why: str, *, now: float) -> int:
+        """Sign and publish the end of a membership; the statement's number. Errors as ``commit``.
+
+        Where our log is doubtful the revoke goes on behind what this home signed last: it counts at once,
+        a cut there keeps it, and a thief of the key keeps nobody from it.
+        """
+        self._require_admin_key()
+        doubt = doubt_of_own_log(self.ledger, self.home.mesh.admin_kid, self.journal)
+        after = (self.journal.seq, self.journal.hash) if doubt else None
+        if doubt:
+            self.failures.append(f"revoked behind statement {self.journal.seq} although {doubt}")
+        signer = LogSigner(self.ledger, self.home.read_admin_key())
+        return self.commit(signer.revoke(hid, why, now=now, after=after), now=now)
+
+    def _require_admin_key(self) -> None:
         self.require_store()
         if not self.home.mesh.admin_kid:
             self.home.read_admin_key()  # says that there is none
+
+    def signer(self) -> LogSigner:
+        """What signs our log, after all that speaks against signing was looked at."""
+        self._require_admin_key()
         self.check_own_log()
-        claimed = self.ledger.reduction().logs[self.home.mesh.admin_kid].unseen
-        if claimed is not None:
-            # A third party's word: it may be a lie that is to keep us from revoking, so it stops nothing.
+        for seq, who in self.ledger.reduction().logs[self.home.mesh.admin_kid].unseen[:MAX_SHOWN_CLAIMS]:
+            # A third party's word: it may be a lie that is to keep us from signing, so it stops nothing.
             self.failures.append(
-                f"admin {claimed[1][:8]} claims to have seen statement {claimed[0]} of this admin key, which "
+                f"admin {who[:8]} claims to have seen statement {seq} of this admin key, which "
                 f"is not here: if this home may be an old backup, find that statement before you sign more"
             )
         return LogSigner(self.ledger, self.home.read_admin_key())

@@ -6,7 +6,8 @@ shown to whoever holds the key. It holds no secret.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,6 +18,7 @@ from meshd.registry.bundle import MAX_BUNDLE_BYTES, encode_text
 from meshd.registry.canonical import convert, decode_json
 from meshd.registry.export import EXPORT_FORMAT, build_export, render_export
 from meshd.registry.ledger import Ledger
+from meshd.registry.signing import render_fingerprint
 from meshd.registry.statement import Place, Service
 from meshd.terminal import echo
 from wgctl.files import check_writable, read_text, write_text
@@ -70,6 +72,16 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     wishes: tuple[Wish, ...]
     registry: str
 
+    @property
+    def digest(self) -> str:
+        """What two people compare: SHA-256 over all wishes, in hex. The registry proves itself."""
+        return digest_wishes(self.wishes)
+
+
+def digest_wishes(wishes: Iterable[Wish]) -> str:
+    """The same for the same wishes in the same order, whoever wrote the file."""
+    return hashlib.sha256(msgspec.json.encode(tuple(wishes), order="sorted")).hexdigest()
+
 
 def read_draft(source: str) -> Draft:
     """As ``parse_draft``; ConfigError for a file that cannot be read."""
@@ -91,8 +103,8 @@ def parse_draft(text: str, source: str) -> Draft:
     return draft
 
 
-def add_to_draft(path: str, wish: Wish, ledger: Ledger, *, now: float) -> int:
-    """Write the wish behind those that the file holds already, with the newest registry; how many there are.
+def add_to_draft(path: str, wish: Wish, ledger: Ledger, *, now: float) -> Draft:
+    """Write the wish behind those that the file holds already, with the newest registry.
 
     The same wish is written once. ConfigError for a file that is something else.
     """
@@ -106,7 +118,7 @@ def add_to_draft(path: str, wish: Wish, ledger: Ledger, *, now: float) -> int:
     wishes = _once_each((*wishes, wish))
     draft = Draft(format=DRAFT_FORMAT, wishes=wishes, registry=render_export(build_export(ledger, now=now)))
     write_text(path, msgspec.json.encode(draft).decode() + "\n")
-    return len(wishes)
+    return draft
 
 
 def _once_each(wishes: tuple[Wish, ...]) -> tuple[Wish, ...]:
@@ -114,7 +126,7 @@ def _once_each(wishes: tuple[Wish, ...]) -> tuple[Wish, ...]:
     return tuple({msgspec.json.encode(wish, order="sorted"): wish for wish in wishes}.values())
 
 
-def draft_wish(options: Options, path: str, make: Callable[[Ledger], Wish], *, now: float) -> int:
+def draft_wish(options: Options, path: str, make: Callable[[Ledger], Wish], *, now: float) -> Draft:
     """Add what ``make`` makes of the newest registry of this machine, which needs no key for it."""
     from wgctl.admin.session import read_registry
 
@@ -122,9 +134,11 @@ def draft_wish(options: Options, path: str, make: Callable[[Ledger], Wish], *, n
     return add_to_draft(path, make(ledger), ledger, now=now)
 
 
-def report_draft(path: str, count: int, as_json: bool) -> None:
+def report_draft(path: str, draft: Draft, as_json: bool) -> None:
+    """How many things are to be signed, and the digest to read to whoever signs them."""
+    count, digest = len(draft.wishes), render_fingerprint(draft.digest)
     if as_json:
-        write_json({"format": REPORT_FORMAT, "file": path, "wishes": count})
+        write_json({"format": REPORT_FORMAT, "file": path, "wishes": count, "digest": digest})
         return
-    echo(f"{path}: {count} to be signed; nothing is signed yet")
+    echo(f"{path}: {count} to be signed; nothing is signed yet; digest {digest}")
     echo(f"  where the key is:   wgctl sign {path}")

@@ -32,7 +32,7 @@ def command(options: Options, host: str, why: str, yes: bool, draft: str | None,
 
     Every other host drops it as soon as it hears of it. It can come back only with a new identity.
     """
-    from wgctl.admin.select_hosts import several_hosts, unknown_host
+    from wgctl.admin.select_hosts import revocable_hids, several_hosts, unknown_host
     from wgctl.admin.session import find_hids, open_session
     from wgctl.views.registry import host_names
 
@@ -47,7 +47,7 @@ def command(options: Options, host: str, why: str, yes: bool, draft: str | None,
         session.require_store()
         reduction = session.ledger.reduction()
         hids = find_hids(session.ledger, host)
-        living = sorted(hids & reduction.effective.keys())
+        living = sorted(hids & revocable_hids(session.ledger))
         if not living:
             gone = sorted(hids & reduction.revoked.keys())
             if not gone:
@@ -60,7 +60,7 @@ def command(options: Options, host: str, why: str, yes: bool, draft: str | None,
             name = host_names(session.ledger)[hid]
             if not yes:
                 confirm(f"Revoke {name} ({hid[:8]}) for good?")
-            seq = session.commit(session.signer().revoke(hid, why, now=now), now=now)
+            seq = session.revoke(hid, why, now=now)
         session.report_failures()
         key_state = _withdraw_key(session, hid)
         name = host_names(session.ledger)[hid]
@@ -95,7 +95,7 @@ def _withdraw_key(session: AdminSession, hid: str) -> str:
 
 
 def _write_draft(options: Options, path: str, host: str, why: str, now: float, as_json: bool) -> None:
-    from wgctl.admin.select_hosts import choose_granted
+    from wgctl.admin.select_hosts import choose_revocable
     from wgctl.admin.signing_request import RemoveHost, draft_wish, report_draft
 
     report_draft(
@@ -103,7 +103,7 @@ def _write_draft(options: Options, path: str, host: str, why: str, now: float, a
         draft_wish(
             options,
             path,
-            lambda ledger: RemoveHost(hid=choose_granted(ledger, [host])[0], why=why),
+            lambda ledger: RemoveHost(hid=choose_revocable(ledger, host), why=why),
             now=now,
         ),
         as_json,

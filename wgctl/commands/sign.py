@@ -26,12 +26,14 @@ REPORT_FORMAT: Final = "wgctl-sign/1"
 @click.argument("file", metavar="FILE|-")
 @click.option("--out", metavar="FILE", help="Where the signed registry goes. [default: FILE.signed]")
 @click.option("--force", is_flag=True, help="A root too by which over a fifth of the hosts would fall away.")
-@click.option("--yes", is_flag=True, help="Do not ask. Roots and hosts need their --fingerprint then.")
+@click.option(
+    "--yes", is_flag=True, help="Do not ask. Roots, hosts and the draft need their --fingerprint then."
+)
 @click.option(
     "--fingerprint",
     "fingerprints",
     multiple=True,
-    help="With --yes: of a root or a host's identity that you have compared; again for more.",
+    help="With --yes: of a root, a host's identity or the draft that you have compared; again for more.",
 )
 @json_option
 @pass_options
@@ -120,7 +122,7 @@ def _sign_each(tasks: list[Task], yes: bool, fingerprints: tuple[str, ...]) -> _
         for line in task.details:
             note(line)
         if yes and not task.is_covered(fingerprints):
-            outcome.refused.append((task.text, task.not_covered))
+            outcome.refused.append((task.text, task.not_covered(fingerprints)))
             continue
         if not yes and not confirm("Sign it?", abort=False):
             outcome.declined.append(task.text)

@@ -138,13 +138,22 @@ def _health_lines(service: ServiceEntry, role: str, config: HaproxyConfig) -> _H
 def _shows(
     view: ServiceView, config: HaproxyConfig, offers: list[tuple[ServiceEntry, str, str]]
 ) -> SocketAsk:
-    """The running process has every server at its address; after a reload that never came it has not."""
+    """The running process has every server at its address, and of ours no other; after a reload that never
+    came it has not."""
     expected = [
         f" {_server(each)} {each.address} " for service, _, _ in offers for each in view.in_scope(service)
     ]
     names = [f" {_backend(service, role)} " for service, _, role in offers]
+    ours = "|".join(
+        f"{re.escape(_backend(service, role))} [0-9]+ {re.escape(_server(each))} "
+        for service, _, role in offers
+        for each in view.in_scope(service)
+    )
     return SocketAsk(
-        target=config.socket, send="show servers state\n", expect=(*names, *dict.fromkeys(expected))
+        target=config.socket,
+        send="show servers state\n",
+        expect=(*names, *dict.fromkeys(expected)),
+        refuse=rf"(?m)^[0-9]+ (?!{ours or '$'})mesh_\S+ [0-9]+ \S+",
     )
 
 

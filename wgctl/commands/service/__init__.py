@@ -23,6 +23,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "retry": ("module:retry_command", "Try again what failed or was refused."),
     "advise": ("module:advise_command", "Settings that a module recommends and never makes itself."),
     "discover": ("discover:discover_command", "Placements that could be signed for this host's jails."),
+    "garage": ("garage:command", "Garage's layout: shown, staged, and applied when you say so."),
     "schema": ("schema:schema_command", "JSON schemas of what a module is given and answers."),
 }
 
