@@ -13,8 +13,8 @@ from meshd.lab.questions import LOOPBACK, ask_names, ask_redis, get_json
 from meshd.lab.service_site import (
     CLUSTER,
     PATRONI_PORT,
+    POSTGRES_PORT,
     PROMETHEUS_PORT,
-    READS_PORT,
     REDIS_PORT,
     SENTINEL_PORT,
     WRITES_PORT,
@@ -80,13 +80,11 @@ class ServiceCluster:
         return found
 
     def has_all(self, name: str, notes: Collection[str]) -> Verdicts:
-        """The host that was away: what was written meanwhile is on its own replica, read through HAProxy."""
+        """The host that was away: what was written meanwhile is in its own database."""
         site = self.sites[name]
-        question = (
-            f"SELECT host(inet_server_addr()) || ' ' || string_agg(note, ',' ORDER BY note) FROM {TABLE}"
-        )
-        expected = f"{site.address} {','.join(sorted(notes))}"
-        return {f"{name}: has what was written meanwhile": lambda: site.sql(READS_PORT, question) == expected}
+        question = f"SELECT string_agg(note, ',' ORDER BY note) FROM {TABLE}"
+        expected = ",".join(sorted(notes))
+        return {f"{name}: has what was written": lambda: site.sql(POSTGRES_PORT, question) == expected}
 
     def names_at(self, site: ServiceSite) -> tuple[str, ...]:
         """The hosts of the cluster in the order in which that host's name server has them."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -32,10 +31,10 @@ from meshd.lab.service_site import (
     check_programs,
 )
 from meshd.lab.service_verdicts import TABLE, ServiceCluster, Verdicts, reason_of
+from meshd.lab.watch import LOOK_SECONDS, Times, Watch
 
 HOSTS: Final = 3
 DEADLINE_SECONDS: Final = 180.0
-LOOK_SECONDS: Final = 0.3
 SERVICES: Final[Mapping[str, tuple[str, int, int, str]]] = {
     CLUSTER: ("patroni", POSTGRES_PORT, 2, f"http=:{PATRONI_PORT}/health"),
     "etcd": ("etcd", ETCD_PORT, 2, f"http=:{ETCD_PORT}/health"),
@@ -43,8 +42,6 @@ SERVICES: Final[Mapping[str, tuple[str, int, int, str]]] = {
     "prometheus": ("metrics", PROMETHEUS_PORT, 1, f"http=:{PROMETHEUS_PORT}/-/healthy"),
 }
 """Kind, port, the least number of placements, and how a placement's own host looks whether it works."""
-
-Times = dict[str, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,29 +198,15 @@ class _Demo:
             self._failures.append(f"{site.name}: a row was not taken: {note}")
 
     def _await(self, wanted: Verdicts, since: float) -> Times:
-        """Seconds from ``since`` until each came true; what never did is a failure."""
-        times: Times = {}
-        with ThreadPoolExecutor(len(wanted)) as pool:
-            # Each by itself: a server that is away keeps its question waiting, and nobody else's.
-            under_way = {pool.submit(self._until, is_true, since): what for what, is_true in wanted.items()}
-            for done in as_completed(under_way):
-                what = under_way[done]
-                times[what] = seconds = done.result()
-                if seconds is None:
-                    self._failures.append(f"{what}: not within {self._options.deadline_seconds:g} s")
-                else:
-                    self._progress(f"{seconds:6.1f} s  {what}")
-        # What was true from the first moment on may have been so by chance.
-        for what in [what for what, is_true in wanted.items() if times[what] is not None and not is_true()]:
-            self._failures.append(f"{what}: true after {times[what]:.1f} s, and no longer at the end")
+        """Seconds from ``since`` until each came true to stay; what never did is a failure."""
+        watch = Watch(wanted, since, self._options.deadline_seconds, self._progress)
+        times = watch.run()
+        self._failures += [
+            f"{what}: not within {self._options.deadline_seconds:g} s"
+            for what, seconds in times.items()
+            if seconds is None
+        ]
         return times
-
-    def _until(self, is_true: Callable[[], bool], since: float) -> float | None:
-        while (seconds := time.monotonic() - since) < self._options.deadline_seconds:
-            if is_true():
-                return seconds
-            time.sleep(LOOK_SECONDS)
-        return None
 
     def _must(
         self, what: str, is_true: Callable[[], bool], site: ServiceSite | None = None, server: str = ""
