@@ -1,19 +1,20 @@
 """Carry out a plan on a backend, and report what is then true.
 
-The one place where a Change meets a Backend. Neighbouring changes of one sort go to the
-kernel together. A refusal ends the run: what follows may depend on it, and the next plan, made
-from what the kernel says then, starts where this one stopped.
+The one place where a Change meets a Backend. Neighbouring changes of one sort go to the kernel together.
+A refusal stops what depends on it (``meshd.plan.dependence``) and nothing else: an address family that is
+switched off keeps no peer from coming, and nothing at all keeps a peer from going. The next plan, made from
+what the kernel says then, starts where this one stopped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
 from meshd.backend.base import Backend
-from meshd.errors import BackendError
+from meshd.errors import BackendError, BackendSilentError
 from meshd.model.device import ObservedState
 from meshd.plan.changes import (
     AddAddress,
@@ -22,8 +23,10 @@ from meshd.plan.changes import (
     CreateInterface,
     DestroyInterface,
     LoosenReversePath,
+    MarkInterface,
     PeerChange,
     RemoveAddress,
+    RemovePeer,
     RemoveRoute,
     SetListenPort,
     SetMtu,
@@ -31,18 +34,20 @@ from meshd.plan.changes import (
     SetRoute,
     SetUp,
 )
+from meshd.plan.dependence import Refusals
 from meshd.plan.effect import find_ineffective
 
 MAX_NAMED: Final = 3
 """So many changes are named in an error; the plan has them all."""
+MAX_REFUSALS: Final = 16
+"""After so many, only what takes trust away is still tried."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyReport:
-    """``done``: accepted by the kernel; ``failed``: the batch it refused, ``error`` why, of which
-    a part may have taken effect; ``not_attempted``: what came after. ``observed``: the truth now,
-    None when the kernel could not even be asked. Where that truth contradicts what was accepted,
-    ``error`` says so."""
+    """``done``: accepted by the kernel; ``failed``: what it refused, ``error`` why; ``not_attempted``:
+    what depends on that. ``observed``: the truth now, None when the kernel could not even be asked. Where
+    that truth contradicts what was accepted, ``error`` says so."""
 
     done: tuple[Change, ...]
     failed: tuple[Change, ...]
@@ -51,39 +56,77 @@ class ApplyReport:
     observed: ObservedState | None
 
 
+@dataclass(slots=True)
+class _Run:
+    """One plan on its way through a backend."""
+
+    backend: Backend
+    refusals: Refusals = field(default_factory=Refusals)
+    done: list[Change] = field(default_factory=list)
+    failed: list[Change] = field(default_factory=list)
+    skipped: list[Change] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    silences: int = 0
+    """How often nobody answered. Each took the whole time-out of a call."""
+
+    def apply(self, batch: Sequence[Change]) -> None:
+        """All at once; what is refused together is tried in halves, down to the one that is refused."""
+        waiting = {id(change) for change in batch if self._waits(change)}
+        free = [change for change in batch if id(change) not in waiting]
+        skipped = [change for change in batch if id(change) in waiting]
+        self.skipped += skipped
+        self.refusals.note(skipped)  # what waits for them waits too
+        if not free:
+            return
+        try:
+            _apply_batch(self.backend, free)
+        except BackendError as refusal:
+            silent = isinstance(refusal, BackendSilentError)
+            self.silences += silent
+            if len(free) == 1 or silent:
+                self.failed += free
+                self.refusals.note(free)
+                self.errors.append(str(refusal))
+            else:
+                middle = len(free) // 2
+                self.apply(free[:middle])
+                self.apply(free[middle:])
+        else:
+            self.done += free
+
+    def _waits(self, change: Change) -> bool:
+        if self.refusals.stop(change):
+            return True
+        if isinstance(change, RemovePeer) and change.is_final:
+            return self.silences > 1  # it is asked for once more, as another tool may answer
+        return self.silences > 0 or len(self.failed) >= MAX_REFUSALS
+
+    def error(self) -> str | None:
+        told = list(dict.fromkeys(self.errors))
+        more = [f"and {len(told) - MAX_NAMED} more refusals"] if len(told) > MAX_NAMED else []
+        return "; ".join([*told[:MAX_NAMED], *more]) or None
+
+
 def apply_changes(backend: Backend, interface: str, changes: Sequence[Change]) -> ApplyReport:
     """Apply in order, then observe ``interface`` again. Never raises BackendError: the report says it.
 
-    A change goes to the interface that it names, which during a key rotation may be a second one. What
-    ``interface`` needs does not depend on that one, so a refusal there ends that one's changes alone.
+    A change goes to the interface that it names, which during a key rotation may be a second one.
     """
-    done: list[Change] = []
-    failed: list[Change] = []
-    skipped: list[Change] = []
-    errors: dict[str, str] = {}
+    run = _Run(backend)
     for batch in _batches(changes):
-        if interface in errors or batch[0].interface in errors:
-            skipped.extend(batch)
-            continue
-        try:
-            _apply_batch(backend, batch)
-        except BackendError as refusal:
-            failed.extend(batch)
-            errors[batch[0].interface] = str(refusal)
-        else:
-            done.extend(batch)
-    error = "; ".join(errors.values()) or None
+        run.apply(batch)
+    error = run.error()
     observed = None
     try:
         observed = backend.observe(interface)
     except BackendError as refusal:
         error = f"{error}; and then {refusal}" if error else str(refusal)
     if error is None and observed is not None:
-        error = _ineffective(find_ineffective(done, observed))
+        error = _ineffective(find_ineffective(run.done, observed))
     return ApplyReport(
-        done=tuple(done),
-        failed=tuple(failed),
-        not_attempted=tuple(skipped),
+        done=tuple(run.done),
+        failed=tuple(run.failed),
+        not_attempted=tuple(run.skipped),
         error=error,
         observed=observed,
     )
@@ -98,6 +141,8 @@ def _ineffective(changes: Sequence[Change]) -> str | None:
 
 
 def _sort_of(change: Change) -> tuple[str, str]:
+    if isinstance(change, RemovePeer):  # by themselves: nothing that is granted may hold them up
+        return change.interface, change.kind
     if isinstance(change, PeerChange):
         return change.interface, "peers"
     if isinstance(change, AddRoute | SetRoute):
@@ -107,14 +152,14 @@ def _sort_of(change: Change) -> tuple[str, str]:
 
 def _batches(changes: Sequence[Change]) -> Iterator[tuple[Change, ...]]:
     for (_, sort), group in groupby(changes, key=_sort_of):
-        if sort in ("peers", "routes", RemoveRoute.__name__):
+        if sort in ("peers", "routes", RemovePeer.__name__, RemoveRoute.__name__):
             yield tuple(group)
         else:
             for change in group:
                 yield (change,)
 
 
-def _apply_batch(backend: Backend, batch: tuple[Change, ...]) -> None:
+def _apply_batch(backend: Backend, batch: Sequence[Change]) -> None:
     name = batch[0].interface
     peers = [change.update() for change in batch if isinstance(change, PeerChange)]
     routes = [change.new for change in batch if isinstance(change, AddRoute | SetRoute)]
@@ -133,6 +178,8 @@ def _apply_single(backend: Backend, name: str, change: Change) -> None:
     match change:
         case CreateInterface():
             backend.create_interface(name)
+        case MarkInterface():
+            backend.mark_interface(name)
         case DestroyInterface():
             backend.destroy_interface(name)
         case LoosenReversePath():

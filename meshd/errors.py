@@ -59,6 +59,10 @@ class BackendError(MeshError):
     """The kernel or a tool refused; the caller observes and plans again."""
 
 
+class BackendSilentError(BackendError):
+    """The kernel or a tool does not answer: whatever is asked next would wait as long."""
+
+
 class ControlError(MeshError):
     """The daemon does not answer on its control socket."""
 

@@ -85,3 +85,12 @@ def test_after_the_end_nothing_begins_and_nobody_is_told_of_a_failure() -> None:
 
     asyncio.run(asyncio.wait_for(scene(), 20))
     assert began == []
+
+
+def test_tasks_end_when_the_group_is_left() -> None:
+    async def scene() -> None:
+        async with Supervisor() as tasks:
+            for_ever = tasks.spawn("one", asyncio.sleep(3600))
+        assert for_ever.done()
+
+    asyncio.run(asyncio.wait_for(scene(), 20))

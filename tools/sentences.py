@@ -20,7 +20,7 @@ LIMIT = 34
 def main(limit: int) -> int:
     found = sorted(long_sentences(limit), reverse=True)
     for words, place, sentence in found:
-        print(f"{words:3d} {place}: {sentence[:160]}")
+        print(f"{words:3d} {place}: {sentence}")
     print(f"{len(found)} sentences over {limit} words")
     return 0
 
@@ -43,7 +43,8 @@ def texts() -> Iterator[tuple[str, str]]:
                 if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                     said = ast.get_docstring(node)
                     if said:
-                        yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}", said
+                        text = re.sub(r"(?m)^ {4}.*$", "\n", said)  # a table
+                        yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}", text
 
 
 if __name__ == "__main__":

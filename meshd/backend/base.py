@@ -10,11 +10,14 @@ every implementation, the memory one included.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from meshd.model.device import ObservedState, PeerUpdate
 from meshd.model.keys import PrivateKey
 from meshd.model.network import IPInterface, IPNetwork, Route
+
+DEFAULT_MARK: Final = "meshd"
+"""What is written on an interface where nobody says which host's it is."""
 
 
 class Backend(Protocol):
@@ -25,11 +28,18 @@ class Backend(Protocol):
     def observe(self, interface: str) -> ObservedState:
         """Everything the planner needs, in one look; a missing interface is a value, not an error."""
 
+    def find_marked(self) -> frozenset[str]:
+        """The names of the interfaces that carry this host's mark, whatever they are called now."""
+
     def create_interface(self, interface: str) -> None:
-        """Create the interface, or adopt one of that name if it is WireGuard already."""
+        """Create the interface and mark it, or adopt one of that name if it is WireGuard already."""
+
+    def mark_interface(self, interface: str) -> None:
+        """Write this host's mark on it, which stays when somebody gives the interface another name (Linux:
+        its alias, FreeBSD: its description)."""
 
     def destroy_interface(self, interface: str) -> None:
-        """Remove it; a missing one is no error. Only for the drained second interface of a rotation."""
+        """Remove it; a missing one is no error. Never one that is somebody else's."""
 
     def set_private_key(self, interface: str, key: PrivateKey) -> None: ...
 

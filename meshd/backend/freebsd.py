@@ -12,6 +12,7 @@ from ipaddress import IPv6Interface, ip_interface
 from pathlib import Path
 from typing import Final
 
+from meshd.backend.base import DEFAULT_MARK
 from meshd.backend.freebsd_changes import ChangeLog, Stamp
 from meshd.backend.freebsd_fibs import open_fibs
 from meshd.backend.freebsd_peers import STDIN_PATH, WgCall, build_peer_batches, build_replacement
@@ -32,7 +33,6 @@ TOOLS: Final[dict[str, tuple[Path, ...]]] = {
 }
 """Where each tool may be, in order: wg(8) is in the base system since 14.0, before that in a port."""
 GROUP: Final = "wg"
-DESCRIPTION: Final = "meshd"
 DESTROY_TIMEOUT_SECONDS: Final = 30.0
 """Destroying an interface has hung for ever on 13.2."""
 
@@ -60,14 +60,21 @@ def find_tools() -> dict[str, Path]:
 class FreeBSDBackend:
     """The kernel's WireGuard. ``note_path``: the file that says which routes are ours; ``fibs``: the
     routing tables they belong in, none: the one that this process runs in. ``changes``: what the routing
-    socket tells, so that what it told nothing of is not read again; None: everything is, at every look."""
+    socket tells, so that what it told nothing of is not read again; None: everything is, at every look.
+    ``mark``: the description of interfaces of this host."""
 
     name: str = "freebsd"
 
     def __init__(
-        self, runner: Runner, note_path: Path, fibs: Sequence[int] = (), changes: ChangeLog | None = None
+        self,
+        runner: Runner,
+        note_path: Path,
+        fibs: Sequence[int] = (),
+        changes: ChangeLog | None = None,
+        mark: str = DEFAULT_MARK,
     ) -> None:
         self._runner = runner
+        self._mark = mark
         self._changes = changes or ChangeLog()
         self._routes = open_fibs(runner, note_path, fibs, self._changes)
         self._seen: dict[str, tuple[Stamp, Interface | None]] = {}
@@ -89,7 +96,17 @@ class FreeBSDBackend:
             foreign_routes=foreign,
             unusable_fibs=dict(self._routes.unusable),
             unsaved=self._routes.unsaved,
+            marked=found.description == self._mark,
         )
+
+    def find_marked(self) -> frozenset[str]:
+        done = self._runner.run("ifconfig", ["-a"])
+        if done.exit_code != 0:
+            raise done.refusal("this host's interfaces")
+        return frozenset(one.name for one in parse_interfaces(done.stdout) if one.description == self._mark)
+
+    def mark_interface(self, interface: str) -> None:
+        self._ifconfig(f"describe interface {interface}", interface, "description", self._mark)
 
     def create_interface(self, interface: str) -> None:
         found = self._look(interface)
@@ -97,7 +114,7 @@ class FreeBSDBackend:
             self._make(interface)
             self._borrowed.pop(interface, None)
             self._routes.begin(interface)
-            self._ifconfig(f"describe interface {interface}", interface, "description", DESCRIPTION)
+            self.mark_interface(interface)
         else:
             _expect_wireguard(found)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from meshd.backend import netlink_socket
+from meshd.backend.base import DEFAULT_MARK
 from meshd.backend.linux_links import LinuxLinks
 from meshd.backend.netlink import Link
 from meshd.backend.netlink_socket import ACK, DUMP, NETLINK_GENERIC, REQUEST, KernelRefusal, NetlinkSocket
@@ -30,8 +31,8 @@ class LinuxBackend(LinuxLinks):
 
     name: str = "linux"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, mark: str = DEFAULT_MARK) -> None:
+        super().__init__(mark)
         self._messages = netlink_socket.load()
         self._socket = NetlinkSocket(NETLINK_GENERIC)
         self._family: int | None = None
@@ -60,7 +61,9 @@ class LinuxBackend(LinuxLinks):
         return self._device(interface) if link.kind == LINK_KIND else None
 
     def create_interface(self, interface: str) -> None:
-        if not self._links.create_link(interface, LINK_KIND):
+        if self._links.create_link(interface, LINK_KIND):
+            self.mark_interface(interface)
+        else:
             self._expect_wireguard(interface)
 
     def destroy_interface(self, interface: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from meshd.backend.base import DEFAULT_MARK
+from meshd.backend.ipv6_switch import why_off
 from meshd.backend.netlink import Link, Rtnetlink
 from meshd.backend.netlink_routes import split_routes
 from meshd.backend.reverse_path import is_strict, loosen
@@ -12,18 +14,25 @@ from meshd.model.network import IPInterface, IPNetwork, Route
 
 
 class LinuxLinks:
-    """The half of a Backend that rtnetlink(7) does. A subclass says what device a link carries."""
+    """The half of a Backend that rtnetlink(7) does. A subclass says what device a link carries.
+    ``mark``: what is written on interfaces of this host."""
 
-    def __init__(self) -> None:
+    def __init__(self, mark: str = DEFAULT_MARK) -> None:
         self._links = Rtnetlink()
+        self._mark = mark
 
     def observe(self, interface: str) -> ObservedState:
         link = self._links.link(interface)
         index = None if link is None else link.index
         ours, foreign = split_routes(interface, index, self._links.routes())
-        strict = is_strict(interface)
+        strict, ipv6_off = is_strict(interface), why_off(interface)
         if link is None:
-            return ObservedState(interface=interface, foreign_routes=foreign, strict_reverse_path=strict)
+            return ObservedState(
+                interface=interface,
+                foreign_routes=foreign,
+                strict_reverse_path=strict,
+                ipv6_off=ipv6_off,
+            )
         return ObservedState(
             interface=interface,
             device=self._device_of(interface, link),
@@ -33,7 +42,15 @@ class LinuxLinks:
             routes=ours,
             foreign_routes=foreign,
             strict_reverse_path=strict,
+            marked=link.alias == self._mark,
+            ipv6_off=ipv6_off,
         )
+
+    def find_marked(self) -> frozenset[str]:
+        return self._links.links_of(self._mark)
+
+    def mark_interface(self, interface: str) -> None:
+        self._links.set_alias(interface, self._mark)
 
     def _device_of(self, interface: str, link: Link) -> Device | None:
         """The WireGuard device of a link; None when there is none behind it."""

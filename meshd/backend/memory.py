@@ -53,6 +53,7 @@ class _Interface:
     up: bool = False
     mtu_bytes: int = DEFAULT_MTU_BYTES
     strict_reverse_path: bool = False
+    marked: bool = False
     addresses: set[IPInterface] = field(default_factory=set)
     peers: dict[PublicKey, _Peer] = field(default_factory=dict)
     owners: dict[IPNetwork, PublicKey] = field(default_factory=dict)
@@ -123,7 +124,8 @@ class MemoryBackend:
     """A Backend over dictionaries. ``calls`` lists the changing calls made, in order.
 
     ``failures`` may be changed at any time; calls are counted from 1 over the whole life.
-    ``strict_reverse_path``: how new interfaces start.
+    ``strict_reverse_path``: how new interfaces start. ``ipv6_off``: why IPv6 addresses and routes are
+    refused; empty: they are not.
     """
 
     name: str = "memory"
@@ -132,6 +134,7 @@ class MemoryBackend:
         self.failures: dict[int, Failure] = {failure.call: failure for failure in failures}
         self.calls: list[str] = []
         self.strict_reverse_path = False
+        self.ipv6_off = ""
         self._interfaces: dict[str, _Interface] = {}
         self._routes: dict[IPNetwork, Route] = {}
         self._foreign: dict[IPNetwork, ForeignRoute] = {}
@@ -147,7 +150,10 @@ class MemoryBackend:
                 )
         if found is None:
             return ObservedState(
-                interface=interface, foreign_routes=foreign, strict_reverse_path=self.strict_reverse_path
+                interface=interface,
+                foreign_routes=foreign,
+                strict_reverse_path=self.strict_reverse_path,
+                ipv6_off=self.ipv6_off,
             )
         return ObservedState(
             interface=interface,
@@ -158,15 +164,24 @@ class MemoryBackend:
             routes=ours,
             foreign_routes=foreign,
             strict_reverse_path=found.strict_reverse_path,
+            marked=found.marked,
+            ipv6_off=self.ipv6_off,
         )
+
+    def find_marked(self) -> frozenset[str]:
+        return frozenset(name for name, found in self._interfaces.items() if found.marked)
 
     def create_interface(self, interface: str) -> None:
         self._begin(f"create_interface {interface}")
         found = self._interfaces.setdefault(
-            interface, _Interface(strict_reverse_path=self.strict_reverse_path)
+            interface, _Interface(strict_reverse_path=self.strict_reverse_path, marked=True)
         )
         if not found.wireguard:
             raise BackendError(f"interface {interface}: not WireGuard, a WireGuard interface expected")
+
+    def mark_interface(self, interface: str) -> None:
+        self._begin(f"mark_interface {interface}")
+        self._interface(interface).marked = True
 
     def destroy_interface(self, interface: str) -> None:
         self._begin(f"destroy_interface {interface}")
@@ -206,6 +221,7 @@ class MemoryBackend:
 
     def add_address(self, interface: str, address: IPInterface) -> None:
         self._begin(f"add_address {interface} {address}")
+        self._refuse_ipv6(f"address {address}", [address.version])
         self._interface(interface).addresses.add(address)
 
     def remove_address(self, interface: str, address: IPInterface) -> None:
@@ -218,6 +234,7 @@ class MemoryBackend:
         found = self._interface(interface)
         if routes and not found.up:
             raise BackendError(f"routes through {interface}: the interface is down, up expected")
+        self._refuse_ipv6(f"routes through {interface}", [route.destination.version for route in routes])
         for route in routes:
             foreign = self._foreign.get(route.destination)
             if foreign is not None and route.destination not in self._routes:
@@ -242,7 +259,7 @@ class MemoryBackend:
     def fork(self) -> MemoryBackend:
         """The same kernel, which goes its own way from here."""
         twin = MemoryBackend(failures=self.failures.values())
-        twin.calls = list(self.calls)
+        twin.calls, twin.ipv6_off = list(self.calls), self.ipv6_off
         twin._interfaces = {name: found.copy() for name, found in self._interfaces.items()}
         twin._routes, twin._foreign = dict(self._routes), dict(self._foreign)
         return twin
@@ -250,6 +267,29 @@ class MemoryBackend:
     def third_party_interface(self, name: str) -> None:
         """Somebody else makes an interface that is not WireGuard."""
         self._interfaces[name] = _Interface(wireguard=False, mtu_bytes=1500)
+
+    def third_party_wireguard(self, name: str, key: PrivateKey, peers: Iterable[PeerUpdate] = ()) -> None:
+        """Somebody else makes a WireGuard interface, or gives one a key and peers of theirs."""
+        found = self._interfaces.setdefault(name, _Interface(up=True))
+        found.private_key, found.public_key = key, key.public()
+        for update in peers:
+            found.update_peer(update)
+
+    def third_party_renames(self, name: str, to: str) -> None:
+        """Somebody gives the interface another name, for which it has to be down: its routes go."""
+        self.third_party_downs(name)
+        self._interfaces[to] = self._interfaces.pop(name)
+
+    def third_party_unmarks(self, name: str) -> None:
+        """Somebody wipes the mark, or made the interface as it is."""
+        self._interfaces[name].marked = False
+
+    def third_party_switches_ipv6_off(self, why: str) -> None:
+        """IPv6 addresses and routes go, and none is taken until it is on again."""
+        self.ipv6_off = why
+        for found in self._interfaces.values():
+            found.addresses = {address for address in found.addresses if address.version == 4}
+        self._routes = {d: r for d, r in self._routes.items() if d.version == 4}
 
     def third_party_destroys(self, name: str) -> None:
         """The interface goes, and with it every route through it."""
@@ -285,6 +325,10 @@ class MemoryBackend:
 
     def _begin(self, call: str) -> None:
         _fail(self._start(call), call)
+
+    def _refuse_ipv6(self, what: str, versions: Iterable[int]) -> None:
+        if self.ipv6_off and 6 in versions:
+            raise BackendError(f"{what}: permission denied seen ({self.ipv6_off}), IPv6 expected")
 
     def _interface(self, name: str) -> _Interface:
         found = self._interfaces.get(name)

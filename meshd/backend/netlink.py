@@ -25,12 +25,13 @@ _FAMILIES: Final[Mapping[int, socket.AddressFamily]] = {4: socket.AF_INET, 6: so
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """``kind``: wireguard, tun, veth...; empty for hardware."""
+    """``kind``: wireguard, tun, veth...; empty for hardware. ``alias``: what somebody wrote on it."""
 
     index: int
     kind: str
     up: bool
     mtu_bytes: int
+    alias: str = ""
 
 
 class Rtnetlink:
@@ -54,6 +55,22 @@ class Rtnetlink:
         if number or not bodies:
             raise KernelRefusal(f"interface {name}", number, text)
         return self._parse_link(bodies[0])
+
+    def links_of(self, alias: str) -> frozenset[str]:
+        """The names of the links that have this alias."""
+        message = self._link_message(_RTM_GETLINK, DUMP, [("IFLA_EXT_MASK", _SKIP_STATISTICS)])
+        found = set()
+        for body in self._socket.dump(message):
+            link = self._messages.LinkMessage(body)
+            link.decode()
+            if link.get_attr("IFLA_IFALIAS") == alias:
+                found.add(link.get_attr("IFLA_IFNAME"))
+        return frozenset(found)
+
+    def set_alias(self, name: str, alias: str) -> None:
+        attributes = [("IFLA_IFALIAS", alias)]
+        message = self._link_message(_RTM_NEWLINK, 0, attributes, index=self._index(name))
+        self._change(message, f"write {alias!r} on interface {name}")
 
     def create_link(self, name: str, kind: str) -> bool:
         """Create the link; False if one of that name is there already."""
@@ -145,6 +162,7 @@ class Rtnetlink:
             kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
             up=bool(message["flags"] & _IFF_UP),
             mtu_bytes=message.get_attr("IFLA_MTU"),
+            alias=message.get_attr("IFLA_IFALIAS") or "",
         )
 
     def _parse_address(self, body: bytes, index: int) -> IPInterface | None:

@@ -34,6 +34,7 @@ class LinkMessage(nlmsg):  # type: ignore[misc]
         (3, "IFLA_IFNAME", "asciiz"),
         (4, "IFLA_MTU", "uint32"),
         (18, "IFLA_LINKINFO", "linkinfo"),
+        (20, "IFLA_IFALIAS", "asciiz"),
         (29, "IFLA_EXT_MASK", "uint32"),
     )
 

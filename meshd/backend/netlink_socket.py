@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final
 
-from meshd.errors import BackendError
+from meshd.errors import BackendError, BackendSilentError
 
 NETLINK_ROUTE: Final = 0
 NETLINK_GENERIC: Final = 16
@@ -280,5 +280,5 @@ def _verdict(body: bytes) -> Kernel:
 
 def _socket_error(error: OSError) -> BackendError:
     if isinstance(error, TimeoutError):
-        return BackendError("netlink: no answer from the kernel in time, an answer expected")
+        return BackendSilentError("netlink: no answer from the kernel in time, an answer expected")
     return BackendError(f"netlink socket: {error.strerror or error} seen, an answer expected")

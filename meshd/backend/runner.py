@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from meshd.errors import BackendError
+from meshd.errors import BackendError, BackendSilentError
 
 TIMEOUT_SECONDS: Final = 20.0
 MAX_OUTPUT_BYTES: Final = 64 << 20
@@ -63,7 +63,7 @@ def no_end(
     found = f"no end within {timeout_seconds:g} s seen, one expected"
     if stopped_seconds:
         found += f"; this machine is slow, it stood still for {stopped_seconds:.0f} s more"
-    return BackendError(f"{command}: {found}")
+    return BackendSilentError(f"{command}: {found}")
 
 
 class Patience:

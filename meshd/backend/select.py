@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from meshd.backend.base import Backend
+from meshd.backend.base import DEFAULT_MARK, Backend
 from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.jails import JailHost
 from meshd.errors import BackendError
@@ -32,27 +32,31 @@ def open_backend(
     tools: Mapping[str, Path] | None = None,
     fibs: Sequence[int] = (),
     changes: ChangeLog | None = None,
+    mark: str = DEFAULT_MARK,
 ) -> Backend:
     """The backend of that name; ``auto``: the kernel's WireGuard, else a userspace program.
 
     ``userspace_program``: name or path, empty: the first known one on PATH. ``log_path``: where
     that program's output goes, None: nowhere. ``route_note_path``: where FreeBSD's backend notes
     which routes are ours. ``tools``: programs to run instead of FreeBSD's own, on any system, as
-    any user. ``changes``: what FreeBSD's routing socket tells. Raises BackendError saying what is missing.
+    any user. ``changes``: what FreeBSD's routing socket tells. ``mark``: see ``Backend.mark_interface``.
+    Raises BackendError saying what is missing.
     """
     if tools is not None:
-        return _open_freebsd(tools, route_note_path, fibs, changes)
+        return _open_freebsd(tools, route_note_path, fibs, changes, mark)
     freebsd = sys.platform.startswith("freebsd")
     _check_platform(name, freebsd)
     if os.geteuid() != 0:
         raise BackendError(f"backend {name!r}: user id {os.geteuid()} seen, root expected")
     if freebsd:
-        return _open_freebsd(None, route_note_path, fibs, changes)
+        return _open_freebsd(None, route_note_path, fibs, changes, mark)
     if name == "linux":
-        return _require(_open_linux(), "backend 'linux': no WireGuard in the kernel: load module wireguard")
+        return _require(
+            _open_linux(mark), "backend 'linux': no WireGuard in the kernel: load module wireguard"
+        )
     if name == "userspace":
-        return _require(_open_userspace(userspace_program, log_path), _missing(userspace_program))
-    found = _open_linux() or _open_userspace(userspace_program, log_path)
+        return _require(_open_userspace(userspace_program, log_path, mark), _missing(userspace_program))
+    found = _open_linux(mark) or _open_userspace(userspace_program, log_path, mark)
     return _require(found, f"backend 'auto': {_INSTALL}")
 
 
@@ -98,26 +102,27 @@ def _open_freebsd(
     route_note_path: Path,
     fibs: Sequence[int],
     changes: ChangeLog | None,
+    mark: str,
 ) -> Backend:
     from meshd.backend.freebsd import FreeBSDBackend, find_tools
     from meshd.backend.runner import ToolRunner
 
     found = find_tools() if tools is None else tools
-    return FreeBSDBackend(ToolRunner(found), route_note_path, fibs, changes)
+    return FreeBSDBackend(ToolRunner(found), route_note_path, fibs, changes, mark)
 
 
-def _open_linux() -> Backend | None:
+def _open_linux(mark: str) -> Backend | None:
     from meshd.backend.linux import LinuxBackend
 
-    backend = LinuxBackend()
+    backend = LinuxBackend(mark)
     if backend.find_family() is not None:
         return backend
     backend.close()
     return None
 
 
-def _open_userspace(program: str, log_path: Path | None) -> Backend | None:
+def _open_userspace(program: str, log_path: Path | None, mark: str) -> Backend | None:
     from meshd.backend.userspace import UserspaceBackend, find_program
 
     path = find_program(program)
-    return None if path is None else UserspaceBackend(path, log_path=log_path)
+    return None if path is None else UserspaceBackend(path, log_path=log_path, mark=mark)

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from meshd.backend import uapi
+from meshd.backend.base import DEFAULT_MARK
 from meshd.backend.linux_links import LinuxLinks
 from meshd.backend.netlink import Link
 from meshd.backend.peer_steps import PeerStep, build_peer_steps, call_afresh, takes_allowed_ips
-from meshd.errors import BackendError
+from meshd.errors import BackendError, BackendSilentError
 from meshd.model.device import Device, PeerUpdate
 from meshd.model.keys import KEY_BYTES, PrivateKey, PublicKey
 
@@ -58,8 +59,15 @@ class UserspaceBackend(LinuxLinks):
 
     name: str = "userspace"
 
-    def __init__(self, program: str, *, log_path: Path | None = None, socket_dir: Path = SOCKET_DIR) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        program: str,
+        *,
+        log_path: Path | None = None,
+        socket_dir: Path = SOCKET_DIR,
+        mark: str = DEFAULT_MARK,
+    ) -> None:
+        super().__init__(mark)
         self._program = program
         self._log_path = log_path
         self._socket_dir = socket_dir
@@ -80,6 +88,7 @@ class UserspaceBackend(LinuxLinks):
             )
         self._socket_path(interface).unlink(missing_ok=True)
         self._start(interface)
+        self.mark_interface(interface)
 
     def destroy_interface(self, interface: str) -> None:
         link = self._links.link(interface)
@@ -162,8 +171,10 @@ class UserspaceBackend(LinuxLinks):
             raise self._socket_error(interface, error) from None
 
     def _socket_error(self, interface: str, error: OSError) -> BackendError:
-        seen = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
-        return BackendError(f"socket {self._socket_path(interface)}: {seen} seen, an answer expected")
+        silent = isinstance(error, TimeoutError)
+        seen = "no answer in time" if silent else error.strerror or str(error)
+        kind = BackendSilentError if silent else BackendError
+        return kind(f"socket {self._socket_path(interface)}: {seen} seen, an answer expected")
 
     def _expect_adoptable(self, interface: str, link: Link) -> None:
         if link.kind != LINK_KIND:

@@ -47,4 +47,5 @@ def decide(
     side = None
     if second is not None or sensed.rotation.second.device is not None:
         side = Side(observed=sensed.rotation.second, desired=second)
-    return Decision(plan=build_plan(sensed.main, desired, limits, side), desired=desired)
+    plan = build_plan(sensed.main, desired, limits, side, sensed.observation.strays)
+    return Decision(plan=plan, desired=desired)

@@ -54,15 +54,19 @@ class FollowedStore:
             self.last_success_at = now
 
     def bring(
-        self, item: tuple[str, bytes], mesh_id: str, *, waiting: Callable[[], AbstractContextManager[None]]
+        self,
+        item: tuple[str, bytes],
+        mesh_id: str,
+        *,
+        while_blocked: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """Write this host's record where the newest listing did not show it; ``waiting`` is entered
+        """Write this host's record where the newest listing did not show it; ``while_blocked`` is entered
         meanwhile. A store that refuses is a condition for as long as it answers and lacks the record."""
         self.refusal = None
         if self.memory.shows(*item):
             return
         try:
-            with waiting():
+            with while_blocked():
                 publish(self.store, [item], mesh_id=mesh_id)
         except StoreError as error:
             self.refusal = str(error)

@@ -155,7 +155,11 @@ class RegistryFollower:
             answered: list[FollowedStore] = []
             for followed in self._order(survey):
                 outcome = poll(
-                    followed.store, self._ledger, now=now, memory=followed.memory, waiting=self._unlocked
+                    followed.store,
+                    self._ledger,
+                    now=now,
+                    memory=followed.memory,
+                    while_blocked=self._unlocked,
                 )
                 self._note(followed, outcome, now)
                 if not outcome.unreachable:
@@ -228,7 +232,7 @@ class RegistryFollower:
             body = self._ledger.record_bytes(self._hid)
             if body is not None:
                 item = host_key(self._hid), body
-                followed.bring(item, self._ledger.mesh_id, waiting=self._unlocked)
+                followed.bring(item, self._ledger.mesh_id, while_blocked=self._unlocked)
 
     def _save(self) -> None:
         """A disk that refuses is complained of in every report until it takes what is held."""

@@ -189,7 +189,7 @@ def _add_routes(host: JailHost, plan: JailPlan) -> tuple[tuple[AddJailRoute, ...
 
 
 def _leave_out_hosts(survey: Survey, view: MeshView) -> Survey:
-    return leave_out_hosts(survey, (*view.peers, *view.waiting))
+    return leave_out_hosts(survey, (*view.peers, *view.without_record))
 
 
 def with_jail_changes(document: PlanDocument, plan: JailPlan) -> PlanDocument:

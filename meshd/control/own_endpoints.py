@@ -13,7 +13,7 @@ from meshd.control.underlay import is_own, source_of
 from meshd.errors import StoreError
 from meshd.host.state import HostState
 from meshd.mesh.endpoints import SourceOf, is_live
-from meshd.mesh.reflexive import Learned, OwnUnderlay, Reflection, Sighting
+from meshd.mesh.reflexive import Learned, ObservedEndpoint, OwnUnderlay, ReflexiveEndpoints
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
@@ -51,7 +51,7 @@ class OwnEndpoints:
         self._clock = clock
         self._source_of = source_of
         self._is_own = is_own
-        self._reflection = Reflection(
+        self._reflexive = ReflexiveEndpoints(
             state.read_learned(), lifetime_seconds=ROUNDS_REMEMBERED * witness_seconds
         )
         self._reference_addresses: dict[int, IPAddress] = {}
@@ -61,7 +61,7 @@ class OwnEndpoints:
     @property
     def learned(self) -> Learned:
         """What peers say of this host's place, as far as it is to be published."""
-        return self._reflection.learned
+        return self._reflexive.learned
 
     def was_address_changed_recently(self) -> bool:
         """True when peers must look anew to be of use."""
@@ -76,7 +76,7 @@ class OwnEndpoints:
         """After a turn. True: this host sends from another address than before."""
         changed = self._has_source_changed(observed)
         if changed:
-            self._reflection.forget()
+            self._reflexive.forget()
             self._changed_until = self._clock() + CHANGED_RECENTLY_SECONDS
         return changed
 
@@ -93,14 +93,14 @@ class OwnEndpoints:
         for hid, endpoint in seen:
             if not underlay_fault(endpoint.address, view.membership.mesh_ranges):
                 own = self._is_own(endpoint.address)
-                self._reflection.note(hid, Sighting(endpoint=endpoint, is_own=own, at=now))
+                self._reflexive.note(hid, ObservedEndpoint(endpoint=endpoint, is_own=own, at=now))
         own_underlay = OwnUnderlay(
             listen_port=listen_port,
             configured=configured,
             sources={version: source for version, source in self._sources.items() if source is not None},
             present=frozenset(each for each in before.endpoints if self._is_own(each.address)),
         )
-        return self._reflection.learn(own_underlay, now) != before
+        return self._reflexive.learn(own_underlay, now) != before
 
     def save(self) -> tuple[Condition, ...]:
         """Note what is learned, so that the next start does not begin by unsaying it. Blocks on the disk."""

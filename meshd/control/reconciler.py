@@ -11,19 +11,28 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from meshd.apply import ApplyReport, apply_changes
 from meshd.backend.base import Backend
 from meshd.backend.forwarding import read_forwarding
 from meshd.control.applied import accept_older, next_note
+from meshd.control.clocks import Clocks
 from meshd.control.decide import Decision, Overlay, decide
 from meshd.control.follower import disk_failed
 from meshd.control.rollback import Rollback
 from meshd.control.rotation import Rotation
 from meshd.control.sense import Observation, Sensed, Sensor, Trackers
+from meshd.control.taken import taken_plan, taken_turn
 from meshd.control.turn import Inputs, Order, Turn, apply_failed, not_granted, plan_held, revoked
-from meshd.control.turn_conditions import clock_stepped, forwarding_off, unusable_fibs
+from meshd.control.turn_conditions import (
+    clock_stepped,
+    diverted,
+    forwarding_off,
+    no_usable_endpoint,
+    unusable_fibs,
+)
 from meshd.control.wake import Wake
 from meshd.errors import BackendError, StoreError
 from meshd.files import write_file
@@ -31,7 +40,9 @@ from meshd.host.local import rekeyed
 from meshd.host.state import HostState
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
 from meshd.mesh.endpoints import SourceOf
+from meshd.mesh.families import as_the_system_allows, ipv6_off
 from meshd.mesh.initiator import INITIATOR_DELAY_SECONDS
+from meshd.mesh.ownership import is_ours
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition
 from meshd.model.device import ObservedState
@@ -41,18 +52,6 @@ from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.plan import Plan
 from meshd.plan.render import render_wg_quick
 from meshd.plan.safety import SafetyLimits, find_urgent
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clocks:
-    """The three times that a turn goes by, each a function that reads one."""
-
-    wall: Callable[[], float]
-    """Unix seconds; somebody may set it."""
-    monotonic: Callable[[], float] = time.monotonic
-    """Seconds; nobody sets it, and it may stand still while the machine sleeps."""
-    steady: Callable[[], float] = lambda: 0.0
-    """Seconds; nobody sets it, and it goes on while the machine sleeps, where there is such a one."""
 
 
 class Reconciler:
@@ -89,6 +88,7 @@ class Reconciler:
         self._rotation = rotation
         self._rollback = rollback
         self._forwarding = forwarding
+        self._source_of = source_of
         self._sensor = Sensor(
             backend=backend,
             rotation=rotation,
@@ -103,6 +103,7 @@ class Reconciler:
         self._builder = DesiredBuilder()  # a cache: what it builds follows from its arguments alone
         self._applied = state.read_applied()
         self._boot_text: str | None = None
+        self._is_taken = False  # the interface is somebody else's
 
     # --- what changes nothing
 
@@ -136,11 +137,14 @@ class Reconciler:
         if _is_stranger(view):
             return None
         sensed = self._sensor.sense(self._trackers, view, self._local(inputs), inputs)
+        if not is_ours(sensed.main, self._rotation.own_keys()):
+            return taken_plan(sensed.main)
         return self._registry_plan(sensed, inputs)
 
     def forget_sources(self, interface: str) -> None:
         """WireGuard is to send from where the routes say. BackendError when the kernel refuses."""
-        self._backend.forget_sources(interface)
+        if not self._is_taken:
+            self._backend.forget_sources(interface)
 
     # --- a turn
 
@@ -189,6 +193,9 @@ class Reconciler:
     def _member(self, turn: Turn, inputs: Inputs, order: Order) -> Turn:
         sensed = self._sensor.sense(self._trackers, turn.view, self._local(inputs), inputs)
         self._trackers = sensed.trackers
+        self._is_taken = not is_ours(sensed.main, self._rotation.own_keys())
+        if self._is_taken:
+            return taken_turn(turn, sensed.main)
         sensed, keys_changed = self._rotate(sensed, inputs, order)
         turn = replace(
             turn,
@@ -204,7 +211,7 @@ class Reconciler:
                 plan=decision.plan,
                 observed=sensed.main,
                 second=sensed.rotation.second,
-                conditions=self._conditions(sensed, decision.plan),
+                conditions=self._conditions(sensed, decision.plan, inputs),
             )
             return self._act(turn, sensed, decision, inputs, order)
         except BackendError as error:
@@ -224,18 +231,18 @@ class Reconciler:
     def _decide(self, sensed: Sensed, inputs: Inputs) -> Decision:
         desired = self._desired(sensed, inputs)
         self._rollback.on_registry(desired)
-        return decide(sensed, desired, self._overlays(sensed), self._limits(inputs))
+        return decide(sensed, desired, self._overlays(sensed), self._limits(sensed, inputs))
 
     def _overlays(self, sensed: Sensed) -> tuple[Overlay, ...]:
-        """What has a say beside the registry, in the order in which it is heard.
-
-        The rollback first: it speaks of what the registry wanted before, in the registry's own terms.
-        """
-        return (self._rollback.overlay(sensed.view, sensed.main),)
+        """What has a say beside the registry, in the order in which it is heard: the rollback, which speaks
+        of what the registry wanted before, in its own terms; then this system, by what it takes."""
+        allowed = partial(as_the_system_allows, observed=sensed.main)
+        return (self._rollback.overlay(sensed.view, sensed.main), allowed)
 
     def _registry_plan(self, sensed: Sensed, inputs: Inputs) -> Plan:
         """The plan that the registry asks for, with everything that keeps it from being carried out."""
-        plan = decide(sensed, self._desired(sensed, inputs), (), self._limits(inputs)).plan
+        allowed = partial(as_the_system_allows, observed=sensed.main)
+        plan = decide(sensed, self._desired(sensed, inputs), (allowed,), self._limits(sensed, inputs)).plan
         objection = self._rollback.objection()
         return replace(plan, objections=(*plan.objections, objection)) if plan and objection else plan
 
@@ -250,26 +257,32 @@ class Reconciler:
             second_routes=sensed.rotation.second.routes,
         )
 
-    def _limits(self, inputs: Inputs) -> SafetyLimits:
+    def _limits(self, sensed: Sensed, inputs: Inputs) -> SafetyLimits:
+        own = sensed.view.own.record if sensed.view.own else None
+        named = (own.public_key, own.next_public_key) if own else ()
         return SafetyLimits(
             max_removed_share=inputs.max_removed_share,
             view_generation=inputs.membership.generation,
             applied_generation=self._applied.generation,
             admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
             clock_step_seconds=self._trackers.clock.net_seconds,
+            published_keys=frozenset(key for key in named if key is not None),
         )
 
     def _local(self, inputs: Inputs) -> LocalDevice:
         return replace(inputs.local, rescue_key=self._rotation.rescue_key())
 
-    def _conditions(self, sensed: Sensed, plan: Plan) -> tuple[Condition, ...]:
+    def _conditions(self, sensed: Sensed, plan: Plan, inputs: Inputs) -> tuple[Condition, ...]:
         return (
             *plan.conflicts,
+            *diverted(sensed, inputs.paths, self._source_of),
             *forwarding_off(sensed.view, self._forwarding),
             *self._rotation.conditions(sensed.local, sensed.rotation),
             *self._rollback.conditions(sensed.view),
             *clock_stepped(self._trackers.clock.net_seconds),
             *unusable_fibs(sensed.main),
+            *ipv6_off(sensed.main),
+            *no_usable_endpoint(sensed.advice.unusable),
             *([revoked(sensed.view)] if sensed.view.own_revocation is not None else []),
         )
 

@@ -19,6 +19,7 @@ from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import is_live
 from meshd.mesh.foreign_rotations import FOREIGN_SECONDS, Overdue
 from meshd.mesh.interface_split import PORT_OFFSET
+from meshd.mesh.ownership import is_ours
 from meshd.mesh.progress import (
     SLOT_SECONDS,
     DrainTracker,
@@ -31,14 +32,14 @@ from meshd.mesh.rotation import PairMigration, Phase, find_migrations, own_phase
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
-from meshd.model.keys import PrivateKey, rescue_private_key
+from meshd.model.keys import PrivateKey, PublicKey, rescue_private_key
 from meshd.observe.status import RotationStatus
 from meshd.registry.signing import SigningKey
 
 FAST_RECHECK_SECONDS: Final = 0.5
 """Between two turns while a pair is about to migrate."""
 SLOW_RECHECK_SECONDS: Final = 5.0
-PATIENCE_SECONDS: Final = 120.0
+SLOW_AFTER_SECONDS: Final = 120.0
 """After so long without a step the looks are slow, and the operator is told whom the rotation waits for."""
 
 
@@ -103,7 +104,7 @@ class Rotation:
             overdue: the hosts that ``ForeignRotations`` gives no more time.
         """
         now = self._clock()
-        if second.device is not None and not self._is_ours(second):
+        if not is_ours(second, self.own_keys()):
             return RotationView(
                 second=ObservedState(interface=second.interface, foreign_routes=second.foreign_routes),
                 foreign=True,
@@ -136,16 +137,12 @@ class Rotation:
             self._rescue = identity.public, rescue_private_key(identity.seed())
         return self._rescue[1]
 
-    def _is_ours(self, second: ObservedState) -> bool:
-        device, key = second.device, self._keys.key
-        assert device is not None
-        own = {
-            key.private_key.public(),
-            key.retired,
-            key.following.public() if key.following else None,
-            self.rescue_key().public(),
-        }
-        return device.public_key in own or (device.public_key is None and not device.peers)
+    def own_keys(self) -> frozenset[PublicKey]:
+        """Every key that an interface of this host may have."""
+        key = self._keys.key
+        following = key.following.public() if key.following else None
+        found = (key.private_key.public(), key.retired, following, self.rescue_key().public())
+        return frozenset(each for each in found if each is not None)
 
     def advance(
         self, view: MeshView, local: LocalDevice, found: RotationView, *, lifetime_seconds: float, force: bool
@@ -220,7 +217,7 @@ class Rotation:
         return wall >= request.not_before + slot or now >= self._asked[1] + slot
 
     def _is_slow(self, now: float) -> bool:
-        return now - self._stepped_at > PATIENCE_SECONDS
+        return now - self._stepped_at > SLOW_AFTER_SECONDS
 
     def recheck_seconds(self) -> float | None:
         """When the next turn should come; None: as always."""
@@ -236,8 +233,8 @@ class Rotation:
                     code="rotation_interface_taken",
                     severity=Severity.WARNING,
                     subject=local.second_interface,
-                    text=f"{local.second_interface} is a WireGuard interface with a key that is not this "
-                    "host's: no key can be rotated; name another one as wireguard.rotation_interface",
+                    text=f"{local.second_interface} is an interface with a key that is not this host's, or "
+                    "none: no key can be rotated; name another one as wireguard.rotation_interface",
                 )
             )
         said += [_endless(name) for name in found.overdue]

@@ -36,6 +36,8 @@ class Trackers:
     endpoints: EndpointMemory = field(default_factory=EndpointMemory)
     second_seen: bool = True
     """The second interface was there, or was never looked for."""
+    strays_seen: bool = True
+    """Interfaces of this host under other names were there, or were never looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,9 @@ class Observation:
     main: ObservedState
     second: ObservedState
     """Not asked for, and so empty, where none is wanted and none was."""
+    strays: frozenset[str] = frozenset()
+    """Interfaces with this host's mark under names that are none of the settings'. They are looked for where
+    the main one is missing, and once by each process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +131,12 @@ class Sensor:
         second = ObservedState(interface=local.second_interface)
         if local.second_interface and (migrating or trackers.second_seen):
             second = clock.correct(self._backend.observe(local.second_interface))
-        return Observation(at=self._clock(), steady_at=self._steady(), main=main, second=second)
+        strays = frozenset[str]()
+        if main.device is None or trackers.strays_seen:
+            strays = self._backend.find_marked() - {local.interface, local.second_interface}
+        return Observation(
+            at=self._clock(), steady_at=self._steady(), main=main, second=second, strays=strays
+        )
 
     def observe_one(self, trackers: Trackers, interface: str) -> ObservedState:
         """One interface alone, where the other one is of no use. BackendError as ``observe``."""
@@ -181,6 +191,7 @@ class Sensor:
                 foreign=foreign,
                 endpoints=endpoints,
                 second_seen=observation.second.device is not None,
+                strays_seen=bool(observation.strays),
             ),
         )
 

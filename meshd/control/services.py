@@ -20,7 +20,8 @@ import msgspec
 
 from meshd.blocking import in_thread
 from meshd.control.placement_health import PlacementHealth, heard_of
-from meshd.control.service_reports import STATES, condition_of, placement_rows, report_document
+from meshd.control.service_module import FollowedModule
+from meshd.control.service_reports import STATES, placement_rows, report_document
 from meshd.errors import ConfigError, MeshError
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition
@@ -29,16 +30,16 @@ from meshd.model.path import PathStats
 from meshd.model.service import CheckResult, Health, PlacementKey
 from meshd.observe.logs import event
 from meshd.observe.protocol import ServiceDocument, ServiceRequest
-from meshd.observe.status import ModuleStatus, ServicesStatus
+from meshd.observe.status import ServicesStatus
 from meshd.services.changes import find_drift
 from meshd.services.channels import Channels
-from meshd.services.config import ModuleConfig, read_modules
-from meshd.services.journal import Journal, ModuleState
+from meshd.services.config import read_modules
+from meshd.services.journal import Journal
 from meshd.services.latency import Buckets
 from meshd.services.module import Signals
 from meshd.services.render import input_digest, read_signals, render_plan
 from meshd.services.schedule import Outcome, Schedule, Timing, host_share, restart_slot
-from meshd.services.transaction import RESTART_PHASE, Report, Transaction, Wish
+from meshd.services.transaction import RESTART_PHASE, Report, RunOptions
 from meshd.services.view import Measured, ServiceView, build_service_view
 from meshd.supervisor import Supervisor
 
@@ -62,29 +63,6 @@ class ServiceInputs:
     now: float
 
 
-@dataclass(slots=True)
-class _Module:
-    """One module, what it is due for, and what came of it."""
-
-    config: ModuleConfig
-    journal: Journal
-    schedule: Schedule
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
-    report: Report | None = None
-    state: ModuleState = field(default_factory=ModuleState)
-    ran_at: float | None = None
-    runs: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    said: str = ""
-    restart: str = ""
-    """The input for which this host waits for its turn to restart the service."""
-
-    @property
-    def transaction(self) -> Transaction:
-        return Transaction(config=self.config, journal=self.journal)
-
-
 class ServiceFollower:
     """``clock``: unix seconds; ``elapsed``: seconds that never go back."""
 
@@ -106,12 +84,12 @@ class ServiceFollower:
         self._changed = changed
         self._timing = timing or Timing()
         self._elapsed = elapsed
-        self._modules: dict[str, _Module] = {}
+        self._modules: dict[str, FollowedModule] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.health = PlacementHealth(clock, tasks, elapsed=elapsed)
         self._heard: Mapping[PlacementKey, tuple[Health, float]] = {}
         self._channels = Channels()
-        self._unheard: tuple[Condition, ...] = ()
+        self._signal_conditions: tuple[Condition, ...] = ()
         self._following: asyncio.Task[None] | None = None
         self._buckets = Buckets()
         self._measured_at = float("-inf")
@@ -135,7 +113,7 @@ class ServiceFollower:
                 known.config = config
                 known.wake.set()
                 continue
-            self._modules[name] = _Module(
+            self._modules[name] = FollowedModule(
                 config=config,
                 journal=Journal(self._directory / name),
                 schedule=Schedule(self._timing, host_share(self._hid, name)),
@@ -197,7 +175,7 @@ class ServiceFollower:
                 found = read_signals(module.config, view)
                 if found is not None:
                     signals[name] = found
-        self._unheard = tuple(await self._channels.follow(signals, has_view=view is not None))
+        self._signal_conditions = tuple(await self._channels.follow(signals, has_view=view is not None))
 
     def _measure(self, inputs: ServiceInputs) -> None:
         if self._elapsed() < self._measured_at + MEASURE_SECONDS:
@@ -216,7 +194,7 @@ class ServiceFollower:
             step = partial(self._follow, self._modules[name])
             self._tasks[name] = self._supervisor.repeat(f"service {name}", step)
 
-    async def _follow(self, module: _Module) -> None:
+    async def _follow(self, module: FollowedModule) -> None:
         """Until the module is due, or something is new; then its run."""
         pause = max(0.0, module.schedule.due_at - self._elapsed())
         if module.schedule.parked:
@@ -226,20 +204,22 @@ class ServiceFollower:
         module.wake.clear()
         if self._view is not None and module.schedule.is_due(self._elapsed()):
             digest = input_digest(module.config, self._view)
-            report = await self._run(module, self._view, Wish(restart=module.restart == digest))
+            report = await self._run(module, self._view, RunOptions(restart=module.restart == digest))
             module.restart = ""
             if report.phase == RESTART_PHASE and module.config.common.allow_restart:
                 module.restart = digest
                 delay = restart_delay(self._view, self._hid, module.config.name)
                 module.schedule.due_at = self._elapsed() + delay
 
-    async def _run(self, module: _Module, view: ServiceView, wish: Wish, *, asked: bool = False) -> Report:
+    async def _run(
+        self, module: FollowedModule, view: ServiceView, options: RunOptions, *, asked: bool = False
+    ) -> Report:
         """One run; two of one module never overlap."""
         async with module.busy:
             began = self._elapsed()
             digest = input_digest(module.config, view)
-            report = await in_thread(self._carry_out, module, view, digest, wish, asked)
-            if wish.dry_run:
+            report = await in_thread(self._carry_out, module, view, digest, options, asked)
+            if options.dry_run:
                 return report
             with contextlib.suppress(MeshError):
                 module.state = await in_thread(module.journal.read)
@@ -251,7 +231,9 @@ class ServiceFollower:
         self._changed(self.conditions())
         return report
 
-    def _carry_out(self, module: _Module, view: ServiceView, digest: str, wish: Wish, asked: bool) -> Report:
+    def _carry_out(
+        self, module: FollowedModule, view: ServiceView, digest: str, options: RunOptions, asked: bool
+    ) -> Report:
         """Blocking. Nothing is rendered when nothing changed, or when this very input was bad before."""
         transaction = module.transaction
         try:
@@ -269,9 +251,9 @@ class ServiceFollower:
             plan = render_plan(module.config, view)
         except MeshError as error:
             return Report(outcome=Outcome.FAILED, reason=str(error), phase="render")
-        return transaction.apply(plan, view, digest, now=self._clock(), wish=wish)
+        return transaction.apply(plan, view, digest, now=self._clock(), options=options)
 
-    def _tell(self, module: _Module, report: Report, generation: int) -> None:
+    def _tell(self, module: FollowedModule, report: Report, generation: int) -> None:
         said = f"{report.outcome} {report.reason}"
         level = logging.INFO if STATES[report.outcome] == "ok" else logging.WARNING
         if report.outcome is Outcome.UNCHANGED or said == module.said:
@@ -292,15 +274,12 @@ class ServiceFollower:
 
     def conditions(self) -> tuple[Condition, ...]:
         """What is wrong with modules and with this host's own placements."""
-        found = [
-            condition_of(each.config.name, each.report, parked=each.schedule.parked)
-            for each in self._modules.values()
-        ]
-        return (*filter(None, found), *self.health.conditions(), *self._unheard)
+        found = [module.condition() for module in self._modules.values()]
+        return (*filter(None, found), *self.health.conditions(), *self._signal_conditions)
 
     def status(self) -> ServicesStatus:
         return ServicesStatus(
-            modules=tuple(_status(module) for module in self._modules.values()),
+            modules=tuple(module.status() for module in self._modules.values()),
             placements=placement_rows(self.health.results()),
             elsewhere=placement_rows(self._heard),
         )
@@ -331,7 +310,7 @@ class ServiceFollower:
         )
         return document, code
 
-    def _choose(self, name: str) -> list[_Module]:
+    def _choose(self, name: str) -> list[FollowedModule]:
         if not name:
             return [*self._modules.values()]
         if name not in self._modules:
@@ -341,20 +320,20 @@ class ServiceFollower:
             )
         return [self._modules[name]]
 
-    async def _asked(self, module: _Module, request: ServiceRequest) -> Report:
+    async def _asked(self, module: FollowedModule, request: ServiceRequest) -> Report:
         view = self._view
         if view is None:
             return Report(
                 outcome=Outcome.HELD, reason="this host has no place in the mesh yet", phase="guard"
             )
-        wish = Wish(
+        options = RunOptions(
             dry_run=request.action in ("diff", "advise"),
             restart=request.restart,
             overwrite=request.overwrite,
         )
-        return await self._run(module, view, wish, asked=True)
+        return await self._run(module, view, options, asked=True)
 
-    async def _go_back(self, module: _Module, *, original: bool) -> Report:
+    async def _go_back(self, module: FollowedModule, *, original: bool) -> Report:
         transaction = module.transaction
         async with module.busy:
             call = transaction.give_back if original else transaction.go_back
@@ -376,25 +355,3 @@ def restart_delay(view: ServiceView, hid: str, module: str) -> float:
     """How long this host waits with a restart that all hosts are asked for."""
     regions = [host.region for host in view.hosts.values()]
     return restart_slot(regions, view.me.region, host_share(hid, module))
-
-
-def _status(module: _Module) -> ModuleStatus:
-    report = module.report
-    state = "pending" if report is None else STATES[report.outcome]
-    if module.state.released:
-        state = "released"
-    return ModuleStatus(
-        name=module.config.name,
-        kind=module.config.kind,
-        state=state,
-        generation=module.state.generation,
-        last_success_at=module.state.last_success_at or None,
-        last_run_at=module.ran_at,
-        outcome=str(report.outcome) if report else "",
-        phase=report.phase if report else "",
-        reason=report.reason if report else "",
-        endpoints=len(module.state.endpoints),
-        files=tuple(record.path for record in module.state.files),
-        runs=dict(module.runs),
-        run_seconds_sum=module.seconds,
-    )

@@ -1,9 +1,9 @@
 """Steps of the wall clock, and WireGuard's handshake times without them.
 
 The kernel stamps a handshake with the wall clock. After that was set by years, every session looks dead
-(endpoints that peers roamed to would be given up) or young for years (a dead peer's other endpoints would
-never be tried). So a step is noticed beside a clock that is never set, and for as long as a session may
-live, the stamps from before it are read as if it had been made in the time that is now.
+(endpoints that peers roamed to would be given up) or young for years (a dead peer's other endpoints
+would never be tried). So a step is noticed beside a clock that is never set. For as long as a session
+may live, the stamps from before it are read as if they had been made in the time that is now.
 """
 
 from __future__ import annotations

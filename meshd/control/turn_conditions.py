@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Final
 
+from meshd.control.sense import Sensed
+from meshd.mesh.endpoints import SourceOf
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
+from meshd.model.host import Host
+from meshd.model.network import host_network
+from meshd.model.path import PathStats
+from meshd.plan.conflicts import find_diverted
 from meshd.settings import FREEBSD
+
+MAX_ASKED: Final = 32
+"""For so many hosts the kernel is asked where it would send, in each turn."""
 
 
 def forwarding_off(view: MeshView, forwarding: Callable[[int], bool | None]) -> tuple[Condition, ...]:
@@ -24,6 +34,45 @@ def forwarding_off(view: MeshView, forwarding: Callable[[int], bool | None]) -> 
             text=f"this host announces jail networks, but its kernel does not forward {families}: "
             "wgctl doctor says what to set",
         ),
+    )
+
+
+def diverted(
+    sensed: Sensed, paths: Mapping[str, PathStats], source_of: SourceOf | None
+) -> tuple[Condition, ...]:
+    """Hosts to which the kernel sends by another way than our route. The silent ones are asked for first.
+
+    ``source_of``: None where nobody can be asked.
+    """
+    own = sensed.view.own
+    if source_of is None or own is None:
+        return ()
+    routed = {route.destination for route in sensed.main.routes | sensed.rotation.second.routes}
+
+    def is_up(host: Host) -> bool:
+        path = paths.get(host.hid)
+        return path is not None and path.up
+
+    places = [
+        (host.name, address)
+        for host in sorted(sensed.view.peers, key=is_up)[:MAX_ASKED]
+        for address in host.addresses
+        if host_network(address) in routed
+    ]
+    return find_diverted(places, own.addresses, source_of, sensed.main.interface)
+
+
+def no_usable_endpoint(unusable: Mapping[str, str]) -> tuple[Condition, ...]:
+    """``unusable``: of ``Advice``."""
+    return tuple(
+        Condition(
+            code="no_usable_endpoint",
+            severity=Severity.WARNING,
+            subject=name,
+            text=f"this host calls {name} at none of its endpoints: {why}; it has to call this host, or "
+            f"to have host.endpoints that can be reached from here",
+        )
+        for name, why in sorted(unusable.items())
     )
 
 

@@ -26,6 +26,8 @@ Handler = Callable[[ControlRequest], Awaitable[tuple[Any, int]]]
 """Answers a request with a document and the exit code that wgctl ends with."""
 
 IDLE_SECONDS: Final = 60.0
+LAST_ANSWER_SECONDS: Final = 1.0
+"""For what is being answered when the daemon ends."""
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 
 log = logging.getLogger("meshd")
@@ -38,6 +40,9 @@ class ControlServer:
         self._path = path
         self._handler = handler
         self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[Any]] = set()
+        self._idle: set[asyncio.Task[Any]] = set()
+        self._is_closing = False
 
     async def start(self) -> None:
         """Bind. ControlError when another daemon answers there, ConfigError when it cannot be made."""
@@ -59,20 +64,43 @@ class ControlServer:
             raise ConfigError(f"control socket {self._path}: {error.strerror or error}") from None
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
+        """Answer nobody new. What is being answered has a moment for it; then every connection is closed."""
+        if self._server is None:
+            return
+        self._server.close()
+        self._is_closing = True
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
+        for connection in self._idle:
+            connection.cancel()
+        if self._connections:
+            _, late = await asyncio.wait(self._connections, timeout=LAST_ANSWER_SECONDS)
+            for connection in late:
+                connection.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
         try:
-            while line := await asyncio.wait_for(reader.readline(), IDLE_SECONDS):
+            while not self._is_closing and (line := await self._read_line(reader, connection)):
                 writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
                 await asyncio.wait_for(writer.drain(), IDLE_SECONDS)
-        except (TimeoutError, ConnectionError, ValueError):
+        except (TimeoutError, OSError, ValueError):
             pass  # gone, idle, or a line past the limit: nothing is owed to it
         finally:
+            self._connections.discard(connection)
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _read_line(self, reader: asyncio.StreamReader, connection: asyncio.Task[Any]) -> bytes:
+        self._idle.add(connection)
+        try:
+            return await asyncio.wait_for(reader.readline(), IDLE_SECONDS)
+        finally:
+            self._idle.discard(connection)
 
     async def _answer(self, line: bytes) -> ControlAnswer:
         try:

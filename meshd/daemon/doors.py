@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from meshd.backend.base import Backend
 from meshd.backend.events import EventSource, open_event_sources
@@ -17,7 +18,7 @@ from meshd.backend.forwarding import read_forwarding
 from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.jails import JailHost
 from meshd.backend.select import open_backend, open_jail_host
-from meshd.control.reconciler import Clocks
+from meshd.control.clocks import Clocks
 from meshd.control.resolver import RETRY_SECONDS, Lookup, system_lookup
 from meshd.control.sessionclock import read_steady_seconds
 from meshd.control.underlay import is_own, source_of
@@ -35,6 +36,9 @@ from meshd.settings import Settings
 from meshd.store.base import ObjectStore
 from meshd.store.credentials import S3Credentials, read_credentials
 from meshd.store.select import open_store
+
+MARK_HEX_DIGITS: Final = 8
+"""So many digits of this host's id are written on its interfaces: two meshes on one machine have two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +103,7 @@ def open_doors(settings: Settings, state: HostState) -> Doors:
             route_note_path=state.routes_path,
             fibs=settings.wireguard.fibs,
             changes=changes,
+            mark=f"meshd {state.read_hid()[:MARK_HEX_DIGITS]}",
         ),
         prober=IcmpProber(settings.probe.interval_seconds, settings.probe.window),
         open_stores=partial(_open_stores, settings, state),

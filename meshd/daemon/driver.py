@@ -1,11 +1,11 @@
 """The one place that runs turns, one after another, and knows why each ran.
 
-A turn is one pass of sense, decide, act and record (``meshd.control.reconciler``) in the one kernel thread.
-Parts that want one say ``TurnQueue.wake(reason)`` from the event loop, at any time; reasons that come before
-it begins are one turn. Requests (``wgctl apply``, ``rollback``, a plan, a look) wait in the same queue as
-futures and are served by the same loop in the order in which they came, so nothing ever runs beside a turn.
-All waiting is one wait: for a reason, for a request, or for the earliest instant at which the last turn is to
-be rechecked. There is no other timer in the data plane.
+A turn is one pass of sense, decide, act and record (``meshd.control.reconciler``) in the one kernel
+thread. Parts that want one say ``TurnQueue.wake(reason)`` from the event loop, at any time; reasons
+that come before it begins are one turn. Requests (``wgctl apply``, ``rollback``, a plan, a look) wait
+in the same queue as futures. The same loop serves them in the order in which they came, so nothing ever
+runs beside a turn. All waiting is one wait: for a reason, for a request, or for the earliest instant at
+which the last turn is to be rechecked. There is no other timer in the data plane.
 
 A turn that raises is a defect: it is reported as the part ``turns``, whoever asked for it is told, and its
 reasons come again after a pause. Requests do not wait for that pause. Between two jobs a turn that is due has

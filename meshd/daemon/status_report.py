@@ -18,7 +18,7 @@ from meshd.exchange.exchange import Exchange
 from meshd.host.keyring import KeyRing
 from meshd.model.device import ObservedState
 from meshd.observe.board import ConditionBoard
-from meshd.observe.snapshot import Facts, build_status
+from meshd.observe.snapshot import StatusInputs, build_status
 from meshd.observe.status import Status
 from meshd.version import read_version
 
@@ -83,7 +83,7 @@ class StatusReporter:
         interface = world.settings.wireguard.interface
 
         return build_status(
-            Facts(
+            StatusInputs(
                 at=self._clock(),
                 version=read_version(),
                 started_at=self._started_at,

@@ -157,13 +157,13 @@ class Deliveries:
 
     def pump(self) -> None:
         """Start every delivery that can be started now, and come back when the next one can."""
-        waiting = self._flood.ready_hids()
-        if not waiting:
+        ready = self._flood.ready_hids()
+        if not ready:
             return
         loop = asyncio.get_running_loop()
         now, reached = loop.time(), self._partners.reachable()
         due_at = []
-        for hid in waiting:
+        for hid in ready:
             if hid not in reached:
                 continue  # its path coming up starts it
             put_off = self._put_off.get(hid)

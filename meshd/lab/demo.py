@@ -168,9 +168,9 @@ class _Demo:
     ) -> dict[Pair, float | None]:
         """Seconds from ``since`` to each pair's first answer, once ``members`` have met ``wanted``.
 
-        Pings begin when the daemons say they have met: two ends of a pair that speak first at
-        the same moment discard each other's WireGuard handshake and try again after five
-        seconds, so an oracle that asked from both ends at once would measure its own doing.
+        Pings begin when the daemons say they have met: two ends of a pair that speak first at the same
+        moment discard each other's WireGuard handshake and try again after five seconds. An oracle that
+        asked from both ends at once would measure its own doing.
         """
         deadline = time.monotonic() + self._options.deadline_seconds
         names = [member.name for member in wanted]

@@ -1,10 +1,10 @@
 """The lab's internet: a program that carries packets between TUN devices, one in each host.
 
-It stands in for netem, which not every kernel has. Devices are TUN, not TAP: hosts on
-different continents share no Ethernet, and without neighbour discovery a hundred hosts do
-not overflow the kernel's neighbour table, a first packet waits for nobody, and a path that
-is cut is silent instead of "host unreachable". Packets go by destination address; each
-ordered pair of hosts has a delay, jitter, loss, size limit and cut of its own.
+It stands in for netem, which not every kernel has. Devices are TUN, not TAP: hosts on different
+continents share no Ethernet. Without neighbour discovery a hundred hosts do not overflow the kernel's
+neighbour table, and a first packet waits for nobody. A path that is cut is silent instead of "host
+unreachable". Packets go by destination address; each ordered pair of hosts has a delay, jitter, loss,
+size limit and cut of its own.
 
 Control: one JSON object a line on standard input, one answer a line on standard output.
 End of input ends the program and with it the devices, so it cannot outlive its owner.

@@ -92,6 +92,8 @@ class DesiredState:
     routes: frozenset[Route]
     route_labels: Mapping[IPNetwork, str] = field(default_factory=dict)
     explained: Mapping[PublicKey, str] = field(default_factory=dict)
+    ended: frozenset[PublicKey] = frozenset()
+    """Of those explained, the ones whose membership is over, or whose host takes no part any more."""
     is_second: bool = False
     migrating: bool = False
     retired_keys: frozenset[PublicKey] = frozenset()
@@ -176,6 +178,7 @@ class DesiredBuilder:
             routes=frozenset(self._routes),
             route_labels=dict(self._labels),
             explained=explain_removals(view, peers, present),
+            ended=ended_keys(view, present),
             left_out=dict(self._left_out),
         )
 
@@ -314,6 +317,21 @@ def explain_removals(
                 explained[peer.config.public_key] = reasons[network]
                 break
     return explained
+
+
+def ended_keys(view: MeshView, present: Mapping[PublicKey, Peer]) -> frozenset[PublicKey]:
+    """The keys of peers that a revoke or the end of a grant takes away, and not a newer record."""
+    if view.own_revocation is not None:
+        return frozenset(present)
+    over = {
+        host_network(address)
+        for addresses in (
+            *(each.addresses for each in view.membership.revoked.values()),
+            *(each.addresses for each in view.membership.expired.values()),
+        )
+        for address in addresses
+    }
+    return frozenset(key for key, peer in present.items() if not over.isdisjoint(peer.config.allowed_ips))
 
 
 def _by_network(addresses: Iterable[IPAddress], text: str) -> dict[IPNetwork, str]:

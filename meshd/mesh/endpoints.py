@@ -7,7 +7,7 @@ candidate and nothing else, and so does a member that publishes a wrong address.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
@@ -86,22 +86,46 @@ def build_candidates(endpoints: Iterable[AnyEndpoint], resolved: Resolved) -> tu
     return tuple(found.values())
 
 
-def order_candidates(
-    candidates: Iterable[Candidate], ranges: Collection[IPNetwork], source_of: SourceOf
-) -> tuple[Candidate, ...]:
-    """Those that may be used, the ones on a network of this host before the others.
+def candidate_fault(
+    candidate: Candidate,
+    source: IPAddress | None,
+    ranges: Collection[IPNetwork],
+    own_addresses: Container[IPAddress],
+) -> str:
+    """Why a candidate is never used; empty: it may be.
 
-    One that is no place in an underlay (a name may resolve to anything), or that is behind the tunnel by
-    this system's routes, is never used. One without a route is left out, unless none has one:
-    a host that boots before its network comes up must not wait for anybody afterwards.
+    It is no place in an underlay (a name may resolve to anything), or this system would send there from a
+    mesh address of its own, and so through the tunnel. A LAN that lies in a range of the mesh is no such
+    thing: the mesh has routes to its hosts, and none to the range.
+
+    Args:
+        source: from where this system would send there; None: it has no route.
+        own_addresses: this host's in the mesh.
     """
-    outside = [each for each in candidates if not underlay_fault(each.endpoint.address, ranges)]
-    sources = {each: source_of(each.endpoint.address) for each in outside}
-    routed = [
-        each
-        for each in outside
-        if (source := sources[each]) is not None and not underlay_fault(source, ranges)
+    fault = underlay_fault(candidate.endpoint.address, ranges)
+    if fault or source is None:
+        return fault
+    if source in own_addresses:
+        return f"behind the tunnel: the way there is from {source}, an address of the mesh"
+    return f"sent to from {source}, {fault}" if (fault := underlay_fault(source)) else ""
+
+
+def order_candidates(
+    candidates: Iterable[Candidate],
+    ranges: Collection[IPNetwork],
+    source_of: SourceOf,
+    own_addresses: Container[IPAddress] = (),
+) -> tuple[Candidate, ...]:
+    """Those that may be used (``candidate_fault``), the ones on a network of this host before the others.
+
+    One without a route is left out, unless none has one: a host that boots before its network comes up must
+    not wait for anybody afterwards.
+    """
+    sources = {each: source_of(each.endpoint.address) for each in candidates}
+    outside = [
+        each for each, source in sources.items() if not candidate_fault(each, source, ranges, own_addresses)
     ]
+    routed = [each for each in outside if sources[each] is not None]
     if not routed:
         return tuple(each for each in outside if sources[each] is None)
     return tuple(sorted(routed, key=lambda each: not _is_near(each.endpoint.address, sources[each])))

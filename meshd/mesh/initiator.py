@@ -23,6 +23,19 @@ may have called before this one was there to hear it."""
 NEVER_RAN_FACTOR: Final = 20
 """So many times longer is deferred to a host whose daemon has never run: it may yet have to be started."""
 
+DELAYS: Final[Mapping[tuple[bool, bool, bool], int]] = {
+    # This daemon never ran before, the peer's never ran, the peer has the lower hid: for how many delays
+    # this host defers to it. The table is in docs/state-machines.md.
+    (False, False, True): 1,
+    (False, False, False): 0,
+    (False, True, True): NEVER_RAN_FACTOR,
+    (False, True, False): NEVER_RAN_FACTOR,
+    (True, False, True): 0,
+    (True, False, False): 0,
+    (True, True, True): 1,
+    (True, True, False): 0,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InitiatorMemory:
@@ -55,7 +68,7 @@ def defer(
     now: float,
     delay_seconds: float,
 ) -> tuple[Deferral, InitiatorMemory]:
-    """Whom to leave the first word, and what to remember of it.
+    """Whom to let begin, and what to remember of it.
 
     Args:
         now: seconds of a clock that is never set.
@@ -66,7 +79,8 @@ def defer(
     for host in view.peers:
         known = memory.defer_until.get(host.hid)
         if known is None:
-            known = now + _seconds(host, own_hid, memory.self_never_ran, delay_seconds)
+            delays = DELAYS[memory.self_never_ran, _never_ran(host), host.hid < own_hid]
+            known = now + delays * delay_seconds
         elif host.hid in memory.never_ran - never_ran:
             # It has just started: its call is under way, perhaps slower than the news of it.
             known = min(known, now + delay_seconds)
@@ -79,15 +93,6 @@ def defer(
         host.hid for host in view.peers if now < until[host.hid] and not _has_shaken_hands(host, observed)
     )
     return Deferral(hids=hids, ends_at=min((until[hid] for hid in hids), default=None)), after
-
-
-def _seconds(host: Host, own_hid: str, self_never_ran: bool, delay_seconds: float) -> float:
-    """How long to defer to a peer that is new to this host."""
-    if _never_ran(host) and not self_never_ran:
-        return NEVER_RAN_FACTOR * delay_seconds
-    if self_never_ran and not _never_ran(host):
-        return 0.0
-    return delay_seconds if host.hid < own_hid else 0.0
 
 
 def _never_ran(host: Host) -> bool:

@@ -36,6 +36,13 @@ class RotationStep(StrEnum):
     FINISH = "finish"
 
 
+NEXT_STEPS: Final[Mapping[Phase, RotationStep]] = {
+    Phase.MOVING: RotationStep.COMMIT,
+    Phase.RETURNING: RotationStep.FINISH,
+}
+"""From steady a rotation begins when one is asked for (``find_key_request``); nobody is waited for there."""
+
+
 @dataclass(slots=True)
 class _Seen:
     received: dict[InterfaceRole, int] = field(default_factory=dict)
@@ -60,14 +67,14 @@ class Progress:
     @property
     def step(self) -> RotationStep | None:
         """Due when nobody is waited for and somebody proves that the new key works, or there is nobody."""
-        if self.phase is Phase.STEADY or self.waited_for or (self.absent and not self.settled):
+        if self.waited_for or (self.absent and not self.settled):
             return None
         return self.forced_step
 
     @property
-    def forced_step(self) -> RotationStep:
+    def forced_step(self) -> RotationStep | None:
         """The same, whoever is waited for."""
-        return RotationStep.COMMIT if self.phase is Phase.MOVING else RotationStep.FINISH
+        return NEXT_STEPS.get(self.phase)
 
 
 class DrainTracker:

@@ -28,11 +28,11 @@ CHANGE_SECONDS: Final = 600.0
 """A host publishes so many changes at once and one in each such time for ever: records do not flap."""
 LONE_SECONDS: Final = 30.0
 """For so long a lone witness must say the same: others may be about to contradict it."""
-MAX_SIGHTINGS: Final = 64
+MAX_OBSERVERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class ObservedEndpoint:
     """``is_own``: the address is one of this host's interfaces'. ``at``: unix seconds."""
 
     endpoint: Endpoint
@@ -64,31 +64,31 @@ class OwnUnderlay:
     present: frozenset[Endpoint] = frozenset()
 
 
-class Reflection:
+class ReflexiveEndpoints:
     """``learned``: what an earlier run of this host had learned. ``lifetime_seconds``: of a word."""
 
     def __init__(self, learned: Learned, *, lifetime_seconds: float) -> None:
         self.learned = learned
         self._lifetime_seconds = lifetime_seconds
-        self._sightings: dict[str, dict[int, Sighting]] = {}
+        self._observed: dict[str, dict[int, ObservedEndpoint]] = {}
         self._since: dict[tuple[str, int], float] = {}
         self._contradicted_at: dict[Endpoint, float] = {}
         self._changes = float(CHANGES_AT_ONCE)
         self._changes_at: float | None = None
 
-    def note(self, hid: str, sighting: Sighting) -> None:
+    def note(self, hid: str, seen: ObservedEndpoint) -> None:
         """A peer's newest word, which replaces what it said before of that family."""
-        if hid not in self._sightings and len(self._sightings) >= MAX_SIGHTINGS:
+        if hid not in self._observed and len(self._observed) >= MAX_OBSERVERS:
             return
-        version = sighting.endpoint.address.version
-        before = self._sightings.setdefault(hid, {}).get(version)
-        if before is None or before.endpoint != sighting.endpoint:
-            self._since[hid, version] = sighting.at
-        self._sightings[hid][version] = sighting
+        version = seen.endpoint.address.version
+        before = self._observed.setdefault(hid, {}).get(version)
+        if before is None or before.endpoint != seen.endpoint:
+            self._since[hid, version] = seen.at
+        self._observed[hid][version] = seen
 
     def forget(self) -> None:
         """This host's own addresses changed: what was seen before says nothing about now."""
-        self._sightings.clear()
+        self._observed.clear()
         self._since.clear()
 
     def learn(self, own: OwnUnderlay, now: float) -> Learned:
@@ -105,12 +105,12 @@ class Reflection:
         translated = set(self.learned.translated)
         families: tuple[Literal[4, 6], ...] = (4, 6)
         for version in families:
-            sightings = [by[version] for by in self._sightings.values() if version in by]
-            if not sightings:
+            observed = [by[version] for by in self._observed.values() if version in by]
+            if not observed:
                 continue
             judged.add(version)
             since = max(at for (hid, v), at in self._since.items() if v == version)
-            found, is_translated = _judge(sightings, own, stands=now - since >= LONE_SECONDS)
+            found, is_translated = _judge(observed, own, stands=now - since >= LONE_SECONDS)
             seen += found
             if is_translated is not None:
                 (translated.add if is_translated else translated.discard)(version)
@@ -150,27 +150,27 @@ class Reflection:
         return True
 
     def _expire(self, now: float) -> None:
-        for hid, by_version in list(self._sightings.items()):
+        for hid, by_version in list(self._observed.items()):
             fresh = {v: s for v, s in by_version.items() if abs(now - s.at) <= self._lifetime_seconds}
             if fresh:
-                self._sightings[hid] = fresh
+                self._observed[hid] = fresh
             else:
-                del self._sightings[hid]
+                del self._observed[hid]
         self._since = {
             (hid, version): at
             for (hid, version), at in self._since.items()
-            if version in self._sightings.get(hid, {})
+            if version in self._observed.get(hid, {})
         }
 
 
 def _judge(
-    sightings: Collection[Sighting], own: OwnUnderlay, *, stands: bool
+    observed: Collection[ObservedEndpoint], own: OwnUnderlay, *, stands: bool
 ) -> tuple[list[Endpoint], bool | None]:
     """Of one family: where this host is reached, and whether a translation stands before it; None: those
     who see it are on its own network and cannot tell. ``stands``: they have said so for a while."""
-    direct = [each.endpoint for each in sightings if each.is_own and each.endpoint.port == own.listen_port]
+    direct = [each.endpoint for each in observed if each.is_own and each.endpoint.port == own.listen_port]
     outside = [each for each in direct if not is_private(each.address)]
-    translated = [each.endpoint for each in sightings if not each.is_own]
+    translated = [each.endpoint for each in observed if not each.is_own]
     witnesses = len(translated) + len(outside)
     found = list(direct)
     for endpoint, count in Counter(translated).most_common(1):

@@ -39,6 +39,8 @@ from meshd.model.network import host_network
 CALL_TURN_SECONDS: Final = 15.0
 """When the one end's call does not come through, the other one tries, and so on by turns."""
 
+# The tables of docs/state-machines.md, as they are drawn there.
+
 
 class InterfaceRole(StrEnum):
     """Which of a host's two WireGuard interfaces: its own, or the second one of rotations and rescues."""
@@ -57,6 +59,61 @@ class Phase(StrEnum):
     STEADY = "steady"
     MOVING = "moving"
     RETURNING = "returning"
+
+
+_MAIN, _SECOND = InterfaceRole.MAIN, InterfaceRole.SECOND
+_STEADY, _MOVING, _RETURNING = Phase.STEADY, Phase.MOVING, Phase.RETURNING
+
+TARGETS: Final[Mapping[tuple[Phase, Phase], InterfaceRole]] = {
+    # this host, the other one: where the packets between them should go
+    (_STEADY, _STEADY): _MAIN,
+    (_STEADY, _MOVING): _SECOND,
+    (_STEADY, _RETURNING): _MAIN,
+    (_MOVING, _STEADY): _SECOND,
+    (_MOVING, _MOVING): _SECOND,
+    (_MOVING, _RETURNING): _SECOND,
+    (_RETURNING, _STEADY): _MAIN,
+    (_RETURNING, _MOVING): _SECOND,
+    (_RETURNING, _RETURNING): _MAIN,
+}
+
+GOES_TO_TARGET: Final[Mapping[tuple[bool, bool, bool], bool]] = {
+    # packets go to the target, a session on it, a session on the other interface: they go to the target next
+    (False, True, True): True,
+    (False, True, False): True,
+    (False, False, True): False,
+    (False, False, False): False,
+    (True, True, True): True,
+    (True, True, False): True,
+    (True, False, True): False,
+    (True, False, False): True,
+}
+
+
+class Caller(StrEnum):
+    """Which end of a pair starts the handshake."""
+
+    THIS = "this end"
+    OTHER = "the other end"
+    BY_TURNS = "by turns"
+    LOWER_ID = "the lower id"
+
+
+CALLERS: Final[Mapping[tuple[bool, bool], Caller]] = {
+    # this end can be called, the other one can
+    (True, False): Caller.OTHER,
+    (False, True): Caller.THIS,
+    (False, False): Caller.THIS,
+    (True, True): Caller.BY_TURNS,
+}
+FIRST_TURNS: Final[Mapping[tuple[bool, bool], Caller]] = {
+    # this host rotates, the other one does: who has the first of the turns
+    (False, True): Caller.THIS,
+    (True, False): Caller.OTHER,
+    (True, True): Caller.LOWER_ID,
+    (False, False): Caller.LOWER_ID,
+}
+"""Of one that rotates and one that follows the latter, as it is ready last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +243,7 @@ class _Both:
         if record is None or second_key is None:
             return None
         phase, theirs = own_phase(self.local), phase_of(record)
-        target = InterfaceRole.SECOND if Phase.MOVING in (phase, theirs) else InterfaceRole.MAIN
+        target = TARGETS[phase, theirs]
         if phase is Phase.STEADY and host.hid in self.leaving:
             target = InterfaceRole.MAIN
         first, other = _peer(self.main, record.public_key), _peer(self.second, second_key)
@@ -237,9 +294,8 @@ def _choose_active(
     here: InterfaceRole, target: InterfaceRole, live: Mapping[InterfaceRole, bool]
 ) -> InterfaceRole:
     """Stay where packets are carried; go on when the target can carry them, back when only it cannot."""
-    if here is not target:
-        return target if live[target] else here
-    return target.other if live[target.other] and not live[target] else target
+    goes = GOES_TO_TARGET[here is target, live[target], live[target.other]]
+    return target if goes else target.other
 
 
 def _is_live_on_main(peer: Peer, local: LocalDevice, phase: Phase, now: float) -> bool:
@@ -253,20 +309,15 @@ def _is_live_on_main(peer: Peer, local: LocalDevice, phase: Phase, now: float) -
 
 
 def _calls(view: MeshView, host: Host, phase: Phase, theirs: Phase, now: float) -> bool:
-    """Whether this end starts the handshake: one end alone, for two that start together discard each
-    other's. First the one that follows, which is ready last; of two that rotate the lower hid."""
+    """Whether this end starts the handshake now: two that start together discard each other's."""
     own, record = view.own, host.record
     assert own is not None and record is not None
-    callable_here = own.record is None or bool(own.record.endpoints)
-    if not record.endpoints:
-        return not callable_here
-    if not callable_here:
-        return True
-    if (phase is Phase.STEADY) != (theirs is Phase.STEADY):
-        first = phase is Phase.STEADY
-    else:
-        first = own.hid < host.hid
-    return first == (int(now // CALL_TURN_SECONDS) % 2 == 0)
+    caller = CALLERS[own.record is None or bool(own.record.endpoints), bool(record.endpoints)]
+    if caller is not Caller.BY_TURNS:
+        return caller is Caller.THIS
+    first = FIRST_TURNS[phase is not _STEADY, theirs is not _STEADY]
+    is_first = _is_lower(view, host) if first is Caller.LOWER_ID else first is Caller.THIS
+    return is_first == (int(now // CALL_TURN_SECONDS) % 2 == 0)
 
 
 def _is_lower(view: MeshView, host: Host) -> bool:

@@ -23,13 +23,14 @@ from meshd.mesh.endpoints import (
     Resolved,
     SourceOf,
     build_candidates,
+    candidate_fault,
     is_live,
     order_candidates,
 )
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState, Peer
 from meshd.model.host import Host
-from meshd.model.network import Endpoint, NamedEndpoint
+from meshd.model.network import Endpoint, IPAddress, NamedEndpoint
 from meshd.model.path import PathStats
 
 FIRST_TRY_SECONDS: Final = 6.0
@@ -107,6 +108,8 @@ class Advice:
     """By hid, for peers whose endpoint is not to stay as it is."""
     names: Mapping[str, str] = field(default_factory=dict)
     """To be resolved now: by name the hid of its host."""
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    """By name of a host that has places and none that this host may call: each of them, and why not."""
     recheck_at: float | None = None
     """When a candidate's time is over, unix seconds; None: none is tried."""
 
@@ -152,6 +155,7 @@ def advise(
     after: dict[str, _Known] = {}
     endpoints: dict[str, Endpoint] = {}
     names: dict[str, str] = {}
+    unusable: dict[str, str] = {}
     rechecks: list[float] = []
     for host in view.peers:
         assert host.record is not None
@@ -170,12 +174,16 @@ def advise(
         if host.hid in deferred and (peer is None or peer.config.endpoint is None):
             continue
         candidates = _candidates(state, host, view, resolved, source_of)
+        if not candidates and (why := _explain_unusable(host, view, resolved, source_of)):
+            unusable[host.name] = why
         if doubt_at <= now and (choice := _try(state, peer, candidates, now)) is not None:
             endpoints[host.hid] = choice
             doubt_at = state.trial.ends_at if state.trial is not None else now
         if len(candidates) > 1 and doubt_at > now:
             rechecks.append(doubt_at)
-    advice = Advice(endpoints=endpoints, names=names, recheck_at=min(rechecks, default=None))
+    advice = Advice(
+        endpoints=endpoints, names=names, unusable=unusable, recheck_at=min(rechecks, default=None)
+    )
     return advice, EndpointMemory(after)
 
 
@@ -228,13 +236,29 @@ def _candidates(
     """The one that worked last comes first, or last if the host does not speak of it any more."""
     assert host.record is not None
     found = build_candidates(host.record.endpoints, resolved)
-    ordered = [each.endpoint for each in order_candidates(found, view.membership.mesh_ranges, source_of)]
+    usable = order_candidates(found, view.membership.mesh_ranges, source_of, _own_addresses(view))
+    ordered = [each.endpoint for each in usable]
     worked = state.worked.endpoint if state.worked is not None else None
     if worked in ordered:
         ordered.sort(key=lambda endpoint: endpoint != worked)
     elif worked is not None:
         ordered.append(worked)
     return tuple(ordered)
+
+
+def _own_addresses(view: MeshView) -> tuple[IPAddress, ...]:
+    return view.own.addresses if view.own is not None else ()
+
+
+def _explain_unusable(host: Host, view: MeshView, resolved: Resolved, source_of: SourceOf) -> str:
+    """Each place of the host and what is wrong with it; empty: it has none."""
+    assert host.record is not None
+    ranges, own = view.membership.mesh_ranges, _own_addresses(view)
+    return "; ".join(
+        f"{each.endpoint} ({each.name + ', ' if each.name else ''}"
+        f"{candidate_fault(each, source_of(each.endpoint.address), ranges, own) or 'no route'})"
+        for each in build_candidates(host.record.endpoints, resolved)
+    )
 
 
 def _try(state: _Known, peer: Peer | None, candidates: tuple[Endpoint, ...], now: float) -> Endpoint | None:

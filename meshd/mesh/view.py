@@ -9,13 +9,13 @@ from meshd.model.host import Host, Membership, Revocation
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshView:
-    """``own`` None: no effective grant for this host. ``peers`` have a record, ``waiting`` not yet."""
+    """``own`` None: no effective grant for this host. ``peers`` have a record, ``without_record`` not yet."""
 
     membership: Membership
     own: Host | None
     own_revocation: Revocation | None
     peers: tuple[Host, ...]
-    waiting: tuple[Host, ...]
+    without_record: tuple[Host, ...]
 
 
 def build_view(membership: Membership, hid: str) -> MeshView:
@@ -26,5 +26,5 @@ def build_view(membership: Membership, hid: str) -> MeshView:
         own=membership.hosts.get(hid),
         own_revocation=membership.revoked.get(hid),
         peers=tuple([host for host in others if host.record is not None]),
-        waiting=tuple([host for host in others if host.record is None]),
+        without_record=tuple([host for host in others if host.record is None]),
     )

@@ -6,7 +6,7 @@ over the 192.168.1.0/24 of the own LAN: whoever was granted it would be this hos
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final
 
 from meshd.model.network import ForeignRoute, IPNetwork
@@ -29,24 +29,36 @@ def find_connected(
     }
 
 
-class ConnectedNetworks:
+class PrefixIndex:
     """Finds the network that holds a destination in one look for each length of prefix, as there may be
     thousands of destinations and a link for each container."""
 
-    def __init__(self, networks: Mapping[IPNetwork, ForeignRoute] | None = None) -> None:
-        self.networks: Mapping[IPNetwork, ForeignRoute] = networks or {}
-        self._by_length: dict[tuple[int, int], dict[int, ForeignRoute]] = {}
-        for network, route in self.networks.items():
+    def __init__(self, networks: Iterable[IPNetwork] = ()) -> None:
+        self._by_length: dict[tuple[int, int], dict[int, IPNetwork]] = {}
+        for network in networks:
             shift = network.max_prefixlen - network.prefixlen
             same = self._by_length.setdefault((network.version, network.prefixlen), {})
-            same[int(network.network_address) >> shift] = route
+            same[int(network.network_address) >> shift] = network
 
-    def holder(self, destination: IPNetwork) -> ForeignRoute | None:
-        """The network that ``destination`` is a part of; None for the same network, a wider one, or none."""
-        for (version, length), routes in self._by_length.items():
+    def holder(self, destination: IPNetwork) -> IPNetwork | None:
+        """A network that ``destination`` is a part of; None for the same network, a wider one, or none."""
+        for (version, length), networks in self._by_length.items():
             if version == destination.version and length < destination.prefixlen:
                 shift = destination.max_prefixlen - length
-                found = routes.get(int(destination.network_address) >> shift)
+                found = networks.get(int(destination.network_address) >> shift)
                 if found is not None:
                     return found
         return None
+
+
+class ConnectedNetworks:
+    """The networks of this host's own links, by what is inside of them."""
+
+    def __init__(self, networks: Mapping[IPNetwork, ForeignRoute] | None = None) -> None:
+        self.networks: Mapping[IPNetwork, ForeignRoute] = networks or {}
+        self._index = PrefixIndex(self.networks)
+
+    def holder(self, destination: IPNetwork) -> ForeignRoute | None:
+        """The network that ``destination`` is a part of; None for the same network, a wider one, or none."""
+        found = self._index.holder(destination)
+        return None if found is None else self.networks[found]

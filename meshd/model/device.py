@@ -55,7 +55,8 @@ class ObservedState:
     by destination. ``strict_reverse_path``: the kernel drops packets whose way back would take
     another interface (Linux: rp_filter 1). ``unsaved``: what a backend could not write down of it,
     and what that costs. ``unusable_fibs``: routing tables of the settings that cannot be read, and
-    why (FreeBSD).
+    why (FreeBSD). ``marked``: it carries this host's mark, see ``Backend.mark_interface``. ``ipv6_off``:
+    where IPv6 is switched off for it; empty: it is not.
     """
 
     interface: str
@@ -66,6 +67,8 @@ class ObservedState:
     routes: frozenset[Route] = frozenset()
     foreign_routes: Mapping[IPNetwork, ForeignRoute] = field(default_factory=dict)
     strict_reverse_path: bool = False
+    marked: bool = False
+    ipv6_off: str = ""
     unusable_fibs: Mapping[int, str] = field(default_factory=dict)
     unsaved: str = ""
 

@@ -1,8 +1,8 @@
 """Prometheus's exposition on our listener, made at most once a second however many ask.
 
-prometheus_client's ``start_http_server`` looks every address up in the DNS before it listens,
-wakes up twice a second per address, lets a client that says nothing hold a thread for ever, and
-renders everything anew for each request: a flood of scrapes would take the time of the daemon's loop.
+prometheus_client's ``start_http_server`` looks every address up in the DNS before it listens, and wakes
+up twice a second per address. A client that says nothing holds a thread for ever, and everything is
+rendered anew for each request: a flood of scrapes would take the time of the daemon's loop.
 """
 
 from __future__ import annotations

@@ -7,50 +7,26 @@ timestamp "never".
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from meshd.observe.codes import CODES
+from meshd.observe.families import Family, Sample, number, single
 from meshd.observe.listener import MetricsListener
 from meshd.observe.path_metrics import PATH_METRICS, VIA_METRIC, PathMetric, sample_of
-from meshd.observe.service_metrics import SERVICE_METRICS
+from meshd.observe.service_metrics import SERVICE_FAMILIES
 from meshd.observe.status import ExchangeStatus, PeerStatus, Status
 
 OUTCOMES: Final = ("unchanged", "applied", "partial", "held", "failed")
 
-Labels: TypeAlias = Sequence[str]
-Sample: TypeAlias = tuple[Labels, float]
-
-
-class Family(NamedTuple):
-    """``samples``: label values and value of each series. Ages are as of ``Status.at``."""
-
-    name: str
-    labels: Labels
-    help: str
-    samples: Callable[[Status], Iterable[Sample]]
-
-    @property
-    def kind(self) -> str:
-        return "counter" if self.name.endswith("_total") else "gauge"
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
-def _one(value: Callable[[Status], float | None]) -> Callable[[Status], Iterable[Sample]]:
-    return lambda status: [((), _number(value(status)))]
-
 
 def _peer(name: str, text: str, value: Callable[[PeerStatus], float | None]) -> Family:
     def samples(status: Status) -> Iterable[Sample]:
-        return [((peer.name,), _number(value(peer))) for peer in status.peers]
+        return [((peer.name,), number(value(peer))) for peer in status.peers]
 
     return Family(name, ("peer",), text, samples)
 
@@ -91,65 +67,53 @@ PEER_FAMILIES: Final = (
 )
 
 REGISTRY_FAMILIES: Final = (
-    Family(
+    single(
         "meshd_registry_age_seconds",
-        (),
         "Time since a store last answered a complete poll.",
-        _one(
-            lambda status: (
-                None
-                if status.registry.verified_at is None
-                else max(0.0, status.at - status.registry.verified_at)
-            )
+        lambda status: (
+            None if status.registry.verified_at is None else max(0.0, status.at - status.registry.verified_at)
         ),
     ),
-    Family(
+    single(
         "meshd_registry_version",
-        (),
         "Generation of the verified registry.",
-        _one(lambda status: status.registry.generation),
+        lambda status: status.registry.generation,
     ),
-    Family(
+    single(
         "meshd_registry_applied_version",
-        (),
         "Generation that the kernel was last brought to.",
-        _one(lambda status: status.registry.applied_generation),
+        lambda status: status.registry.applied_generation,
     ),
-    Family(
+    single(
         "meshd_registry_root_version",
-        (),
         "Version of the trusted root.",
-        _one(lambda status: status.registry.root_version),
+        lambda status: status.registry.root_version,
     ),
-    Family(
+    single(
         "meshd_registry_hosts",
-        (),
         "Hosts of the mesh, this one included.",
-        _one(lambda status: status.registry.hosts),
+        lambda status: status.registry.hosts,
     ),
-    Family(
+    single(
         "meshd_registry_conflicts",
-        (),
         "Grants that collide with an older one and count nowhere.",
-        _one(lambda status: status.registry.conflicts),
+        lambda status: status.registry.conflicts,
     ),
-    Family(
+    single(
         "meshd_registry_forks",
-        (),
         "Administrators whose key signed two histories.",
-        _one(lambda status: status.registry.forks),
+        lambda status: status.registry.forks,
     ),
-    Family(
+    single(
         "meshd_registry_gaps",
-        (),
         "Administrators of whose log a part is withheld.",
-        _one(lambda status: status.registry.gaps),
+        lambda status: status.registry.gaps,
     ),
     Family(
         "meshd_registry_store_up",
         ("endpoint",),
         "1: the store answered the newest poll; NaN: not asked.",
-        lambda status: [((store.url,), _number(store.up)) for store in status.registry.stores],
+        lambda status: [((store.url,), number(store.up)) for store in status.registry.stores],
     ),
     Family(
         "meshd_registry_store_last_success_timestamp_seconds",
@@ -169,17 +133,15 @@ def _exchanged(name: str, text: str, counts: Callable[[ExchangeStatus], Mapping[
 
 
 EXCHANGE_FAMILIES: Final = (
-    Family(
+    single(
         "meshd_registry_witness_ok",
-        (),
         "1: every host that answered the newest round holds what this host holds; NaN: none has answered.",
-        _one(lambda status: status.exchange.agrees if status.exchange else None),
+        lambda status: status.exchange.agrees if status.exchange else None,
     ),
-    Family(
+    single(
         "meshd_registry_witness_timestamp_seconds",
-        (),
         "Unix time of the newest round of witnesses with an answer; 0: never.",
-        _one(lambda status: (status.exchange and status.exchange.witnessed_at) or 0),
+        lambda status: (status.exchange and status.exchange.witnessed_at) or 0,
     ),
     _exchanged(
         "meshd_exchange_witnesses_total",
@@ -201,17 +163,15 @@ EXCHANGE_FAMILIES: Final = (
         "Requests of other hosts, by outcome.",
         lambda exchange: exchange.requests,
     ),
-    Family(
+    single(
         "meshd_exchange_waiting",
-        (),
         "Objects that wait for hosts to be reachable.",
-        _one(lambda status: status.exchange.waiting if status.exchange else None),
+        lambda status: status.exchange.waiting if status.exchange else None,
     ),
-    Family(
+    single(
         "meshd_exchange_listening",
-        (),
         "Addresses on which other hosts are answered.",
-        _one(lambda status: len(status.exchange.listening) if status.exchange else 0),
+        lambda status: len(status.exchange.listening) if status.exchange else 0,
     ),
 )
 
@@ -230,41 +190,32 @@ HOST_FAMILIES: Final = (
             ((status.host.name or "", status.host.hid, status.registry.mesh_name, status.host.region), 1)
         ],
     ),
-    Family(
+    single(
         "meshd_start_timestamp_seconds",
-        (),
         "Unix time the daemon started.",
-        _one(lambda status: status.started_at),
+        lambda status: status.started_at,
     ),
-    Family(
+    single(
         "meshd_status_timestamp_seconds",
-        (),
         "Unix time of the figures shown here.",
-        _one(lambda status: status.at),
+        lambda status: status.at,
     ),
-    Family(
+    single(
         "meshd_interface_up",
-        (),
         "1: the WireGuard interface is up.",
-        _one(lambda status: status.host.interface_up),
+        lambda status: status.host.interface_up,
     ),
-    Family(
+    single(
         "meshd_key_age_seconds",
-        (),
         "Age of the host's WireGuard key.",
-        _one(
-            lambda status: (
-                None
-                if status.host.key_created_at is None
-                else max(0.0, status.at - status.host.key_created_at)
-            )
+        lambda status: (
+            None if status.host.key_created_at is None else max(0.0, status.at - status.host.key_created_at)
         ),
     ),
-    Family(
+    single(
         "meshd_rotation_state",
-        (),
         "Rotation of this host's key: 0 steady, 1 moving, 2 returning.",
-        _one(lambda status: ROTATION_STATES.get(status.rotation.state)),
+        lambda status: ROTATION_STATES.get(status.rotation.state),
     ),
     Family(
         "meshd_rotation_hosts",
@@ -276,11 +227,10 @@ HOST_FAMILIES: Final = (
             (("absent",), len(status.rotation.absent)),
         ],
     ),
-    Family(
+    single(
         "meshd_rotation_last_start_timestamp_seconds",
-        (),
         "Unix time the newest rotation of this host's key began; 0: never.",
-        _one(lambda status: status.rotation.last_started_at or 0),
+        lambda status: status.rotation.last_started_at or 0,
     ),
     Family(
         "meshd_reconciles_total",
@@ -297,17 +247,15 @@ HOST_FAMILIES: Final = (
         "Changes applied, by kind.",
         lambda status: [((kind,), count) for kind, count in sorted(status.counters.changes.items())],
     ),
-    Family(
+    single(
         "meshd_change_state",
-        (),
         "The last change: 0 done, 1 on trial, 2 rolled back; NaN: none yet.",
-        _one(lambda status: CHANGE_STATES.get(status.change.state) if status.change else None),
+        lambda status: CHANGE_STATES.get(status.change.state) if status.change else None,
     ),
-    Family(
+    single(
         "meshd_rollbacks_total",
-        (),
         "Changes rolled back.",
-        _one(lambda status: status.change.rollbacks if status.change else 0),
+        lambda status: status.change.rollbacks if status.change else 0,
     ),
     Family(
         "meshd_condition",
@@ -327,7 +275,7 @@ FAMILIES: Final = (
     *REGISTRY_FAMILIES,
     *EXCHANGE_FAMILIES,
     *HOST_FAMILIES,
-    *(Family(*metric) for metric in SERVICE_METRICS),
+    *SERVICE_FAMILIES,
 )
 
 

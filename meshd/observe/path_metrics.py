@@ -75,14 +75,14 @@ def read_paths(text: str) -> dict[str, PathStats]:
         if match is None:
             raise ValueError(f"{line[:80]!r}: no sample of a path")
         peer, via, value = match[2], match[3], float(match[4])
-        figures = found.setdefault(_unescape(peer), {})
+        values = found.setdefault(_unescape(peer), {})
         if name == VIA_METRIC:
-            figures["via"] = _unescape(via or "direct")
+            values["via"] = _unescape(via or "direct")
         elif name == PATH_METRICS[0].name:
-            figures["up"] = value > 0
+            values["up"] = value > 0
         elif value != _BY_NAME[name].absent and math.isfinite(value):
-            figures[_BY_NAME[name].field] = value
-    return {peer: msgspec.convert(figures, PathStats, strict=False) for peer, figures in found.items()}
+            values[_BY_NAME[name].field] = value
+    return {peer: msgspec.convert(values, PathStats, strict=False) for peer, values in found.items()}
 
 
 def _unescape(label: str) -> str:

@@ -1,16 +1,13 @@
-"""Metrics of the service modules and placements of this host: name, labels, help, samples."""
+"""Metrics of the service modules and placements of this host."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
+from meshd.observe.families import Family, Sample, number
 from meshd.observe.status import ModuleStatus, Status
-
-ServiceMetric: TypeAlias = tuple[
-    str, Sequence[str], str, Callable[[Status], Iterable[tuple[Sequence[str], float]]]
-]
 
 MODULE_STATES: Final[Mapping[str, int]] = {
     "ok": 0,
@@ -22,15 +19,14 @@ MODULE_STATES: Final[Mapping[str, int]] = {
 }
 
 
-def _module(name: str, text: str, value: Callable[[ModuleStatus], float | None]) -> ServiceMetric:
-    def samples(status: Status) -> Iterable[tuple[Sequence[str], float]]:
-        found = [(module.name, value(module)) for module in status.services.modules]
-        return [((name,), math.nan if number is None else number) for name, number in found]
+def _module(name: str, text: str, value: Callable[[ModuleStatus], float | None]) -> Family:
+    def samples(status: Status) -> Iterable[Sample]:
+        return [((module.name,), number(value(module))) for module in status.services.modules]
 
-    return name, ("module",), text, samples
+    return Family(name, ("module",), text, samples)
 
 
-SERVICE_METRICS: Final[Sequence[ServiceMetric]] = (
+SERVICE_FAMILIES: Final = (
     _module(
         "meshd_module_state",
         "Service module: 0 ok, 1 pending, 2 held, 3 failed, 4 broken, 5 released.",
@@ -56,7 +52,7 @@ SERVICE_METRICS: Final[Sequence[ServiceMetric]] = (
         "Time spent running the module.",
         lambda module: module.run_seconds_sum,
     ),
-    (
+    Family(
         "meshd_module_runs_total",
         ("module", "outcome"),
         "Runs of the module by outcome.",
@@ -66,7 +62,7 @@ SERVICE_METRICS: Final[Sequence[ServiceMetric]] = (
             for outcome, count in sorted(module.runs.items())
         ],
     ),
-    (
+    Family(
         "meshd_placement_up",
         ("service", "jail"),
         "Placement of this host, by its own check: 1 it answers, 0 it does not; NaN: not known.",

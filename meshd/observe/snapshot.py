@@ -32,7 +32,7 @@ NO_SERVICES = ServicesStatus()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class StatusInputs:
     """What the daemon holds at one moment. Times are unix seconds. ``learned``: own endpoints by the word
     of peers; ``explain_endpoint``: why a peer has one."""
 
@@ -62,45 +62,45 @@ class Facts:
     services: ServicesStatus = NO_SERVICES
 
 
-def build_status(facts: Facts) -> Status:
+def build_status(inputs: StatusInputs) -> Status:
     """One document; no I/O, nothing secret in it."""
-    view, membership = facts.view, facts.view.membership
-    hosts = sorted((*view.peers, *view.waiting), key=lambda host: (host.name, host.hid))
+    view, membership = inputs.view, inputs.view.membership
+    hosts = sorted((*view.peers, *view.without_record), key=lambda host: (host.name, host.hid))
     return Status(
-        at=facts.at,
-        version=facts.version,
-        started_at=facts.started_at,
-        host=_self(facts),
+        at=inputs.at,
+        version=inputs.version,
+        started_at=inputs.started_at,
+        host=_self(inputs),
         registry=RegistryStatus(
             mesh_id=membership.mesh_id,
             mesh_name=membership.mesh_name,
             generation=membership.generation,
-            applied_generation=facts.applied_generation,
+            applied_generation=inputs.applied_generation,
             root_version=membership.root_version,
             hosts=len(membership.hosts),
             conflicts=membership.conflicts,
             forks=membership.forks,
             gaps=membership.gaps,
-            verified_at=facts.verified_at,
-            stores=facts.stores,
+            verified_at=inputs.verified_at,
+            stores=inputs.stores,
         ),
-        peers=tuple(_peer(host, facts) for host in hosts),
-        conditions=facts.conditions,
-        last_plan=facts.last_plan,
-        counters=facts.counters,
-        metrics_urls=facts.metrics_urls,
-        exchange=facts.exchange,
-        change=facts.change,
-        rotation=facts.rotation,
-        services=facts.services,
+        peers=tuple(_peer(host, inputs) for host in hosts),
+        conditions=inputs.conditions,
+        last_plan=inputs.last_plan,
+        counters=inputs.counters,
+        metrics_urls=inputs.metrics_urls,
+        exchange=inputs.exchange,
+        change=inputs.change,
+        rotation=inputs.rotation,
+        services=inputs.services,
     )
 
 
-def _self(facts: Facts) -> SelfStatus:
-    own, observed = facts.view.own, facts.observed
+def _self(inputs: StatusInputs) -> SelfStatus:
+    own, observed = inputs.view.own, inputs.observed
     device = observed.device
     return SelfStatus(
-        hid=facts.hid,
+        hid=inputs.hid,
         name=own.name if own else None,
         region=own.region if own else "",
         addresses=tuple(str(address) for address in own.addresses) if own else (),
@@ -109,18 +109,18 @@ def _self(facts: Facts) -> SelfStatus:
         interface=observed.interface,
         listen_port=device.listen_port if device else 0,
         mtu_bytes=observed.mtu_bytes,
-        backend=facts.backend,
+        backend=inputs.backend,
         interface_up=observed.up,
-        key_created_at=facts.key_created_at,
+        key_created_at=inputs.key_created_at,
         endpoints=tuple(map(str, own.record.endpoints)) if own and own.record else (),
-        learned=tuple(map(str, facts.learned)),
+        learned=tuple(map(str, inputs.learned)),
         behind_nat=own.record.behind_nat if own and own.record else False,
     )
 
 
-def _peer(host: Host, facts: Facts) -> PeerStatus:
+def _peer(host: Host, inputs: StatusInputs) -> PeerStatus:
     record = host.record
-    peers = _peers_of(host, facts)
+    peers = _peers_of(host, inputs)
     stats = _sum(peers)
     endpoint = peers[0].config.endpoint if peers else None
     return PeerStatus(
@@ -136,18 +136,18 @@ def _peer(host: Host, facts: Facts) -> PeerStatus:
         latest_handshake_at=stats.latest_handshake_at or None,
         receive_bytes=stats.receive_bytes,
         transmit_bytes=stats.transmit_bytes,
-        mtu_bytes=facts.path_mtus.get(host.hid),
+        mtu_bytes=inputs.path_mtus.get(host.hid),
         granted_by=str(host.provenance),
         record_version=record.version if record else None,
-        path=facts.paths.get(host.hid, NO_STATS),
+        path=inputs.paths.get(host.hid, NO_STATS),
         rotation=str(phase_of(record)),
         endpoint_reason=(
-            facts.explain_endpoint(host, endpoint) if endpoint and facts.explain_endpoint else None
+            inputs.explain_endpoint(host, endpoint) if endpoint and inputs.explain_endpoint else None
         ),
     )
 
 
-def _peers_of(host: Host, facts: Facts) -> list[Peer]:
+def _peers_of(host: Host, inputs: StatusInputs) -> list[Peer]:
     """The host's peer on the interface, and during a rotation the one on the second interface; the one
     with the newest handshake first."""
     record = host.record
@@ -156,7 +156,7 @@ def _peers_of(host: Host, facts: Facts) -> list[Peer]:
     keys = {record.public_key, record.next_public_key}
     found = [
         peer
-        for observed in (facts.observed, facts.second)
+        for observed in (inputs.observed, inputs.second)
         if observed is not None and observed.device is not None
         for key, peer in ((key, observed.device.peers.get(key)) for key in keys if key)
         if peer is not None

@@ -41,10 +41,19 @@ class CreateInterface(Change):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DestroyInterface(Change):
-    """Only ever the second interface of a key rotation, when no route of ours is left on it."""
+    """The second interface of a key rotation, when no route of ours is left on it; or one with this host's
+    mark under a name that is not in the settings any more."""
 
     def summary(self) -> str:
         return f"destroy interface {self.interface}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkInterface(Change):
+    """For one that somebody made with this host's key (wg-quick, from ``wireguard.boot_file``)."""
+
+    def summary(self) -> str:
+        return f"mark {self.interface} as this host's"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +198,10 @@ class SetPeer(PeerChange):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovePeer(PeerChange):
+    """``is_final``: a signature ended the membership behind it, so it goes whatever becomes of the rest."""
+
     old: PeerConfig
+    is_final: bool = False
 
     @property
     def public_key(self) -> PublicKey:

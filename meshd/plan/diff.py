@@ -1,8 +1,9 @@
 """Observed and desired -> the ordered changes between them.
 
 The order is data and has reasons:
-1. The interface, its key, port, addresses, MTU, then up: routes need an interface that is up
-   and an address to take their source from.
+1. An interface of ours under another name goes: it has the port and the addresses. Then the interface,
+   its key, port, addresses, MTU, then up: routes need an interface that is up and an address to take
+   their source from.
 2. Routes that go, before the peer behind them: a packet without route is refused at once, one
    for a prefix without peer vanishes.
 3. Allowed IPs that a staying peer gives up, before another peer receives them: a prefix has one
@@ -17,11 +18,10 @@ Stopping after any of these steps leaves a state from which the next plan conver
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from meshd.mesh.desired import DesiredPeer, DesiredState
-from meshd.model.condition import Condition, Severity
 from meshd.model.device import Device, ObservedState, PeerConfig
 from meshd.model.keys import PublicKey
 from meshd.model.network import ForeignRoute, IPNetwork, Route, network_key
@@ -33,6 +33,7 @@ from meshd.plan.changes import (
     CreateInterface,
     DestroyInterface,
     LoosenReversePath,
+    MarkInterface,
     RemoveAddress,
     RemovePeer,
     RemoveRoute,
@@ -63,9 +64,10 @@ def diff_state(observed: ObservedState, desired: DesiredState) -> tuple[Change, 
     return diff_sides((Side(observed=observed, desired=desired),))
 
 
-def diff_sides(sides: Sequence[Side]) -> tuple[Change, ...]:
+def diff_sides(sides: Sequence[Side], strays: Collection[str] = ()) -> tuple[Change, ...]:
     """The changes on all of a host's interfaces together. A route has one place in the table, so what
-    one side gives up and the other one takes is moved."""
+    one side gives up and the other one takes is moved. ``strays``: interfaces with this host's mark under
+    names that are none of the settings'."""
     wanted = [(side.observed, side.desired) for side in sides if side.desired is not None]
     gone = [side.observed for side in sides if side.desired is None and side.observed.device is not None]
     # Only what differs is looked at one by one: hashing a thousand prefixes is most of a turn's work.
@@ -74,8 +76,9 @@ def diff_sides(sides: Sequence[Side]) -> tuple[Change, ...]:
         for side in sides
     ]
     here = {route.destination: route for _, routes in leaving for route in routes}
-    foreign = [d for d in _foreign_routes(sides) if d not in here]
+    foreign = [d for d in foreign_routes(sides, strays) if d not in here]
     return (
+        *(_destroy_stray(name, sides[0].observed.interface) for name in sorted(strays)),
         *(change for observed, desired in wanted for change in _device(observed, desired)),
         *_routes_that_go(leaving, [desired for _, desired in wanted]),
         *(change for observed, desired in wanted for change in _peers(observed, desired)),
@@ -90,61 +93,15 @@ def diff_sides(sides: Sequence[Side]) -> tuple[Change, ...]:
     )
 
 
-def find_route_conflicts(sides: Sequence[Side]) -> tuple[Condition, ...]:
-    """Foreign routes that stand where one of ours belongs, and networks of this host's own links that
-    one of ours would take a part of: reported, never touched.
-
-    One that already leads into an interface of ours does the same work and is no conflict.
-    """
-    own = {side.observed.interface for side in sides}
-    labels: dict[IPNetwork, str] = {}
-    for side in reversed(sides):
-        labels.update(side.desired.route_labels if side.desired else {})
-    left_out = {d: why for side in sides if side.desired for d, why in side.desired.left_out.items()}
-    interface = sides[0].observed.interface
-    return (
-        *_route_conflicts(sides, labels, own),
-        *(
-            Condition(
-                code="route_conflict",
-                severity=Severity.WARNING,
-                subject=str(destination),
-                text=f"no route {destination} to {why.host}: it is part of {why.connected.destination} "
-                f"({why.connected.description}), a network of this host's own, so what is sent there "
-                f"does not go through {interface}; narrow the grant, or that network",
-            )
-            for destination, why in sorted(left_out.items(), key=lambda item: network_key(item[0]))
-        ),
-    )
-
-
-def _route_conflicts(
-    sides: Sequence[Side], labels: Mapping[IPNetwork, str], own: Container[str | None]
-) -> Iterator[Condition]:
-    return (
-        Condition(
-            code="route_conflict",
-            severity=Severity.WARNING,
-            subject=str(destination),
-            text=f"route {destination} ({route.description}) is not meshd's, so traffic to "
-            f"{labels[destination]} does not go through {sides[0].observed.interface}; remove it or narrow "
-            "the grant",
-        )
-        for destination, route in _foreign_routes(sides).items()
-        if destination in labels and route.interface not in own
-    )
-
-
-def _foreign_routes(sides: Sequence[Side]) -> dict[IPNetwork, ForeignRoute]:
-    """What is foreign to every side; to each of them the routes of the others are."""
-    if len(sides) == 1:
-        return dict(sides[0].observed.foreign_routes)
-    ours = {route.destination for side in sides for route in side.observed.routes}
+def foreign_routes(sides: Sequence[Side], strays: Container[str] = ()) -> dict[IPNetwork, ForeignRoute]:
+    """What is foreign to every side; to each of them the routes of the others are. Those of a stray go with
+    it, before any route comes."""
+    ours = {route.destination for side in sides for route in side.observed.routes} if len(sides) > 1 else ()
     return {
         destination: route
         for side in sides
         for destination, route in side.observed.foreign_routes.items()
-        if destination not in ours
+        if destination not in ours and (route.interface is None or route.interface not in strays)
     }
 
 
@@ -152,6 +109,8 @@ def _device(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
     name, device = desired.interface, observed.device
     if device is None:
         yield CreateInterface(interface=name, reason=f"interface {name} does not exist")
+    elif not observed.marked:
+        yield MarkInterface(interface=name, reason="it has this host's key, and somebody else made it")
     if device is None or device.public_key != desired.public_key:
         yield SetPrivateKey(
             interface=name,
@@ -262,6 +221,7 @@ def _peers_that_go(observed: ObservedState, desired: DesiredState) -> Iterator[C
                 reason=desired.explained.get(key, "no verified host record has this key"),
                 label=_key_label(key),
                 old=config,
+                is_final=key in desired.ended,
             )
 
 
@@ -283,6 +243,13 @@ def _key_reason(device: Device | None, desired: DesiredState) -> str:
 def _destroy(observed: ObservedState) -> Change:
     return DestroyInterface(
         interface=observed.interface, reason="no key rotation of this host or of a peer needs it any more"
+    )
+
+
+def _destroy_stray(name: str, interface: str) -> Change:
+    return DestroyInterface(
+        interface=name,
+        reason=f"it is this host's, and is to be {interface}: the settings or somebody gave it another name",
     )
 
 

@@ -11,7 +11,8 @@ from meshd.mesh.desired import DesiredState
 from meshd.model.condition import Condition
 from meshd.model.device import ObservedState
 from meshd.plan.changes import Change
-from meshd.plan.diff import Side, diff_sides, find_route_conflicts
+from meshd.plan.conflicts import find_route_conflicts
+from meshd.plan.diff import Side, diff_sides
 from meshd.plan.safety import SafetyLimits, check_safety
 
 
@@ -43,15 +44,19 @@ class Plan:
 
 
 def build_plan(
-    observed: ObservedState, desired: DesiredState, limits: SafetyLimits, second: Side | None = None
+    observed: ObservedState,
+    desired: DesiredState,
+    limits: SafetyLimits,
+    second: Side | None = None,
+    strays: Collection[str] = (),
 ) -> Plan:
     """Diff, find what stands in the way, and weigh the danger. ``second``: the interface that serves
-    key rotations, while there is a use for it or a rest of it."""
+    key rotations, while there is a use for it or a rest of it. ``strays``: see ``diff_sides``."""
     sides = (Side(observed=observed, desired=desired), *([second] if second else []))
-    changes = diff_sides(sides)
+    changes = diff_sides(sides, strays)
     return Plan(
         interface=desired.interface,
         changes=changes,
         objections=check_safety(changes, sides, limits),
-        conflicts=find_route_conflicts(sides),
+        conflicts=find_route_conflicts(sides, strays),
     )

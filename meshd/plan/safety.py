@@ -26,6 +26,7 @@ class SafetyLimits:
     this host carried out; an older view was lost or rolled back on this machine.
     ``admin_keys``: the peers that were administrators' hosts when that plan was carried out.
     ``clock_step_seconds``: how far this host's clock was set forward while it ran.
+    ``published_keys``: those that this host's newest record names; nobody has a session with another one.
     """
 
     max_removed_share: float
@@ -33,6 +34,7 @@ class SafetyLimits:
     applied_generation: int
     admin_keys: frozenset[PublicKey] = frozenset()
     clock_step_seconds: float = 0.0
+    published_keys: frozenset[PublicKey] = frozenset()
 
 
 def check_safety(changes: Sequence[Change], sides: Sequence[Side], limits: SafetyLimits) -> tuple[str, ...]:
@@ -58,7 +60,7 @@ def check_safety(changes: Sequence[Change], sides: Sequence[Side], limits: Safet
             f"the registry held here is older (generation {limits.view_generation}) than the one already "
             f"applied (generation {limits.applied_generation}): its cache was lost or put back"
         )
-    objections += [text for side in sides for text in _object_to_key(changes, side)]
+    objections += [text for side in sides for text in _object_to_key(changes, side, limits)]
     return tuple(objections)
 
 
@@ -109,13 +111,15 @@ def _object_to_removals(
         yield f"the last path to an administrator's host ({', '.join(admins_leave)}) would be removed"
 
 
-def _object_to_key(changes: Sequence[Change], side: Side) -> Iterator[str]:
+def _object_to_key(changes: Sequence[Change], side: Side, limits: SafetyLimits) -> Iterator[str]:
+    """A key that this host's record does not name was put there by somebody: every session with it is dead,
+    and the mesh is only back when it goes."""
     present = side.observed.device.peers if side.observed.device else {}
     for change in changes:
         if not isinstance(change, SetPrivateKey) or change.interface != side.observed.interface:
             continue
         retired = side.desired.retired_keys if side.desired else frozenset()
-        if change.old is not None and change.old not in retired and present:
+        if change.old in limits.published_keys - retired and present:
             yield (
                 f"the key of {change.interface} would be replaced in place ({change.old} by {change.new}), "
                 f"which ends the sessions with all {len(present)} peers"

@@ -14,7 +14,7 @@ from meshd.registry.reducer import (
     GRANT_OUTSIDE_POOL,
     EffectiveGrant,
     MemberReduction,
-    WaitingGrant,
+    UnendorsedGrant,
     reduce_members,
 )
 from meshd.registry.root import RootChain
@@ -33,7 +33,9 @@ def check_effect(
         _check_grant(chain, reduce_members(chain, (*entries, entry), reduction), reduction, entry, body)
     elif isinstance(body, Service | Place):
         services = reduce_members(chain, (*entries, entry), reduction).services
-        counting = {each.hash for each in services.in_force} | {each.entry.hash for each in services.waiting}
+        counting = {each.hash for each in services.in_force} | {
+            each.entry.hash for each in services.unendorsed
+        }
         if entry.hash not in counting:
             name = body.name if isinstance(body, Service) else body.service
             raise RegistryError(
@@ -48,8 +50,8 @@ def check_free(reduction: MemberReduction, body: Grant, ranges: GrantRanges) -> 
     else's: such a grant is a wish, and must keep nobody from anything."""
     table = RangeTable()
     table.add(ranges.spans, body.hid)
-    others: list[EffectiveGrant | WaitingGrant] = [*reduction.effective.values()]
-    others += [each for each in reduction.waiting if not each.wanted]
+    others: list[EffectiveGrant | UnendorsedGrant] = [*reduction.effective.values()]
+    others += [each for each in reduction.unendorsed if not each.wanted]
     for other in others:
         hid = other.grant.hid
         if hid == body.hid:
@@ -69,7 +71,7 @@ def _check_grant(
     idle = foreseen.idle.get(entry.hash)
     if idle is not None and idle.code != GRANT_OUTSIDE_POOL:
         raise RegistryError(f"{body.name}: the grant would have no effect: {idle.reason}")
-    waits = [each for each in foreseen.waiting if each.entry.hash == entry.hash and each.outside]
+    waits = [each for each in foreseen.unendorsed if each.entry.hash == entry.hash and each.outside]
     outside = waits[0].outside if waits else ""
     if idle is not None or (outside and body.hid not in reduction.effective):
         pools = ", ".join(map(str, chain.current.pools[entry.statement.by])) or "(none)"
@@ -92,8 +94,8 @@ def _check_endorsement(
         raise RegistryError(f"{what}: endorsed by this key already")
     foreseen = reduce_members(chain, (*entries, entry), reduction)
     open_entries = [each.entry for each in foreseen.effective.values()]
-    open_entries += [each.entry for each in foreseen.waiting]
-    open_entries += [*foreseen.services.in_force, *(each.entry for each in foreseen.services.waiting)]
+    open_entries += [each.entry for each in foreseen.unendorsed]
+    open_entries += [*foreseen.services.in_force, *(each.entry for each in foreseen.services.unendorsed)]
     idle = foreseen.idle.get(body.hash)
     if idle is not None or all(each.hash != body.hash for each in open_entries):
         reason = idle.reason if idle is not None else "a later statement, or a revoke, has taken its place"

@@ -24,7 +24,7 @@ from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, ObjectStore
 _PAGE_KEYS: Final = 1000
 _BATCH: Final = 48
 
-Waiting = Callable[[], AbstractContextManager[object]]
+WhileBlocked = Callable[[], AbstractContextManager[object]]
 _Answer = tuple[str, bytes] | StoreError | None
 
 
@@ -54,7 +54,7 @@ class Round:
         now: float,
         memory: PollMemory,
         limits: PollLimits,
-        waiting: Waiting,
+        while_blocked: WhileBlocked,
         thorough: bool,
     ) -> None:
         self.ledger = ledger
@@ -63,7 +63,7 @@ class Round:
         self.thorough = thorough
         self._store = store
         self._now = now
-        self._waiting = waiting
+        self._while_blocked = while_blocked
         self._prefix = mesh_prefix(ledger.mesh_id)
         self._deadline = time.monotonic() + limits.seconds
         self.fetched_objects = 0
@@ -86,7 +86,7 @@ class Round:
     def names(self, prefix: str, start_after: str, limit: int) -> tuple[list[ObjectInfo], str]:
         """Infos with keys relative to the mesh, and the name to go on after; empty when that is all."""
         infos: list[ObjectInfo] = []
-        with self._waiting():
+        with self._while_blocked():
             after = self._collect(infos, prefix, start_after, limit)
         return infos, after
 
@@ -103,7 +103,7 @@ class Round:
                 if self.fetched_bytes > bytes_end or self.fetched_objects >= objects_end:
                     return False
                 part = wanted[start : start + batch]
-                with self._waiting():
+                with self._while_blocked():
                     answers = (
                         [self._get(part[0].key)] if workers <= 1 else list(pool.map(self._get_info, part))
                     )
@@ -125,7 +125,7 @@ class Round:
 
     def ask(self, key: str) -> bool:
         """Get and offer one object by its name, listed or not; False when there is none to be had."""
-        with self._waiting():
+        with self._while_blocked():
             answer = self._get(key)
         self._take([(ObjectInfo(key=key, etag="", size_bytes=0), answer)])
         return isinstance(answer, tuple)

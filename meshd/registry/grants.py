@@ -22,7 +22,7 @@ class EffectiveGrant:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingGrant:
+class UnendorsedGrant:
     """A grant that too few administrators agree with yet: ``signers`` of ``needed``.
 
     ``wanted``: those without whom it can never count, as what it gives or changes is theirs; ``outside``

@@ -27,9 +27,10 @@ class PollMemory:
     """``shown``: by admin the newest (seq, hash) that the newest poll listed and the ledger holds,
     (0, "") for none.
 
-    Where one round could not look at everything the next one goes on: ``root_after`` and ``log_after`` (by
-    admin) are the last names looked at below a prefix, ``crowd_after`` (by admin and number) those among too
-    many statements of one number, ``host_turn`` the last host that was asked for by name.
+    Where one round could not look at everything the next one goes on: ``root_after`` and ``log_after``
+    (by admin) are the last names looked at below a prefix. ``crowd_after`` (by admin and number) are
+    those among too many statements of one number. ``host_turn`` is the last host that was asked for by
+    name.
     """
 
     polls: int = 0

@@ -15,7 +15,7 @@ from meshd.model.host import Host, Revocation
 from meshd.model.network import IPAddress
 from meshd.registry.grants import EffectiveGrant as EffectiveGrant
 from meshd.registry.grants import IdleGrant as IdleGrant
-from meshd.registry.grants import WaitingGrant as WaitingGrant
+from meshd.registry.grants import UnendorsedGrant as UnendorsedGrant
 from meshd.registry.logs import MAX_SHOWN_CLAIMS, AdminLog, build_logs
 from meshd.registry.order import StatementOrder, order_statements
 from meshd.registry.replay import GRANT_OUTSIDE_POOL as GRANT_OUTSIDE_POOL
@@ -39,7 +39,7 @@ _DISPUTED: Final = (REGISTRY_CONFLICT, MESH_FULL)
 class MemberReduction:
     """What the statements alone say. ``placed`` is in the order of first grants, its hosts have no record.
 
-    ``effective`` holds every host that is granted and not revoked; ``waiting`` holds newer grants that
+    ``effective`` holds every host that is granted and not revoked; ``unendorsed`` holds newer grants that
     wait for somebody's signature; ``idle``, by statement, grants that count and have no effect.
     ``disputed``: statements that ask for what another host has.
     ``unplaced``: granted, but configured nowhere, and why. ``used_addresses``: every address that a
@@ -54,7 +54,7 @@ class MemberReduction:
     unplaced: Mapping[str, str]
     revoked: Mapping[str, Revocation]
     effective: Mapping[str, EffectiveGrant]
-    waiting: tuple[WaitingGrant, ...]
+    unendorsed: tuple[UnendorsedGrant, ...]
     idle: Mapping[str, IdleGrant]
     disputed: frozenset[str]
     logs: Mapping[str, AdminLog]
@@ -88,7 +88,7 @@ def reduce_members(
     conditions = (
         *_log_conditions(chain, logs, counted),
         *(_idle_condition(each, replay.placed) for each in idle.values() if each.code),
-        *(_waiting_condition(chain, each) for each in replay.waiting),
+        *(_unendorsed_condition(chain, each) for each in replay.unendorsed),
         *name_conditions,
         *services.conditions,
     )
@@ -100,7 +100,7 @@ def reduce_members(
         unplaced={hid: each.reason for hid, each in nowhere.items()},
         revoked=_revocations(revokes, replay, counted),
         effective={**replay.placed, **{hid: _effective(each) for hid, each in nowhere.items()}},
-        waiting=replay.waiting,
+        unendorsed=replay.unendorsed,
         idle=idle,
         disputed=_disputed(replay, idle, names),
         logs=logs,
@@ -205,7 +205,7 @@ def _idle_condition(idle: IdleGrant, placed: Mapping[str, EffectiveGrant]) -> Co
     )
 
 
-def _waiting_condition(chain: RootChain, waits: WaitingGrant) -> Condition:
+def _unendorsed_condition(chain: RootChain, waits: UnendorsedGrant) -> Condition:
     who = ", ".join(sorted(chain.root.keys[kid].name for kid in waits.wanted - waits.signers))
     must = f"{who or 'another admin'} must endorse it: wgctl endorse {waits.entry.hash[:12]}"
     what = f"grant of {waits.grant.name} by {waits.entry.provenance}"

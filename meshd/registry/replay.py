@@ -13,7 +13,7 @@ from typing import Final
 
 from meshd.model.network import IPAddress
 from meshd.registry.document import TrustedRoot
-from meshd.registry.grants import Authority, EffectiveGrant, IdleGrant, Lacking, WaitingGrant
+from meshd.registry.grants import Authority, EffectiveGrant, IdleGrant, Lacking, UnendorsedGrant
 from meshd.registry.order import StatementOrder
 from meshd.registry.ranges import RangeTable, render_span
 from meshd.registry.statement import Endorse, Grant, GrantRanges, LogEntry
@@ -66,11 +66,11 @@ class Replay:
                 self._hear_endorsement(place, entry, body)
 
     @property
-    def waiting(self) -> tuple[WaitingGrant, ...]:
+    def unendorsed(self) -> tuple[UnendorsedGrant, ...]:
         """Grants that somebody's signature would let count."""
         threshold = self._root.root.thresholds.admin
         return tuple(
-            WaitingGrant(
+            UnendorsedGrant(
                 entry=each.entry,
                 grant=each.grant,
                 ranges=each.ranges,

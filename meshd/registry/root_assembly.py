@@ -62,7 +62,7 @@ class RootAssembly:
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[Name, _Pieces] = {}
+        self._pieces: dict[Name, _Pieces] = {}
         self._proposed: dict[Name, tuple[TrustedRoot, dict[str, bytes]]] = {}
         self._kept: set[Name] = set()
 
@@ -102,12 +102,12 @@ class RootAssembly:
             if longer is chain:
                 return chain
             chain = longer
-            known: tuple[dict[Name, Any], ...] = self._waiting, self._proposed
+            known: tuple[dict[Name, Any], ...] = self._pieces, self._proposed
             for pieces in known:
                 for name in [name for name in pieces if name[0] <= chain.version]:
                     del pieces[name]
             self._kept = {name for name in self._kept if name[0] > chain.version}
-            for name in list(self._waiting):
+            for name in list(self._pieces):
                 try:
                     self._promote(name, chain)
                 except RegistryError:
@@ -124,12 +124,12 @@ class RootAssembly:
 
     def _promote(self, name: Name, chain: RootChain) -> None:
         """Make a proposal of pieces that a root key in force vouches for."""
-        pieces = self._waiting.get(name)
+        pieces = self._pieces.get(name)
         if pieces is None or pieces.payload is None or name[0] != chain.version + 1:
             return
         if not _vouchers(_bare(pieces.payload), pieces.signatures, chain.current):
             return
-        del self._waiting[name]
+        del self._pieces[name]
         root = parse_root_payload(pieces.payload)
         if root.root.version != name[0]:
             raise RegistryError(f"root {name[0]} ({name[1][:12]}): version {root.root.version} seen inside")
@@ -164,9 +164,9 @@ class RootAssembly:
         return chain
 
     def _at(self, name: Name) -> _Pieces:
-        pieces = self._waiting.setdefault(name, _Pieces())
-        while len(self._waiting) > MAX_PENDING_ROOTS:
-            del self._waiting[next(iter(self._waiting))]
+        pieces = self._pieces.setdefault(name, _Pieces())
+        while len(self._pieces) > MAX_PENDING_ROOTS:
+            del self._pieces[next(iter(self._pieces))]
         return pieces
 
 

@@ -28,7 +28,7 @@ PLACEMENT_OUTSIDE_HOST: Final = "placement_outside_host"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingStatement:
+class UnendorsedStatement:
     """A declaration that too few administrators agree with yet: ``signers`` of ``needed``."""
 
     entry: LogEntry
@@ -42,7 +42,7 @@ class ServiceReduction:
     ``in_force``: the statement behind each service and placement that counts."""
 
     services: Mapping[str, Service] = field(default_factory=dict)
-    waiting: tuple[WaitingStatement, ...] = ()
+    unendorsed: tuple[UnendorsedStatement, ...] = ()
     in_force: tuple[LogEntry, ...] = ()
     conditions: tuple[Condition, ...] = ()
 
@@ -71,7 +71,7 @@ def reduce_services(
     nobody."""
     declared: dict[str, list[_Word[signed.Service]]] = {}
     placed: dict[tuple[str, str, str], list[_Word[signed.Place]]] = {}
-    waiting: list[WaitingStatement] = []
+    unendorsed: list[UnendorsedStatement] = []
     for entry in _of_services(counted):
         signers = {entry.statement.by} | (endorsers or {}).get(entry.hash, set())
         agreed = len(signers) >= needed
@@ -81,8 +81,8 @@ def reduce_services(
             key = (entry.body.hid, entry.body.service, entry.body.jail)
             placed.setdefault(key, []).append(_Word(entry, entry.body, agreed))
         if not agreed and getattr(entry.body, "state", "") == "active":
-            waiting.append(WaitingStatement(entry=entry, signers=frozenset(signers), needed=needed))
-    conditions = [_not_endorsed(each) for each in waiting]
+            unendorsed.append(UnendorsedStatement(entry=entry, signers=frozenset(signers), needed=needed))
+    conditions = [_not_endorsed(each) for each in unendorsed]
     in_force: list[LogEntry] = []
     placements: dict[str, list[Placement]] = {}
     for places in placed.values():
@@ -99,7 +99,7 @@ def reduce_services(
             services[name] = _service(current, tuple(placements.get(name, ())))
     return ServiceReduction(
         services=services,
-        waiting=tuple(waiting),
+        unendorsed=tuple(unendorsed),
         in_force=tuple(in_force),
         conditions=tuple(conditions),
     )
@@ -265,7 +265,7 @@ def _taken_name(word: _Word[signed.Service], current: _Word[signed.Service]) -> 
     )
 
 
-def _not_endorsed(waits: WaitingStatement) -> Condition:
+def _not_endorsed(waits: UnendorsedStatement) -> Condition:
     body = waits.entry.body
     name = body.name if isinstance(body, signed.Service) else cast(signed.Place, body).service
     return Condition(

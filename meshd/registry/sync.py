@@ -76,11 +76,11 @@ def poll(
     now: float,
     memory: PollMemory,
     limits: PollLimits | None = None,
-    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+    while_blocked: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> PollOutcome:
     """One round: roots, then the logs of its admins, then the records of granted hosts.
 
-    ``waiting`` is entered around every wait for the store; what it guards may change meanwhile.
+    ``while_blocked`` is entered around every wait for the store; what it guards may change meanwhile.
     Never raises StoreError: an unreachable store is an outcome.
     """
     memory.polls += 1
@@ -90,7 +90,7 @@ def poll(
         now=now,
         memory=memory,
         limits=limits or PollLimits(),
-        waiting=waiting,
+        while_blocked=while_blocked,
         thorough=memory.polls % THOROUGH_EVERY_POLLS == 1,
     )
     unreachable = ""
@@ -121,7 +121,7 @@ def poll_to_the_end(
     *,
     now: float,
     limits: PollLimits | None = None,
-    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+    while_blocked: Callable[[], AbstractContextManager[object]] = nullcontext,
     clock: Callable[[], float] = time.monotonic,
 ) -> PollOutcome:
     """Round after round until all roots and statements were looked at, for who asks once -> the last outcome.
@@ -130,7 +130,7 @@ def poll_to_the_end(
     """
     memory, until = PollMemory(), clock() + (limits or PollLimits()).seconds
     for _ in range(MAX_ROUNDS):
-        outcome = poll(store, ledger, now=now, memory=memory, limits=limits, waiting=waiting)
+        outcome = poll(store, ledger, now=now, memory=memory, limits=limits, while_blocked=while_blocked)
         if outcome.complete or outcome.unreachable or not outcome.remaining or clock() > until:
             break
     return outcome

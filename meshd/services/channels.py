@@ -105,7 +105,7 @@ class Channels:
                 if place:
                     problem = await follow(place)
                     if problem is not None:
-                        problems.append(_unheard(name, problem))
+                        problems.append(_unreached(name, problem))
         if not any(each.agent_listen for each in signals.values()):
             await self._agent("")
         if not any(each.listen for each in signals.values()):
@@ -146,7 +146,7 @@ class Channels:
         return None
 
 
-def _unheard(module: str, problem: str) -> Condition:
+def _unreached(module: str, problem: str) -> Condition:
     return Condition(
         code="service_unheard",
         severity=Severity.WARNING,

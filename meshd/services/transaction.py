@@ -20,17 +20,16 @@ from meshd.errors import MeshError
 from meshd.services import swap
 from meshd.services.actions import run_command
 from meshd.services.changes import Changes, find_changes, sha256
+from meshd.services.checks import place_files
 from meshd.services.config import ModuleConfig, jail_prefix, read_secrets
 from meshd.services.guards import Before, check_bounds, check_plan, check_view
 from meshd.services.handover import HandOver
 from meshd.services.journal import Accepted, Journal, ModuleState, Pending, PendingFile
-from meshd.services.plan import Command, ServicePlan
+from meshd.services.plan import ServicePlan
 from meshd.services.schedule import Outcome
 from meshd.services.undo import Undo
 from meshd.services.view import ServiceView
 
-STAGED: Final = "{staged:"
-STAGED_DIRECTORY: Final = "{staged-directory:"
 RESTART_PHASE: Final = "restart"
 """Of a report: nothing is missing but the word that the service may be interrupted."""
 
@@ -47,7 +46,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class RunOptions:
     """What an operator adds. ``restart``: it may interrupt. ``overwrite``: changes of others may go."""
 
     dry_run: bool = False
@@ -63,7 +62,7 @@ class _Run:
     view: ServiceView
     digest: str
     now: float
-    wish: Wish
+    options: RunOptions
     state: ModuleState
     changes: Changes = field(default_factory=Changes)
 
@@ -93,13 +92,26 @@ class Transaction:
         return self._undo.recover()
 
     def apply(
-        self, plan: ServicePlan, view: ServiceView, input_digest: str, *, now: float, wish: Wish | None = None
+        self,
+        plan: ServicePlan,
+        view: ServiceView,
+        input_digest: str,
+        *,
+        now: float,
+        options: RunOptions | None = None,
     ) -> Report:
         """Bring the service to the plan; every failure is in the report. ``now``: unix seconds."""
         try:
             self._secrets = read_secrets(self.config)
             state = self.journal.read()
-            run = _Run(plan=plan, view=view, digest=input_digest, now=now, wish=wish or Wish(), state=state)
+            run = _Run(
+                plan=plan,
+                view=view,
+                digest=input_digest,
+                now=now,
+                options=options or RunOptions(),
+                state=state,
+            )
             return self._judge(run)
         except MeshError as error:
             return Report(outcome=Outcome.FAILED, reason=str(error), notes=plan.notes, phase="stage")
@@ -108,11 +120,11 @@ class Transaction:
 
     def _judge(self, run: _Run) -> Report:
         """All that can speak against it, before anything is in place."""
-        config, plan, wish = self.config, run.plan, run.wish
+        config, plan, options = self.config, run.plan, run.options
         held = self._guard(run)
         if held is not None:
             return run.report(Outcome.HELD, "guard", held)
-        if wish.overwrite:
+        if options.overwrite:
             config = replace(config, common=msgspec.structs.replace(config.common, drift="overwrite"))
         changes = find_changes(plan, config, run.state, self._secrets, run.view.generation)
         run = replace(run, changes=changes)
@@ -123,9 +135,9 @@ class Transaction:
         problem = self._check(run)
         if problem is not None:
             return run.report(Outcome.REFUSED, "check", problem)
-        if wish.dry_run:
+        if options.dry_run:
             return run.report(Outcome.APPLIED if changes.files else Outcome.UNCHANGED, "diff")
-        if plan.reload == "restart" and run.must_reload and not wish.restart:
+        if plan.reload == "restart" and run.must_reload and not options.restart:
             why = plan.restart_why or "the service reads its files at its start alone"
             reason = f"needs a restart: {why}: wgctl service apply {config.name} --restart"
             return run.report(Outcome.HELD, RESTART_PHASE, reason)
@@ -151,23 +163,12 @@ class Transaction:
             return None
         for command in run.plan.checks:
             with contextlib.ExitStack() as stack:
-                words = [self._fill(word, command, run.changes, stack) for word in command.argv]
-                filled = msgspec.structs.replace(command, argv=tuple(words))
-                problem = run_command(filled, tuple(jail_prefix(self.config)))
+                placed = place_files(command, run.changes, self.config, stack)
+                problem = run_command(placed, tuple(jail_prefix(self.config)), shown=command.argv)
             if problem is not None:
                 return problem
         self.step("checked")
         return None
-
-    @staticmethod
-    def _fill(word: str, command: Command, changes: Changes, stack: contextlib.ExitStack) -> str:
-        """A word of a check with the place of the new file, or of a copy that lives as long as ``stack``."""
-        if word.startswith(STAGED) and word.endswith("}"):
-            return swap.staged_path(word[len(STAGED) : -1], changes)
-        if not word.startswith(STAGED_DIRECTORY):
-            return word
-        path, _, rest = word[len(STAGED_DIRECTORY) :].partition("}")
-        return stack.enter_context(swap.staged_copy(path, changes, command.beside)) + rest
 
     def _carry_out(self, run: _Run) -> Report:
         reload, plan = run.must_reload, run.plan

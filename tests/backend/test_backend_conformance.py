@@ -91,6 +91,17 @@ class Rig:
         else:
             ip("link", "set", self.interface, "down")
 
+    def rename(self, to: str) -> None:
+        if self.linux is not None:
+            self.linux.rename(self.interface, to)
+        elif self.memory is not None:
+            self.memory.third_party_renames(self.interface, to)
+        elif self.bsd is not None:
+            self.bsd_run("ifconfig", self.interface, "name", to)
+        else:
+            ip("link", "set", self.interface, "down")
+            ip("link", "set", self.interface, "name", to)
+
     def destroy(self) -> None:
         if self.memory is not None:
             self.memory.third_party_destroys(self.interface)
@@ -240,6 +251,28 @@ def test_an_interface_comes_back_after_a_third_party_destroyed_it(rig: Rig) -> N
     assert observed(rig).device is None
     rig.backend.create_interface(rig.interface)
     assert device(rig).public_key is None
+
+
+def test_an_interface_is_known_by_its_mark_whatever_it_is_called(rig: Rig) -> None:
+    created(rig)
+    assert observed(rig).marked and rig.interface in rig.backend.find_marked()
+    other = f"{rig.interface}r"
+    rig.rename(other)
+    found = rig.backend.find_marked()
+    assert other in found and rig.interface not in found
+    assert observed(rig).device is None
+    rig.backend.destroy_interface(other)
+    rig.backend.create_interface(rig.interface)
+    assert observed(rig).device is not None and observed(rig).marked
+    assert other not in rig.backend.find_marked()
+
+
+def test_an_interface_that_somebody_else_made_has_no_mark_until_it_is_given_one(rig: Rig) -> None:
+    name = f"{rig.interface}p"
+    rig.add_plain_interface(name)
+    assert name not in rig.backend.find_marked() and not rig.backend.observe(name).marked
+    rig.backend.mark_interface(name)
+    assert name in rig.backend.find_marked() and rig.backend.observe(name).marked
 
 
 def test_an_interface_that_a_third_party_brought_down_keeps_its_peers_and_comes_up_again(rig: Rig) -> None:

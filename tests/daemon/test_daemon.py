@@ -18,7 +18,7 @@ from meshes import NOW, SignedMesh, full_store
 
 from meshd.backend.memory import MemoryBackend
 from meshd.errors import ConfigError, ControlError
-from meshd.model.device import ObservedState
+from meshd.model.device import ObservedState, PeerUpdate
 from meshd.model.keys import PrivateKey
 from meshd.registry.layout import mesh_prefix
 from meshd.registry.record import parse_record
@@ -220,21 +220,29 @@ def test_a_registry_that_lost_everybody_is_held_until_forced(tmp_path: Path, mes
 
 
 def test_a_signed_revoke_is_carried_out_while_the_plan_is_held(tmp_path: Path, mesh: SignedMesh) -> None:
-    """What takes trust away waits for nothing: here a key that somebody set holds everything else."""
+    """What takes trust away waits for nothing: here peers that somebody added hold everything else."""
     store = MemoryStore()
     mesh.publish(store)
     rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"], stores=(store,))
 
     async def scenario() -> None:
         async with running(rig):
-            rig.backend.set_private_key("wg0", PrivateKey.generate())
+            strangers = [
+                PeerUpdate(
+                    public_key=PrivateKey.generate().public(),
+                    add_allowed_ips=frozenset({ip_network(f"192.0.2.{number}/32")}),
+                )
+                for number in range(5)
+            ]
+            rig.backend.set_peers("wg0", strangers)
             mesh.add("curie")
             mesh.revoke("bohr", "stolen")
             mesh.publish(store)
             assert (await rig.apply()).outcome == "held"
-            assert peers_of(rig.kernel()) == keys_of(mesh, "newton")
+            added = {str(update.public_key) for update in strangers}
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton") | added
             assert "plan_held" in await rig.codes()
-            assert "replaced in place" in ((await rig.plan()).held_because or "")
+            assert "without a signed revoke" in ((await rig.plan()).held_because or "")
             assert (await rig.apply(force=True)).outcome == "applied"
             assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "curie")
 

@@ -155,3 +155,32 @@ def test_a_request_that_meets_a_defect_is_answered_with_an_error_and_the_next_on
     assert failed.exit_code == 1
     assert failed.error is not None and "RuntimeError" in failed.error and "status" in failed.error
     assert done.error is None
+
+
+def test_at_the_end_idle_connections_are_closed_and_what_is_being_answered_is_answered(
+    tmp_path: Path,
+) -> None:
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: ControlRequest) -> tuple[Any, int]:
+        asked.set()
+        await may_answer.wait()
+        return {"done": True}, 0
+
+    async def scenario() -> None:
+        server, path = ControlServer(tmp_path / "control.sock", handler), str(tmp_path / "control.sock")
+        await server.start()
+        idle, idle_writer = await asyncio.open_unix_connection(path)
+        busy, busy_writer = await asyncio.open_unix_connection(path)
+        busy_writer.write(msgspec.json.encode({"verb": "status"}) + b"\n")
+        await asyncio.wait_for(asked.wait(), 20)
+        closing = asyncio.create_task(server.close())
+        assert await asyncio.wait_for(idle.read(), 20) == b""
+        may_answer.set()
+        assert b"done" in await asyncio.wait_for(busy.read(), 20)
+        await asyncio.wait_for(closing, 20)
+        for writer in (idle_writer, busy_writer):
+            writer.close()
+            await writer.wait_closed()
+
+    asyncio.run(scenario())

@@ -6,6 +6,7 @@ import itertools
 
 import msgspec
 import pytest
+from drawn_table import drawn_in_document
 
 from meshd.control.rollback_table import TABLE, Clock, Event, Record, Standing, standing_of
 from meshd.plan.record import ChangeRecord
@@ -82,3 +83,23 @@ def test_a_record_on_disk_says_where_its_change_stands() -> None:
     assert standing_of(None) is Standing.NONE and standing_of(record) is Standing.DONE
     assert standing_of(held) is Standing.HELD_BY_OPERATOR
     assert standing_of(msgspec.structs.replace(held, by="meshd")) is Standing.HELD_BY_MESHD
+
+
+DRAWN_WORDS = {
+    "-": "-",
+    "trial": "trial",
+    "done": "done",
+    "refused": "refused",
+    "held by meshd": "held m",
+    "held by the operator": "held op",
+    "trial of both, the clock starts anew": "merged",
+    "trial of both where they overlap": "alike",
+    "trial, the clock starts anew": "trial",
+    "done, and the next plan is not tried": "insists",
+}
+"""A word of the document -> the same in the table above."""
+
+
+def test_the_document_draws_commit_confirmed_as_it_is() -> None:
+    drawn = drawn_in_document("A change on trial (commit-confirmed)")
+    assert [DRAWN_WORDS[word] for _, _, word in drawn.cells] == [word for _, _, word in cells()]

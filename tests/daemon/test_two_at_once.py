@@ -19,7 +19,6 @@ from meshd.daemon.followers import Follower, Followers
 from meshd.model.condition import Condition
 from meshd.store.base import ObjectInfo
 from meshd.store.memory import MemoryStore
-from meshd.supervisor import Supervisor
 
 
 class HangingStore(MemoryStore):
@@ -77,6 +76,15 @@ def test_a_store_that_hangs_does_not_hold_up_a_turn_that_changes_this_hosts_keys
             assert says_the_next_key(), "what the round was told at its start is not signed again at its end"
 
     asyncio.run(scenario())
+
+
+async def grow(rig: Rig, mesh: SignedMesh, store: MemoryStore) -> None:
+    """Ten hosts come, one after the other."""
+    for number in range(10):
+        mesh.add(f"host{number}")
+        mesh.publish(store)
+        rig.clock.now += 2.0
+        await rig.apply()
 
 
 def followers_of(rig: Rig, *followers: Follower) -> Followers:
@@ -219,17 +227,7 @@ def test_a_thousand_status_requests_while_the_mesh_changes_are_all_answered(
 
     async def scenario() -> None:
         async with running(rig):
-            reporter = rig.daemon.parts.requests
-            assert reporter is not None
-
-            async def change() -> None:
-                for number in range(10):
-                    mesh.add(f"host{number}")
-                    mesh.publish(store)
-                    rig.clock.now += 2.0
-                    await rig.apply()
-
-            changing = asyncio.create_task(change())
+            changing = asyncio.create_task(grow(rig, mesh, store))
             seen: list[int] = []
             for _ in range(100):
                 statuses = await asyncio.gather(*(rig.status() for _ in range(10)))
@@ -262,14 +260,7 @@ def test_a_thousand_scrapes_while_the_mesh_changes_are_all_answered(tmp_path: Pa
             port = urlsplit(rig.daemon.parts.metrics.urls[0]).port
             assert port is not None
 
-            async def change() -> None:
-                for number in range(10):
-                    mesh.add(f"host{number}")
-                    mesh.publish(store)
-                    rig.clock.now += 2.0
-                    await rig.apply()
-
-            changing = asyncio.create_task(change())
+            changing = asyncio.create_task(grow(rig, mesh, store))
             for _ in range(250):
                 showing = asyncio.create_task(rig.status())
                 answers = await asyncio.gather(*(scrape(port) for _ in range(4)))
@@ -277,14 +268,5 @@ def test_a_thousand_scrapes_while_the_mesh_changes_are_all_answered(tmp_path: Pa
                 assert (await showing).peers
             await changing
             assert not any(condition.code == "part_failed" for condition in rig.conditions())
-
-    asyncio.run(scenario())
-
-
-def test_tasks_of_the_supervisor_end_when_it_is_left() -> None:
-    async def scenario() -> None:
-        async with Supervisor() as tasks:
-            for_ever = tasks.spawn("one", asyncio.sleep(3600))
-        assert for_ever.done()
 
     asyncio.run(scenario())

@@ -14,7 +14,8 @@ from meshd.model.host import Host, HostKeys, Membership, Provenance, Revocation
 from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import Endpoint, ForeignRoute, IPNetwork, Route, overlaps, parse_endpoint
 from meshd.plan.changes import AddRoute, RemoveRoute, SetRoute
-from meshd.plan.diff import Side, diff_state, find_route_conflicts
+from meshd.plan.conflicts import find_route_conflicts
+from meshd.plan.diff import Side, diff_state
 
 NOW = 1_800_000_000.0
 FOUR, SIX, JAILS = "10.99.0.2/32", "fd99::2/128", "10.17.2.0/24"
@@ -105,7 +106,7 @@ def test_no_route_of_ours_covers_our_own_jail_network_or_address() -> None:
 
 def test_a_granted_host_without_record_is_no_peer_yet() -> None:
     view = build_view(membership(host(1), host(2, record=None)), host(1).hid)
-    assert [waiting.name for waiting in view.waiting] == ["host2"]
+    assert [waiting.name for waiting in view.without_record] == ["host2"]
     assert not DesiredBuilder().build(view, LOCAL, observed()).peers
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
+from drawn_table import drawn_in_document, drawn_rules
 from meshes import NOW, SignedMesh
 
 from meshd.mesh.desired import LocalDevice
@@ -92,52 +93,54 @@ def pair(
     ).get(newton.hid)
 
 
-@pytest.mark.parametrize(
-    ("own", "other", "target"),
-    [
-        (STEADY, STEADY, None),
-        (MOVING, STEADY, SECOND),
-        (MOVING, MOVING, SECOND),
-        (MOVING, RETURNING, SECOND),
-        (STEADY, MOVING, SECOND),
-        (RETURNING, MOVING, SECOND),
-        (RETURNING, STEADY, MAIN),
-        (RETURNING, RETURNING, MAIN),
-        (STEADY, RETURNING, MAIN),
-    ],
-)
-def test_where_a_pair_should_end_up(own: Phase, other: Phase, target: InterfaceRole | None) -> None:
-    migration = pair(own, other)
-    assert (migration.target if migration else None) is target
+@pytest.mark.parametrize(("own", "other", "target"), drawn_rules("A key rotation", 1))
+def test_where_a_pair_should_end_up(own: str, other: str, target: str) -> None:
+    migration = pair(Phase(own), Phase(other))
+    if own == other == STEADY:
+        assert migration is None
+    else:
+        assert migration is not None and migration.target is InterfaceRole(target)
 
 
-@pytest.mark.parametrize(
-    ("here", "target", "main_lives", "second_lives", "active"),
-    [
-        (MAIN, SECOND, True, True, SECOND),
-        (MAIN, SECOND, False, True, SECOND),
-        (MAIN, SECOND, True, False, MAIN),
-        (MAIN, SECOND, False, False, MAIN),
-        (SECOND, MAIN, True, True, MAIN),
-        (SECOND, MAIN, True, False, MAIN),
-        (SECOND, MAIN, False, True, SECOND),
-        (SECOND, MAIN, False, False, SECOND),
-        (MAIN, MAIN, True, True, MAIN),
-        (MAIN, MAIN, True, False, MAIN),
-        (MAIN, MAIN, False, True, SECOND),
-        (MAIN, MAIN, False, False, MAIN),
-        (SECOND, SECOND, True, True, SECOND),
-        (SECOND, SECOND, False, True, SECOND),
-        (SECOND, SECOND, True, False, MAIN),
-        (SECOND, SECOND, False, False, SECOND),
-    ],
-)
+@pytest.mark.parametrize("target", InterfaceRole)
+@pytest.mark.parametrize(("now", "target_lives", "other_lives", "then"), drawn_rules("A key rotation", 2))
 def test_where_its_packets_go(
-    here: InterfaceRole, target: InterfaceRole, main_lives: bool, second_lives: bool, active: InterfaceRole
+    target: InterfaceRole, now: str, target_lives: str, other_lives: str, then: str
 ) -> None:
-    phase = MOVING if target is SECOND else RETURNING
-    migration = pair(STEADY, phase, here=here, main_lives=main_lives, second_lives=second_lives)
-    assert migration is not None and (migration.target, migration.active) == (target, active)
+    roles = {"the target": target, "the other one": target.other}
+    lives = {target: target_lives == "yes", target.other: other_lives == "yes"}
+    migration = pair(
+        STEADY,
+        MOVING if target is SECOND else RETURNING,
+        here=roles[now],
+        main_lives=lives[MAIN],
+        second_lives=lives[SECOND],
+    )
+    assert migration is not None and (migration.target, migration.active) == (target, roles[then])
+
+
+STEPS = {
+    "-": None,
+    "moving: the next key is made and published": "begin",
+    "returning: the next key is in force on the main interface": RotationStep.COMMIT,
+    "returning": RotationStep.COMMIT,
+    "steady: the second interface goes": RotationStep.FINISH,
+    "steady": RotationStep.FINISH,
+}
+
+
+@pytest.mark.parametrize(("phase", "event", "follows"), drawn_in_document("A key rotation").cells)
+def test_which_step_an_event_leads_to(phase: str, event: str, follows: str) -> None:
+    """That a rotation is due leads to the first step, and to no other: the daemon's tests begin them."""
+    settled = Progress(phase=Phase(phase), settled=("a",), absent=(), waited_for=(), needs_fast_look=False)
+    waits = replace(settled, waited_for=("b",))
+    if event == "a rotation is due":
+        assert (STEPS[follows] == "begin") is (Phase(phase) is STEADY)
+        assert waits.step is None
+    elif event == "an operator forces it":
+        assert waits.forced_step is STEPS[follows]
+    else:
+        assert settled.step is STEPS[follows]
 
 
 @pytest.mark.parametrize(
@@ -175,49 +178,63 @@ def test_when_the_rotating_host_takes_its_next_step(
         assert progress.forced_step is forced
 
 
-@pytest.mark.parametrize(
-    ("own_is_callable", "other_is_callable", "own", "other", "starts"),
-    [
-        (True, False, STEADY, MOVING, False),
-        (True, False, MOVING, STEADY, False),
-        (False, True, STEADY, MOVING, True),
-        (False, False, STEADY, MOVING, True),
-        (True, True, STEADY, MOVING, True),
-        (True, True, MOVING, STEADY, False),
-    ],
-)
-def test_which_end_starts_the_handshake(
-    own_is_callable: bool, other_is_callable: bool, own: Phase, other: Phase, starts: bool
-) -> None:
-    assert first_turn(own_is_callable, other_is_callable, own, other) is starts
+@pytest.mark.parametrize("is_lower", [True, False])
+@pytest.mark.parametrize(("own", "other", "who"), drawn_rules("Who initiates a handshake", 2))
+def test_which_end_can_start_the_handshake(own: str, other: str, who: str, is_lower: bool) -> None:
+    starts = {
+        seconds: calls(own == "yes", other == "yes", STEADY, MOVING, is_lower=is_lower, after=seconds)
+        for seconds in (0.0, 15.0)
+    }
+    by_turns = {0.0: True, 15.0: False}
+    assert (
+        starts
+        == {
+            "this end": dict.fromkeys(starts, True),
+            "the other end": dict.fromkeys(starts, False),
+            "by turns": by_turns,
+        }[who]
+    )
 
 
-@pytest.mark.parametrize("phase", [MOVING, RETURNING])
-def test_of_two_that_rotate_the_lower_id_starts(phase: Phase) -> None:
-    one, two = (first_turn(True, True, phase, phase, swapped=swapped) for swapped in (False, True))
-    assert one is not two
+@pytest.mark.parametrize("is_lower", [True, False])
+@pytest.mark.parametrize(("own", "other", "who"), drawn_rules("Who initiates a handshake", 3))
+def test_who_has_the_first_turn(own: str, other: str, who: str, is_lower: bool) -> None:
+    if own == other == "no":
+        return  # then nobody migrates but in a rescue, where both call
+    phases = {"yes": RETURNING, "no": STEADY}
+    first = {"this end": True, "the other end": False, "the lower id": is_lower}[who]
+    for after, expected in ((0.0, first), (15.0, not first), (30.0, first)):
+        starts = calls(True, True, phases[own], phases[other], is_lower=is_lower, after=after)
+        assert starts is expected
 
 
-def first_turn(
-    own_is_callable: bool, other_is_callable: bool, own: Phase, other: Phase, *, swapped: bool = False
+def calls(
+    own_is_callable: bool,
+    other_is_callable: bool,
+    own: Phase,
+    other: Phase,
+    *,
+    is_lower: bool,
+    after: float,
 ) -> bool:
+    """Whether this end starts, so many seconds after the first turn began; ``is_lower``: its id is."""
     mesh = SignedMesh.create(seed="two")
     for name in ("tesla", "newton"):
         mesh.add(name)
     membership = mesh.ledger.membership(NOW)
-    us, them = ("newton", "tesla") if swapped else ("tesla", "newton")
+    us, them = sorted(mesh.hosts, key=lambda name: mesh.hosts[name].hid, reverse=not is_lower)
     view = build_view(membership, mesh.hosts[us].hid)
     (peer,) = view.peers
     peer = called(other_in(peer, other), other_is_callable)
     assert view.own is not None and peer.hid == mesh.hosts[them].hid
     view = replace(view, own=called(view.own, own_is_callable), peers=(peer,))
-    turn_of_the_first = NOW - NOW % 30.0  # every 15 s it goes to the other end
+    first_turn_at = NOW - NOW % 30.0  # every 15 s it goes to the other end
     found = find_migrations(
         view,
         local_in(own),
         ObservedState(interface="wg0"),
         ObservedState(interface="wg100"),
-        now=turn_of_the_first,
+        now=first_turn_at + after,
     )
     return found[peer.hid].calls
 

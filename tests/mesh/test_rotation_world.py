@@ -13,7 +13,7 @@ from rotation_world import SECOND, SimHost, World
 from trials import trials
 
 from meshd.backend.memory import Failure
-from meshd.control.rotation import PATIENCE_SECONDS
+from meshd.control.rotation import SLOW_AFTER_SECONDS
 from meshd.mesh.foreign_rotations import (
     FOREIGN_SECONDS,
     LEAVE_SECONDS,
@@ -259,7 +259,7 @@ def test_a_key_that_could_not_be_made_known_is_never_put_in_force(tmp_path: Path
     old = host.public_key
     world.ask([host])
     host.is_heard = False
-    world.run(int(PATIENCE_SECONDS) + 30)
+    world.run(int(SLOW_AFTER_SECONDS) + 30)
     host.turn(force=True)
     world.run(5)
     assert host.public_key == old and host.keys.key.following is not None
@@ -282,7 +282,7 @@ def test_no_step_follows_one_that_could_not_be_made_known(tmp_path: Path) -> Non
     while own_phase_of(host) is not Phase.RETURNING:
         host.is_heard = own_phase_of(host) is Phase.STEADY
         world.run(1)
-    world.run(int(PATIENCE_SECONDS) + 30)
+    world.run(int(SLOW_AFTER_SECONDS) + 30)
     host.turn(force=True)
     world.run(5)
     assert own_phase_of(host) is Phase.RETURNING

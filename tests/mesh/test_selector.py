@@ -319,11 +319,15 @@ def candidates(*names: str) -> list[Candidate]:
     return list(build_candidates(map(parse_endpoint, names), {}))
 
 
+OWN_ADDRESSES = (ip_address("10.99.0.1"),)
+
+
 def order(names: Iterable[str], source: str | None = "198.18.0.1") -> list[str]:
     def source_of(address: IPAddress) -> IPAddress | None:
         return ip_address(source) if source is not None and address.version == 4 else None
 
-    return [str(each.endpoint) for each in order_candidates(candidates(*names), RANGES, source_of)]
+    ordered = order_candidates(candidates(*names), RANGES, source_of, OWN_ADDRESSES)
+    return [str(each.endpoint) for each in ordered]
 
 
 def test_a_candidate_inside_the_mesh_or_routed_into_it_is_never_used() -> None:
@@ -332,6 +336,29 @@ def test_a_candidate_inside_the_mesh_or_routed_into_it_is_never_used() -> None:
     assert order([outside, "127.0.0.1:22"], source="127.0.0.1") == []
     assert order([outside], source="10.99.0.1") == []
     assert order([inside], source=None) == []
+
+
+def test_a_lan_inside_a_range_of_the_mesh_is_no_tunnel() -> None:
+    """The mesh has a route to each of its hosts and none to the range, so this way leads over the LAN."""
+    outside = "198.18.0.2:51820"
+    assert order([outside], source="10.99.200.5") == [outside]
+
+
+def test_a_host_that_may_be_called_nowhere_is_named_with_every_place_and_its_fault() -> None:
+    world = World(endpoints=("newton.example.net:51820", "198.18.0.7:51820"))
+    advice, _ = advise(
+        world.memory,
+        build_view(world.membership(), OWN),
+        ObservedState(interface="wg0"),
+        now=world.now,
+        paths={},
+        resolved={"newton.example.net": (ip_address("127.0.0.1"),)},
+        source_of=lambda address: ip_address("127.0.0.1"),
+    )
+    [(name, why)] = advice.unusable.items()
+    assert name == "host2"
+    assert "127.0.0.1:51820 (newton.example.net, a loopback address)" in why
+    assert "198.18.0.7:51820 (sent to from 127.0.0.1, a loopback address)" in why
 
 
 def test_a_name_that_resolves_to_the_reader_itself_is_never_called() -> None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 LINUX_HERE = {
     "meshd/backend/events.py",
     "meshd/backend/forwarding.py",
+    "meshd/backend/ipv6_switch.py",
     "meshd/backend/netlink_socket.py",
     "meshd/backend/reverse_path.py",
     "meshd/lab/namespaces.py",

@@ -17,7 +17,8 @@ from meshd.model.device import ObservedState, PeerConfig
 from meshd.model.keys import PublicKey
 from meshd.model.network import ForeignRoute, IPNetwork, Route
 from meshd.plan.changes import AddPeer, PeerChange, RemovePeer, RemoveRoute, SetPeer
-from meshd.plan.diff import Side, diff_state, find_route_conflicts
+from meshd.plan.conflicts import find_route_conflicts
+from meshd.plan.diff import Side, diff_state
 
 
 def converge(backend: MemoryBackend, desired: DesiredState) -> None:

@@ -38,7 +38,7 @@ def view_of(*hosts: Host) -> MeshView:
         store_urls=(),
         hosts={host.hid: host for host in hosts},
     )
-    return MeshView(membership=membership, own=None, own_revocation=None, peers=hosts, waiting=())
+    return MeshView(membership=membership, own=None, own_revocation=None, peers=hosts, without_record=())
 
 
 def plan_of(changes: Sequence[Change]) -> Plan:

@@ -93,8 +93,17 @@ def test_a_registry_older_than_the_applied_one_is_refused() -> None:
 def test_a_key_is_never_replaced_under_living_sessions() -> None:
     other = PrivateKey(bytes([8]) * 32)
     after = replace(mesh_of(1), private_key=other, public_key=other.public())
-    (objection,) = plan_between(mesh_of(1), after).objections
+    published = replace(LIMITS, published_keys=frozenset({OWN.public()}))
+    (objection,) = plan_between(mesh_of(1), after, published).objections
     assert "ends the sessions" in objection
+
+
+def test_a_key_that_no_record_of_this_host_names_has_no_session_to_protect() -> None:
+    """Somebody typed ``wg set wg0 private-key``: nobody talks to that key, and ours has to come back."""
+    stranger = PrivateKey(bytes([8]) * 32)
+    before = replace(mesh_of(1), private_key=stranger, public_key=stranger.public())
+    published = replace(LIMITS, published_keys=frozenset({OWN.public()}))
+    assert not plan_between(before, mesh_of(1), published).objections
 
 
 def test_nothing_to_do_is_never_held() -> None:

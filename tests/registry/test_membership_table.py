@@ -52,7 +52,7 @@ class Admission:
             return "member"
         if HID in reduction.placed:
             return "expired"
-        waits = HID in {each.grant.hid for each in reduction.waiting}
+        waits = HID in {each.grant.hid for each in reduction.unendorsed}
         return "waiting for endorsement" if waits else "enrolled"
 
 

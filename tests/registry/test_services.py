@@ -208,4 +208,4 @@ def test_a_word_that_would_change_nothing_is_refused() -> None:
     with pytest.raises(RegistryError, match="no effect"):
         sign(ledger, place("tesla", "10.77.0.1", state="draining"))
     sign(ledger, place("tesla", "10.77.0.1"))
-    assert [each.signers for each in ledger.reduction().services.waiting] == [{ADA.kid}]
+    assert [each.signers for each in ledger.reduction().services.unendorsed] == [{ADA.kid}]

@@ -154,9 +154,9 @@ def test_revokes_without_end_fill_nothing_but_their_room(
 def test_a_host_whose_grant_waits_is_revoked_for_good(ledger: Ledger) -> None:
     sign(ledger, build_successor(ledger, now=fm.NOW, thresholds=Thresholds(root=1, admin=2)))
     waits = fm.grant(ledger, ADMIN, "tesla")
-    assert [each.grant.name for each in ledger.reduction().waiting] == ["tesla"]
+    assert [each.grant.name for each in ledger.reduction().unendorsed] == ["tesla"]
     LogSigner(ledger, OTHER).revoke(fm.key("tesla").kid, "a swapped request", now=fm.NOW)
-    assert ledger.reduction().waiting == ()
+    assert ledger.reduction().unendorsed == ()
     append(ledger, OTHER, Endorse(hash=fm.hash_of(waits)))
     assert fm.names(ledger) == set() and fm.key("tesla").kid in ledger.reduction().revoked
     with pytest.raises(RegistryError, match="already revoked"):
@@ -482,7 +482,7 @@ def test_another_admins_host_is_changed_with_that_admins_signature_alone(ledger:
         fm.grant_body("tesla", derived, gen=gen, identity=key),
     )
     assert addresses(ledger)["tesla"] == "10.77.0.1"
-    assert [len(each.wanted) for each in ledger.reduction().waiting] == [1, 1, 1]
+    assert [len(each.wanted) for each in ledger.reduction().unendorsed] == [1, 1, 1]
     LogSigner(ledger, ADMIN).endorse(fm.hash_of(wishes[1]), now=fm.NOW)
     assert addresses(ledger)["tesla"] == "10.77.16.9"
 

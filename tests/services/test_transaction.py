@@ -12,7 +12,7 @@ from service_rig import NOW, ServiceRig, a_view
 from meshd.services.journal import Journal
 from meshd.services.plan import Command, File
 from meshd.services.schedule import Outcome
-from meshd.services.transaction import Wish
+from meshd.services.transaction import RunOptions
 
 OLD, NEW = "listen 1\n", "listen 2\n"
 
@@ -45,14 +45,14 @@ def test_a_new_generation_alone_writes_nothing(rig: ServiceRig) -> None:
 
 def test_a_dry_run_shows_the_change_and_makes_none(rig: ServiceRig) -> None:
     rig.apply(OLD)
-    report = rig.apply(NEW, wish=Wish(dry_run=True))
+    report = rig.apply(NEW, options=RunOptions(dry_run=True))
     assert (
         report.outcome is Outcome.APPLIED
         and "-listen 1" in report.diffs[0]
         and "+listen 2" in report.diffs[0]
     )
     assert body(rig) == OLD and rig.leftovers() == []
-    assert rig.apply(OLD, wish=Wish(dry_run=True)).outcome is Outcome.UNCHANGED
+    assert rig.apply(OLD, options=RunOptions(dry_run=True)).outcome is Outcome.UNCHANGED
 
 
 def test_what_the_checker_refuses_is_never_in_place(rig: ServiceRig) -> None:
@@ -158,7 +158,7 @@ def test_a_file_that_somebody_changed_is_held_until_an_operator_says_so(rig: Ser
         rig.file.unlink()
     report = rig.apply(NEW)
     assert report.outcome is Outcome.HELD and "by somebody else" in report.reason
-    assert rig.apply(NEW, wish=Wish(overwrite=True)).outcome is Outcome.APPLIED and body(rig) == NEW
+    assert rig.apply(NEW, options=RunOptions(overwrite=True)).outcome is Outcome.APPLIED and body(rig) == NEW
 
 
 def test_drift_is_overwritten_where_the_settings_say_so(rig: ServiceRig) -> None:
@@ -198,7 +198,7 @@ def test_a_restart_needs_a_word(rig: ServiceRig) -> None:
     rig.table["restart_command"] = ["/bin/cp", str(rig.file), str(rig.running)]
     report = rig.apply(OLD, reload="restart")
     assert report.outcome is Outcome.HELD and "--restart" in report.reason and not rig.file.exists()
-    assert rig.apply(OLD, reload="restart", wish=Wish(restart=True)).outcome is Outcome.APPLIED
+    assert rig.apply(OLD, reload="restart", options=RunOptions(restart=True)).outcome is Outcome.APPLIED
 
 
 def test_a_file_that_is_wanted_no_more_goes(rig: ServiceRig) -> None:

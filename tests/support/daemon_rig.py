@@ -20,7 +20,7 @@ from meshd.backend.base import Backend
 from meshd.backend.events import EventSource
 from meshd.backend.jails import JailHost
 from meshd.backend.memory import MemoryBackend
-from meshd.control.reconciler import Clocks
+from meshd.control.clocks import Clocks
 from meshd.control.wake import Wake
 from meshd.control.world import World
 from meshd.daemon.doors import Doors, Pace
@@ -30,7 +30,7 @@ from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange, MeshAddresses
 from meshd.host.state import HostState
 from meshd.model.device import ObservedState
-from meshd.model.network import IPAddress
+from meshd.model.network import IPAddress, IPNetwork
 from meshd.observe.protocol import ApplyDocument, ControlAnswer, PlanDocument
 from meshd.observe.status import ConditionStatus, Status
 from meshd.registry.ledger import Ledger
@@ -52,12 +52,21 @@ class Clock:
 
 @dataclass(slots=True)
 class FakeUnderlay:
-    """``source``: what this host sends from, which is also its only address. ``names``: what resolves."""
+    """``source``: what this host sends from, which is also its only address. ``names``: what resolves.
+    ``in_mesh``: its addresses in the mesh, from which it sends to whatever is in there; ``diverted``: to
+    these it does not, as somebody's rule comes first."""
 
     source: IPAddress = field(default_factory=lambda: IPv4Address("198.18.0.1"))
     names: dict[str, list[str]] = field(default_factory=dict)
+    in_mesh: tuple[IPAddress, ...] = ()
+    ranges: tuple[IPNetwork, ...] = ()
+    diverted: set[IPAddress] = field(default_factory=set)
 
     def source_of(self, address: IPAddress) -> IPAddress | None:
+        if address not in self.diverted and any(
+            address in one for one in self.ranges if one.version == address.version
+        ):
+            return next((own for own in self.in_mesh if own.version == address.version), None)
         return self.source if address.version == self.source.version else None
 
     def is_own(self, address: IPAddress) -> bool:
@@ -89,10 +98,13 @@ class Rig:
 
     async def raw(self, line: bytes) -> bytes:
         reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=1 << 24)
-        writer.write(line)
-        answer = await asyncio.wait_for(reader.readline(), 20)
-        writer.close()
-        return answer
+        try:
+            writer.write(line)
+            return await asyncio.wait_for(reader.readline(), 20)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
     async def apply(self, *, force: bool = False) -> ApplyDocument:
         return msgspec.json.decode((await self.ask("apply", force=force)).result, type=ApplyDocument)
@@ -193,6 +205,9 @@ def build_rig(
             path.chmod(0o600)
         state.open_cache().create(copy_ledger(mesh))
     clock, prober, underlay = Clock(), QuietProber(), underlay or FakeUnderlay()
+    membership = mesh.ledger.membership(NOW)
+    underlay.ranges = membership.mesh_ranges
+    underlay.in_mesh = membership.hosts[host.hid].addresses if host.hid in membership.hosts else ()
     kernel = backend or MemoryBackend()
     doors = Doors(
         state=state,

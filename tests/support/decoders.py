@@ -67,10 +67,10 @@ from meshd.store.select import open_store
 from wgctl.admin.signing_request import (
     DRAFT_FORMAT,
     AddHost,
-    Draft,
+    Operation,
     RemoveHost,
     RotateKeys,
-    Wish,
+    SigningRequest,
     parse_draft,
 )
 
@@ -130,7 +130,7 @@ def _control(line: bytes) -> None:
 
 
 def _drafts(request: str) -> tuple[bytes, ...]:
-    wishes: tuple[Wish, ...] = (
+    operations: tuple[Operation, ...] = (
         AddHost(
             name="newton",
             request=request,
@@ -145,7 +145,8 @@ def _drafts(request: str) -> tuple[bytes, ...]:
         RotateKeys(hids=(), not_before=1),
     )
     return tuple(
-        msgspec.json.encode(Draft(format=DRAFT_FORMAT, wishes=(wish,), registry="{}")) for wish in wishes
+        msgspec.json.encode(SigningRequest(format=DRAFT_FORMAT, operations=(operation,), registry="{}"))
+        for operation in operations
     )
 
 

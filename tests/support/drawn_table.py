@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ class DrawnTable:
     states: tuple[str, ...]
     events: tuple[str, ...]
     cells: tuple[tuple[str, str, str], ...]
+    rows: tuple[tuple[str, ...], ...]
+    """As they stand there."""
 
     def impossible(self) -> set[tuple[str, str]]:
         """The cells in which nothing changes or that cannot happen."""
@@ -29,28 +32,28 @@ def parse_table(text: str) -> DrawnTable:
     return DrawnTable(
         states=tuple(row[0] for row in body),
         events=tuple(events),
+        rows=tuple(tuple(row) for row in body),
         cells=tuple(
             (row[0], event, cell) for row in body for event, cell in zip(events, row[1:], strict=True)
         ),
     )
 
 
-def drawn_in_document(title: str) -> DrawnTable:
-    """The first table below that heading."""
+def drawn_in_document(title: str, number: int = 0) -> DrawnTable:
+    """A table below that heading, the first one unless ``number`` says otherwise."""
     section = DOCUMENT.read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    rows = [line for line in section.splitlines() if line.startswith("|") or not line.strip()]
-    table: list[str] = []
-    for line in rows:
-        if line.strip():
-            table.append(line)
-        elif table:
-            break
-    assert table, f"no table below {title!r}"
-    return parse_table("\n".join(table))
+    tables = re.findall(r"(?m)(?:^\|.*\n)+", section)
+    assert len(tables) > number, f"{len(tables)} tables below {title!r}"
+    return parse_table(tables[number])
 
 
-def check_drawn(title: str, table: DrawnTable) -> None:
+def drawn_rules(title: str, number: int) -> list[tuple[str, ...]]:
+    """The rows of a table whose last column follows from the others."""
+    return [tuple(row) for row in drawn_in_document(title, number).rows]
+
+
+def check_drawn(title: str, table: DrawnTable, *, number: int = 0) -> None:
     """The document has the same states and events, and the same cells in which nothing happens."""
-    drawn = drawn_in_document(title)
+    drawn = drawn_in_document(title, number)
     assert (drawn.states, drawn.events) == (table.states, table.events)
     assert drawn.impossible() == table.impossible()

@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
 from meshd.backend import netlink_socket
+from meshd.backend.base import DEFAULT_MARK
 from meshd.backend.memory import MemoryBackend
 from meshd.backend.netlink_attributes import NESTED, UINT16, pack, walk
 from meshd.backend.netlink_routes import ROUTE_PROTOCOL
@@ -131,20 +132,29 @@ class NetlinkKernel:
 
     def _link(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
         name = message.get_attr("IFLA_IFNAME")
-        found = self.memory._interfaces.get(name)
-        if found is None:
+        if name is None and flags & DUMP == DUMP:
+            return 0, [self._encode_link(each) for each in self.memory._interfaces]
+        if name not in self.memory._interfaces:
             return errno.ENODEV, []
+        return 0, [self._encode_link(name)]
+
+    def _encode_link(self, name: str) -> bytes:
+        found = self.memory._interfaces[name]
         kind = {"attrs": [("IFLA_INFO_KIND", "wireguard" if found.wireguard else "bridge")]}
-        attributes = [("IFLA_IFNAME", name), ("IFLA_MTU", found.mtu_bytes), ("IFLA_LINKINFO", kind)]
-        return 0, [
-            _encode(
-                _messages().LinkMessage,
-                NEWLINK,
-                attributes,
-                index=self.indexes[name],
-                flags=UP if found.up else 0,
-            )
+        attributes: list[Any] = [
+            ("IFLA_IFNAME", name),
+            ("IFLA_MTU", found.mtu_bytes),
+            ("IFLA_LINKINFO", kind),
         ]
+        if found.marked:
+            attributes.append(("IFLA_IFALIAS", DEFAULT_MARK))
+        return _encode(
+            _messages().LinkMessage,
+            NEWLINK,
+            attributes,
+            index=self.indexes[name],
+            flags=UP if found.up else 0,
+        )
 
     def _new_link(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
         if flags & CREATE:
@@ -152,6 +162,7 @@ class NetlinkKernel:
             if name in self.memory._interfaces:
                 return errno.EEXIST, []
             self.memory.create_interface(name)
+            self.memory.third_party_unmarks(name)  # a message of its own writes the mark
             self.add_index(name)
             return 0, []
         name = self._name(message)
@@ -159,6 +170,9 @@ class NetlinkKernel:
             self.memory.set_up(name)
         if (mtu := message.get_attr("IFLA_MTU")) is not None:
             self.memory.set_mtu(name, mtu)
+        if (alias := message.get_attr("IFLA_IFALIAS")) is not None:
+            assert alias == DEFAULT_MARK
+            self.memory.mark_interface(name)
         return 0, []
 
     def _delete_link(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
@@ -282,9 +296,13 @@ class NetlinkKernel:
             yield " ".join(words)
 
     def _link_words(self, message: Any) -> str:
-        name = message.get_attr("IFLA_IFNAME") or self._name(message)
+        name = message.get_attr("IFLA_IFNAME")
+        if name is None:
+            name = self._name(message) if message["index"] else "links"
         info, mtu = message.get_attr("IFLA_LINKINFO"), message.get_attr("IFLA_MTU")
         words = [name]
+        if (alias := message.get_attr("IFLA_IFALIAS")) is not None:
+            words.append(f"alias {alias}")
         if info:
             words.append(f"kind {info.get_attr('IFLA_INFO_KIND')}")
         if mtu is not None:

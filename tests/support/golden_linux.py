@@ -17,7 +17,7 @@ import pytest
 from fake_netlink import FAMILY, NetlinkKernel, Request
 from golden_transcript import Spoken, Transcript
 
-from meshd.backend import linux, netlink_routes, reverse_path
+from meshd.backend import ipv6_switch, linux, netlink_routes, reverse_path
 from meshd.backend.base import Backend
 from meshd.backend.linux import LinuxBackend
 from meshd.model.device import PeerStats, PeerUpdate
@@ -71,9 +71,14 @@ class GoldenLinux:
         self._kernel = NetlinkKernel()
         self.memory = self._kernel.memory
         patch.setattr(reverse_path, "DIRECTORY", directory)  # not this machine's
+        patch.setattr(ipv6_switch, "DIRECTORY", directory)
         patch.setattr(netlink_routes, "_interface_name", self._kernel.name_of)
         throwaway_key = SimpleNamespace(urandom=lambda count: b"\x7f" * count)
         patch.setattr(linux, "os", throwaway_key)
+
+    def rename(self, interface: str, to: str) -> None:
+        self.memory.third_party_renames(interface, to)
+        self._kernel.indexes[to] = self._kernel.indexes.pop(interface)
 
     def open(self) -> Backend:
         backend = LinuxBackend()

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from meshd.backend.memory import MemoryBackend, _Peer
-from meshd.control.reconciler import Clocks, Reconciler
+from meshd.control.clocks import Clocks
+from meshd.control.reconciler import Reconciler
 from meshd.control.rollback import Rollback
 from meshd.control.rotation import Rotation
 from meshd.control.turn import Inputs, Order, Turn

@@ -12,7 +12,7 @@ import msgspec
 from meshd.services.config import ModuleConfig, read_modules
 from meshd.services.journal import Journal
 from meshd.services.plan import Command, File, ServicePlan
-from meshd.services.transaction import Report, Transaction, Wish
+from meshd.services.transaction import Report, RunOptions, Transaction
 from meshd.services.view import HostView, PlacementView, ServiceEntry, ServiceView
 
 NOW = 1_800_000_000.0
@@ -112,12 +112,12 @@ class ServiceRig:
         return msgspec.structs.replace(plan, **changes)
 
     def apply(
-        self, text: str, view: ServiceView | None = None, *, wish: Wish | None = None, **changes: Any
+        self, text: str, view: ServiceView | None = None, *, options: RunOptions | None = None, **changes: Any
     ) -> Report:
         transaction = self.transaction()
         transaction.recover()
         view = view or a_view()
-        return transaction.apply(self.plan(text, **changes), view, f"input {text}", now=NOW, wish=wish)
+        return transaction.apply(self.plan(text, **changes), view, f"input {text}", now=NOW, options=options)
 
     def leftovers(self) -> list[str]:
         return [path.name for path in self.directory.iterdir() if path.name.endswith(".meshd-new")]

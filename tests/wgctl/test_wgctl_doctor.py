@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 from admin_fixture import enroll, snapshot
 from click.testing import Result
@@ -190,3 +191,33 @@ def test_an_admin_home_is_examined_and_left_alone(run: Run, tmp_path: Path) -> N
     (tmp_path / "home" / "admin.key").chmod(0o644)
     again = run("doctor")
     assert again.exit_code == 1 and "0644" in again.stdout
+
+
+def test_a_tunnel_of_somebody_else_is_no_reason_to_force_anything(
+    run: Run, host: Host, start_meshd: StartMeshd
+) -> None:
+    taken = ConditionStatus(
+        code="interface_taken",
+        severity="critical",
+        subject="wg0",
+        text="wg0 has a key that is not this host's; give meshd another name (wireguard.interface)",
+        since=NOW - 60,
+    )
+    held = PlanStatus(outcome="held", at=NOW - 5, duration_seconds=0.1)
+    status = msgspec.structs.replace(build_status(), conditions=(taken,), last_plan=held)
+    meshd = start_meshd(answer_with(status))
+    found = examine(run, host, meshd.path)
+    assert "--force" not in str(found)
+    [(result, text, advice)] = found["interface"]
+    assert result == "fail" and "somebody else's" in text and "wireguard.interface" in advice
+
+
+@pytest.mark.parametrize(("version", "where"), [(None, "there"), (1_792_000_000_000, "on this host")])
+def test_a_host_without_a_peer_here_is_looked_for_where_the_cause_is(
+    run: Run, host: Host, start_meshd: StartMeshd, version: int | None, where: str
+) -> None:
+    peer = msgspec.structs.replace(build_peer("newton", configured=False), record_version=version)
+    meshd = start_meshd(answer_with(msgspec.structs.replace(build_status(), peers=(peer,))))
+    advice = " ".join(advice for _, _, advice in examine(run, host, meshd.path)["peers"])
+    assert where in advice
+    assert ("published" in advice) == (version is None)

@@ -169,17 +169,17 @@ def test_wrong_files_are_refused_and_nothing_is_signed(gap: Gap, tmp_path: Path,
     other.directory.mkdir()
     other.found("mallory")
     other.ok("mallory", "export", "--out", tmp_path / "strange")
-    wish = document["wishes"][0]
-    request = wish["request"].strip()[:-1]
+    operation = document["operations"][0]
+    request = operation["request"].strip()[:-1]
     before = snapshot(desk.home("vault"))
     for changes, code, word in (
         ({"format": "wgctl-draft/2"}, 1, "wgctl-draft/2"),
         ({"surplus": 1}, 1, "surplus"),
-        ({"wishes": [{"type": "make-coffee"}]}, 1, "make-coffee"),
-        ({"wishes": [{**wish, "request": request}]}, 1, "request"),
-        ({"wishes": [{**wish, "name": "bohr"}]}, 2, "'newton'"),
-        ({"wishes": [{**wish, "networks": ["10.17.1.1/24"]}]}, 1, "10.17.1.1/24"),
-        ({"wishes": [wish] * 1001}, 1, "1001"),
+        ({"operations": [{"type": "make-coffee"}]}, 1, "make-coffee"),
+        ({"operations": [{**operation, "request": request}]}, 1, "request"),
+        ({"operations": [{**operation, "name": "bohr"}]}, 2, "'newton'"),
+        ({"operations": [{**operation, "networks": ["10.17.1.1/24"]}]}, 1, "10.17.1.1/24"),
+        ({"operations": [operation] * 1001}, 1, "1001"),
         ({"registry": (tmp_path / "strange").read_text()}, 2, "mesh"),
         ({"registry": "nonsense"}, 1, "not JSON"),
     ):
@@ -312,7 +312,7 @@ def test_yes_covers_no_draft_whose_digest_was_not_typed(gap: Gap, words: tuple[o
         "service": {"services": []},
         "add-host": {"region": "eu"},
     }
-    document["wishes"][0] |= changes[str(words[0])]
+    document["operations"][0] |= changes[str(words[0])]
     changed = gap.draft.with_name("changed")
     changed.write_text(json.dumps(document))
     desk.refused(1, "vault", "sign", changed, "--yes", *gap.compared)

@@ -22,7 +22,7 @@ from meshd.registry.allocation import derive_link_address
 from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
 from meshd.registry.layout import LogKeyName, host_key, parse_object_key
 from meshd.registry.ledger import Ledger
-from meshd.registry.reducer import EffectiveGrant, WaitingGrant
+from meshd.registry.reducer import EffectiveGrant, UnendorsedGrant
 from meshd.registry.statement import Grant
 from meshd.store.credentials import S3Credentials as FileCredentials
 from meshd.store.credentials import read_credentials
@@ -139,7 +139,7 @@ def admit(
             gen=request.gen,
         )
         seq = session.commit(statement, _first_record(ledger, request), now=now)
-        found: EffectiveGrant | WaitingGrant | None = _signed_grant(ledger, request.name, statement, seq)
+        found: EffectiveGrant | UnendorsedGrant | None = _signed_grant(ledger, request.name, statement, seq)
     else:
         session.publish(_first_record(ledger, request), what="nothing was signed; the host's record is")
         found = newest_grant(ledger, request.hid)
@@ -156,14 +156,14 @@ def admit(
 
 def _signed_grant(
     ledger: Ledger, name: str, statement: tuple[str, bytes], seq: int
-) -> EffectiveGrant | WaitingGrant:
+) -> EffectiveGrant | UnendorsedGrant:
     """What became of the grant that was signed. RegistryError when it changed nothing: "granted" would be a
     lie."""
     reduction = ledger.reduction()
     said = parse_object_key(statement[0])
     assert isinstance(said, LogKeyName)
     idle = reduction.idle.get(said.hash)
-    found: list[EffectiveGrant | WaitingGrant] = [*reduction.effective.values(), *reduction.waiting]
+    found: list[EffectiveGrant | UnendorsedGrant] = [*reduction.effective.values(), *reduction.unendorsed]
     mine = [each for each in found if each.entry.hash == said.hash]
     if idle is not None or not mine:
         reason = idle.reason if idle is not None else "another grant of that host stands"
@@ -171,15 +171,15 @@ def _signed_grant(
     return mine[0]
 
 
-def newest_grant(ledger: Ledger, hid: str) -> EffectiveGrant | WaitingGrant | None:
+def newest_grant(ledger: Ledger, hid: str) -> EffectiveGrant | UnendorsedGrant | None:
     """What a host was granted last, also when that still waits for endorsement."""
     reduction = ledger.reduction()
     # What asks for another administrator's property is a wish, and must not stand in that one's way.
-    waiting = [each for each in reduction.waiting if each.grant.hid == hid and not each.wanted]
+    waiting = [each for each in reduction.unendorsed if each.grant.hid == hid and not each.wanted]
     return waiting[-1] if waiting else reduction.effective.get(hid)
 
 
-def check_identity(before: EffectiveGrant | WaitingGrant | None, request: EnrollmentRequest) -> None:
+def check_identity(before: EffectiveGrant | UnendorsedGrant | None, request: EnrollmentRequest) -> None:
     """RegistryError unless the request is of the identity in force, or of the next one of that host."""
     if before is None:
         if request.gen > 1:
@@ -269,7 +269,7 @@ def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterabl
     membership = ledger.membership(now)
     if request.hid in membership.unplaced:
         yield f"{request.name} is configured nowhere: {membership.unplaced[request.hid]}"
-    for waits in ledger.reduction().waiting:
+    for waits in ledger.reduction().unendorsed:
         if waits.grant.hid == request.hid:
             agree = f"{len(waits.signers)} of {waits.needed} administrators agree"
             root = ledger.chain.root

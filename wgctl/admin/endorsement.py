@@ -30,8 +30,8 @@ def find_endorsable(ledger: Ledger, kid: str, what: str | None) -> list[LogEntry
         if entry.statement.by == kid and isinstance(entry.body, Endorse)
     }
     current = [each.entry for each in reduction.effective.values()]
-    current += [each.entry for each in reduction.waiting]
-    current += [*reduction.services.in_force, *(each.entry for each in reduction.services.waiting)]
+    current += [each.entry for each in reduction.unendorsed]
+    current += [*reduction.services.in_force, *(each.entry for each in reduction.services.unendorsed)]
     open_entries = [entry for entry in current if entry.statement.by != kid and entry.hash not in done]
     if what is None:
         return _in_order(ledger, open_entries)
@@ -97,5 +97,5 @@ def _meant(ledger: Ledger, current: list[LogEntry], what: str) -> list[LogEntry]
 
 def _waiting(ledger: Ledger) -> set[str]:
     reduction = ledger.reduction()
-    waiting = {each.entry.hash for each in reduction.waiting}
-    return waiting | {each.entry.hash for each in reduction.services.waiting}
+    waiting = {each.entry.hash for each in reduction.unendorsed}
+    return waiting | {each.entry.hash for each in reduction.services.unendorsed}

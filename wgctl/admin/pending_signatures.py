@@ -23,9 +23,9 @@ from wgctl.admin.session import AdminSession
 from wgctl.admin.signing_request import (
     AddHost,
     DeclareServices,
+    Operation,
     RemoveHost,
     RotateKeys,
-    Wish,
     digest_wishes,
 )
 from wgctl.files import write_text
@@ -38,7 +38,7 @@ class Task:
     """``sign`` raises MeshError where the same verb here would; else it says what came of it.
 
     ``key``: the hash of the root or statement, or the kid of the identity, that the signature would let
-    in. ``draft``: the digest of the draft that wishes for it, which proves nothing by itself. Whoever is
+    in. ``draft``: the digest of the draft that operations for it, which proves nothing by itself. Whoever is
     not asked must have typed both, as far as there are any. ``details``: more lines to read.
     """
 
@@ -70,29 +70,31 @@ class Task:
 
 
 def find_tasks(
-    session: AdminSession, wishes: Sequence[Wish], directory: Path, *, force: bool, now: float
+    session: AdminSession, operations: Sequence[Operation], directory: Path, *, force: bool, now: float
 ) -> list[Task]:
-    """Proposed roots first, then wishes in their order, then grants that wait for this administrator.
+    """Proposed roots first, then operations in their order, then grants that wait for this administrator.
 
-    Join bundles go into ``directory``. RegistryError for a wish that makes no sense whatever the
+    Join bundles go into ``directory``. RegistryError for a operation that makes no sense whatever the
     registry says.
     """
     tasks = [_root_task(session, each, force) for each in _open_proposals(session)]
-    draft = digest_wishes(wishes)
-    for wish in wishes:
-        match wish:
+    draft = digest_wishes(operations)
+    for operation in operations:
+        match operation:
             case AddHost():
-                tasks.append(_add_task(session, wish, draft, directory, now))
+                tasks.append(_add_task(session, operation, draft, directory, now))
             case RemoveHost():
-                text = f"revoke {_named(session, wish.hid)} for good" + (f": {wish.why}" if wish.why else "")
-                tasks.append(Task(text=text, draft=draft, sign=partial(_remove, session, wish, now)))
+                text = f"revoke {_named(session, operation.hid)} for good" + (
+                    f": {operation.why}" if operation.why else ""
+                )
+                tasks.append(Task(text=text, draft=draft, sign=partial(_remove, session, operation, now)))
             case RotateKeys():
-                whom = ", ".join(_named(session, hid) for hid in wish.hids) or "all hosts"
-                text = f"new WireGuard keys for those from before {render_time(wish.not_before)}: {whom}"
-                tasks.append(Task(text=text, draft=draft, sign=partial(_rotate, session, wish, now)))
+                whom = ", ".join(_named(session, hid) for hid in operation.hids) or "all hosts"
+                text = f"new WireGuard keys for those from before {render_time(operation.not_before)}: {whom}"
+                tasks.append(Task(text=text, draft=draft, sign=partial(_rotate, session, operation, now)))
             case DeclareServices():
-                text = "; ".join(describe_words(session.ledger, wish))
-                tasks.append(Task(text=text, draft=draft, sign=partial(_declare, session, wish, now)))
+                text = "; ".join(describe_words(session.ledger, operation))
+                tasks.append(Task(text=text, draft=draft, sign=partial(_declare, session, operation, now)))
     return [*tasks, *_endorsements(session, now)]
 
 
@@ -117,23 +119,23 @@ def _root_task(session: AdminSession, proposal: Proposal, force: bool) -> Task:
     return Task(text=first, details=tuple(details), key=root.hash, sign=sign)
 
 
-def _add_task(session: AdminSession, wish: AddHost, draft: str, directory: Path, now: float) -> Task:
+def _add_task(session: AdminSession, operation: AddHost, draft: str, directory: Path, now: float) -> Task:
     try:
-        request = parse_named_request(wish.request, wish.name)
+        request = parse_named_request(operation.request, operation.name)
     except RegistryError as error:
-        raise RegistryError(f"add-host {wish.name[:63]}: request: {error}") from None
-    asked = _parse_grant(wish)
+        raise RegistryError(f"add-host {operation.name[:63]}: request: {error}") from None
+    asked = _parse_grant(operation)
     before = newest_grant(session.ledger, request.hid)
-    what = f"grant {wish.name}, fingerprint {render_fingerprint(request.kid)}"
+    what = f"grant {operation.name}, fingerprint {render_fingerprint(request.kid)}"
     if before is not None and request.gen > before.grant.gen:
         what += f", REPLACING identity {before.grant.gen} of it"
     shown = {
-        "address": wish.address,
-        "networks": _words(wish.networks),
-        "region": wish.region,
-        "roles": _words(wish.roles),
-        "tags": _words(wish.tags),
-        "until": render_time(wish.expires) if wish.expires is not None else None,
+        "address": operation.address,
+        "networks": _words(operation.networks),
+        "region": operation.region,
+        "roles": _words(operation.roles),
+        "tags": _words(operation.tags),
+        "until": render_time(operation.expires) if operation.expires is not None else None,
     }
     details = [f"{name} {value or 'none'}" for name, value in shown.items() if value is not None]
     return Task(
@@ -148,18 +150,20 @@ def _words(values: tuple[str, ...] | None) -> str | None:
     return None if values is None else " ".join(values)
 
 
-def _parse_grant(wish: AddHost) -> GrantRequest:
+def _parse_grant(operation: AddHost) -> GrantRequest:
     try:
         return GrantRequest(
-            address=parse_address(wish.address) if wish.address is not None else None,
-            networks=tuple(map(parse_network, wish.networks)) if wish.networks is not None else None,
-            region=wish.region,
-            roles=wish.roles,
-            tags=wish.tags,
-            expires_at=wish.expires,
+            address=parse_address(operation.address) if operation.address is not None else None,
+            networks=tuple(map(parse_network, operation.networks))
+            if operation.networks is not None
+            else None,
+            region=operation.region,
+            roles=operation.roles,
+            tags=operation.tags,
+            expires_at=operation.expires,
         )
     except ValueError as error:
-        raise RegistryError(f"add-host {wish.name[:63]}: {error}") from None
+        raise RegistryError(f"add-host {operation.name[:63]}: {error}") from None
 
 
 def _add(
@@ -177,28 +181,28 @@ def _add(
     return f"{said}; bundle {target}"
 
 
-def _remove(session: AdminSession, wish: RemoveHost, now: float) -> str:
-    revoked = session.ledger.reduction().revoked.get(wish.hid)
+def _remove(session: AdminSession, operation: RemoveHost, now: float) -> str:
+    revoked = session.ledger.reduction().revoked.get(operation.hid)
     if revoked is not None:
         return f"revoked before, by {revoked.provenance}"
-    return f"statement {session.revoke(wish.hid, wish.why, now=now)}"
+    return f"statement {session.revoke(operation.hid, operation.why, now=now)}"
 
 
-def _rotate(session: AdminSession, wish: RotateKeys, now: float) -> str:
-    seqs = commit_rotation(session, list(wish.hids), wish.not_before, now=now)
+def _rotate(session: AdminSession, operation: RotateKeys, now: float) -> str:
+    seqs = commit_rotation(session, list(operation.hids), operation.not_before, now=now)
     return f"statements {', '.join(map(str, seqs))}" if seqs else "asked before"
 
 
-def _declare(session: AdminSession, wish: DeclareServices, now: float) -> str:
-    seqs = commit_words(session, wish, now=now)
+def _declare(session: AdminSession, operation: DeclareServices, now: float) -> str:
+    seqs = commit_words(session, operation, now=now)
     return f"statements {', '.join(map(str, seqs))}" if seqs else "said before"
 
 
 def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
     kid = session.home.mesh.admin_kid
     reduction = session.ledger.reduction()
-    waiting = {each.entry.hash for each in reduction.waiting}
-    waiting |= {each.entry.hash for each in reduction.services.waiting}
+    waiting = {each.entry.hash for each in reduction.unendorsed}
+    waiting |= {each.entry.hash for each in reduction.services.unendorsed}
     if session.ledger.chain.current.is_admin(kid):
         for entry in find_endorsable(session.ledger, kid, None):
             if entry.hash in waiting:

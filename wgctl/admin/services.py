@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceWish:
+class PlaceOptions:
     """As the options of ``wgctl service place``; None: not named, as it was. ``tags``: an empty value
     takes the tag away."""
 
@@ -38,19 +38,19 @@ def split_target(text: str) -> tuple[str, str]:
     return host, service
 
 
-def place_words(ledger: Ledger, wish: PlaceWish) -> DeclareServices:
+def place_words(ledger: Ledger, wanted: PlaceOptions) -> DeclareServices:
     """The placement with what is not named as it was. ConfigError when no address can be known."""
-    [hid] = choose_granted(ledger, [wish.host])
-    known = _find(ledger, hid, wish.service, wish.jail, required=False)
-    jail = known.jail if known is not None and wish.jail is None else wish.jail or ""
-    address = wish.address or (str(known.address) if known is not None else "")
+    [hid] = choose_granted(ledger, [wanted.host])
+    known = _find(ledger, hid, wanted.service, wanted.jail, required=False)
+    jail = known.jail if known is not None and wanted.jail is None else wanted.jail or ""
+    address = wanted.address or (str(known.address) if known is not None else "")
     if not address:
         if jail:
-            raise ConfigError(f"{wish.host}/{wish.service}: jail {jail} needs its --address")
+            raise ConfigError(f"{wanted.host}/{wanted.service}: jail {jail} needs its --address")
         address = str(ledger.reduction().effective[hid].ranges.addresses[0])
-    tags = {**(known.tags if known is not None else {}), **wish.tags}
+    tags = {**(known.tags if known is not None else {}), **wanted.tags}
     tags = {name: value for name, value in tags.items() if value}
-    place = Place(hid=hid, service=wish.service, jail=jail, address=address, tags=tags, state="active")
+    place = Place(hid=hid, service=wanted.service, jail=jail, address=address, tags=tags, state="active")
     return DeclareServices(places=(place,))
 
 

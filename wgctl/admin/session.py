@@ -107,7 +107,7 @@ class AdminSession:
         lock = threading.Lock()
 
         @contextlib.contextmanager
-        def waiting() -> Iterator[None]:
+        def while_blocked() -> Iterator[None]:
             lock.release()
             try:
                 yield
@@ -116,7 +116,7 @@ class AdminSession:
 
         def ask(store: ObjectStore) -> PollOutcome:
             with lock:
-                return poll_to_the_end(store, self.ledger, now=now, waiting=waiting)
+                return poll_to_the_end(store, self.ledger, now=now, while_blocked=while_blocked)
 
         if len(self.stores) < 2:
             return [ask(store) for store in self.stores]

@@ -1,6 +1,6 @@
-"""What is to be signed on another machine: wishes, and the registry that they were made on.
+"""What is to be signed on another machine: operations, and the registry that they were made on.
 
-A draft is not signed and trusted in nothing: the registry in it is verified again, and each wish is
+A draft is not signed and trusted in nothing: the registry in it is verified again, and each operation is
 shown to whoever holds the key. It holds no secret.
 """
 
@@ -27,7 +27,7 @@ from wgctl.output import write_json
 
 DRAFT_FORMAT: Final = "wgctl-draft/1"
 REPORT_FORMAT: Final = "wgctl-drafted/1"
-MAX_WISHES: Final = 1000
+MAX_OPERATIONS: Final = 1000
 
 
 class AddHost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="add-host"):
@@ -62,71 +62,79 @@ class DeclareServices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     places: tuple[Place, ...] = ()
 
 
-Wish = AddHost | RemoveHost | RotateKeys | DeclareServices
+Operation = AddHost | RemoveHost | RotateKeys | DeclareServices
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SigningRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``registry``: the text of a registry export."""
 
     format: Literal["wgctl-draft/1"]
-    wishes: tuple[Wish, ...]
+    operations: tuple[Operation, ...]
     registry: str
 
     @property
     def digest(self) -> str:
-        """What two people compare: SHA-256 over all wishes, in hex. The registry proves itself."""
-        return digest_wishes(self.wishes)
+        """What two people compare: SHA-256 over all operations, in hex. The registry proves itself."""
+        return digest_wishes(self.operations)
 
 
-def digest_wishes(wishes: Iterable[Wish]) -> str:
-    """The same for the same wishes in the same order, whoever wrote the file."""
-    return hashlib.sha256(msgspec.json.encode(tuple(wishes), order="sorted")).hexdigest()
+def digest_wishes(operations: Iterable[Operation]) -> str:
+    """The same for the same operations in the same order, whoever wrote the file."""
+    return hashlib.sha256(msgspec.json.encode(tuple(operations), order="sorted")).hexdigest()
 
 
-def read_draft(source: str) -> Draft:
+def read_draft(source: str) -> SigningRequest:
     """As ``parse_draft``; ConfigError for a file that cannot be read."""
     return parse_draft(read_text(source, "a draft or registry export", 2 * MAX_BUNDLE_BYTES), source)
 
 
-def parse_draft(text: str, source: str) -> Draft:
-    """A draft, or a registry export as a draft without wishes. RegistryError when it is neither."""
+def parse_draft(text: str, source: str) -> SigningRequest:
+    """A draft, or a registry export as a draft without operations. RegistryError when it is neither."""
     value = decode_json(encode_text(text, source), source)
     kind = value.get("format") if isinstance(value, dict) else None
     if kind == EXPORT_FORMAT:
-        return Draft(format=DRAFT_FORMAT, wishes=(), registry=text)
+        return SigningRequest(format=DRAFT_FORMAT, operations=(), registry=text)
     if kind != DRAFT_FORMAT:
         seen = str(kind)[:40]
         raise RegistryError(f"{source}: format {seen!r} seen, {DRAFT_FORMAT} or {EXPORT_FORMAT} expected")
-    draft = convert(value, Draft, source)
-    if len(draft.wishes) > MAX_WISHES:
-        raise RegistryError(f"{source}: {len(draft.wishes)} wishes seen, at most {MAX_WISHES} expected")
+    draft = convert(value, SigningRequest, source)
+    if len(draft.operations) > MAX_OPERATIONS:
+        raise RegistryError(
+            f"{source}: {len(draft.operations)} operations seen, at most {MAX_OPERATIONS} expected"
+        )
     return draft
 
 
-def add_to_draft(path: str, wish: Wish, ledger: Ledger, *, now: float) -> Draft:
-    """Write the wish behind those that the file holds already, with the newest registry.
+def add_to_draft(path: str, operation: Operation, ledger: Ledger, *, now: float) -> SigningRequest:
+    """Write the operation behind those that the file holds already, with the newest registry.
 
-    The same wish is written once. ConfigError for a file that is something else.
+    The same operation is written once. ConfigError for a file that is something else.
     """
     check_writable(path, "the draft")
-    wishes: tuple[Wish, ...] = ()
+    operations: tuple[Operation, ...] = ()
     if Path(path).exists():
         try:
-            wishes = read_draft(path).wishes
+            operations = read_draft(path).operations
         except RegistryError as error:
             raise ConfigError(f"{error}: name another file for the draft") from None
-    wishes = _once_each((*wishes, wish))
-    draft = Draft(format=DRAFT_FORMAT, wishes=wishes, registry=render_export(build_export(ledger, now=now)))
+    operations = _once_each((*operations, operation))
+    draft = SigningRequest(
+        format=DRAFT_FORMAT, operations=operations, registry=render_export(build_export(ledger, now=now))
+    )
     write_text(path, msgspec.json.encode(draft).decode() + "\n")
     return draft
 
 
-def _once_each(wishes: tuple[Wish, ...]) -> tuple[Wish, ...]:
+def _once_each(operations: tuple[Operation, ...]) -> tuple[Operation, ...]:
     """By what they say: placements have tags, which have no hash."""
-    return tuple({msgspec.json.encode(wish, order="sorted"): wish for wish in wishes}.values())
+    return tuple(
+        {msgspec.json.encode(operation, order="sorted"): operation for operation in operations}.values()
+    )
 
 
-def draft_wish(options: Options, path: str, make: Callable[[Ledger], Wish], *, now: float) -> Draft:
+def draft_operation(
+    options: Options, path: str, make: Callable[[Ledger], Operation], *, now: float
+) -> SigningRequest:
     """Add what ``make`` makes of the newest registry of this machine, which needs no key for it."""
     from wgctl.admin.session import read_registry
 
@@ -134,11 +142,11 @@ def draft_wish(options: Options, path: str, make: Callable[[Ledger], Wish], *, n
     return add_to_draft(path, make(ledger), ledger, now=now)
 
 
-def report_draft(path: str, draft: Draft, as_json: bool) -> None:
+def report_draft(path: str, draft: SigningRequest, as_json: bool) -> None:
     """How many things are to be signed, and the digest to read to whoever signs them."""
-    count, digest = len(draft.wishes), render_fingerprint(draft.digest)
+    count, digest = len(draft.operations), render_fingerprint(draft.digest)
     if as_json:
-        write_json({"format": REPORT_FORMAT, "file": path, "wishes": count, "digest": digest})
+        write_json({"format": REPORT_FORMAT, "file": path, "operations": count, "digest": digest})
         return
     echo(f"{path}: {count} to be signed; nothing is signed yet; digest {digest}")
     echo(f"  where the key is:   wgctl sign {path}")

@@ -65,6 +65,9 @@ def _check_interface(status: Status) -> Check:
     if host.name is None:
         advice = "wgctl add-host on the admin's machine, then meshd join BUNDLE here"
         return fail("membership", f"host {host.hid[:8]} is not a member: no valid grant", advice)
+    if any(condition.code == "interface_taken" for condition in status.conditions):
+        advice = "give meshd another name: wireguard.interface in meshd.toml, then restart it"
+        return fail("interface", f"{host.interface} is somebody else's", advice)
     if not host.interface_up:
         return fail("interface", f"{host.interface} is down", "wgctl plan, then wgctl apply; see meshd's log")
     return ok("interface", f"{host.interface} is up on port {host.listen_port} ({host.backend})")
@@ -98,12 +101,22 @@ def _check_peers(status: Status) -> Iterator[Check]:
             f"candidates are being tried: {places}",
             "is host.endpoints there right? there: wgctl status, line endpoints",
         )
-    waiting = [peer for peer in status.peers if not peer.configured]
-    if waiting:
+    yield from _check_unconfigured([peer for peer in status.peers if not peer.configured])
+
+
+def _check_unconfigured(peers: list[PeerStatus]) -> Iterator[Check]:
+    """Two causes, and each has hands of its own: there, or here."""
+    if silent := [peer for peer in peers if peer.record_version is None]:
         yield warn(
             "peers",
-            f"granted but not configured: {_names(waiting)}",
+            f"granted but not configured: {_names(silent)}",
             "they have not published a record: meshd join BUNDLE there, and start meshd",
+        )
+    if here := [peer for peer in peers if peer.record_version is not None]:
+        yield fail(
+            "peers",
+            f"granted, with a record, and not configured on this host: {_names(here)}",
+            "the cause is on this host: see the conditions below, and wgctl plan",
         )
 
 
@@ -151,6 +164,8 @@ def _check_plan(status: Status) -> Check:
     plan = status.last_plan
     if plan is None:
         return warn("plan", "meshd has made no plan yet", "wait a few seconds, then: wgctl plan")
+    if any(condition.code == "interface_taken" for condition in status.conditions):
+        return fail("plan", "none: the interface is somebody else's", "see interface_taken below")
     if plan.outcome == "held":
         return fail("plan", f"held: {plan.held_because}", "wgctl plan; if it is right: wgctl apply --force")
     if plan.outcome in ("failed", "partial"):

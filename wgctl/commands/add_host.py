@@ -20,7 +20,7 @@ from wgctl.parameters import ADDRESS, INSTANT, NETWORK, draft_option, garage_opt
 if TYPE_CHECKING:
     from meshd.registry.bundle import EnrollmentRequest
     from meshd.registry.ledger import Ledger
-    from meshd.registry.reducer import EffectiveGrant, WaitingGrant
+    from meshd.registry.reducer import EffectiveGrant, UnendorsedGrant
     from wgctl.admin.admission import GrantOutcome, GrantRequest
 
 REPORT_FORMAT: Final = "wgctl-add-host/1"
@@ -28,7 +28,7 @@ MAX_REQUEST_BYTES: Final = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AddHostWish:
+class AddHostOptions:
     """What was typed. ``fingerprint``: of the identity that asks; None: ask, unless it is known."""
 
     name: str
@@ -99,32 +99,32 @@ def command(options: Options, /, draft: str | None, as_json: bool, **typed: Any)
     With a Garage that wgctl administers, the bundle holds an S3 key of the host's own. The same
     request again prints the bundle again; with other options it changes the grant.
     """
-    wish = _parse(**typed)
-    if as_json and wish.target == STANDARD_STREAM:
+    asks = _parse(**typed)
+    if as_json and asks.target == STANDARD_STREAM:
         raise click.UsageError("--json and --out - both want standard output")
-    text = read_text(wish.request, "an enrollment request", MAX_REQUEST_BYTES)
+    text = read_text(asks.request, "an enrollment request", MAX_REQUEST_BYTES)
     now = time.time()
     if draft is not None:
-        _write_draft(options, draft, wish, text, as_json, now=now)
+        _write_draft(options, draft, asks, text, as_json, now=now)
         return
-    render(wish, run(options, wish, text, now=now), as_json)
+    render(asks, run(options, asks, text, now=now), as_json)
 
 
-def run(options: Options, wish: AddHostWish, text: str, *, now: float) -> Outcome:
+def run(options: Options, asks: AddHostOptions, text: str, *, now: float) -> Outcome:
     """Compare, sign, publish, and write the bundle. Nothing is signed or published before the comparison."""
     from meshd.registry.bundle import build_bundle, render_bundle
     from meshd.registry.signing import render_fingerprint
     from wgctl.admin.admission import admit, host_key_source, parse_named_request, read_host_credentials
     from wgctl.admin.session import open_session
 
-    enrollment = parse_named_request(text, wish.name)
-    given = read_host_credentials(wish.s3_credentials)
-    check_writable(wish.target, "the bundle")
-    with open_session(options, offline=wish.offline) as session:
+    enrollment = parse_named_request(text, asks.name)
+    given = read_host_credentials(asks.s3_credentials)
+    check_writable(asks.target, "the bundle")
+    with open_session(options, offline=asks.offline) as session:
         session.sync(now=now)
-        _compare(session.ledger, wish, enrollment)
-        with host_key_source(session, given, wish.garage_admin, wish.garage_token_file) as provide_key:
-            admitted = admit(session, enrollment, wish.asked, now=now)
+        _compare(session.ledger, asks, enrollment)
+        with host_key_source(session, given, asks.garage_admin, asks.garage_token_file) as provide_key:
+            admitted = admit(session, enrollment, asks.asked, now=now)
             bundle, credentials = "", given
             if admitted.is_member:
                 credentials = provide_key(enrollment.hid)
@@ -132,20 +132,20 @@ def run(options: Options, wish: AddHostWish, text: str, *, now: float) -> Outcom
         session.report_failures()
         root_fingerprint = render_fingerprint(session.ledger.chain.fingerprint)
     if bundle:
-        write_text(wish.target, bundle)
+        write_text(asks.target, bundle)
     return Outcome(
         hid=enrollment.hid,
         fingerprint=render_fingerprint(enrollment.kid),
         root_fingerprint=root_fingerprint,
         admitted=admitted,
-        bundle=wish.target if bundle else None,
+        bundle=asks.target if bundle else None,
         holds_key=credentials is not None,
     )
 
 
-def render(wish: AddHostWish, outcome: Outcome, as_json: bool) -> None:
+def render(asks: AddHostOptions, outcome: Outcome, as_json: bool) -> None:
     admitted = outcome.admitted
-    if wish.offline:
+    if asks.offline:
         note("wgctl: warning: no store was asked; the next command that reaches one publishes this")
     for warning in admitted.warnings:
         note(f"wgctl: warning: {warning}")
@@ -153,7 +153,7 @@ def render(wish: AddHostWish, outcome: Outcome, as_json: bool) -> None:
         write_json(
             {
                 "format": REPORT_FORMAT,
-                "name": wish.name,
+                "name": asks.name,
                 "hid": outcome.hid,
                 "fingerprint": outcome.fingerprint,
                 "addresses": admitted.addresses,
@@ -167,7 +167,7 @@ def render(wish: AddHostWish, outcome: Outcome, as_json: bool) -> None:
             }
         )
         return
-    echo("\n".join(_lines(wish, outcome)), err=wish.target == STANDARD_STREAM)
+    echo("\n".join(_lines(asks, outcome)), err=asks.target == STANDARD_STREAM)
 
 
 def _parse(
@@ -179,7 +179,7 @@ def _parse(
     tags: tuple[str, ...],
     expires: int | None,
     **others: Any,
-) -> AddHostWish:
+) -> AddHostOptions:
     from wgctl.admin.admission import GrantRequest
 
     asked = GrantRequest(
@@ -190,14 +190,14 @@ def _parse(
         tags=tags or None,
         expires_at=expires,
     )
-    return AddHostWish(asked=asked, **others)
+    return AddHostOptions(asked=asked, **others)
 
 
-def _lines(wish: AddHostWish, outcome: Outcome) -> list[str]:
+def _lines(asks: AddHostOptions, outcome: Outcome) -> list[str]:
     admitted = outcome.admitted
     done = f"granted as statement {admitted.seq}" if admitted.seq is not None else "was granted so before"
     lines = [
-        f"{wish.name}: {done}: {' '.join(admitted.addresses)}",
+        f"{asks.name}: {done}: {' '.join(admitted.addresses)}",
         f"  networks     {' '.join(admitted.networks) or 'none'}",
         f"  fingerprint  {outcome.fingerprint}",
     ]
@@ -205,36 +205,36 @@ def _lines(wish: AddHostWish, outcome: Outcome) -> list[str]:
         lines.append("  bundle       none yet: once it is endorsed, type this again")
     else:
         lines += [
-            f"  bundle       {wish.target if wish.target != STANDARD_STREAM else 'on standard output'}"
+            f"  bundle       {asks.target if asks.target != STANDARD_STREAM else 'on standard output'}"
             + (" (holds the host's S3 key)" if outcome.holds_key else ""),
-            f"  on {wish.name}:   meshd join {wish.name}.bundle --fingerprint {outcome.root_fingerprint}",
+            f"  on {asks.name}:   meshd join {asks.name}.bundle --fingerprint {outcome.root_fingerprint}",
         ]
     if admitted.gen > 1:
         lines.append(f"  identity     {admitted.gen}: meshd there takes it up by itself; the old one is over")
     return lines
 
 
-def _compare(ledger: Ledger, wish: AddHostWish, request: EnrollmentRequest) -> None:
+def _compare(ledger: Ledger, asks: AddHostOptions, request: EnrollmentRequest) -> None:
     """A request proves that it is whole, not whose it is; an identity that is granted was compared before."""
     from meshd.host.comparison import require_compared
     from wgctl.admin.admission import check_identity, newest_grant
 
     before = newest_grant(ledger, request.hid)
     check_identity(before, request)
-    _confirm_identity(before, request, wish.new_identity)
-    if before is not None and before.ranges.identity == request.identity and wish.fingerprint is None:
+    _confirm_identity(before, request, asks.new_identity)
+    if before is not None and before.ranges.identity == request.identity and asks.fingerprint is None:
         return
     require_compared(
-        f"request of {wish.name}",
+        f"request of {asks.name}",
         request.kid,
-        [wish.fingerprint] if wish.fingerprint is not None else [],
-        shown_by="meshd enroll --new-identity" if request.gen > 1 else f"meshd enroll --name {wish.name}",
-        source=wish.request,
+        [asks.fingerprint] if asks.fingerprint is not None else [],
+        shown_by="meshd enroll --new-identity" if request.gen > 1 else f"meshd enroll --name {asks.name}",
+        source=asks.request,
     )
 
 
 def _confirm_identity(
-    before: EffectiveGrant | WaitingGrant | None, request: EnrollmentRequest, agreed: bool
+    before: EffectiveGrant | UnendorsedGrant | None, request: EnrollmentRequest, agreed: bool
 ) -> None:
     """A request for another identity takes a host away from whoever holds the present one."""
     if before is None or agreed or request.gen <= before.grant.gen:
@@ -248,20 +248,20 @@ def _confirm_identity(
 
 
 def _write_draft(
-    options: Options, path: str, wish: AddHostWish, request: str, as_json: bool, *, now: float
+    options: Options, path: str, asks: AddHostOptions, request: str, as_json: bool, *, now: float
 ) -> None:
     """Nobody is asked here: who signs the draft is shown the fingerprint and asked."""
     from wgctl.admin.admission import parse_named_request
-    from wgctl.admin.signing_request import AddHost, draft_wish, report_draft
+    from wgctl.admin.signing_request import AddHost, draft_operation, report_draft
 
-    if wish.out or wish.s3_credentials or wish.garage_admin or wish.garage_token_file or wish.offline:
+    if asks.out or asks.s3_credentials or asks.garage_admin or asks.garage_token_file or asks.offline:
         raise click.UsageError("--draft: the bundle and its S3 key are made where it is signed")
-    if wish.fingerprint is not None:
+    if asks.fingerprint is not None:
         raise click.UsageError("--draft: the fingerprint is compared where it is signed")
-    parse_named_request(request, wish.name)
-    asked = wish.asked
+    parse_named_request(request, asks.name)
+    asked = asks.asked
     drafted = AddHost(
-        name=wish.name,
+        name=asks.name,
         request=request,
         region=asked.region,
         roles=asked.roles,
@@ -270,4 +270,4 @@ def _write_draft(
         networks=tuple(map(str, asked.networks)) if asked.networks is not None else None,
         expires=asked.expires_at,
     )
-    report_draft(path, draft_wish(options, path, lambda _: drafted, now=now), as_json)
+    report_draft(path, draft_operation(options, path, lambda _: drafted, now=now), as_json)

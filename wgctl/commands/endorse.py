@@ -14,8 +14,8 @@ from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 
 if TYPE_CHECKING:
-    from meshd.registry.reducer import WaitingGrant
-    from meshd.registry.services import WaitingStatement
+    from meshd.registry.reducer import UnendorsedGrant
+    from meshd.registry.services import UnendorsedStatement
 
 REPORT_FORMAT: Final = "wgctl-endorse/1"
 
@@ -76,9 +76,9 @@ def command(
         signer = session.signer() if entries else None
         seqs = [session.commit(signer.endorse(entry.hash, now=now), now=now) for entry in entries if signer]
         reduction = session.ledger.reduction()
-        waiting: dict[str, WaitingGrant | WaitingStatement] = {}
-        waiting |= {each.entry.hash: each for each in reduction.waiting}
-        waiting |= {each.entry.hash: each for each in reduction.services.waiting}
+        waiting: dict[str, UnendorsedGrant | UnendorsedStatement] = {}
+        waiting |= {each.entry.hash: each for each in reduction.unendorsed}
+        waiting |= {each.entry.hash: each for each in reduction.services.unendorsed}
         texts = {
             hash_hex: describe_statement(session.ledger, waiting[hash_hex].entry) for hash_hex in waiting
         }

@@ -96,11 +96,11 @@ def _withdraw_key(session: AdminSession, hid: str) -> str:
 
 def _write_draft(options: Options, path: str, host: str, why: str, now: float, as_json: bool) -> None:
     from wgctl.admin.select_hosts import choose_revocable
-    from wgctl.admin.signing_request import RemoveHost, draft_wish, report_draft
+    from wgctl.admin.signing_request import RemoveHost, draft_operation, report_draft
 
     report_draft(
         path,
-        draft_wish(
+        draft_operation(
             options,
             path,
             lambda ledger: RemoveHost(hid=choose_revocable(ledger, host), why=why),

@@ -119,11 +119,11 @@ def _write_draft(
     options: Options, path: str, hosts: tuple[str, ...], at: int, now: float, as_json: bool
 ) -> None:
     from wgctl.admin.select_hosts import choose_granted
-    from wgctl.admin.signing_request import RotateKeys, draft_wish, report_draft
+    from wgctl.admin.signing_request import RotateKeys, draft_operation, report_draft
 
     report_draft(
         path,
-        draft_wish(
+        draft_operation(
             options,
             path,
             lambda ledger: RotateKeys(hids=tuple(choose_granted(ledger, hosts)), not_before=at),

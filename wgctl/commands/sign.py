@@ -68,7 +68,7 @@ def command(
     with open_session(options) as session:
         take_in(session, draft.registry, file, now=now)
         session.sync(now=now)
-        tasks = find_tasks(session, draft.wishes, Path(target).absolute().parent, force=force, now=now)
+        tasks = find_tasks(session, draft.operations, Path(target).absolute().parent, force=force, now=now)
         outcome = _sign_each(tasks, yes, fingerprints)
         if outcome.signed:
             from meshd.registry.export import build_export, render_export

@@ -148,7 +148,7 @@ def _claims(ledger: Ledger, network: IPNetwork, text: str, membership: Membershi
 
 
 def _awaited(ledger: Ledger, network: IPNetwork) -> Iterable[Reason]:
-    for waits in ledger.reduction().waiting:
+    for waits in ledger.reduction().unendorsed:
         for held in _ranges(waits.grant):
             if overlaps(held, network):
                 agree = f"{len(waits.signers)} of {waits.needed} administrators agree"
@@ -177,7 +177,7 @@ def _summary(ledger: Ledger, hid: str, name: str, host: Host | None, *, now: flo
         return f"{name} was revoked for good: {membership.revoked[hid].why or 'no reason was given'}"
     if hid in membership.unplaced:
         return f"{name} is granted, but configured nowhere"
-    if any(each.grant.hid == hid for each in ledger.reduction().waiting):
+    if any(each.grant.hid == hid for each in ledger.reduction().unendorsed):
         return f"{name} waits for the endorsement of its grant"
     return f"{name} is not in the mesh: no grant of it counts"
 
@@ -208,7 +208,7 @@ def _fate(ledger: Ledger, entry: LogEntry) -> tuple[Verdict, str]:
         return "yes", "in force"
     if not _counts(ledger, entry):
         return "no", f"does not count: {_lost(ledger, entry)}"
-    for waits in reduction.waiting:
+    for waits in reduction.unendorsed:
         if waits.entry.hash == entry.hash:
             agree = f"{len(waits.signers)} of {waits.needed} administrators agree"
             return "no", f"waits for endorsement, {agree}"

@@ -20,14 +20,15 @@ def show_plan(plan: PlanDocument) -> None:
         counts = ", ".join(f"{number} {kind}" for kind, number in sorted(plan.counts.items()))
         say(f"{plan.interface}: {_plural(len(plan.changes), 'change')} ({counts}), plan {plan.digest}")
         _show_changes(plan)
-    elif not plan.conflicts:
+    elif not plan.conflicts and plan.held_because is None:
         say(f"{plan.interface}: nothing to change, the kernel is as the registry wants it", GOOD)
     for conflict in plan.conflicts:
         say(f"NOT DONE: {conflict}", FAIR)
     if plan.held_because is not None:
         for reason in plan.objections or (plan.held_because,):
             say(f"HELD: {reason}", BAD)
-        say("Nothing of it happens until you say so: wgctl apply --force")
+        if plan.changes:
+            say("Nothing of it happens until you say so: wgctl apply --force")
 
 
 def _show_changes(plan: PlanDocument) -> None:

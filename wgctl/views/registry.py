@@ -7,7 +7,7 @@ import msgspec
 from meshd.model.host import Host, Membership
 from meshd.model.network import network_key
 from meshd.registry.ledger import Ledger
-from meshd.registry.reducer import WaitingGrant
+from meshd.registry.reducer import UnendorsedGrant
 from meshd.registry.statement import (
     Body,
     Endorse,
@@ -75,7 +75,7 @@ def build_host_rows(ledger: Ledger, *, now: float) -> list[HostRow]:
     rows += [_unplaced_row(ledger, hid, reason) for hid, reason in membership.unplaced.items()]
     rows += [
         _grant_row(ledger, each.entry, each.grant, state="proposed", reason=_how_to_endorse(each))
-        for each in ledger.reduction().waiting
+        for each in ledger.reduction().unendorsed
         if each.grant.hid not in ledger.reduction().effective
     ]
     rows += _revoked_rows(ledger, membership)
@@ -87,7 +87,7 @@ def build_statement_rows(ledger: Ledger) -> list[StatementRow]:
     logs = ledger.reduction().logs.values()
     counted = {entry.hash for log in logs for entry in log.counted}
     names = host_names(ledger)
-    waiting = {each.entry.hash: _waits(each) for each in ledger.reduction().waiting}
+    waiting = {each.entry.hash: _waits(each) for each in ledger.reduction().unendorsed}
     return [
         _statement_row(ledger, entry, entry.hash in counted, names, waiting.get(entry.hash, ""))
         for entry in ledger.entries()
@@ -190,11 +190,11 @@ def _grant_row(ledger: Ledger, entry: LogEntry, grant: Grant, *, state: str, rea
     )
 
 
-def _waits(waiting: WaitingGrant) -> str:
+def _waits(waiting: UnendorsedGrant) -> str:
     return f"{len(waiting.signers)} of {waiting.needed}"
 
 
-def _how_to_endorse(waiting: WaitingGrant) -> str:
+def _how_to_endorse(waiting: UnendorsedGrant) -> str:
     return (
         f"waits for endorsement, {_waits(waiting)} administrators agree: "
         f"another one types: wgctl endorse {waiting.entry.hash[:12]}"

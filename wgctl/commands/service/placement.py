@@ -41,21 +41,21 @@ def place_command(
 
     What is not named stays as it is. A draining placement becomes active again.
     """
-    from wgctl.admin.services import PlaceWish, place_words, split_target
+    from wgctl.admin.services import PlaceOptions, place_words, split_target
     from wgctl.commands.service.signing import say_words
 
     host, service = split_target(target)
     pairs = [tag.partition("=") for tag in tags]
     if any(not separator for _, separator, _ in pairs):
         raise click.UsageError("--tag: NAME=VALUE expected")
-    wish = PlaceWish(
+    wanted = PlaceOptions(
         host=host,
         service=service,
         jail=jail,
         address=str(address) if address is not None else None,
         tags={name: value for name, _, value in pairs},
     )
-    say_words(options, lambda ledger: place_words(ledger, wish), draft, as_json)
+    say_words(options, lambda ledger: place_words(ledger, wanted), draft, as_json)
 
 
 @click.command("drain")

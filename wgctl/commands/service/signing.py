@@ -23,18 +23,18 @@ def say_words(
     """Sign what ``make`` makes of the newest registry, and tell what came of it."""
     from wgctl.admin.services import commit_words, describe_words
     from wgctl.admin.session import open_session
-    from wgctl.admin.signing_request import draft_wish, report_draft
+    from wgctl.admin.signing_request import draft_operation, report_draft
 
     now = time.time()
     if draft is not None:
-        report_draft(draft, draft_wish(options, draft, make, now=now), as_json)
+        report_draft(draft, draft_operation(options, draft, make, now=now), as_json)
         return
     with open_session(options) as session:
         session.sync(now=now)
         session.require_store()
         words = make(session.ledger)
         seqs = commit_words(session, words, now=now)
-        waiting = {each.entry.statement.seq: each for each in session.ledger.reduction().services.waiting}
+        waiting = {each.entry.statement.seq: each for each in session.ledger.reduction().services.unendorsed}
         lines = describe_words(session.ledger, words)
         session.report_failures()
     left = [waiting[seq] for seq in seqs if seq in waiting]

@@ -1,0 +1,69 @@
+"""One module of services: its settings and journal, when it is due, and what came of its runs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from meshd.control.service_reports import STATES, condition_of
+from meshd.model.condition import Condition
+from meshd.observe.status import ModuleStatus
+from meshd.services.config import ModuleConfig
+from meshd.services.journal import Journal, ModuleState
+from meshd.services.schedule import Schedule
+from meshd.services.transaction import Report, Transaction
+
+
+@dataclass(slots=True)
+class FollowedModule:
+    """Lives on the event loop; ``transaction`` and ``journal`` are blocking."""
+
+    config: ModuleConfig
+    journal: Journal
+    schedule: Schedule
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by a run: two of one module never overlap."""
+    report: Report | None = None
+    """Of the last run."""
+    state: ModuleState = field(default_factory=ModuleState)
+    """What its journal said after that."""
+    ran_at: float | None = None
+    """Unix seconds."""
+    runs: dict[str, int] = field(default_factory=dict)
+    """By outcome."""
+    seconds: float = 0.0
+    """All runs together."""
+    said: str = ""
+    """What the log was last told; it is told once."""
+    restart: str = ""
+    """The input for which this host waits for its turn to restart the service."""
+
+    @property
+    def transaction(self) -> Transaction:
+        return Transaction(config=self.config, journal=self.journal)
+
+    def condition(self) -> Condition | None:
+        """What is wrong with it."""
+        return condition_of(self.config.name, self.report, parked=self.schedule.parked)
+
+    def status(self) -> ModuleStatus:
+        report = self.report
+        state = "pending" if report is None else STATES[report.outcome]
+        if self.state.released:
+            state = "released"
+        return ModuleStatus(
+            name=self.config.name,
+            kind=self.config.kind,
+            state=state,
+            generation=self.state.generation,
+            last_success_at=self.state.last_success_at or None,
+            last_run_at=self.ran_at,
+            outcome=str(report.outcome) if report else "",
+            phase=report.phase if report else "",
+            reason=report.reason if report else "",
+            endpoints=len(self.state.endpoints),
+            files=tuple(record.path for record in self.state.files),
+            runs=dict(self.runs),
+            run_seconds_sum=self.seconds,
+        )
