@@ -231,7 +231,7 @@ class ServiceSite:
             "--listen-client-urls", client, "--advertise-client-urls", client,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
             "--initial-cluster", members, "--heartbeat-interval", 150, "--election-timeout", 1500,
-            # A member that comes back calls no election: 3.4 would, and Patroni's leader loses its lock by it.
+            # Who comes back calls no election; 3.4 would, and Patroni's leader would lose its lock by it.
             "--pre-vote",
         )  # fmt: skip
         (self.folder / "patroni.d").mkdir()
