@@ -45,8 +45,8 @@ class ConnectionLimits:
     clients by more than their address says so of each (``PROVE``), and so many of one client are served at
     once, of all together ``each`` fewer than ``total``. Those that it has not said so of give way to newer
     ones, so nobody can keep a client out by connections that say nothing. When the proven ones are as many
-    as they may be, a client that has fewer than another takes the place of that one's oldest, so that clients
-    who act together leave each of the others a place. 0: it does not, and whoever comes last is turned away.
+    as they may be, a client that has fewer than another takes the place of that one's oldest. So clients who
+    act together leave each of the others a place. 0: it does not, and whoever comes last is turned away.
     """
 
     total: int = 32

@@ -1,9 +1,9 @@
 """The daemon's end of the exchange: hosts hand each other what is verified, and are witnesses for each other.
 
-Seven rooms behind one door, all on the daemon's loop: who is there (``partners``), what is told to whom
-(``deliveries``), what others are asked for (``conversations``), when witnesses are asked (``rounds``), how
-placements are (``health_exchange``), what the others measure (``row_exchange``), and where this host is
-called (``listening``). What is verified and what is only queued is decided elsewhere.
+Seven rooms behind one door, all on the daemon's loop. Who is there: ``partners``; what is told to whom:
+``deliveries``. What others are asked for: ``conversations``; when they are witnesses: ``rounds``. How
+placements are: ``health_exchange``; what the others measure: ``row_exchange``. Where this host is called:
+``listening``. What is verified and what is only queued is decided elsewhere.
 """
 
 from __future__ import annotations
