@@ -77,7 +77,9 @@ class KernelWatch:
         if not self._tasks.call(PART, self._changed, source):
             loop = asyncio.get_running_loop()
             loop.remove_reader(source.fileno())
-            self._silenced[source.fileno()] = loop.call_later(HEAR_AGAIN_SECONDS, self._hear, source)
+            self._silenced[source.fileno()] = loop.call_later(
+                HEAR_AGAIN_SECONDS, self._tasks.call, PART, self._hear, source
+            )
 
     def _changed(self, source: EventSource) -> None:
         news = source.take()
@@ -94,7 +96,7 @@ class KernelWatch:
                 loop.call_later(seconds, self._tasks.call, PART, self._look_again)
                 for seconds in AGAIN_SECONDS
             ]
-            self._again.append(loop.call_later(AGAIN_SECONDS[-1], self._forget_later))
+            self._again.append(loop.call_later(AGAIN_SECONDS[-1], self._tasks.call, PART, self._forget_later))
 
     def _look_again(self) -> None:
         self._arm(self._later)

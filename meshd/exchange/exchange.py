@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from meshd.blocking import in_thread
@@ -88,7 +89,6 @@ class Exchange:
         self._clock = clock
         self._tasks = tasks
         self._hooks = ExchangeHooks()
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._authenticators: tuple[bytes, Authenticator] | None = None
         self._stats = StatsRecorder()
         self._partners = Partners(hid, mesh_addresses_of, rng)
@@ -121,6 +121,7 @@ class Exchange:
             received=self._received_in_thread,
             observed_address=self._observed_address,
             heard=self._heard_in_thread,
+            report=partial(tasks.report_from_thread, "requests of hosts"),
         )
         self.health = HealthExchange(client, self._partners.find, time.monotonic)
         self._listener = ExchangeListener(self._server)
@@ -130,7 +131,6 @@ class Exchange:
     def start(self, hooks: ExchangeHooks) -> None:
         """Begin: on the running loop."""
         self._hooks = hooks
-        self._loop = asyncio.get_running_loop()
         self._partners.start(hooks.reachable)
         self._rounds.start(hooks.take_observed, hooks.was_address_changed)
         self._tasks.repeat("rounds", self._round)
@@ -217,16 +217,10 @@ class Exchange:
 
     def _received_in_thread(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         """The ledger has it already, whatever becomes of the loop."""
-        self._call_on_loop("received news", self._received, hid, offer, accepted)
+        self._tasks.call_from_thread("received news", self._received, hid, offer, accepted)
 
     def _heard_in_thread(self, hid: str, report: HealthReport) -> None:
-        self._call_on_loop("health", self.health.hear, hid, report)
-
-    def _call_on_loop(self, part: str, function: Callable[..., None], *args: object) -> None:
-        loop = self._loop
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody asks any more
-                loop.call_soon_threadsafe(self._tasks.call, part, function, *args)
+        self._tasks.call_from_thread("health", self.health.hear, hid, report)
 
     def _received(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         """An offer of another host, or of a process at its address, that the ledger has judged."""

@@ -84,7 +84,8 @@ class _Refusal(Exception):
 
 class ExchangeServer:
     """A WSGI application. ``member``: source address -> the host that it is of, None for strangers.
-    ``authenticator``: with this host's identity as it is now."""
+    ``authenticator``: with this host's identity as it is now. ``report``: is told of a defect in what a
+    request calls, and with None of each that was answered; from the thread of the request."""
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class ExchangeServer:
         received: Received,
         observed_address: ObservedAddress = lambda hid, look: "",
         heard: Heard = lambda hid, report: None,
+        report: Callable[[Exception | None], None] = lambda error: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared_ledger = shared_ledger
@@ -103,6 +105,7 @@ class ExchangeServer:
         self._received = received
         self._observed_address = observed_address
         self._heard = heard
+        self._report = report
         self._clock = clock
         self._lock = threading.Lock()
         self._connections = TokenBuckets(rate=_CONNECTIONS_A_SECOND, burst=2 * _CONNECTIONS_A_SECOND)
@@ -138,6 +141,7 @@ class ExchangeServer:
             call, answer = self._answer(environ)
             status, header = "200 OK", (ANSWER_HEADER, call.seal(answer))
             self._count("answered")
+            self._report(None)
         except _Refusal as refusal:
             status, answer = refusal.status, refusal.status.encode()
             self._count(refusal.outcome)
@@ -151,9 +155,10 @@ class ExchangeServer:
             # The client stopped sending, or its time was over.
             status, answer = "408 Request Timeout", b"too slow"
             self._count("malformed")
-        except Exception:
+        except Exception as error:  # noqa: BLE001 a defect of ours is reported, whatever it is
+            status, answer = "500 Internal Server Error", b"failed"
             self._count("failed")
-            raise
+            self._report(error)
         start_response(status, [header, ("Content-Length", str(len(answer)))])
         return [answer]
 

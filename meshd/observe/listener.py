@@ -11,11 +11,13 @@ import gzip
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError
 from typing import Any, Final
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
+from meshd.errors import MeshError
 from meshd.listener import ConnectionLimits, WsgiListener, render_place
 
 LIMITS: Final = ConnectionLimits(total=32, each=16)
@@ -29,8 +31,14 @@ class _Exposition:
     The forms are few, whatever a client asks for: text or OpenMetrics, plain or compressed.
     """
 
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        clock: Callable[[], float],
+        report: Callable[[Exception | None], None],
+    ) -> None:
         self._registry = registry
+        self._report = report
         self._clock = clock
         self._lock = threading.Lock()
         self._made: dict[tuple[str, bool], tuple[float, bytes]] = {}
@@ -44,8 +52,11 @@ class _Exposition:
         try:
             body = self._body(encode, content_type, compressed)
         except Exception as error:  # noqa: BLE001 - whatever keeps the Status from being had, the answer says so
+            if not isinstance(error, TimeoutError | CancelledError | MeshError):
+                self._report(error)  # no daemon that is busy or ends: a defect of ours
             start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
             return [f"no metrics now: {type(error).__name__}\n".encode()]
+        self._report(None)
         headers = [("Content-Type", content_type)]
         if compressed:
             headers.append(("Content-Encoding", "gzip"))
@@ -65,7 +76,8 @@ class _Exposition:
 
 
 class MetricsListener:
-    """Serves one registry on several addresses. ``admits``: as ``WsgiListener`` asks it."""
+    """Serves one registry on several addresses. ``admits``: as ``WsgiListener`` asks it. ``report``: is told
+    of a defect in what a scrape calls, and with None of each that was answered; from the serving threads."""
 
     def __init__(
         self,
@@ -73,9 +85,10 @@ class MetricsListener:
         listen: tuple[tuple[str, int], ...],
         *,
         admits: Callable[[str, str], bool] = lambda client, place: True,
+        report: Callable[[Exception | None], None] = lambda error: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        application = _Exposition(registry, clock)
+        application = _Exposition(registry, clock, report)
         self._listener = WsgiListener(application, listen, name="metrics", limits=LIMITS, admits=admits)
 
     @property

@@ -312,7 +312,7 @@ class StatusCollector(Collector):
 class MetricsServer:
     """Serves the metrics on every (address, port) of ``listen``; port 0: any free one.
 
-    ``admits``: as ``WsgiListener`` asks it.
+    ``admits`` and ``report``: as ``MetricsListener`` has them.
     ``current`` is called from the serving threads; when it raises, the scrape is answered with
     503. ``start`` raises BackendError naming what cannot be listened on, with nothing left open.
     """
@@ -323,11 +323,12 @@ class MetricsServer:
         listen: Iterable[tuple[str, int]],
         *,
         admits: Callable[[str, str], bool] = lambda client, place: True,
+        report: Callable[[Exception | None], None] = lambda error: None,
     ) -> None:
         registry = CollectorRegistry()
         registry.register(StatusCollector(current))
         ProcessCollector(registry=registry)
-        self._listener = MetricsListener(registry, tuple(listen), admits=admits)
+        self._listener = MetricsListener(registry, tuple(listen), admits=admits, report=report)
 
     @property
     def urls(self) -> tuple[str, ...]:

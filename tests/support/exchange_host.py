@@ -37,6 +37,8 @@ class ExchangeHost:
     members: list[SignedHost]
     received: list[tuple[str, Offer, BatchOutcome]] = field(default_factory=list)
     heard: list[tuple[str, HealthReport]] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
+    """What its requests raised, or "well"."""
     server: ExchangeServer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -52,6 +54,7 @@ class ExchangeHost:
             member=by_address.get,
             received=lambda *call: self.received.append(call),
             heard=lambda *call: self.heard.append(call),
+            report=lambda error: self.reported.append("well" if error is None else repr(error)),
         )
 
     @property
