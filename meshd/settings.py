@@ -25,6 +25,7 @@ from meshd.model.network import (
     parse_network,
     underlay_fault,
 )
+from meshd.text_files import decode_text
 
 FREEBSD: Final = sys.platform.startswith("freebsd")
 DEFAULT_CONFIG_PATH: Final = Path("/usr/local/etc/meshd/meshd.toml" if FREEBSD else "/etc/meshd/meshd.toml")
@@ -225,7 +226,7 @@ def read_settings(path: Path) -> Settings:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        document = tomllib.loads(text.decode())
+        document = tomllib.loads(decode_text(text, str(path), "TOML"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from None
     settings = parse_settings(document, source=str(path))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Final
 
 from meshd.errors import ConfigError
 from meshd.terminal import echo
+from meshd.text_files import read_standard_input, read_text_file
 
 STANDARD_STREAM: Final = "-"
 MAX_BUNDLE_BYTES: Final = 96 * 1024 * 1024
@@ -18,14 +18,8 @@ MAX_BUNDLE_BYTES: Final = 96 * 1024 * 1024
 def read_text(source: str, what: str, max_bytes: int) -> str:
     """The text of a file, or of standard input. ConfigError when it cannot be read."""
     if source == STANDARD_STREAM:
-        return sys.stdin.read(max_bytes)
-    try:
-        with Path(source).open("rb") as file:
-            return file.read(max_bytes).decode()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{source}: not {what}: not text") from None
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from None
+        return read_standard_input(what, max_bytes)
+    return read_text_file(Path(source), what, max_bytes)
 
 
 def check_writable(target: str, what: str) -> None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from meshd.errors import MeshError
-from meshd.terminal import echo, fail
+from meshd.program import run_program
+from meshd.terminal import echo
 from wgctl.admin.passphrase import PassphraseSource
 from wgctl.options import Options
 from wgctl.verb_group import VerbGroup
-
-INTERRUPTED: Final = 130
 
 VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "init": ("init", "Found a mesh: keys, first root document, store."),
@@ -58,38 +56,20 @@ class MainGroup(VerbGroup):
             return super().main(*args, **kwargs)
         kwargs["standalone_mode"] = False
         kwargs["prog_name"] = "wgctl"
-        try:
-            code = super().main(*args, **kwargs)
-            sys.stdout.flush()
-        except MeshError as error:
-            code = _fail(str(error), error.exit_code)
-        except click.UsageError as error:
-            hint = f" (see: {error.ctx.command_path} --help)" if error.ctx else ""
-            code = _fail(error.format_message() + hint, error.exit_code)
-        except click.ClickException as error:
-            code = _fail(error.format_message(), error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            code = _fail("interrupted", INTERRUPTED)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                # The reader went away (as in `wgctl log | head`): what is left has no taker.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-                code = 1
-            else:
-                code = _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(run_program("wgctl", partial(super().main, *args, **kwargs)))
 
 
-def _fail(message: str, code: int) -> int:
-    fail("wgctl", message)
-    return code
-
-
-def _default_home() -> Path:
+def _default_home() -> Path | None:
     configured = os.environ.get("WGCTL_HOME")
     if configured:
         return Path(configured).absolute()
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config").absolute() / "wgctl"
+    configured = os.environ.get("XDG_CONFIG_HOME")
+    if configured:
+        return Path(configured).absolute() / "wgctl"
+    try:
+        return Path.home() / ".config" / "wgctl"
+    except RuntimeError:  # a uid without a line in passwd(5), and no HOME
+        return None
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -147,8 +127,9 @@ def main(
     passphrase_file: str | None,
 ) -> None:
     """Run a WireGuard mesh: its signed registry, and this host's part in it."""
+    chosen = home or _default_home()
     ctx.obj = Options(
-        home=(home or _default_home()).absolute(),
+        chosen_home=chosen.absolute() if chosen is not None else None,
         config=config,
         socket=socket,
         passphrase=PassphraseSource(passphrase_file or None),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from meshd.errors import ConfigError
 from wgctl.admin.passphrase import PassphraseSource
 
 if TYPE_CHECKING:
@@ -16,9 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """``config`` and ``socket`` None: the defaults of this system."""
+    """``config`` and ``socket`` None: the defaults of this system. ``chosen_home`` None: this user has no
+    home directory, and named no other place."""
 
-    home: Path
+    chosen_home: Path | None
     config: Path | None
     socket: Path | None
     passphrase: PassphraseSource = field(default_factory=PassphraseSource)
@@ -30,8 +33,18 @@ class Options:
         return self.config or DEFAULT_CONFIG_PATH
 
     @property
+    def home(self) -> Path:
+        """The admin home. ConfigError where there can be none: a uid without a line in passwd(5)."""
+        if self.chosen_home is None:
+            raise ConfigError(
+                f"uid {os.getuid()} has no home directory, an admin home expected: set HOME or WGCTL_HOME, "
+                "or name it with --home"
+            )
+        return self.chosen_home
+
+    @property
     def has_home(self) -> bool:
-        return is_there(self.home)
+        return self.chosen_home is not None and is_there(self.chosen_home)
 
     def read_settings(self) -> Settings:
         """This host's settings. ConfigError names the file and the fault."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
+from meshd.control.turn import Inputs
 from meshd.host.state import AppliedNote
+from meshd.mesh.view import MeshView
 from meshd.model.host import Membership
+from meshd.model.keys import PublicKey
+from meshd.plan.safety import SafetyLimits
 
 
 def next_note(before: AppliedNote, membership: Membership, admin_keys: tuple[str, ...]) -> AppliedNote:
@@ -26,3 +30,20 @@ def accept_older(before: AppliedNote, membership: Membership) -> AppliedNote:
     if membership.generation >= before.generation:
         return before
     return msgspec.structs.replace(before, generation=0)
+
+
+def safety_limits(
+    view: MeshView, inputs: Inputs, applied: AppliedNote, clock_step_seconds: float, damages: tuple[str, ...]
+) -> SafetyLimits:
+    """What a plan may not do, by what is noted of the one before. ``damages``: of notes that were lost."""
+    own = view.own.record if view.own else None
+    named = (own.public_key, own.next_public_key) if own else ()
+    return SafetyLimits(
+        max_removed_share=inputs.max_removed_share,
+        view_generation=inputs.membership.generation,
+        applied_generation=applied.generation,
+        admin_keys=frozenset(PublicKey.parse(text) for text in applied.admin_keys),
+        clock_step_seconds=clock_step_seconds,
+        published_keys=frozenset(key for key in named if key is not None),
+        unknown_past=damages,
+    )

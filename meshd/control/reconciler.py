@@ -17,7 +17,7 @@ from functools import partial
 from meshd.apply import ApplyReport, apply_changes
 from meshd.backend.base import Backend
 from meshd.backend.forwarding import read_forwarding
-from meshd.control.applied import accept_older, next_note
+from meshd.control.applied import accept_older, next_note, safety_limits
 from meshd.control.clocks import Clocks
 from meshd.control.decide import Decision, Overlay, decide
 from meshd.control.follower import disk_failed
@@ -31,13 +31,14 @@ from meshd.control.turn_conditions import (
     diverted,
     forwarding_off,
     no_usable_endpoint,
+    note_damaged,
     unusable_fibs,
 )
 from meshd.control.wake import Wake
 from meshd.errors import BackendError, StoreError
 from meshd.files import write_file
 from meshd.host.local import rekeyed
-from meshd.host.state import HostState
+from meshd.host.state import AppliedNote, HostState, salvage_note
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
 from meshd.mesh.endpoints import SourceOf
 from meshd.mesh.families import as_the_system_allows, ipv6_off
@@ -46,7 +47,6 @@ from meshd.mesh.ownership import is_ours
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition
 from meshd.model.device import ObservedState
-from meshd.model.keys import PublicKey
 from meshd.observe.status import ChangeStatus, RotationStatus
 from meshd.plan.changes import CreateInterface, SetListenPort, SetUp
 from meshd.plan.plan import Plan
@@ -101,7 +101,7 @@ class Reconciler:
         )
         self._trackers = self._sensor.begin(self_never_ran=self_never_ran)
         self._builder = DesiredBuilder()  # a cache: what it builds follows from its arguments alone
-        self._applied = state.read_applied()
+        self._applied, self._damage = salvage_note(state.read_applied, AppliedNote())
         self._boot_text: str | None = None
         self._is_taken = False  # the interface is somebody else's
 
@@ -258,16 +258,12 @@ class Reconciler:
         )
 
     def _limits(self, sensed: Sensed, inputs: Inputs) -> SafetyLimits:
-        own = sensed.view.own.record if sensed.view.own else None
-        named = (own.public_key, own.next_public_key) if own else ()
-        return SafetyLimits(
-            max_removed_share=inputs.max_removed_share,
-            view_generation=inputs.membership.generation,
-            applied_generation=self._applied.generation,
-            admin_keys=frozenset(PublicKey.parse(text) for text in self._applied.admin_keys),
-            clock_step_seconds=self._trackers.clock.net_seconds,
-            published_keys=frozenset(key for key in named if key is not None),
-        )
+        step = self._trackers.clock.net_seconds
+        return safety_limits(sensed.view, inputs, self._applied, step, self._damages())
+
+    def _damages(self) -> tuple[str, ...]:
+        found = (self._damage, self._rollback.damage, self._rotation.keys.damage)
+        return tuple(filter(None, found))
 
     def _local(self, inputs: Inputs) -> LocalDevice:
         return replace(inputs.local, rescue_key=self._rotation.rescue_key())
@@ -282,6 +278,7 @@ class Reconciler:
             *clock_stepped(self._trackers.clock.net_seconds),
             *unusable_fibs(sensed.main),
             *ipv6_off(sensed.main),
+            *note_damaged(self._damages()),
             *no_usable_endpoint(sensed.advice.unusable),
             *([revoked(sensed.view)] if sensed.view.own_revocation is not None else []),
         )
@@ -367,9 +364,11 @@ class Reconciler:
         admins = tuple(sorted(str(key) for key, peer in desired.peers.items() if peer.is_admin))
         note = next_note(self._applied, inputs.membership, admins)
         try:
-            if note != self._applied:
+            if note != self._applied or self._damage:
                 self._state.write_applied(note)
-                self._applied = note
+                self._applied, self._damage = note, ""
+            self._rollback.forget_damage()
+            self._rotation.keys.forget_damage()
             if inputs.boot_file is not None:
                 text = render_wg_quick(desired)
                 if text != self._boot_text:

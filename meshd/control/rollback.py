@@ -26,7 +26,7 @@ from meshd.control.rollback_table import (
     standing_of,
 )
 from meshd.errors import MeshError, StoreError
-from meshd.host.state import HostState
+from meshd.host.state import CHANGE_FILE, HostState, salvage_note
 from meshd.mesh.desired import DesiredState
 from meshd.mesh.endpoints import is_live
 from meshd.mesh.view import MeshView
@@ -61,14 +61,11 @@ class Rollback:
         Args:
             clock: unix seconds.
             monotonic: seconds of a clock that is never set.
-
-        Raises:
-            TrustStateError: the record is there and cannot be read.
         """
         self._state = state
         self._clock = clock
         self._monotonic = monotonic
-        self._record = state.read_change()
+        self._record, self._damage = salvage_note(state.read_change, None)
         self._trial: Trial | None = None
         self._confirm_seconds = 0.0
         self._operator_insists = False
@@ -82,6 +79,17 @@ class Rollback:
     def standing(self) -> Standing:
         """The row of the table."""
         return standing_of(self._record)
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with the record that this process found; empty: nothing."""
+        return self._damage
+
+    def forget_damage(self) -> None:
+        """All is as the registry wants it. StoreError when the disk refuses."""
+        if self._damage and self._record is None:
+            self._state.discard(CHANGE_FILE)
+        self._damage = ""
 
     @property
     def is_held(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from meshd.control.sense import Sensed
@@ -73,6 +73,21 @@ def no_usable_endpoint(unusable: Mapping[str, str]) -> tuple[Condition, ...]:
             f"to have host.endpoints that can be reached from here",
         )
         for name, why in sorted(unusable.items())
+    )
+
+
+def note_damaged(damages: Iterable[str]) -> tuple[Condition, ...]:
+    """``damages``: what is wrong with each note that cannot be read."""
+    return tuple(
+        Condition(
+            code="note_damaged",
+            severity=Severity.CRITICAL,
+            subject=text.partition(":")[0].rpartition("/")[2],
+            text=f"{text}: what this host did before is not known. It goes on, and takes no peer away "
+            "without a signature; the note is written anew when all is as the registry wants it. Look at the "
+            "disk",
+        )
+        for text in damages
     )
 
 

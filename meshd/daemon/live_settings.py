@@ -13,6 +13,7 @@ from meshd.control.turn_queue import TurnQueue
 from meshd.control.wake import Wake
 from meshd.errors import ConfigError
 from meshd.host.reload import refuse_fixed
+from meshd.host.rulebook import refuse_unsayable
 from meshd.model.condition import Condition, Severity
 from meshd.observe.board import ConditionBoard
 from meshd.observe.logs import event, set_up_logging
@@ -59,6 +60,7 @@ class Reloader:
         try:
             fresh = self._read()
             refuse_fixed(self._live.current, fresh)
+            refuse_unsayable(fresh, "settings")
             self._services.configure(fresh.services, "settings")
         except ConfigError as error:
             self._board.set(

@@ -10,15 +10,18 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from meshd.errors import ConfigError, MeshError
+from meshd.errors import ConfigError
 from meshd.host.state import HostState
+from meshd.program import run_program
 from meshd.settings import DEFAULT_CONFIG_PATH, FREEBSD, Settings, read_settings
-from meshd.terminal import confirm, echo, fail
+from meshd.terminal import confirm, echo
+from meshd.text_files import somebody_answers
 
 
 class _MeshGroup(click.Group):
@@ -27,20 +30,8 @@ class _MeshGroup(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs.get("standalone_mode", True):
             return super().main(*args, **kwargs)
-        try:
-            result = super().main(*args, **{**kwargs, "standalone_mode": False})
-        except MeshError as error:
-            _fail(str(error), error.exit_code)
-        except click.ClickException as error:
-            _fail(error.format_message(), error.exit_code)
-        except (click.Abort, KeyboardInterrupt):
-            _fail("interrupted", 130)
-        sys.exit(result if isinstance(result, int) else 0)
-
-
-def _fail(message: str, exit_code: int) -> None:
-    fail("meshd", message)
-    sys.exit(exit_code)
+        kwargs["standalone_mode"] = False
+        sys.exit(run_program("meshd", partial(super().main, *args, **kwargs)))
 
 
 @click.group(cls=_MeshGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -110,12 +101,14 @@ def bring_up(config: Path) -> int:
 @click.pass_obj
 def check_config(config: Path) -> None:
     """Read the settings and the host's own files; say what is wrong; change nothing."""
+    from meshd.host.rulebook import refuse_unusable
     from meshd.services.config import read_modules
 
     settings = read_settings(config)
     _refuse_shared_interface(settings)
     read_modules(settings.services, str(config))
     state = HostState(settings.state_dir)
+    refuse_unusable(settings, state, str(config))
     if state.enrolled:
         state.read_identity()
         state.read_wireguard_key()
@@ -176,8 +169,7 @@ def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
     from meshd.host.enrollment import join_mesh, read_bundle
 
     settings = read_settings(config)
-    text = sys.stdin.read() if str(bundle) == "-" else read_bundle(bundle)
-    joined = join_mesh(settings, text, fingerprint, source=str(bundle), now=time.time())
+    joined = join_mesh(settings, read_bundle(bundle), fingerprint, source=str(bundle), now=time.time())
     if joined.warning:
         echo(f"meshd: warning: {joined.warning}", err=True)
     echo(joined.line)
@@ -201,7 +193,7 @@ def trust_root(config: Path, what: str, fingerprint: str | None, yes: bool, forc
     """
     from meshd.host.trust import adopt_root, examine_root
 
-    if not yes and not sys.stdin.isatty():
+    if not yes and not somebody_answers():
         raise click.UsageError("--yes is needed where nobody can be asked")
     if yes and fingerprint is None and Path(what).exists():
         raise click.UsageError("--yes does not cover a root that nobody compared: type its --fingerprint")

@@ -6,7 +6,6 @@ it is whole, not whose it is: that is known only to whoever saw the fingerprint 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 
 from meshd.errors import ConfigError, RegistryError
@@ -14,6 +13,7 @@ from meshd.registry.envelope import matches_fingerprint
 from meshd.registry.ledger import Ledger
 from meshd.registry.signing import render_fingerprint
 from meshd.terminal import confirm, echo
+from meshd.text_files import somebody_answers
 
 
 def require_compared(
@@ -33,7 +33,7 @@ def require_compared(
             f"{what}: fingerprint {shown} seen, {given[0][:80]!r} expected: another one, or somebody changed "
             "it on its way; nothing was done"
         )
-    if source == "-" or not sys.stdin.isatty():
+    if source == "-" or not somebody_answers():
         raise ConfigError(
             f"{what}: its fingerprint is {shown}; compare it with the one that {shown_by} shows where it was "
             f"made, then: --fingerprint {shown}"

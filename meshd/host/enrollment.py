@@ -15,6 +15,7 @@ from meshd.registry.record import build_record
 from meshd.registry.signing import SigningKey, render_fingerprint
 from meshd.registry.statement import HOST_NAME
 from meshd.settings import Settings
+from meshd.text_files import read_standard_input, read_text_file
 from meshd.version import read_version
 
 MAX_BUNDLE_FILE_BYTES: Final = 96 * 1024 * 1024
@@ -81,12 +82,10 @@ def _build(
 
 
 def read_bundle(path: Path) -> str:
-    """The text of a bundle file. ConfigError when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_BUNDLE_FILE_BYTES).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read as a join bundle: {error}") from None
+    """The text of a bundle file, ``-``: of standard input. ConfigError when it cannot be read."""
+    if str(path) == "-":
+        return read_standard_input("a join bundle", MAX_BUNDLE_FILE_BYTES)
+    return read_text_file(path, "a join bundle", MAX_BUNDLE_FILE_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

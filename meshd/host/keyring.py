@@ -14,7 +14,7 @@ import msgspec
 
 from meshd.errors import TrustStateError
 from meshd.host.local import LocalKey
-from meshd.host.state import HostState, RotationNote
+from meshd.host.state import HostState, RotationNote, salvage_note
 from meshd.model.keys import PrivateKey, PublicKey
 
 
@@ -22,9 +22,10 @@ class KeyRing:
     """Read once, then written through. ``key`` is replaced as a whole: any thread may read it."""
 
     def __init__(self, state: HostState) -> None:
-        """ConfigError without a key, TrustStateError when what is there cannot be read."""
+        """ConfigError without a key, TrustStateError when a key that is there cannot be read."""
         self._state = state
-        self._note = state.read_rotation()
+        self._note, self.damage = salvage_note(state.read_rotation, RotationNote())
+        """What is wrong with the note that this process found; empty: nothing."""
         self.key = self._read()
 
     @property
@@ -51,6 +52,12 @@ class KeyRing:
         self._write(msgspec.structs.replace(self._note, retired=old, returning_since=now))
         self._state.write_wireguard_key(following, following=False)
         self.key = self._read()
+
+    def forget_damage(self) -> None:
+        """All is as the registry wants it. StoreError when the disk refuses."""
+        if self.damage:
+            self._write(self._note)
+        self.damage = ""
 
     def finish(self) -> None:
         self._state.remove_next_wireguard_key()

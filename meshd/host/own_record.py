@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from meshd.errors import MeshError, RegistryError
+from meshd.host.clones import Clones
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, HostKeys, Membership
 from meshd.model.keys import PrivateKey, PublicKey
@@ -55,6 +56,8 @@ class OwnRecord:
         self._clock = clock
         self._refused: Condition | None = None
         self._unusable: Condition | None = None
+        self._clones = Clones()
+        self._cloned: Condition | None = None
 
     def describe(self, membership: Membership, wanted: OwnDescription) -> list[tuple[str, bytes]]:
         """Sign a newer record when the known one says something else; it is in the ledger then, too."""
@@ -65,10 +68,14 @@ class OwnRecord:
         wanted = self._without_faults(membership, own, wanted)
         if not self._take_up_identity(own):
             return []
+        now = self._clock()
+        self._clones = self._clones.looked(own.record, now)
+        self._cloned = self._clones.condition(own.name)
         if own.record is not None and _says(own.record, _announced(wanted, own), wanted):
             return []
+        if not self._clones.may_sign(own.record, now):
+            return []
         try:
-            now = self._clock()
             record = build_record(
                 mesh=self._ledger.mesh_id,
                 hid=self._hid,
@@ -86,6 +93,7 @@ class OwnRecord:
             )
             key, body = host_key(self._hid), sign_record(record, self.identity)
             if self._ledger.offer(key, body, now=now).outcome == "new":
+                self._clones = self._clones.signed(record.version, own.record, now)
                 return [(key, body)]
         except RegistryError as error:
             self._refused = Condition(
@@ -131,7 +139,7 @@ class OwnRecord:
 
     def conditions(self, own: Host | None, wanted: OwnDescription) -> list[Condition]:
         """Why the record cannot be made, and what of it no grant covers. ``own``: this host as a member."""
-        conditions = [each for each in (self._refused, self._unusable) if each is not None]
+        conditions = [each for each in (self._refused, self._unusable, self._cloned) if each is not None]
         if own is not None and (excess := wanted.announced - _announced(wanted, own)):
             names = ", ".join(sorted(map(str, excess)))
             conditions.append(

@@ -11,12 +11,14 @@
     change.json       what was there before that plan, and whether it is on trial or rolled back
     s3.json           the store's credentials, 0600, when the join bundle held some
 
-Anything else that is there but unreadable is an error: never taken for absent, never made anew.
+Anything else that is there but unreadable is an error: never taken for absent, never made anew. Notes of
+what was done (applied.json, change.json, rotation.json) keep no host out of its mesh: ``salvage_note``.
 """
 
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -50,6 +52,7 @@ MAX_KEY_FILE_BYTES: Final = 4096
 
 Note = TypeVar("Note", "AppliedNote", "RotationNote")
 Struct = TypeVar("Struct", bound=msgspec.Struct)
+Kind = TypeVar("Kind")
 
 
 class AppliedNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -243,6 +246,15 @@ class HostState:
         """StoreError when the disk refuses; the old record then stays."""
         write_file(self.directory / CHANGE_FILE, msgspec.json.encode(record))
 
+    def discard(self, name: str) -> None:
+        """Remove a note that cannot be read. StoreError when the disk refuses."""
+        path = self.directory / name
+        try:
+            path.unlink(missing_ok=True)
+            sync_directory(self.directory)
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be removed: {error.strerror}") from None
+
     def _read_note(self, name: str, kind: type[Note]) -> Note:
         return self._decode(name, kind) if (self.directory / name).exists() else kind()
 
@@ -251,10 +263,7 @@ class HostState:
         try:
             return msgspec.json.decode(path.read_bytes(), type=kind)
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise TrustStateError(
-                f"{path}: cannot be read: {error}; if the mesh is as it should be, "
-                f"remove the file and restart meshd"
-            ) from None
+            raise TrustStateError(f"{path}: cannot be read: {error}") from None
 
     def read_learned(self) -> Learned:
         """Nothing when there is no note, or none that can be read: peers say it again."""
@@ -273,6 +282,18 @@ class HostState:
     def write_credentials(self, access_key: str, secret_key: str) -> None:
         document = {"access_key": access_key, "secret_key": secret_key}
         write_file(self.credentials_path, msgspec.json.encode(document))
+
+
+def salvage_note(read: Callable[[], Kind], lost: Kind) -> tuple[Kind, str]:
+    """What a note says, and no text; or ``lost``, and what is wrong with it.
+
+    A note only makes things safer. Whoever uses one that is lost knows nothing of the past, and acts
+    accordingly: see ``SafetyLimits.unknown_past``.
+    """
+    try:
+        return read(), ""
+    except TrustStateError as error:
+        return lost, str(error)
 
 
 def _read_identity(path: Path) -> SigningKey:

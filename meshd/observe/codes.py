@@ -53,6 +53,8 @@ CODES: Final[Mapping[str, Severity]] = {
     "rotation_endless": Severity.WARNING,
     "interface_taken": Severity.CRITICAL,
     "address_family_off": Severity.WARNING,
+    "identity_cloned": Severity.CRITICAL,
+    "note_damaged": Severity.CRITICAL,
     "no_usable_endpoint": Severity.WARNING,
     "rotation_interface_taken": Severity.WARNING,
     "disk_failed": Severity.CRITICAL,

@@ -26,6 +26,7 @@ class SafetyLimits:
     this host carried out; an older view was lost or rolled back on this machine.
     ``admin_keys``: the peers that were administrators' hosts when that plan was carried out.
     ``clock_step_seconds``: how far this host's clock was set forward while it ran.
+    ``unknown_past``: the notes that were lost of what this host did; nobody goes without a signature then.
     ``published_keys``: those that this host's newest record names; nobody has a session with another one.
     """
 
@@ -35,6 +36,7 @@ class SafetyLimits:
     admin_keys: frozenset[PublicKey] = frozenset()
     clock_step_seconds: float = 0.0
     published_keys: frozenset[PublicKey] = frozenset()
+    unknown_past: tuple[str, ...] = ()
 
 
 def check_safety(changes: Sequence[Change], sides: Sequence[Side], limits: SafetyLimits) -> tuple[str, ...]:
@@ -94,6 +96,11 @@ def _object_to_removals(
     # A peer that owns no prefix carries nothing: what a replacing key, taken over before, left behind.
     removed = [change for change in changes if isinstance(change, RemovePeer) and change.old.allowed_ips]
     unexplained = [change for change in removed if change.public_key not in desired.explained]
+    if unexplained and limits.unknown_past:
+        yield (
+            f"{len(unexplained)} of {len(present)} peers would be removed without a signed revoke, and what "
+            f"this host carried out before is not known ({'; '.join(limits.unknown_past)})"
+        )
     allowed = max(1, int(limits.max_removed_share * len(present)))
     if len(unexplained) > allowed:
         yield (

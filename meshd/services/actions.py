@@ -9,6 +9,7 @@ import http.client
 import re
 import socket
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,8 +17,19 @@ import msgspec
 
 from meshd.errors import BackendError
 from meshd.services import dns_query
+from meshd.services.directory import Ownership, open_directory
 from meshd.services.isolation import run_isolated
-from meshd.services.plan import Call, Command, DnsAsk, HttpCall, HttpGet, Probe, RedisCall, SocketAsk
+from meshd.services.plan import (
+    Call,
+    Command,
+    DnsAsk,
+    HttpCall,
+    HttpGet,
+    Probe,
+    RedisCall,
+    SocketAsk,
+    SocketKeep,
+)
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 SHOWN: Final = 300
@@ -37,6 +49,9 @@ def run(
                 return _http(action, secrets, fill)
             case SocketAsk():
                 return _judge(_name(action), _ask_socket(action), action.expect, action.refuse, fill)
+            case SocketKeep():
+                _keep_answer(action)
+                return None
             case DnsAsk():
                 host, port = _place(action.server)
                 found = dns_query.ask((host, port), action.name, action.record, action.timeout_seconds)
@@ -50,13 +65,16 @@ def run(
         return f"{_name(action)}: {error}"
 
 
-def run_command(command: Command, prefix: tuple[str, ...] = ()) -> str | None:
-    """Run it and judge its answer by exit status and by what it prints: several checkers only warn."""
-    problem = _run_command(command, prefix)
+def run_command(command: Command, prefix: tuple[str, ...] = (), *, shown: tuple[str, ...] = ()) -> str | None:
+    """Run it and judge its answer by exit status and by what it prints: several checkers only warn.
+
+    ``shown``: what people are told was run, where that is shorter.
+    """
+    problem = _run_command(command, prefix, shown or command.argv)
     return f"{problem}: {command.why}" if problem and command.why else problem
 
 
-def _run_command(command: Command, prefix: tuple[str, ...]) -> str | None:
+def _run_command(command: Command, prefix: tuple[str, ...], shown: tuple[str, ...]) -> str | None:
     if prefix and command.user:  # whom the jail knows by that name: jexec(8)
         prefix = (*prefix[:-1], "-U", command.user, prefix[-1])
     done = run_isolated(
@@ -70,7 +88,7 @@ def _run_command(command: Command, prefix: tuple[str, ...]) -> str | None:
     lines = [line for line in output.splitlines() if line.strip()]
     kept = [line for line in lines if not (command.ignore and re.search(command.ignore, line))]
     text = "\n".join(kept)
-    words = (word if len(word) <= SHOWN_WORD else f"{word[:SHOWN_WORD]}..." for word in command.argv)
+    words = (word if len(word) <= SHOWN_WORD else f"{word[:SHOWN_WORD]}..." for word in shown)
     name = " ".join((*prefix, *words))[:SHOWN]
     excused = bool(lines) and not kept
     if done.status not in command.ok and not excused:
@@ -154,7 +172,19 @@ def _http(action: HttpGet | HttpCall, secrets: Mapping[str, str], fill: str) -> 
     return _judge(name, text, action.expect, getattr(action, "refuse", ""), fill)
 
 
-def _ask_socket(action: SocketAsk) -> str:
+def _keep_answer(action: SocketKeep) -> None:
+    try:
+        said = _ask_socket(action)
+    except OSError:
+        return
+    pure = PurePosixPath(action.path)
+    with open_directory(pure.parent) as directory:
+        directory.stage(pure.name, said)
+        directory.own(pure.name, Ownership(mode=0o644))
+        directory.put(pure.name)
+
+
+def _ask_socket(action: SocketAsk | SocketKeep) -> str:
     """What it answers until it closes or says nothing for half a second."""
     said = bytearray()
     with _connect(action.target, action.timeout_seconds) as channel:
@@ -205,7 +235,7 @@ def _name(action: Probe | Call) -> str:
             return f"{action.method} {action.url}"
         case DnsAsk():
             return f"{action.name} {action.record} at {action.server}"
-        case SocketAsk():
+        case SocketAsk() | SocketKeep():
             return f"{action.send.strip()[:80]!r} at {action.target}"
         case RedisCall():
             return f"redis at {action.target}"

@@ -33,6 +33,8 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     """What the service manager calls it. Empty: as the module."""
     jail: str = ""
     """FreeBSD: the jail in which it is reloaded and checked."""
+    jail_root: str = ""
+    """Where that jail's root is on this host. Files of the module are named by their paths on this host."""
     reload_command: tuple[str, ...] = ()
     """Instead of the service manager's; no shell is involved."""
     restart_command: tuple[str, ...] = ()
@@ -98,6 +100,12 @@ def jail_prefix(config: ModuleConfig) -> list[str]:
     return ["jexec", "-l", config.common.jail] if config.common.jail else []
 
 
+def inside_jail(config: ModuleConfig, path: str) -> str:
+    """How a program in the module's jail names this file of the host."""
+    root = config.common.jail_root.rstrip("/")
+    return path.removeprefix(root) if config.common.jail and path.startswith(f"{root}/") else path
+
+
 def _read(name: str, table: Mapping[str, Any]) -> ModuleConfig:
     if HOST_NAME.fullmatch(name) is None:
         raise ConfigError(f"services.{name[:40]!r}: a lower-case name of letters, digits and - expected")
@@ -152,6 +160,7 @@ def _allowed(name: str, common: Common, own: Mapping[str, Any]) -> Allowed:
                 f"services.{name}: {text!r} seen, an absolute path without // or a last / expected"
             )
     built_in = is_built_in(name)
+    _look_into_jail(name, common, [text for text in (*files, directory) if isinstance(text, str) and text])
     return Allowed(
         files=frozenset(filter(None, files)),
         directories=(directory,) if isinstance(directory, str) and directory else (),
@@ -159,6 +168,19 @@ def _allowed(name: str, common: Common, own: Mapping[str, Any]) -> Allowed:
         urls=None if built_in else common.urls,
         secrets=frozenset(common.secrets),
     )
+
+
+def _look_into_jail(name: str, common: Common, paths: list[str]) -> None:
+    """A checker in a jail can see nothing of a file outside of it."""
+    if not common.jail:
+        return
+    root = common.jail_root.rstrip("/")
+    outside = [path for path in paths if not root or not path.startswith(f"{root}/")]
+    if outside:
+        raise ConfigError(
+            f"services.{name}.jail_root: {common.jail_root!r} seen, where jail {common.jail} is on this host "
+            f"expected (jls -j {common.jail} path), with {outside[0]} below it"
+        )
 
 
 def _read_secret(module: str, name: str, text: str) -> str:

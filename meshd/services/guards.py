@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from meshd.services.plan import PLAN_SCHEMA, Command, HttpCall, HttpGet, RedisCall, ServicePlan
+from meshd.services.plan import PLAN_SCHEMA, Command, HttpCall, HttpGet, RedisCall, ServicePlan, SocketKeep
 from meshd.services.view import ServiceView
 
 MAX_LOST_SHARE: Final = 0.5
@@ -138,8 +138,8 @@ def _check_actions(actions: Iterable[object], allowed: Allowed) -> str | None:
         secret = getattr(action, "secret", "")
         if secret and secret not in allowed.secrets:
             return f"secret {secret[:40]!r}: not in its settings"
-        if allowed.urls is not None and isinstance(action, RedisCall):
-            return "Redis commands are for built-in modules"
+        if allowed.urls is not None and isinstance(action, RedisCall | SocketKeep):
+            return "Redis commands and kept answers are for built-in modules"
     return None
 
 

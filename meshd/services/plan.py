@@ -88,6 +88,18 @@ class SocketAsk(_Part, frozen=True, kw_only=True, tag="socket"):
     timeout_seconds: float = 10.0
 
 
+class SocketKeep(_Part, frozen=True, kw_only=True, tag="socket-keep"):
+    """Ask as ``SocketAsk`` does, and keep the answer as a file for the service's next process.
+
+    A service that does not answer has nothing to hand on: the file stays as it is. Of built-in modules alone.
+    """
+
+    target: str
+    send: str
+    path: str
+    timeout_seconds: float = 10.0
+
+
 class DnsAsk(_Part, frozen=True, kw_only=True, tag="dns"):
     """One question to one name server over UDP. ``expect``: texts of records that the answer must hold."""
 
@@ -125,7 +137,7 @@ class HttpCall(_Part, frozen=True, kw_only=True, tag="http-call"):
 
 
 Probe = Command | HttpGet | SocketAsk | DnsAsk | RedisCall
-Call = HttpCall | SocketAsk | RedisCall
+Call = HttpCall | SocketAsk | SocketKeep | RedisCall
 ReloadKind = Literal["none", "reload", "restart"]
 
 

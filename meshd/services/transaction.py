@@ -20,17 +20,16 @@ from meshd.errors import MeshError
 from meshd.services import swap
 from meshd.services.actions import run_command
 from meshd.services.changes import Changes, find_changes, sha256
+from meshd.services.checks import place_files
 from meshd.services.config import ModuleConfig, jail_prefix, read_secrets
 from meshd.services.guards import Before, check_bounds, check_plan, check_view
 from meshd.services.handover import HandOver
 from meshd.services.journal import Accepted, Journal, ModuleState, Pending, PendingFile
-from meshd.services.plan import Command, ServicePlan
+from meshd.services.plan import ServicePlan
 from meshd.services.schedule import Outcome
 from meshd.services.undo import Undo
 from meshd.services.view import ServiceView
 
-STAGED: Final = "{staged:"
-STAGED_DIRECTORY: Final = "{staged-directory:"
 RESTART_PHASE: Final = "restart"
 """Of a report: nothing is missing but the word that the service may be interrupted."""
 
@@ -164,23 +163,12 @@ class Transaction:
             return None
         for command in run.plan.checks:
             with contextlib.ExitStack() as stack:
-                words = [self._fill(word, command, run.changes, stack) for word in command.argv]
-                filled = msgspec.structs.replace(command, argv=tuple(words))
-                problem = run_command(filled, tuple(jail_prefix(self.config)))
+                placed = place_files(command, run.changes, self.config, stack)
+                problem = run_command(placed, tuple(jail_prefix(self.config)), shown=command.argv)
             if problem is not None:
                 return problem
         self.step("checked")
         return None
-
-    @staticmethod
-    def _fill(word: str, command: Command, changes: Changes, stack: contextlib.ExitStack) -> str:
-        """A word of a check with the place of the new file, or of a copy that lives as long as ``stack``."""
-        if word.startswith(STAGED) and word.endswith("}"):
-            return swap.staged_path(word[len(STAGED) : -1], changes)
-        if not word.startswith(STAGED_DIRECTORY):
-            return word
-        path, _, rest = word[len(STAGED_DIRECTORY) :].partition("}")
-        return stack.enter_context(swap.staged_copy(path, changes, command.beside)) + rest
 
     def _carry_out(self, run: _Run) -> Report:
         reload, plan = run.must_reload, run.plan

@@ -13,6 +13,7 @@ import msgspec
 
 from meshd.errors import ConfigError
 from meshd.files import write_file
+from meshd.text_files import UTF8_MARK
 
 _MAX_FILE_BYTES: Final = 4096
 
@@ -53,7 +54,7 @@ def read_credentials(path: Path) -> S3Credentials:
     if mode & 0o077:
         raise ConfigError(f"{path}: mode {mode:04o} seen, 0600 expected: it holds a secret key")
     try:
-        decoded = msgspec.json.decode(body, type=_File)
+        decoded = msgspec.json.decode(body.removeprefix(UTF8_MARK), type=_File)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ConfigError(
             f'{path}: a JSON object with just "access_key" and "secret_key", both texts, expected'

@@ -27,6 +27,10 @@ from meshd.store.key import check_body, check_key, check_prefix, is_key_part
 
 MAX_LISTED: Final = 100_000
 MAX_DEPTH: Final = 8
+OBJECT_MODE: Final = 0o644
+DIRECTORY_MODE: Final = 0o755
+"""Whatever the umask of the writer: all that is in a store is public, and whoever syncs the folder has to
+read it, as a user of its own."""
 
 _TEMPORARY_PREFIX: Final = ".put-"
 _ABANDONED_AFTER_SECONDS: Final = 3600.0
@@ -137,14 +141,14 @@ class DirectoryStore:
         if create:
             with suppress(FileExistsError):
                 self._path.mkdir()
+                self._path.chmod(DIRECTORY_MODE)
         directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for part in parts:
-                if create:
-                    with suppress(FileExistsError):
-                        os.mkdir(part, dir_fd=directory)
-                        os.fsync(directory)
+                is_new = create and _make_directory(part, directory)
                 below = os.open(part, _OPEN_DIRECTORY, dir_fd=directory)
+                if is_new:
+                    os.fchmod(below, DIRECTORY_MODE)
                 os.close(directory)
                 directory = below
             yield directory
@@ -261,6 +265,16 @@ def _may_hold(directory_key: str, prefix: str, start_after: str) -> bool:
     return directory_key >= start_after[: len(directory_key)]
 
 
+def _make_directory(name: str, parent: int) -> bool:
+    """False when it is there."""
+    try:
+        os.mkdir(name, dir_fd=parent)
+    except FileExistsError:
+        return False
+    os.fsync(parent)
+    return True
+
+
 def _write_whole(directory: int, name: str, body: bytes) -> None:
     """Readers see the old body or the new one, also after a power failure at any moment."""
     temporary = f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}"
@@ -268,6 +282,7 @@ def _write_whole(directory: int, name: str, body: bytes) -> None:
     descriptor = os.open(temporary, flags, 0o666, dir_fd=directory)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, OBJECT_MODE)
             file.write(body)
             file.flush()
             os.fsync(descriptor)

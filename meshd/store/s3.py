@@ -6,7 +6,8 @@ does not move forward ends in an error instead of a loop.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -41,6 +42,8 @@ _HINTS: Final[Mapping[str, str]] = {
     "SignatureDoesNotMatch": "check the secret key",
     "NoSuchBucket": "check the bucket's name in the store URL",
     "ServiceUnavailable": "the store has lost its quorum or is starting; nothing to do here",
+    "SlowDown": "the store asks for fewer requests; try again in a moment",
+    "InternalError": "the store failed by itself; try again in a moment, and see its log",
     "RequestTimeTooSkewed": "check this host's clock",
 }
 _STATUS_HINTS: Final[Mapping[int, str]] = {
@@ -48,7 +51,11 @@ _STATUS_HINTS: Final[Mapping[int, str]] = {
     400: "check the region in the store URL and this host's clock",
     403: "check the access key, the secret key and what the key may do on this bucket",
     404: "check host, port and bucket of the store URL",
-    503: "the store is not available; nothing to do here",
+    429: "the store asks for fewer requests; try again in a moment",
+    500: "the store failed by itself; try again in a moment, and see its log",
+    502: "what stands before the store does not reach it; try again in a moment",
+    503: "the store is not available; try again in a moment",
+    504: "what stands before the store does not reach it; try again in a moment",
 }
 
 
@@ -82,11 +89,17 @@ class S3Store:
     parallel_requests = PARALLEL_REQUESTS
 
     def __init__(
-        self, location: S3Location, credentials: S3Credentials, *, timeouts: Timeouts | None = None
+        self,
+        location: S3Location,
+        credentials: S3Credentials,
+        *,
+        timeouts: Timeouts | None = None,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        """``pause``: waits for so many seconds before a request is repeated."""
         self._url = str(location)
         self._bucket = location.bucket
-        self._transport = _open_transport(location, credentials, timeouts)
+        self._transport = _open_transport(location, credentials, timeouts, pause)
 
     @property
     def url(self) -> str:
@@ -184,7 +197,10 @@ def _is_missing_key(answer: Answer) -> bool:
 
 
 def _open_transport(
-    location: S3Location, credentials: S3Credentials, timeouts: Timeouts | None
+    location: S3Location,
+    credentials: S3Credentials,
+    timeouts: Timeouts | None,
+    pause: Callable[[float], None],
 ) -> SignedTransport:
     try:
         from meshd.store.s3_transport import SignedTransport, Timeouts
@@ -201,4 +217,5 @@ def _open_transport(
         secret_key=credentials.secret_key,
         connections=PARALLEL_REQUESTS,
         timeouts=timeouts or Timeouts(),
+        pause=pause,
     )

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import http.client
 import io
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -23,6 +24,7 @@ from botocore.credentials import Credentials
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from meshd.errors import StoreError, UnusableObjectError
+from meshd.store.s3_retries import pause_before
 
 CONNECT_TIMEOUT_SECONDS: Final = 3.0
 READ_TIMEOUT_SECONDS: Final = 10.0
@@ -56,10 +58,10 @@ class _DeadlineReader(io.RawIOBase):
 class _DeadlineSocket:
     """A connected socket (plain or TLS) whose answers are read by a _DeadlineReader."""
 
-    def __init__(self, socket: Any, timeouts: Timeouts) -> None:
+    def __init__(self, socket: Any, timeouts: Timeouts, deadline: float) -> None:
         self.socket = socket
         self.read_timeout = timeouts.read_seconds
-        self.deadline = time.monotonic() + timeouts.request_seconds
+        self.deadline = deadline
 
     def makefile(self, *_args: Any, **_options: Any) -> io.BufferedReader:
         return io.BufferedReader(_DeadlineReader(self))
@@ -70,26 +72,31 @@ class _DeadlineSocket:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """``connect_seconds`` to connect, ``read_seconds`` between bytes, ``request_seconds`` for all of it."""
+    """``connect_seconds`` to connect, ``read_seconds`` between bytes, ``request_seconds`` for all of it,
+    whatever is repeated."""
 
     connect_seconds: float = CONNECT_TIMEOUT_SECONDS
     read_seconds: float = READ_TIMEOUT_SECONDS
     request_seconds: float = REQUEST_TIMEOUT_SECONDS
 
 
-def deadline_connection_class(base: type[HTTPConnection], timeouts: Timeouts) -> type[HTTPConnection]:
-    """A connection of urllib3 whose every request ends within ``timeouts.request_seconds``."""
+def deadline_connection_class(
+    base: type[HTTPConnection], timeouts: Timeouts, deadline: Callable[[], float] | None = None
+) -> type[HTTPConnection]:
+    """A connection of urllib3 whose every request ends by ``deadline()``, an instant of the monotonic
+    clock; None: within ``timeouts.request_seconds``."""
+    ends = deadline or (lambda: time.monotonic() + timeouts.request_seconds)
 
     class DeadlineConnection(base):  # type: ignore[misc, valid-type]
         sock: Any
 
         def connect(self) -> None:
             super().connect()
-            self.sock = _DeadlineSocket(self.sock, timeouts)
+            self.sock = _DeadlineSocket(self.sock, timeouts, ends())
 
         def request(self, *args: Any, **options: Any) -> None:
             if isinstance(self.sock, _DeadlineSocket):
-                self.sock.deadline = time.monotonic() + timeouts.request_seconds
+                self.sock.deadline = ends()
             super().request(*args, **options)
 
     return DeadlineConnection
@@ -116,12 +123,16 @@ class SignedTransport:
         secret_key: str,
         connections: int,
         timeouts: Timeouts,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        """``pause``: waits for so many seconds before a request is repeated."""
         bracketed = f"[{host}]" if ":" in host else host
         self._origin = f"{'https' if secure else 'http'}://{bracketed}:{port}"
         self._credentials = Credentials(access_key, secret_key)
         self._region = region
         self._timeouts = timeouts
+        self._pause = pause
+        self._of_thread = threading.local()
         pool = urllib3.HTTPSConnectionPool if secure else urllib3.HTTPConnectionPool
         self._pool = pool(
             host,
@@ -132,18 +143,37 @@ class SignedTransport:
             timeout=urllib3.Timeout(connect=timeouts.connect_seconds, read=timeouts.read_seconds),
         )
         base = HTTPSConnection if secure else HTTPConnection
-        self._pool.ConnectionCls = deadline_connection_class(base, timeouts)
+        self._pool.ConnectionCls = deadline_connection_class(base, timeouts, self._deadline)
 
     def request(
         self, method: str, path: str, *, query: Mapping[str, str], body: bytes, max_bytes: int
     ) -> Answer:
         """One request and its whole answer of at most ``max_bytes``, else StoreError.
 
-        A connection that the server had closed meanwhile is replaced once: every request
-        made here may be repeated.
+        Every request made here may be repeated. So a connection that the server had closed meanwhile is
+        replaced once, and an answer that means "not now" is asked for again, all within one deadline.
         """
         what = f"{method} {self._origin}{path}"
         url = self._origin + quote(path, safe="/-_.~") + _render_query(query)
+        self._of_thread.deadline = time.monotonic() + self._timeouts.request_seconds
+        answer, repetition = self._ask(method, url, body, max_bytes, what), 0
+        while (pause := self._pause_before(repetition, answer)) is not None:
+            self._pause(pause)
+            answer, repetition = self._ask(method, url, body, max_bytes, what), repetition + 1
+        return answer
+
+    def _pause_before(self, repetition: int, answer: Answer) -> float | None:
+        left_seconds = self._deadline() - time.monotonic()
+        return pause_before(
+            repetition, answer.status, answer.headers, left_seconds=left_seconds, now=time.time()
+        )
+
+    def _deadline(self) -> float:
+        """Of the request that this thread makes, on the monotonic clock."""
+        deadline: float = self._of_thread.deadline
+        return deadline
+
+    def _ask(self, method: str, url: str, body: bytes, max_bytes: int, what: str) -> Answer:
         try:
             try:
                 return self._attempt(method, url, body, max_bytes, what)

@@ -176,10 +176,19 @@ def create_mesh_of_a_thief(arena: Arena) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("damage", [b"", b"junk", b'{"\x80":1}', b'{"generation":-1.5}'])
 def test_damaged_note_of_the_applied_plan(lying: Arena, damage: bytes) -> None:
-    """What says how new the applied registry was is trust state too: never taken for absent."""
+    """Whoever damages it gains nothing: the host is in its mesh, and nobody goes without a signature."""
     (lying.rig.state.directory / "applied.json").write_bytes(damage)
-    with pytest.raises(TrustStateError, match=r"applied\.json"):
-        lying.daemon_of("tesla")
+    rig = lying.daemon_of("tesla")
+
+    async def scenario() -> None:
+        async with running(rig):
+            device = rig.kernel().device
+            assert device is not None
+            assert {str(key) for key in device.peers} == {
+                str(lying.mesh.hosts[name].wireguard.public()) for name in ("newton", "bohr")
+            }
+
+    asyncio.run(scenario())
 
 
 def test_planted_cache_entry(arena: Arena) -> None:

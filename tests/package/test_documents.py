@@ -85,6 +85,8 @@ def test_the_rooms_are_those_of_the_import_contract() -> None:
         "version",
         "listener",
         "terminal",
+        "program",
+        "text",
     }
     table = (DOCS / "architecture.md").read_text().partition("## The rooms")[2].partition("\n## ")[0]
     assert rooms - {"supervisor"} == set(re.findall(r"(?m)^\| `([a-z]+)` \|", table))

@@ -9,7 +9,7 @@ import pytest
 from service_rig import a_view
 
 from meshd.services.guards import Allowed, Before, check_bounds, check_plan, check_view, is_explained
-from meshd.services.plan import Command, File, HttpCall, HttpGet, RedisCall, ServicePlan
+from meshd.services.plan import Command, File, HttpCall, HttpGet, RedisCall, ServicePlan, SocketKeep
 from meshd.services.view import ServiceView
 
 THREE = ("app/a@10.77.0.1", "app/b@10.77.0.2", "app/c@10.77.0.3")
@@ -109,6 +109,7 @@ ALLOWED = Allowed(
         ({"calls": (HttpCall(method="POST", url="http://127.0.0.1:8080/x"),)}, "not a URL"),
         ({"verify": (HttpGet(url="http://127.0.0.1:80/", secret="other"),)}, "secret 'other'"),
         ({"calls": (RedisCall(target="127.0.0.1:6379", commands=(("FLUSHALL",),)),)}, "built-in"),
+        ({"calls": (SocketKeep(target="/run/x", send="x", path="/etc/passwd"),)}, "built-in"),
     ],
 )
 def test_a_module_touches_only_what_its_settings_name(part: dict[str, Any], word: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import subprocess
 import threading
@@ -29,7 +30,8 @@ from meshd.services.view import PathView, ServiceView
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 MAIN = """global
-    stats socket {socket} mode 600 level admin
+    stats socket {socket} mode 600 level admin expose-fd listeners
+    server-state-file {socket}.state
     maxconn 200
 defaults
     timeout connect 2s
@@ -77,6 +79,7 @@ class Site:
             "main": [str(self.main)],
             "bind": {"app": self.bind},
             "socket": str(self.socket),
+            "state_file": f"{self.socket}.state",
             "agent_listen": f"127.0.0.1:{self.agent_port}",
             "check_interval": "200ms",
             "agent_interval": "200ms",
@@ -153,6 +156,69 @@ def test_a_host_that_is_added_is_a_server_after_the_reload(site: Site) -> None:
         report = site.apply(site.view(2, "a", "b", "c", "d"))
         assert report.outcome is Outcome.APPLIED, report
         assert set(site.servers()) == {"a", "b", "c", "d"}
+
+
+def test_a_reload_loses_no_connection_neither_an_old_one_nor_a_new_one(site: Site) -> None:
+    """The new process takes over the listening sockets, and hears from the old one who was down; the old one
+    stays for what it serves."""
+    port = int(site.bind.rpartition(":")[2])
+
+    def echo(channel: socket.socket) -> None:
+        with channel, contextlib.suppress(OSError):
+            while said := channel.recv(100):
+                channel.sendall(said)
+
+    def serve(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=echo, args=listening.accept()[:1], daemon=True).start()
+
+    def says_back(channel: socket.socket) -> bool:
+        channel.settimeout(10)
+        channel.sendall(b"hello")
+        return channel.recv(100) == b"hello"
+
+    done = threading.Event()
+    failures: list[Exception] = []
+    made = 0
+
+    def knock() -> None:
+        nonlocal made
+        while not done.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", port), 10) as channel:
+                    assert says_back(channel)
+                made += 1
+            except (OSError, AssertionError) as error:
+                failures.append(error)
+
+    with (
+        running(site.argv(), site.folder / "log") as server,
+        socket.create_server(("127.0.1.1", site.backends.port)) as first,
+        socket.create_server(("127.0.1.4", site.backends.port)) as added,
+    ):
+        for listening in (first, added):
+            threading.Thread(target=serve, args=(listening,), daemon=True).start()
+        wait_until(server.said(), lambda: site.socket.exists() and site.servers())
+        wait_until(server.said(), lambda: site.servers()["a"]["status"].startswith("UP"))
+        for gone in ("b", "c"):
+            wait_until(server.said(), lambda: site.servers()[gone]["status"].startswith("DOWN"))  # noqa: B023
+        reloading(site, server.process.pid)
+        knocking = threading.Thread(target=knock)
+        with socket.create_connection(("127.0.0.1", port), 10) as lasting:
+            assert says_back(lasting)
+            knocking.start()
+            try:
+                report = site.apply(site.view(2, "a", "b", "c", "d"))
+                assert report.outcome is Outcome.APPLIED, report
+                before = made
+                wait_until("more connections after the reload", lambda: made > before + 20 or failures)
+            finally:
+                done.set()
+                knocking.join(30)
+            assert not failures, (failures, server.said())
+            assert says_back(lasting), "the old process serves it to its end"
+        assert "mesh_app/c is DOWN, changed from server-state after a reload" in server.said()
 
 
 def test_a_reload_that_never_comes_is_noticed_and_undone(site: Site) -> None:

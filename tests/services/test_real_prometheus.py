@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -148,6 +149,66 @@ def test_without_a_verified_view_it_keeps_its_targets_which_an_empty_list_would_
             wait_until(server.said(), lambda: site.targets() == set())
     finally:
         site.documents.close()
+
+
+PROBES = """  - job_name: probes
+    http_sd_configs:
+      - url: http://127.0.0.1:{discovery}/sd/blackbox
+        refresh_interval: 1s
+"""
+MODULES = {"modules": {"tcp_connect": {"prober": "tcp", "timeout": "3s"}}}
+
+
+def test_the_blackbox_exporter_looks_at_every_placement_with_a_check_from_here(folder: Path) -> None:
+    need("prometheus-blackbox-exporter")
+    site, exporter, port = Site(folder), free_port(), free_port(address="127.0.5.1")
+    site.config.write_text(site.config.read_text() + PROBES.format(discovery=site.discovery))
+    site.file.write_text("[]")
+    site.table["blackbox"] = f"127.0.0.1:{exporter}"
+    modules = folder / "blackbox.yml"
+    modules.write_text(json.dumps(MODULES))
+    view = a_view(1)
+    app = view.services["app"]
+    placements = tuple(
+        msgspec.structs.replace(each, address=f"127.0.5.{number}", port=port)
+        for number, each in enumerate(app.placements, 1)
+    )
+    checked = msgspec.structs.replace(app, check="tcp", placements=placements)
+    unchecked = msgspec.structs.replace(app, name="other")
+    view = msgspec.structs.replace(view, services={"app": checked, "other": unchecked})
+
+    def seen() -> dict[str, str]:
+        url = f"http://127.0.0.1:{site.port}/api/v1/query?query=probe_success"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            found = json.load(answer)["data"]["result"]
+        return {f"{each['metric']['service']}/{each['metric']['host']}": each["value"][1] for each in found}
+
+    argv = ["prometheus-blackbox-exporter", f"--config.file={modules}"]
+    site.documents.start("127.0.0.1", site.discovery)
+    try:
+        site.show(view)
+        with (
+            running([*argv, f"--web.listen-address=127.0.0.1:{exporter}"], folder / "blackbox.log"),
+            running(site.argv(), folder / "log") as server,
+            socket.create_server(("127.0.5.1", port)),
+        ):
+            wanted = {"app/a": "1", "app/b": "0", "app/c": "0"}
+            wait_until(server.said(), lambda: seen() == wanted, ignoring=(OSError,))
+    finally:
+        site.documents.close()
+
+
+def test_an_http_check_is_probed_at_its_own_port_and_path() -> None:
+    view = a_view(1)
+    app = msgspec.structs.replace(view.services["app"], kind="patroni", check="http=:8008/health")
+    view = msgspec.structs.replace(view, services={"app": app})
+    config = PrometheusConfig(blackbox="127.0.0.1:9115", blackbox_modules={"http": "quick"})
+    found = Prometheus().signals(view, config).documents["/sd/blackbox?service=app"]
+    first = json.loads(found)[0]
+    assert first["targets"] == ["127.0.0.1:9115"]
+    assert first["labels"]["__param_target"] == "http://10.77.0.1:8008/health"
+    assert first["labels"]["__param_module"] == "quick"
+    assert "/sd/blackbox" not in Prometheus().signals(view, PrometheusConfig()).documents
 
 
 def test_what_promtool_refuses_is_never_in_place(folder: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import resource
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -171,3 +172,24 @@ def test_directories_below_the_deepest_key_are_left_alone(store: DirectoryStore,
     deep.mkdir(parents=True)
     (deep / "a.json").write_bytes(b"x")
     assert list(store.list("")) == []
+
+
+def test_whoever_syncs_the_folder_can_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    """The unit of systemd has UMask=0077, and a syncing tool runs as a user of its own."""
+    before = os.umask(0o077)
+    try:
+        store = DirectoryStore(tmp_path / "new")
+        store.put("v1/mesh/host/a.json", b"{}")
+        store.put("v1/mesh/host/a.json", b"[]")
+    finally:
+        os.umask(before)
+    found = [tmp_path / "new", *(tmp_path / "new").rglob("*")]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in found if path.is_dir()} == {0o755}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in found if path.is_file()} == {0o644}
+
+
+def test_a_folder_that_is_there_keeps_the_mode_that_its_owner_gave_it(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o2775)
+    DirectoryStore(tmp_path / "shared").put("v1/mesh/host/a.json", b"{}")
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o2775

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import pwd
 import shutil
 import stat
 import tomllib
@@ -142,16 +143,32 @@ def open_home(directory: Path, passphrase: PassphraseSource | None = None) -> Ad
 def open_any_home(directory: Path, passphrase: PassphraseSource | None = None) -> AdminHome:
     """As open_home, but a home may also still wait for its bundle."""
     try:
-        mode = stat.S_IMODE(directory.stat().st_mode)
+        status = directory.stat()
     except FileNotFoundError:
         raise ConfigError(
             f"{directory}: no admin home; found a mesh with: wgctl init, or name the home with --home"
         ) from None
     except OSError as error:
         raise ConfigError(f"{directory}: admin home cannot be opened: {error.strerror}") from None
+    _refuse_other_owner(directory, status.st_uid)
+    mode = stat.S_IMODE(status.st_mode)
     if mode & PRIVATE_BITS:
         raise ConfigError(f"{directory}: mode {mode:04o} seen, 0700 expected: chmod 0700 {directory}")
     return AdminHome(directory, _read_mesh_file(directory / MESH_FILE), passphrase or PassphraseSource())
+
+
+def _refuse_other_owner(directory: Path, owner: int) -> None:
+    """Root could go on. But every file that it makes there is closed to whose home it is, from then on."""
+    if owner == os.geteuid():
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"uid {owner}"
+    raise ConfigError(
+        f"{directory}: the home belongs to {name}, you are uid {os.geteuid()}: run wgctl as {name}, without "
+        f"sudo; if it is to be yours: chown -R {os.geteuid()} {directory}"
+    )
 
 
 @contextlib.contextmanager
@@ -232,7 +249,10 @@ def _lock(path: Path, directory: Path) -> Iterator[None]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be opened: {error.strerror}") from None
+        raise ConfigError(
+            f"{path}: cannot be opened: {error.strerror}; if somebody else made it (sudo wgctl): "
+            f"sudo chown -R {os.geteuid()} {directory}"
+        ) from None
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 import click
 
 from meshd.registry.signing import SigningKey, parse_recovery_words, render_recovery_words
 from meshd.terminal import echo
+from meshd.text_files import read_standard_input, somebody_answers
 
 GROUPS: Final = 14
 MAX_CHARACTERS: Final = 1024
@@ -16,8 +16,8 @@ MAX_CHARACTERS: Final = 1024
 
 def read_paper_key() -> SigningKey:
     """From standard input, on a terminal line by line. RegistryError for a misspelt one."""
-    if not sys.stdin.isatty():
-        return parse_recovery_words(sys.stdin.read(MAX_CHARACTERS))
+    if not somebody_answers():
+        return parse_recovery_words(read_standard_input("a recovery key", MAX_CHARACTERS))
     echo("Type the recovery key as it stands on the paper; several lines are fine.", err=True)
     letters = ""
     while len(letters) < GROUPS * 4:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from typing import Final
 
 import click
 
 from meshd.errors import ConfigError
+from meshd.text_files import somebody_answers
 
 MAX_BYTES: Final = 1024
 PRIVATE_BITS: Final = 0o077
@@ -62,7 +62,7 @@ class PassphraseSource:
 
 
 def can_ask() -> bool:
-    return sys.stdin.isatty()
+    return somebody_answers()
 
 
 def choose_new(source: str | None) -> bytes:

@@ -119,7 +119,7 @@ def recover_home(
     with new_home(options.home) as building:
         RegistryCache(building / REGISTRY_DIRECTORY).create(ledger)
         write_home(building, mesh, {"admin": admin, "root": root}, passphrase)
-        with open_session(replace(options, home=building)) as session:
+        with open_session(replace(options, chosen_home=building)) as session:
             session.sync(now=now)
             following = replace_keys(
                 session.ledger,

@@ -6,7 +6,6 @@ Every verb that makes a next root ends here, and so does the signature of a seco
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,6 +14,7 @@ import click
 
 from meshd.errors import ConfigError, RegistryError, UnsafePlanError
 from meshd.terminal import confirm, echo
+from meshd.text_files import somebody_answers
 from wgctl.output import json_option, note, write_json
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Consent:
 
     def check(self) -> None:
         """UsageError where a question is needed and nobody can be asked."""
-        if not self.yes and not sys.stdin.isatty():
+        if not self.yes and not somebody_answers():
             raise click.UsageError("--yes is needed where nobody can be asked")
 
     def ask(self, question: str) -> None:

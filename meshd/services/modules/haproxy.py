@@ -15,7 +15,7 @@ from meshd.errors import ConfigError
 from meshd.model.service import parse_check
 from meshd.services.latency import MIDPOINTS_SECONDS
 from meshd.services.module import MODULE_API, Signals
-from meshd.services.plan import Command, File, ServicePlan, SocketAsk
+from meshd.services.plan import Command, File, ServicePlan, SocketAsk, SocketKeep
 from meshd.services.view import PlacementView, ServiceEntry, ServiceView
 
 LEAST_WEIGHT: Final = 5
@@ -25,6 +25,7 @@ _SAFE: Final = re.compile(r"[A-Za-z0-9_.:*@/-]+")
 class HaproxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``bind``: service to where it is offered on this host. ``replicas``: the same for reads, of services
     of kind patroni. ``main``: HAProxy's other files, for its check. ``socket``: its stats socket.
+    ``state_file``: its server-state-file, so that a new process knows at once who was down.
     """
 
     file: str
@@ -33,6 +34,7 @@ class HaproxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     replica_lag: str = "10MB"
     main: tuple[str, ...] = ()
     socket: str = ""
+    state_file: str = ""
     agent_listen: str = "127.0.0.1:9199"
     check_interval: str = "3s"
     agent_interval: str = "5s"
@@ -58,6 +60,7 @@ class Haproxy:
                     refuse=r"\[WARNING\].*\.meshd-new",  # of our file alone: others are the operator's
                 ),
             ),
+            calls=_hand_on(config),
             reload="reload",
             verify=verify,
             endpoints=tuple(each.id for each in used),
@@ -98,6 +101,9 @@ def _block(view: ServiceView, config: HaproxyConfig, service: ServiceEntry, plac
     lines = [f"listen {_backend(service, role)}", f"    bind {place}", "    mode tcp"]
     check = _health_lines(service, role, config)
     lines += [f"    {line}" for line in check.lines]
+    lines.append("    option redispatch 1")  # a server that refuses is not asked three times more
+    if config.state_file:
+        lines.append("    load-server-state-from-file global")
     agent_address, _, agent_port = config.agent_listen.rpartition(":")
     lines.append(
         f"    default-server inter {config.check_interval} fall 3 rise 2 on-marked-down shutdown-sessions "
@@ -111,6 +117,13 @@ def _block(view: ServiceView, config: HaproxyConfig, service: ServiceEntry, plac
             f'    server {_server(each)} {address}:{each.port} check{port} agent-send "{each.id}\\n"'
         )
     return "\n".join(lines) + "\n"
+
+
+def _hand_on(config: HaproxyConfig) -> tuple[SocketKeep, ...]:
+    """A new process takes every server for one that works until it has checked it; so it is told before."""
+    if not (config.socket and config.state_file):
+        return ()
+    return (SocketKeep(target=config.socket, send="show servers state\n", path=config.state_file),)
 
 
 class _Health(msgspec.Struct, frozen=True):

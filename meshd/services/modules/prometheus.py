@@ -6,20 +6,26 @@ Served by meshd over HTTP (``http_sd_configs``), which needs no file, no reload 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 
+from meshd.model.service import parse_check
 from meshd.services.module import MODULE_API, Signals
 from meshd.services.plan import Command, File, HttpGet, ServicePlan
 from meshd.services.view import ServiceView
 from meshd.settings import DEFAULT_METRICS_PORT
+
+PROBE_MODULES: Final = {"tcp": "tcp_connect", "http": "http_2xx"}
+"""As in the exporter's own example."""
 
 
 class PrometheusConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``listen``: where meshd answers ``/sd/prometheus``. ``file``: for file_sd, ending in .json; or none.
     ``kinds``: of services whose placements are targets. ``meshd_port`` 0: hosts' own meshd is no target.
     ``config``: Prometheus's own file, for its check. ``url``: of Prometheus, to see what it took.
+    ``blackbox``: ADDRESS:PORT of the exporter that probes from here; ``blackbox_modules``: names of its
+    modules.
     """
 
     listen: str = "127.0.0.1:9893"
@@ -28,6 +34,8 @@ class PrometheusConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     meshd_port: int = DEFAULT_METRICS_PORT
     config: str = ""
     url: str = ""
+    blackbox: str = ""
+    blackbox_modules: dict[str, str] = {}
 
 
 class Prometheus:
@@ -59,11 +67,9 @@ class Prometheus:
 
     def signals(self, view: ServiceView, config: PrometheusConfig) -> Signals:
         """The documents of the discovery port; one for each service beside the one of all."""
-        groups = target_groups(view, config)
-        documents = {"/sd/prometheus": msgspec.json.encode(groups)}
-        for name in {group["labels"]["__meta_mesh_service"] for group in groups}:
-            chosen = [group for group in groups if group["labels"]["__meta_mesh_service"] == name]
-            documents[f"/sd/prometheus?service={name}"] = msgspec.json.encode(chosen)
+        documents = _documents("/sd/prometheus", target_groups(view, config))
+        if config.blackbox:
+            documents |= _documents("/sd/blackbox", probe_groups(view, config))
         return Signals(documents=documents, listen=config.listen)
 
 
@@ -87,10 +93,50 @@ def target_groups(view: ServiceView, config: PrometheusConfig) -> list[dict[str,
     return groups
 
 
+def probe_groups(view: ServiceView, config: PrometheusConfig) -> list[dict[str, Any]]:
+    """What the blackbox exporter is to look at from here: every placement of a service with a check.
+
+    Other than the check of its own host, this tells whether it can be reached from this one. All that the
+    exporter needs is in the labels, so that a job needs no relabelling.
+    """
+    groups = []
+    for service in view.services.values():
+        check = parse_check(service.check)
+        if check is None:
+            continue
+        for each in view.in_scope(service):
+            where = _at(each.address, check.port or each.port)
+            group = _group(
+                view, each.host, address=each.address, port=each.port, service=service.name, jail=each.jail
+            )
+            target = f"http://{where}{check.path}" if check.kind == "http" else where
+            group["targets"] = [config.blackbox]
+            group["labels"] |= {
+                "__metrics_path__": "/probe",
+                "__param_module": config.blackbox_modules.get(check.kind, PROBE_MODULES[check.kind]),
+                "__param_target": target,
+                "instance": target,
+                "service": service.name,
+            }
+            groups.append(group)
+    return groups
+
+
+def _documents(path: str, groups: list[dict[str, Any]]) -> dict[str, bytes]:
+    documents = {path: msgspec.json.encode(groups)}
+    for name in {group["labels"]["__meta_mesh_service"] for group in groups}:
+        chosen = [group for group in groups if group["labels"]["__meta_mesh_service"] == name]
+        documents[f"{path}?service={name}"] = msgspec.json.encode(chosen)
+    return documents
+
+
+def _at(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def _group(
     view: ServiceView, host: str, *, address: str, port: int, service: str, jail: str
 ) -> dict[str, Any]:
-    where = f"[{address}]" if ":" in address else address
     member = view.hosts[host]
     labels = {
         "__meta_mesh_service": service,
@@ -100,6 +146,6 @@ def _group(
         "jail": jail,
     }
     return {
-        "targets": [f"{where}:{port}"],
+        "targets": [_at(address, port)],
         "labels": {name: value for name, value in labels.items() if value},
     }

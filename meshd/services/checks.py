@@ -1,0 +1,95 @@
+"""A check sees new files before they are in place: where they are staged, or in a copy of their directory.
+
+In a jail both are named as the jail sees them, and the copy is made by a shell inside. A jail's root may
+change its own directories at any moment; what this host did there by path could be led out of the jail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import PurePosixPath
+from typing import Final
+
+import msgspec
+
+from meshd.services import swap
+from meshd.services.changes import Changes
+from meshd.services.config import ModuleConfig, inside_jail
+from meshd.services.directory import STAGED_SUFFIX
+from meshd.services.plan import Command
+
+STAGED: Final = "{staged:"
+STAGED_DIRECTORY: Final = "{staged-directory:"
+_COPY: Final = "@copy@"
+_SCRIPT: Final = """set -eu
+made=$(mktemp -d /tmp/meshd-check.XXXXXX)
+trap 'rm -rf "$made"' EXIT
+cp -RP "$1" "$made/copy"
+shift
+for staged in "$made"/copy/.*SUFFIX; do
+  [ -f "$staged" ] || continue
+  name=${staged##*/.}
+  mv -f "$staged" "$made/copy/${name%SUFFIX}"
+done
+while [ "$1" != - ]; do rm -f "$made/copy/$1"; shift; done
+shift
+while [ "$1" != - ]; do printf %s "$2" >"$made/copy/$1"; shift 2; done
+shift
+left=$#
+while [ "$left" -gt 0 ]; do
+  word=$1
+  shift
+  left=$((left - 1))
+  case $word in @copy@*) word=$made/copy${word#@copy@} ;; esac
+  set -- "$@" "$word"
+done
+"$@"
+""".replace("SUFFIX", STAGED_SUFFIX)
+
+
+def place_files(
+    command: Command, changes: Changes, config: ModuleConfig, stack: contextlib.ExitStack
+) -> Command:
+    """The command with the places of the new files in its words. A copy lives as long as ``stack``."""
+    if config.common.jail and any(word.startswith(STAGED_DIRECTORY) for word in command.argv):
+        return _in_jail(command, changes, config)
+
+    def fill(word: str) -> str:
+        path, rest = _copied(word)
+        if path:
+            return stack.enter_context(swap.staged_copy(path, changes, command.beside)) + rest
+        return _staged(word, changes, config)
+
+    return msgspec.structs.replace(command, argv=tuple(map(fill, command.argv)))
+
+
+def _in_jail(command: Command, changes: Changes, config: ModuleConfig) -> Command:
+    """The same command behind a shell that makes the copy; one directory, as all our checkers want."""
+    [directory] = {path for word in command.argv if (path := _copied(word)[0])}
+    removed = [
+        PurePosixPath(change.path).name
+        for change in changes.files
+        if change.new is None and str(PurePosixPath(change.path).parent) == directory
+    ]
+    beside = [part for name, text in command.beside.items() for part in (name, text)]
+    words = [
+        _COPY + rest if path else _staged(word, changes, config)
+        for word in command.argv
+        for path, rest in [_copied(word)]
+    ]
+    shell = ("/bin/sh", "-c", _SCRIPT, "check", inside_jail(config, directory))
+    return msgspec.structs.replace(command, argv=(*shell, *removed, "-", *beside, "-", *words), beside={})
+
+
+def _staged(word: str, changes: Changes, config: ModuleConfig) -> str:
+    if word.startswith(STAGED) and word.endswith("}"):
+        return inside_jail(config, swap.staged_path(word[len(STAGED) : -1], changes))
+    return word
+
+
+def _copied(word: str) -> tuple[str, str]:
+    """The directory of which a copy is meant, and what follows; else empty."""
+    if not word.startswith(STAGED_DIRECTORY):
+        return "", ""
+    path, _, rest = word[len(STAGED_DIRECTORY) :].partition("}")
+    return path, rest
