@@ -77,9 +77,7 @@ class KernelWatch:
         if not self._tasks.call(PART, self._changed, source):
             loop = asyncio.get_running_loop()
             loop.remove_reader(source.fileno())
-            self._silenced[source.fileno()] = loop.call_later(
-                HEAR_AGAIN_SECONDS, self._tasks.call, PART, self._hear, source
-            )
+            self._silenced[source.fileno()] = loop.call_later(HEAR_AGAIN_SECONDS, self._hear, source)
 
     def _changed(self, source: EventSource) -> None:
         news = source.take()

@@ -214,7 +214,7 @@ class IcmpProber:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = self._clock() + REST_SECONDS
-            self._timer = self._loop.call_later(REST_SECONDS, self._tasks.call, PART, self._resume)
+            self._timer = self._loop.call_later(REST_SECONDS, self._resume)
 
     def _resume(self) -> None:
         self._listen()

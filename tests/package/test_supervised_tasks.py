@@ -28,7 +28,12 @@ CALLBACK_AT = {
 """Which argument is called."""
 GUARDED = {
     ("probe/transport.py", "self._run"): "calls Supervisor.call itself, and rests after a defect",
-    ("control/kernel_watch.py", "self._readable"): "likewise",
+    (
+        "probe/transport.py",
+        "self._resume",
+    ): "calls that one; in a guard of its own it would say that all is well",
+    ("control/kernel_watch.py", "self._readable"): "calls Supervisor.call itself",
+    ("control/kernel_watch.py", "self._hear"): "adds a reader",
     ("daemon/main.py", "daemon.stop"): "sets an event",
     ("daemon/main.py", "daemon.reload_quietly"): "calls Supervisor.call itself",
     ("exchange/health_exchange.py", "partial(self._is_free, hid)"): "discards from a set",
