@@ -43,8 +43,10 @@ class ConnectionLimits:
     ``seconds``: the life of one connection, from its first byte to the last of the answer;
     ``head_seconds``: what of that its request's head may take. ``proven_each``: an application that knows its
     clients by more than their address says so of each (``PROVE``), and so many of one client are served at
-    once. Those that it has not said so of give way to newer ones, so nobody can keep a client out by
-    connections that say nothing. 0: it does not, and whoever comes last is turned away.
+    once, of all together ``each`` fewer than ``total``. Those that it has not said so of give way to newer
+    ones, so nobody can keep a client out by connections that say nothing. When the proven ones are as many
+    as they may be, a client that has fewer than another takes the place of that one's oldest, so that clients
+    who act together leave each of the others a place. 0: it does not, and whoever comes last is turned away.
     """
 
     total: int = 32
@@ -128,12 +130,18 @@ class _Doors:
                 visit.ends_at = visit.entered_at + self._limits.seconds
 
     def prove(self, connection: socket.socket, client: str) -> bool:
-        """This connection is that client's, and gives way to nobody now; False when it has enough of them."""
+        """This connection is that client's, and gives way to no nameless one now; False when it has enough of
+        them, or when there are too many in all and nobody has more."""
         with self._lock:
             visit = self._open.get(connection)
-            others = sum(each.client == client for each in self._open.values())
-            if visit is None or others >= self._limits.proven_each:
+            proven = Counter(each.client for each in self._open.values() if each.client)
+            if visit is None or proven[client] >= self._limits.proven_each:
                 return False
+            if proven.total() >= self._limits.total - self._limits.each:
+                greedy, count = proven.most_common(1)[0]
+                if count <= proven[client] + 1:
+                    return False
+                self._cut_first(lambda other: other.client == greedy)
             visit.client = client
         return True
 
@@ -164,8 +172,12 @@ class _Doors:
     def _cut_oldest(self, address: str) -> bool:
         if not self._limits.proven_each:
             return False
+        return self._cut_first(lambda visit: visit.address == address and not visit.client)
+
+    def _cut_first(self, is_meant: Callable[[_Visit], bool]) -> bool:
+        """The oldest of these, if there is one."""
         for connection, visit in self._open.items():  # in the order of entering
-            if visit.address == address and not visit.client:
+            if is_meant(visit):
                 _cut(connection)
                 del self._open[connection]
                 return True

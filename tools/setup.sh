@@ -132,7 +132,7 @@ service_packages() {
 	missing_packages haproxy haproxy nsd nsd knotd knot kzonecheck knot-dnssecutils unbound unbound \
 		dnsmasq dnsmasq-base named bind9 prometheus prometheus redis-server redis-server \
 		redis-sentinel redis-sentinel etcd etcd-server psql postgresql-client nginx nginx-light \
-		prometheus-blackbox-exporter prometheus-blackbox-exporter
+		prometheus-blackbox-exporter prometheus-blackbox-exporter chromium chromium
 	# Debian keeps its programs apart from PATH, by version.
 	[ -x /usr/lib/postgresql/15/bin/postgres ] || printf ' postgresql-15'
 	[ -n "$(find_python)" ] || printf ' python3 python3-venv'

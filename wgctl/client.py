@@ -13,6 +13,7 @@ from typing import Final, Self, TypeVar
 import msgspec
 
 from meshd.errors import ConfigError, ControlError, MeshError, UnsafePlanError
+from meshd.observe.matrix import Matrix
 from meshd.observe.protocol import (
     MAX_LINE_BYTES,
     ApplyDocument,
@@ -33,6 +34,7 @@ T = TypeVar("T")
 CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final[Mapping[Verb, float]] = {
     "status": 10.0,
+    "matrix": 15.0,
     "plan": 60.0,
     "apply": 300.0,
     "rollback": 300.0,
@@ -63,6 +65,10 @@ class ControlClient:
 
     def status(self) -> Status:
         return self._decode(self._ask(ControlRequest(verb="status")), Status)
+
+    def matrix(self) -> Matrix:
+        """What every host measures; waits a moment for those that do not answer."""
+        return self._decode(self._ask(ControlRequest(verb="matrix")), Matrix)
 
     def plan(self) -> PlanDocument:
         return self._decode(self._ask(ControlRequest(verb="plan")), PlanDocument)

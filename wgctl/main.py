@@ -26,7 +26,10 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "garage-sync": ("garage_sync", "Make Garage's buckets and keys what the registry wants."),
     "list": ("hosts", "Hosts of the signed registry."),
     "log": ("log", "Signed statements, newest last."),
-    "explain": ("explain", "Which signed statement put a host, network or address here."),
+    "explain": (
+        "explain",
+        "Which statement put this here; what a condition means.",
+    ),
     "admin": ("admin", "Administrators: list, add, retire, cut."),
     "root": ("root", "Root documents: list, sign, thresholds, recovery."),
     "export": ("export", "Write the verified registry to a file, to be carried."),

@@ -10,12 +10,19 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from meshd.model.text import escape_hidden, printable
+from meshd.observe.wording import NOTHING as NOTHING
+from meshd.observe.wording import PathGrade, grade_path
+from meshd.observe.wording import render_age as render_age
+from meshd.observe.wording import render_bytes as render_bytes
+from meshd.observe.wording import render_duration as render_duration
+from meshd.observe.wording import render_loss as render_loss
+from meshd.observe.wording import render_rtt as render_rtt
+from meshd.observe.wording import render_time as render_time
 from meshd.terminal import echo
 
 if TYPE_CHECKING:
@@ -24,13 +31,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NOTHING: Final = "-"
 PIPE_WIDTH: Final = 4000
-SLOW_SECONDS: Final = 0.05
-VERY_SLOW_SECONDS: Final = 0.15
-SOME_LOSS: Final = 0.005
-MUCH_LOSS: Final = 0.05
-
 GOOD: Final = "green"
 FAIR: Final = "yellow"
 POOR: Final = "dark_orange"
@@ -121,58 +122,9 @@ def _styled(cell: Cell) -> tuple[str, str]:
     return (cell, "") if isinstance(cell, str) else cell
 
 
-def render_rtt(seconds: float | None) -> str:
-    """Milliseconds with three digits that count."""
-    if seconds is None:
-        return NOTHING
-    milliseconds = seconds * 1000
-    digits = 2 if milliseconds < 10 else 1 if milliseconds < 100 else 0
-    return f"{milliseconds:.{digits}f} ms"
-
-
-def render_loss(ratio: float) -> str:
-    percent = ratio * 100
-    return f"{percent:.1f} %" if 0 < percent < 10 else f"{percent:.0f} %"
-
-
-def render_duration(seconds: float) -> str:
-    """A length of time in its largest fitting unit: 42 s, 7 min, 3 h, 12 d."""
-    seconds = max(seconds, 0.0)
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172800:
-        return f"{seconds / 3600:.0f} h"
-    return f"{seconds / 86400:.0f} d"
-
-
-def render_age(at: float | None, now: float) -> str:
-    """How long ago an instant (unix seconds) was; ``never`` for None and 0."""
-    return render_duration(now - at) if at else "never"
-
-
-def render_time(at: float) -> str:
-    """An instant (unix seconds) in UTC: hosts of one mesh live in many time zones."""
-    try:
-        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):
-        return f"unix {at:.0f}"
-
-
-def render_bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
-
-
 def rtt_style(seconds: float | None, *, up: bool = True, loss_ratio: float = 0.0) -> str:
     """The colour of a path: red is dead or losing much, green is what one hopes for."""
-    if not up or seconds is None or loss_ratio >= MUCH_LOSS:
-        return BAD
-    if seconds >= VERY_SLOW_SECONDS or loss_ratio >= SOME_LOSS:
-        return POOR
-    return FAIR if seconds >= SLOW_SECONDS else GOOD
+    return _STYLES[grade_path(seconds, up=up, loss_ratio=loss_ratio)]
+
+
+_STYLES: Final = {PathGrade.GOOD: GOOD, PathGrade.FAIR: FAIR, PathGrade.POOR: POOR, PathGrade.BAD: BAD}

@@ -81,7 +81,8 @@ def call_afresh(steps: Sequence[PeerStep], device: Device) -> list[PeerStep]:
             afresh.append(_completed(step, before, before.allowed_ips - moved))
         else:
             afresh.append(step)
-        moved |= set(step.allowed_ips)
+        if step.public_key != device.public_key:  # WireGuard passes over a peer that is the interface itself
+            moved |= set(step.allowed_ips)
     return afresh
 
 

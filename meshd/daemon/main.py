@@ -169,7 +169,9 @@ def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
     from meshd.host.enrollment import join_mesh, read_bundle
 
     settings = read_settings(config)
-    joined = join_mesh(settings, read_bundle(bundle), fingerprint, source=str(bundle), now=time.time())
+    text = read_bundle(bundle)
+    with HostState(settings.state_dir).claimed():
+        joined = join_mesh(settings, text, fingerprint, source=str(bundle), now=time.time())
     if joined.warning:
         echo(f"meshd: warning: {joined.warning}", err=True)
     echo(joined.line)
@@ -197,13 +199,14 @@ def trust_root(config: Path, what: str, fingerprint: str | None, yes: bool, forc
         raise click.UsageError("--yes is needed where nobody can be asked")
     if yes and fingerprint is None and Path(what).exists():
         raise click.UsageError("--yes does not cover a root that nobody compared: type its --fingerprint")
-    now = time.time()
-    found = examine_root(read_settings(config), what, fingerprint, force=force, now=now)
-    for line in found.lines:
-        echo(line, err=True)
-    if not yes:
-        confirm("Trust it?")
-    echo(adopt_root(found, now=now))
+    now, settings = time.time(), read_settings(config)
+    with HostState(settings.state_dir).claimed():
+        found = examine_root(settings, what, fingerprint, force=force, now=now)
+        for line in found.lines:
+            echo(line, err=True)
+        if not yes:
+            confirm("Trust it?")
+        echo(adopt_root(found, now=now))
 
 
 @main.command()
@@ -231,13 +234,15 @@ async def _serve(config: Path, settings: Settings) -> int:
     from meshd.observe.logs import set_up_logging
 
     set_up_logging(settings.log.level, settings.log.format)
-    doors = open_doors(settings, HostState(settings.state_dir))
-    daemon = build_daemon(settings, doors, lambda: read_settings(config))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, daemon.stop)
-    loop.add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
-    await daemon.run()
+    state = HostState(settings.state_dir)
+    with state.claimed():
+        doors = open_doors(settings, state)
+        daemon = build_daemon(settings, doors, lambda: read_settings(config))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, daemon.stop)
+        loop.add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
+        await daemon.run()
     return 0
 
 

@@ -8,12 +8,14 @@ from typing import Final
 
 from meshd.blocking import OneThread
 from meshd.control.world import World
+from meshd.daemon.page_source import PageSource
 from meshd.daemon.status_report import StatusReporter
 from meshd.errors import MeshError
 from meshd.mesh.member_addresses import MemberAddresses
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host, Membership
 from meshd.observe.metrics import MetricsServer
+from meshd.observe.page.view import PageView
 from meshd.observe.status import Status
 from meshd.settings import MetricsSettings, parse_listen
 
@@ -67,13 +69,18 @@ class MetricsListener:
         )
         return None if wanted == self._wanted and (self._server is not None or not wanted) else wanted
 
-    def serve(self, wanted: tuple[tuple[str, int], ...], current: Callable[[], Status]) -> Condition | None:
-        """Listen there and nowhere else; -> what keeps it from that. ``current``: is called from the
-        serving threads."""
+    def serve(
+        self,
+        wanted: tuple[tuple[str, int], ...],
+        current: Callable[[], Status],
+        view: Callable[[], PageView] | None = None,
+    ) -> Condition | None:
+        """Listen there and nowhere else; -> what keeps it from that. ``current`` and ``view`` are called
+        from the serving threads."""
         self.close()
         self._wanted = wanted
         try:
-            server = MetricsServer(current, wanted, admits=self.admits, report=self._report)
+            server = MetricsServer(current, wanted, admits=self.admits, view=view, report=self._report)
             server.start()
         except MeshError as error:
             return Condition(code="no_metrics", severity=Severity.WARNING, text=f"{error}; meshd tries again")
@@ -89,9 +96,10 @@ class MetricsListener:
 class MetricsFollower:
     """Listens where each new World wants it. Lives on the event loop."""
 
-    def __init__(self, listener: MetricsListener, reporter: StatusReporter) -> None:
+    def __init__(self, listener: MetricsListener, reporter: StatusReporter, page: PageSource) -> None:
         self._listener = listener
         self._reporter = reporter
+        self._page = page
         self._problem: tuple[Condition, ...] = ()
         self._thread = OneThread()
 
@@ -106,6 +114,10 @@ class MetricsFollower:
                 asking = asyncio.run_coroutine_threadsafe(self._reporter.status(), loop)
                 return asking.result(SCRAPE_TIMEOUT_SECONDS)
 
-            problem = await self._thread.run(self._listener.serve, wanted, current)
+            def view() -> PageView:
+                asking = asyncio.run_coroutine_threadsafe(self._page.view(), loop)
+                return asking.result(SCRAPE_TIMEOUT_SECONDS)
+
+            problem = await self._thread.run(self._listener.serve, wanted, current, view)
             self._problem = (problem,) if problem is not None else ()
         return self._problem

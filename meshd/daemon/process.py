@@ -28,6 +28,7 @@ from meshd.daemon.driver import TurnDriver
 from meshd.daemon.followers import Followers
 from meshd.daemon.live_settings import Reloader
 from meshd.daemon.metrics_endpoint import MetricsListener
+from meshd.daemon.page_source import PageSource
 from meshd.daemon.requests import Requests
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.model.condition import Condition
@@ -63,6 +64,7 @@ class Components:
     jails: JailFollower
     services: ServiceFollower
     metrics: MetricsListener
+    page: PageSource
     reloader: Reloader
     requests: Requests
 
@@ -102,6 +104,7 @@ class Daemon:
 
     async def _serve(self) -> None:
         parts = self.parts
+        parts.page.start()
         await parts.feed.publish_own()
         parts.followers.start(parts.tasks)
         parts.tasks.repeat("turn queue", parts.driver.step)
@@ -112,6 +115,7 @@ class Daemon:
         parts.watch.start(parts.jails.kernel_changed)
         parts.feed.start()
         parts.paths.listen(parts.tasks)
+        parts.tasks.repeat("path history", parts.page.note_paths)
         parts.services.start()
         parts.requests.open()
         event(log, logging.INFO, "started", hid=parts.hid[:8], version=read_version())
@@ -138,6 +142,7 @@ class Daemon:
             take_observed=parts.endpoints.take_observed,
             was_address_changed=parts.own_endpoints.was_address_changed_recently,
             own_health=parts.services.health.found,
+            own_paths=parts.paths.stats,
         )
 
     async def _close(self) -> None:
@@ -151,6 +156,7 @@ class Daemon:
             await parts.exchange.close()
         await parts.prober.stop()
         await in_thread(parts.metrics.close)
+        parts.page.close()
         parts.driver.close()
         parts.feed.close()
 

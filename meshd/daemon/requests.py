@@ -19,6 +19,7 @@ from meshd.control.turn_queue import TurnQueue
 from meshd.control.world import World
 from meshd.daemon.followers import Followers
 from meshd.daemon.live_settings import LiveSettings, Reloader
+from meshd.daemon.matrix_report import MatrixReporter
 from meshd.daemon.status_report import StatusReporter
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange
@@ -52,6 +53,7 @@ class Requests:
         service_feed: ServiceFeed,
         followers: Followers,
         reporter: StatusReporter,
+        matrix: MatrixReporter,
         ledger: SharedLedger,
         exchange: Exchange | None,
     ) -> None:
@@ -66,6 +68,7 @@ class Requests:
         self._service_feed = service_feed
         self._followers = followers
         self._reporter = reporter
+        self._matrix = matrix
         self._ledger = ledger
         self._exchange = exchange
         self._is_ready = asyncio.Event()
@@ -81,11 +84,14 @@ class Requests:
             MeshError: the answer is an error.
         """
         with contextlib.suppress(TimeoutError):
-            bound = FIRST_TURN_SECONDS if request.verb == "status" else None
+            bound = FIRST_TURN_SECONDS if request.verb in ("status", "matrix") else None
             await asyncio.wait_for(self._is_ready.wait(), bound)
         match request.verb:
             case "status":
                 return await self._reporter.status(), 0
+            case "matrix":
+                _, matrix = await self._matrix.matrix()
+                return matrix, 0
             case "plan":
                 return await self._plan()
             case "apply":

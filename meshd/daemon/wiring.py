@@ -33,7 +33,9 @@ from meshd.daemon.doors import Doors
 from meshd.daemon.driver import TurnDriver
 from meshd.daemon.followers import Follower, Followers
 from meshd.daemon.live_settings import LiveSettings, Reloader
+from meshd.daemon.matrix_report import MatrixReporter
 from meshd.daemon.metrics_endpoint import MetricsFollower, MetricsListener
+from meshd.daemon.page_source import PageSource
 from meshd.daemon.process import Components, Daemon
 from meshd.daemon.requests import Requests
 from meshd.daemon.status_report import StatusReporter
@@ -170,6 +172,8 @@ def _build_process(
         metrics=metrics,
         services=services,
     )
+    matrix = MatrixReporter(reporter, ground.exchange)
+    page = PageSource(matrix, paths, clock=ground.clock)
     service_feed = ServiceFeed(services, feed, paths, clock=ground.clock, exchange=ground.exchange)
     followers = _build_followers(
         ground,
@@ -177,7 +181,7 @@ def _build_process(
         feed,
         paths,
         endpoints,
-        MetricsFollower(metrics, reporter),
+        MetricsFollower(metrics, reporter, page),
         jail_follower,
         service_feed,
     )
@@ -217,6 +221,7 @@ def _build_process(
             jails=jail_follower,
             services=services,
             metrics=metrics,
+            page=page,
             reloader=reloader,
             requests=Requests(
                 hid=plane.hid,
@@ -230,6 +235,7 @@ def _build_process(
                 service_feed=service_feed,
                 followers=followers,
                 reporter=reporter,
+                matrix=matrix,
                 ledger=ground.ledger,
                 exchange=ground.exchange,
             ),

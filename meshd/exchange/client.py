@@ -22,6 +22,7 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.partner import Partner
+from meshd.exchange.rows import RowsAnswer, RowsRequest, check_answer
 from meshd.listener import limit_segments, render_place
 
 CONNECT_SECONDS: Final = 3.0
@@ -98,6 +99,13 @@ class ExchangeClient:
     def health(self, partner: Partner, report: HealthReport) -> None:
         """Tell that host of this one's placements."""
         parse_message(self._call(partner, "health", render_message(report), CALL_SECONDS), HealthAnswer)
+
+    def rows(self, partner: Partner, request: RowsRequest) -> RowsAnswer:
+        """What that host measures, and what it was told of the hosts that are wanted."""
+        body = render_message(request)
+        answer = parse_message(self._call(partner, "rows", body, CALL_SECONDS), RowsAnswer)
+        check_answer(answer, request)
+        return answer
 
     def _call(self, partner: Partner, verb: str, body: bytes, seconds: float) -> bytes:
         where = f"http://{render_place(str(partner.address), self._port)}{self._prefix}{verb}"

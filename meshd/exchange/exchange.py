@@ -1,9 +1,9 @@
 """The daemon's end of the exchange: hosts hand each other what is verified, and are witnesses for each other.
 
-Six rooms behind one door, all on the daemon's loop: who is there (``partners``), what is told to whom
+Seven rooms behind one door, all on the daemon's loop: who is there (``partners``), what is told to whom
 (``deliveries``), what others are asked for (``conversations``), when witnesses are asked (``rounds``), how
-placements are (``health_exchange``), and where this host is called (``listening``). What is verified and
-what is only queued is decided elsewhere.
+placements are (``health_exchange``), what the others measure (``row_exchange``), and where this host is
+called (``listening``). What is verified and what is only queued is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from functools import partial
 from typing import Final
 
 from meshd.blocking import in_thread
+from meshd.errors import RegistryError
 from meshd.exchange.authentication import Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.conversations import Conversations
@@ -30,15 +31,20 @@ from meshd.exchange.partner import mesh_addresses
 from meshd.exchange.partners import MeshAddresses as MeshAddresses
 from meshd.exchange.partners import Partners
 from meshd.exchange.rounds import WitnessRounds
+from meshd.exchange.row_exchange import RowExchange
+from meshd.exchange.rows import RowsAnswer, RowsRequest
 from meshd.exchange.server import NOBODY, ExchangeServer, ObservedAddress
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.exchange.stats import ExchangeStats, StatsRecorder
 from meshd.model.condition import Condition
 from meshd.model.host import Membership
 from meshd.model.network import Endpoint
+from meshd.model.path import PathStats
 from meshd.model.service import CheckResult
 from meshd.supervisor import Supervisor
 
+ANSWER_SECONDS: Final = 5.0
+"""How long a request waits for the loop."""
 GOOD_OUTCOMES: Final = ("new", "known")
 
 
@@ -60,6 +66,8 @@ class ExchangeHooks:
     """Lately: witnesses are to look anew then."""
     own_health: Callable[[], Mapping[Place, CheckResult]] = dict
     """What this host's checks of its own placements came to."""
+    own_paths: Callable[[], Mapping[str, PathStats]] = dict
+    """What this host measures now, by hid."""
 
 
 class Exchange:
@@ -89,6 +97,7 @@ class Exchange:
         self._clock = clock
         self._tasks = tasks
         self._hooks = ExchangeHooks()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._authenticators: tuple[bytes, Authenticator] | None = None
         self._stats = StatsRecorder()
         self._partners = Partners(hid, mesh_addresses_of, rng)
@@ -114,27 +123,34 @@ class Exchange:
         self._rounds = WitnessRounds(
             self._conversations, witness_seconds=witness_seconds, stats=self._stats, tasks=tasks, rng=rng
         )
-        self._server = ExchangeServer(
-            shared_ledger,
+        self._server = self._build_server()
+        self.health = HealthExchange(client, self._partners.find, time.monotonic)
+        self.rows = RowExchange(client, self._partners.find, tasks, time.monotonic)
+        self._listener = ExchangeListener(self._server)
+
+    def _build_server(self) -> ExchangeServer:
+        return ExchangeServer(
+            self._ledger,
             authenticator=self._authenticator,
             member=self._partners.member_at,
             received=self._received_in_thread,
             observed_address=self._observed_address,
             heard=self._heard_in_thread,
-            report=partial(tasks.report_from_thread, "requests of hosts"),
+            report=partial(self._tasks.report_from_thread, "requests of hosts"),
+            answer_rows=self._answer_rows_in_thread,
         )
-        self.health = HealthExchange(client, self._partners.find, time.monotonic)
-        self._listener = ExchangeListener(self._server)
 
     # --- life
 
     def start(self, hooks: ExchangeHooks) -> None:
         """Begin: on the running loop."""
         self._hooks = hooks
+        self._loop = asyncio.get_running_loop()
         self._partners.start(hooks.reachable)
         self._rounds.start(hooks.take_observed, hooks.was_address_changed)
         self._tasks.repeat("rounds", self._round)
         self.health.start(hooks.own_health, self._partners.reachable_hosts, self._tasks)
+        self.rows.start(hooks.own_paths, self._partners.reachable_hosts)
         self._deliveries.pump()
 
     async def close(self) -> None:
@@ -148,6 +164,7 @@ class Exchange:
         self._partners.use(membership.hosts)
         self._deliveries.use_members(membership.hosts.keys())
         self.health.keep_only(membership.hosts.keys())
+        self.rows.keep_only(frozenset(self._partners.others))
         if is_up:
             await self._listener.follow(
                 [(str(address), self._port) for address in self._partners.own_addresses()]
@@ -221,6 +238,16 @@ class Exchange:
 
     def _heard_in_thread(self, hid: str, report: HealthReport) -> None:
         self._tasks.call_from_thread("health", self.health.hear, hid, report)
+
+    def _answer_rows_in_thread(self, request: RowsRequest) -> RowsAnswer:
+        loop = self._loop
+        if loop is None:
+            raise RegistryError("this host is about to start")
+
+        async def answer() -> RowsAnswer:
+            return self.rows.answer(request)
+
+        return asyncio.run_coroutine_threadsafe(answer(), loop).result(ANSWER_SECONDS)
 
     def _received(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         """An offer of another host, or of a process at its address, that the ledger has judged."""

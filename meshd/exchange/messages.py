@@ -4,6 +4,7 @@
     POST offer      Offer -> OfferAnswer              a few objects that are new
     POST witness    WitnessRequest -> a signed Testimony (meshd.exchange.witness)
     POST health     HealthReport -> HealthAnswer      the sender's own placements (meshd.exchange.health)
+    POST rows       RowsRequest -> RowsAnswer         what the answering host measures (meshd.exchange.rows)
 
 Each carries who speaks (meshd.exchange.authentication).
 

@@ -36,6 +36,7 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.rates import TokenBuckets
+from meshd.exchange.rows import RowsAnswer, RowsRequest, build_row, check_request
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.listener import PROVE, ConnectionLimits
 from meshd.model.keys import rescue_public_key
@@ -53,6 +54,8 @@ _OBJECTS_A_SECOND: Final = 100.0
 _OBJECTS_AT_ONCE: Final = 4000.0
 _REPORTS_A_SECOND: Final = 1.0
 _REPORTS_AT_ONCE: Final = 10.0
+_ROWS_A_SECOND: Final = 1.0
+_ROWS_AT_ONCE: Final = 10.0
 _NOBODYS_SHARE: Final = 0.1
 """Of what a host may ask and give, for all processes together that call from its address and are not it."""
 
@@ -65,6 +68,10 @@ Received = Callable[[str, Offer, BatchOutcome], None]
 
 Heard = Callable[[str, HealthReport], None]
 """(hid of the host that speaks, what it said of its own placements), from the thread of the request."""
+
+
+AnswerRows = Callable[[RowsRequest], RowsAnswer]
+"""What this host measures; from the thread of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,7 @@ class ExchangeServer:
         observed_address: ObservedAddress = lambda hid, look: "",
         heard: Heard = lambda hid, report: None,
         report: Callable[[Exception | None], None] = lambda error: None,
+        answer_rows: AnswerRows = lambda request: RowsAnswer(own=build_row({})),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared_ledger = shared_ledger
@@ -106,18 +114,21 @@ class ExchangeServer:
         self._observed_address = observed_address
         self._heard = heard
         self._report = report
+        self._answer_rows = answer_rows
         self._clock = clock
         self._lock = threading.Lock()
         self._connections = TokenBuckets(rate=_CONNECTIONS_A_SECOND, burst=2 * _CONNECTIONS_A_SECOND)
         self._requests = TokenBuckets(rate=_REQUESTS_A_SECOND, burst=_REQUESTS_AT_ONCE)
         self._objects = TokenBuckets(rate=_OBJECTS_A_SECOND, burst=_OBJECTS_AT_ONCE)
         self._reports = TokenBuckets(rate=_REPORTS_A_SECOND, burst=_REPORTS_AT_ONCE)
+        self._rows = TokenBuckets(rate=_ROWS_A_SECOND, burst=_ROWS_AT_ONCE)
         self._outcomes: Counter[str] = Counter(dict.fromkeys(REQUEST_OUTCOMES, 0))
         self._verbs: Mapping[str, Callable[[_Caller, bytes], bytes]] = {
             "objects": self._objects_page,
             "offer": self._take_offer,
             "witness": self._witness,
             "health": self._hear_health,
+            "rows": self._show_rows,
         }
 
     def outcomes(self) -> dict[str, int]:
@@ -212,6 +223,15 @@ class ExchangeServer:
             raise _Refusal("429 Too Many Requests", "limited")
         self._heard(caller.hid, parse_report(body))
         return render_message(HealthAnswer())
+
+    def _show_rows(self, caller: _Caller, body: bytes) -> bytes:
+        if not caller.is_host:
+            raise AuthenticationError("hosts alone are shown what is measured")
+        if not self._may(self._rows, caller.hid, 1):
+            raise _Refusal("429 Too Many Requests", "limited")
+        request = parse_message(body, RowsRequest)
+        check_request(request)
+        return render_message(self._answer_rows(request))
 
     def _may(self, buckets: TokenBuckets, key: str, amount: float) -> bool:
         with self._lock:

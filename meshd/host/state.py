@@ -17,8 +17,11 @@ what was done (applied.json, change.json, rotation.json) keep no host out of its
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -110,6 +113,34 @@ class HostState:
     def open_cache(self) -> RegistryCache:
         """The verified registry's files; one object a process, it remembers what it wrote."""
         return RegistryCache(self.directory / REGISTRY_DIRECTORY)
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Be the one process that writes the registry here, until this is left.
+
+        A lock on the directory itself (flock(2)): it needs no room on a full disk, and the kernel lets go of
+        it in whatever way the process ends. ConfigError when another process has it. A file system without
+        such locks keeps nobody from running.
+        """
+        if not self.directory.is_dir():
+            self.read_identity()  # says what is missing
+        try:
+            descriptor = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ConfigError(f"state_dir {self.directory}: cannot be opened: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(
+                    f"state_dir {self.directory}: another meshd works on it, nothing was changed: a running "
+                    "meshd takes news from stores and hosts by itself; else stop it first"
+                ) from None
+            except OSError:
+                pass  # no reason to leave a host without its mesh
+            yield
+        finally:
+            os.close(descriptor)
 
     def create(self) -> None:
         """Make the directory, 0700. ConfigError when it cannot be."""

@@ -6,16 +6,13 @@ Everything is looked at first and nothing changed; what was trusted is kept besi
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from meshd.errors import ConfigError, RegistryError, TrustStateError, UnsafePlanError
 from meshd.host.enrollment import read_bundle
 from meshd.host.state import REGISTRY_DIRECTORY, AppliedNote, HostState
-from meshd.observe.protocol import SOCKET_NAME
 from meshd.registry.ledger import Ledger
 from meshd.registry.signing import render_fingerprint
 from meshd.registry.trust_anchor import carry_over, compare_anchors, fetch_anchored, open_anchor_file
@@ -23,8 +20,6 @@ from meshd.settings import Settings
 from meshd.store.base import ObjectStore
 from meshd.store.credentials import read_credentials
 from meshd.store.select import open_store
-
-CONNECT_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +36,10 @@ def examine_root(
 ) -> FoundRoot:
     """Find and verify the root that ``what`` names: a file, or else a fingerprint for the stores.
 
-    ConfigError while meshd runs, UnsafePlanError without ``force`` when this host has no place there or
-    over a fifth of the hosts would fall away, RegistryError and StoreError when there is no such root.
+    Whoever adopts it has claimed the state first. UnsafePlanError without ``force`` when this host has no
+    place there or over a fifth of the hosts would fall away, RegistryError and StoreError when there is no
+    such root.
     """
-    _check_stopped(settings.run_dir / SOCKET_NAME)
     state = HostState(settings.state_dir)
     hid = state.read_hid()
     old = _read_old(state)
@@ -113,14 +108,3 @@ def _stores(settings: Settings, state: HostState, old: Ledger) -> list[ObjectSto
     credentials = read_credentials(state.credentials_path) if state.credentials_path.exists() else None
     urls = settings.registry.stores or old.chain.root.stores
     return [open_store(url, credentials) for url in urls]
-
-
-def _check_stopped(path: Path) -> None:
-    """A running daemon would go on with the old trust, and write it over the new one."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(CONNECT_SECONDS)
-        try:
-            connection.connect(str(path))
-        except OSError:
-            return
-    raise ConfigError(f"{path}: meshd runs: stop it first, then type this again")

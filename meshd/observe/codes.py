@@ -1,4 +1,4 @@
-"""Every condition code there is. docs/conditions.md has the same list with what to do."""
+"""Every condition code there is. docs/conditions.md has the same list with what to do (``advice``)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus's exposition on our listener, made at most once a second however many ask.
+"""Prometheus's exposition and the page on our listener, each made at most once a second however many ask.
 
 prometheus_client's ``start_http_server`` looks every address up in the DNS before it listens, and wakes
 up twice a second per address. A client that says nothing holds a thread for ever, and everything is
@@ -19,6 +19,8 @@ from prometheus_client.registry import CollectorRegistry
 
 from meshd.errors import MeshError
 from meshd.listener import ConnectionLimits, WsgiListener, render_place
+from meshd.observe.page.view import PageView
+from meshd.observe.site import Site
 
 LIMITS: Final = ConnectionLimits(total=32, each=16)
 FRESH_SECONDS: Final = 1.0
@@ -76,8 +78,12 @@ class _Exposition:
 
 
 class MetricsListener:
-    """Serves one registry on several addresses. ``admits``: as ``WsgiListener`` asks it. ``report``: is told
-    of a defect in what a scrape calls, and with None of each that was answered; from the serving threads."""
+    """Serves one registry, and the pages of one view, on several addresses.
+
+    ``admits``: as ``WsgiListener`` asks it. ``view``: what the pages show; None: every path is the metrics.
+    ``report``: is told of a defect in what a scrape calls, and with None of each that was answered; from the
+    serving threads.
+    """
 
     def __init__(
         self,
@@ -85,10 +91,12 @@ class MetricsListener:
         listen: tuple[tuple[str, int], ...],
         *,
         admits: Callable[[str, str], bool] = lambda client, place: True,
+        view: Callable[[], PageView] | None = None,
         report: Callable[[Exception | None], None] = lambda error: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        application = _Exposition(registry, clock, report)
+        metrics = _Exposition(registry, clock, report)
+        application = Site(metrics, view, clock=clock) if view is not None else metrics
         self._listener = WsgiListener(application, listen, name="metrics", limits=LIMITS, admits=admits)
 
     @property

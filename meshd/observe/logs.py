@@ -22,6 +22,7 @@ LOG_ROOTS: Final = ("meshd", "wgctl")
 _FIELDS: Final = "event_fields"
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
 _HANDLER_NAME: Final = "meshd-events"
+_TRACEBACK: Final = logging.Formatter()
 
 
 def event(logger: logging.Logger, level: int, name: str, /, **fields: object) -> None:
@@ -47,15 +48,17 @@ def set_up_logging(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
+    handler.setLevel(level.upper())
     for name in LOG_ROOTS:
-        logging.getLogger(name).setLevel(level.upper())
+        # Down to INFO for whoever else listens: the page shows what changed, however quiet the log is.
+        logging.getLogger(name).setLevel(min(handler.level, logging.INFO))
 
 
 class TextFormatter(logging.Formatter):
     """``TIME LEVEL EVENT key=value ...``, time in UTC by the second."""
 
     def format(self, record: logging.LogRecord) -> str:
-        name, fields = _event_of(self, record)
+        name, fields = event_fields(record)
         words = [_instant(record), record.levelname, name]
         words += [f"{key}={_quoted(value)}" for key, value in fields.items()]
         return " ".join(words)
@@ -65,21 +68,21 @@ class JsonFormatter(logging.Formatter):
     """One object a line: time, level, event, logger, then the fields, numbers as numbers."""
 
     def format(self, record: logging.LogRecord) -> str:
-        name, fields = _event_of(self, record)
+        name, fields = event_fields(record)
         head = {"time": _instant(record), "level": record.levelname, "event": name, "logger": record.name}
         taken = {f"field_{key}" if key in head else key: value for key, value in fields.items()}
         return escape_hidden(json.dumps({**head, **taken}, default=str, ensure_ascii=False))
 
 
-def _event_of(formatter: logging.Formatter, record: logging.LogRecord) -> tuple[str, dict[str, object]]:
-    """A record of another library becomes the event ``message`` with its text as a field."""
+def event_fields(record: logging.LogRecord) -> tuple[str, dict[str, object]]:
+    """Name and fields; a record of another library is the event ``message`` with its text as a field."""
     fields = getattr(record, _FIELDS, None)
     if isinstance(fields, dict):
         name, found = record.getMessage(), dict(fields)
     else:
         name, found = "message", {"logger": record.name, "text": record.getMessage()}
     if record.exc_info:
-        found["traceback"] = formatter.formatException(record.exc_info)
+        found["traceback"] = _TRACEBACK.formatException(record.exc_info)
     return name, found
 
 

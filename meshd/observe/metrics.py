@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from meshd.observe.codes import CODES
 from meshd.observe.families import Family, Sample, number, single
 from meshd.observe.listener import MetricsListener
+from meshd.observe.page.view import PageView
 from meshd.observe.path_metrics import PATH_METRICS, VIA_METRIC, PathMetric, sample_of
 from meshd.observe.service_metrics import SERVICE_FAMILIES
 from meshd.observe.status import ExchangeStatus, PeerStatus, Status
@@ -259,7 +260,7 @@ HOST_FAMILIES: Final = (
     ),
     Family(
         "meshd_condition",
-        ("code",),
+        ("code", "severity"),
         "Open conditions of the code; 0: none.",
         lambda status: _count_conditions(status),  # noqa: PLW0108 - it stands below
     ),
@@ -280,10 +281,11 @@ FAMILIES: Final = (
 
 
 def _count_conditions(status: Status) -> Iterable[Sample]:
-    counts = dict.fromkeys(CODES, 0)
+    counts = dict.fromkeys(((code, severity.value) for code, severity in CODES.items()), 0)
     for condition in status.conditions:
-        counts[condition.code] = counts.get(condition.code, 0) + 1
-    return [((code,), count) for code, count in counts.items()]
+        key = condition.code, condition.severity
+        counts[key] = counts.get(key, 0) + 1
+    return list(counts.items())
 
 
 def build_families(status: Status) -> Iterator[Metric]:
@@ -312,8 +314,8 @@ class StatusCollector(Collector):
 class MetricsServer:
     """Serves the metrics on every (address, port) of ``listen``; port 0: any free one.
 
-    ``admits`` and ``report``: as ``MetricsListener`` has them.
-    ``current`` is called from the serving threads; when it raises, the scrape is answered with
+    ``admits`` and ``report``: as ``MetricsListener`` has them. ``view``: what the pages show; None: none.
+    ``current`` and ``view`` are called from the serving threads; when they raise, the answer is
     503. ``start`` raises BackendError naming what cannot be listened on, with nothing left open.
     """
 
@@ -323,12 +325,13 @@ class MetricsServer:
         listen: Iterable[tuple[str, int]],
         *,
         admits: Callable[[str, str], bool] = lambda client, place: True,
+        view: Callable[[], PageView] | None = None,
         report: Callable[[Exception | None], None] = lambda error: None,
     ) -> None:
         registry = CollectorRegistry()
         registry.register(StatusCollector(current))
         ProcessCollector(registry=registry)
-        self._listener = MetricsListener(registry, tuple(listen), admits=admits, report=report)
+        self._listener = MetricsListener(registry, tuple(listen), admits=admits, view=view, report=report)
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ from meshd.observe.status import ServicesStatus
 SOCKET_NAME: Final = "control.sock"
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 
-Verb = Literal["status", "plan", "apply", "rollback", "poll", "reload", "objects", "offer", "service"]
+Verb = Literal[
+    "status", "matrix", "plan", "apply", "rollback", "poll", "reload", "objects", "offer", "service"
+]
 
 
 class ServiceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

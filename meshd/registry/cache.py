@@ -103,20 +103,13 @@ class RegistryCache:
         ledger = Ledger(chain)
         entries, damaged_bytes, reasons = self._load_objects(chain)
         loaded = 0
-        refused: list[tuple[Entry, str]] = []
         for key, bodies in _in_dependency_order(entry for entry in entries if entry[0] != _ANCHOR):
             for body in bodies:
                 admission = ledger.offer(key, body, now=math.inf)
                 if admission.outcome != "refused":
                     loaded += 1
                     break
-                refused.append(((key, body), admission.reason))
-        # Back from a cut, as there is room on the walk to it for what was kept by nothing else.
-        for (key, body), reason in reversed(refused):
-            if ledger.offer(key, body, now=math.inf).outcome == "refused":
-                reasons.append(f"{key[:120]}: {reason}")
-            else:
-                loaded += 1
+                reasons.append(f"{key[:120]}: {admission.reason}")
         if damaged_bytes:
             reasons.append(f"{self._objects}: {damaged_bytes} damaged bytes passed over")
         self._written = None if damaged_bytes or reasons else dict(entries)

@@ -102,10 +102,22 @@ class Authority:
 
     def owner(self, found: EffectiveGrant) -> str:
         """The administrator whose pool holds the first address of a host; of one in nobody's pool whoever
-        signed its grant, or the senior administrator once that one is retired."""
-        author = found.entry.statement.by
-        in_nobodys = author if author in self._now else self._senior
-        return self._holder(found.ranges.address_spans[0], is_overlay=True) or in_nobodys
+        signed its grant, or the heir of that one."""
+        first = found.ranges.address_spans[0]
+        return self._holder(first, is_overlay=True) or self.heir(found.entry.statement.by)
+
+    def heir(self, kid: str) -> str:
+        """Who has what this administrator had: itself, or the senior administrator once it is retired."""
+        return kid if kid in self._now else self._senior
+
+    def may_change(self, found: EffectiveGrant, signers: Mapping[str, LogEntry]) -> bool:
+        """Whether one of these, each by the statement that says so, may change a host or what lives on it."""
+        tenures = [self._order.tenure(self._root, entry) for entry in signers.values()]
+        return self._may_change(found, signers, tenures)
+
+    def name(self, kid: str) -> str:
+        """What the root calls an administrator in use."""
+        return self._root.root.keys[kid].name
 
     def _may_change(
         self, found: EffectiveGrant, signers: Mapping[str, LogEntry], tenures: list[Tenure]

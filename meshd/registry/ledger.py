@@ -32,6 +32,7 @@ from meshd.registry.layout import (
     LogKeyName,
     RootKeyName,
     host_key,
+    log_key,
     parse_object_key,
 )
 from meshd.registry.log_room import LogRoom
@@ -45,7 +46,7 @@ from meshd.registry.root import (
 )
 from meshd.registry.root_assembly import Proposal, RootAssembly
 from meshd.registry.statement import Grant, LogEntry, parse_statement
-from meshd.registry.unjudged import PendingObjects, Refusals
+from meshd.registry.unjudged import PendingObjects, Refusals, WalkQueue
 
 
 class Ledger:
@@ -58,6 +59,8 @@ class Ledger:
         self._record_bytes = 0
         self._entries: dict[str, LogEntry] = {}
         self._room = LogRoom()
+        self._queue = WalkQueue()
+        self._walking: set[str] = set()
         self._shelf = RecordIndex(chain.mesh_id, self._identity_in_force)
         self._pending = PendingObjects()
         self._assembly = RootAssembly()
@@ -251,7 +254,7 @@ class Ledger:
         _check_sole_signature(envelope, public, f"statement {name.seq} of {name.kid[:8]}")
         if entry.hash in self._entries:
             return False
-        self._room.take(entry, len(body), self._total_bytes, self._entries)
+        self._make_room(key, entry, body)
         self._total_bytes += len(body)
         self._bodies[key] = body
         self._entries[entry.hash] = entry
@@ -259,7 +262,29 @@ class Ledger:
         if isinstance(entry.body, Grant) and entry.ranges is not None:
             self._shelf.learn_identity(entry.body.hid, (entry.body.gen, entry.ranges.identity))
             self._retry([host_key(entry.body.hid)], now)
+        self._walk_on(name.kid, now)
         return True
+
+    def _make_room(self, key: str, entry: LogEntry, body: bytes) -> None:
+        try:
+            self._room.take(entry, len(body), self._total_bytes, self._entries)
+        except RegistryError as full:
+            if not self._room.may_be_on_walk(entry):
+                raise
+            self._queue.put(key, body)
+            raise PendingError(f"{full}: it waits for the walk to the cut") from None
+
+    def _walk_on(self, kid: str, now: float) -> None:
+        """Take in what waits for the walk to a cut, one after the other."""
+        if kid in self._walking:
+            return
+        self._walking.add(kid)
+        while (wanted := self._room.wanted().get(kid)) is not None:
+            body = self._queue.take(log_key(kid, *wanted))
+            if body is None:
+                break
+            self.offer(log_key(kid, *wanted), body, now=now)
+        self._walking.discard(kid)
 
     def _admit_record(self, key: str, name: HostKeyName, body: bytes) -> bool:
         if self._record_bytes + len(body) > log_room.MAX_RECORD_BYTES:

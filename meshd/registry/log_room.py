@@ -60,6 +60,11 @@ class LogRoom:
         """By kid of a log that is cut, the (number, hash) that its walk lacks next."""
         return self._wanted
 
+    def may_be_on_walk(self, entry: LogEntry) -> bool:
+        """Whether the walk to a cut, as far as it is held, may still come by this statement."""
+        wanted = self._wanted.get(entry.statement.by)
+        return wanted is not None and entry.statement.seq < wanted[0]
+
     def take(self, entry: LogEntry, size_bytes: int, total_bytes: int, held: Mapping[str, LogEntry]) -> None:
         """Make room for a statement that ``held`` has not. RegistryError, and nothing changes, where none is.
 

@@ -24,7 +24,7 @@ from meshd.registry.replay import REGISTRY_CONFLICT as REGISTRY_CONFLICT
 from meshd.registry.replay import Replay
 from meshd.registry.root import RootChain
 from meshd.registry.rotation import Rotations, build_rotations
-from meshd.registry.services import ServiceReduction, reduce_services
+from meshd.registry.services import ServiceAuthority, ServiceReduction, reduce_services
 from meshd.registry.statement import Endorse, Grant, LogEntry, RawBody, Revoke
 
 REGISTRY_FORK: Final = "registry_fork"
@@ -37,7 +37,7 @@ _DISPUTED: Final = (REGISTRY_CONFLICT, MESH_FULL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberReduction:
-    """What the statements alone say. ``placed`` is in the order of first grants, its hosts have no record.
+    """What the statements alone rights. ``placed`` is in the order of first grants, its hosts have no record.
 
     ``effective`` holds every host that is granted and not revoked; ``unendorsed`` holds newer grants that
     wait for somebody's signature; ``idle``, by statement, grants that count and have no effect.
@@ -82,9 +82,8 @@ def reduce_members(
     names, name_conditions = _share_names(replay)
     nowhere = _placed_nowhere(replay, idle)
     placed = {hid: _build_host(found, names[hid], previous) for hid, found in replay.placed.items()}
-    threshold = chain.root.thresholds.admin
-    endorsers = _endorsers(counted) if threshold > 1 else None
-    services = reduce_services(counted, placed, endorsers=endorsers, needed=threshold)
+    rights = ServiceAuthority(replay.authority, replay.placed, chain.root.thresholds.admin)
+    services = reduce_services(counted, placed, _endorsements(counted), rights)
     conditions = (
         *_log_conditions(chain, logs, counted),
         *(_idle_condition(each, replay.placed) for each in idle.values() if each.code),
@@ -147,12 +146,13 @@ def _first_revokes(counted: Iterable[LogEntry]) -> dict[str, LogEntry]:
     return revokes
 
 
-def _endorsers(counted: Iterable[LogEntry]) -> dict[str, set[str]]:
-    endorsers: dict[str, set[str]] = {}
+def _endorsements(counted: Iterable[LogEntry]) -> dict[str, dict[str, LogEntry]]:
+    """By statement, who agrees with it, each with the statement that says so first."""
+    endorsements: dict[str, dict[str, LogEntry]] = {}
     for entry in counted:
         if isinstance(entry.body, Endorse):
-            endorsers.setdefault(entry.body.hash, set()).add(entry.statement.by)
-    return endorsers
+            endorsements.setdefault(entry.body.hash, {}).setdefault(entry.statement.by, entry)
+    return endorsements
 
 
 def _share_names(replay: Replay) -> tuple[dict[str, str], list[Condition]]:

@@ -50,7 +50,7 @@ class Replay:
         self._root = root
         self._order = order
         self._revoked = revoked
-        self._authority = Authority(root, order)
+        self.authority = Authority(root, order)
         self._open: dict[str, _Candidate] = {}
         self._by_hid: dict[str, list[_Candidate]] = {}
         self._table = RangeTable()
@@ -97,7 +97,7 @@ class Replay:
         """Let it take effect, wait, or have none."""
         grant, threshold = candidate.grant, self._root.root.thresholds.admin
         before = self.placed.get(grant.hid) or self.last.get(grant.hid)
-        lacking = self._authority.lacking(grant.hid, candidate.ranges, candidate.signers, before)
+        lacking = self.authority.lacking(grant.hid, candidate.ranges, candidate.signers, before)
         candidate.lacking = lacking
         if not lacking.outside:
             # Of what is outside nobody's word is taken, or one admin could use up another's pool.

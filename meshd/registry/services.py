@@ -1,8 +1,10 @@
 """Signed declarations of services and placements -> what counts. Pure.
 
-Two things hold whatever is signed. A name stays with the service that had it first, until that one is
-retired. And no placement points outside the addresses and granted networks of its own host, so that
-WireGuard's cryptokey routing holds on the wire what the registry says.
+Three things hold whatever is signed. A name stays with the service that had it first, until that one is
+retired. What belongs to one administrator is changed with that one's signature alone: a service to whoever
+took its name, a placement to that one and to the owner of its host, of whom each can end it. And no
+placement points outside the addresses and granted networks of its own host, so that WireGuard's cryptokey
+routing holds on the wire what the registry says.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from meshd.model.host import Host
 from meshd.model.network import IPAddress, contains, host_network
 from meshd.model.service import Placement, PlacementState, Scope, Service, parse_check
 from meshd.registry import statement as signed
+from meshd.registry.grants import Authority, EffectiveGrant
 from meshd.registry.ranges import parse_signed_address
 from meshd.registry.statement import LogEntry
 
@@ -29,16 +32,18 @@ PLACEMENT_OUTSIDE_HOST: Final = "placement_outside_host"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnendorsedStatement:
-    """A declaration that too few administrators agree with yet: ``signers`` of ``needed``."""
+    """What too few administrators agree with yet: ``signers`` of ``needed``. ``wanted``: by name, those
+    without whom it can never count."""
 
     entry: LogEntry
     signers: frozenset[str]
+    wanted: tuple[str, ...]
     needed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceReduction:
-    """``services`` by name, retired ones included. ``waiting``: declarations that wait for endorsement.
+    """``services`` by name, retired ones included. ``unendorsed``: what waits for endorsement.
     ``in_force``: the statement behind each service and placement that counts."""
 
     services: Mapping[str, Service] = field(default_factory=dict)
@@ -51,57 +56,94 @@ B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceAuthority:
+    """Who may change what. ``grants``: of placed hosts, by hid. ``needed``: of administrators behind whatever
+    adds something."""
+
+    authority: Authority
+    grants: Mapping[str, EffectiveGrant]
+    needed: int
+
+    def lacks_for_service(self, founder: str, signers: Mapping[str, LogEntry]) -> set[str]:
+        """Whose signature is missing to change a service that ``founder`` declared: nobody's for a free name,
+        and that of an empty kid where no administrator is left who could give it."""
+        owner = self.authority.heir(founder) if founder else ""
+        return {owner} if founder and founder not in signers and owner not in signers else set()
+
+    def lacks_for_host(self, hid: str, signers: Mapping[str, LogEntry]) -> set[str]:
+        """Likewise, to change what lives on a host."""
+        found = self.grants.get(hid)
+        if found is None or self.authority.may_change(found, signers):
+            return set()
+        return {self.authority.owner(found)}
+
+    def unendorsed(self, word: _Word[B], lacking: Iterable[str]) -> UnendorsedStatement:
+        wanted = set(lacking) - {""}
+        return UnendorsedStatement(
+            entry=word.entry,
+            signers=frozenset(word.signers),
+            wanted=tuple(sorted(map(self.authority.name, wanted))),
+            needed=max(self.needed, len(word.signers.keys() | wanted)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Word(Generic[B]):
-    """A statement on one thing. ``agreed``: enough administrators are behind it."""
+    """A statement on one thing, and who stands behind it, each by the statement that says so."""
 
     entry: LogEntry
     body: B
-    agreed: bool
+    signers: Mapping[str, LogEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """A service as it is. ``founder``: the kid of whoever took its name."""
+
+    word: _Word[signed.Service]
+    founder: str
 
 
 def reduce_services(
     counted: Iterable[LogEntry],
     hosts: Mapping[str, Host],
-    *,
-    endorsers: Mapping[str, set[str]] | None = None,
-    needed: int = 1,
+    endorsements: Mapping[str, Mapping[str, LogEntry]],
+    rights: ServiceAuthority,
 ) -> ServiceReduction:
     """Apply the rules. ``counted``: in the order of statements. ``hosts``: those that are configured, by hid.
-    ``needed``: of different administrators behind whatever adds something. Draining and retiring wait for
-    nobody."""
-    declared: dict[str, list[_Word[signed.Service]]] = {}
-    placed: dict[tuple[str, str, str], list[_Word[signed.Place]]] = {}
-    unendorsed: list[UnendorsedStatement] = []
-    for entry in _of_services(counted):
-        signers = {entry.statement.by} | (endorsers or {}).get(entry.hash, set())
-        agreed = len(signers) >= needed
+    ``endorsements``: by statement and kid."""
+    declarations: dict[str, list[_Word[signed.Service]]] = {}
+    words: dict[tuple[str, str, str], list[_Word[signed.Place]]] = {}
+    for entry in counted:
+        signers = {entry.statement.by: entry, **endorsements.get(entry.hash, {})}
         if isinstance(entry.body, signed.Service):
-            declared.setdefault(entry.body.name, []).append(_Word(entry, entry.body, agreed))
+            declarations.setdefault(entry.body.name, []).append(_Word(entry, entry.body, signers))
         elif isinstance(entry.body, signed.Place):
             key = (entry.body.hid, entry.body.service, entry.body.jail)
-            placed.setdefault(key, []).append(_Word(entry, entry.body, agreed))
-        if not agreed and getattr(entry.body, "state", "") == "active":
-            unendorsed.append(UnendorsedStatement(entry=entry, signers=frozenset(signers), needed=needed))
-    conditions = [_not_endorsed(each) for each in unendorsed]
+            words.setdefault(key, []).append(_Word(entry, entry.body, signers))
+    unendorsed: list[UnendorsedStatement] = []
+    conditions: list[Condition] = []
+    declared = {
+        name: found
+        for name, each in sorted(declarations.items())
+        if (found := _declaration(each, rights, unendorsed, conditions)) is not None
+    }
     in_force: list[LogEntry] = []
     placements: dict[str, list[Placement]] = {}
-    for places in placed.values():
-        last = _last_place(places)
-        found = _placement(last, hosts, placements, conditions) if last is not None else None
-        if last is not None and found is not None:
+    for (_, service, _), each in words.items():
+        founder = declared[service].founder if service in declared else ""
+        last = _last_place(each, founder, rights, unendorsed)
+        found_place = _placement(last, hosts, placements, conditions) if last is not None else None
+        if last is not None and found_place is not None:
             in_force.append(last.entry)
-            placements.setdefault(found.service, []).append(found)
-    services: dict[str, Service] = {}
-    for name, declarations in sorted(declared.items()):
-        current = _declaration(declarations, conditions)
-        if current is not None:
-            in_force.append(current.entry)
-            services[name] = _service(current, tuple(placements.get(name, ())))
+            placements.setdefault(service, []).append(found_place)
     return ServiceReduction(
-        services=services,
+        services={
+            name: _service(each.word, tuple(placements.get(name, ()))) for name, each in declared.items()
+        },
         unendorsed=tuple(unendorsed),
-        in_force=tuple(in_force),
-        conditions=tuple(conditions),
+        in_force=(*in_force, *(each.word.entry for each in declared.values())),
+        conditions=(*map(_not_endorsed, unendorsed), *conditions),
     )
 
 
@@ -149,39 +191,63 @@ def check_place(reduction: ServiceReduction, hosts: Mapping[str, Host], body: si
         raise RegistryError(f"service {body.service}: not placed on {host.name} in {body.jail or 'no jail'}")
 
 
-def _of_services(counted: Iterable[LogEntry]) -> Iterable[LogEntry]:
-    return (entry for entry in counted if isinstance(entry.body, signed.Service | signed.Place))
-
-
-def _last_place(words: Iterable[_Word[signed.Place]]) -> _Word[signed.Place] | None:
-    """The newest word on a placement. One that too few agree with can take it back, and changes nothing else
-    of it: neither its address nor its tags."""
+def _last_place(
+    words: Iterable[_Word[signed.Place]],
+    founder: str,
+    rights: ServiceAuthority,
+    unendorsed: list[UnendorsedStatement],
+) -> _Word[signed.Place] | None:
+    """The newest word on a placement. It belongs to the owner of the service and to that of the host: both
+    must be behind whatever is active, each can end it, and any administrator can drain it. A word that is
+    not agreed changes the state alone: neither the address nor the tags."""
     last: _Word[signed.Place] | None = None
+    left: list[UnendorsedStatement] = []
     for word in words:
-        if word.agreed:
-            last = word
-        elif last is not None and word.body.state != "active":
-            last = _Word(word.entry, msgspec.structs.replace(last.body, state=word.body.state), True)
+        body, state = word.body, word.body.state
+        for_service = rights.lacks_for_service(founder, word.signers)
+        for_host = rights.lacks_for_host(body.hid, word.signers)
+        if not for_service and not for_host and len(word.signers) >= rights.needed:
+            last, left = word, []
+        elif last is None:
+            left += [rights.unendorsed(word, for_service | for_host)] if state == "active" else []
+        elif state == "draining" or (state == "retired" and not (for_service and for_host)):
+            last = _Word(word.entry, msgspec.structs.replace(last.body, state=state), word.signers)
+        else:
+            left.append(rights.unendorsed(word, for_service | for_host))
+    unendorsed += left
     return last
 
 
 def _declaration(
-    words: Iterable[_Word[signed.Service]], conditions: list[Condition]
-) -> _Word[signed.Service] | None:
+    words: Iterable[_Word[signed.Service]],
+    rights: ServiceAuthority,
+    unendorsed: list[UnendorsedStatement],
+    conditions: list[Condition],
+) -> _Declared | None:
     """The newest declaration of the service that has the name. Another kind is another service: it gets the
     name only when it is free, or an administrator would turn a database into a web server by one word."""
-    current: _Word[signed.Service] | None = None
+    current: _Declared | None = None
+    left: list[UnendorsedStatement] = []
     for word in words:
-        body = word.body
-        if current is None or current.body.state == "retired":
-            if word.agreed and body.state == "active":
-                current = word
-        elif body.kind != current.body.kind:
-            conditions.append(_taken_name(word, current))
-        elif word.agreed:
-            current = word
-        elif body.state == "retired":
-            current = _Word(word.entry, msgspec.structs.replace(current.body, state="retired"), True)
+        body, author = word.body, word.entry.statement.by
+        agreed = len(word.signers) >= rights.needed
+        if current is None or current.word.body.state == "retired":
+            if body.state == "active" and agreed:
+                current, left = _Declared(word, author), []
+            elif body.state == "active":
+                left.append(rights.unendorsed(word, ()))
+            continue
+        lacking = rights.lacks_for_service(current.founder, word.signers)
+        if body.kind != current.word.body.kind:
+            conditions.append(_taken_name(word, current.word))
+        elif agreed and not lacking:
+            current, left = _Declared(word, current.founder), []
+        elif body.state == "retired" and not lacking:
+            retired = msgspec.structs.replace(current.word.body, state="retired")
+            current = _Declared(_Word(word.entry, retired, word.signers), current.founder)
+        else:
+            left.append(rights.unendorsed(word, lacking))
+    unendorsed += left
     return current
 
 
@@ -268,10 +334,11 @@ def _taken_name(word: _Word[signed.Service], current: _Word[signed.Service]) -> 
 def _not_endorsed(waits: UnendorsedStatement) -> Condition:
     body = waits.entry.body
     name = body.name if isinstance(body, signed.Service) else cast(signed.Place, body).service
+    who = ", ".join(waits.wanted) or "another admin"
     return Condition(
         code=SERVICE_NOT_ENDORSED,
         severity=Severity.INFO,
         subject=f"{name}/{waits.entry.hash[:12]}",
         text=f"service {name} by {waits.entry.provenance}: {len(waits.signers)} of {waits.needed} admins "
-        f"agree: another admin must endorse it: wgctl endorse {waits.entry.hash[:12]}",
+        f"agree: {who} must endorse it: wgctl endorse {waits.entry.hash[:12]}",
     )

@@ -1,6 +1,6 @@
-"""What a ledger could not take: objects that wait to be judged, and keys that were refused. No I/O.
+"""What a ledger could not take: objects that wait to be judged or for room, refused keys. No I/O.
 
-Both are bounded, as anybody may fill them. What is dropped is offered again by the next poll.
+All are bounded, as anybody may fill them. What is dropped is offered again by the next poll.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from meshd.registry.layout import parse_object_key
 MAX_PENDING_OBJECTS: Final = 2_048
 MAX_PENDING_BODIES: Final = 4
 MAX_REFUSALS: Final = 256
+MAX_WAITING_BYTES: Final = 12 * 1024 * 1024
+"""Of all logs together: as much as the walk to one cut may hold. What came first goes first."""
 
 REGISTRY_OBJECT_REFUSED: Final = "registry_object_refused"
 
@@ -80,6 +82,31 @@ class Refusals:
             )
             for key, reason in self._reasons.items()
         )
+
+
+class WalkQueue:
+    """Statements that may lie on the walk to a cut, by object key, until the walk comes by them.
+
+    A log that a thief filled has room for the walk alone, and the walk begins at its end: of a log that is
+    offered from its first number on, each statement but the last is refused. Whoever fills this with what is
+    on no walk costs others a further round.
+    """
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, bytes] = {}
+        self.size_bytes = 0
+
+    def put(self, key: str, body: bytes) -> None:
+        self.take(key)
+        self._bodies[key] = body
+        self.size_bytes += len(body)
+        while self.size_bytes > MAX_WAITING_BYTES:
+            self.take(next(iter(self._bodies)))
+
+    def take(self, key: str) -> bytes | None:
+        body = self._bodies.pop(key, None)
+        self.size_bytes -= len(body) if body is not None else 0
+        return body
 
 
 def _trim(entries: dict[str, Any], limit: int) -> None:

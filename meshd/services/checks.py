@@ -20,11 +20,12 @@ from meshd.services.plan import Command
 
 STAGED: Final = "{staged:"
 STAGED_DIRECTORY: Final = "{staged-directory:"
+BESIDE: Final = "{beside}"
 _COPY: Final = "@copy@"
 _SCRIPT: Final = """set -eu
 made=$(mktemp -d /tmp/meshd-check.XXXXXX)
 trap 'rm -rf "$made"' EXIT
-cp -RP "$1" "$made/copy"
+if [ -n "$1" ]; then cp -RP "$1" "$made/copy"; else mkdir "$made/copy"; fi
 shift
 for staged in "$made"/copy/.*SUFFIX; do
   [ -f "$staged" ] || continue
@@ -51,21 +52,22 @@ def place_files(
     command: Command, changes: Changes, config: ModuleConfig, stack: contextlib.ExitStack
 ) -> Command:
     """The command with the places of the new files in its words. A copy lives as long as ``stack``."""
-    if config.common.jail and any(word.startswith(STAGED_DIRECTORY) for word in command.argv):
+    if config.common.jail and any(_copied(word) for word in command.argv):
         return _in_jail(command, changes, config)
 
     def fill(word: str) -> str:
-        path, rest = _copied(word)
-        if path:
-            return stack.enter_context(swap.staged_copy(path, changes, command.beside)) + rest
-        return _staged(word, changes, config)
+        copied = _copied(word)
+        if copied is None:
+            return _staged(word, changes, config)
+        path, rest = copied
+        return stack.enter_context(swap.staged_copy(path, changes, command.beside)) + rest
 
     return msgspec.structs.replace(command, argv=tuple(map(fill, command.argv)))
 
 
 def _in_jail(command: Command, changes: Changes, config: ModuleConfig) -> Command:
     """The same command behind a shell that makes the copy; one directory, as all our checkers want."""
-    [directory] = {path for word in command.argv if (path := _copied(word)[0])}
+    [directory] = {copied[0] for word in command.argv if (copied := _copied(word))}
     removed = [
         PurePosixPath(change.path).name
         for change in changes.files
@@ -73,9 +75,8 @@ def _in_jail(command: Command, changes: Changes, config: ModuleConfig) -> Comman
     ]
     beside = [part for name, text in command.beside.items() for part in (name, text)]
     words = [
-        _COPY + rest if path else _staged(word, changes, config)
+        _COPY + copied[1] if (copied := _copied(word)) else _staged(word, changes, config)
         for word in command.argv
-        for path, rest in [_copied(word)]
     ]
     shell = ("/bin/sh", "-c", _SCRIPT, "check", inside_jail(config, directory))
     return msgspec.structs.replace(command, argv=(*shell, *removed, "-", *beside, "-", *words), beside={})
@@ -87,9 +88,11 @@ def _staged(word: str, changes: Changes, config: ModuleConfig) -> str:
     return word
 
 
-def _copied(word: str) -> tuple[str, str]:
-    """The directory of which a copy is meant, and what follows; else empty."""
+def _copied(word: str) -> tuple[str, str] | None:
+    """The directory of which a copy is meant (empty: of none), and what follows; None: no copy is meant."""
+    if word.startswith(BESIDE):
+        return "", word.removeprefix(BESIDE)
     if not word.startswith(STAGED_DIRECTORY):
-        return "", ""
+        return None
     path, _, rest = word[len(STAGED_DIRECTORY) :].partition("}")
     return path, rest

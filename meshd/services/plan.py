@@ -49,7 +49,8 @@ class Command(_Part, frozen=True, kw_only=True, tag="command"):
 
     argv: tuple[str, ...]
     """``{staged:PATH}``: the new file before it is in place. ``{staged-directory:PATH}``, where a word
-    begins: a copy of that directory with the new files in it."""
+    begins: a copy of that directory with the new files in it. ``{beside}``: a directory of what is
+    ``beside`` alone."""
     ok: tuple[int, ...] = (0,)
     refuse: str = ""
     """A regular expression: output that matches means failure, whatever the exit status."""

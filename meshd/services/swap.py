@@ -41,7 +41,12 @@ def staged_copy(path: str, changes: Changes, beside: Mapping[str, str]) -> Itera
     with tempfile.TemporaryDirectory(prefix="meshd-check-") as made:
         copy = Path(made) / "copy"
         try:
-            shutil.copytree(path, copy, symlinks=True, ignore=shutil.ignore_patterns(f".*{STAGED_SUFFIX}"))
+            if not path:
+                copy.mkdir()
+            else:
+                shutil.copytree(
+                    path, copy, symlinks=True, ignore=shutil.ignore_patterns(f".*{STAGED_SUFFIX}")
+                )
         except (OSError, shutil.Error) as error:
             raise ConfigError(f"{path}: cannot be copied for its check: {error}") from None
         for change in changes.files:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import fakemesh as fm
@@ -17,7 +18,8 @@ from meshes import NOW
 
 from meshd.errors import RegistryError
 from meshd.exchange.shared_ledger import WASTE_SECONDS_AT_ONCE, SharedLedger
-from meshd.registry import log_room
+from meshd.registry import log_room, unjudged
+from meshd.registry.cache import RegistryCache
 from meshd.registry.canonical import encode, encode_base64
 from meshd.registry.document import MAX_POOLS, parse_root_payload
 from meshd.registry.envelope import ROOT_TYPE, payload_hash
@@ -345,6 +347,70 @@ def test_a_full_log_takes_in_the_walk_to_its_cut(flooded: Flooded, monkeypatch: 
     assert reader.chain.version == 2 and outcome.complete
     assert all(reader.body(key) is not None for key, _ in true_log)
     assert fm.names(reader, NOW) == {"tesla", "bohr"}
+
+
+@pytest.mark.parametrize("order", ["up", "down", "mixed"])
+def test_a_walk_to_a_cut_is_taken_in_by_one_round_in_any_order(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """Offered from the first number up, as hosts and bundles do it, it took a round for each statement."""
+    true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(40)]
+    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 40_000)
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
+    reader = Ledger(ledger.chain)
+    for number in range(1, 200):
+        body = RawBody(kind="note", fields={"n": number, "why": "x" * 100})
+        reader.offer(*fm.forge_statement(OTHER, body, seq=number, prev="e" * 64 * (number > 1)), now=fm.NOW)
+    root = fm.retire(ledger.chain, OTHER.kid, ledger.heads()[OTHER.kid])
+    fm.offer_root(reader, fm.sign_root(root, ADMIN))
+    offered = {"up": true_log, "down": true_log[::-1], "mixed": true_log[20:] + true_log[:20]}[order]
+    outcomes = Counter(each.outcome for each in fm.fill(reader, offered))
+    assert set(outcomes) <= {"new", "pending"} and len(fm.names(reader)) == 40
+    assert not reader.wanted_by_cuts() and not any(reader.is_refused(key) for key, _ in true_log)
+
+
+def test_what_may_lie_on_a_walk_waits_in_bounded_memory(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thief's statements below the cut are none of the walk, and there is no end of them."""
+    true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(40)]
+    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 40_000)
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
+    monkeypatch.setattr(unjudged, "MAX_WAITING_BYTES", 20_000)
+    reader = Ledger(ledger.chain)
+    root = fm.retire(ledger.chain, OTHER.kid, ledger.heads()[OTHER.kid])
+    fm.offer_root(reader, fm.sign_root(root, ADMIN))
+    for number in range(300):
+        body = RawBody(kind="note", fields={"n": number, "why": "x" * 100})
+        forged = fm.forge_statement(OTHER, body, seq=2 + number % 38, prev="e" * 64)
+        assert outcome(reader, forged) in ("new", "refused", "pending")
+    rounds = 0
+    while reader.wanted_by_cuts() and (rounds := rounds + 1) < 5:
+        fm.fill(reader, true_log)
+    assert len(fm.names(reader)) == 40
+    queue = unjudged.WalkQueue()
+    for number in range(300):
+        queue.put(str(number % 200), b"x" * 1_000)
+    assert queue.size_bytes == 20_000 and queue.take("99") and queue.take("80") and not queue.take("79")
+
+
+def test_a_walk_that_was_taken_in_is_loaded_from_the_cache(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Also once the cache was written anew, in the order of names, into a log that is full of forgeries."""
+    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 20_000)
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
+    true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(15)]
+    reader = Ledger(ledger.chain)
+    for number in range(1, 60):
+        body = RawBody(kind="note", fields={"n": number, "why": "x" * 100})
+        reader.offer(*fm.forge_statement(OTHER, body, seq=number, prev="e" * 64 * (number > 1)), now=fm.NOW)
+    root = fm.retire(ledger.chain, OTHER.kid, ledger.heads()[OTHER.kid])
+    fm.offer_root(reader, fm.sign_root(root, ADMIN))
+    fm.fill(reader, true_log)
+    RegistryCache(tmp_path / "registry").create(reader)
+    loaded = RegistryCache(tmp_path / "registry").load()
+    assert len(fm.names(loaded)) == 15 and not loaded.wanted_by_cuts()
 
 
 def test_records_of_a_thiefs_hosts_keep_no_revoke_and_no_record_out(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meshd.backend.memory import MemoryBackend
@@ -101,6 +101,15 @@ def test_memory_keeps_every_prefix_with_its_last_receiver(sequence: list[list[Pe
 
 
 @given(batches)
+@example(
+    [
+        [PeerUpdate(public_key=KEYS[1], add_allowed_ips=frozenset(PREFIXES[:1]))],
+        [
+            PeerUpdate(public_key=OWN.public(), add_allowed_ips=frozenset(PREFIXES[:1])),
+            PeerUpdate(public_key=KEYS[1], endpoint=Endpoint.parse("192.0.2.1:1")),
+        ],
+    ]
+)
 def test_a_peer_that_is_called_afresh_is_configured_as_if_it_had_stayed(
     sequence: list[list[PeerUpdate]],
 ) -> None:

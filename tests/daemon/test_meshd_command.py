@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from meshd.backend.memory import MemoryBackend
 from meshd.daemon import doors
 from meshd.daemon.main import main
 from meshd.errors import BackendError
+from meshd.host.state import HostState
 from meshd.model.network import parse_network
 from meshd.registry.bundle import build_bundle, parse_bundle, parse_request, render_bundle
 from meshd.registry.canonical import encode
@@ -120,6 +123,66 @@ def test_joining_again_adds_and_takes_nothing_away(run: Run, mesh: SignedMesh, t
     before = snapshot(tmp_path / "state" / "registry")
     assert run("join", "-", stdin=old).exit_code == 0
     assert snapshot(tmp_path / "state" / "registry") == before
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from meshd.host.state import HostState
+with HostState(Path(sys.argv[1])).claimed():
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other_meshd(tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
+    """Another process that has the state, as a running meshd has it."""
+
+    def start() -> subprocess.Popen[str]:
+        state = str(tmp_path / "state")
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, state], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None and process.stdout.readline() == "claimed\n"
+        return process
+
+    return start
+
+
+@pytest.mark.parametrize("verb", ["join", "run", "trust-root"])
+def test_a_state_has_one_writer_of_its_registry_until_that_one_ends(
+    run: Run,
+    mesh: SignedMesh,
+    tmp_path: Path,
+    verb: str,
+    other_meshd: Callable[[], subprocess.Popen[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second writer of the cache appended behind the first one's back; what one of them saved was lost."""
+    monkeypatch.setattr(doors, "open_backend", lambda *_, **__: MemoryBackend())
+    old = bundle_for(run, mesh)
+    assert join(run, old).exit_code == 0
+    mesh.add("bohr")
+    newer = render_bundle(
+        build_bundle(mesh.ledger, parse_request(run("enroll", "--name", "newton").stdout).hid)
+    )
+    words = {"join": ("join", "-"), "run": ("run",), "trust-root": ("trust-root", root_of(newer), "--yes")}
+    before = snapshot(tmp_path / "state")
+    with other_meshd() as other:
+        refused = run(*words[verb], stdin=newer)
+        assert refused.exit_code == 2 and "another meshd works on it" in only_line(refused)
+        assert snapshot(tmp_path / "state") == before
+        other.kill()
+    assert join(run, newer).exit_code == 0
+    assert snapshot(tmp_path / "state") != before
+
+
+def test_two_joins_at_once_are_one_after_the_other(run: Run, mesh: SignedMesh, tmp_path: Path) -> None:
+    text = bundle_for(run, mesh)
+    with HostState(tmp_path / "state").claimed():
+        assert join(run, text).exit_code == 2
+    assert join(run, text).exit_code == 0
 
 
 def test_a_wrong_fingerprint_stops_the_join(run: Run, mesh: SignedMesh, tmp_path: Path) -> None:

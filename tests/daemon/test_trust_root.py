@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,10 +158,7 @@ def test_a_root_that_takes_the_hosts_away_needs_force(fallen: Fallen, tmp_path: 
     assert fallen.run("trust-root", *known, "--force").exit_code == 0
 
 
-def test_a_running_daemon_is_not_undermined(fallen: Fallen, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    run_dir.mkdir(exist_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(run_dir / "control.sock"))
-        listener.listen()
+def test_a_running_daemon_is_not_undermined(fallen: Fallen) -> None:
+    """It would go on with the old trust, and write it over the new one."""
+    with fallen.state.claimed():
         assert "stop it first" in fallen.refused(2, fallen.fingerprint(), "--yes")

@@ -232,6 +232,27 @@ def test_slow_bodies_of_a_host_end_and_do_not_keep_others_out(
         wait_until(lambda: b"200 OK" in ask_raw(tesla, port, source, question), "and then it is served again")
 
 
+def test_colluding_hosts_leave_a_place_for_every_other_host(mesh: SignedMesh) -> None:
+    """Each proves who it is and then sends its body so slowly that it ends with its time alone."""
+    colluders = [mesh.add(f"m{number}") for number in range(5)]
+    tesla = build_host(mesh, "tesla")
+    limits = ConnectionLimits(total=8, each=2, seconds=60.0, head_seconds=60.0, proven_each=2)
+    with tesla.listening(limits) as port, contextlib.ExitStack() as stack:
+
+        def hold_all() -> None:
+            for host in colluders * 2:
+                source = (tesla.addresses[host.hid], 0)
+                slow = stack.enter_context(socket.create_connection((tesla.address, port), 5, source))
+                with contextlib.suppress(OSError):  # one that had to give way
+                    slow.sendall(request_to(tesla, host, "offer", bytes(1000))[:-999])
+
+        for name in ("newton", "bohr"):
+            hold_all()
+            host = mesh.hosts[name]
+            question = request_to(tesla, host, "witness", QUESTION)
+            assert b"200 OK" in ask_raw(tesla, port, tesla.addresses[host.hid], question)
+
+
 @pytest.mark.parametrize("said", [b"", b"POST /v1/", "a whole head"])
 def test_idle_connections_from_a_hosts_address_do_not_keep_the_host_out(
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, port: int, said: bytes | str

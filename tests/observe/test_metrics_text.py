@@ -16,7 +16,6 @@ from meshd.errors import BackendError
 from meshd.model.path import PathStats
 from meshd.observe.codes import CODES
 from meshd.observe.metrics import FAMILIES, MetricsServer, StatusCollector
-from meshd.observe.path_metrics import read_paths
 from meshd.observe.status import (
     ConditionStatus,
     ExchangeStatus,
@@ -336,22 +335,3 @@ def get(host: str, port: int) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
-
-
-def test_what_one_host_shows_of_a_path_another_one_reads_whole() -> None:
-    measured = PathStats(
-        via="curie",
-        up=True,
-        srtt_seconds=0.0251,
-        rttvar_seconds=0.001,
-        jitter_seconds=0.0005,
-        minimum_rtt_seconds=0.02,
-        loss_ratio=0.25,
-        sent=60,
-        received=45,
-        last_reply_at=1_700_000_000.5,
-    )
-    odd = 'a "b\\ \n'
-    registry = CollectorRegistry()
-    registry.register(StatusCollector(lambda: status(peer("bohr", measured), peer(odd, PathStats(sent=3)))))
-    assert read_paths(generate_latest(registry).decode()) == {"bohr": measured, odd: PathStats(sent=3)}

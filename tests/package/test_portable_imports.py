@@ -22,6 +22,7 @@ LINUX_HERE = {
     "meshd/lab/netns.py",
     "meshd/lab/switch.py",
     "meshd/services/config.py",
+    "meshd/services/reaper.py",
     "wgctl/checks/system.py",
 }
 """Where Linux is spoken to, each behind a question for the system."""

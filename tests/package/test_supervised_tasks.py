@@ -37,6 +37,7 @@ GUARDED = {
     ("daemon/main.py", "daemon.stop"): "sets an event",
     ("daemon/main.py", "daemon.reload_quietly"): "calls Supervisor.call itself",
     ("exchange/health_exchange.py", "partial(self._is_free, hid)"): "discards from a set",
+    ("exchange/row_exchange.py", "partial(self._is_answered, hid)"): "discards from a set",
 }
 
 

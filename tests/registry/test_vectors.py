@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from nacl.bindings import crypto_sign_open
-from vectors import DIRECTORY, build_vectors, render
+from vectors import DIRECTORY, build_vectors, render, render_service
 
 from meshd.errors import RegistryError
 from meshd.model.keys import PrivateKey, PublicKey
@@ -116,6 +116,7 @@ def test_scenarios_come_to_the_same_in_any_order(scenario: dict[str, Any], seed:
         assert [str(each) for each in (host.record.endpoints if host.record else ())] == wanted["endpoints"]
         assert host.rotate_not_before == wanted["rotate_not_before"]
         assert (host.rotation.statement if host.rotation else None) == wanted["rotation"]
+    assert {name: render_service(each) for name, each in membership.services.items()} == expected["services"]
     assert sorted(membership.revoked) == expected["revoked"]
     assert sorted(membership.unplaced) == expected["unplaced"]
     assert (membership.root_version, membership.generation) == (

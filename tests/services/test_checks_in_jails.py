@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from meshd.errors import ConfigError
@@ -77,6 +79,16 @@ def test_the_copy_is_whole_and_gone_afterwards_and_the_answer_is_the_checkers(
     assert lines == ["10-base:base", "20-mesh:mesh", "zz-extra:only here"]
     assert copy.startswith("/tmp/meshd-check.") and not Path(copy).parent.exists()
     assert sorted(path.name for path in directory.iterdir()) == before
+
+
+@pytest.mark.parametrize("jail", ["", "web"])
+def test_a_check_can_have_a_directory_of_its_own_files_alone(root: Path, jail: str) -> None:
+    own = msgspec.structs.replace(config(Path("/")).common, jail=jail)
+    command = Command(argv=("/bin/sh", "-c", 'cd "$1" && grep . *', "look", "{beside}"), beside={"a": "x\n"})
+    with contextlib.ExitStack() as stack:
+        placed = place_files(command, changes(root), replace(config(Path("/")), common=own), stack)
+        done = subprocess.run(placed.argv, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "x\n"), done.stderr
 
 
 def test_a_file_outside_of_its_jail_is_refused_with_where_to_look(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from module_scripts import NAMES, public_directory, write_module
 from service_rig import a_view
@@ -48,11 +49,20 @@ def test_an_executable_answers_with_a_plan(directory: Path) -> None:
         ("dns", {"server": "nsd", "directory": "/nowhere/zones"}),
         ("haproxy", {"file": "/nowhere/mesh.cfg", "bind": {"app": "127.0.0.1:80"}}),
         ("prometheus", {"file": "/nowhere/mesh.json", "kinds": ["http"]}),
+        ("hosts", {"file": "/nowhere/hosts"}),
+        ("postgres", {"file": "/nowhere/mesh.yml", "cluster": "app"}),
+        ("garage", {"file": "/nowhere/garage.toml", "cluster": "app", "admin": "http://127.0.0.1:3903"}),
+        ("redis", {"file": "/nowhere/s.conf", "sentinel": "127.0.0.1:26379", "groups": {"app": 1}}),
     ],
 )
 def test_every_built_in_module_answers_from_its_child(name: str, table: dict[str, object]) -> None:
-    plan = render_plan(read_modules({name: table}, "test")[name], a_view())
-    assert "10.77.0.2" in plan.files[0].text and len(plan.endpoints) == 3
+    """The service is of the kind that the module wants."""
+    view = a_view()
+    kind = {"postgres": "patroni", "garage": "garage", "redis": "redis"}.get(name, "http")
+    app = msgspec.structs.replace(view.services["app"], kind=kind)
+    view = msgspec.structs.replace(view, services={"app": app})
+    plan = render_plan(read_modules({name: table}, "test")[name], view)
+    assert {each.id for each in app.placements} <= set(plan.endpoints) and plan.files[0].text
 
 
 @pytest.mark.slow

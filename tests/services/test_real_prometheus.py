@@ -211,6 +211,21 @@ def test_an_http_check_is_probed_at_its_own_port_and_path() -> None:
     assert "/sd/blackbox" not in Prometheus().signals(view, PrometheusConfig()).documents
 
 
+def test_a_file_that_prometheus_would_not_read_is_never_in_place(folder: Path) -> None:
+    """Prometheus keeps the targets that it has, and says so in its log alone."""
+    site = Site(folder)
+    text = '[{"targets": ["x:1"], "lables": {}}]'
+    plan = Prometheus().render(metrics(a_view(1)), site.own())
+    checks = tuple(
+        msgspec.structs.replace(check, beside={**check.beside, "new.json": text}) if check.beside else check
+        for check in plan.checks
+    )
+    bad = File(path=str(site.file), text=text, comment="")
+    report = site.apply(metrics(a_view(1)), files=(bad,), checks=checks, verify=())
+    assert report.outcome is Outcome.REFUSED and 'unknown field "lables"' in report.reason, report
+    assert not site.file.exists()
+
+
 def test_what_promtool_refuses_is_never_in_place(folder: Path) -> None:
     site = Site(folder)
     bad = File(path=str(site.file), text='[{"targets": ["x:1"], "lables": {}}]', comment="")

@@ -27,6 +27,7 @@ from meshd.backend.wireguard_attributes import pack_peers, parse_device
 from meshd.daemon.control_socket import ControlServer
 from meshd.errors import BackendError, ConfigError, RegistryError, StoreError
 from meshd.exchange.authentication import Authenticator
+from meshd.exchange.health import HealthReport, PlacementReport, parse_report
 from meshd.exchange.messages import (
     Inventory,
     ObjectsPage,
@@ -37,6 +38,16 @@ from meshd.exchange.messages import (
     parse_message,
     render_message,
 )
+from meshd.exchange.rows import (
+    MAX_RTT_SECONDS,
+    ROW_SECONDS,
+    KeptRows,
+    PathReport,
+    RowReport,
+    RowsAnswer,
+    RowsRequest,
+)
+from meshd.exchange.rows import check_answer as check_answer_rows
 from meshd.model.keys import PublicKey
 from meshd.model.network import Endpoint, parse_address, parse_network
 from meshd.observe.protocol import ControlAnswer, ControlRequest
@@ -187,7 +198,8 @@ def _wireguard(body: bytes) -> object:
     return parse_device([body, body], "wg0")
 
 
-_MESSAGES = (ObjectsRequest, ObjectsPage, Offer, OfferAnswer, WitnessRequest)
+_MESSAGES = (ObjectsRequest, ObjectsPage, Offer, OfferAnswer, WitnessRequest, RowsRequest)
+_HID = "0" * 32
 
 
 def _exchange(body: bytes) -> None:
@@ -197,6 +209,24 @@ def _exchange(body: bytes) -> None:
             parse_message(body, kind)
         except RegistryError as error:
             assert str(error)
+    for read in (parse_report, _rows):
+        try:
+            read(body)
+        except RegistryError as error:
+            assert str(error)
+
+
+def _rows(body: bytes) -> None:
+    """What passes holds figures and hids alone, so that it can be shown."""
+    answer = parse_message(body, RowsAnswer)
+    check_answer_rows(answer, RowsRequest(want=(_HID,)))
+    kept = KeptRows()
+    kept.hear("f" * 32, answer, 0.0)
+    for row in kept.rows(0.0).values():
+        assert 0.0 <= row.age_seconds <= ROW_SECONDS
+        for path in row.paths.values():
+            assert 0.0 <= path.loss_ratio <= 1.0
+            assert path.srtt_seconds is None or 0.0 <= path.srtt_seconds <= MAX_RTT_SECONDS
 
 
 def _exchange_heads() -> dict[bytes, bytes]:
@@ -410,6 +440,10 @@ def _ledger_of(objects: list[tuple[str, bytes]]) -> Ledger:
 
 
 def _messages(objects: list[tuple[str, bytes]]) -> list[bytes]:
+    row = RowReport(
+        age_seconds=2.5,
+        paths={_HID: PathReport(True, 0.025, None, 0.0), "1" * 32: PathReport(False, None, None, 1.0)},
+    )
     have = Inventory(root=(1, "0" * 64), logs={"0" * 32: (1, "0" * 64)}, records={"0" * 32: (1, 5, "0" * 64)})
     return [
         render_message(message)
@@ -419,6 +453,11 @@ def _messages(objects: list[tuple[str, bytes]]) -> list[bytes]:
             Offer(objects=tuple(objects[:3]), notified=("0" * 32,)),
             OfferAnswer(outcomes=("new", "known")),
             WitnessRequest(nonce="0" * 32),
+            HealthReport(
+                placements=(PlacementReport(service="db", jail="pg", works=True, age_seconds=1.5),),
+            ),
+            RowsRequest(want=(_HID,)),
+            RowsAnswer(own=row, told={_HID: row}),
         )
     ]
 

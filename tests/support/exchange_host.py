@@ -17,6 +17,7 @@ from meshd.exchange.client import ExchangeClient
 from meshd.exchange.health import HealthReport
 from meshd.exchange.messages import Offer
 from meshd.exchange.partner import Partner
+from meshd.exchange.rows import RowsAnswer, build_row
 from meshd.exchange.server import ExchangeServer, Member
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.listener import ConnectionLimits, WsgiListener
@@ -28,7 +29,7 @@ _BLOCKS = itertools.count(1)
 @dataclass(slots=True)
 class ExchangeHost:
     """``addresses``: where each host calls from. ``received``: what was offered to it. ``heard``: what hosts
-    said to it of their placements."""
+    said to it of their placements. ``rows``: what it answers who asks for its row of the matrix."""
 
     host: SignedHost
     ledger: Ledger
@@ -39,6 +40,7 @@ class ExchangeHost:
     heard: list[tuple[str, HealthReport]] = field(default_factory=list)
     reported: list[str] = field(default_factory=list)
     """What its requests raised, or "well"."""
+    rows: RowsAnswer = field(default_factory=lambda: RowsAnswer(own=build_row({})))
     server: ExchangeServer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +57,7 @@ class ExchangeHost:
             received=lambda *call: self.received.append(call),
             heard=lambda *call: self.heard.append(call),
             report=lambda error: self.reported.append("well" if error is None else repr(error)),
+            answer_rows=lambda request: self.rows,
         )
 
     @property

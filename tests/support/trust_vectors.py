@@ -14,7 +14,7 @@ from meshd.registry.root import RootChain, root_objects
 from meshd.registry.root_changes import add_key, build_successor, change_pools
 from meshd.registry.signer import LogSigner
 from meshd.registry.signing import SigningKey
-from meshd.registry.statement import Endorse, Revoke
+from meshd.registry.statement import Endorse, Place, Revoke, Service
 
 ADMIN, OTHER, RECOVERY, LATER = fm.key("admin0"), fm.key("admin1"), fm.key("recovery"), fm.key("stranger")
 TESLA, NEWTON = fm.key("tesla"), fm.key("newton")
@@ -34,6 +34,7 @@ def build_trust_scenarios(scenario: Scenario) -> list[dict[str, Any]]:
         _withheld_below_a_cut(scenario),
         _expiry(scenario),
         _root_threshold(scenario),
+        _services(scenario),
     ]
 
 
@@ -225,5 +226,44 @@ def _root_threshold(scenario: Scenario) -> dict[str, Any]:
     return scenario(
         "two root keys of two",
         "Root 2 asks for two root keys. Root 3 is signed by one of them: it waits.",
+        objects,
+    )
+
+
+def _services(scenario: Scenario) -> dict[str, Any]:
+    ledger = Ledger(fm.make_chain(2))
+    database = Service(
+        name="db", kind="patroni", port=5432, scope="mesh", min_endpoints=1, check="tcp", state="active"
+    )
+    at_tesla = Place(
+        hid=TESLA.kid, service="db", jail="pg", address="10.128.1.5", tags={"role": "first"}, state="active"
+    )
+    at_newton = Place(hid=NEWTON.kid, service="db", jail="", address="10.77.16.1", tags={}, state="active")
+    objects = [
+        fm.grant(ledger, ADMIN, "tesla", networks=["10.128.1.0/24"]),
+        fm.grant(ledger, OTHER, "newton"),
+    ]
+    first, second = LogSigner(ledger, ADMIN), LogSigner(ledger, OTHER)
+    for signer, body in (
+        (first, database),
+        (first, at_tesla),
+        (second, msgspec.structs.replace(database, port=22)),
+        (second, msgspec.structs.replace(database, kind="web")),
+        (second, msgspec.structs.replace(at_tesla, address="10.128.1.9", tags={}, state="draining")),
+        (second, msgspec.structs.replace(at_tesla, state="retired")),
+        (second, at_newton),
+        (second, msgspec.structs.replace(at_newton, jail="x", address="10.77.16.9")),
+        (second, msgspec.structs.replace(database, name="web", kind="http", port=80)),
+        (first, msgspec.structs.replace(database, name="web", kind="http", port=80, state="retired")),
+    ):
+        objects.append(signer.append(body, now=fm.NOW))
+    placed, outside = (fm.hash_of(item) for item in objects[8:10])
+    objects.append(first.endorse(placed, now=fm.NOW))
+    objects.append(first.append(Endorse(hash=outside), now=fm.NOW))
+    return scenario(
+        "services",
+        "The first administrator declares db and places it on its host. The second one's words on its port, "
+        "its kind, the end of that place and an address outside a host count nowhere. Draining does. Its own "
+        "host is placed once the first one endorses it. web is the second one's: the first does not end it.",
         objects,
     )

@@ -22,6 +22,7 @@ from trust_vectors import build_trust_scenarios
 
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint
+from meshd.model.service import Service
 from meshd.registry.allocation import allocate_address, derive_link_address
 from meshd.registry.bundle import build_bundle, build_request, render_bundle
 from meshd.registry.canonical import encode, encode_base64
@@ -267,10 +268,27 @@ def _scenario(name: str, text: str, objects: list[Item], *, chain: RootChain | N
                 }
                 for host in membership.hosts.values()
             },
+            "services": {name: render_service(each) for name, each in membership.services.items()},
             "revoked": sorted(membership.revoked),
             "unplaced": sorted(membership.unplaced),
             "conditions": sorted({f"{item.code} {item.subject}".strip() for item in membership.conditions}),
         },
+    }
+
+
+def render_service(service: Service) -> dict[str, Any]:
+    """As a scenario expects it."""
+    return {
+        "kind": service.kind,
+        "port": service.port,
+        "scope": service.scope,
+        "min_endpoints": service.min_endpoints,
+        "check": service.check,
+        "state": "retired" if service.retired else "active",
+        "places": [
+            [each.hid, each.jail, str(each.address), dict(each.tags), each.state]
+            for each in service.placements
+        ],
     }
 
 

@@ -19,7 +19,7 @@ ADDRESS = {"tesla": "10.77.0.1", "newton": "10.77.0.2", "mallory": "10.77.16.1"}
 
 @pytest.fixture
 def ledger() -> Ledger:
-    """ada has tesla and newton, bob has mallory; ada declared the service."""
+    """ada has tesla and newton, bob has mallory; ada declared the service, and agrees to what bob places."""
     ledger = Ledger(fm.make_chain(2))
     for name, admin in (("tesla", ADA), ("newton", ADA), ("mallory", BOB)):
         fm.grant(ledger, admin, name, region="eu" if name == "tesla" else "")
@@ -37,7 +37,9 @@ def place(ledger: Ledger, host: str, state: str = "active", **tags: str) -> None
     body = Place(
         hid=fm.key(host).kid, service="garage", jail="", address=ADDRESS[host], tags=tags, state=state
     )
-    LogSigner(ledger, BOB if host == "mallory" else ADA).place(body, now=fm.NOW)
+    said = LogSigner(ledger, BOB if host == "mallory" else ADA).place(body, now=fm.NOW)
+    if host == "mallory":
+        LogSigner(ledger, ADA).endorse(fm.hash_of(said), now=fm.NOW)
 
 
 def wish(ledger: Ledger) -> LayoutWish:
@@ -92,7 +94,8 @@ def test_a_draining_or_retired_node_leaves_the_layout_once(ledger: Ledger) -> No
 
 @pytest.mark.parametrize("state", ["active", "draining", "retired"])
 def test_a_thief_of_a_node_id_neither_moves_nor_removes_that_node(ledger: Ledger, state: str) -> None:
-    """Another administrator places it on a host of theirs, with a zone and a size of their choice."""
+    """Another administrator places it on a host of theirs, with a zone and a size of their choice, and the
+    owner of the service agreed without a look at the tags."""
     place(ledger, "mallory", node_id=NODE["mallory"])
     place(ledger, "mallory", state, node_id=NODE["tesla"], capacity="1G", zone="here")
     wanted = wish(ledger)

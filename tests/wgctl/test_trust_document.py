@@ -45,3 +45,22 @@ def test_every_test_that_the_document_names_exists() -> None:
         for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
     }
     assert set(re.findall(r"`(test_\w+)`", DOCUMENT.read_text())) <= there
+
+
+PROMISE_TABLE = r"^\| (?:promise|an administrator's key) \|.*\n\|[-|]+\n((?:\|.*\n)+)"
+PROMISES = [
+    row
+    for table in re.findall(PROMISE_TABLE, DOCUMENT.read_text(), re.MULTILINE)
+    for row in table.splitlines()
+]
+
+
+@pytest.mark.parametrize("row", PROMISES)
+def test_a_promise_of_the_document_names_what_holds_it(row: str) -> None:
+    _, _, proof, _ = row.split("|")
+    assert "`test_" in proof or proof.strip() == "the table above"
+
+
+def test_the_document_promises_what_it_did() -> None:
+    """A table that no longer parses would have no row that could fail."""
+    assert len(PROMISES) > 45

@@ -197,6 +197,25 @@ def test_a_stolen_admin_key_is_cut_and_its_revokes_undone(two: AdminDesk) -> Non
     assert kinds["revoke"] is False
 
 
+def test_what_the_owner_of_a_stolen_key_revokes_outlasts_the_cut_that_he_is_told(two: AdminDesk) -> None:
+    """Each line that names a cut names one that keeps what was revoked by then."""
+    for name in ("bohr", "curie"):
+        two.add("bob", name)
+    shutil.copytree(two.home("bob"), two.home("thief"))
+    for name in ("mallory", "eve"):
+        two.add("thief", name)
+    said = []
+    for name in ("bohr", "curie"):
+        said.append(two.ok("bob", "remove-host", name, "--yes").stderr)
+    said.append(two.refused(1, "bob", "add-host", "dirac", *two.enroll("dirac").compared))
+    cuts = [line.partition("wgctl admin cut bob --at ")[2].split(";")[0] for line in said]
+    assert cuts[0] != cuts[1] == cuts[2]
+    two.ok("ada", "admin", "cut", "bob", "--at", cuts[2], "--yes", "--force")
+    assert two.members("ada") == set() and not two.codes("ada")
+    states = {name: host["state"] for name, host in two.hosts("ada").items()}
+    assert states["bohr"] == states["curie"] == "revoked"
+
+
 def test_a_retired_administrator_turns_out_to_have_been_robbed(two: AdminDesk) -> None:
     two.add("bob", "bohr")
     two.add("bob", "mallory")

@@ -11,6 +11,8 @@ import pytest
 from click.testing import Result
 from control_fixture import NOW, Answer, FakeMeshd, answer_with, build_peer, build_plan, build_status
 
+from meshd.model.path import PathStats
+from meshd.observe.matrix import Matrix, MatrixRow
 from meshd.observe.protocol import ApplyDocument, ControlAnswer
 from meshd.observe.status import ConditionStatus, PlanStatus
 
@@ -63,7 +65,7 @@ def test_status_json_is_one_stable_document(run: Run, start_meshd: StartMeshd) -
     result = run("--socket", meshd.path, "status", "--local", "--json")
     document = json.loads(result.stdout)
     assert result.stderr == "" and result.exit_code == 0
-    assert sorted(document) == ["format", "matrix", "silent", "status"]
+    assert sorted(document) == ["ages", "format", "matrix", "status", "told_by"]
     assert document["format"] == "wgctl-status/1"
     path = document["matrix"]["tesla"]["newton"]
     assert (path["up"], path["srtt_seconds"], path["loss_ratio"]) == (True, 0.0123, 0.0)
@@ -228,3 +230,27 @@ def test_a_held_plan_stands_in_the_status(run: Run, start_meshd: StartMeshd) -> 
     meshd = start_meshd(answer_with(build_status(last_plan=held)))
     result = run("--socket", meshd.path, "status", "--local")
     assert "HELD: removes 5 of 6 peers" in result.stdout and "wgctl apply --force" in result.stdout
+
+
+def test_the_matrix_says_whose_word_a_row_is_and_how_old(run: Run, start_meshd: StartMeshd) -> None:
+    status = build_status(build_peer("newton"), build_peer("bohr", up=False), build_peer("curie", up=False))
+    rows = {
+        "tesla": MatrixRow(age_seconds=0.0, paths={peer.name: peer.path for peer in status.peers}),
+        "newton": MatrixRow(age_seconds=3.0, paths={"tesla": PathStats(up=True, srtt_seconds=0.0251)}),
+        "bohr": MatrixRow(
+            age_seconds=240.0, told_by="newton", paths={"newton": PathStats(up=True, srtt_seconds=0.0321)}
+        ),
+    }
+    matrix = Matrix(hosts=("bohr", "curie", "newton", "tesla"), rows=rows)
+    documents = {"status": answer_with(status), "matrix": answer_with(matrix)}
+    meshd = start_meshd(lambda request: documents[request.verb](request))
+    result = run("--socket", meshd.path, "status")
+    assert result.exit_code == 0, result.stderr
+    shown = result.stdout
+    assert "bohr: as newton was told 4 min ago" in shown
+    assert "nothing is known of what curie measures" in shown
+    newton = [line for line in shown.splitlines() if line.startswith("newton")][-1]
+    assert "25.1 ms" in newton
+    document = json.loads(run("--socket", meshd.path, "status", "--json").stdout)
+    assert document["matrix"]["curie"] is None and document["told_by"] == {"bohr": "newton"}
+    assert document["ages"] == {"bohr": 240.0, "newton": 3.0, "tesla": 0.0}

@@ -114,3 +114,15 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_what_a_condition_means_is_told_where_nothing_else_works(run: Run) -> None:
+    result = run("explain", "plan_held")
+    assert result.exit_code == 0
+    assert "What to do: Look with `wgctl plan`" in result.stdout
+
+
+def test_a_mistyped_condition_is_no_host_and_the_right_one_is_named(run: Run) -> None:
+    result = run("explain", "plan_hold")
+    assert result.exit_code == 2
+    assert "plan_hold: there is no such condition; is it plan_held?" in result.stderr

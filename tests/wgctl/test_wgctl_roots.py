@@ -272,6 +272,24 @@ def test_a_mesh_without_any_root_key_is_founded_anew(desk: AdminDesk, tmp_path: 
     assert roots(desk, "carol") == [4, 5]
 
 
+def test_a_copied_admin_key_keeps_nobody_from_founding_anew_and_cutting_it(
+    desk: AdminDesk, tmp_path: Path
+) -> None:
+    """The root is the one way out of a log that was split, and nothing is signed in that log for it."""
+    desk.found("ada")
+    desk.appoint("ada", "bob", "10.99.128.0/17")
+    desk.appoint("ada", "carol", "10.99.64.0/18")
+    desk.add("bob", "bohr")
+    shutil.rmtree(desk.home("ada"))
+    shutil.copytree(desk.home("bob"), desk.home("thief"))
+    desk.add("thief", "mallory")
+    out = tmp_path / "anew.registry"
+    done = desk.ok("bob", "root", "refound", "--name", "bob", "--out", out, "--yes")
+    assert "the key was copied" in done.stderr and out.exists()
+    desk.ok("bob", "admin", "cut", "bob", "--at", "1", "--yes", "--force")
+    assert desk.members("bob") == {"bohr"}
+
+
 def test_another_root_that_would_take_hosts_away_is_refused(desk: AdminDesk, tmp_path: Path) -> None:
     """A root of the same mesh id by somebody who only has the store."""
     document = desk.found("ada")

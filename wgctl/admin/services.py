@@ -108,7 +108,7 @@ def commit_words(session: AdminSession, words: DeclareServices, *, now: float) -
     seqs = []
     bodies: list[Service | Place] = [*words.services, *words.places]
     for body in bodies:
-        if not _is_said(session.ledger, body):
+        if not _is_said(session.ledger, body, session.home.mesh.admin_kid):
             signer = session.signer()
             signed = (
                 signer.service(body, now=now) if isinstance(body, Service) else signer.place(body, now=now)
@@ -145,5 +145,8 @@ def _find(ledger: Ledger, hid: str, service: str, jail: str | None, *, required:
     return found[0] if found else None
 
 
-def _is_said(ledger: Ledger, body: Service | Place) -> bool:
-    return any(entry.body == body for entry in ledger.reduction().services.in_force)
+def _is_said(ledger: Ledger, body: Service | Place, kid: str) -> bool:
+    """Whether it is in force, or signed by this key and waits for others."""
+    services = ledger.reduction().services
+    waiting = (each.entry for each in services.unendorsed if each.entry.statement.by == kid)
+    return any(entry.body == body for entry in (*services.in_force, *waiting))

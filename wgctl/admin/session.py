@@ -137,6 +137,11 @@ class AdminSession:
         if doubt:
             raise RegistryError(f"refused to sign: {doubt}")
 
+    def warn_of_own_log(self) -> None:
+        """Report what ``check_own_log`` refuses to sign on, where nothing is signed in that log."""
+        if doubt := doubt_of_own_log(self.ledger, self.home.mesh.admin_kid, self.journal):
+            self.failures.append(doubt)
+
     def revoke(self, hid: str, why: str, *, now: float) -> int:
         """Sign and publish the end of a membership; the statement's number. Errors as ``commit``.
 
@@ -146,10 +151,15 @@ class AdminSession:
         self._require_admin_key()
         doubt = doubt_of_own_log(self.ledger, self.home.mesh.admin_kid, self.journal)
         after = (self.journal.seq, self.journal.hash) if doubt else None
-        if doubt:
-            self.failures.append(f"revoked behind statement {self.journal.seq} although {doubt}")
         signer = LogSigner(self.ledger, self.home.read_admin_key())
-        return self.commit(signer.revoke(hid, why, now=now, after=after), now=now)
+        seq = self.commit(signer.revoke(hid, why, now=now, after=after), now=now)
+        if doubt:
+            # By what is signed now: the cut that it names keeps the revoke.
+            doubt = doubt_of_own_log(self.ledger, self.home.mesh.admin_kid, self.journal)
+            self.failures.append(
+                f"revoked by statement {seq}, behind what this home signed last, although {doubt}"
+            )
+        return seq
 
     def _require_admin_key(self) -> None:
         self.require_store()

@@ -49,13 +49,11 @@ def _check_stores(session: AdminSession, now: float) -> Iterator[Check]:
             advice = "without any store nothing can be signed; hosts go on as they are"
             yield fail("store", outcome.error, advice)
         for line in outcome.remaining:
-            yield warn("store", line, "docs/conditions.md, store_overfull")
+            yield warn("store", line, "wgctl explain store_overfull")
         for key, reason in outcome.unusable[:MAX_NAMED]:
-            yield warn(
-                "store", f"{store.url}: {key[:120]}: {reason}", "docs/conditions.md, store_object_unusable"
-            )
+            yield warn("store", f"{store.url}: {key[:120]}: {reason}", "wgctl explain store_object_unusable")
     for condition in session.ledger.membership(now).conditions:
-        yield warn("registry", f"{condition.code}: {condition.text}", f"docs/conditions.md, {condition.code}")
+        yield warn("registry", f"{condition.code}: {condition.text}", f"wgctl explain {condition.code}")
 
 
 def _check_log(session: AdminSession) -> Iterator[Check]:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from meshd.errors import MeshError
 from meshd.observe.status import PeerStatus, Status
 from wgctl.checks.base import Check, fail, ok, warn
-from wgctl.fleet import MetricsPlace, fetch_metrics
+from wgctl.checks.metrics_port import fetch_metrics
 from wgctl.output import render_duration
 
 CLOCK_TOLERANCE_SECONDS: Final = 300.0
@@ -34,7 +34,7 @@ def check_status(status: Status, *, now: float) -> Iterator[Check]:
         yield result(
             "condition",
             f"{condition.code}{subject}, for {age}: {condition.text}",
-            f"docs/conditions.md, {condition.code}",
+            f"wgctl explain {condition.code}",
         )
 
 
@@ -45,7 +45,7 @@ def check_metrics(status: Status) -> Iterator[Check]:
         if parts.hostname is None or parts.port is None:
             continue
         try:
-            fetch_metrics(MetricsPlace(name="", address=parts.hostname, port=parts.port))
+            fetch_metrics(parts.hostname, parts.port)
             yield ok("metrics", f"{url} answers")
         except MeshError as error:
             yield fail("metrics", f"{url}: {error}", "see metrics.listen in the settings, and meshd's log")

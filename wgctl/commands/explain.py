@@ -1,7 +1,9 @@
-"""``wgctl explain``: which signed statement put this here, or why it is not here."""
+"""``wgctl explain``: which signed statement put this here, or why it is not; what a condition means."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -27,20 +29,24 @@ if TYPE_CHECKING:
     from wgctl.views.explanation import Reason
 
 REPORT_FORMAT: Final = "wgctl-explain/1"
+SEVERITY_STYLE: Final = {"critical": BAD, "warning": FAIR, "info": FAINT}
 STYLE: Final = {"yes": ("+", GOOD), "no": ("-", BAD), "note": (" ", FAINT)}
 
 
 @click.command("explain")
-@click.argument("subject", metavar="HOST|PREFIX|ADDRESS")
+@click.argument("subject", metavar="HOST|PREFIX|ADDRESS|CONDITION")
 @click.option("--offline", is_flag=True, help="Ask no store: explain what was verified before.")
 @json_option
 @pass_options
 def command(options: Options, subject: str, offline: bool, as_json: bool) -> None:
-    """Which signed statement put a host, network or address here.
+    """Which statement put this here; what a condition means.
 
     By whom and when, and also why something is not here: waiting for endorsement, outside of a pool,
-    revoked, cut, or second to somebody else.
+    revoked, cut, or second to somebody else. For a condition (plan_held): what to do. That asks nobody.
     """
+    if "_" in subject:  # no host's name has one
+        _explain_condition(subject, as_json=as_json)
+        return
     from wgctl.admin.session import read_registry
     from wgctl.views.explanation import explain
 
@@ -54,6 +60,22 @@ def command(options: Options, subject: str, offline: bool, as_json: bool) -> Non
         say(answer.summary, GOOD if answer.here else FAIR)
         if answer.reasons:
             show(build_table(["", "", "", "", ""], [_cells(reason) for reason in answer.reasons]))
+
+
+def _explain_condition(code: str, *, as_json: bool) -> None:
+    from meshd.observe.advice import find_advice, read_advice
+
+    advice = find_advice(code)
+    if advice is None:
+        near = difflib.get_close_matches(code, read_advice(), n=3)
+        hint = f"; is it {' or '.join(near)}?" if near else "; docs/conditions.md lists them"
+        raise click.UsageError(f"{code}: there is no such condition{hint}")
+    if as_json:
+        write_json({"format": REPORT_FORMAT, "condition": code, **dataclasses.asdict(advice)})
+        return
+    say(f"{code}: {advice.severity}", SEVERITY_STYLE[advice.severity])
+    say(advice.meaning)
+    say(f"What to do: {advice.remedy}")
 
 
 def _cells(reason: Reason) -> list[Cell]:

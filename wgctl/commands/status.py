@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from meshd.errors import ConfigError, ControlError
+from meshd.errors import ControlError
 from wgctl.options import Options, pass_options
 from wgctl.output import BAD, is_terminal, json_option, show, styled, terminal_console, write_json
 
@@ -49,21 +49,7 @@ def _build(options: Options, local: bool) -> StatusReport:
 
     with ControlClient(options.control_socket()) as client:
         status = client.status()
-    return build_report(status, metrics_port=None if local else _metrics_port(options))
-
-
-def _metrics_port(options: Options) -> int:
-    """The port that hosts of this mesh serve metrics on: the one this host is told to use."""
-    from meshd.settings import DEFAULT_METRICS_PORT, parse_listen
-
-    try:
-        for text in options.read_settings().metrics.listen:
-            address, port = parse_listen(text, "metrics.listen")
-            if address == "mesh":
-                return port
-    except ConfigError:
-        pass  # only --socket was given; the default port is the best guess there is
-    return DEFAULT_METRICS_PORT
+        return build_report(status, None if local else client.matrix())
 
 
 def _watch(options: Options, local: bool) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from meshd.model.path import PathRow, PathStats
+from meshd.model.path import PathStats
+from meshd.observe.matrix import Matrix
 from meshd.observe.status import ConditionStatus, PeerStatus, Status
 from wgctl.output import (
     BAD,
@@ -34,50 +35,37 @@ REPORT_FORMAT: Final = "wgctl-status/1"
 REGISTRY_AGE_FAIR_SECONDS: Final = 900.0
 SEVERITY_STYLE: Final[Mapping[str, str]] = {"critical": BAD, "warning": FAIR, "info": FAINT}
 MAX_MATRIX_HOSTS: Final = 16
+OLD_ROW_SECONDS: Final = 30.0
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
-    """``matrix``: rows by measuring host, None for one that did not answer, and ``silent`` says why."""
+    """``matrix``: rows by measuring host, None for one of which nothing is known. ``ages``: seconds since a
+    row was measured; ``told_by``: who told the row of a host that does not answer here."""
 
     format: str = REPORT_FORMAT
     status: Status
     matrix: dict[str, dict[str, PathStats] | None]
-    silent: dict[str, str]
+    ages: dict[str, float] = {}
+    told_by: dict[str, str] = {}
 
 
-def build_report(status: Status, *, metrics_port: int | None) -> StatusReport:
-    """Ask the other hosts for their rows, unless ``metrics_port`` is None."""
-    own = {peer.name: peer.path for peer in status.peers}
-    matrix: dict[str, dict[str, PathStats] | None] = {own_name(status): own}
-    silent: dict[str, str] = {}
-    if metrics_port is not None:
-        from wgctl.fleet import MetricsPlace, fetch_rows
-
-        places = [
-            MetricsPlace(name=peer.name, address=peer.addresses[0], port=metrics_port)
-            for peer in status.peers
-            if peer.configured and peer.addresses
-        ]
-        names = _names(status)
-        for name, answer in fetch_rows(places).items():
-            matrix[name] = _by_name(answer.row, names) if answer.row is not None else None
-            if answer.error is not None:
-                silent[name] = answer.error
-    return StatusReport(status=status, matrix=matrix, silent=silent)
+def build_report(status: Status, matrix: Matrix | None) -> StatusReport:
+    """``matrix``: what the other hosts said; None: they were not asked."""
+    if matrix is None:
+        return StatusReport(
+            status=status, matrix={own_name(status): {peer.name: peer.path for peer in status.peers}}
+        )
+    rows = {name: matrix.rows.get(name) for name in matrix.hosts}
+    return StatusReport(
+        status=status,
+        matrix={name: row.paths if row is not None else None for name, row in rows.items()},
+        ages={name: row.age_seconds for name, row in rows.items() if row is not None},
+        told_by={name: row.told_by for name, row in rows.items() if row is not None and row.told_by},
+    )
 
 
 def own_name(status: Status) -> str:
     return status.host.name or f"({status.host.hid[:8]})"
-
-
-def _names(status: Status) -> dict[str, str]:
-    names = {peer.hid: peer.name for peer in status.peers}
-    names[status.host.hid] = own_name(status)
-    return names
-
-
-def _by_name(row: PathRow, names: Mapping[str, str]) -> dict[str, PathStats]:
-    return {names.get(label, label): cell for label, cell in row.items()}
 
 
 def render_report(report: StatusReport, *, now: float) -> RenderableType:
@@ -93,10 +81,22 @@ def render_report(report: StatusReport, *, now: float) -> RenderableType:
     elif len(report.matrix) > MAX_MATRIX_HOSTS:
         text = f"matrix of {len(report.matrix)} hosts: too wide for a page, it is in: wgctl status --json"
         parts += [styled(), styled(text, FAINT)]
-    for name, why in sorted(report.silent.items()):
-        parts.append(styled(f"no figures from {name}: {why}", FAINT))
+    if len(report.matrix) > 1:
+        parts += [styled(line, FAINT) for line in _row_notes(report)]
     parts += [styled(), render_conditions(status.conditions, now)]
     return Group(*parts)
+
+
+def _row_notes(report: StatusReport) -> list[str]:
+    """What to know of rows that are not the hosts' own word of now."""
+    unknown = [name for name, row in sorted(report.matrix.items()) if row is None]
+    lines = [f"nothing is known of what {', '.join(unknown)} measures"] if unknown else []
+    for name, age in sorted(report.ages.items()):
+        if name in report.told_by:
+            lines.append(f"{name}: as {report.told_by[name]} was told {render_duration(age)} ago")
+        elif age > OLD_ROW_SECONDS:
+            lines.append(f"{name}: measured {render_duration(age)} ago, it does not answer now")
+    return lines
 
 
 def _render_head(status: Status, now: float) -> RenderableType:
@@ -226,7 +226,8 @@ def _mtu_cell(mtu_bytes: int | None, interface_mtu_bytes: int | None) -> Cell:
 
 
 def render_conditions(conditions: tuple[ConditionStatus, ...], now: float) -> RenderableType:
-    """What is not as it should be; each text says what to do."""
+    """What is not as it should be, and where it says what to do."""
+    from rich.console import Group
 
     if not conditions:
         return styled("no open conditions", GOOD)
@@ -240,4 +241,5 @@ def render_conditions(conditions: tuple[ConditionStatus, ...], now: float) -> Re
         ]
         for condition in sorted(conditions, key=lambda each: (rank.get(each.severity, 3), each.since))
     ]
-    return build_table(["CONDITION", "CODE", "SINCE", "WHAT"], rows)
+    table = build_table(["CONDITION", "CODE", "SINCE", "WHAT"], rows)
+    return Group(table, styled("what to do: wgctl explain CODE", FAINT))

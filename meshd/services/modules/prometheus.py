@@ -50,7 +50,7 @@ class Prometheus:
         if config.file:
             text = msgspec.json.format(msgspec.json.encode(groups), indent=1).decode()
             files = (File(path=config.file, text=text, comment=""),)
-        check = Command(argv=("promtool", "check", "config", config.config), refuse="FAILED|warning:")
+        own_check = Command(argv=("promtool", "check", "config", config.config), refuse="FAILED|warning:")
         seen = HttpGet(
             url=f"{config.url}/api/v1/targets?state=active",
             expect=tuple(dict.fromkeys(target for group in groups for target in group["targets"])),
@@ -58,7 +58,7 @@ class Prometheus:
         loaded = HttpGet(url=f"{config.url}/metrics", expect=("prometheus_config_last_reload_successful 1",))
         return ServicePlan(
             files=files,
-            checks=(check,) if config.config and config.file else (),
+            checks=(*_file_checks(files), *((own_check,) if config.config and config.file else ())),
             verify=(loaded, seen) if config.url else (),
             verify_seconds=90.0,
             endpoints=tuple(each.id for service in services for each in service.placements),
@@ -71,6 +71,19 @@ class Prometheus:
         if config.blackbox:
             documents |= _documents("/sd/blackbox", probe_groups(view, config))
         return Signals(documents=documents, listen=config.listen)
+
+
+def _file_checks(files: tuple[File, ...]) -> tuple[Command, ...]:
+    """promtool reads what a configuration names, so it gets one that names a copy of the new file."""
+    document = {"scrape_configs": [{"job_name": "check", "file_sd_configs": [{"files": ["new.json"]}]}]}
+    return tuple(
+        Command(
+            argv=("promtool", "check", "config", "{beside}/check.yml"),
+            beside={"check.yml": msgspec.json.encode(document).decode(), "new.json": file.text},
+            refuse="FAILED|warning:",
+        )
+        for file in files
+    )
 
 
 def target_groups(view: ServiceView, config: PrometheusConfig) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ def command(options: Options, name: str, out: str, yes: bool, as_json: bool) -> 
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
-        session.check_own_log()
+        session.warn_of_own_log()
         roles = session.ledger.chain.current.roles(session.home.mesh.root_kid)
         if "root" in session.home.purposes and "root" in roles:
             raise RegistryError("this home holds a root key that is in force: sign the next root with it")

@@ -1,0 +1,29 @@
+"""The matrix: what every host measures, as far as this one knows, each row with its age."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from meshd.model.path import PathStats
+
+MATRIX_FORMAT: Final = "wg-meshd-matrix/1"
+
+
+class MatrixRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one host measures. ``age_seconds``: since it did. ``told_by``: the host that passed it on, None
+    for the host's own word. ``paths``: by name of the other end."""
+
+    age_seconds: float
+    told_by: str | None = None
+    paths: dict[str, PathStats]
+
+
+class Matrix(msgspec.Struct, frozen=True, kw_only=True):
+    """``rows``: by name of the host that measures; one of which nothing is known has none. ``hosts``: the
+    names of all, this one among them."""
+
+    format: str = MATRIX_FORMAT
+    hosts: tuple[str, ...]
+    rows: dict[str, MatrixRow]

@@ -1,0 +1,85 @@
+"""What a day of a path costs in memory, and what it tells."""
+
+from __future__ import annotations
+
+import sys
+from math import isnan
+
+import pytest
+
+from meshd.model.path import PathStats
+from meshd.observe.history import DAY_STEP_SECONDS, HOUR_STEP_SECONDS, SAMPLE_SECONDS, STEPS, PathHistory
+
+START = 1_795_000_200.0  # the first second of a step of either length
+
+
+def path(rtt: float | None, *, up: bool = True, loss: float = 0.0, sent: int = 9) -> PathStats:
+    return PathStats(up=up, srtt_seconds=rtt, loss_ratio=loss, sent=sent)
+
+
+def test_a_step_is_the_mean_of_what_was_noted_in_it() -> None:
+    history = PathHistory()
+    for at, rtt, loss in ((0, 0.010, 0.0), (10, 0.020, 0.3), (20, 0.030, 0.0)):
+        history.note({"a": path(rtt, loss=loss)}, START + at)
+    span = history.read("a", HOUR_STEP_SECONDS, START + 29)
+    assert span.rtt_seconds[-1] == pytest.approx(0.020) and span.loss_ratio[-1] == pytest.approx(0.1)
+    assert all(isnan(value) for value in span.rtt_seconds[:-1])
+
+
+def test_a_silent_path_has_loss_and_no_round_trip() -> None:
+    history = PathHistory()
+    history.note({"a": path(0.010, up=False, loss=1.0)}, START)
+    span = history.read("a", DAY_STEP_SECONDS, START)
+    assert isnan(span.rtt_seconds[-1]) and span.loss_ratio[-1] == 1.0
+
+
+def test_a_path_that_was_never_probed_has_neither() -> None:
+    history = PathHistory()
+    history.note({"a": path(None, up=False, loss=0.0, sent=0)}, START)
+    span = history.read("a", HOUR_STEP_SECONDS, START)
+    assert all(map(isnan, (*span.rtt_seconds, *span.loss_ratio)))
+
+
+def test_what_is_older_than_the_span_is_no_longer_shown() -> None:
+    history = PathHistory()
+    history.note({"a": path(0.010)}, START)
+    count = STEPS[HOUR_STEP_SECONDS]
+    at_its_end = history.read("a", HOUR_STEP_SECONDS, START + (count - 1) * HOUR_STEP_SECONDS)
+    assert at_its_end.rtt_seconds[0] == pytest.approx(0.010)
+    beyond = history.read("a", HOUR_STEP_SECONDS, START + count * HOUR_STEP_SECONDS)
+    assert all(map(isnan, beyond.rtt_seconds))
+    assert not isnan(history.read("a", DAY_STEP_SECONDS, START + 7200).rtt_seconds[-25])
+
+
+def test_a_clock_that_is_set_back_shows_nothing_from_the_time_to_come() -> None:
+    history = PathHistory()
+    history.note({"a": path(0.010)}, START)
+    assert all(map(isnan, history.read("a", HOUR_STEP_SECONDS, START - 600).rtt_seconds))
+    history.note({"a": path(0.030)}, START - 600)
+    assert history.read("a", HOUR_STEP_SECONDS, START - 600).rtt_seconds[-1] == pytest.approx(0.030)
+
+
+def test_a_host_that_is_gone_leaves_nothing_behind() -> None:
+    history = PathHistory()
+    history.note({"a": path(0.010), "b": path(0.020)}, START)
+    history.note({"b": path(0.020)}, START + SAMPLE_SECONDS)
+    assert all(map(isnan, history.read("a", HOUR_STEP_SECONDS, START).rtt_seconds))
+    assert not isnan(history.read("b", HOUR_STEP_SECONDS, START).rtt_seconds[-1])
+
+
+def test_a_week_costs_no_more_than_a_day() -> None:
+    def size(history: PathHistory) -> int:
+        means = [
+            each for path in history._paths.values() for each in (*path.rtt.values(), *path.loss.values())
+        ]
+        return sum(
+            sys.getsizeof(each._steps) + sys.getsizeof(each._means) + sys.getsizeof(each._counts)
+            for each in means
+        )
+
+    history = PathHistory()
+    history.note({"a": path(0.010)}, START)
+    after_one = size(history)
+    for number in range(7 * 288):
+        history.note({"a": path(0.010)}, START + number * DAY_STEP_SECONDS)
+    assert size(history) == after_one < 16_000
