@@ -1,6 +1,7 @@
 # Works with both make(1)s: bmake (FreeBSD) and GNU make.
 #
 #   make demo        a whole mesh on this machine, checked, in under a minute (root)
+#   make demo-services  real servers on three hosts, one of which is cut off, in some three minutes (root, Linux)
 #   make check       lint, types, import contracts and unit tests; about four minutes on two cores
 #   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
 #   make coverage    what the tests of make check, and the slow ones, do not reach: branches, by room
@@ -12,7 +13,7 @@
 #   make lab-kernel  the tests on a real Linux kernel's WireGuard, in a virtual machine
 #   make garage      builds the Garage that the store tests use
 
-.PHONY: all setup static check test coverage demo bench bench-faults mutation lab lab-kernel garage golden clean
+.PHONY: all setup static check test coverage demo demo-services bench bench-faults mutation lab lab-kernel garage golden clean
 
 all: check
 
@@ -33,6 +34,10 @@ coverage: setup
 
 demo: setup
 	.venv/bin/wgctl demo --check
+
+demo-services: setup
+	sh tools/setup.sh services
+	.venv/bin/wgctl demo --services --check
 
 bench: setup
 	.venv/bin/python -m bench.run

@@ -20,6 +20,7 @@ BENCHMARKS: Final = (
     "daemon",
     "changes",
     "apply",
+    "bad_modules",
     "freebsd_forks",
 )
 

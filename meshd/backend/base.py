@@ -41,6 +41,10 @@ class Backend(Protocol):
     def destroy_interface(self, interface: str) -> None:
         """Remove it; a missing one is no error. Never one that is somebody else's."""
 
+    def read_private_key(self, interface: str) -> PrivateKey | None:
+        """The key that the interface has; None: it has none, or is not there. For one that this host lost on
+        its disk: see ``KeyRing.adopt``."""
+
     def set_private_key(self, interface: str, key: PrivateKey) -> None: ...
 
     def set_listen_port(self, interface: str, port: int) -> None: ...

@@ -17,7 +17,7 @@ from meshd.backend.freebsd_changes import ChangeLog, Stamp
 from meshd.backend.freebsd_fibs import open_fibs
 from meshd.backend.freebsd_peers import STDIN_PATH, WgCall, build_peer_batches, build_replacement
 from meshd.backend.freebsd_routes import FAMILIES
-from meshd.backend.parse import Interface, parse_ifconfig, parse_wg_dump
+from meshd.backend.parse import NONE, Interface, parse_ifconfig, parse_wg_dump
 from meshd.backend.parse_jails import parse_interfaces
 from meshd.backend.runner import TIMEOUT_SECONDS, Finished, Runner
 from meshd.errors import BackendError
@@ -128,6 +128,18 @@ class FreeBSDBackend:
             self._give_back(found.addresses)
         self._borrowed.pop(interface, None)
         self._routes.forget(interface)
+
+    def read_private_key(self, interface: str) -> PrivateKey | None:
+        if self._look(interface) is None:
+            return None
+        done = self._runner.run("wg", ["show", interface, "private-key"])
+        if done.exit_code != 0:
+            raise done.refusal(f"interface {interface}: wg show private-key")
+        text = done.stdout.decode("ascii", "replace").strip()
+        try:
+            return None if text == NONE else PrivateKey.parse(text)
+        except ValueError:
+            raise BackendError(f"interface {interface}: wg show: no private key seen, one expected") from None
 
     def set_private_key(self, interface: str, key: PrivateKey) -> None:
         call = WgCall(

@@ -12,7 +12,7 @@ from meshd.backend.linux_links import LinuxLinks
 from meshd.backend.netlink import Link
 from meshd.backend.netlink_socket import ACK, DUMP, NETLINK_GENERIC, REQUEST, KernelRefusal, NetlinkSocket
 from meshd.backend.peer_steps import build_peer_steps, takes_allowed_ips
-from meshd.backend.wireguard_attributes import pack_peers, parse_device
+from meshd.backend.wireguard_attributes import pack_peers, parse_device, parse_private_key
 from meshd.errors import BackendError
 from meshd.model.device import Device, PeerUpdate
 from meshd.model.keys import KEY_BYTES, PrivateKey, PublicKey
@@ -74,6 +74,12 @@ class LinuxBackend(LinuxLinks):
             cleared = [("WGDEVICE_A_FLAGS", _REPLACE_PEERS)]
             self._set(interface, f"clear the peers of {interface}", cleared)
             self._links.delete_link(interface)
+
+    def read_private_key(self, interface: str) -> PrivateKey | None:
+        if self._links.link(interface) is None:
+            return None
+        flags = REQUEST | DUMP
+        return parse_private_key(self._socket.dump(self._message(interface, _GET_DEVICE, flags, [])))
 
     def set_private_key(self, interface: str, key: PrivateKey) -> None:
         self._set(interface, f"set private key of {interface}", [("WGDEVICE_A_PRIVATE_KEY", key.reveal())])

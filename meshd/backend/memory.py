@@ -187,6 +187,10 @@ class MemoryBackend:
         self._begin(f"destroy_interface {interface}")
         self.third_party_destroys(interface)
 
+    def read_private_key(self, interface: str) -> PrivateKey | None:
+        found = self._interfaces.get(interface)
+        return found.private_key if found is not None else None
+
     def set_private_key(self, interface: str, key: PrivateKey) -> None:
         self._begin(f"set_private_key {interface}")
         found = self._device(interface)

@@ -91,6 +91,18 @@ def parse_get(answer: bytes, name: str, implementation: str) -> Device:
     )
 
 
+def parse_private_key(answer: bytes, name: str) -> PrivateKey | None:
+    """The private key in the answer to ``get=1``; None: the device has none."""
+    what = f"interface {name}: answer to get"
+    lines = _split(answer, what)
+    _check_errno(lines, what)
+    for key, value in lines:
+        if key == "private_key":
+            raw = _parse_key(key, value, what)
+            return PrivateKey(raw) if any(raw) else None
+    return None
+
+
 class _Section:
     """The lines of one peer, gathered."""
 

@@ -104,6 +104,12 @@ class UserspaceBackend(LinuxLinks):
             )
         self._socket_path(interface).unlink(missing_ok=True)
 
+    def read_private_key(self, interface: str) -> PrivateKey | None:
+        if self._links.link(interface) is None or not self._answers(interface):
+            return None
+        answer = self._exchange(interface, uapi.GET, f"interface {interface}: get")
+        return uapi.parse_private_key(answer, interface)
+
     def set_private_key(self, interface: str, key: PrivateKey) -> None:
         self._set(interface, uapi.render_set(private_key=key), f"set private key of {interface}")
 

@@ -26,13 +26,13 @@ from meshd.backend.netlink_attributes import (
 from meshd.backend.peer_steps import PeerStep
 from meshd.errors import BackendError
 from meshd.model.device import Device, Peer, PeerConfig, PeerStats
-from meshd.model.keys import KEY_BYTES, PresharedKey, PublicKey
+from meshd.model.keys import KEY_BYTES, PresharedKey, PrivateKey, PublicKey
 from meshd.model.network import Endpoint, IPNetwork
 
 PEERS_BYTES_PER_MESSAGE: Final = 60_000
 ALLOWED_IPS_PER_PEER: Final = 1_000
 
-_DEVICE_PUBLIC_KEY, _DEVICE_LISTEN_PORT, _DEVICE_PEERS = 4, 6, 8
+_DEVICE_PRIVATE_KEY, _DEVICE_PUBLIC_KEY, _DEVICE_LISTEN_PORT, _DEVICE_PEERS = 3, 4, 6, 8
 _PUBLIC_KEY, _PRESHARED_KEY, _FLAGS, _ENDPOINT, _KEEPALIVE = 1, 2, 3, 4, 5
 _LAST_HANDSHAKE, _RX_BYTES, _TX_BYTES, _ALLOWED_IPS = 6, 7, 8, 9
 _FAMILY, _ADDRESS, _PREFIX_LENGTH = 1, 2, 3
@@ -146,6 +146,15 @@ def parse_device(messages: Iterable[bytes], name: str) -> Device:
     return Device(
         name=name, implementation="linux", public_key=public_key, listen_port=listen_port, peers=peers
     )
+
+
+def parse_private_key(messages: Iterable[bytes]) -> PrivateKey | None:
+    """The private key in the messages of one get; None: the device has none."""
+    for data in messages:
+        for kind, start, end in walk(data, _DEVICE_HEADER_BYTES, len(data)):
+            if kind == _DEVICE_PRIVATE_KEY and any(data[start:end]):
+                return PrivateKey(_key(data[start:end]))
+    return None
 
 
 def _add_peer(peers: dict[PublicKey, Peer], peer: Peer) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from meshd.control.sense import Sensed
 from meshd.control.turn import Inputs
 from meshd.host.state import AppliedNote
-from meshd.mesh.view import MeshView
 from meshd.model.host import Membership
 from meshd.model.keys import PublicKey
 from meshd.plan.safety import SafetyLimits
@@ -33,10 +33,10 @@ def accept_older(before: AppliedNote, membership: Membership) -> AppliedNote:
 
 
 def safety_limits(
-    view: MeshView, inputs: Inputs, applied: AppliedNote, clock_step_seconds: float, damages: tuple[str, ...]
+    sensed: Sensed, inputs: Inputs, applied: AppliedNote, clock_step_seconds: float, damages: tuple[str, ...]
 ) -> SafetyLimits:
     """What a plan may not do, by what is noted of the one before. ``damages``: of notes that were lost."""
-    own = view.own.record if view.own else None
+    own = sensed.view.own.record if sensed.view.own else None
     named = (own.public_key, own.next_public_key) if own else ()
     return SafetyLimits(
         max_removed_share=inputs.max_removed_share,
@@ -46,4 +46,5 @@ def safety_limits(
         clock_step_seconds=clock_step_seconds,
         published_keys=frozenset(key for key in named if key is not None),
         unknown_past=damages,
+        now=sensed.observation.at,
     )

@@ -218,13 +218,16 @@ class Reconciler:
             return replace(turn, plan=None, failed=(str(error),), conditions=(apply_failed(str(error)),))
 
     def _rotate(self, sensed: Sensed, inputs: Inputs, order: Order) -> tuple[Sensed, bool]:
-        """One step of the rotation of this host's keys on disk, if one is due -> whether it was taken."""
-        lifetime = inputs.key_lifetime_seconds
-        if lifetime is None or not self._rotation.advance(
-            sensed.view, sensed.local, sensed.rotation, lifetime_seconds=lifetime, force=order.force
-        ):
-            return sensed, False
-        return self._sensor.with_keys(sensed, rekeyed(sensed.local, self._rotation.keys.key)), True
+        """Take back a lost key, or take a step of the rotation if one is due -> whether the keys changed."""
+        rotation, lifetime = self._rotation, inputs.key_lifetime_seconds
+        read = partial(self._backend.read_private_key, sensed.local.interface)
+        changed = rotation.adopt_lost_key(sensed.view, sensed.main, read)
+        if not changed and lifetime is not None:
+            seen = (sensed.view, sensed.local, sensed.rotation)
+            changed = rotation.advance(*seen, lifetime_seconds=lifetime, force=order.force)
+        if changed:
+            sensed = self._sensor.with_keys(sensed, rekeyed(sensed.local, rotation.keys.key))
+        return sensed, changed
 
     # --- decide
 
@@ -259,11 +262,10 @@ class Reconciler:
 
     def _limits(self, sensed: Sensed, inputs: Inputs) -> SafetyLimits:
         step = self._trackers.clock.net_seconds
-        return safety_limits(sensed.view, inputs, self._applied, step, self._damages())
+        return safety_limits(sensed, inputs, self._applied, step, self._damages())
 
     def _damages(self) -> tuple[str, ...]:
-        found = (self._damage, self._rollback.damage, self._rotation.keys.damage)
-        return tuple(filter(None, found))
+        return tuple(filter(None, (self._damage, self._rollback.damage, self._rotation.keys.damage)))
 
     def _local(self, inputs: Inputs) -> LocalDevice:
         return replace(inputs.local, rescue_key=self._rotation.rescue_key())

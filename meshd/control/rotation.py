@@ -144,6 +144,27 @@ class Rotation:
         found = (key.private_key.public(), key.retired, following, self.rescue_key().public())
         return frozenset(each for each in found if each is not None)
 
+    def adopt_lost_key(
+        self, view: MeshView, main: ObservedState, read: Callable[[], PrivateKey | None]
+    ) -> bool:
+        """Where the interface has the key that this host's newest record names, and the disk an older one,
+        the sessions with everybody are with the former. True when it is ours now. A key on disk that is newer
+        than that record was put there by somebody who means it. ``read``: from the interface."""
+        own, seen = view.own.record if view.own else None, main.device.public_key if main.device else None
+        if own is None or seen != own.public_key or own.public_key in self.own_keys():
+            return False
+        if self._keys.key.created_at >= own.signed_at:
+            return False
+        found = read()
+        if found is None or found.public() != seen:
+            return False
+        try:
+            self._keys.adopt(found)
+        except StoreError as error:
+            self._disk = (disk_failed(str(error)),)
+            return False
+        return True
+
     def advance(
         self, view: MeshView, local: LocalDevice, found: RotationView, *, lifetime_seconds: float, force: bool
     ) -> bool:

@@ -223,7 +223,7 @@ class ServiceFollower:
                 return report
             with contextlib.suppress(MeshError):
                 module.state = await in_thread(module.journal.read)
-            module.schedule.ended(report.outcome, self._elapsed())
+            module.schedule.ended(report.outcome, self._elapsed(), digest)
             module.report, module.ran_at = report, self._clock()
             module.runs[report.outcome] = module.runs.get(report.outcome, 0) + 1
             module.seconds += self._elapsed() - began

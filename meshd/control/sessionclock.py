@@ -51,6 +51,8 @@ class ClockSteps:
     """The wall clock less the one that nobody sets, when both were read last."""
     recent: tuple[ClockStep, ...] = ()
     """Those from before which a session may still live."""
+    wall: float = 0.0
+    """The wall clock when it was read last, unix seconds."""
     net: float = 0.0
     """Their sum since the start, or since an operator saw it, seconds."""
 
@@ -71,7 +73,7 @@ class ClockSteps:
         if abs(seconds) >= STEP_SECONDS:
             recent = (*recent, ClockStep(seconds=seconds, wall_after=wall, at=steady))
             net += seconds
-        return ClockSteps(drift=wall - steady, recent=recent, net=net)
+        return ClockSteps(drift=wall - steady, recent=recent, wall=wall, net=net)
 
     def correct(self, observed: ObservedState) -> ObservedState:
         """The same with handshakes from before a step in the time of now."""
@@ -82,13 +84,21 @@ class ClockSteps:
         return replace(observed, device=replace(device, peers=peers))
 
     def _correct_peer(self, peer: Peer) -> Peer:
-        at = before = peer.stats.latest_handshake_at
-        for step in self.recent:
-            if at and _is_from_before(at, step):
-                at += step.seconds
-        return peer if at == before else replace(peer, stats=replace(peer.stats, latest_handshake_at=at))
+        at = peer.stats.latest_handshake_at
+        moved = self._moved_since(at) if at else 0.0
+        if not moved:
+            return peer
+        return replace(peer, stats=replace(peer.stats, latest_handshake_at=at + moved))
 
+    def _moved_since(self, at: float) -> float:
+        """How far the clock was set since it showed ``at``, the last time that it did. Seconds.
 
-def _is_from_before(at: float, step: ClockStep) -> bool:
-    """Set forward: older than the moment of the step was called then. Set back: not yet come."""
-    return at <= step.wall_after - step.seconds if step.seconds > 0 else at > step.wall_after
+        It ran from each step to the next one. Where two of these times overlap, the later one is taken: a
+        session then looks younger by what the clock was set back, which is less than a session lives.
+        """
+        moved, until = 0.0, self.wall
+        for step in reversed(self.recent):
+            if step.wall_after <= at <= until:
+                return moved
+            moved, until = moved + step.seconds, step.wall_after - step.seconds
+        return moved if at <= until else 0.0

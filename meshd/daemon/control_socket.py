@@ -28,6 +28,8 @@ Handler = Callable[[ControlRequest], Awaitable[tuple[Any, int]]]
 IDLE_SECONDS: Final = 60.0
 LAST_ANSWER_SECONDS: Final = 1.0
 """For what is being answered when the daemon ends."""
+LOOK_SECONDS: Final = 5.0
+"""Between two looks whether the socket's file is still there."""
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 
 log = logging.getLogger("meshd")
@@ -43,6 +45,8 @@ class ControlServer:
         self._connections: set[asyncio.Task[Any]] = set()
         self._idle: set[asyncio.Task[Any]] = set()
         self._is_closing = False
+        self._bound: tuple[int, int] | None = None
+        """Device and inode of the socket file that is ours."""
 
     async def start(self) -> None:
         """Bind. ControlError when another daemon answers there, ConfigError when it cannot be made."""
@@ -50,18 +54,32 @@ class ControlServer:
             self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             if await _answers(self._path):
                 raise ControlError(f"{self._path}: another meshd answers here already")
-            self._path.unlink(missing_ok=True)
-            old_mask = os.umask(0o177)
-            try:
-                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                listener.bind(str(self._path))
-            finally:
-                os.umask(old_mask)
-            self._server = await asyncio.start_unix_server(
-                self._serve, sock=listener, limit=MAX_REQUEST_BYTES
-            )
+            await self._bind()
         except OSError as error:
             raise ConfigError(f"control socket {self._path}: {error.strerror or error}") from None
+
+    async def look(self) -> None:
+        """Wait a moment, and bind again where the socket's file is gone: somebody cleared the run directory,
+        and without it ``wgctl`` would say that no meshd runs. One that another daemon made is left."""
+        await asyncio.sleep(LOOK_SECONDS)
+        if self._is_closing or _identity(self._path) == self._bound:
+            return
+        former = self._server
+        await self.start()
+        if former is not None:
+            former.close()
+        event(log, logging.WARNING, "control_socket_restored", path=str(self._path))
+
+    async def _bind(self) -> None:
+        self._path.unlink(missing_ok=True)
+        old_mask = os.umask(0o177)
+        try:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(str(self._path))
+        finally:
+            os.umask(old_mask)
+        self._bound = _identity(self._path)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_REQUEST_BYTES)
 
     async def close(self) -> None:
         """Answer nobody new. What is being answered has a moment for it; then every connection is closed."""
@@ -122,6 +140,15 @@ class ControlServer:
         if len(body) > MAX_LINE_BYTES:
             return ControlAnswer(error=f"answer of {len(body)} bytes is over the limit", exit_code=1)
         return ControlAnswer(exit_code=exit_code, result=msgspec.Raw(body))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is; None: there is none."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 async def _answers(path: Path) -> bool:

@@ -86,6 +86,7 @@ class Daemon:
         await control.start()
         try:
             async with self.parts.tasks:
+                self.parts.tasks.repeat("control socket", control.look)
                 try:
                     await self._serve()
                 finally:

@@ -53,6 +53,12 @@ class KeyRing:
         self._state.write_wireguard_key(following, following=False)
         self.key = self._read()
 
+    def adopt(self, key: PrivateKey) -> None:
+        """Take the key that the interface has and this host's newest record names: what is on disk is from
+        before a rotation, as a state directory was put back. StoreError when the disk refuses."""
+        self._state.write_wireguard_key(key, following=False)
+        self.finish()
+
     def forget_damage(self) -> None:
         """All is as the registry wants it. StoreError when the disk refuses."""
         if self.damage:

@@ -58,6 +58,7 @@ def own_description(
     return OwnDescription(
         private_key=key.private_key,
         next_private_key=key.following,
+        key_created_at=key.created_at,
         listen_port=settings.wireguard.listen_port,
         endpoints=published_endpoints(settings.endpoints, learned if settings.host.reflection else Learned()),
         announced=announced,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from meshd.errors import MeshError, RegistryError
 from meshd.host.clones import Clones
@@ -17,6 +19,9 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record, next_version, sign_record
 from meshd.registry.signing import SigningKey
 
+KEY_SECONDS: Final = 30.0
+"""How long the data plane has to find a key that a record names: a few turns."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnDescription:
@@ -29,6 +34,8 @@ class OwnDescription:
     behind_nat: bool
     software: str
     next_private_key: PrivateKey | None = None
+    key_created_at: float = math.inf
+    """When the key in force was made, unix seconds."""
 
     @property
     def public_keys(self) -> tuple[PublicKey, PublicKey | None]:
@@ -57,6 +64,7 @@ class OwnRecord:
         self._refused: Condition | None = None
         self._unusable: Condition | None = None
         self._clones = Clones()
+        self._awaited_since: float | None = None
         self._cloned: Condition | None = None
 
     def describe(self, membership: Membership, wanted: OwnDescription) -> list[tuple[str, bytes]]:
@@ -72,6 +80,8 @@ class OwnRecord:
         self._clones = self._clones.looked(own.record, now)
         self._cloned = self._clones.condition(own.name)
         if own.record is not None and _says(own.record, _announced(wanted, own), wanted):
+            return []
+        if own.record is not None and self._is_key_awaited(own.record, wanted, now):
             return []
         if not self._clones.may_sign(own.record, now):
             return []
@@ -102,6 +112,17 @@ class OwnRecord:
                 text=f"this host's own record cannot be made: {error}",
             )
         return []
+
+    def _is_key_awaited(self, record: HostKeys, wanted: OwnDescription, now: float) -> bool:
+        """The newest record names keys that are not on this disk, and is younger than what is: the interface
+        may have them, and the data plane looks first. No key is published that the kernel does not have."""
+        named = {record.public_key, record.next_public_key} - {None}
+        if not named.isdisjoint(wanted.public_keys) or wanted.key_created_at >= record.signed_at:
+            self._awaited_since = None
+            return False
+        if self._awaited_since is None:
+            self._awaited_since = now
+        return abs(now - self._awaited_since) < KEY_SECONDS
 
     def _take_up_identity(self, own: Host) -> bool:
         """Sign with the identity that the grant names, which may be the one that was asked for last.

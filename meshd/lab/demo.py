@@ -103,8 +103,19 @@ def run_demo(
         result = demo.run(started_at)
         on_result(result)
         if options.keep:
-            demo.wait_for_interrupt()
+            wait_for_interrupt(fleet, progress)
         return result
+
+
+def wait_for_interrupt(fleet: Fleet, progress: Progress) -> None:
+    """Say how to look around, and leave everything as it is until Ctrl-C."""
+    progress("everything runs on until Ctrl-C; to look around, in another terminal:")
+    for member in fleet.members.values():
+        progress(f"  {shlex.join((*member.host.enter_command(), 'wg'))}")
+        progress(f"  wgctl --config {member.config} status")
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 class _Demo:
@@ -136,15 +147,6 @@ class _Demo:
             distances=self._fleet.lab.emulates_paths,
             failures=tuple(self._failures),
         )
-
-    def wait_for_interrupt(self) -> None:
-        self._progress("everything runs on until Ctrl-C; to look around, in another terminal:")
-        for member in self._fleet.members.values():
-            self._progress(f"  {shlex.join((*member.host.enter_command(), 'wg'))}")
-            self._progress(f"  wgctl --config {member.config} status")
-        with contextlib.suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(3600)
 
     def _build(self) -> list[Member]:
         sites = PLACES[: self._options.hosts]

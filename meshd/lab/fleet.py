@@ -12,11 +12,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import tomli_w
 
@@ -111,6 +112,10 @@ class Fleet:
         """Run ``wgctl`` with this fleet's admin home; its output. BackendError if it fails."""
         return self._commands.run("wgctl", "--home", self.home, *arguments)
 
+    def ctl(self, member: Member, *arguments: object) -> str:
+        """Run ``wgctl`` as the operator of that host does."""
+        return self._commands.run("wgctl", "--config", member.config, *arguments)
+
     def meshd(self, member: Member, *arguments: object) -> str:
         return self._commands.run("meshd", "--config", member.config, *arguments)
 
@@ -202,6 +207,14 @@ class Fleet:
         program = Path(sys.executable).parent / "meshd"
         argv = [str(program), "--config", str(member.config), "run"]
         member.process = member.host.spawn(argv, log=member.log)
+
+    def configure(self, member: Member, tables: Mapping[str, Any]) -> None:
+        """Give the host's settings these tables too, and its running daemon the word to read them."""
+        settings = tomllib.loads(member.config.read_text())
+        member.config.write_text(tomli_w.dumps({**settings, **tables}))
+        self.meshd(member, "check-config")
+        if member.process is not None:
+            member.process.send_signal(signal.SIGHUP)
 
     def stop(self, member: Member) -> None:
         """SIGTERM, and wait. BackendError when it does not end."""

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from meshd.mesh.desired import GRANT_ENDED, DesiredState
+from meshd.mesh.endpoints import is_live
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState
 from meshd.model.keys import PublicKey
@@ -27,7 +28,7 @@ class SafetyLimits:
     ``admin_keys``: the peers that were administrators' hosts when that plan was carried out.
     ``clock_step_seconds``: how far this host's clock was set forward while it ran.
     ``unknown_past``: the notes that were lost of what this host did; nobody goes without a signature then.
-    ``published_keys``: those that this host's newest record names; nobody has a session with another one.
+    ``published_keys``: those that this host's newest record names. ``now``: unix seconds.
     """
 
     max_removed_share: float
@@ -36,6 +37,7 @@ class SafetyLimits:
     admin_keys: frozenset[PublicKey] = frozenset()
     clock_step_seconds: float = 0.0
     published_keys: frozenset[PublicKey] = frozenset()
+    now: float = 0.0
     unknown_past: tuple[str, ...] = ()
 
 
@@ -119,14 +121,17 @@ def _object_to_removals(
 
 
 def _object_to_key(changes: Sequence[Change], side: Side, limits: SafetyLimits) -> Iterator[str]:
-    """A key that this host's record does not name was put there by somebody: every session with it is dead,
-    and the mesh is only back when it goes."""
+    """A key that this host's record does not name, and with which no session lives, was put there by
+    somebody: the mesh is only back when it goes. With living sessions it is this host's, and what is on disk
+    is older: a state directory was put back."""
     present = side.observed.device.peers if side.observed.device else {}
     for change in changes:
         if not isinstance(change, SetPrivateKey) or change.interface != side.observed.interface:
             continue
         retired = side.desired.retired_keys if side.desired else frozenset()
-        if change.old in limits.published_keys - retired and present:
+        lives = any(is_live(peer, limits.now) for peer in present.values())
+        is_in_use = change.old is not None and (lives or change.old in limits.published_keys)
+        if is_in_use and change.old not in retired and present:
             yield (
                 f"the key of {change.interface} would be replaced in place ({change.old} by {change.new}), "
                 f"which ends the sessions with all {len(present)} peers"

@@ -16,16 +16,23 @@ MAX_MESSAGE_BYTES: Final = 65535
 
 def ask(server: tuple[str, int], name: str, type_name: str, seconds: float) -> list[str]:
     """The texts of the answer's records; an error status is one text, its name. ValueError: no answer."""
+    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as channel:
+        return ask_over(channel, server, name, type_name, seconds)
+
+
+def ask_over(
+    channel: socket.socket, server: tuple[str, int], name: str, type_name: str, seconds: float
+) -> list[str]:
+    """The same over a datagram socket that is there already, as one of another network stack."""
     identity = secrets.randbelow(1 << 16)
     query = struct.pack(">HHHHHH", identity, 0x0100, 1, 0, 0, 0) + _encode(name)
     query += struct.pack(">HH", TYPES[type_name], 1)
-    family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     try:
-        with socket.socket(family, socket.SOCK_DGRAM) as channel:
-            channel.settimeout(seconds)
-            channel.connect(server)
-            channel.send(query)
-            message = channel.recv(MAX_MESSAGE_BYTES)
+        channel.settimeout(seconds)
+        channel.connect(server)
+        channel.send(query)
+        message = channel.recv(MAX_MESSAGE_BYTES)
     except OSError as error:
         raise ValueError(f"no answer from {server[0]} port {server[1]}: {error}") from None
     return parse_answer(message, identity)

@@ -9,9 +9,11 @@ patience or its life is over. USER is UID:GID, or nothing to stay as it is.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
+from pathlib import Path
 from typing import Final
 
 from meshd.services.reaper import Reaper
@@ -19,6 +21,7 @@ from meshd.services.reaper import Reaper
 CPU_SECONDS: Final = 20
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 OPEN_FILES: Final = 64
+NICENESS: Final = 15
 FILE_BYTES: Final = 0
 """It has nothing to write but its answer, and a pipe is no file."""
 PROCESSES: Final = 64
@@ -41,6 +44,16 @@ def limit(*, may_fork: bool) -> None:
         resource.setrlimit(kind, (value, value))
 
 
+def give_way() -> None:
+    """Nothing waits for a module, so WireGuard and the daemon go first to the processor.
+
+    Where Linux groups processes by session, a nice value counts within one alone: sched(7), autogroup.
+    """
+    os.nice(NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(NICENESS))
+
+
 def main(arguments: list[str]) -> int:
     lifeline, user, *what = arguments
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it ends as the module did, and leaves nothing behind
@@ -49,6 +62,7 @@ def main(arguments: list[str]) -> int:
     if child:
         reaper.watch(child, int(lifeline))
     reaper.forget()
+    give_way()
     os.close(int(lifeline))
     if user:
         uid, gid = map(int, user.split(":"))

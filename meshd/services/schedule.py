@@ -61,7 +61,6 @@ class Schedule:
     failures: int = 0
     _changed_at: float | None = None
     _digest: str | None = None
-    _tried: str | None = None
 
     def see(self, input_digest: str, now: float) -> None:
         """The module's input as it is now. The first one is due at once: a host that boots waits for none."""
@@ -85,10 +84,13 @@ class Schedule:
     def is_due(self, now: float) -> bool:
         return not self.parked and now >= self.due_at
 
-    def ended(self, outcome: Outcome, now: float) -> None:
-        """What came of a run."""
+    def ended(self, outcome: Outcome, now: float, tried: str) -> None:
+        """What came of a run with the input ``tried``. One that came meanwhile stays due as it was."""
+        if tried != self._digest:
+            if self.due_at <= now:
+                self.due_at = now + self.timing.quiet
+            return
         self._changed_at = None
-        self._tried = self._digest
         if outcome is Outcome.FAILED:
             self.failures += 1
             self.parked = self.failures >= self.timing.attempts

@@ -253,6 +253,16 @@ def test_an_interface_comes_back_after_a_third_party_destroyed_it(rig: Rig) -> N
     assert device(rig).public_key is None
 
 
+def test_the_key_of_an_interface_can_be_had_back(rig: Rig) -> None:
+    assert rig.backend.read_private_key(rig.interface) is None
+    rig.backend.create_interface(rig.interface)
+    assert rig.backend.read_private_key(rig.interface) is None
+    key = PrivateKey.generate()
+    rig.backend.set_private_key(rig.interface, key)
+    found = rig.backend.read_private_key(rig.interface)
+    assert found is not None and found.public() == key.public()  # wireguard-go clamps it (RFC 7748)
+
+
 def test_an_interface_is_known_by_its_mark_whatever_it_is_called(rig: Rig) -> None:
     created(rig)
     assert observed(rig).marked and rig.interface in rig.backend.find_marked()

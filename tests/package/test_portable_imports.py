@@ -23,6 +23,7 @@ LINUX_HERE = {
     "meshd/lab/switch.py",
     "meshd/services/config.py",
     "meshd/services/reaper.py",
+    "meshd/services/runner.py",
     "wgctl/checks/system.py",
 }
 """Where Linux is spoken to, each behind a question for the system."""

@@ -8,7 +8,8 @@ from ipaddress import ip_network
 from meshd.apply import apply_changes
 from meshd.backend.memory import MemoryBackend
 from meshd.mesh.desired import DesiredPeer, DesiredState
-from meshd.model.device import PeerConfig
+from meshd.mesh.endpoints import REJECT_AFTER_SECONDS
+from meshd.model.device import PeerConfig, PeerStats
 from meshd.model.keys import PrivateKey, PublicKey
 from meshd.plan.diff import diff_state
 from meshd.plan.plan import Plan, build_plan
@@ -104,6 +105,18 @@ def test_a_key_that_no_record_of_this_host_names_has_no_session_to_protect() -> 
     before = replace(mesh_of(1), private_key=stranger, public_key=stranger.public())
     published = replace(LIMITS, published_keys=frozenset({OWN.public()}))
     assert not plan_between(before, mesh_of(1), published).objections
+
+
+def test_a_key_with_living_sessions_is_not_replaced_by_an_older_one_from_disk() -> None:
+    """A state directory from before a rotation was put back, and the registry in it is as old."""
+    newer, now = PrivateKey(bytes([8]) * 32), 1_800_000_000.0
+    before = replace(mesh_of(1), private_key=newer, public_key=newer.public())
+    for age, is_held in ((10.0, True), (REJECT_AFTER_SECONDS + 1, False)):
+        backend = MemoryBackend()
+        assert apply_changes(backend, "wg0", diff_state(backend.observe("wg0"), before)).error is None
+        backend.peer_counts("wg0", key_of(1), PeerStats(latest_handshake_at=now - age))
+        limits = replace(LIMITS, published_keys=frozenset({OWN.public()}), now=now)
+        assert bool(build_plan(backend.observe("wg0"), mesh_of(1), limits).objections) == is_held
 
 
 def test_nothing_to_do_is_never_held() -> None:

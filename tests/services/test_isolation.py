@@ -95,6 +95,19 @@ def test_whatever_it_does_instead_is_named(directory: Path, code: str, word: str
         render(directory, code, seconds=1.0 if "within" in word else 20.0)
 
 
+def test_it_gives_way_to_everything_else_on_the_processor(directory: Path) -> None:
+    """Where the scheduler has a group for each session, the whole session gives way."""
+    group = Path("/proc/self/autogroup")
+    code = (
+        "answer('%d %s' % (os.nice(0), open('/proc/self/autogroup').read()))"
+        if group.exists()
+        else ("answer('%d ' % os.nice(0))")
+    )
+    own, _, session = render(directory, code).files[0].text.partition(" ")
+    assert int(own) == min(os.nice(0) + 15, 19)
+    assert session.strip().endswith("nice 15") or not group.exists()
+
+
 def test_its_children_end_with_it(directory: Path) -> None:
     note = f"meshd-test-{os.getpid()}"
     code = f"subprocess.Popen(['/bin/sleep', '600'], env={{'NOTE': '{note}'}}); answer('x')"

@@ -62,7 +62,7 @@ def test_every_network_of_the_mesh_may_connect_and_only_members_replicate() -> N
     lines = document["postgresql"]["pg_hba"]
     assert "host all all 10.78.4.0/24 scram-sha-256" in lines
     replication = [line.split()[3] for line in lines if " replication " in line]
-    assert replication == ["10.77.0.1/32", "10.77.0.2/32", "10.77.0.3/32"]
+    assert replication == ["127.0.0.1/32", "::1/128", "10.77.0.1/32", "10.77.0.2/32", "10.77.0.3/32"]
     assert lines[0] == "local all all peer" and not any("trust" in line for line in lines)
 
 

@@ -251,7 +251,9 @@ class NetlinkKernel:
         name = message.get_attr("WGDEVICE_A_IFNAME")
         if message["cmd"] == 0:
             device = self.memory.observe(name).device
-            return (errno.ENODEV, []) if device is None else (0, _device(device))
+            if device is None:
+                return errno.ENODEV, []
+            return 0, _device(device, self.memory.read_private_key(name))
         if (key := message.get_attr("WGDEVICE_A_PRIVATE_KEY")) is not None:
             self.memory.set_private_key(name, PrivateKey(bytes(key)))
         if (port := message.get_attr("WGDEVICE_A_LISTEN_PORT")) is not None:
@@ -396,11 +398,13 @@ def _device_words(message: Any) -> str:
     return " ".join(words)
 
 
-def _device(device: Device) -> list[bytes]:
+def _device(device: Device, private_key: PrivateKey | None) -> list[bytes]:
     """In as many messages as it takes: a peer with many allowed IPs goes on in the next one."""
     attributes = pack(6, UINT16.pack(device.listen_port))
     if device.public_key is not None:
         attributes += pack(4, bytes(device.public_key))
+    if private_key is not None:
+        attributes += pack(3, private_key.reveal())
     bodies = [bytes(20) + attributes]
     for peer in device.peers.values():
         seconds = int(peer.stats.latest_handshake_at)

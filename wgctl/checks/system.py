@@ -52,6 +52,11 @@ def check_forwarding(settings: Settings) -> Iterator[Check]:
             yield ok(name, "on")
 
 
+def read_ruleset() -> str | None:
+    """What nft(8) says of Linux's packet filter; None where it is not there, fails or hangs."""
+    return _run(["nft", "-j", "list", "ruleset"])
+
+
 def _forwarding_advice(version: int) -> str:
     if FREEBSD:
         variable = "gateway_enable" if version == 4 else "ipv6_gateway_enable"

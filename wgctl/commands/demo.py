@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from meshd.lab.demo import DemoResult
 
 REPORT_FORMAT: Final = "wgctl-demo/1"
+SERVICES_FORMAT: Final = "wgctl-demo-services/1"
 SWEEP_FORMAT: Final = "wgctl-demo-sweep/1"
 MIN_HOSTS: Final = 2
 MIN_DEADLINE_SECONDS: Final = 10
@@ -54,7 +55,8 @@ MIN_DEADLINE_SECONDS: Final = 10
     show_default=True,
     help="Seconds for every pair to answer; a slow machine needs more.",
 )
-@click.option("--check", is_flag=True, help="End with 1 unless every pair of hosts and of jails talked.")
+@click.option("--services", is_flag=True, help="Real servers on three hosts, and their leader is cut off.")
+@click.option("--check", is_flag=True, help="End with 1 unless all that the demo shows came true.")
 @click.option("--keep", is_flag=True, help="Leave it running until Ctrl-C.")
 @click.option(
     "--sweep",
@@ -69,6 +71,7 @@ def command(
     hosts: int,
     store: Literal["directory", "garage"],
     deadline: int,
+    services: bool,
     check: bool,
     keep: bool,
     only_sweep: bool,
@@ -79,18 +82,56 @@ def command(
     Hosts with their own meshd, keys and jails, a signed registry, on Linux the latencies of several
     continents between them. Needs root; nothing outside of it is touched, and it is all taken
     away at the end. On Linux hosts are network namespaces, on FreeBSD VNET jails.
+
+    With --services (Linux, make demo-services) HAProxy, NSD, Prometheus, Redis with Sentinel, and PostgreSQL
+    under Patroni with etcd run on three of them, told by nothing but meshd where the others are. Then
+    the leader's host is cut off, and comes back.
     """
     if os.geteuid() != 0:
         raise ConfigError(f"demo: user id {os.geteuid()} seen, 0 expected: only root can make hosts")
     if only_sweep:
         _sweep(as_json)
         return
+    if services:
+        _expect_no_other_mesh(ctx)
+        whole = _run_services(keep=keep, deadline=_given(ctx, "deadline"), as_json=as_json)
+        ctx.exit(1 if check and not whole else 0)
     from meshd.lab.demo import DemoOptions, run_demo
 
     with _progress() as progress:
         wanted = DemoOptions(hosts=hosts, keep=keep, store=store, deadline_seconds=deadline)
         result = run_demo(wanted, progress, _write if as_json else _show)
     ctx.exit(1 if check and not _is_whole(result) else 0)
+
+
+def _given(ctx: click.Context, name: str) -> Any:
+    """What was typed; None when it was not."""
+    is_default = ctx.get_parameter_source(name) is click.core.ParameterSource.DEFAULT
+    return None if is_default else ctx.params[name]
+
+
+def _expect_no_other_mesh(ctx: click.Context) -> None:
+    for name in ("hosts", "store"):
+        if _given(ctx, name) is not None:
+            raise click.UsageError(f"--services has three hosts and a folder: without --{name}")
+
+
+def _run_services(*, keep: bool, deadline: int | None, as_json: bool) -> bool:
+    """Whether all came true. ``deadline``: seconds for each of the three steps."""
+    import msgspec
+
+    from meshd.lab.services_demo import ServicesOptions, ServicesResult, run_services_demo
+    from wgctl.views.services_demo import show_services_demo
+
+    def write(result: ServicesResult) -> None:
+        write_json({"format": SERVICES_FORMAT, **msgspec.to_builtins(result)})
+
+    wanted = ServicesOptions(keep=keep)
+    if deadline is not None:
+        wanted = ServicesOptions(keep=keep, deadline_seconds=deadline)
+    with _progress() as progress:
+        result = run_services_demo(wanted, progress, write if as_json else show_services_demo)
+    return not result.failures
 
 
 def _sweep(as_json: bool) -> None:

@@ -53,15 +53,21 @@ def _run_checks(options: Options, *, now: float) -> Iterator[Check]:
         yield from check_boot_file(settings)
         yield check_wireguard(settings)
         yield from check_forwarding(settings)
-        yield from _check_freebsd(settings)
+        yield from _check_filter(settings)
     if expected or settings is not None:
         yield from _check_meshd(options, now)
     if has_home:
         yield from check_home(options, now=now)
 
 
-def _check_freebsd(settings: Settings) -> Iterator[Check]:
+def _check_filter(settings: Settings) -> Iterator[Check]:
     from meshd.settings import FREEBSD
+
+    if not FREEBSD and settings.jail_networks:
+        from wgctl.checks.netfilter import check_netfilter
+        from wgctl.checks.system import read_ruleset
+
+        yield from check_netfilter(read_ruleset(), settings.jail_networks, settings.wireguard.interface)
 
     if FREEBSD:
         from wgctl.checks.fibs import check_fibs

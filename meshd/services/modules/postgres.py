@@ -29,6 +29,9 @@ ACCESS: Final = (
     "local all all peer",
     "host all all 127.0.0.1/32 scram-sha-256",
     "host all all ::1/128 scram-sha-256",
+    # Patroni's own, by which a leader that was away finds out that it has to rewind.
+    "host replication all 127.0.0.1/32 scram-sha-256",
+    "host replication all ::1/128 scram-sha-256",
     "host replication all {members} scram-sha-256",
     "host all all {mesh} scram-sha-256",
 )

@@ -1,4 +1,8 @@
-"""``wgctl service discover``: this host's jails, as placements that could be signed."""
+"""``wgctl service discover``: this host's jails, as placements that could be signed.
+
+On Linux meshd knows the bridges of containers and not the containers: a bridge's address is the host's, and
+no service lives there. So nothing is proposed.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from typing import Final
 
 import click
 
+from meshd.errors import ConfigError
 from meshd.terminal import echo
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
@@ -19,7 +24,7 @@ REPORT_FORMAT: Final = "wgctl-service-discover/1"
 @json_option
 @pass_options
 def discover_command(options: Options, as_json: bool) -> None:
-    """Jails and containers of this host that have an address in its granted networks and no placement.
+    """Jails of this host that have an address in its granted networks and no placement (FreeBSD).
 
     Run on the host; it prints what an administrator could sign and signs nothing.
     """
@@ -29,8 +34,12 @@ def discover_command(options: Options, as_json: bool) -> None:
     now = time.time()
     ledger, own = own_host(options, now)
     jails = open_jail_host()
-    addresses = jails.survey(own.granted_networks).addresses if jails is not None else {}
-    found = find_unplaced(ledger, own, addresses, now)
+    if jails is None or not jails.has_stacks:
+        raise ConfigError(
+            "this system does not say at which addresses its containers are; "
+            "an administrator types: wgctl service place HOST/SERVICE --jail NAME --address ADDRESS"
+        )
+    found = find_unplaced(ledger, own, jails.survey(own.granted_networks).addresses, now)
     if as_json:
         write_json(
             {
