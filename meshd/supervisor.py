@@ -11,8 +11,10 @@ it raises would reach asyncio's log alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self
 
@@ -57,8 +59,10 @@ class Supervisor:
         self._failing: set[str] = set()
         self._is_stopping = False
         self._is_over = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         await self._group.__aenter__()
         return self
 
@@ -67,7 +71,7 @@ class Supervisor:
     ) -> None:
         """Cancel what runs and wait for its end. What the body raised is raised as it was."""
         await self.stop()
-        self._is_over = True
+        self._is_over, self._loop = True, None
         try:
             await self._group.__aexit__(kind, error, trace)
         except BaseExceptionGroup as group:
@@ -114,6 +118,22 @@ class Supervisor:
             return False
         self.succeeded(part)
         return True
+
+    def call_from_thread(
+        self, part: str, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
+        """``call`` on the event loop, from any thread; neither before it begins nor after its end."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(partial(self.call, part, function, *args, **kwargs))
+
+    def report_from_thread(self, part: str, error: Exception | None) -> None:
+        """What a call in another thread raised, or with None that it ended well. From any thread."""
+        if error is not None:
+            self.call_from_thread("reports", self.failed, part, error)
+        elif part in self._failing:
+            self.call_from_thread("reports", self.succeeded, part)
 
     def failed(self, part: str, error: Exception) -> None:
         """Report a failure of a part that is no task."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from until import until
 
 from meshd.supervisor import Supervisor
 
@@ -94,3 +95,30 @@ def test_tasks_end_when_the_group_is_left() -> None:
         assert for_ever.done()
 
     asyncio.run(asyncio.wait_for(scene(), 20))
+
+
+def test_what_other_threads_hand_over_and_raise_is_guarded_and_nothing_comes_after_the_end() -> None:
+    reported: list[tuple[str, bool]] = []
+    calls: list[str] = []
+
+    async def scene() -> Supervisor:
+        async with Supervisor(lambda part, error: reported.append((part, error is None))) as tasks:
+
+            def hand_over() -> None:
+                tasks.call_from_thread("news", calls.append, "first")
+                tasks.call_from_thread("news", calls.index, "what is not there")
+                tasks.report_from_thread("requests", KeyError("a defect"))
+                tasks.call_from_thread("news", calls.append, "last")
+
+            await asyncio.to_thread(hand_over)
+            await until(lambda: "last" in calls)
+            await asyncio.to_thread(tasks.report_from_thread, "requests", None)
+            await until(lambda: ("requests", True) in reported)
+            return tasks
+
+    tasks = asyncio.run(asyncio.wait_for(scene(), 20))
+    assert calls == ["first", "last"]
+    assert reported == [("news", False), ("requests", False), ("news", True), ("requests", True)]
+    tasks.call_from_thread("news", calls.append, "late")
+    tasks.report_from_thread("requests", KeyError("a defect"))
+    assert calls == ["first", "last"] and len(reported) == 4

@@ -94,7 +94,7 @@ class KernelWatch:
                 loop.call_later(seconds, self._tasks.call, PART, self._look_again)
                 for seconds in AGAIN_SECONDS
             ]
-            self._again.append(loop.call_later(AGAIN_SECONDS[-1], self._forget_later))
+            self._again.append(loop.call_later(AGAIN_SECONDS[-1], self._tasks.call, PART, self._forget_later))
 
     def _look_again(self) -> None:
         self._arm(self._later)

@@ -31,7 +31,9 @@ class MetricsListener:
     answer the network next door.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, report: Callable[[Exception | None], None]) -> None:
+        """``report``: is told of a defect in what a scrape calls, and with None of each that was answered."""
+        self._report = report
         self._server: MetricsServer | None = None
         self._followed: tuple[Membership, Host | None] | None = None
         self._known: tuple[Membership, MemberAddresses] | None = None
@@ -78,7 +80,7 @@ class MetricsListener:
         self.close()
         self._wanted = wanted
         try:
-            server = MetricsServer(current, wanted, admits=self.admits, view=view)
+            server = MetricsServer(current, wanted, admits=self.admits, view=view, report=self._report)
             server.start()
         except MeshError as error:
             return Condition(code="no_metrics", severity=Severity.WARNING, text=f"{error}; meshd tries again")

@@ -155,7 +155,7 @@ def _build_process(
     jail_follower = JailFollower(
         jails, feed, queue, newest=ground.newest, board=ground.board, tasks=ground.tasks
     )
-    metrics = MetricsListener()
+    metrics = MetricsListener(partial(ground.tasks.report_from_thread, "scrapes"))
     reporter = StatusReporter(
         hid=plane.hid,
         backend_name=ground.doors.backend.name,

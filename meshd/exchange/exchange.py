@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from meshd.blocking import in_thread
@@ -135,6 +136,7 @@ class Exchange:
             received=self._received_in_thread,
             observed_address=self._observed_address,
             heard=self._heard_in_thread,
+            report=partial(self._tasks.report_from_thread, "requests of hosts"),
             answer_rows=self._answer_rows_in_thread,
         )
 
@@ -232,10 +234,10 @@ class Exchange:
 
     def _received_in_thread(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         """The ledger has it already, whatever becomes of the loop."""
-        self._call_on_loop("received news", self._received, hid, offer, accepted)
+        self._tasks.call_from_thread("received news", self._received, hid, offer, accepted)
 
     def _heard_in_thread(self, hid: str, report: HealthReport) -> None:
-        self._call_on_loop("health", self.health.hear, hid, report)
+        self._tasks.call_from_thread("health", self.health.hear, hid, report)
 
     def _answer_rows_in_thread(self, request: RowsRequest) -> RowsAnswer:
         loop = self._loop
@@ -246,12 +248,6 @@ class Exchange:
             return self.rows.answer(request)
 
         return asyncio.run_coroutine_threadsafe(answer(), loop).result(ANSWER_SECONDS)
-
-    def _call_on_loop(self, part: str, function: Callable[..., None], *args: object) -> None:
-        loop = self._loop
-        if loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody asks any more
-                loop.call_soon_threadsafe(self._tasks.call, part, function, *args)
 
     def _received(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         """An offer of another host, or of a process at its address, that the ledger has judged."""

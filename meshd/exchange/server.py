@@ -91,7 +91,8 @@ class _Refusal(Exception):
 
 class ExchangeServer:
     """A WSGI application. ``member``: source address -> the host that it is of, None for strangers.
-    ``authenticator``: with this host's identity as it is now."""
+    ``authenticator``: with this host's identity as it is now. ``report``: is told of a defect in what a
+    request calls, and with None of each that was answered; from the thread of the request."""
 
     def __init__(
         self,
@@ -102,6 +103,7 @@ class ExchangeServer:
         received: Received,
         observed_address: ObservedAddress = lambda hid, look: "",
         heard: Heard = lambda hid, report: None,
+        report: Callable[[Exception | None], None] = lambda error: None,
         answer_rows: AnswerRows = lambda request: RowsAnswer(own=build_row({})),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -111,6 +113,7 @@ class ExchangeServer:
         self._received = received
         self._observed_address = observed_address
         self._heard = heard
+        self._report = report
         self._answer_rows = answer_rows
         self._clock = clock
         self._lock = threading.Lock()
@@ -149,6 +152,7 @@ class ExchangeServer:
             call, answer = self._answer(environ)
             status, header = "200 OK", (ANSWER_HEADER, call.seal(answer))
             self._count("answered")
+            self._report(None)
         except _Refusal as refusal:
             status, answer = refusal.status, refusal.status.encode()
             self._count(refusal.outcome)
@@ -162,9 +166,10 @@ class ExchangeServer:
             # The client stopped sending, or its time was over.
             status, answer = "408 Request Timeout", b"too slow"
             self._count("malformed")
-        except Exception:
+        except Exception as error:  # noqa: BLE001 a defect of ours is reported, whatever it is
+            status, answer = "500 Internal Server Error", b"failed"
             self._count("failed")
-            raise
+            self._report(error)
         start_response(status, [header, ("Content-Length", str(len(answer)))])
         return [answer]
 

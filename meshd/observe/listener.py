@@ -11,11 +11,13 @@ import gzip
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError
 from typing import Any, Final
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import CollectorRegistry
 
+from meshd.errors import MeshError
 from meshd.listener import ConnectionLimits, WsgiListener, render_place
 from meshd.observe.page.view import PageView
 from meshd.observe.site import Site
@@ -31,8 +33,14 @@ class _Exposition:
     The forms are few, whatever a client asks for: text or OpenMetrics, plain or compressed.
     """
 
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        clock: Callable[[], float],
+        report: Callable[[Exception | None], None],
+    ) -> None:
         self._registry = registry
+        self._report = report
         self._clock = clock
         self._lock = threading.Lock()
         self._made: dict[tuple[str, bool], tuple[float, bytes]] = {}
@@ -46,8 +54,11 @@ class _Exposition:
         try:
             body = self._body(encode, content_type, compressed)
         except Exception as error:  # noqa: BLE001 - whatever keeps the Status from being had, the answer says so
+            if not isinstance(error, TimeoutError | CancelledError | MeshError):
+                self._report(error)  # no daemon that is busy or ends: a defect of ours
             start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
             return [f"no metrics now: {type(error).__name__}\n".encode()]
+        self._report(None)
         headers = [("Content-Type", content_type)]
         if compressed:
             headers.append(("Content-Encoding", "gzip"))
@@ -70,6 +81,8 @@ class MetricsListener:
     """Serves one registry, and the pages of one view, on several addresses.
 
     ``admits``: as ``WsgiListener`` asks it. ``view``: what the pages show; None: every path is the metrics.
+    ``report``: is told of a defect in what a scrape calls, and with None of each that was answered; from the
+    serving threads.
     """
 
     def __init__(
@@ -79,9 +92,10 @@ class MetricsListener:
         *,
         admits: Callable[[str, str], bool] = lambda client, place: True,
         view: Callable[[], PageView] | None = None,
+        report: Callable[[Exception | None], None] = lambda error: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        metrics = _Exposition(registry, clock)
+        metrics = _Exposition(registry, clock, report)
         application = Site(metrics, view, clock=clock) if view is not None else metrics
         self._listener = WsgiListener(application, listen, name="metrics", limits=LIMITS, admits=admits)
 

@@ -314,7 +314,7 @@ class StatusCollector(Collector):
 class MetricsServer:
     """Serves the metrics on every (address, port) of ``listen``; port 0: any free one.
 
-    ``admits``: as ``WsgiListener`` asks it. ``view``: what the pages show; None: there are none.
+    ``admits`` and ``report``: as ``MetricsListener`` has them. ``view``: what the pages show; None: none.
     ``current`` and ``view`` are called from the serving threads; when they raise, the answer is
     503. ``start`` raises BackendError naming what cannot be listened on, with nothing left open.
     """
@@ -326,11 +326,12 @@ class MetricsServer:
         *,
         admits: Callable[[str, str], bool] = lambda client, place: True,
         view: Callable[[], PageView] | None = None,
+        report: Callable[[Exception | None], None] = lambda error: None,
     ) -> None:
         registry = CollectorRegistry()
         registry.register(StatusCollector(current))
         ProcessCollector(registry=registry)
-        self._listener = MetricsListener(registry, tuple(listen), admits=admits, view=view)
+        self._listener = MetricsListener(registry, tuple(listen), admits=admits, view=view, report=report)
 
     @property
     def urls(self) -> tuple[str, ...]:

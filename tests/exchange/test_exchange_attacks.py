@@ -34,6 +34,7 @@ from meshd.exchange.messages import (
 )
 from meshd.exchange.partner import Partner
 from meshd.exchange.server import LIMITS, NOBODY
+from meshd.exchange.shared_ledger import BatchOutcome
 from meshd.exchange.stats import StatsRecorder
 from meshd.exchange.witness import open_testimony
 from meshd.listener import ConnectionLimits
@@ -187,6 +188,25 @@ def test_a_request_that_makes_no_sense_is_refused(
     answer = ask_raw(tesla, port, tesla.addresses[newton.hid], question.encode())
     assert answer.split(b" ")[1] == status, answer[:80]
     assert tesla.server.outcomes()["failed"] == 0
+
+
+def test_a_defect_in_what_a_request_calls_is_reported_and_the_next_request_is_answered(
+    mesh: SignedMesh, tesla: ExchangeHost, port: int
+) -> None:
+    class Broken(list[tuple[str, Offer, BatchOutcome]]):
+        def append(self, _: tuple[str, Offer, BatchOutcome]) -> None:
+            raise KeyError("a defect")
+
+    newton = mesh.hosts["newton"]
+    client, partner = client_for(mesh, port, newton), partner_for(tesla, newton)
+    nothing, received = Offer(objects=(), notified=()), tesla.received
+    tesla.received = Broken()
+    with pytest.raises(StoreError, match="500"):
+        client.offer(partner, nothing)
+    tesla.received = received
+    client.offer(partner, nothing)
+    assert tesla.reported == ["KeyError('a defect')", "well"]
+    assert (tesla.server.outcomes()["failed"], tesla.server.outcomes()["answered"]) == (1, 1)
 
 
 def test_slow_bodies_of_a_host_end_and_do_not_keep_others_out(

@@ -285,20 +285,34 @@ def test_a_port_in_use_is_named_and_nothing_is_left_open() -> None:
             socket.create_connection(("127.0.0.3", port), timeout=5)
 
 
-def test_a_status_that_cannot_be_had_fails_the_scrape_and_only_that() -> None:
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [(TimeoutError(), ["well"]), (KeyError("a defect"), ["KeyError('a defect')", "well"])],
+)
+def test_a_status_that_cannot_be_had_fails_the_scrape_and_only_that(
+    failure: Exception, said: list[str]
+) -> None:
+    """A daemon that is busy is no defect; what is one is reported."""
+    reported: list[str] = []
+
     def current() -> Status:
         if failing:
-            raise TimeoutError
+            raise failure
         return status()
 
     failing = True
-    server = MetricsServer(current, [("127.0.0.1", 0)])
+    server = MetricsServer(
+        current,
+        [("127.0.0.1", 0)],
+        report=lambda error: reported.append("well" if error is None else repr(error)),
+    )
     server.start()
     try:
         host, port = server.urls[0].removeprefix("http://").removesuffix("/metrics").split(":")
         assert get(host, int(port)) == 503
         failing = False
         assert get(host, int(port)) == 200
+        assert reported == said
     finally:
         server.close()
 

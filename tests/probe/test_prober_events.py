@@ -108,6 +108,8 @@ def test_paths_that_come_up_by_the_hundred_are_events_that_nobody_handles_inside
         async with asyncio.timeout(60):
             while len(up) < HOSTS:
                 for event in await world.prober.events():
+                    if isinstance(event, Paused):
+                        continue  # a busy machine may stand still for seconds
                     assert isinstance(event, PathChanged) and event.up
                     up.add(event.hid)
                     assert world.prober.snapshot(0.0)[event.hid].up

@@ -38,6 +38,8 @@ class ExchangeHost:
     members: list[SignedHost]
     received: list[tuple[str, Offer, BatchOutcome]] = field(default_factory=list)
     heard: list[tuple[str, HealthReport]] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
+    """What its requests raised, or "well"."""
     rows: RowsAnswer = field(default_factory=lambda: RowsAnswer(own=build_row({})))
     server: ExchangeServer = field(init=False)
 
@@ -54,6 +56,7 @@ class ExchangeHost:
             member=by_address.get,
             received=lambda *call: self.received.append(call),
             heard=lambda *call: self.heard.append(call),
+            report=lambda error: self.reported.append("well" if error is None else repr(error)),
             answer_rows=lambda request: self.rows,
         )
 
