@@ -41,7 +41,6 @@ class MemberReduction:
 
     ``effective`` holds every host that is granted and not revoked; ``unendorsed`` holds newer grants that
     wait for somebody's signature; ``idle``, by statement, grants that count and have no effect.
-    ``disputed``: statements that ask for what another host has.
     ``unplaced``: granted, but configured nowhere, and why. ``used_addresses``: every address that a
     grant of somebody who may grant it names or named. ``rotations``: the requests for new WireGuard
     keys, which hosts get with their records, as the clock decides on them too.
@@ -56,7 +55,6 @@ class MemberReduction:
     effective: Mapping[str, EffectiveGrant]
     unendorsed: tuple[UnendorsedGrant, ...]
     idle: Mapping[str, IdleGrant]
-    disputed: frozenset[str]
     logs: Mapping[str, AdminLog]
     conditions: tuple[Condition, ...]
     conflicts: int
@@ -101,7 +99,6 @@ def reduce_members(
         effective={**replay.placed, **{hid: _effective(each) for hid, each in nowhere.items()}},
         unendorsed=replay.unendorsed,
         idle=idle,
-        disputed=_disputed(replay, idle, names),
         logs=logs,
         conditions=conditions,
         conflicts=sum(1 for each in conditions if each.code == REGISTRY_CONFLICT),
@@ -129,13 +126,6 @@ def _effective(grant: IdleGrant) -> EffectiveGrant:
     return EffectiveGrant(
         entry=grant.entry, grant=grant.grant, ranges=grant.ranges, founder=grant.entry.statement.by
     )
-
-
-def _disputed(replay: Replay, idle: Mapping[str, IdleGrant], names: Mapping[str, str]) -> frozenset[str]:
-    """Statements that ask for a range, or for a name, that another host has."""
-    ranges = {hash_hex for hash_hex, each in idle.items() if each.code in _DISPUTED}
-    shared = {each.entry.hash for hid, each in replay.placed.items() if names[hid] != each.grant.name}
-    return frozenset(ranges | shared)
 
 
 def _first_revokes(counted: Iterable[LogEntry]) -> dict[str, LogEntry]:

@@ -335,29 +335,48 @@ def _move_cut(retired: RetiredKey, cut: tuple[int, str]) -> RetiredKey:
 
 
 def _heads_to_record(ledger: Ledger, new: Root) -> dict[str, tuple[int, str]]:
-    """How far each log has come. Where a grant is disputed the root records what lies before it, so that
-    it decides nothing by the way, and goes on from there where that keeps all in place; what was recorded
-    once stays."""
+    """How far each log has come. Recording decides nothing by the way: a log is recorded only as far as all
+    hosts keep their place. What was recorded once stays.
+
+    What several roots have recorded stands side by side in the newest. So a statement that lost to one which
+    an older root records must not be recorded beside it, where it might be read first.
+    """
     reduction = ledger.reduction()
     held = {entry.hash: entry for entry in reduction.order.entries}
     heads: dict[str, tuple[int, str]] = {}
-    for kid, log in reduction.logs.items():
+    for kid in reduction.logs:
         recorded = ledger.chain.root.heads.get(kid, (0, ""))
         retired = new.retired.get(kid)
         if retired is not None:
             on_the_way = {entry.hash for entry in walk_back(held, retired.cut)}
-            head = recorded if recorded[1] in on_the_way else (0, "")
-        else:
-            head = max(recorded, _last_undisputed(log, reduction.disputed))
-        if head[0] and (kid in new.keys or kid in new.retired):
-            heads[kid] = head
-    # Or whoever disputes one host of a log could bring the others of that log out of their share.
+            recorded = recorded if recorded[1] in on_the_way else (0, "")
+        if recorded[0] and (kid in new.keys or retired is not None):
+            heads[kid] = recorded
+    # Whoever fills his share of the mesh must not have the rest of his log decide who has the room.
     full = {hash_hex for hash_hex, idle in reduction.idle.items() if idle.code == MESH_FULL}
     for kid in sorted(reduction.logs.keys() & new.keys.keys()):
-        further = {**heads, kid: _last_undisputed(reduction.logs[kid], full)}
-        if further[kid] > heads.get(kid, (0, "")) and _settles_nothing(ledger, new, heads, further):
-            heads = further
+        log = reduction.logs[kid]
+        heads = _record_further(ledger, new, heads, log, _last_before(log, full))
     return heads
+
+
+def _record_further(ledger: Ledger, new: Root, heads: _Heads, log: AdminLog, last: tuple[int, str]) -> _Heads:
+    """``heads`` with this log up to ``last``, or else as far as that settles nothing: found by halving, as
+    each look is a whole reduction."""
+    known = heads.get(log.kid, (0, ""))
+    steps = [(each.statement.seq, each.hash) for each in log.chain]
+    steps = [each for each in steps if known < each <= last]
+    good, ends = heads, len(steps)
+    begins = 0
+    look = ends - 1
+    while begins < ends:
+        further = {**heads, log.kid: steps[look]}
+        if _settles_nothing(ledger, new, heads, further):
+            good, begins = further, look + 1
+        else:
+            ends = look
+        look = (begins + ends) // 2
+    return good
 
 
 def _settles_nothing(ledger: Ledger, new: Root, heads: _Heads, further: _Heads) -> bool:
@@ -370,10 +389,11 @@ def _settles_nothing(ledger: Ledger, new: Root, heads: _Heads, further: _Heads) 
     return less.items() <= more.items() and more.keys() - less.keys() <= today
 
 
-def _last_undisputed(log: AdminLog, disputed: Collection[str]) -> tuple[int, str]:
+def _last_before(log: AdminLog, hashes: Collection[str]) -> tuple[int, str]:
+    """The last statement before a fork, and before all of these."""
     last = _last_before_fork(log)
     for entry in log.chain:
-        if entry.hash in disputed:
+        if entry.hash in hashes:
             return min(last, (entry.statement.seq - 1, entry.statement.prev))
     return last
 

@@ -9,7 +9,7 @@ from random import Random
 
 import fakemesh as fm
 import msgspec
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from meshd.errors import RegistryError
@@ -180,6 +180,7 @@ def test_a_thief_of_a_junior_key_takes_nothing_from_anybody(steps: list[Step], r
 
 @QUICK
 @given(STEPS, st.sampled_from(HONEST))
+@example([("grant", 0, 0), ("record", 0, 0), ("theft", 0, 325), ("record", 0, 0)], HONEST[1])
 def test_a_thief_of_any_key_takes_nothing_that_a_root_has_recorded(
     steps: list[Step], thief: SigningKey
 ) -> None:
