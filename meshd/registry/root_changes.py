@@ -6,7 +6,7 @@ what it says, by ``RootChain.advance`` for who signed it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,16 +26,15 @@ from meshd.registry.document import (
     parse_root_payload,
 )
 from meshd.registry.ledger import Ledger
-from meshd.registry.logs import AdminLog, walk_back
-from meshd.registry.reducer import MESH_FULL, EffectiveGrant, MemberReduction, reduce_members
+from meshd.registry.logs import AdminLog
+from meshd.registry.reducer import EffectiveGrant
 from meshd.registry.root import RootChain
+from meshd.registry.root_heads import last_before_fork, record_heads, reduce_by
 from meshd.registry.signer import build_root_key
 from meshd.registry.statement import LogEntry
 
 MIN_ID_DIGITS: Final = 4
 MAX_LOST_SHARE: Final = 0.2
-
-_Heads = dict[str, tuple[int, str]]
 
 
 def build_successor(ledger: Ledger, *, now: float, **changes: Any) -> Root:
@@ -49,7 +48,7 @@ def build_successor(ledger: Ledger, *, now: float, **changes: Any) -> Root:
         chain.root, version=chain.version + 1, prev=chain.fingerprint, created_at=int(now), **changes
     )
     root = _keep_former_pools(ledger, root)
-    root = msgspec.structs.replace(root, heads=_heads_to_record(ledger, root))
+    root = msgspec.structs.replace(root, heads=record_heads(ledger, root))
     chain.check_successor(parse_root_payload(encode(root)))
     return root
 
@@ -244,7 +243,7 @@ class Effects:
 
 def foresee(ledger: Ledger, root: Root) -> Effects:
     """What the hosts would be if ``root`` were in force now."""
-    old, new = ledger.reduction(), _reduce_by(ledger, root)
+    old, new = ledger.reduction(), reduce_by(ledger, root)
 
     def names(hids: Iterable[str], effective: Mapping[str, EffectiveGrant]) -> tuple[str, ...]:
         return tuple(sorted(effective[hid].grant.name for hid in hids))
@@ -257,11 +256,6 @@ def foresee(ledger: Ledger, root: Root) -> Effects:
         gained=names(new.placed.keys() - old.placed.keys(), new.effective),
         changed=names(changed, new.effective),
     )
-
-
-def _reduce_by(ledger: Ledger, root: Root) -> MemberReduction:
-    chain = RootChain(roots=(*ledger.chain.roots, parse_root_payload(encode(root))))
-    return reduce_members(chain, ledger.entries())
 
 
 def _make_room(root: Root, kid: str, pools: Sequence[IPNetwork], *, split: bool) -> dict[str, RootKey]:
@@ -302,7 +296,7 @@ def _keep_former_pools(ledger: Ledger, new: Root) -> Root:
         before, after = _may_grant(chain.current, kid), _may_grant(following, kid)
         if head is None or all(any(_holds(wide, span) for wide in after) for span in before):
             continue
-        until = _last_before_fork(logs[kid])
+        until = last_before_fork(logs[kid])
         former = _former_pools(chain.current, kid, new.version, until)
         keys[kid] = msgspec.structs.replace(entry, former=(*entry.former, former))
     return msgspec.structs.replace(new, keys=keys)
@@ -332,75 +326,6 @@ def _move_cut(retired: RetiredKey, cut: tuple[int, str]) -> RetiredKey:
     ]
     last = msgspec.structs.replace(last, until=cut)
     return msgspec.structs.replace(retired, cut=cut, former=(*earlier, last))
-
-
-def _heads_to_record(ledger: Ledger, new: Root) -> dict[str, tuple[int, str]]:
-    """How far each log has come. Recording decides nothing by the way: a log is recorded only as far as all
-    hosts keep their place. What was recorded once stays.
-
-    What several roots have recorded stands side by side in the newest. So a statement that lost to one which
-    an older root records must not be recorded beside it, where it might be read first.
-    """
-    reduction = ledger.reduction()
-    held = {entry.hash: entry for entry in reduction.order.entries}
-    heads: dict[str, tuple[int, str]] = {}
-    for kid in reduction.logs:
-        recorded = ledger.chain.root.heads.get(kid, (0, ""))
-        retired = new.retired.get(kid)
-        if retired is not None:
-            on_the_way = {entry.hash for entry in walk_back(held, retired.cut)}
-            recorded = recorded if recorded[1] in on_the_way else (0, "")
-        if recorded[0] and (kid in new.keys or retired is not None):
-            heads[kid] = recorded
-    # Whoever fills his share of the mesh must not have the rest of his log decide who has the room.
-    full = {hash_hex for hash_hex, idle in reduction.idle.items() if idle.code == MESH_FULL}
-    for kid in sorted(reduction.logs.keys() & new.keys.keys()):
-        log = reduction.logs[kid]
-        heads = _record_further(ledger, new, heads, log, _last_before(log, full))
-    return heads
-
-
-def _record_further(ledger: Ledger, new: Root, heads: _Heads, log: AdminLog, last: tuple[int, str]) -> _Heads:
-    """``heads`` with this log up to ``last``, or else as far as that settles nothing: found by halving, as
-    each look is a whole reduction."""
-    known = heads.get(log.kid, (0, ""))
-    steps = [(each.statement.seq, each.hash) for each in log.chain]
-    steps = [each for each in steps if known < each <= last]
-    good, ends = heads, len(steps)
-    begins = 0
-    look = ends - 1
-    while begins < ends:
-        further = {**heads, log.kid: steps[look]}
-        if _settles_nothing(ledger, new, heads, further):
-            good, begins = further, look + 1
-        else:
-            ends = look
-        look = (begins + ends) // 2
-    return good
-
-
-def _settles_nothing(ledger: Ledger, new: Root, heads: _Heads, further: _Heads) -> bool:
-    """Whether all hosts that have their place by ``heads`` are the same by ``further``, and none comes in
-    by it that has no place today."""
-    less, more = (
-        _reduce_by(ledger, msgspec.structs.replace(new, heads=each)).placed for each in (heads, further)
-    )
-    today = ledger.reduction().placed.keys()
-    return less.items() <= more.items() and more.keys() - less.keys() <= today
-
-
-def _last_before(log: AdminLog, hashes: Collection[str]) -> tuple[int, str]:
-    """The last statement before a fork, and before all of these."""
-    last = _last_before_fork(log)
-    for entry in log.chain:
-        if entry.hash in hashes:
-            return min(last, (entry.statement.seq - 1, entry.statement.prev))
-    return last
-
-
-def _last_before_fork(log: AdminLog) -> tuple[int, str]:
-    sole = [each for each in log.chain if log.forked_at is None or each.statement.seq < log.forked_at]
-    return (sole[-1].statement.seq, sole[-1].hash) if sole else (0, "")
 
 
 def _networks(texts: Iterable[str]) -> list[IPNetwork]:
