@@ -24,6 +24,7 @@ LINUX_HERE = {
     "meshd/services/config.py",
     "meshd/services/reaper.py",
     "meshd/services/runner.py",
+    "wgctl/checks/netfilter.py",
     "wgctl/checks/system.py",
 }
 """Where Linux is spoken to, each behind a question for the system."""
