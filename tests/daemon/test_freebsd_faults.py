@@ -245,6 +245,7 @@ def test_a_process_that_hangs_is_ended(
     assert configured(run(play, tmp_path, monkeypatch, processes=True).kernel) == healthy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_said_bounds_the_wait_and_the_host_converges_when_it_goes(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, healthy: object
@@ -273,6 +274,7 @@ def test_a_fault_is_said_bounds_the_wait_and_the_host_converges_when_it_goes(
     assert configured(run(play, tmp_path, monkeypatch).kernel) == healthy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", range(2, COMMANDS_OF_A_FIRST_START + 1))
 def test_an_interface_destroyed_in_the_middle_of_an_apply_is_made_again_in_the_next_turn(
     position: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, healthy: object

@@ -216,6 +216,7 @@ def test_power_off_ends_every_wireguard_interface_and_every_process(host: FakeBS
             lab.power_off("newton")
 
 
+@pytest.mark.slow
 def test_paths_are_as_they_are_and_say_so(host: FakeBSD) -> None:
     with open_jail_lab(host) as lab:
         assert not lab.emulates_paths
@@ -277,6 +278,7 @@ def build_in_a_child(runner: Runner) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("step", STEPS)
 def test_whatever_is_refused_nothing_stays_and_nothing_else_is_touched(
@@ -292,6 +294,7 @@ def test_whatever_is_refused_nothing_stays_and_nothing_else_is_touched(
     assert not any(Path(tempfile.gettempdir()).iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("step", [*STEPS, *TAKEN_AWAY.splitlines()[2:5]])
 def test_whenever_it_is_killed_the_next_lab_sweeps(host: FakeBSD, step: str, before: bool) -> None:

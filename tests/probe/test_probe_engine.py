@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trials import trials
@@ -77,6 +78,7 @@ def test_a_path_that_comes_back_is_up_with_its_first_reply() -> None:
     assert 30 < network.changes[-1][0] < 31.5
 
 
+@pytest.mark.slow
 @trials(30)
 @given(st.randoms(use_true_random=False), st.floats(0, 1), st.floats(0.001, 2.0))
 def test_the_rate_to_one_target_is_bounded_whatever_is_lost(random, loss: float, rtt: float) -> None:  # type: ignore[no-untyped-def]

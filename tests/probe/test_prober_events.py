@@ -162,6 +162,7 @@ def test_a_process_that_was_stopped_for_some_seconds_is_an_event_however_rare_it
     play(scenario)
 
 
+@pytest.mark.slow
 def test_a_defect_in_what_a_timer_calls_is_reported_and_the_paths_are_measured_on() -> None:
     async def scenario(world: World) -> None:
         world.network.defects = 2
