@@ -2,7 +2,7 @@
 #
 #   make demo        a whole mesh on this machine, checked, in under a minute (root)
 #   make demo-services  real servers on three hosts, one of which is cut off, in some three minutes (root, Linux)
-#   make check       lint, types, import contracts and unit tests; about four minutes on two cores
+#   make check       lint, types, import contracts and unit tests; under two minutes on two cores
 #   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
 #   make coverage    what the tests of make check, and the slow ones, do not reach: branches, by room
 #   make golden      writes the transcripts of tests/golden anew: read the difference

@@ -1,6 +1,6 @@
 #!/bin/sh
 #
-# What every change has to pass, in about four minutes on two quiet cores: the static checks, then every
+# What every change has to pass, in under two minutes on two quiet cores: the static checks, then every
 # test that takes under a second, needs no root and no Garage. Says how long it took. Called by `make check`.
 set -u
 
