@@ -14,7 +14,6 @@ from meshd.exchange.rows import (
     MAX_WANTED,
     KeptRows,
     KnownRow,
-    RowReport,
     RowsAnswer,
     RowsRequest,
     build_row,
@@ -98,10 +97,7 @@ class RowExchange:
 
     def answer(self, request: RowsRequest) -> RowsAnswer:
         """What this host says when it is asked."""
-        return RowsAnswer(own=self._own_row(), told=self._kept.told(request.want, self._elapsed()))
-
-    def _own_row(self) -> RowReport:
-        return build_row(self._own())
+        return RowsAnswer(own=build_row(self._own()), told=self._kept.told(request.want, self._elapsed()))
 
     def _is_answered(self, hid: str, _: asyncio.Task[None]) -> None:
         self._asked.pop(hid, None)

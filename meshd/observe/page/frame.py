@@ -14,7 +14,6 @@ from meshd.observe.status import ConditionStatus
 from meshd.observe.wording import render_age, render_time
 
 LIVE_SECONDS: Final = 15
-HARMLESS: Final = frozenset({"condition_closed", "started", "stopped"})
 
 
 def document(view: PageView, title: str, body: Child, *, live: bool) -> str:
@@ -124,9 +123,7 @@ def events(found: Sequence[RecentEvent], now: float) -> Markup:
     rows = [
         (
             element("time", f"{render_age(each.at, now)} ago", title=render_time(each.at)),
-            element(
-                "span", each.name, class_=None if each.level == "INFO" or each.name in HARMLESS else "poor"
-            ),
+            element("span", each.name, class_=None if each.level == "INFO" else "poor"),
             [
                 (element("span", f"{key} ", class_="faint"), f"{value}; ")
                 for key, value in each.fields
