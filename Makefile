@@ -1,19 +1,25 @@
 # Works with both make(1)s: bmake (FreeBSD) and GNU make.
 #
-#   make demo        a whole mesh on this machine, checked, in under a minute (root)
+#   make demo        a whole mesh on this machine, attacked and checked, in some two minutes (root)
 #   make demo-services  real servers on three hosts, one of which is cut off, in some three minutes (root, Linux)
-#   make check       lint, types, import contracts and unit tests; under two minutes on two cores
+#   make six-hosts   the fleet of examples/six-hosts, founded from its files, with real servers (root, Debian 12)
+#   make check       lint, types, import contracts and unit tests; under a minute on two cores
 #   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
-#   make coverage    what the tests of make check, and the slow ones, do not reach: branches, by room
+#   make coverage    what the tests of make check do not reach: branches, by room
 #   make golden      writes the transcripts of tests/golden anew: read the difference
+#   make man         writes the manual pages of contrib/man anew, from the commands and the settings
+#   make schemas     writes the JSON schemas of docs/schemas anew, from the types behind --json
 #   make bench       the measurements
 #   make bench-faults  what every fault costs in packets, into docs/faults.md (root)
+#   make bench-paths  a path that is cut, beside babeld, and what a relay carries (root, babeld)
+#   make relay-lab  all pairs of six hosts cut one after the other, under traffic (root, ten minutes)
 #   make mutation    switches each defence off, one at a time: its tests must notice
 #   make lab         the demo's mesh, left standing to play with (root)
 #   make lab-kernel  the tests on a real Linux kernel's WireGuard, in a virtual machine
+#   make package     what servers install, in dist/: a wheel, and a .deb for the Debian that this runs on
 #   make garage      builds the Garage that the store tests use
 
-.PHONY: all setup static check test coverage demo demo-services bench bench-faults mutation lab lab-kernel garage golden clean
+.PHONY: all setup static check test coverage demo demo-services six-hosts bench bench-faults bench-paths relay-lab mutation lab lab-kernel garage golden man schemas package clean
 
 all: check
 
@@ -36,8 +42,14 @@ demo: setup
 	.venv/bin/wgctl demo --check
 
 demo-services: setup
-	sh tools/setup.sh services
+	sh tools/setup.sh demo-services
 	.venv/bin/wgctl demo --services --check
+
+six-hosts: setup
+	sh tools/setup.sh services
+	sh tools/setup.sh garage
+	sh tools/garage.sh build
+	.venv/bin/python -m pytest -q -s tests/lab/test_six_hosts.py
 
 bench: setup
 	.venv/bin/python -m bench.run
@@ -45,8 +57,20 @@ bench: setup
 bench-faults: setup
 	.venv/bin/python -m bench.bench_faults
 
+bench-paths: setup
+	.venv/bin/python -m bench.run relay paths
+
+relay-lab: setup
+	.venv/bin/python -m bench.run relay_pairs
+
 golden: setup
 	GOLDEN=write .venv/bin/python -m pytest -q tests/golden -k transcript_of_a_case
+
+man: setup
+	.venv/bin/python tools/manpages.py
+
+schemas: setup
+	.venv/bin/python tools/schemas.py
 
 mutation: setup
 	.venv/bin/python tools/mutation.py
@@ -60,6 +84,9 @@ lab-kernel: setup
 garage: setup
 	sh tools/setup.sh garage
 	sh tools/garage.sh build
+
+package: setup
+	sh tools/package.sh
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.*

@@ -11,10 +11,11 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
 from itertools import cycle, islice
 from typing import Final
+
+from msgspec.structs import replace
 
 from bench.hosts import BenchHost, open_hosts
 from meshd.apply import apply_changes

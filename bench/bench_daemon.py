@@ -76,19 +76,19 @@ def _wait_until_all_answer(fleet: Fleet, watched: Member, peers: int) -> None:
 def _measure(watched: Member, peers: int) -> None:
     assert watched.process is not None
     pid = watched.process.pid
-    before = _cpu_seconds(pid)
+    before = cpu_seconds(pid)
     time.sleep(MEASURED_SECONDS)
-    cpu_seconds = (_cpu_seconds(pid) - before) * 60 / MEASURED_SECONDS
+    spent = (cpu_seconds(pid) - before) * 60 / MEASURED_SECONDS
     pss_mib = _pss_mib(pid)
     goal = GOAL_CPU_SECONDS[peers]
     print(
         f"idle meshd, {peers:3d} peers: PSS {pss_mib:5.1f} MiB ({pss_mib / GOAL_MIB:.2f} of the goal), "
-        f"CPU {cpu_seconds:.2f} s a minute ({cpu_seconds / goal:.2f} of the goal of {goal})",
+        f"CPU {spent:.2f} s a minute ({spent / goal:.2f} of the goal of {goal})",
         flush=True,
     )
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """User and system time of the process (proc(5), fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

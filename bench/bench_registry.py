@@ -73,7 +73,7 @@ def _verify_bare(registry: SyntheticRegistry) -> None:
 def _cold(registry: SyntheticRegistry, local: LocalDevice) -> Plan:
     ledger = Ledger(registry.chain)
     for key, body in registry.objects:
-        assert ledger.offer(key, body, now=NOW).outcome == "new", key
+        assert ledger.offer(key, body).outcome == "new", key
     return _plan(ledger, registry, local, DesiredBuilder(), ObservedState(interface="wg0"))
 
 
@@ -91,7 +91,7 @@ def _plan(
 def _changed(registry: SyntheticRegistry, local: LocalDevice) -> float:
     ledger, builder, backend = Ledger(registry.chain), DesiredBuilder(), MemoryBackend()
     for key, body in registry.objects:
-        ledger.offer(key, body, now=NOW)
+        ledger.offer(key, body)
     first = _plan(ledger, registry, local, builder, backend.observe("wg0"))
     assert apply_changes(backend, "wg0", first.changes).error is None
     times = []
@@ -100,7 +100,7 @@ def _changed(registry: SyntheticRegistry, local: LocalDevice) -> float:
         observed = backend.observe("wg0")
         gc.collect()
         started = time.perf_counter()
-        ledger.offer(key, body, now=NOW)
+        ledger.offer(key, body)
         plan = _plan(ledger, registry, local, builder, observed)
         times.append(time.perf_counter() - started)
         assert plan.counts in ({"SetPeer": 1, "RemoveRoute": 1}, {"SetPeer": 1, "AddRoute": 1}), plan.counts

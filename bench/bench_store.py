@@ -104,7 +104,7 @@ def _verify_seconds(registry: SyntheticRegistry) -> float:
     gc.collect()
     started = time.perf_counter()
     for key, body in registry.objects:
-        ledger.offer(key, body, now=NOW)
+        ledger.offer(key, body)
     assert len(ledger.membership(NOW).hosts) == len(registry.identities)
     return time.perf_counter() - started
 

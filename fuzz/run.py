@@ -23,6 +23,9 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests" / "support")]
 
 MAX_INPUT_BYTES = 8192
+START_AND_END_SECONDS = 600
+"""What a target may take beside its fuzzing, on a busy machine: to import, to read its corpus and to
+write what it found."""
 
 
 def fuzz(name: str, arguments: list[str]) -> None:
@@ -46,11 +49,11 @@ def fuzz(name: str, arguments: list[str]) -> None:
     atheris.Fuzz()
 
 
-def run(name: str, seconds: int) -> bool:
-    """Fuzz one target in a process of its own; one line says how it went. True: nothing found."""
+def command(name: str, seconds: int) -> list[str]:
+    """The command line that fuzzes one target in a process of its own."""
     findings = HERE / "findings" / name
     findings.mkdir(parents=True, exist_ok=True)
-    command = [
+    return [
         sys.executable,
         __file__,
         "--one",
@@ -61,18 +64,29 @@ def run(name: str, seconds: int) -> bool:
         "-rss_limit_mb=1024",
         f"-artifact_prefix={findings}/",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120, check=False)
-    counts = re.findall(r"^#(\d+)\s", done.stderr, re.MULTILINE)
-    coverage = re.findall(r"cov: (\d+)", done.stderr)
-    executions = re.search(r"Done (\d+) runs", done.stderr)
+
+
+def run(name: str, command: list[str], limit_seconds: float) -> bool:
+    """Fuzz one target; one line reports how it went. True: it ended by itself and found nothing.
+
+    A target that does not end is killed and counts as a finding. Those after it are fuzzed all the same.
+    """
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=limit_seconds, check=False)
+    except subprocess.TimeoutExpired as late:
+        report, verdict = late.stderr or b"", f"DID NOT END within {limit_seconds:g} s"
+    else:
+        report, verdict = done.stderr, f"FOUND, see {HERE / 'findings' / name}" if done.returncode else ""
+    text = report.decode(errors="replace")
+    counts = re.findall(r"^#(\d+)\s", text, re.MULTILINE)
+    coverage = re.findall(r"cov: (\d+)", text)
+    executions = re.search(r"Done (\d+) runs", text)
     total = executions[1] if executions else (counts[-1] if counts else "0")
-    good = done.returncode == 0
-    verdict = "nothing found" if good else f"FOUND, see {findings}"
     edges = coverage[-1] if coverage else "?"
-    print(f"{name:22}{int(total):>10} executions {edges:>6} edges  {verdict}", flush=True)
-    if not good:
-        print(done.stderr[-3000:])
-    return good
+    print(f"{name:22}{int(total):>10} executions {edges:>6} edges  {verdict or 'nothing found'}", flush=True)
+    if verdict:
+        print(text[-3000:])
+    return not verdict
 
 
 def main() -> int:
@@ -90,7 +104,8 @@ def main() -> int:
     if options.list:
         print("\n".join(names))
         return 0
-    found = [name for name in names if not run(name, options.seconds)]
+    limit_seconds = options.seconds + START_AND_END_SECONDS
+    found = [name for name in names if not run(name, command(name, options.seconds), limit_seconds)]
     return 1 if found else 0
 
 

@@ -9,9 +9,10 @@ what the kernel says then, starts where this one stopped.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
+
+import msgspec
 
 from meshd.backend.base import Backend
 from meshd.errors import BackendError, BackendSilentError
@@ -43,8 +44,7 @@ MAX_REFUSALS: Final = 16
 """After so many, only what takes trust away is still tried."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyReport:
+class ApplyReport(msgspec.Struct, frozen=True, kw_only=True):
     """``done``: accepted by the kernel; ``failed``: what it refused, ``error`` why; ``not_attempted``:
     what depends on that. ``observed``: the truth now, None when the kernel could not even be asked. Where
     that truth contradicts what was accepted, ``error`` says so."""
@@ -56,16 +56,15 @@ class ApplyReport:
     observed: ObservedState | None
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(msgspec.Struct):
     """One plan on its way through a backend."""
 
     backend: Backend
-    refusals: Refusals = field(default_factory=Refusals)
-    done: list[Change] = field(default_factory=list)
-    failed: list[Change] = field(default_factory=list)
-    skipped: list[Change] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    refusals: Refusals = msgspec.field(default_factory=Refusals)
+    done: list[Change] = msgspec.field(default_factory=list)
+    failed: list[Change] = msgspec.field(default_factory=list)
+    skipped: list[Change] = msgspec.field(default_factory=list)
+    errors: list[str] = msgspec.field(default_factory=list)
     silences: int = 0
     """How often nobody answered. Each took the whole time-out of a call."""
 

@@ -2,6 +2,9 @@
 
 A pool would keep its threads, and so their stacks, in a daemon that mostly waits; and Python
 waits for a pool's threads before it exits, which is not worth anybody's while here.
+
+``BEGIN`` is the one place that knows of threads: whoever runs a whole fleet on one loop and a clock of its
+own has the calls made there, at a time of its choice.
 """
 
 from __future__ import annotations
@@ -10,10 +13,23 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from contextvars import ContextVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Begin = Callable[[Callable[[], None]], None]
+"""Sees to it that what it is given is called, and does not wait for it."""
+
+
+def begin_thread(call: Callable[[], None]) -> None:
+    """In a thread of its own."""
+    threading.Thread(target=call, name="blocking-call", daemon=True).start()
+
+
+BEGIN: Final[ContextVar[Begin]] = ContextVar("begin", default=begin_thread)
+"""How a blocking call begins."""
 
 
 async def in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -59,8 +75,37 @@ def start_in_thread(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
             loop.call_soon_threadsafe(tell, set_outcome, outcome)
 
-    threading.Thread(target=run, name="blocking-call", daemon=True).start()
+    BEGIN.get()(run)
     return future
+
+
+def ask_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], T], seconds: float) -> T:
+    """What a call on the loop returns, for another thread. On the loop's own thread it is made at once.
+
+    Raises:
+        TimeoutError: the loop has no time for it.
+        RuntimeError: the loop has ended.
+    """
+    if is_own_thread(loop):
+        return call()
+
+    async def answer() -> T:
+        return call()
+
+    work = answer()
+    try:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(seconds)
+    except RuntimeError:
+        work.close()
+        raise
+
+
+def is_own_thread(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the loop runs in the thread that asks."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _hear(ended: asyncio.Future[Any]) -> None:

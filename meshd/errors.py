@@ -21,6 +21,10 @@ class ConfigError(MeshError):
     exit_code = 2
 
 
+class StateClaimedError(ConfigError):
+    """Another process works on this host's state directory."""
+
+
 class RegistryError(MeshError):
     """Bytes that are not to be trusted; the last trusted view stays in force."""
 

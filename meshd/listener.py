@@ -15,11 +15,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from http.client import HTTPException
 from socketserver import ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+import msgspec
 
 from meshd.errors import BackendError
 
@@ -36,17 +37,18 @@ _STOP_TIMEOUT_SECONDS: Final = 5.0
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLimits:
+class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     """``total`` and ``each``: open connections of all clients and of one address.
 
     ``seconds``: the life of one connection, from its first byte to the last of the answer;
-    ``head_seconds``: what of that its request's head may take. ``proven_each``: an application that knows its
-    clients by more than their address says so of each (``PROVE``), and so many of one client are served at
-    once, of all together ``each`` fewer than ``total``. Those that it has not said so of give way to newer
-    ones, so nobody can keep a client out by connections that say nothing. When the proven ones are as many
-    as they may be, a client that has fewer than another takes the place of that one's oldest. So clients who
-    act together leave each of the others a place. 0: it does not, and whoever comes last is turned away.
+    ``head_seconds``: what of that its request's head may take. When there is no room, the oldest connection
+    of the address that has most gives way to a new one, and one that has not yet asked before one that has.
+    So nobody can keep a client out by connections that say nothing.
+
+    ``proven_each``: an application that knows its clients by more than their address says so of each
+    (``PROVE``), and so many of one client are served at once, of all together ``each`` fewer than ``total``.
+    These give way to no other ones. When they are as many as they may be, a client that has fewer than
+    another takes the place of that one's oldest. So clients who act together leave the others a place.
     """
 
     total: int = 32
@@ -95,14 +97,14 @@ class _Handler(WSGIRequestHandler):
         """A request is no event."""
 
 
-@dataclass(slots=True)
-class _Visit:
-    """``client``: who it is proven to be, empty until then."""
+class _Visit(msgspec.Struct):
+    """``client``: who it is proven to be, empty until then. ``has_asked``: its request's head was read."""
 
     address: str
     entered_at: float
     ends_at: float
     client: str = ""
+    has_asked: bool = False
 
 
 class _Doors:
@@ -128,6 +130,7 @@ class _Doors:
         with self._lock:
             if (visit := self._open.get(connection)) is not None:
                 visit.ends_at = visit.entered_at + self._limits.seconds
+                visit.has_asked = True
 
     def prove(self, connection: socket.socket, client: str) -> bool:
         """This connection is that client's, and gives way to no nameless one now; False when it has enough of
@@ -161,7 +164,7 @@ class _Doors:
         return max(min(left), 0.1) if left else None
 
     def _make_room(self, address: str) -> bool:
-        """Room for one more of ``address``, if need be by cutting the oldest that is not proven."""
+        """Room for one more of ``address``, if need be by cutting one that is not proven."""
         unproven = Counter(visit.address for visit in self._open.values() if not visit.client)
         if unproven[address] >= self._limits.each:
             return self._cut_oldest(address)
@@ -170,9 +173,12 @@ class _Doors:
         return bool(unproven) and self._cut_oldest(unproven.most_common(1)[0][0])
 
     def _cut_oldest(self, address: str) -> bool:
-        if not self._limits.proven_each:
-            return False
-        return self._cut_first(lambda visit: visit.address == address and not visit.client)
+        def gives_way(visit: _Visit) -> bool:
+            return visit.address == address and not visit.client
+
+        if self._cut_first(lambda visit: gives_way(visit) and not visit.has_asked):
+            return True
+        return self._cut_first(gives_way)
 
     def _cut_first(self, is_meant: Callable[[_Visit], bool]) -> bool:
         """The oldest of these, if there is one."""

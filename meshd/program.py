@@ -43,6 +43,15 @@ def run_program(name: str, command: Callable[[], Any]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def completion_script(program: click.Command, name: str, shell: str) -> str:
+    """What ``shell`` (bash, zsh, fish) sources to complete the words of ``name``."""
+    from click.shell_completion import get_completion_class
+
+    completion = get_completion_class(shell)
+    assert completion is not None
+    return completion(program, {}, name, f"_{name.upper()}_COMPLETE").source()
+
+
 def _fail_by_system(name: str, error: OSError) -> int:
     if error.errno == errno.EPIPE:
         # The reader went away (as in `wgctl log | head`): what is left has no taker.

@@ -2,17 +2,19 @@
 
 Every error names the file, the key, the value seen and the value expected. Nothing here
 is secret: keys and store credentials live in their own 0600 files.
+
+Over 400 lines: every setting stands here with its bounds, so that one file is read for them all.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
@@ -21,6 +23,7 @@ from meshd.model.network import (
     AnyEndpoint,
     Endpoint,
     IPNetwork,
+    name_fault,
     parse_endpoint,
     parse_network,
     underlay_fault,
@@ -127,6 +130,23 @@ class ExchangeSettings(_Table, frozen=True, kw_only=True):
     witness_seconds: float = 60.0
 
 
+class RelaySettings(_Table, frozen=True, kw_only=True):
+    """``enabled``: this host forwards for pairs of others, on UDP port ``wireguard.listen_port`` + 2, at most
+    ``pairs`` and ``bytes_per_second``. ``use``: pairs of this host may go through others. ``loss_ratio``:
+    of probes, from which they do although the direct path lives; 0: never for that. ``latency``: they do also
+    where that is shorter by ``latency_margin_ms`` and ``latency_share`` for ``latency_minutes``."""
+
+    enabled: bool = True
+    use: bool = True
+    pairs: int = 32
+    bytes_per_second: int = 12_500_000
+    loss_ratio: float = 0.2
+    latency: bool = False
+    latency_margin_ms: float = 20.0
+    latency_share: float = 0.25
+    latency_minutes: float = 5.0
+
+
 class SafetySettings(_Table, frozen=True, kw_only=True):
     """``max_removed_share``: a plan that removes more than max(1, this share) of the peers unexplained is
     held. ``confirm_seconds``: a change of more than one peer is rolled back when half of those that it
@@ -134,6 +154,12 @@ class SafetySettings(_Table, frozen=True, kw_only=True):
 
     max_removed_share: float = 0.2
     confirm_seconds: float = 120.0
+
+
+class ControlSettings(_Table, frozen=True, kw_only=True):
+    """``group``: its members may ask meshd how it is (``wgctl status``, ``plan``); empty: root alone."""
+
+    group: str = ""
 
 
 class LogSettings(_Table, frozen=True, kw_only=True):
@@ -151,13 +177,19 @@ class _File(_Table, frozen=True, kw_only=True):
     probe: ProbeSettings = ProbeSettings()
     metrics: MetricsSettings = MetricsSettings()
     exchange: ExchangeSettings = ExchangeSettings()
+    relay: RelaySettings = RelaySettings()
     safety: SafetySettings = SafetySettings()
     log: LogSettings = LogSettings()
+    control: ControlSettings = ControlSettings()
     services: dict[str, dict[str, Any]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+_UNKNOWN: Final = re.compile(
+    r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.(?P<table>[^`]*)`)?"
+)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The checked settings of one daemon, with addresses and paths as values."""
 
     state_dir: Path
@@ -169,8 +201,10 @@ class Settings:
     probe: ProbeSettings
     metrics: MetricsSettings
     exchange: ExchangeSettings
+    relay: RelaySettings
     safety: SafetySettings
     log: LogSettings
+    control: ControlSettings
     endpoints: tuple[AnyEndpoint, ...]
     jail_networks: frozenset[IPNetwork]
     services: Mapping[str, Mapping[str, Any]]
@@ -182,7 +216,7 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
     try:
         file = msgspec.convert(document, _File, strict=True)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{source}: {error}") from None
+        raise ConfigError(f"{source}: {_explain(str(error))}") from None
     _check_ranges(file, source)
     return Settings(
         state_dir=_absolute(file.state_dir, f"{source}: state_dir"),
@@ -196,8 +230,10 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
         probe=file.probe,
         metrics=file.metrics,
         exchange=file.exchange,
+        relay=file.relay,
         safety=file.safety,
         log=file.log,
+        control=file.control,
         services=file.services,
         endpoints=tuple(
             _each(_parse_own_endpoint, text, f"{source}: host.endpoints") for text in file.host.endpoints
@@ -209,20 +245,50 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
     )
 
 
+def _explain(error: str) -> str:
+    """msgspec's complaint; where it is of a key that there is not, with those that look like it."""
+    unknown = _UNKNOWN.match(error)
+    if unknown is None:
+        return error
+    tables = {name: kind for name, kind in get_type_hints(_File).items() if _is_table(kind)}
+    here = _File if unknown["table"] is None else tables.get(unknown["table"])
+    prefix = f"{unknown['table']}." if unknown["table"] else ""
+    near = difflib.get_close_matches(unknown["key"], here.__struct_fields__ if here else (), n=2)
+    found = [prefix + key for key in near]
+    found += [
+        f"{name}.{unknown['key']}"
+        for name, kind in tables.items()
+        if unknown["key"] in kind.__struct_fields__
+    ]
+    hint = f"is it {' or '.join(found)}?" if found else "contrib/meshd.toml.sample has all that there are"
+    return f"there is no key {prefix}{unknown['key']}; {hint}"
+
+
+def _is_table(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, _Table)
+
+
 def setting_values(settings: Settings) -> dict[str, object]:
     """Every key of the file with its value in force, as ``wireguard.listen_port``."""
     values: dict[str, object] = {"state_dir": settings.state_dir, "run_dir": settings.run_dir}
-    for table in fields(settings):
-        held = getattr(settings, table.name)
+    for name in settings.__struct_fields__:
+        held = getattr(settings, name)
         if isinstance(held, _Table):
-            values |= {f"{table.name}.{key}": getattr(held, key) for key in held.__struct_fields__}
+            values |= {f"{name}.{key}": getattr(held, key) for key in held.__struct_fields__}
     return values
+
+
+_FIRST_SETTINGS: Final = (
+    'make it; most hosts need one setting: endpoints = ["ADDRESS:51820"] below [host] (man meshd.toml)'
+)
 
 
 def read_settings(path: Path) -> Settings:
     """Read and check the settings file. A missing file is a ConfigError, never defaults."""
     try:
         text = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: not there: {_FIRST_SETTINGS}") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
@@ -251,8 +317,11 @@ def parse_listen(text: str, where: str) -> tuple[str, int]:
 
 
 def _parse_own_endpoint(text: str) -> AnyEndpoint:
-    endpoint = parse_endpoint(text)
-    if isinstance(endpoint, Endpoint) and (fault := underlay_fault(endpoint.address)):
+    host, colon, port = text.rpartition(":")
+    # A resolver's way to write a whole name; records have one spelling of it, without the dot.
+    endpoint = parse_endpoint(host.removesuffix(".") + colon + port)
+    fault = underlay_fault(endpoint.address) if isinstance(endpoint, Endpoint) else name_fault(endpoint.name)
+    if fault:
         raise ValueError(f"{text!r} is {fault}, a place where other hosts reach this one expected")
     return endpoint
 
@@ -304,8 +373,8 @@ _RULES: Final = (
     _Rule("wireguard.interface", _is_interface_name, _INTERFACE_EXPECTED),
     _Rule(
         "wireguard.listen_port",
-        lambda port: 0 < port < 65535,
-        "1 to 65534, as key rotations use the next one too",
+        lambda port: 0 < port < 65534,
+        "1 to 65533, as key rotations and relaying use the next two",
     ),
     _Rule(
         "wireguard.fibs",
@@ -337,6 +406,20 @@ _RULES: Final = (
     _Rule("probe.window", lambda probes: 2 <= probes <= 10000, "2 to 10000"),
     _Rule("exchange.port", lambda port: 0 < port < 65536, "1 to 65535"),
     _Rule("exchange.witness_seconds", lambda seconds: 0.1 <= seconds <= 3600, "0.1 to 3600"),
+    _Rule("relay.pairs", lambda pairs: 0 < pairs <= 256, "1 to 256"),
+    _Rule(
+        "relay.bytes_per_second",
+        lambda count: 10_000 <= count <= 10_000_000_000,
+        "10000 to 10000000000",
+    ),
+    _Rule(
+        "relay.loss_ratio",
+        lambda share: share == 0 or 0.05 <= share <= 1,
+        "0 (never for that) or 0.05 to 1",
+    ),
+    _Rule("relay.latency_margin_ms", lambda ms: 1 <= ms <= 10_000, "1 to 10000"),
+    _Rule("relay.latency_share", lambda share: 0.05 <= share <= 0.9, "0.05 to 0.9"),
+    _Rule("relay.latency_minutes", lambda minutes: 1 <= minutes <= 60, "1 to 60"),
     _Rule("safety.max_removed_share", lambda share: 0 <= share <= 1, "0 to 1"),
     _Rule(
         "safety.confirm_seconds",

@@ -7,12 +7,16 @@ is passed over and the second is named. Standard streams may be closed: cron and
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from meshd.errors import ConfigError
 
+STANDARD_STREAM: Final = "-"
+TERMINAL: Final = "/dev/tty"
 UTF8_MARK: Final = b"\xef\xbb\xbf"
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 
@@ -37,6 +41,27 @@ def read_text_file(path: Path, what: str, max_bytes: int) -> str:
     return decode_text(data, str(path), what)
 
 
+def refuse_to_replace(path: Path, what: str, said: Mapping[str, str]) -> None:
+    """ConfigError where a file is in the way that is not an older ``what``.
+
+    Args:
+        said: what such a file says in the members of its JSON object. Another host's bundle, a key or a
+            device that was named by mistake says something else.
+    """
+    import msgspec  # not for who only asks for help
+
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise ConfigError(f"{path}: not a file, a place for {what} expected (- is standard output)")
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+    except (OSError, ValueError):  # msgspec's errors are ValueErrors
+        found = None
+    if not isinstance(found, dict) or any(found.get(name) != value for name, value in said.items()):
+        raise ConfigError(f"{path}: there is a file already that is not {what}: name another, or remove it")
+
+
 def read_standard_input(what: str, max_bytes: int) -> str:
     """ConfigError where it is closed."""
     if sys.stdin is None:  # so Python says that descriptor 0 is closed
@@ -44,6 +69,22 @@ def read_standard_input(what: str, max_bytes: int) -> str:
     return decode_text(sys.stdin.buffer.read(max_bytes), "standard input", what)
 
 
-def somebody_answers() -> bool:
-    """Whether a person can be asked: standard input is a terminal."""
+def somebody_answers(source: str = "") -> bool:
+    """Whether a person can be asked: standard input is a terminal.
+
+    Args:
+        source: ``-``: standard input holds the file that is asked about, as in ``ssh HOST meshd enroll |
+            wgctl add-host -``. The terminal of the session is then asked, where it has one.
+    """
+    if source == STANDARD_STREAM:
+        return terminal_answers()
     return sys.stdin is not None and sys.stdin.isatty()
+
+
+def terminal_answers() -> bool:
+    """Whether this session has a terminal, whatever its standard streams are (tty(4))."""
+    try:
+        os.close(os.open(TERMINAL, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -67,6 +67,21 @@ fetch_kernel() {
 	rm -rf "$download"
 }
 
+# Only a static one runs before there is a root file system. Unpacked and never installed: the package would take
+# the place of the busybox that the machine has.
+fetch_busybox() {
+	[ ! -x "$cache/busybox" ] || return 0
+	mkdir -p "$cache"
+	download=$(mktemp -d "$cache/download.XXXXXX")
+	(cd "$download" && apt-get -q -o APT::Sandbox::User=root download busybox-static >&2) ||
+		fail "busybox-static cannot be downloaded"
+	dpkg-deb -x "$download"/busybox-static_*.deb "$download/root"
+	# bin/busybox, and usr/bin/busybox in newer Debians
+	find "$download/root" -path '*bin/busybox' -type f -exec mv {} "$cache/busybox" \;
+	rm -rf "$download"
+	[ -x "$cache/busybox" ] || fail "no bin/busybox in Debian's busybox-static"
+}
+
 # shellcheck disable=SC2012 # the names are ours
 unpacked_kernel() { ls -1t "$cache"/kernel-*/complete 2>/dev/null | head -n 1; }
 
@@ -98,7 +113,7 @@ copy_boot_modules() {
 build_initramfs() {
 	tree=$work/initramfs
 	mkdir -p "$tree/bin" "$tree/proc" "$tree/sys" "$tree/dev" "$tree/run"
-	cp "$(command -v busybox)" "$tree/bin/busybox"
+	cp "$cache/busybox" "$tree/bin/busybox"
 	cp "$checkout/tools/kernel-lab-init" "$tree/init"
 	chmod 0755 "$tree/init"
 	copy_boot_modules "$tree"
@@ -164,6 +179,7 @@ trap 'rm -rf "$work" ${download:+"$download"}' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 choose_kernel
+fetch_busybox
 build_initramfs "$@"
 qemu_status=0
 boot || qemu_status=$?

@@ -5,7 +5,11 @@
 #   tools/setup.sh               everything but the kernel lab; under a second when nothing changed
 #   tools/setup.sh lab-kernel    the packages of the kernel lab
 #   tools/setup.sh garage        what building Garage needs, unless there is one
-#   tools/setup.sh services      the servers that the tests of the service modules run
+#   tools/setup.sh demo-services the servers that `make demo-services` runs
+#   tools/setup.sh services      these, and all that the tests of the service modules run besides
+#   tools/setup.sh package       a clean Debian in which the test of the package installs it
+#
+# A package that is there is never removed. Who is not root gets .venv, and is told what else is missing.
 #
 # PYTHON names the interpreter; without it the first Python >= 3.11 that can make a virtual
 # environment. Exit status 2: something is missing that only root can install.
@@ -72,14 +76,25 @@ install_packages() {
 		command -v apt-get >/dev/null 2>&1 || fail "no apt-get here; missing, by Debian's names: $*"
 		export DEBIAN_FRONTEND=noninteractive
 		apt-get -q update </dev/null
-		apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@" </dev/null
+		# apt would make room for a package that conflicts with one that is there.
+		apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-remove --no-install-recommends "$@" </dev/null ||
+			fail "apt-get did not install $*: the lines above say why (a package that is there is never removed for it)"
 		;;
 	esac
 }
 
+# Python's own are needed at once, as nothing runs without them; of the others the tests say what they miss.
+install_or_tell() {
+	if [ $# -gt 0 ] && [ "$(id -u)" != 0 ] && [ "$system" != FreeBSD ] && [ -n "$python" ]; then
+		say "missing, and only root can install: $*; going on, and some tests will miss them"
+	else
+		install_packages "$@"
+	fi
+}
+
 linux_packages() {
 	missing_packages wg wireguard-tools wireguard-go wireguard-go ip iproute2 ping iputils-ping ps procps \
-		shellcheck shellcheck bmake bmake nft nftables
+		shellcheck shellcheck bmake bmake nft nftables ssh openssh-client mandoc mandoc
 	[ -n "$python" ] || printf ' python3 python3-venv'
 }
 
@@ -109,15 +124,14 @@ freebsd_packages() {
 		: "${flavor:=311}"
 		printf ' python%s' "$flavor"
 	fi
-	for name in pynacl click tomli-w prometheus-client msgspec rich botocore urllib3 pytest pytest-xdist hypothesis; do
+	for name in pynacl click tomli-w prometheus-client msgspec rich botocore urllib3 pytest pytest-xdist \
+		hypothesis jsonschema; do
 		pkg info -e "py$flavor-$name" 2>/dev/null || printf ' py%s-%s' "$flavor" "$name"
 	done
 }
 
 kernel_lab_packages() {
 	missing_packages qemu-system-x86_64 qemu-system-x86 depmod kmod cpio cpio timeout coreutils
-	# Only a static one runs before there is a root file system.
-	dpkg-query -W -f '${db:Status-Status}' busybox-static 2>/dev/null | grep -qx installed || printf ' busybox-static'
 }
 
 # Debian 12 has two versions of Rust; Garage needs the one kept new for the web browsers.
@@ -127,15 +141,36 @@ garage_packages() {
 	missing_packages cargo "$rust" cc 'gcc libc6-dev' pkg-config pkg-config
 }
 
-# Installed, never started: what the tests need they start themselves.
-service_packages() {
-	missing_packages haproxy haproxy nsd nsd knotd knot kzonecheck knot-dnssecutils unbound unbound \
-		dnsmasq dnsmasq-base named bind9 prometheus prometheus redis-server redis-server \
-		redis-sentinel redis-sentinel etcd etcd-server psql postgresql-client nginx nginx-light \
-		prometheus-blackbox-exporter prometheus-blackbox-exporter chromium chromium
+# Installed, never started: who needs a server starts one of its own.
+demo_service_packages() {
+	missing_packages haproxy haproxy nsd nsd prometheus prometheus redis-server redis-server \
+		redis-sentinel redis-sentinel etcd etcd-server psql postgresql-client
 	# Debian keeps its programs apart from PATH, by version.
 	[ -x /usr/lib/postgresql/15/bin/postgres ] || printf ' postgresql-15'
 	[ -n "$(find_python)" ] || printf ' python3 python3-venv'
+}
+
+service_packages() {
+	demo_service_packages
+	missing_packages knotd knot kzonecheck knot-dnssecutils unbound unbound dnsmasq dnsmasq-base named bind9 \
+		nginx nginx-light prometheus-blackbox-exporter prometheus-blackbox-exporter chromium chromium \
+		caddy caddy amtool prometheus-alertmanager postfix postfix php php-cli sshd openssh-server rsync rsync
+	[ -x /usr/lib/dovecot/imap ] || printf ' dovecot-imapd'
+}
+
+# What the tests of the package and the wheel copy: Debian 12 as debootstrap(8) makes it, with a systemd, and the
+# packages that meshd needs there fetched and not installed, so that the tests need no network.
+make_clean_debian() {
+	folder=/var/cache/wg-meshd/debian-12-with-venv
+	[ ! -e "$folder.complete" ] || return 0
+	say "making a clean Debian 12 in $folder"
+	rm -rf "$folder"
+	mkdir -p "$folder"
+	debootstrap --variant=minbase --include=systemd,systemd-sysv,iproute2 bookworm "$folder" \
+		http://deb.debian.org/debian </dev/null
+	chroot "$folder" apt-get -q install -y --no-install-recommends --download-only \
+		python3 python3-venv wireguard-tools wireguard-go </dev/null
+	: >"$folder.complete"
 }
 
 # Debian 12 has Patroni 3.0, which knows no failover priorities. PostgreSQL refuses root, so this one lies where
@@ -194,7 +229,7 @@ make_environment() {
 	extras='.[s3,dev]'
 	if [ "$system" = FreeBSD ]; then
 		site_packages=--system-site-packages
-		extras='.[s3]'
+		extras='.[s3,qr]'
 	fi
 	if ! is_repairable; then
 		python=$(find_python)
@@ -223,7 +258,7 @@ case ${1:-} in
 	if [ "$system" = FreeBSD ] && is_fresh; then exit 0; fi
 	python=$(find_python) || exit
 	# shellcheck disable=SC2046 # a list of names
-	install_packages $(needed_packages)
+	install_or_tell $(needed_packages)
 	is_fresh || make_environment
 	# As an installed package has it: without, every command where PYTHONDONTWRITEBYTECODE is set or the
 	# checkout cannot be written compiles 200 modules anew, which takes longer than all its work.
@@ -240,13 +275,25 @@ garage)
 	# shellcheck disable=SC2046 # a list of names
 	install_packages $(garage_packages)
 	;;
+demo-services)
+	[ "$system" = Linux ] || exit 0
+	# shellcheck disable=SC2046 # a list of names
+	install_quietly $(demo_service_packages)
+	make_patroni
+	;;
 services)
 	[ "$system" = Linux ] || exit 0
 	# shellcheck disable=SC2046 # a list of names
 	install_quietly $(service_packages)
 	make_patroni
 	;;
+package)
+	[ "$system" = Linux ] || exit 0
+	# shellcheck disable=SC2046 # a list of names
+	install_packages $(missing_packages debootstrap debootstrap systemd-nspawn systemd-container dpkg-deb dpkg)
+	make_clean_debian
+	;;
 *)
-	fail "unknown argument '$1': nothing, lab-kernel, garage or services expected"
+	fail "unknown argument '$1': nothing, lab-kernel, garage, demo-services, services or package expected"
 	;;
 esac

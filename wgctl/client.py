@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import time
@@ -14,6 +15,7 @@ import msgspec
 
 from meshd.errors import ConfigError, ControlError, MeshError, UnsafePlanError
 from meshd.observe.matrix import Matrix
+from meshd.observe.path_document import DrainDocument, PathDocument
 from meshd.observe.protocol import (
     MAX_LINE_BYTES,
     ApplyDocument,
@@ -27,6 +29,7 @@ from meshd.observe.protocol import (
     Verb,
 )
 from meshd.observe.status import Status
+from meshd.observe.trend import HistoryDocument, HistoryRequest
 from meshd.settings import FREEBSD
 
 T = TypeVar("T")
@@ -35,6 +38,7 @@ CONNECT_SECONDS: Final = 3.0
 ANSWER_SECONDS: Final[Mapping[Verb, float]] = {
     "status": 10.0,
     "matrix": 15.0,
+    "history": 10.0,
     "plan": 60.0,
     "apply": 300.0,
     "rollback": 300.0,
@@ -43,9 +47,15 @@ ANSWER_SECONDS: Final[Mapping[Verb, float]] = {
     "objects": 20.0,
     "offer": 20.0,
     "service": 300.0,
+    "path": 10.0,
+    "drain": 10.0,
 }
 START_COMMAND: Final = "service meshd start" if FREEBSD else "systemctl start meshd"
 _READ_BYTES: Final = 1 << 16
+
+
+class NotPermittedError(ControlError):
+    """This user may not ask meshd, which says nothing of how meshd is."""
 
 
 class ControlClient:
@@ -69,6 +79,10 @@ class ControlClient:
     def matrix(self) -> Matrix:
         """What every host measures; waits a moment for those that do not answer."""
         return self._decode(self._ask(ControlRequest(verb="matrix")), Matrix)
+
+    def history(self, request: HistoryRequest) -> HistoryDocument:
+        """How this host's paths have gone."""
+        return self._decode(self._ask(ControlRequest(verb="history", history=request)), HistoryDocument)
 
     def plan(self) -> PlanDocument:
         return self._decode(self._ask(ControlRequest(verb="plan")), PlanDocument)
@@ -95,6 +109,19 @@ class ControlClient:
         answer = self._ask(ControlRequest(verb="service", service=request))
         return self._decode(answer, ServiceDocument), answer.exit_code
 
+    def path(self, host: str) -> PathDocument:
+        """What the path to that host is, and why. Raises ConfigError when there is no such host."""
+        return self._decode(self._ask(ControlRequest(verb="path", host=host)), PathDocument)
+
+    def drain(self, *, end: bool) -> DrainDocument:
+        """This host carries nothing new for others; ``end``: it does again."""
+        return self._decode(self._ask(ControlRequest(verb="drain", end=end)), DrainDocument)
+
+    @property
+    def connection(self) -> socket.socket:
+        """For questions about the process at the other end."""
+        return self._socket
+
     def close(self) -> None:
         self._socket.close()
 
@@ -103,7 +130,8 @@ class ControlClient:
         deadline = time.monotonic() + seconds
         try:
             self._socket.settimeout(seconds)
-            self._socket.sendall(msgspec.json.encode(request) + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # told so before it asked: the answer says why
+                self._socket.sendall(msgspec.json.encode(request) + b"\n")
             line = self._read_line(deadline)
         except TimeoutError:
             raise ControlError(
@@ -113,6 +141,8 @@ class ControlClient:
         except OSError as error:
             raise ControlError(f"{self._path}: the connection to meshd broke: {error.strerror}") from None
         answer = self._decode_line(line)
+        if answer.is_denied:
+            raise NotPermittedError(f"meshd: {answer.error}")
         if answer.error is not None:
             raise _error_of(answer.exit_code)(f"meshd: {answer.error}")
         return answer
@@ -151,13 +181,14 @@ def _connect(path: Path) -> socket.socket:
         connection.connect(str(path))
     except OSError as error:
         connection.close()
-        raise ControlError(_explain(path, error)) from None
+        kind = NotPermittedError if error.errno in (errno.EACCES, errno.EPERM) else ControlError
+        raise kind(_explain(path, error)) from None
     return connection
 
 
 def _explain(path: Path, error: OSError) -> str:
     if error.errno in (errno.EACCES, errno.EPERM):
-        return f"{path}: permission denied: run wgctl as root, who owns meshd's control socket"
+        return f"{path}: permission denied: run wgctl as root, or be in the group of control.group"
     if error.errno == errno.ENOENT:
         return f"{path}: no control socket: meshd does not run on this host; start it with: {START_COMMAND}"
     if error.errno == errno.ECONNREFUSED:

@@ -13,6 +13,7 @@ import click
 
 from meshd.program import run_program
 from meshd.terminal import echo
+from meshd.version import VERSION
 from wgctl.admin.passphrase import PassphraseSource
 from wgctl.options import Options
 from wgctl.verb_group import VerbGroup
@@ -20,7 +21,9 @@ from wgctl.verb_group import VerbGroup
 VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "init": ("init", "Found a mesh: keys, first root document, store."),
     "add-host": ("add_host", "Grant a host its place and print its join bundle."),
-    "remove-host": ("remove_host", "Revoke a host for good."),
+    "add-client": ("add_client", "Grant a laptop or a phone its place, and write its file."),
+    "client": ("client", "Files of clients: print one, check one."),
+    "remove-host": ("remove_host", "Revoke a host or a client for good."),
     "rotate-keys": ("rotate_keys", "Ask hosts to make new WireGuard keys."),
     "endorse": ("endorse", "Agree with another administrator's grant, service or placement."),
     "garage-sync": ("garage_sync", "Make Garage's buckets and keys what the registry wants."),
@@ -37,12 +40,17 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "import": ("import_", "Take in what another home exported, and publish it."),
     "service": ("service", "Services of the mesh, and this host's part in them."),
     "status": ("status", "How this host sees the mesh now."),
+    "top": ("top", "The live view: conditions, then the peers, the worst first."),
+    "ping": ("ping", "Echoes to one host, beside what meshd sees of it."),
+    "path": ("path", "What the path between two hosts is, since when and why."),
+    "drain": ("drain", "Keep pairs of other hosts from going through this one."),
     "plan": ("plan", "What meshd would change on this host, and why."),
     "apply": ("apply", "Let meshd carry out its plan now."),
     "rollback": ("rollback", "Go back to the state before the last plan."),
     "doctor": ("doctor", "Check this host and this admin home; say what to do."),
     "demo": ("demo", "Build a whole mesh on this machine and measure it."),
     "completion": ("completion", "Print the shell's completion script."),
+    "help": ("help", "Show the help of a verb."),
     "version": ("version", "Print the version."),
 }
 
@@ -62,7 +70,7 @@ class MainGroup(VerbGroup):
         sys.exit(run_program("wgctl", partial(super().main, *args, **kwargs)))
 
 
-def _default_home() -> Path | None:
+def default_home() -> Path | None:
     configured = os.environ.get("WGCTL_HOME")
     if configured:
         return Path(configured).absolute()
@@ -77,9 +85,7 @@ def _default_home() -> Path | None:
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from meshd.version import read_version
-
-        echo(f"wgctl {read_version()}")
+        echo(f"wgctl {VERSION}")
         ctx.exit()
 
 
@@ -130,7 +136,7 @@ def main(
     passphrase_file: str | None,
 ) -> None:
     """Run a WireGuard mesh: its signed registry, and this host's part in it."""
-    chosen = home or _default_home()
+    chosen = home or default_home()
     ctx.obj = Options(
         chosen_home=chosen.absolute() if chosen is not None else None,
         config=config,

@@ -55,15 +55,15 @@ class Options:
     def control_socket(self) -> Path:
         """Where meshd listens: ``--socket``, else the run directory of the settings file.
 
-        Without a settings file at the default place it is the default run directory, so that
-        the answer is about meshd and not about a file nobody asked for.
+        Where this user can read no settings file at the default place, it is the default run directory, so
+        that the answer is about meshd and not about a file nobody asked for.
         """
         from meshd.observe.protocol import SOCKET_NAME
         from meshd.settings import DEFAULT_RUN_DIR
 
         if self.socket is not None:
             return self.socket
-        if self.config is None and not is_there(self.config_path):
+        if self.config is None and not (is_there(self.config_path) and os.access(self.config_path, os.R_OK)):
             return Path(DEFAULT_RUN_DIR) / SOCKET_NAME
         return self.read_settings().run_dir / SOCKET_NAME
 

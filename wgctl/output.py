@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -24,8 +24,13 @@ from meshd.observe.wording import render_loss as render_loss
 from meshd.observe.wording import render_rtt as render_rtt
 from meshd.observe.wording import render_time as render_time
 from meshd.terminal import echo
+from wgctl.tables import FAINT as FAINT
+from wgctl.tables import Cell as Cell
+from wgctl.tables import Column as Column
+from wgctl.tables import build_table as build_table
 
 if TYPE_CHECKING:
+    from msgspec import Struct
     from rich.console import Console, RenderableType
     from rich.text import Text
 
@@ -36,10 +41,6 @@ GOOD: Final = "green"
 FAIR: Final = "yellow"
 POOR: Final = "dark_orange"
 BAD: Final = "bold red"
-FAINT: Final = "bright_black"
-
-Cell = str | tuple[str, str]
-"""Text, or text with a style."""
 
 
 def json_option(function: F) -> F:
@@ -48,8 +49,8 @@ def json_option(function: F) -> F:
     return option(function)
 
 
-def write_json(document: object) -> None:
-    """Print one document; msgspec structs, mappings and plain values are all welcome."""
+def write_json(document: Struct) -> None:
+    """Print one document. Its type is in ``wgctl.documents.published``, and docs/schemas has its schema."""
     import msgspec
 
     text = msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
@@ -80,23 +81,6 @@ def render_plain(renderable: RenderableType) -> str:
     return "\n".join(line.rstrip() for line in sink.getvalue().splitlines())
 
 
-def build_table(
-    headers: Sequence[str], rows: Iterable[Sequence[Cell]], *, right: Sequence[str] = ()
-) -> RenderableType:
-    """A plain table; the columns named in ``right`` are aligned right, as numbers are."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_header=any(headers)
-    )
-    for header in headers:
-        table.add_column(header, justify="right" if header in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(text), style=style) for text, style in map(_styled, row)))
-    return table
-
-
 def say(text: str, style: str = "") -> None:
     """One line of text for people, coloured on a terminal."""
     show(styled(text, style))
@@ -114,12 +98,14 @@ def note(text: str) -> None:
     echo(printable(text), err=True)
 
 
+def show_drawing(drawing: str) -> None:
+    """What this program drew, with the colours that it is drawn in: ``echo`` lets none through."""
+    sys.stdout.write(drawing)
+    sys.stdout.flush()
+
+
 def is_terminal() -> bool:
     return sys.stdout.isatty()
-
-
-def _styled(cell: Cell) -> tuple[str, str]:
-    return (cell, "") if isinstance(cell, str) else cell
 
 
 def rtt_style(seconds: float | None, *, up: bool = True, loss_ratio: float = 0.0) -> str:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from meshd.model.keys import PublicKey
 from meshd.model.network import IPAddress, IPNetwork, parse_address, parse_network
+from wgctl.completing import FILE
 
 if TYPE_CHECKING:
     _Parameter = click.ParamType[Any]
@@ -44,6 +46,18 @@ class OptionalNetworkParameter(NetworkParameter):
         return None if value == "none" else super().convert(value, param, ctx)
 
 
+class PublicKeyParameter(_Parameter):
+    """In base64, as wg(8) writes it."""
+
+    name = "KEY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> PublicKey:
+        try:
+            return PublicKey.parse(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class AddressParameter(_Parameter):
     name = "ADDRESS"
 
@@ -69,6 +83,15 @@ class InstantParameter(_Parameter):
         if at <= now:
             self.fail(f"{text!r} is over already", param, ctx)
         return at
+
+
+class ExpiryParameter(InstantParameter):
+    """As above, or the word ``never``: 0."""
+
+    name = "WHEN|never"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return 0 if value == "never" else super().convert(value, param, ctx)
 
 
 class AnyInstantParameter(_Parameter):
@@ -102,7 +125,8 @@ def _parse_instant(text: str) -> int | None:
 NETWORK: Final = NetworkParameter()
 NETWORK_OR_NONE: Final = OptionalNetworkParameter()
 ADDRESS: Final = AddressParameter()
-INSTANT: Final = InstantParameter()
+PUBLIC_KEY: Final = PublicKeyParameter()
+EXPIRY: Final = ExpiryParameter()
 ANY_INSTANT: Final = AnyInstantParameter()
 
 
@@ -123,9 +147,49 @@ def garage_options(function: F) -> F:
     return urls(token(function))
 
 
+def ssh_options(function: F) -> F:
+    """``--ssh`` and what goes with it: ``ssh``, ``ssh_words``, ``endpoints``, ``host_config``, ``start``."""
+    for option in (
+        click.option(
+            "--start",
+            default="",
+            metavar="COMMAND",
+            help="With --ssh: what starts meshd there. [default: its service]",
+        ),
+        click.option(
+            "--host-config",
+            default="",
+            metavar="FILE",
+            help="With --ssh: meshd.toml there. [default: its own place]",
+        ),
+        click.option(
+            "--endpoint",
+            "endpoints",
+            multiple=True,
+            metavar="ADDRESS:PORT|none",
+            help="With --ssh, for a host without settings: where the others reach it.",
+        ),
+        click.option(
+            "--ssh-option",
+            "ssh_words",
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="With --ssh: as ssh's -o; may be given again.",
+        ),
+        click.option(
+            "--ssh", metavar="[USER@]HOST", help="Do all of it there, as root, by this machine's ssh."
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def draft_option(function: F) -> F:
     """``--draft FILE`` as the parameter ``draft``."""
     option = click.option(
-        "--draft", metavar="FILE", help="Sign nothing: add this to FILE, for `wgctl sign` where the key is."
+        "--draft",
+        type=FILE,
+        metavar="FILE",
+        help="Sign nothing: add this to FILE, for `wgctl sign` where the key is.",
     )
     return option(function)

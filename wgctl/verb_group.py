@@ -6,6 +6,7 @@ nor the libraries behind it.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Mapping
 from typing import ClassVar
@@ -35,6 +36,17 @@ class VerbGroup(click.Group):
         found = getattr(importlib.import_module(f"{self.package}.{module}"), attribute or "command")
         assert isinstance(found, click.Command)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, and a word that is no verb is met with those that look like it."""
+        word = args[0]
+        if word not in self.verbs and not word.startswith("-"):
+            near = difflib.get_close_matches(word, self.verbs, n=3, cutoff=0.65)
+            hint = f"is it {' or '.join(near)}?" if near else f"{ctx.command_path} --help lists them"
+            ctx.fail(f"no such verb: {word!r}; {hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

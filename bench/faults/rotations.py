@@ -102,7 +102,7 @@ def _state(stage: Stage, member: Member) -> str:
 
 def _waiting(stage: Stage, member: Member) -> tuple[str, ...]:
     status = stage.status(member)
-    return status.rotation.waiting if status else ()
+    return status.rotation.waited_for if status else ()
 
 
 SCENARIOS: Final = (

@@ -18,7 +18,7 @@ from bench.faults.stage import Side, Stage
 from bench.faults.trial import Scenario, measure
 from meshd.errors import MeshError
 from meshd.lab.pace import EMULATED
-from meshd.version import read_version
+from meshd.version import VERSION
 
 SCENARIOS: Final = (*daemons.SCENARIOS, *rotations.SCENARIOS, *damage.SCENARIOS)
 PACKETS_PER_SECOND: Final = 20.0 if EMULATED else 200.0
@@ -77,7 +77,7 @@ def _attempt(stages: _Stages, scenario: Scenario) -> Outcome:
 
 
 def _programs(side: Side) -> dict[str, str]:
-    programs = {"meshd": read_version(), "python": platform.python_version()}
+    programs = {"meshd": VERSION, "python": platform.python_version()}
     asked = ("wg", "wireguard-go") if side == "userspace" else ("wg",)
     for program in asked:
         # "wireguard-tools v1.0.20210914 - https://..." and "wireguard-go v0.0.20220316" and more lines

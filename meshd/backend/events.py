@@ -10,8 +10,9 @@ import contextlib
 import enum
 import socket
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
 
 if TYPE_CHECKING:
     from meshd.backend.freebsd_changes import ChangeLog
@@ -34,8 +35,7 @@ class Recheck(enum.Flag):
     """The network stacks of jails that have just started: their addresses come after them."""
 
 
-@dataclass(frozen=True, slots=True)
-class KernelEvent:
+class KernelEvent(msgspec.Struct, frozen=True):
     """``later``: what is to be looked at again in a few seconds, because what was announced takes as long
     to be complete. ``what``: the last thing worth a look, for the log."""
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.freebsd_routes import OwnedDestinations, RouteTable

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from meshd.backend.freebsd_changes import ChangeLog, Stamp
 from meshd.backend.freebsd_routes import FAMILIES
@@ -50,14 +51,13 @@ def find_jail_tools() -> dict[str, Path]:
     return {name: path for name, path in TOOLS.items() if path.exists()}
 
 
-@dataclass(slots=True)
-class _Stack:
+class _Stack(msgspec.Struct):
     """What was read of a VNET jail's own network stack. ``seen_at``: when the jail was found first, in
     monotonic seconds. ``addresses`` None: not read yet. ``routes``: by IP version, as far as read."""
 
     seen_at: float
     addresses: frozenset[IPInterface] | None = None
-    routes: dict[int, frozenset[JailRoute]] = field(default_factory=dict)
+    routes: dict[int, frozenset[JailRoute]] = msgspec.field(default_factory=dict)
 
 
 class FreeBSDJails:
@@ -104,6 +104,7 @@ class FreeBSDJails:
             stacks=tuple(stacks),
             host_addresses=self._host_addresses() if stacks else frozenset(),
             problems=problems,
+            roots={jail.name: jail.path for jail in jails},
             has_young=any(now - stack.seen_at < YOUNG_SECONDS for stack in self._stacks.values()),
         )
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from meshd.backend.peer_steps import Owners, ordered
 from meshd.model.device import Device, PeerUpdate
 from meshd.model.keys import PublicKey
@@ -33,8 +35,7 @@ class WgCall:
     stdin: bytes = field(default=b"", repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerBatch:
+class PeerBatch(msgspec.Struct, frozen=True, kw_only=True):
     """Calls to make one after the other. ``expected``: the allowed IPs that the named peers then have;
     empty where the exit codes say enough."""
 
@@ -60,8 +61,7 @@ def build_replacement(interface: str, expected: Mapping[PublicKey, frozenset[IPN
     return _add_call(interface, sections)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AllowedIPs:
+class _AllowedIPs(msgspec.Struct, frozen=True, kw_only=True):
     public_key: PublicKey
     added: frozenset[IPNetwork]
     taken: frozenset[IPNetwork]

@@ -9,8 +9,10 @@ up. Failures and third parties are data: see ``Failure`` and the ``third_party_`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.errors import BackendError
 from meshd.model.device import Device, ObservedState, Peer, PeerConfig, PeerStats, PeerUpdate
@@ -21,8 +23,7 @@ DEFAULT_MTU_BYTES: Final = 1420
 NO_PRESHARED_KEY: Final = bytes(32)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """The ``call``-th changing call (from 1) fails after ``after_items`` of its peers or routes."""
 
     call: int
@@ -30,11 +31,10 @@ class Failure:
     text: str = "injected failure"
 
 
-@dataclass(slots=True)
-class _Peer:
+class _Peer(msgspec.Struct):
     config: PeerConfig
-    allowed_ips: set[IPNetwork] = field(default_factory=set)
-    stats: PeerStats = field(default_factory=PeerStats)
+    allowed_ips: set[IPNetwork] = msgspec.field(default_factory=set)
+    stats: PeerStats = msgspec.field(default_factory=PeerStats)
     seen: Peer | None = None
 
     def value(self) -> Peer:
@@ -44,8 +44,7 @@ class _Peer:
         return self.seen
 
 
-@dataclass(slots=True)
-class _Interface:
+class _Interface(msgspec.Struct):
     wireguard: bool = True
     private_key: PrivateKey | None = None
     public_key: PublicKey | None = None
@@ -54,9 +53,9 @@ class _Interface:
     mtu_bytes: int = DEFAULT_MTU_BYTES
     strict_reverse_path: bool = False
     marked: bool = False
-    addresses: set[IPInterface] = field(default_factory=set)
-    peers: dict[PublicKey, _Peer] = field(default_factory=dict)
-    owners: dict[IPNetwork, PublicKey] = field(default_factory=dict)
+    addresses: set[IPInterface] = msgspec.field(default_factory=set)
+    peers: dict[PublicKey, _Peer] = msgspec.field(default_factory=dict)
+    owners: dict[IPNetwork, PublicKey] = msgspec.field(default_factory=dict)
 
     def device(self, name: str) -> Device | None:
         if not self.wireguard:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
+import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from meshd.backend import netlink_socket
+from meshd.backend.netlink_attributes import UINT32, interface, pack, pack_message, text, unpack, walk
 from meshd.backend.netlink_routes import RouteTable, TableRoute
 from meshd.backend.netlink_socket import ACK, CREATE, DUMP, EXCLUSIVE, REQUEST, KernelRefusal
 from meshd.errors import BackendError
@@ -18,13 +20,21 @@ from meshd.model.network import IPInterface, IPNetwork, Route
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_GETLINK = 16, 17, 18
 _RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 
+_IFLA_IFNAME, _IFLA_MTU, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_EXT_MASK = 3, 4, 18, 20, 29
+_IFLA_INFO_KIND: Final = 1
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_LINK: Final = struct.Struct("=BxHiII")
+"""struct ifinfomsg: family, type, index, flags, change."""
+_ADDRESS: Final = struct.Struct("=BBBBI")
+"""struct ifaddrmsg: family, prefix length, flags, scope, index."""
+_HEADER_BYTES: Final = 16
+
 _IFF_UP: Final = 0x1
 _SKIP_STATISTICS: Final = 1 << 3
 _FAMILIES: Final[Mapping[int, socket.AddressFamily]] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Link(msgspec.Struct, frozen=True, kw_only=True):
     """``kind``: wireguard, tun, veth...; empty for hardware. ``alias``: what somebody wrote on it."""
 
     index: int
@@ -47,14 +57,16 @@ class Rtnetlink:
 
     def link(self, name: str) -> Link | None:
         """The link of that name in this network namespace, or None."""
-        attributes = [("IFLA_IFNAME", name), ("IFLA_EXT_MASK", _SKIP_STATISTICS)]
-        message = self._link_message(_RTM_GETLINK, 0, attributes)
-        (number, text), bodies = self._socket.request(message)
+        which = pack(_IFLA_IFNAME, name.encode() + b"\0") + pack(
+            _IFLA_EXT_MASK, UINT32.pack(_SKIP_STATISTICS)
+        )
+        message = pack_message(_RTM_GETLINK, REQUEST | ACK, _LINK.pack(0, 0, 0, 0, 0) + which)
+        (number, said), bodies = self._socket.request(message)
         if number == errno.ENODEV:
             return None
         if number or not bodies:
-            raise KernelRefusal(f"interface {name}", number, text)
-        return self._parse_link(bodies[0])
+            raise KernelRefusal(f"interface {name}", number, said)
+        return _parse_link(bodies[0])
 
     def links_of(self, alias: str) -> frozenset[str]:
         """The names of the links that have this alias."""
@@ -95,8 +107,8 @@ class Rtnetlink:
 
     def addresses(self, index: int) -> frozenset[IPInterface]:
         """Configured addresses; the link-local IPv6 address that the kernel makes is left out."""
-        message = self._messages.new(self._messages.ifaddrmsg, _RTM_GETADDR, REQUEST | DUMP, [], index=index)
-        found = (self._parse_address(body, index) for body in self._socket.dump(message))
+        message = pack_message(_RTM_GETADDR, REQUEST | DUMP, _ADDRESS.pack(0, 0, 0, 0, index))
+        found = (_parse_address(body, index) for body in self._socket.dump(message))
         return frozenset(address for address in found if address is not None)
 
     def add_address(self, name: str, address: IPInterface) -> None:
@@ -153,23 +165,30 @@ class Rtnetlink:
             index=index,
         )
 
-    def _parse_link(self, body: bytes) -> Link:
-        message = self._messages.LinkMessage(body)
-        message.decode()
-        info = message.get_attr("IFLA_LINKINFO")
-        return Link(
-            index=message["index"],
-            kind=(info.get_attr("IFLA_INFO_KIND") or "") if info else "",
-            up=bool(message["flags"] & _IFF_UP),
-            mtu_bytes=message.get_attr("IFLA_MTU"),
-            alias=message.get_attr("IFLA_IFALIAS") or "",
-        )
 
-    def _parse_address(self, body: bytes, index: int) -> IPInterface | None:
-        message = self._messages.ifaddrmsg(body)
-        message.decode()
-        text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        if message["index"] != index or text is None:
-            return None
-        address = ipaddress.ip_interface(f"{text}/{message['prefixlen']}")
-        return None if address.version == 6 and address.is_link_local else address
+def _parse_link(body: bytes) -> Link:
+    _, _, index, flags, _ = unpack(_LINK, body, _HEADER_BYTES, len(body))
+    kind, mtu_bytes, alias = "", 0, ""
+    for attribute, start, end in walk(body, _HEADER_BYTES + _LINK.size, len(body)):
+        if attribute == _IFLA_MTU:
+            (mtu_bytes,) = unpack(UINT32, body, start, end)
+        elif attribute == _IFLA_IFALIAS:
+            alias = text(body, start, end)
+        elif attribute == _IFLA_LINKINFO:
+            kinds = [text(body, at, to) for said, at, to in walk(body, start, end) if said == _IFLA_INFO_KIND]
+            kind = kinds[0] if kinds else ""
+    return Link(index=index, kind=kind, up=bool(flags & _IFF_UP), mtu_bytes=mtu_bytes, alias=alias)
+
+
+def _parse_address(body: bytes, index: int) -> IPInterface | None:
+    _, length, _, _, through = unpack(_ADDRESS, body, _HEADER_BYTES, len(body))
+    said = {
+        attribute: body[start:end]
+        for attribute, start, end in walk(body, _HEADER_BYTES + _ADDRESS.size, len(body))
+        if attribute in (_IFA_ADDRESS, _IFA_LOCAL)
+    }
+    packed = said.get(_IFA_LOCAL) or said.get(_IFA_ADDRESS)  # on a link of two ends they differ
+    if through != index or packed is None:
+        return None
+    address = interface(packed, length)
+    return None if address.version == 6 and address.is_link_local else address

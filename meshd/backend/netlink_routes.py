@@ -10,8 +10,9 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from meshd.backend import netlink_socket
 from meshd.backend.netlink_attributes import NESTED, UINT32, network, pack, unpack, walk
@@ -53,8 +54,7 @@ _ROUTE_HEADER: Final = struct.Struct("=16xBBBBBBBBI")
 _FAMILIES: Final[Mapping[int, socket.AddressFamily]] = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableRoute:
+class TableRoute(msgspec.Struct, frozen=True, kw_only=True):
     """A route of the main table as the kernel has it; ``interface_index`` 0: more than one, or none.
 
     ``by_gateway``: another machine passes its packets on.
@@ -81,8 +81,8 @@ class RouteTable:
     """Reads or changes the kernel at every call; nothing is remembered between calls."""
 
     def __init__(self, connection: NetlinkSocket) -> None:
-        self._messages = netlink_socket.load()
         self._socket = connection
+        self._questions = {family: _ask_for_routes(family) for family in _FAMILIES.values()}
 
     def read(self, versions: Iterable[int] = (4, 6)) -> list[TableRoute]:
         """The main table without local, broadcast, anycast and multicast routes."""
@@ -141,19 +141,25 @@ class RouteTable:
             if number:
                 raise KernelRefusal(f"route {destination} through {name}", number, text)
 
-    def _family_routes(self, family: int) -> list[TableRoute]:
-        attributes = [("RTA_TABLE", _MAIN_TABLE)]
-        message = self._messages.new(
-            self._messages.rtmsg, _RTM_GETROUTE, REQUEST | DUMP, attributes, family=family, table=_MAIN_TABLE
-        )
+    def _family_routes(self, family: socket.AddressFamily) -> list[TableRoute]:
         try:
-            bodies = self._socket.dump(message)
+            bodies = self._socket.dump(self._questions[family])
         except KernelRefusal as refusal:
             if refusal.number == errno.ENOENT:  # no route has been added to that table yet
                 return []
             raise
         found = (_parse_route(body) for body in bodies)
         return [route for route in found if route is not None]
+
+
+def _ask_for_routes(family: int) -> bytearray:
+    """Encoded once, as each look at the kernel asks it."""
+    messages = netlink_socket.load()
+    attributes = [("RTA_TABLE", _MAIN_TABLE)]
+    message = messages.new(
+        messages.rtmsg, _RTM_GETROUTE, REQUEST | DUMP, attributes, family=family, table=_MAIN_TABLE
+    )
+    return bytearray(netlink_socket.encode(message, 0))
 
 
 def split_routes(

@@ -11,9 +11,10 @@ import enum
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_interface
 from typing import Any, Final
+
+import msgspec
 
 from meshd.errors import BackendError
 from meshd.model.device import Device, Peer, PeerConfig, PeerStats
@@ -32,8 +33,7 @@ _HEADER: Final = re.compile(
 _SCOPE: Final = re.compile(r"%[^/\]]*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interface:
+class Interface(msgspec.Struct, frozen=True, kw_only=True):
     """One interface as ifconfig(8) shows it."""
 
     name: str
@@ -44,8 +44,7 @@ class Interface:
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableRoute:
+class TableRoute(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the routing table. ``kinds`` are netstat's words: up, static, blackhole, ...;
     ``gateway`` is an address, or ``link#N``."""
 

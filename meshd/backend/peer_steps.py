@@ -10,15 +10,16 @@ key and no endpoint and is removed at the end of the same call.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.model.device import Device, PeerConfig, PeerUpdate
 from meshd.model.keys import PresharedKey, PublicKey
 from meshd.model.network import Endpoint, IPNetwork, network_key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerStep:
+class PeerStep(msgspec.Struct, frozen=True, kw_only=True):
     """One peer section of a set command: every field None or empty leaves its part alone."""
 
     public_key: PublicKey

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 GROUP: Final = "wg"
 """The interface group of every wg(4) interface, whatever it is called."""
@@ -50,8 +51,7 @@ UNLIMITED: Final = (0, 65535)
 """Every port."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PfRule:
+class PfRule(msgspec.Struct, frozen=True, kw_only=True):
     """``ports``: of the destination, both ends included; None: a name or a form that is not known.
     ``narrow``: addresses or other conditions decide, too. ``negated``: ``no nat``. ``within``: the anchor
     in whose braces it stands; that one has to match, too."""

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
+
 from meshd.backend.pf_rules import GROUP, UNLIMITED, PfRule, Translation
 
 Verdict = Literal["pass", "block"]
@@ -17,8 +19,7 @@ Anchors = Mapping[str, Sequence[PfRule]]
 """The rules of each anchor that is known, by its name; others count as empty."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Packet:
+class Packet(msgspec.Struct, frozen=True, kw_only=True):
     """``interfaces``: the interface's name and groups; empty: whichever leads to the Internet.
     ``family``: 4 or 6, 0 where it does not matter."""
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
+
+import msgspec
 
 from meshd.errors import BackendError
 from meshd.model.network import IPAddress
@@ -55,8 +56,7 @@ class Kind(enum.IntEnum):
     IFANNOUNCE = 17
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteMessage:
+class RouteMessage(msgspec.Struct, frozen=True, kw_only=True):
     """One message. ``index``: of the interface, 0 where none is named; ``flags``: of the route (RTF_*)
     or of the interface (IFF_*); ``departed``: an announced interface went away."""
 

@@ -21,6 +21,7 @@ from meshd.backend import uapi
 from meshd.backend.base import DEFAULT_MARK
 from meshd.backend.linux_links import LinuxLinks
 from meshd.backend.netlink import Link
+from meshd.backend.own_unit import words_for_own_unit
 from meshd.backend.peer_steps import PeerStep, build_peer_steps, call_afresh, takes_allowed_ips
 from meshd.errors import BackendError, BackendSilentError
 from meshd.model.device import Device, PeerUpdate
@@ -192,33 +193,23 @@ class UserspaceBackend(LinuxLinks):
             )
 
     def _start(self, interface: str) -> None:
-        """Start the program, which puts itself into the background, and wait for its socket."""
-        arguments = [self._program, interface]
+        """Start the program, which puts itself into the background, and wait for its socket.
+
+        Without a unit of its own where systemd refuses one: the mesh is worth more than a clean journal.
+        """
+        command = [self._program, interface]
         if Path(self._program).name.startswith("boringtun"):
-            arguments.append("--disable-drop-privileges")
+            command.append("--disable-drop-privileges")
         output = self._open_log()
         try:
-            process = subprocess.run(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                close_fds=True,
-                cwd="/",
-                env={**os.environ, **_ENVIRONMENT},
-                timeout=START_TIMEOUT_SECONDS,
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise BackendError(f"{self._program} {interface}: {error} seen, a start expected") from None
+            own_unit = words_for_own_unit(interface, os.environ)
+            if not own_unit or _run([*own_unit, *command], output) is not None:
+                failure = _run(command, output)
+                if failure is not None:
+                    told = f", its words are in {self._log_path}" if self._log_path else ""
+                    raise BackendError(f"{self._program} {interface}: {failure}{told}")
         finally:
             os.close(output)
-        if process.returncode != 0:
-            raise BackendError(
-                f"{self._program} {interface}: exit code {process.returncode} seen, 0 expected"
-                + (f", its words are in {self._log_path}" if self._log_path else "")
-            )
         if not _wait_until(lambda: self._running(interface), START_TIMEOUT_SECONDS):
             raise BackendError(
                 f"{self._program} {interface}: no answer on {self._socket_path(interface)} within "
@@ -236,6 +227,26 @@ class UserspaceBackend(LinuxLinks):
         except OSError as error:
             seen = error.strerror or str(error)
             raise BackendError(f"log {self._log_path}: {seen} seen, a writable file expected") from None
+
+
+def _run(command: Sequence[str], output: int) -> str | None:
+    """What went wrong; None: it ended well."""
+    try:
+        process = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            close_fds=True,
+            cwd="/",
+            env={**os.environ, **_ENVIRONMENT},
+            timeout=START_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{error} seen, a start expected"
+    return f"exit code {process.returncode} seen, 0 expected" if process.returncode else None
 
 
 def _ask(connection: socket.socket, request: bytes, what: str) -> bytes:

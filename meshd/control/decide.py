@@ -8,11 +8,13 @@ interfaces of a key rotation, because that is where whatever is wanted is put, n
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from meshd.control.sense import Sensed
 from meshd.mesh.desired import DesiredState
 from meshd.mesh.interface_split import split_by_interface
+from meshd.mesh.relayed import relay_endpoints, with_reasons
 from meshd.plan.diff import Side
 from meshd.plan.plan import Plan, build_plan
 from meshd.plan.safety import SafetyLimits
@@ -21,8 +23,7 @@ Overlay = Callable[[DesiredState], DesiredState]
 """Pure; gives its argument back where it has nothing to say."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """A plan, and the state of the main interface that it leads to."""
 
     plan: Plan
@@ -42,7 +43,11 @@ def decide(
     for overlay in overlays:
         desired = overlay(desired)
     desired, second = split_by_interface(
-        desired, sensed.rotation.migrations, sensed.local, now=sensed.observation.at
+        with_reasons(desired, sensed.pinned),
+        sensed.rotation.migrations,
+        sensed.local,
+        now=sensed.observation.at,
+        relays=relay_endpoints(sensed.pinned),
     )
     side = None
     if second is not None or sensed.rotation.second.device is not None:

@@ -26,6 +26,7 @@ from meshd.mesh.endpoints import Resolved, explain_endpoint
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import Host
 from meshd.model.network import Endpoint, NamedEndpoint
+from meshd.model.path import DIRECT
 from meshd.observe.board import ConditionBoard
 from meshd.observe.logs import event
 from meshd.probe.base import Prober
@@ -117,8 +118,11 @@ class EndpointController:
     def explain(self, world: World, host: Host, endpoint: Endpoint) -> str:
         """Why the peer has this endpoint, for people."""
         assert host.record is not None
-        text = explain_endpoint(endpoint, host.record.endpoints, self.resolved)
         path = world.paths.get(host.hid)
+        if path is not None and path.via != DIRECT:
+            relay = world.membership.hosts.get(path.via)
+            return f"the relay of {relay.name if relay is not None else path.via[:8]}"
+        text = explain_endpoint(endpoint, host.record.endpoints, self.resolved)
         is_silent = host.hid in world.turn.trying and not (path is not None and path.up)
         return f"{text}, no answer yet" if is_silent else text
 

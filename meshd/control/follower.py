@@ -13,8 +13,9 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.control.followed import FollowedStore
 from meshd.errors import MeshError
@@ -39,8 +40,7 @@ SURVEY_EVERY_ROUNDS: Final = 10
 works again is used again; in between a dead one costs nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowReport:
+class FollowReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one round, or what follows from news, came to."""
 
     number: int
@@ -85,7 +85,8 @@ class RegistryFollower:
         self._clock = clock
         self._started_at = clock()
         self._stale_after_seconds = stale_after_seconds
-        self._saved_state = ledger.state
+        self._lost = cache_conditions(cache)
+        self._saved_state = None if self._lost else ledger.state
         self._fresh: list[tuple[str, bytes]] = []
         self._unsaved: list[Condition] = []
         self._reports = 0
@@ -235,21 +236,28 @@ class RegistryFollower:
                 followed.bring(item, self._ledger.mesh_id, while_blocked=self._unlocked)
 
     def _save(self) -> None:
-        """A disk that refuses is complained of in every report until it takes what is held."""
+        """A disk that refuses is complained of in every report until it takes what is held.
+
+        A cache that was damaged is written anew at once. It is reported until a store has shown everything,
+        and this host has a place by it: a store that shows another registry gives nothing back.
+        """
         state = self._ledger.state
-        if state is self._saved_state:
-            return
-        try:
-            self._cache.save(self._ledger)
-        except MeshError as error:
-            self._unsaved = [disk_failed(str(error))]
-        else:
+        if state is not self._saved_state:
+            try:
+                self._cache.save(self._ledger)
+            except MeshError as error:
+                self._unsaved = [disk_failed(str(error))]
+                return
             self._saved_state, self._unsaved = state, []
+        is_shown = self._verified_at() is not None or not self._followed
+        if is_shown and self._hid in self._membership().hosts:
+            self._lost = ()
 
     def _complaints(self, now: float) -> list[Condition]:
         membership = self._membership()
         conditions = [
             *membership.conditions,
+            *self._lost,
             *(self._own.conditions(membership.hosts.get(self._hid), self._wanted) if self._wanted else ()),
             *(condition for followed in self._followed for condition in followed.conditions(now)),
         ]
@@ -267,6 +275,19 @@ class RegistryFollower:
 
     def _verified_at(self) -> float | None:
         return max((f.last_success_at for f in self._followed if f.last_success_at is not None), default=None)
+
+
+def cache_conditions(cache: RegistryCache) -> tuple[Condition, ...]:
+    """What the last load lost."""
+    return tuple(
+        Condition(
+            code="registry_object_refused",
+            severity=Severity.WARNING,
+            subject="cache",
+            text=f"the registry cache lost something: {reason}; a store gives it again; look at the disk",
+        )
+        for reason in cache.report.reasons[:1]
+    )
 
 
 def disk_failed(text: str) -> Condition:

@@ -8,6 +8,7 @@ from meshd.control.endpoints import EndpointController
 from meshd.control.own_endpoints import OwnEndpoints
 from meshd.control.paths import PathWatch
 from meshd.control.registry_feed import RegistryFeed
+from meshd.control.relays import RelayKeeper
 from meshd.control.turn import Inputs
 from meshd.host.keyring import KeyRing
 from meshd.host.local import boot_file, local_device
@@ -27,12 +28,14 @@ class InputGatherer:
         own_endpoints: OwnEndpoints,
         endpoints: EndpointController,
         paths: PathWatch,
+        relays: RelayKeeper,
     ) -> None:
         self._feed = feed
         self._keys = keys
         self._own_endpoints = own_endpoints
         self._endpoints = endpoints
         self._paths = paths
+        self._relays = relays
 
     def gather(self, settings: Settings) -> Inputs:
         """The inputs of a turn that goes by these settings and begins now."""
@@ -46,4 +49,5 @@ class InputGatherer:
             path_mtus=self._paths.route_mtus(),
             paths=self._paths.stats(),
             resolved=self._endpoints.resolved,
+            pinned=self._relays.pins(),
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -34,8 +33,7 @@ RETRY_SECONDS: Final = 10.0
 """After a survey or a route that failed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JailReport:
+class JailReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one survey found and did."""
 
     found: Survey | None = None
@@ -50,23 +48,22 @@ class JailReport:
     problems: tuple[Condition, ...] = ()
 
 
-@dataclass(slots=True)
-class JailKeeper:
+class JailKeeper(msgspec.Struct):
     """After each turn: ``is_due``, then ``carry_out`` in a thread, then ``accept``; then ``conditions``."""
 
     host: JailHost | None
     """None: a system without jails that can be asked."""
     elapsed: Callable[[], float] = time.monotonic
     """Seconds of a clock that is never set."""
-    _found: Survey = field(default_factory=Survey)
+    _found: Survey = msgspec.field(default_factory=Survey)
     """What the newest survey found, with jails that are hosts of the mesh themselves."""
-    _own_jails: Survey = field(default_factory=Survey)
+    _own_jails: Survey = msgspec.field(default_factory=Survey)
     """Without those."""
     _surveyed_for: frozenset[IPNetwork] = frozenset()
     _survey_at: float = float("-inf")
     _look_inside_at: float = float("-inf")
     _problems: tuple[Condition, ...] = ()
-    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
+    _one_at_a_time: threading.Lock = msgspec.field(default_factory=threading.Lock)
     """Held while the system is asked, by whichever thread."""
 
     def notice(self) -> None:

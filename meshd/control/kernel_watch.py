@@ -90,16 +90,17 @@ class KernelWatch:
             loop = asyncio.get_running_loop()
             for timer in self._again:  # of a burst, the last change counts
                 timer.cancel()
+            looks = [self._look_again] * (len(AGAIN_SECONDS) - 1) + [self._look_for_the_last_time]
             self._again = [
-                loop.call_later(seconds, self._tasks.call, PART, self._look_again)
-                for seconds in AGAIN_SECONDS
+                loop.call_later(seconds, self._tasks.call, PART, look)
+                for seconds, look in zip(AGAIN_SECONDS, looks, strict=True)
             ]
-            self._again.append(loop.call_later(AGAIN_SECONDS[-1], self._tasks.call, PART, self._forget_later))
 
     def _look_again(self) -> None:
         self._arm(self._later)
 
-    def _forget_later(self) -> None:
+    def _look_for_the_last_time(self) -> None:
+        self._look_again()
         self._later = Recheck.NONE
 
     def _arm(self, look: Recheck) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any, Final
 
+from meshd.blocking import is_own_thread
 from meshd.control.own_endpoints import observed_address
 from meshd.control.reconciler import Reconciler
 from meshd.control.registry_feed import RegistryFeed
@@ -41,12 +42,14 @@ class KernelObserver:
         clock: Callable[[], float],
         steady: Callable[[], float],
         tasks: Supervisor,
+        vias: Callable[[], Mapping[str, str]],
     ) -> None:
         """
         Args:
             clock: unix seconds, as handshakes are dated by them.
             steady: seconds of a clock that nobody sets and that goes on while the machine sleeps: a clock
                 that is set back makes nothing fresh, and no observation older than the one before it.
+            vias: hosts that are reached through another one, by hid the hid of that one.
         """
         self._reconciler = reconciler
         self._queue = queue
@@ -54,6 +57,7 @@ class KernelObserver:
         self._clock = clock
         self._steady = steady
         self._tasks = tasks
+        self._vias = vias
         self._looking: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.newest: Observation | None = None
@@ -88,6 +92,8 @@ class KernelObserver:
         """
         if look and self._loop is not None:
             _wait_for(self.look(), self._loop)
+        if hid in self._vias():
+            return ""  # its packets come from the host that forwards them
         host = self._feed.membership.hosts.get(hid)
         return observed_address(host, self.newest.main if self.newest else None, self._clock())
 
@@ -101,7 +107,11 @@ class KernelObserver:
 
 
 def _wait_for(work: Coroutine[Any, Any, object], loop: asyncio.AbstractEventLoop) -> None:
-    """For the loop's answer; whoever gets none in time goes by what was there before."""
+    """For the loop's answer; whoever gets none in time goes by what was there before. So does the loop's own
+    thread, which cannot wait for itself."""
+    if is_own_thread(loop):
+        work.close()
+        return
     try:
         answer = asyncio.run_coroutine_threadsafe(work, loop)
     except RuntimeError:  # the loop has ended

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from meshd.mesh.families import probed_address
 from meshd.mesh.pathmtu import IPV6_LEAST_BYTES, kept_mtu, kernel_mtus
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
@@ -34,7 +35,7 @@ def probe_targets(
     return tuple(
         ProbeTarget(
             hid=host.hid,
-            address=host.link_address,
+            address=probed_address(host, observed),
             endpoint=configured[host.record.public_key].config.endpoint,
             largest_bytes=observed.mtu_bytes or 0 if search_mtu else 0,
             known_bytes=kept_mtu(host, in_kernel),

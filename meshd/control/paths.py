@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+
 from meshd.control.path_mtu import PathMtus, probe_targets
 from meshd.control.reachability import reachable_hosts, unreachable
 from meshd.control.registry_feed import RegistryFeed
@@ -37,12 +39,16 @@ class PathWatch:
         feed: RegistryFeed,
         board: ConditionBoard,
         exchange: Exchange | None,
+        vias: Callable[[], Mapping[str, str]],
+        path_changed: Callable[[], None],
     ) -> None:
         """
         Args:
             clock: unix seconds.
             wants_path_mtu: routes get the MTU that their path was found to carry.
             exchange: is told of paths that come up; None: there is none.
+            vias: hosts that are reached through another one, by hid the hid of that one.
+            path_changed: is told when a path has come up or died.
         """
         self._prober = prober
         self._clock = clock
@@ -51,6 +57,8 @@ class PathWatch:
         self._feed = feed
         self._board = board
         self._exchange = exchange
+        self._vias = vias
+        self._tell_changed = path_changed
         self._world: World | None = None
 
     async def start(self, tasks: Supervisor) -> None:
@@ -70,8 +78,15 @@ class PathWatch:
     # --- what others ask
 
     def stats(self) -> Mapping[str, PathStats]:
-        """By hid."""
-        return self._prober.snapshot(self._clock())
+        """By hid; ``via`` is a hid too."""
+        found = self._prober.snapshot(self._clock())
+        vias = self._vias()
+        if not vias:
+            return found
+        return {
+            hid: msgspec.structs.replace(path, via=vias[hid]) if hid in vias else path
+            for hid, path in found.items()
+        }
 
     def mtus(self) -> Mapping[str, int]:
         """By hid, the largest packet that is known to pass, bytes."""
@@ -85,7 +100,7 @@ class PathWatch:
         """The hids of hosts that answer over the mesh."""
         world = self._world
         view, observed = (world.view, world.observed) if world is not None else (None, None)
-        return reachable_hosts(view, observed, self.stats(), self._clock())
+        return reachable_hosts(view, observed, self._prober.answering(), self._clock())
 
     # --- after each turn
 
@@ -132,6 +147,8 @@ class PathWatch:
                     self._paused(seconds)
         if self._world is not None:
             self._board.set("paths", *self._conditions(self._world))
+        if any(isinstance(each, PathChanged) for each in found):
+            self._tell_changed()
         if self._exchange is not None:
             for each in found:
                 if isinstance(each, PathChanged) and each.up:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.blocking import in_thread
 from meshd.model.condition import Condition, Severity
@@ -27,8 +28,7 @@ FAILURES: Final = 3
 """In a row, before a placement is said to fail: one lost packet is no outage."""
 
 
-@dataclass(slots=True)
-class _Checked:
+class _Checked(msgspec.Struct):
     health: Health = "unknown"
     failures: int = 0
     at: float = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from meshd.mesh.view import MeshView
@@ -17,10 +17,10 @@ PROBE_GRACE: Final = 5
 
 
 def reachable_hosts(
-    view: MeshView | None, observed: ObservedState | None, paths: Mapping[str, PathStats], now: float
+    view: MeshView | None, observed: ObservedState | None, answering: Iterable[str], now: float
 ) -> set[str]:
     """The hids of peers that answer probes, or that WireGuard has a session with. ``now``: unix seconds."""
-    up = {hid for hid, stats in paths.items() if stats.up}
+    up = set(answering)
     device = observed.device if observed is not None else None
     if view is not None and device is not None:
         for host in view.peers:

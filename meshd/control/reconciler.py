@@ -11,8 +11,9 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from meshd.apply import ApplyReport, apply_changes
 from meshd.backend.base import Backend
@@ -44,6 +45,7 @@ from meshd.mesh.endpoints import SourceOf
 from meshd.mesh.families import as_the_system_allows, ipv6_off
 from meshd.mesh.initiator import INITIATOR_DELAY_SECONDS
 from meshd.mesh.ownership import is_ours
+from meshd.mesh.relayed import due_endpoints, without_relays
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition
 from meshd.model.device import ObservedState
@@ -56,9 +58,7 @@ from meshd.plan.safety import SafetyLimits, find_urgent
 
 class Reconciler:
     """Makes the kernel agree with its inputs, once a call of ``turn``; every failure is in the answer.
-
-    Owns the backend's calls and the files that follow from a plan that was applied.
-    """
+    Owns the backend's calls and the files that follow from a plan that was applied."""
 
     def __init__(
         self,
@@ -305,8 +305,8 @@ class Reconciler:
         return self._report(turn, sensed, decision, inputs, report)
 
     def _act_urgently(self, turn: Turn, sensed: Sensed, plan: Plan) -> Turn:
-        """Of a plan that is held, what takes trust away: that waits for nothing."""
-        urgent = find_urgent(plan.changes, sensed.view, self._applied.revoked)
+        """Of a plan that is held, what waits for nothing: taking trust away, and going around dead paths."""
+        urgent = find_urgent(plan.changes, sensed.view, self._applied.revoked, due_endpoints(sensed.pinned))
         if not urgent:
             return turn
         report = apply_changes(self._backend, sensed.local.interface, urgent)
@@ -372,7 +372,7 @@ class Reconciler:
             self._rollback.forget_damage()
             self._rotation.keys.forget_damage()
             if inputs.boot_file is not None:
-                text = render_wg_quick(desired)
+                text = render_wg_quick(without_relays(desired, inputs.pinned, inputs.membership.hosts))
                 if text != self._boot_text:
                     write_file(inputs.boot_file, text.encode())
                     self._boot_text = text

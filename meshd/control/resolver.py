@@ -14,8 +14,9 @@ import math
 import random
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.blocking import start_in_thread
 from meshd.mesh.endpoints import Resolved
@@ -44,8 +45,7 @@ def system_lookup(name: str) -> list[str]:
     return [str(answer[4][0]) for answer in answers]
 
 
-@dataclass(slots=True)
-class _Name:
+class _Name(msgspec.Struct):
     """Instants are monotonic seconds. ``error``: why the newest question failed, or empty."""
 
     owner: str

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from meshd.control.follower import disk_failed
 from meshd.control.rollback_table import (
@@ -36,7 +36,14 @@ from meshd.model.path import PathStats
 from meshd.observe.status import ChangeStatus
 from meshd.plan.confirm import Trial, Verdict, is_worth_a_trial, judge
 from meshd.plan.plan import Plan
-from meshd.plan.record import ChangeRecord, digest_desired, merge_records, overlap, record_change
+from meshd.plan.record import (
+    ChangeRecord,
+    digest_desired,
+    merge_records,
+    overlap,
+    record_change,
+    without_witnesses,
+)
 from meshd.plan.restore import restore
 
 RECHECKS: Final = 4
@@ -182,7 +189,7 @@ class Rollback:
         related = self._broke_off or how is Record.MERGED
         if how is Record.MERGED_IF_RELATED:
             related = related or overlap(before, fresh)
-            return merge_records(before, fresh) if related else before
+            return merge_records(before, fresh) if related else without_witnesses(before, fresh)
         return merge_records(before, fresh) if related else fresh
 
     # --- what follows from it
@@ -261,6 +268,8 @@ class Rollback:
             rolled_back_at=record.held_at or None,
             why=record.why,
             rollbacks=self._rollbacks,
+            routes_away=tuple(text for text, before in record.routes.items() if before is None),
+            routes_back=tuple(text for text, before in record.routes.items() if before is not None),
         )
 
     def _write(self, record: ChangeRecord) -> None:

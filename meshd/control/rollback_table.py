@@ -10,9 +10,10 @@ A cell that is missing is one where nothing happens. What the words mean:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from meshd.plan.record import ChangeRecord
 
@@ -57,8 +58,7 @@ class Clock(StrEnum):
     GOES_ON = "goes on"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True):
     """What happens at one place of the table."""
 
     to: Standing

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from meshd.control.follower import disk_failed
 from meshd.errors import StoreError
-from meshd.host.keyring import KeyRing
+from meshd.host.keyring import KeyRing, own_keys
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import is_live
 from meshd.mesh.foreign_rotations import FOREIGN_SECONDS, Overdue
@@ -32,7 +33,8 @@ from meshd.mesh.rotation import PairMigration, Phase, find_migrations, own_phase
 from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
-from meshd.model.keys import PrivateKey, PublicKey, rescue_private_key
+from meshd.model.keys import PrivateKey, PublicKey
+from meshd.model.rescue_key import rescue_private_key
 from meshd.observe.status import RotationStatus
 from meshd.registry.signing import SigningKey
 
@@ -43,14 +45,13 @@ SLOW_AFTER_SECONDS: Final = 120.0
 """After so long without a step the looks are slow, and the operator is told whom the rotation waits for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RotationView:
+class RotationView(msgspec.Struct, frozen=True, kw_only=True):
     """What one turn found. ``second``: the second interface as it is; its ``device`` is None too when
     it is somebody else's, and then there are no migrations. ``overdue``: names of hosts whose rotation
     took so long that this host has no part in it any more."""
 
     second: ObservedState
-    migrations: Mapping[str, PairMigration] = field(default_factory=dict)
+    migrations: Mapping[str, PairMigration] = msgspec.field(default_factory=dict)
     foreign: bool = False
     overdue: tuple[str, ...] = ()
 
@@ -139,10 +140,7 @@ class Rotation:
 
     def own_keys(self) -> frozenset[PublicKey]:
         """Every key that an interface of this host may have."""
-        key = self._keys.key
-        following = key.following.public() if key.following else None
-        found = (key.private_key.public(), key.retired, following, self.rescue_key().public())
-        return frozenset(each for each in found if each is not None)
+        return own_keys(self._keys.key, self.rescue_key())
 
     def adopt_lost_key(
         self, view: MeshView, main: ObservedState, read: Callable[[], PrivateKey | None]
@@ -218,7 +216,7 @@ class Rotation:
         digest = hashlib.sha256(view.own.hid.encode() + bytes(key.private_key.public())).digest()
         return find_key_request(
             view.own,
-            view.membership.hosts.values(),
+            view.membership.with_daemon.values(),
             key_created_at=key.created_at,
             obeyed=self._keys.note.statement,
             lifetime_seconds=lifetime_seconds,
@@ -281,7 +279,7 @@ class Rotation:
             started_at=note.started_at if going else None,
             settled=progress.settled if progress and going else (),
             absent=progress.absent if progress and going else (),
-            waiting=progress.waited_for if progress and going else (),
+            waited_for=progress.waited_for if progress and going else (),
             last_started_at=note.started_at or None,
             statement=note.statement,
         )

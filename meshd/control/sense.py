@@ -7,8 +7,10 @@ only looks (``wgctl status``, ``wgctl plan``, a host that asks) throws it away.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.backend.base import Backend
 from meshd.control.rotation import Rotation, RotationView
@@ -23,25 +25,24 @@ from meshd.mesh.rotation import Phase, own_phase, phase_of
 from meshd.mesh.selector import NO_ADVICE, Advice, EndpointMemory, advise
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState
+from meshd.model.path import PinnedEndpoint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trackers:
+class Trackers(msgspec.Struct, frozen=True, kw_only=True):
     """What is remembered from one turn to the next; lost with the process, and then found anew."""
 
     clock: ClockSteps
     initiator: InitiatorMemory
-    lost: LostPeers = field(default_factory=LostPeers)
-    foreign: ForeignRotations = field(default_factory=ForeignRotations)
-    endpoints: EndpointMemory = field(default_factory=EndpointMemory)
+    lost: LostPeers = msgspec.field(default_factory=LostPeers)
+    foreign: ForeignRotations = msgspec.field(default_factory=ForeignRotations)
+    endpoints: EndpointMemory = msgspec.field(default_factory=EndpointMemory)
     second_seen: bool = True
     """The second interface was there, or was never looked for."""
     strays_seen: bool = True
     """Interfaces of this host under other names were there, or were never looked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """Both interfaces at one moment, with handshakes in the time that is now."""
 
     at: float
@@ -56,8 +57,7 @@ class Observation:
     the main one is missing, and once by each process."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sensed:
+class Sensed(msgspec.Struct, frozen=True, kw_only=True):
     """All that a turn is decided by."""
 
     observation: Observation
@@ -70,6 +70,8 @@ class Sensed:
     """False: new peers get the first endpoint of their record."""
     trackers: Trackers
     """The next ones."""
+    pinned: Mapping[str, PinnedEndpoint]
+    """By hid, peers that go through another host, or directly again."""
 
     @property
     def main(self) -> ObservedState:
@@ -175,6 +177,7 @@ class Sensor:
                 resolved=inputs.resolved,
                 source_of=self._source_of,
                 deferred=deferral.hids,
+                pinned=inputs.pinned,
             )
         return Sensed(
             observation=observation,
@@ -184,6 +187,7 @@ class Sensor:
             deferral=deferral,
             advice=advice,
             chooses_endpoints=self._source_of is not None,
+            pinned=inputs.pinned,
             trackers=Trackers(
                 clock=before.clock,
                 initiator=initiator,

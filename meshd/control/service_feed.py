@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from meshd.control.host_services import HostServices, ServiceInputs
 from meshd.control.paths import PathWatch
 from meshd.control.registry_feed import RegistryFeed
-from meshd.control.services import ServiceFollower, ServiceInputs
 from meshd.control.world import World
 from meshd.exchange.exchange import Exchange
 from meshd.model.condition import Condition
@@ -18,7 +18,7 @@ class ServiceFeed:
 
     def __init__(
         self,
-        services: ServiceFollower,
+        services: HostServices,
         feed: RegistryFeed,
         paths: PathWatch,
         *,
@@ -43,6 +43,8 @@ class ServiceFeed:
 
     def update(self, settings: Settings) -> None:
         """What is known now; returns at once."""
+        if not self._services.concerns(self._feed.membership):
+            return  # a host without services: what they would see is not even asked for
         now, report = self._clock(), self._feed.report
         verified_at = report.verified_at if report is not None else None
         silent = verified_at is None or now - verified_at > settings.registry.stale_after_seconds

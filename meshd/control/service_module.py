@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+import logging
+
+import msgspec
 
 from meshd.control.service_reports import STATES, condition_of
 from meshd.model.condition import Condition
+from meshd.observe.logs import event
 from meshd.observe.status import ModuleStatus
 from meshd.services.config import ModuleConfig
 from meshd.services.journal import Journal, ModuleState
 from meshd.services.schedule import Schedule
 from meshd.services.transaction import Report, Transaction
 
+log = logging.getLogger("meshd")
 
-@dataclass(slots=True)
-class FollowedModule:
+
+class FollowedModule(msgspec.Struct):
     """Lives on the event loop; ``transaction`` and ``journal`` are blocking."""
 
     config: ModuleConfig
     journal: Journal
     schedule: Schedule
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wake: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+    busy: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     """Held by a run: two of one module never overlap."""
     report: Report | None = None
     """Of the last run."""
-    state: ModuleState = field(default_factory=ModuleState)
+    state: ModuleState = msgspec.field(default_factory=ModuleState)
     """What its journal said after that."""
     ran_at: float | None = None
     """Unix seconds."""
-    runs: dict[str, int] = field(default_factory=dict)
+    runs: dict[str, int] = msgspec.field(default_factory=dict)
     """By outcome."""
     seconds: float = 0.0
     """All runs together."""
@@ -41,7 +45,11 @@ class FollowedModule:
 
     @property
     def transaction(self) -> Transaction:
-        return Transaction(config=self.config, journal=self.journal)
+        return Transaction(config=self.config, journal=self.journal, step=self._log_step)
+
+    def _log_step(self, step: str) -> None:
+        """For whoever wants to know why a service was reloaded that could be changed as it runs."""
+        event(log, logging.DEBUG, "service_step", module=self.config.name, step=step)
 
     def condition(self) -> Condition | None:
         """What is wrong with it."""

@@ -10,8 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,15 +18,17 @@ from typing import Any, Final
 import msgspec
 
 from meshd.blocking import in_thread
+from meshd.control.host_services import ServiceInputs
+from meshd.control.jail_starts import JailStarts
 from meshd.control.placement_health import PlacementHealth, heard_of
 from meshd.control.service_module import FollowedModule
+from meshd.control.service_pushes import ServicePushes
 from meshd.control.service_reports import STATES, placement_rows, report_document
 from meshd.errors import ConfigError, MeshError
 from meshd.mesh.view import MeshView, build_view
 from meshd.model.condition import Condition
 from meshd.model.host import Membership
-from meshd.model.path import PathStats
-from meshd.model.service import CheckResult, Health, PlacementKey
+from meshd.model.service import Health, PlacementKey
 from meshd.observe.logs import event
 from meshd.observe.protocol import ServiceDocument, ServiceRequest
 from meshd.observe.status import ServicesStatus
@@ -50,21 +51,9 @@ EXIT_CODES: Final[Mapping[Outcome, int]] = {Outcome.UNCHANGED: 0, Outcome.APPLIE
 log = logging.getLogger("meshd")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceInputs:
-    """What the daemon knows. ``paths`` by hid; ``heard``: what other hosts say of their placements;
-    ``stale``: neither a store nor another host answers."""
-
-    membership: Membership
-    paths: Mapping[str, PathStats]
-    heard: Mapping[PlacementKey, CheckResult] = field(default_factory=dict)
-    verified_at: float | None
-    stale: bool
-    now: float
-
-
 class ServiceFollower:
-    """``clock``: unix seconds; ``elapsed``: seconds that never go back."""
+    """``clock``: unix seconds; ``elapsed``: seconds that never go back. ``problems``: all that is wrong here,
+    for who is told by a module."""
 
     def __init__(
         self,
@@ -74,6 +63,7 @@ class ServiceFollower:
         clock: Callable[[], float],
         tasks: Supervisor,
         changed: Callable[[tuple[Condition, ...]], None] = lambda _: None,
+        problems: Callable[[], Iterable[Condition]] = tuple,
         timing: Timing | None = None,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -89,6 +79,8 @@ class ServiceFollower:
         self.health = PlacementHealth(clock, tasks, elapsed=elapsed)
         self._heard: Mapping[PlacementKey, tuple[Health, float]] = {}
         self._channels = Channels()
+        self._pushes = ServicePushes(tasks, problems=problems, elapsed=elapsed)
+        self._jails = JailStarts(tasks, self._directory / "jails-started.json", elapsed=elapsed)
         self._signal_conditions: tuple[Condition, ...] = ()
         self._following: asyncio.Task[None] | None = None
         self._buckets = Buckets()
@@ -136,11 +128,17 @@ class ServiceFollower:
             tasks.append(self._following)
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = {}
+        await self._pushes.close()
+        await self._jails.close()
         await self._channels.close()
+
+    def concerns(self, membership: Membership) -> bool:
+        """Whether there is anything to do here: a module, or a service of the mesh to be looked at."""
+        return bool(self._modules or membership.services)
 
     def update(self, inputs: ServiceInputs) -> None:
         """What is known now. Returns at once; nothing is asked of anybody here."""
-        if not self._modules and not inputs.membership.services:
+        if not self.concerns(inputs.membership):
             return
         self._mesh = build_view(inputs.membership, self._hid)
         self._measure(inputs)
@@ -176,12 +174,15 @@ class ServiceFollower:
                 if found is not None:
                     signals[name] = found
         self._signal_conditions = tuple(await self._channels.follow(signals, has_view=view is not None))
+        configs = {name: self._modules[name].config for name in signals if name in self._modules}
+        self._pushes.follow({name: (config, signals[name]) for name, config in configs.items()})
+        self._jails.follow(tuple(start for each in signals.values() for start in each.starts))
 
     def _measure(self, inputs: ServiceInputs) -> None:
         if self._elapsed() < self._measured_at + MEASURE_SECONDS:
             return
         self._measured_at = self._elapsed()
-        hids = set(inputs.membership.hosts)
+        hids = set(inputs.membership.with_daemon)
         self._buckets.forget_all_but(hids)
         for hid in hids - {self._hid}:
             stats = inputs.paths.get(hid)
@@ -275,7 +276,13 @@ class ServiceFollower:
     def conditions(self) -> tuple[Condition, ...]:
         """What is wrong with modules and with this host's own placements."""
         found = [module.condition() for module in self._modules.values()]
-        return (*filter(None, found), *self.health.conditions(), *self._signal_conditions)
+        return (
+            *filter(None, found),
+            *self.health.conditions(),
+            *self._signal_conditions,
+            *self._pushes.conditions(),
+            *self._jails.conditions(),
+        )
 
     def status(self) -> ServicesStatus:
         return ServicesStatus(

@@ -9,8 +9,10 @@ may live, the stamps from before it are read as if they had been made in the tim
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.mesh.endpoints import REJECT_AFTER_SECONDS
 from meshd.model.device import ObservedState, Peer
@@ -28,8 +30,7 @@ def read_steady_seconds() -> float:
     return time.monotonic()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockStep:
+class ClockStep(msgspec.Struct, frozen=True, kw_only=True):
     """The wall clock was set."""
 
     seconds: float
@@ -40,8 +41,7 @@ class ClockStep:
     """The same moment by the clock that nobody sets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClockSteps:
+class ClockSteps(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of steps, as a value: ``noticed`` gives the next one, and changes nothing here.
 
     So whoever only looks corrects what he sees, and the step is still new to the turn that follows.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from meshd.control.turn import Turn
 from meshd.mesh.ownership import interface_taken

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from meshd.control.wake import Wake
 from meshd.mesh.desired import LocalDevice
@@ -16,7 +17,7 @@ from meshd.mesh.view import MeshView
 from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.host import Membership
-from meshd.model.path import PathStats
+from meshd.model.path import PathStats, PinnedEndpoint
 from meshd.observe.protocol import ApplyDocument, ChangeDocument, PlanDocument
 from meshd.observe.status import PlanStatus, ReconcileCounters
 from meshd.plan.plan import Plan
@@ -24,8 +25,7 @@ from meshd.plan.plan import Plan
 DEFAULT_REMOVED_SHARE: Final = 0.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
+class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     """All that a turn goes by but the kernel, taken together when it begins."""
 
     membership: Membership
@@ -42,14 +42,15 @@ class Inputs:
     """How long a change is on trial; 0: it is not."""
     path_mtus: Mapping[str, int] | None = None
     """By hid, bytes, for the routes; None: routes are to have no MTU of their own."""
-    paths: Mapping[str, PathStats] = field(default_factory=dict)
+    paths: Mapping[str, PathStats] = msgspec.field(default_factory=dict)
     """What probing says, by hid."""
-    resolved: Resolved = field(default_factory=dict)
+    resolved: Resolved = msgspec.field(default_factory=dict)
     """The addresses of names in endpoints."""
+    pinned: Mapping[str, PinnedEndpoint] = msgspec.field(default_factory=dict)
+    """By hid, peers that go through another host, or directly again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator asks of a turn; nothing: it came by itself."""
 
     requested: bool = False
@@ -60,8 +61,7 @@ class Order:
     """``wgctl rollback``: make true what was before the last plan."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """What one turn found and did."""
 
     outcome: str
@@ -79,7 +79,7 @@ class Turn:
     second: ObservedState | None = None
     """The interface of a key rotation, if there is one."""
     done: int = 0
-    done_kinds: Mapping[str, int] = field(default_factory=dict)
+    done_kinds: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Changes that were carried out, by their kind."""
     failed: tuple[str, ...] = ()
     not_attempted: int = 0
@@ -95,7 +95,7 @@ class Turn:
     """Endpoints that were chosen, and names that are wanted."""
     trying: frozenset[str] = frozenset()
     """The hids of peers whose candidate endpoints are tried in turn."""
-    rechecks: Mapping[Wake, float] = field(default_factory=dict)
+    rechecks: Mapping[Wake, float] = msgspec.field(default_factory=dict)
     """When the next turn should come, seconds from the end of this one; empty: as always."""
 
     def counted(self, before: ReconcileCounters) -> ReconcileCounters:

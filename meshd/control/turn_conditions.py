@@ -47,7 +47,8 @@ def diverted(
     own = sensed.view.own
     if source_of is None or own is None:
         return ()
-    routed = {route.destination for route in sensed.main.routes | sensed.rotation.second.routes}
+    sides = (sensed.main, sensed.rotation.second)
+    routed = {route.destination for side in sides for route in side.routes}
 
     def is_up(host: Host) -> bool:
         path = paths.get(host.hid)

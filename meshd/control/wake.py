@@ -27,6 +27,8 @@ class Wake(StrEnum):
     """A path is dead: its candidate endpoints may be due soon."""
     PATH_MTU = "path_mtu"
     """A path carries less than it did, or more."""
+    RELAY = "relay"
+    """A pair is to go through another host, or directly again."""
     PAUSE = "pause"
     """The process or the machine stood still."""
     ROTATION = "rotation"

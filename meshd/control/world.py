@@ -8,7 +8,8 @@ the newest World (a measurement, an answer of a store) belongs to the part that 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from meshd.control.turn import Turn
 from meshd.control.wake import Wake
@@ -20,8 +21,7 @@ from meshd.observe.status import ChangeStatus, ReconcileCounters, RotationStatus
 from meshd.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class World(msgspec.Struct, frozen=True, kw_only=True):
     """One turn, from its inputs to its outcome."""
 
     number: int

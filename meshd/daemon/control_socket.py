@@ -1,6 +1,7 @@
 """The control socket: one JSON line asks, one JSON line answers (meshd.observe.protocol).
 
-Mode 0600 in a directory of the daemon's: who may connect may already do everything.
+Mode 0600 in a directory of the daemon's. With ``control.group`` everybody may connect, and what the kernel
+says of the other end decides (``meshd.daemon.caller``).
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import logging
 import os
 import socket
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from meshd.daemon.caller import OWNER, Caller, find_refusal, may_change, read_caller
 from meshd.errors import ConfigError, ControlError, MeshError
 from meshd.observe.board import describe_error
 from meshd.observe.logs import event
-from meshd.observe.protocol import MAX_LINE_BYTES, ControlAnswer, ControlRequest
+from meshd.observe.protocol import MAX_LINE_BYTES, ControlAnswer, ControlRequest, Verb
 
 Handler = Callable[[ControlRequest], Awaitable[tuple[Any, int]]]
 """Answers a request with a document and the exit code that wgctl ends with."""
@@ -31,6 +33,12 @@ LAST_ANSWER_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 5.0
 """Between two looks whether the socket's file is still there."""
 MAX_REQUEST_BYTES: Final = 1024 * 1024
+MAX_LOOKERS: Final = 16
+"""So many connections have those who may look and change nothing, all together."""
+SHOWN_SECONDS: Final = 1.0
+"""What they are shown is made once in so long, as the page and the metrics are."""
+LOOKERS_PAUSE_SECONDS: Final = 0.05
+"""Between two answers to any of them: it may have megabytes."""
 
 log = logging.getLogger("meshd")
 
@@ -38,9 +46,14 @@ log = logging.getLogger("meshd")
 class ControlServer:
     """Serves one unix socket until closed; requests of one connection go one after another."""
 
-    def __init__(self, path: Path, handler: Handler) -> None:
+    def __init__(self, path: Path, handler: Handler, *, group: int | None = None) -> None:
+        """``group``: the id of the one whose members may look; None: root alone may ask."""
         self._path = path
         self._handler = handler
+        self._group = group
+        self._lookers = 0
+        self._looking = asyncio.Lock()
+        self._shown: dict[Verb, tuple[float, ControlAnswer]] = {}
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[Any]] = set()
         self._idle: set[asyncio.Task[Any]] = set()
@@ -72,12 +85,14 @@ class ControlServer:
 
     async def _bind(self) -> None:
         self._path.unlink(missing_ok=True)
-        old_mask = os.umask(0o177)
+        old_mask = os.umask(0o177)  # the whole process's: other threads may make files meanwhile
         try:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             listener.bind(str(self._path))
         finally:
             os.umask(old_mask)
+        if self._group is not None:
+            self._path.chmod(0o666)
         self._bound = _identity(self._path)
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_REQUEST_BYTES)
 
@@ -102,9 +117,10 @@ class ControlServer:
         assert connection is not None
         self._connections.add(connection)
         try:
-            while not self._is_closing and (line := await self._read_line(reader, connection)):
-                writer.write(msgspec.json.encode(await self._answer(line)) + b"\n")
-                await asyncio.wait_for(writer.drain(), IDLE_SECONDS)
+            with self._admitted(writer) as caller:
+                while caller and not self._is_closing and (line := await self._read_line(reader, connection)):
+                    writer.write(msgspec.json.encode(await self._answer(line, caller)) + b"\n")
+                    await asyncio.wait_for(writer.drain(), IDLE_SECONDS)
         except (TimeoutError, OSError, ValueError):
             pass  # gone, idle, or a line past the limit: nothing is owed to it
         finally:
@@ -113,6 +129,38 @@ class ControlServer:
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
 
+    @contextlib.contextmanager
+    def _admitted(self, writer: asyncio.StreamWriter) -> Iterator[Caller | None]:
+        """Who asks; None for one who may not, who is told so before a byte is read.
+
+        Whoever is not root has few connections, all of them together: those are what a daemon has, too.
+        """
+        if self._group is None:  # who opens this file is root, or may all the same be whoever runs this
+            yield OWNER
+            return
+        try:
+            caller = read_caller(writer.get_extra_info("socket"))
+        except OSError as error:
+            unknown = f"the kernel does not say who asks ({error}): empty control.group and restart meshd"
+            writer.write(msgspec.json.encode(_denied(unknown)) + b"\n")
+            yield None
+            return
+        if may_change(caller):
+            yield caller
+            return
+        refusal = find_refusal(caller, self._group, None)
+        if not refusal and self._lookers >= MAX_LOOKERS:
+            refusal = f"{MAX_LOOKERS} users are looking already: try again in a moment"
+        if refusal:
+            writer.write(msgspec.json.encode(_denied(refusal)) + b"\n")
+            yield None
+            return
+        self._lookers += 1
+        try:
+            yield caller
+        finally:
+            self._lookers -= 1
+
     async def _read_line(self, reader: asyncio.StreamReader, connection: asyncio.Task[Any]) -> bytes:
         self._idle.add(connection)
         try:
@@ -120,11 +168,28 @@ class ControlServer:
         finally:
             self._idle.discard(connection)
 
-    async def _answer(self, line: bytes) -> ControlAnswer:
+    async def _answer(self, line: bytes, caller: Caller) -> ControlAnswer:
         try:
             request = msgspec.json.decode(line, type=ControlRequest)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return ControlAnswer(error=f"request not understood: {error}", exit_code=2)
+        if refusal := find_refusal(caller, self._group, request):
+            return _denied(refusal)
+        return await (self._handle(request) if may_change(caller) else self._show(request.verb))
+
+    async def _show(self, verb: Verb) -> ControlAnswer:
+        """To those who look: one after another, and made once a second whoever asks and however often. They
+        take no turn, probe or answer to another host its time."""
+        clock = asyncio.get_running_loop().time
+        async with self._looking:
+            await asyncio.sleep(LOOKERS_PAUSE_SECONDS)
+            shown = self._shown.get(verb)
+            if shown is None or clock() - shown[0] >= SHOWN_SECONDS:
+                answer = await self._handle(ControlRequest(verb=verb))
+                shown = self._shown[verb] = clock(), answer
+        return shown[1]
+
+    async def _handle(self, request: ControlRequest) -> ControlAnswer:
         try:
             result, exit_code = await self._handler(request)
             body = msgspec.json.encode(result)
@@ -140,6 +205,10 @@ class ControlServer:
         if len(body) > MAX_LINE_BYTES:
             return ControlAnswer(error=f"answer of {len(body)} bytes is over the limit", exit_code=1)
         return ControlAnswer(exit_code=exit_code, result=msgspec.Raw(body))
+
+
+def _denied(refusal: str) -> ControlAnswer:
+    return ControlAnswer(error=refusal, exit_code=ControlError.exit_code, is_denied=True)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
+from meshd.control.follower import cache_conditions
 from meshd.control.reconciler import Reconciler
 from meshd.control.rollback import Rollback
 from meshd.control.rotation import Rotation
 from meshd.daemon.doors import Doors
 from meshd.host.keyring import KeyRing
-from meshd.model.condition import Condition, Severity
+from meshd.model.condition import Condition
 from meshd.probe.schedule import auto_interval_seconds
 from meshd.registry.cache import RegistryCache
 from meshd.registry.ledger import Ledger
 from meshd.settings import Settings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataPlaneParts:
+class DataPlaneParts(msgspec.Struct, frozen=True, kw_only=True):
     """What ``run`` and ``bring-up`` share."""
 
     hid: str
@@ -68,17 +68,4 @@ def build_data_plane(settings: Settings, doors: Doors) -> DataPlaneParts:
         ledger=ledger,
         reconciler=reconciler,
         conditions=cache_conditions(cache),
-    )
-
-
-def cache_conditions(cache: RegistryCache) -> tuple[Condition, ...]:
-    """What the last load lost, as the daemon tells it from its start on."""
-    return tuple(
-        Condition(
-            code="registry_object_refused",
-            severity=Severity.WARNING,
-            subject="cache",
-            text=f"the registry cache lost something: {reason}; the store gives it again",
-        )
-        for reason in cache.report.reasons[:1]
     )

@@ -8,9 +8,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
+
+import msgspec
 
 from meshd.backend.base import Backend
 from meshd.backend.events import EventSource, open_event_sources
@@ -19,6 +20,8 @@ from meshd.backend.freebsd_changes import ChangeLog
 from meshd.backend.jails import JailHost
 from meshd.backend.select import open_backend, open_jail_host
 from meshd.control.clocks import Clocks
+from meshd.control.direct_echo import OpenSocket, open_echo_socket
+from meshd.control.relay_host import RelayChild
 from meshd.control.resolver import RETRY_SECONDS, Lookup, system_lookup
 from meshd.control.sessionclock import read_steady_seconds
 from meshd.control.underlay import is_own, source_of
@@ -26,23 +29,25 @@ from meshd.daemon.driver import TURN_SECONDS
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import MeshAddresses
 from meshd.exchange.partner import mesh_addresses
+from meshd.exchange.wire import HttpWire, Wire
 from meshd.host.state import HostState
 from meshd.mesh.endpoints import SourceOf
 from meshd.mesh.initiator import INITIATOR_DELAY_SECONDS
 from meshd.model.network import IPAddress
 from meshd.probe.base import Prober
 from meshd.probe.transport import IcmpProber
+from meshd.relay.process import RelayProcess
 from meshd.settings import Settings
 from meshd.store.base import ObjectStore
-from meshd.store.credentials import S3Credentials, read_credentials
+from meshd.store.credentials import CredentialsFile
 from meshd.store.select import open_store
+from meshd.supervisor import Supervisor
 
 MARK_HEX_DIGITS: Final = 8
 """So many digits of this host's id are written on its interfaces: two meshes on one machine have two."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How long this host waits by its own choice."""
 
     turn_seconds: float = TURN_SECONDS
@@ -53,8 +58,7 @@ class Pace:
     """Between two questions for a name that is wanted now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Doors:
+class Doors(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that touches the machine."""
 
     state: HostState
@@ -74,13 +78,19 @@ class Doors:
     """From which address this system would send to another."""
     is_own: Callable[[IPAddress], bool] = is_own
     """Whether an interface of this system has the address."""
+    open_relay: Callable[[int, Supervisor], RelayChild] = RelayProcess
+    """The process that forwards for others, on a UDP port."""
+    open_echo: OpenSocket = open_echo_socket
+    """A socket for echoes along direct paths."""
     forwarding: Callable[[int], bool | None] = read_forwarding
     """Whether the system forwards packets of an IP version."""
     exchange_addresses: MeshAddresses | None = mesh_addresses
     """Where the exchange of a host is reached; None: there is none, whatever the settings say."""
-    clocks: Clocks = field(default_factory=lambda: Clocks(wall=time.time, steady=read_steady_seconds))
+    exchange_wire: Wire = msgspec.field(default_factory=HttpWire)
+    """What carries its requests."""
+    clocks: Clocks = msgspec.field(default_factory=lambda: Clocks(wall=time.time, steady=read_steady_seconds))
     jails_elapsed: Callable[[], float] = time.monotonic
-    rng: random.Random = field(default_factory=random.SystemRandom)
+    rng: random.Random = msgspec.field(default_factory=random.SystemRandom)
     pace: Pace = Pace()
 
 
@@ -97,14 +107,7 @@ def open_doors(settings: Settings, state: HostState) -> Doors:
     changes = ChangeLog()
     return Doors(
         state=state,
-        backend=open_backend(
-            settings.wireguard.backend,
-            userspace_program=settings.wireguard.userspace_program,
-            route_note_path=state.routes_path,
-            fibs=settings.wireguard.fibs,
-            changes=changes,
-            mark=f"meshd {state.read_hid()[:MARK_HEX_DIGITS]}",
-        ),
+        backend=open_own_backend(settings, state, changes),
         prober=IcmpProber(settings.probe.interval_seconds, settings.probe.window),
         open_stores=partial(_open_stores, settings, state),
         jail_host=open_jail_host(changes=changes),
@@ -112,11 +115,25 @@ def open_doors(settings: Settings, state: HostState) -> Doors:
     )
 
 
+def open_own_backend(settings: Settings, state: HostState, changes: ChangeLog | None = None) -> Backend:
+    """The kernel as this host meets it, with this host's mark. ``changes``: see ``open_backend``.
+
+    Raises:
+        BackendError: without WireGuard or root.
+    """
+    return open_backend(
+        settings.wireguard.backend,
+        userspace_program=settings.wireguard.userspace_program,
+        route_note_path=state.routes_path,
+        fibs=settings.wireguard.fibs,
+        changes=changes,
+        mark=f"meshd {state.read_hid()[:MARK_HEX_DIGITS]}",
+    )
+
+
 def _open_stores(settings: Settings, state: HostState, named: Sequence[str]) -> list[ObjectStore]:
     urls = settings.registry.stores or tuple(named)
     if not urls:
         raise ConfigError("registry.stores: neither the settings nor the signed root name a store")
-    credentials: S3Credentials | None = None
-    if state.credentials_path.exists():
-        credentials = read_credentials(state.credentials_path)
+    credentials = CredentialsFile(state.credentials_path) if state.credentials_path.exists() else None
     return [open_store(url, credentials) for url in urls]

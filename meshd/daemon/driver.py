@@ -21,8 +21,9 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from meshd.control.turn import Inputs, Order, Turn
 from meshd.control.turn_queue import Job, TurnQueue, TurnRequest, refuse
@@ -38,6 +39,8 @@ PART: Final = "turns"
 """What a turn that raises is reported as."""
 TURN_SECONDS: Final = 10.0
 """How often the kernel is compared with the registry when nothing asks for it sooner."""
+MAX_LOGGED: Final = 3
+"""Reasons and changes in a line of the log."""
 
 log = logging.getLogger("meshd")
 
@@ -55,8 +58,7 @@ class DataPlane(Protocol):
     def applied_generation(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Ran:
+class _Ran(msgspec.Struct, frozen=True):
     """What the kernel thread hands back."""
 
     turn: Turn
@@ -231,6 +233,7 @@ def _log_turn(turn: Turn, wakes: Iterable[Wake], rotation_state: str) -> None:
         event(log, logging.DEBUG, "unchanged", seconds=round(turn.duration_seconds, 4), wakes=why)
     elif turn.plan is not None and (turn.outcome != "held" or turn.done):
         reasons = sorted({change.reason for change in turn.plan.changes})
+        changes = [change.summary() for change in turn.plan.changes]
         event(
             log,
             logging.INFO,
@@ -242,7 +245,13 @@ def _log_turn(turn: Turn, wakes: Iterable[Wake], rotation_state: str) -> None:
             generation=turn.view.membership.generation,
             seconds=round(turn.duration_seconds, 4),
             wakes=why,
-            reasons="; ".join(reasons[:3]) + ("; ..." if len(reasons) > 3 else ""),
+            reasons=_first(reasons),
+            changes=_first(changes),
         )
     if turn.keys_changed:
         event(log, logging.INFO, "key_rotation", state=rotation_state)
+
+
+def _first(texts: Sequence[str]) -> str:
+    """The first few, for one line of the log."""
+    return "; ".join(texts[:MAX_LOGGED]) + ("; ..." if len(texts) > MAX_LOGGED else "")

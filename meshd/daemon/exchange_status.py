@@ -14,7 +14,7 @@ def exchange_status(stats: ExchangeStats) -> ExchangeStatus:
         pushes=dict(stats.pushes),
         received=dict(stats.received),
         witnesses=dict(stats.witnesses),
-        waiting=stats.queued,
+        queued=stats.queued,
         witnessed_at=stats.witnessed_at,
         agrees=stats.agrees,
         newest=tuple(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.control.world import NewestWorld, World
 from meshd.model.condition import Condition
@@ -24,8 +25,7 @@ Follow = Callable[[World], Awaitable[Sequence[Condition]]]
 """Takes in a World -> what is wrong, as far as this part can tell."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Follower:
+class Follower(msgspec.Struct, frozen=True, kw_only=True):
     """One part that follows the data plane."""
 
     name: str

@@ -6,9 +6,9 @@ import contextlib
 import logging
 from collections.abc import Callable
 
+from meshd.control.host_services import HostServices
 from meshd.control.jails import JailKeeper
 from meshd.control.registry_feed import RegistryFeed
-from meshd.control.services import ServiceFollower
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.wake import Wake
 from meshd.errors import ConfigError
@@ -44,7 +44,7 @@ class Reloader:
         queue: TurnQueue,
         feed: RegistryFeed,
         jails: JailKeeper,
-        services: ServiceFollower,
+        services: HostServices,
     ) -> None:
         """``read``: the settings as they are on disk; ConfigError when they are wrong."""
         self._live = live

@@ -1,27 +1,28 @@
-"""The ``meshd`` command: wiring and signals. Everything else receives its parts."""
+"""The ``meshd`` command. Each verb loads what it needs: only ``run`` has a use for an event loop."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import signal
 import sys
 import threading
 import time
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
+from msgspec.structs import replace
 
+from meshd.daemon.leave import leave
 from meshd.errors import ConfigError
 from meshd.host.state import HostState
-from meshd.program import run_program
+from meshd.program import completion_script, run_program
 from meshd.settings import DEFAULT_CONFIG_PATH, FREEBSD, Settings, read_settings
 from meshd.terminal import confirm, echo
-from meshd.text_files import somebody_answers
+from meshd.text_files import refuse_to_replace, somebody_answers
+from meshd.version import VERSION
 
 
 class _MeshGroup(click.Group):
@@ -34,7 +35,12 @@ class _MeshGroup(click.Group):
         sys.exit(run_program("meshd", partial(super().main, *args, **kwargs)))
 
 
-@click.group(cls=_MeshGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_MeshGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
+    invoke_without_command=True,
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -46,27 +52,40 @@ class _MeshGroup(click.Group):
 def main(context: click.Context, config: Path) -> None:
     """Keep this host in its WireGuard mesh."""
     context.obj = config
+    if context.invoked_subcommand is None:
+        echo(context.get_help())
 
 
 @main.command()
 @click.pass_obj
 def run(config: Path) -> int:
-    """Run the daemon in the foreground until SIGTERM; the mesh stays up after it."""
+    """Run the daemon in the foreground; the mesh outlives it.
+
+    Until SIGTERM.
+    """
     settings = read_settings(config)
     _refuse_shared_interface(settings)
-    code = asyncio.run(_serve(config, settings))
+
+    import asyncio
+
+    from meshd.daemon.serving import serve
+
+    asyncio.run(serve(config, settings))
     if threading.active_count() > 1:
         # A request to a store that hangs holds its thread for its whole time-out, and the
         # interpreter would wait for it. Nothing is lost: publishing is repeated at the next start.
         logging.shutdown()
-        os._exit(code)
-    return code
+        os._exit(0)
+    return 0
 
 
 @main.command("bring-up")
 @click.pass_obj
 def bring_up(config: Path) -> int:
-    """Configure the mesh once from the verified cache, without the network, and exit."""
+    """Configure the mesh once from the verified cache, and exit.
+
+    Without the network: at boot, before the daemon.
+    """
     from meshd.control.turn import Inputs
     from meshd.daemon.data_plane import build_data_plane
     from meshd.daemon.doors import Pace, open_doors
@@ -98,9 +117,14 @@ def bring_up(config: Path) -> int:
 
 
 @main.command("check-config")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document: how far this host is on its way.")
 @click.pass_obj
-def check_config(config: Path) -> None:
-    """Read the settings and the host's own files; say what is wrong; change nothing."""
+def check_config(config: Path, as_json: bool) -> None:
+    """Check the settings and the host's own files.
+
+    Says what is wrong, and changes nothing.
+    """
+    from meshd.daemon.caller import find_group
     from meshd.host.rulebook import refuse_unusable
     from meshd.services.config import read_modules
 
@@ -109,9 +133,15 @@ def check_config(config: Path) -> None:
     read_modules(settings.services, str(config))
     state = HostState(settings.state_dir)
     refuse_unusable(settings, state, str(config))
+    find_group(settings.control.group)
     if state.enrolled:
         state.read_identity()
         state.read_wireguard_key()
+    if as_json:
+        from meshd.host.readiness import read_readiness
+
+        echo(msgspec.json.encode(read_readiness(str(config), state)).decode())
+        return
     echo(f"{config}: ok")
     if not state.joined:
         echo("this host has not joined a mesh yet: meshd enroll, then meshd join", err=True)
@@ -120,18 +150,20 @@ def check_config(config: Path) -> None:
 @main.command("pf-anchor")
 @click.pass_obj
 def pf_anchor(config: Path) -> None:
-    """Print rules for FreeBSD's pf that let the mesh through, from the settings.
+    """Print rules for FreeBSD's pf that let the mesh through.
 
     An anchor to include in pf.conf, which meshd never touches: its first lines say how.
     """
     from meshd.plan.pf_anchor import render_pf_anchor
+    from meshd.relay.table import PORT_OFFSET
 
     port = read_settings(config).wireguard.listen_port
-    echo(render_pf_anchor(port, str(config.parent / "pf.anchor")), nl=False)
+    path = str(config.parent / "pf.anchor")
+    echo(render_pf_anchor(port, path, relay_port=port + PORT_OFFSET), nl=False)
 
 
 @main.command()
-@click.option("--name", help="The name the host asks for: a DNS label.")
+@click.option("--name", help="The name the host asks for: a DNS label. [default: this host's own]")
 @click.option(
     "--new-identity",
     is_flag=True,
@@ -140,12 +172,15 @@ def pf_anchor(config: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the request here instead of to stdout.")
 @click.pass_obj
 def enroll(config: Path, name: str | None, new_identity: bool, out: Path | None) -> None:
-    """Make this host's keys, once, and print its request for a place in the mesh.
+    """Make this host's keys; print its request for a place.
 
     The request is signed by the host and holds no secret. Hand it to wgctl add-host.
     """
     from meshd.host.enrollment import build_enrollment
+    from meshd.registry.envelope import ENROLLMENT_TYPE
 
+    if out is not None:
+        refuse_to_replace(out, "an enrollment request", {"payloadType": ENROLLMENT_TYPE})
     request, fingerprint, asked = build_enrollment(read_settings(config), name, new_identity=new_identity)
     if out is None:
         echo(request)
@@ -162,9 +197,10 @@ def enroll(config: Path, name: str | None, new_identity: bool, out: Path | None)
 @click.option("--fingerprint", help="Of its root, as wgctl add-host showed it. [default: ask]")
 @click.pass_obj
 def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
-    """Verify a join bundle from wgctl add-host and keep what it says; - reads stdin.
+    """Verify a join bundle of wgctl add-host, and keep it.
 
-    A bundle proves that it is whole, not that it is of your mesh: compare the fingerprint.
+    A bundle proves that it is whole, not that it is of your mesh: compare the fingerprint. BUNDLE may be -,
+    standard input.
     """
     from meshd.host.enrollment import join_mesh, read_bundle
 
@@ -188,10 +224,10 @@ def join(config: Path, bundle: Path, fingerprint: str | None) -> None:
 )
 @click.pass_obj
 def trust_root(config: Path, what: str, fingerprint: str | None, yes: bool, force: bool) -> None:
-    """Make this host trust another root, because you know that it is right; meshd must be stopped.
+    """Trust another root, because you know that it is right.
 
-    For a mesh that has lost all its root keys. FINGERPRINT: of a root of this mesh, from the stores;
-    FILE: what wgctl export or wgctl root refound wrote. What was trusted before is kept.
+    For a mesh that has lost all its root keys; meshd must be stopped. FINGERPRINT: of a root of this mesh,
+    from the stores; FILE: what wgctl export or wgctl root refound wrote. What was trusted before is kept.
     """
     from meshd.host.trust import adopt_root, examine_root
 
@@ -209,12 +245,23 @@ def trust_root(config: Path, what: str, fingerprint: str | None, yes: bool, forc
         echo(adopt_root(found, now=now))
 
 
+main.add_command(leave)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]), default="bash")
+def completion(shell: str) -> None:
+    """Print the shell's completion script.
+
+    Where it goes: wgctl completion --help.
+    """
+    echo(completion_script(main, "meshd", shell))
+
+
 @main.command()
 def version() -> None:
     """Print the version."""
-    from meshd.version import read_version
-
-    echo(read_version())
+    echo(VERSION)
 
 
 def _refuse_shared_interface(settings: Settings) -> None:
@@ -226,24 +273,6 @@ def _refuse_shared_interface(settings: Settings) -> None:
         if sysrc is not None:
             names = (settings.wireguard.interface, settings.wireguard.rotation_interface)
             refuse_shared_interface(sysrc, filter(None, names))
-
-
-async def _serve(config: Path, settings: Settings) -> int:
-    from meshd.daemon.doors import open_doors
-    from meshd.daemon.wiring import build_daemon
-    from meshd.observe.logs import set_up_logging
-
-    set_up_logging(settings.log.level, settings.log.format)
-    state = HostState(settings.state_dir)
-    with state.claimed():
-        doors = open_doors(settings, state)
-        daemon = build_daemon(settings, doors, lambda: read_settings(config))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, daemon.stop)
-        loop.add_signal_handler(signal.SIGHUP, daemon.reload_quietly)
-        await daemon.run()
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from meshd.daemon.status_report import StatusReporter
 from meshd.exchange.exchange import Exchange
 from meshd.exchange.rows import KnownRow
@@ -47,6 +49,10 @@ def build_matrix(status: Status, rows: dict[str, KnownRow]) -> Matrix:
             found[names[hid]] = MatrixRow(
                 age_seconds=row.age_seconds,
                 told_by=names.get(row.told_by or "", row.told_by),
-                paths={names[other]: path for other, path in row.paths.items() if other in names},
+                paths={
+                    names[other]: replace(path, via=names.get(path.via, path.via))
+                    for other, path in row.paths.items()
+                    if other in names
+                },
             )
     return Matrix(hosts=tuple(sorted(names.values())), rows=found)

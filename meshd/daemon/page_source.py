@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 
-from meshd.control.paths import PathWatch
 from meshd.daemon.matrix_report import MatrixReporter
-from meshd.observe.history import SAMPLE_SECONDS, PathHistory
+from meshd.observe.history import PathHistory
 from meshd.observe.page.view import PageView
 from meshd.observe.recent import RecentEvents
 
@@ -16,17 +13,11 @@ LOG_ROOT = logging.getLogger("meshd")
 
 
 class PageSource:
-    """Keeps what the Status does not: how it was before. Lives on the event loop."""
+    """Hears what the Status does not keep: what happened before. Lives on the event loop."""
 
-    def __init__(self, matrix: MatrixReporter, paths: PathWatch, *, clock: Callable[[], float]) -> None:
-        """
-        Args:
-            clock: unix seconds.
-        """
+    def __init__(self, matrix: MatrixReporter, history: PathHistory) -> None:
         self._matrix = matrix
-        self._paths = paths
-        self._clock = clock
-        self._history = PathHistory()
+        self._history = history
         self._recent = RecentEvents()
 
     def start(self) -> None:
@@ -35,11 +26,6 @@ class PageSource:
 
     def close(self) -> None:
         LOG_ROOT.removeHandler(self._recent)
-
-    async def note_paths(self) -> None:
-        """One sample of every path, and the wait for the next."""
-        self._history.note(self._paths.stats(), self._clock())
-        await asyncio.sleep(SAMPLE_SECONDS)
 
     async def view(self) -> PageView:
         """

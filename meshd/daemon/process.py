@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from meshd.blocking import in_thread
 from meshd.control.endpoints import EndpointController
+from meshd.control.host_services import HostServices
 from meshd.control.jail_follower import JailFollower
 from meshd.control.kernel_watch import KernelWatch
 from meshd.control.observer import KernelObserver
 from meshd.control.own_endpoints import OwnEndpoints
 from meshd.control.paths import PathWatch
 from meshd.control.registry_feed import RegistryFeed
-from meshd.control.services import ServiceFollower
+from meshd.control.relays import RelayKeeper
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.world import NewestWorld
 from meshd.daemon.control_socket import ControlServer
@@ -29,6 +31,7 @@ from meshd.daemon.followers import Followers
 from meshd.daemon.live_settings import Reloader
 from meshd.daemon.metrics_endpoint import MetricsListener
 from meshd.daemon.page_source import PageSource
+from meshd.daemon.path_history import HistoryKeeper
 from meshd.daemon.requests import Requests
 from meshd.exchange.exchange import Exchange, ExchangeHooks
 from meshd.model.condition import Condition
@@ -36,17 +39,17 @@ from meshd.observe.board import ConditionBoard
 from meshd.observe.logs import event
 from meshd.probe.base import Prober
 from meshd.supervisor import Supervisor
-from meshd.version import read_version
+from meshd.version import VERSION
 
 log = logging.getLogger("meshd")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Components:
+class Components(msgspec.Struct, frozen=True, kw_only=True):
     """All parts of a daemon, wired (``meshd.daemon.wiring``)."""
 
     hid: str
     socket: Path
+    control_group: int | None
     board: ConditionBoard
     tasks: Supervisor
     queue: TurnQueue
@@ -60,11 +63,13 @@ class Components:
     own_endpoints: OwnEndpoints
     endpoints: EndpointController
     exchange: Exchange | None
+    relays: RelayKeeper
     watch: KernelWatch
     jails: JailFollower
-    services: ServiceFollower
+    services: HostServices
     metrics: MetricsListener
     page: PageSource
+    history: HistoryKeeper
     reloader: Reloader
     requests: Requests
 
@@ -82,7 +87,7 @@ class Daemon:
         Raises:
             ConfigError, ControlError: it cannot start at all.
         """
-        control = ControlServer(self.parts.socket, self.parts.requests.handle)
+        control = ControlServer(self.parts.socket, self.parts.requests.handle, group=self.parts.control_group)
         await control.start()
         try:
             async with self.parts.tasks:
@@ -113,13 +118,14 @@ class Daemon:
         await parts.paths.start(parts.tasks)
         if parts.exchange is not None:
             parts.exchange.start(self._exchange_hooks())
+        parts.relays.start(parts.tasks)
         parts.watch.start(parts.jails.kernel_changed)
         parts.feed.start()
         parts.paths.listen(parts.tasks)
-        parts.tasks.repeat("path history", parts.page.note_paths)
+        parts.tasks.repeat("path history", parts.history.step)
         parts.services.start()
         parts.requests.open()
-        event(log, logging.INFO, "started", hid=parts.hid[:8], version=read_version())
+        event(log, logging.INFO, "started", hid=parts.hid[:8], version=VERSION)
         await self._stopping.wait()
 
     async def _until_first_turn(self) -> None:
@@ -142,8 +148,9 @@ class Daemon:
             observed_address=parts.observer.observed_address,
             take_observed=parts.endpoints.take_observed,
             was_address_changed=parts.own_endpoints.was_address_changed_recently,
-            own_health=parts.services.health.found,
+            own_health=parts.services.own_health,
             own_paths=parts.paths.stats,
+            answer_relay=parts.relays.answer,
         )
 
     async def _close(self) -> None:
@@ -155,9 +162,11 @@ class Daemon:
         await parts.services.close()
         if parts.exchange is not None:
             await parts.exchange.close()
+        await parts.relays.close()
         await parts.prober.stop()
         await in_thread(parts.metrics.close)
         parts.page.close()
+        await parts.history.close()
         parts.driver.close()
         parts.feed.close()
 

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from meshd.blocking import in_thread
+from meshd.control.host_services import HostServices
 from meshd.control.jails import JailKeeper, with_jail_changes
 from meshd.control.reconciler import Reconciler
 from meshd.control.registry_feed import RegistryFeed
+from meshd.control.relays import RelayKeeper
 from meshd.control.service_feed import ServiceFeed
-from meshd.control.services import ServiceFollower
 from meshd.control.turn import plan_document
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.world import World
 from meshd.daemon.followers import Followers
 from meshd.daemon.live_settings import LiveSettings, Reloader
 from meshd.daemon.matrix_report import MatrixReporter
+from meshd.daemon.path_history import HistoryKeeper
 from meshd.daemon.status_report import StatusReporter
 from meshd.errors import ConfigError
 from meshd.exchange.exchange import Exchange
 from meshd.exchange.messages import ObjectsRequest, parse_message, render_message
 from meshd.exchange.shared_ledger import SharedLedger
 from meshd.mesh.view import build_view
+from meshd.observe.path_document import DrainDocument, PathDocument
 from meshd.observe.protocol import ApplyDocument, ControlRequest, ObjectsDocument, OfferDocument
 
 FOLLOWERS_SECONDS: Final = 15.0
@@ -49,14 +53,18 @@ class Requests:
         reconciler: Reconciler,
         feed: RegistryFeed,
         jails: JailKeeper,
-        services: ServiceFollower,
+        services: HostServices,
         service_feed: ServiceFeed,
         followers: Followers,
         reporter: StatusReporter,
         matrix: MatrixReporter,
+        history: HistoryKeeper,
         ledger: SharedLedger,
         exchange: Exchange | None,
+        relays: RelayKeeper,
+        clock: Callable[[], float],
     ) -> None:
+        """``clock``: unix seconds."""
         self._hid = hid
         self._live = live
         self._reloader = reloader
@@ -69,8 +77,11 @@ class Requests:
         self._followers = followers
         self._reporter = reporter
         self._matrix = matrix
+        self._history = history
         self._ledger = ledger
         self._exchange = exchange
+        self._relays = relays
+        self._clock = clock
         self._is_ready = asyncio.Event()
 
     def open(self) -> None:
@@ -92,6 +103,8 @@ class Requests:
             case "matrix":
                 _, matrix = await self._matrix.matrix()
                 return matrix, 0
+            case "history":
+                return self._history.trends(request.history), 0
             case "plan":
                 return await self._plan()
             case "apply":
@@ -115,11 +128,19 @@ class Requests:
                 return ObjectsDocument(mesh=self._ledger.mesh_id, page=raw), 0
             case "offer":
                 return await self._offer(request)
+            case "path" | "drain":
+                return self._answer_of_paths(request), 0
             case "service":
                 if request.service is None:
                     raise ConfigError("service: nothing is asked")
                 self._service_feed.update(self._live.current)
                 return await self._services.handle(request.service)
+
+    def _answer_of_paths(self, request: ControlRequest) -> PathDocument | DrainDocument:
+        if request.verb == "path":
+            return self._relays.describe(request.host, self._clock())
+        self._relays.drain(end=request.end)
+        return self._relays.drain_document()
 
     async def _followed(self, world: World) -> World:
         """Once everybody who follows the turn is done, so that what is asked next shows all of it."""

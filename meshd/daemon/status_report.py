@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from meshd.control.endpoints import EndpointController
+from meshd.control.host_services import HostServices
 from meshd.control.observer import KernelObserver
 from meshd.control.own_endpoints import OwnEndpoints
 from meshd.control.paths import PathWatch
 from meshd.control.registry_feed import RegistryFeed
-from meshd.control.services import ServiceFollower
 from meshd.control.world import NewestWorld
 from meshd.daemon.exchange_status import exchange_status
 from meshd.errors import MeshError
@@ -20,7 +20,7 @@ from meshd.model.device import ObservedState
 from meshd.observe.board import ConditionBoard
 from meshd.observe.snapshot import StatusInputs, build_status
 from meshd.observe.status import Status
-from meshd.version import read_version
+from meshd.version import VERSION
 
 
 class _HasUrls(Protocol):
@@ -47,7 +47,7 @@ class StatusReporter:
         board: ConditionBoard,
         exchange: Exchange | None,
         metrics: _HasUrls,
-        services: ServiceFollower,
+        services: HostServices,
     ) -> None:
         """
         Args:
@@ -85,7 +85,7 @@ class StatusReporter:
         return build_status(
             StatusInputs(
                 at=self._clock(),
-                version=read_version(),
+                version=VERSION,
                 started_at=self._started_at,
                 hid=self._hid,
                 view=world.view,

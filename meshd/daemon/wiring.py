@@ -3,17 +3,21 @@
 Everything that touches the machine comes in by ``Doors``. ``open_doors`` opens the real ones, tests hand in
 others; what is built from them is the same. Parts are made after those that they use, so nothing is bound
 later.
+
+Over 400 lines: who is given what is seen in one place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from meshd.control.endpoints import EndpointController
 from meshd.control.follower import RegistryFollower
+from meshd.control.host_services import HostServices
 from meshd.control.inputs import InputGatherer
 from meshd.control.jail_follower import JailFollower
 from meshd.control.jails import JailKeeper
@@ -22,12 +26,14 @@ from meshd.control.observer import KernelObserver
 from meshd.control.own_endpoints import OwnEndpoints
 from meshd.control.paths import PathWatch
 from meshd.control.registry_feed import OwnDescriber, RegistryFeed
+from meshd.control.relay_host import RelayHost
+from meshd.control.relays import RelayKeeper
 from meshd.control.resolver import NameResolver
 from meshd.control.service_feed import ServiceFeed
-from meshd.control.services import ServiceFollower
 from meshd.control.turn_queue import TurnQueue
 from meshd.control.wake import Wake
 from meshd.control.world import NewestWorld, World
+from meshd.daemon.caller import find_group
 from meshd.daemon.data_plane import DataPlaneParts, build_data_plane
 from meshd.daemon.doors import Doors
 from meshd.daemon.driver import TurnDriver
@@ -36,6 +42,7 @@ from meshd.daemon.live_settings import LiveSettings, Reloader
 from meshd.daemon.matrix_report import MatrixReporter
 from meshd.daemon.metrics_endpoint import MetricsFollower, MetricsListener
 from meshd.daemon.page_source import PageSource
+from meshd.daemon.path_history import HistoryKeeper
 from meshd.daemon.process import Components, Daemon
 from meshd.daemon.requests import Requests
 from meshd.daemon.status_report import StatusReporter
@@ -50,9 +57,11 @@ from meshd.supervisor import Supervisor
 JAILS_SECONDS: Final = 60.0
 """A survey runs several tools for each jail, and each has a time-out of its own."""
 
+if TYPE_CHECKING:
+    from meshd.control.services import ServiceFollower
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ground:
+
+class _Ground(msgspec.Struct, frozen=True, kw_only=True):
     """What nearly every part is given."""
 
     settings: Settings
@@ -82,7 +91,7 @@ def build_daemon(settings: Settings, doors: Doors, read_settings: Callable[[], S
         TrustStateError: the trust state is damaged.
     """
     plane = build_data_plane(settings, doors)
-    board = ConditionBoard(doors.clocks.wall, plane.conditions)
+    board = ConditionBoard(doors.clocks.wall, {"registry": plane.conditions})
     tasks = Supervisor(board.report_part)
     follower = _build_follower(settings, doors, plane)
     ground = _Ground(
@@ -106,6 +115,8 @@ def build_daemon(settings: Settings, doors: Doors, read_settings: Callable[[], S
         is_own=doors.is_own,
     )
     feed = _build_feed(ground, follower, jails, own_endpoints)
+    endpoints = _build_endpoints(ground, feed, own_endpoints)
+    relays = _build_relays(ground, endpoints)
     paths = PathWatch(
         doors.prober,
         clock=ground.clock,
@@ -114,8 +125,9 @@ def build_daemon(settings: Settings, doors: Doors, read_settings: Callable[[], S
         feed=feed,
         board=board,
         exchange=ground.exchange,
+        vias=relays.vias,
+        path_changed=relays.path_changed,
     )
-    endpoints = _build_endpoints(ground, feed, own_endpoints)
     services = _build_services(ground)
     reloader = Reloader(
         ground.live,
@@ -126,7 +138,7 @@ def build_daemon(settings: Settings, doors: Doors, read_settings: Callable[[], S
         jails=jails,
         services=services,
     )
-    return _build_process(ground, jails, own_endpoints, feed, paths, endpoints, reloader, services)
+    return _build_process(ground, jails, own_endpoints, feed, paths, endpoints, relays, reloader, services)
 
 
 def _build_process(
@@ -136,8 +148,9 @@ def _build_process(
     feed: RegistryFeed,
     paths: PathWatch,
     endpoints: EndpointController,
+    relays: RelayKeeper,
     reloader: Reloader,
-    services: ServiceFollower,
+    services: HostServices,
 ) -> Daemon:
     """What runs the parts, and what shows them.
 
@@ -151,6 +164,7 @@ def _build_process(
         clock=ground.clock,
         steady=ground.doors.clocks.steady,
         tasks=ground.tasks,
+        vias=relays.vias,
     )
     jail_follower = JailFollower(
         jails, feed, queue, newest=ground.newest, board=ground.board, tasks=ground.tasks
@@ -173,7 +187,8 @@ def _build_process(
         services=services,
     )
     matrix = MatrixReporter(reporter, ground.exchange)
-    page = PageSource(matrix, paths, clock=ground.clock)
+    history = HistoryKeeper(ground.doors.state, paths, feed, clock=ground.clock)
+    page = PageSource(matrix, history.history)
     service_feed = ServiceFeed(services, feed, paths, clock=ground.clock, exchange=ground.exchange)
     followers = _build_followers(
         ground,
@@ -181,6 +196,7 @@ def _build_process(
         feed,
         paths,
         endpoints,
+        relays,
         MetricsFollower(metrics, reporter, page),
         jail_follower,
         service_feed,
@@ -191,11 +207,13 @@ def _build_process(
         own_endpoints=own_endpoints,
         endpoints=endpoints,
         paths=paths,
+        relays=relays,
     )
     return Daemon(
         Components(
             hid=plane.hid,
             socket=ground.settings.run_dir / SOCKET_NAME,
+            control_group=find_group(ground.settings.control.group),
             board=ground.board,
             tasks=ground.tasks,
             queue=queue,
@@ -217,11 +235,13 @@ def _build_process(
             own_endpoints=own_endpoints,
             endpoints=endpoints,
             exchange=ground.exchange,
+            relays=relays,
             watch=KernelWatch(ground.tasks, ground.doors.open_event_sources),
             jails=jail_follower,
             services=services,
             metrics=metrics,
             page=page,
+            history=history,
             reloader=reloader,
             requests=Requests(
                 hid=plane.hid,
@@ -236,8 +256,11 @@ def _build_process(
                 followers=followers,
                 reporter=reporter,
                 matrix=matrix,
+                history=history,
                 ledger=ground.ledger,
                 exchange=ground.exchange,
+                relays=relays,
+                clock=ground.clock,
             ),
         )
     )
@@ -249,6 +272,7 @@ def _build_followers(
     feed: RegistryFeed,
     paths: PathWatch,
     endpoints: EndpointController,
+    relays: RelayKeeper,
     metrics: MetricsFollower,
     jails: JailFollower,
     services: ServiceFeed,
@@ -265,6 +289,8 @@ def _build_followers(
             Follower(name="members", follow=partial(_tell_members, ground.exchange)),
             # a host whose address is new asks them where they see it.
             Follower(name="names", follow=endpoints.follow),
+            # Last of the quick ones: who is reached through whom, from all that was said before.
+            Follower(name="relays", follow=relays.follow),
             # These wait for a disk, a socket or a tool, so each has a task of its own.
             Follower(name="own record", follow=feed.follow, is_slow=True),
             Follower(name="metrics", follow=metrics.follow, is_slow=True),
@@ -279,8 +305,12 @@ def _build_followers(
 
 async def _tell_members(exchange: Exchange | None, world: World) -> Sequence[Condition]:
     if exchange is not None:
-        is_up = world.observed is not None and world.observed.up
-        await exchange.follow(world.membership, is_up=is_up)
+        seen = world.observed
+        await exchange.follow(
+            world.membership,
+            is_up=seen is not None and seen.up,
+            has_ipv6=seen is None or not seen.ipv6_off,
+        )
     return ()
 
 
@@ -311,6 +341,8 @@ def _build_exchange(
         tasks=tasks,
         mesh_addresses_of=doors.exchange_addresses,
         rng=doors.rng,
+        wire=doors.exchange_wire,
+        monotonic=doors.clocks.monotonic,
     )
 
 
@@ -354,16 +386,39 @@ def _build_endpoints(ground: _Ground, feed: RegistryFeed, own_endpoints: OwnEndp
     )
 
 
-def _build_services(ground: _Ground) -> ServiceFollower:
+def _build_relays(ground: _Ground, endpoints: EndpointController) -> RelayKeeper:
+    doors, tasks = ground.doors, ground.tasks
+    return RelayKeeper(
+        ground.plane.hid,
+        host=RelayHost(lambda port: doors.open_relay(port, tasks), doors.clocks.monotonic),
+        exchange=ground.exchange,
+        queue=ground.queue,
+        board=ground.board,
+        tasks=tasks,
+        paths=lambda: doors.prober.snapshot(ground.clock()),
+        resolved=lambda: endpoints.resolved,
+        now=doors.clocks.monotonic,
+        probe_now=doors.prober.probe_now,
+        open_echo=doors.open_echo,
+    )
+
+
+def _build_services(ground: _Ground) -> HostServices:
     def changed(conditions: tuple[Condition, ...]) -> None:
         ground.board.set("services", *conditions)
 
-    services = ServiceFollower(
-        hid=ground.plane.hid,
-        state_dir=ground.settings.state_dir,
-        clock=ground.clock,
-        tasks=ground.tasks,
-        changed=changed,
-    )
+    def load() -> ServiceFollower:
+        from meshd.control.services import ServiceFollower
+
+        return ServiceFollower(
+            hid=ground.plane.hid,
+            state_dir=ground.settings.state_dir,
+            clock=ground.clock,
+            tasks=ground.tasks,
+            changed=changed,
+            problems=ground.board.conditions,
+        )
+
+    services = HostServices(load)
     services.configure(ground.settings.services, "settings")
     return services

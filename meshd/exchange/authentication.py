@@ -8,7 +8,7 @@ identities, and what costs something is computed once a pair.
 
 This does not keep anybody from repeating a request. Nobody sees one but the two hosts, with WireGuard
 around it, and none asks for anything that a repetition would make worse: what a host said of its own
-placements could be made to look newer, by these two alone.
+placements could be made to look newer, by these two alone. Likewise what they ask for a pair's sake.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import binascii
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from nacl.bindings import crypto_scalarmult
 
 from meshd.errors import RegistryError
-from meshd.model.keys import PrivateKey, PublicKey, rescue_private_key, rescue_public_key
+from meshd.model.keys import PrivateKey, PublicKey
+from meshd.model.rescue_key import rescue_private_key, rescue_public_key
 from meshd.registry.signing import SigningKey
 
 REQUEST_HEADER: Final = "Meshd-Request"
@@ -35,14 +36,14 @@ _NONCE_BYTES: Final = 16
 _REQUEST_BYTES: Final = 2 * _MAC_BYTES + _NONCE_BYTES + _MAC_BYTES
 _PERSON: Final = b"meshd exchange"
 MAX_REMEMBERED: Final = 4096
+TOKEN_BYTES: Final = 16
 
 
 class AuthenticationError(RegistryError):
     """Not from whom it should be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One request, as both ends see it. ``mac``: of the request, which the answer's covers."""
 
     asker: PublicKey
@@ -98,6 +99,17 @@ class Authenticator:
         if not hmac.compare_digest(mac, _request_mac(key, verb, nonce, digest)):
             raise AuthenticationError(f"{REQUEST_HEADER}: not made for this host's identity")
         return Call(asker, key, mac), digest
+
+    def token(self, identity_key: bytes, purpose: str, *, asks: bool) -> bytes | None:
+        """Bytes that this host and that one alone can compute; None: its identity key has no Curve25519 form.
+
+        ``asks``: this host is the one that shows them; each of the two has its own.
+        """
+        other = rescue_public_key(identity_key)
+        if other is None:
+            return None
+        key = self._key(other, asks=asks, keep=True)
+        return _mac(key, b"token", purpose.encode())[:TOKEN_BYTES]
 
     def _key(self, other: PublicKey, *, asks: bool, keep: bool) -> bytes:
         """Of this end and ``other``, for one direction. Whoever is nobody makes another one each time."""

@@ -1,12 +1,10 @@
-"""Asks another host's exchange server: the standard library's HTTP client, with an end to every call."""
+"""Asks another host's exchange server. How a request gets there is the wire's matter."""
 
 from __future__ import annotations
 
-import http.client
-import socket
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from meshd.errors import RegistryError, StoreError
 from meshd.exchange.authentication import ANSWER_HEADER, REQUEST_HEADER, Authenticator
@@ -22,49 +20,15 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.partner import Partner
+from meshd.exchange.relaying import RelayAnswer, RelayRequest, check_relay_answer
 from meshd.exchange.rows import RowsAnswer, RowsRequest, check_answer
-from meshd.listener import limit_segments, render_place
+from meshd.exchange.wire import HttpWire, Wire, WireError
+from meshd.listener import render_place
 
-CONNECT_SECONDS: Final = 3.0
 CALL_SECONDS: Final = 6.0
 PAGE_SECONDS: Final = 15.0
-
-
-class _TimedSocket(socket.socket):
-    """A socket whose reads end at one instant, however slowly the bytes come."""
-
-    ends_at: float = 0.0
-
-    def recv_into(self, *arguments: Any, **options: Any) -> int:
-        left = self.ends_at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self.settimeout(left)
-        return super().recv_into(*arguments, **options)
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, address: str, port: int, source: str | None, seconds: float) -> None:
-        super().__init__(address, port, timeout=min(seconds, CONNECT_SECONDS))
-        self._source = source
-        self._ends_at = time.monotonic() + seconds
-
-    def connect(self) -> None:
-        timed = _TimedSocket(socket.AF_INET6 if ":" in self.host else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            timed.settimeout(self.timeout)
-            limit_segments(timed)
-            timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._source is not None:
-                timed.bind((self._source, 0))
-            timed.connect((self.host, self.port))
-            limit_segments(timed)
-        except OSError:
-            timed.close()
-            raise
-        timed.ends_at = self._ends_at
-        timed.settimeout(max(self._ends_at - time.monotonic(), 0.001))
-        self.sock = timed
+RELAY_SECONDS: Final = 2.0
+"""Whoever answers later is no help for a path that is dead now."""
 
 
 class ExchangeClient:
@@ -74,10 +38,18 @@ class ExchangeClient:
     when its answer makes no sense or is not of that host.
     """
 
-    def __init__(self, *, mesh_id: str, port: int, authenticator: Callable[[], Authenticator]) -> None:
+    def __init__(
+        self,
+        *,
+        mesh_id: str,
+        port: int,
+        authenticator: Callable[[], Authenticator],
+        wire: Wire | None = None,
+    ) -> None:
         self._prefix = f"/v1/{mesh_id}/"
         self._port = port
         self._authenticator = authenticator
+        self._wire = wire or HttpWire()
 
     def objects(self, partner: Partner, request: ObjectsRequest) -> ObjectsPage:
         body = render_message(request)
@@ -107,6 +79,13 @@ class ExchangeClient:
         check_answer(answer, request)
         return answer
 
+    def relay(self, partner: Partner, request: RelayRequest) -> RelayAnswer:
+        """Ask for, or tell of, a pair that goes through a third host."""
+        body = render_message(request)
+        answer = parse_message(self._call(partner, "relay", body, RELAY_SECONDS), RelayAnswer)
+        check_relay_answer(answer)
+        return answer
+
     def _call(self, partner: Partner, verb: str, body: bytes, seconds: float) -> bytes:
         where = f"http://{render_place(str(partner.address), self._port)}{self._prefix}{verb}"
         header, call = self._authenticator().request(partner.identity_key, verb, body)
@@ -114,30 +93,24 @@ class ExchangeClient:
         if seconds <= 0:
             raise StoreError(f"{where}: not asked, its time is over")
         source = str(partner.source) if partner.source else None
-        connection = _Connection(str(partner.address), self._port, source, seconds)
         try:
-            # No header that nobody reads: parsing them is a good part of what a call costs.
-            connection.putrequest("POST", self._prefix + verb, skip_accept_encoding=True)
-            connection.putheader(REQUEST_HEADER, header)
-            connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body)
-            response = connection.getresponse()
-            answer = response.read(MAX_ANSWER_BYTES + 1)
-            left = response.length
-        except TimeoutError:
-            raise StoreError(f"{where}: no whole answer in time") from None
-        except OSError as error:
-            raise StoreError(f"{where}: {error.strerror or error}") from None
-        except http.client.HTTPException as error:
-            raise StoreError(f"{where}: not HTTP: {type(error).__name__} {str(error)[:80]}") from None
-        finally:
-            connection.close()
-        if response.status != 200:
-            text = answer[:120].decode("ascii", "replace").strip()
-            raise StoreError(f"{where}: {response.status} {text}")
-        if len(answer) > MAX_ANSWER_BYTES:
+            answer = self._wire.post(
+                (str(partner.address), self._port),
+                self._prefix + verb,
+                (REQUEST_HEADER, header),
+                body,
+                source=source,
+                seconds=seconds,
+                answer_header=ANSWER_HEADER,
+            )
+        except WireError as error:
+            raise StoreError(f"{where}: {error}") from None
+        if answer.status != 200:
+            text = answer.body[:120].decode("ascii", "replace").strip()
+            raise StoreError(f"{where}: {answer.status} {text}")
+        if len(answer.body) > MAX_ANSWER_BYTES:
             raise RegistryError(f"{where}: over {MAX_ANSWER_BYTES} bytes seen")
-        if left:
-            raise StoreError(f"{where}: cut off, {left} bytes more expected")
-        call.check(response.getheader(ANSWER_HEADER), answer)
-        return answer
+        if answer.missing_bytes:
+            raise StoreError(f"{where}: cut off, {answer.missing_bytes} bytes more expected")
+        call.check(answer.header, answer.body)
+        return answer.body

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 
 from meshd.blocking import in_thread
 from meshd.errors import RegistryError, StoreError
-from meshd.exchange.flood import PASS_ON_SECONDS, Flood, choose_targets, listing_pause
+from meshd.exchange.flood import ALL_UP_TO, PASS_ON_SECONDS, Flood, choose_targets, listing_pause
 from meshd.exchange.host_sync import notified_by
 from meshd.exchange.messages import Object, Offer, OfferAnswer
 from meshd.exchange.partner import Partner
@@ -49,6 +49,12 @@ class _PutOff(NamedTuple):
     pause_seconds: float
 
 
+class _News(NamedTuple):
+    objects: tuple[Object, ...]
+    targets: Sequence[str]
+    notified: tuple[str, ...]
+
+
 class Deliveries:
     """Lives on the event loop. ``spread`` takes what is new, ``path_up`` starts what waited for a path."""
 
@@ -79,6 +85,9 @@ class Deliveries:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._put_off: dict[str, _PutOff] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._to_pass_on: list[_News] = []
+        self._knows_members = False
+        self._own_before: list[Object] = []
 
     # --- what is known of who has what
 
@@ -88,8 +97,12 @@ class Deliveries:
         return self._flood.queued
 
     def use_members(self, hids: Collection[str]) -> None:
-        """Nothing waits for anybody else."""
+        """Nothing waits for anybody else. What this host published before it knew them goes to them now."""
         self._flood.keep_only(hids)
+        self._knows_members = True
+        if self._own_before:
+            own, self._own_before = self._own_before, []
+            self.spread(own)
 
     def note_held(self, hid: str, objects: Iterable[Object]) -> None:
         """That host has these."""
@@ -111,8 +124,10 @@ class Deliveries:
             return
         own = [item for item in objects if item[0] == host_key(self._hid)]
         listed = [item for item in objects if item[0] != host_key(self._hid)]
-        if own:
+        if own and self._knows_members:
             self.spread(own)
+        elif own:
+            self._own_before = own
         if listed:
             self._call_later(listing_pause(len(self._partners.hosts), self._rng), self._spread_listed, listed)
 
@@ -125,25 +140,57 @@ class Deliveries:
             source: who told us; None: ourselves, our operator or a store.
             notified: whom that one tells as well.
         """
-        targets, later = choose_targets(self._partners.others, notified, source, self._rng)
+        others = self._partners.others
+        targets, later = choose_targets(others, notified, source, self._rng, self._told_later())
         reached = self._partners.reachable()
         telling = tuple(hid for hid in targets if hid in reached)
         notified = notified_by(self._hid, (*telling, *notified))
         if later:
-            self._call_later(self._rng.uniform(*PASS_ON_SECONDS), self._tell, objects, later, notified)
+            self._pass_on(_News(tuple(objects), later, notified))
         self._tell(objects, targets, notified)
+
+    def hear_of_owner(self, objects: Sequence[Object], owner: str) -> None:
+        """Its own record, from a host itself, which tells all others that it reaches as this one was told.
+
+        Each telling all others would cost the square of the mesh for every host that joins or starts. So a
+        few are told once more, later; one of them that did not have it tells all.
+        """
+        others = sorted(set(self._partners.others) - {owner})
+        if len(others) > ALL_UP_TO:
+            self.spread(objects, source=owner)
+            return
+        _, later = choose_targets(others, others, owner, self._rng, self._told_later())
+        self._pass_on(_News(tuple(objects), later, notified_by(self._hid, (owner,))))
+
+    def _told_later(self) -> set[str]:
+        return {hid for news in self._to_pass_on for hid in news.targets}
 
     def _spread_listed(self, objects: Sequence[Object]) -> None:
         """What a store showed, to those whom nobody tells who saw it there as well, and to a few more."""
         for notified, group in self._flood.by_notified(objects).items():
             self.spread(group, notified=notified)
 
+    def _pass_on(self, news: _News) -> None:
+        """Later, and together with all that is to be passed on by then."""
+        if not self._to_pass_on:
+            self._call_later(self._rng.uniform(*PASS_ON_SECONDS), self._pass_all_on)
+        self._to_pass_on.append(news)
+
+    def _pass_all_on(self) -> None:
+        waiting, self._to_pass_on = self._to_pass_on, []
+        for news in waiting:
+            self._enqueue(*news)
+        self.pump()
+
     def _tell(self, objects: Sequence[Object], targets: Sequence[str], notified: tuple[str, ...]) -> None:
+        self._enqueue(objects, targets, notified)
+        self.pump()
+
+    def _enqueue(self, objects: Sequence[Object], targets: Sequence[str], notified: tuple[str, ...]) -> None:
         self._flood.enqueue(objects, [hid for hid in targets if hid in self._partners.hosts], notified)
         for hid in self._put_off.keys() & set(targets):
             # News is worth a try at once also where the last one failed.
             self._put_off[hid] = self._put_off[hid]._replace(until=0.0)
-        self.pump()
 
     def _call_later(self, seconds: float, function: Callable[..., None], *args: object) -> None:
         asyncio.get_running_loop().call_later(seconds, self._tasks.call, OUTBOXES, function, *args)

@@ -1,8 +1,9 @@
 """The daemon's end of the exchange: hosts hand each other what is verified, and are witnesses for each other.
 
-Seven rooms behind one door, all on the daemon's loop. Who is there: ``partners``; what is told to whom:
+Eight rooms behind one door, all on the daemon's loop. Who is there: ``partners``; what is told to whom:
 ``deliveries``. What others are asked for: ``conversations``; when they are witnesses: ``rounds``. How
-placements are: ``health_exchange``; what the others measure: ``row_exchange``. Where this host is called:
+placements are: ``health_exchange``; what the others measure: ``row_exchange``; who is relayed through whom:
+``relaying``. Where this host is called:
 ``listening``. What is verified and what is only queued is decided elsewhere.
 """
 
@@ -13,12 +14,13 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from meshd.blocking import in_thread
-from meshd.errors import RegistryError
+import msgspec
+
+from meshd.blocking import ask_loop, in_thread
+from meshd.errors import RegistryError, StoreError
 from meshd.exchange.authentication import Authenticator
 from meshd.exchange.client import ExchangeClient
 from meshd.exchange.conversations import Conversations
@@ -30,17 +32,20 @@ from meshd.exchange.messages import Object, Offer
 from meshd.exchange.partner import mesh_addresses
 from meshd.exchange.partners import MeshAddresses as MeshAddresses
 from meshd.exchange.partners import Partners
+from meshd.exchange.relaying import RelayAnswer, RelayRequest
 from meshd.exchange.rounds import WitnessRounds
 from meshd.exchange.row_exchange import RowExchange
 from meshd.exchange.rows import RowsAnswer, RowsRequest
 from meshd.exchange.server import NOBODY, ExchangeServer, ObservedAddress
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.exchange.stats import ExchangeStats, StatsRecorder
+from meshd.exchange.wire import HttpWire, Wire
 from meshd.model.condition import Condition
 from meshd.model.host import Membership
 from meshd.model.network import Endpoint
 from meshd.model.path import PathStats
 from meshd.model.service import CheckResult
+from meshd.registry.layout import host_key
 from meshd.supervisor import Supervisor
 
 ANSWER_SECONDS: Final = 5.0
@@ -48,8 +53,7 @@ ANSWER_SECONDS: Final = 5.0
 GOOD_OUTCOMES: Final = ("new", "known")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeHooks:
+class ExchangeHooks(msgspec.Struct, frozen=True, kw_only=True):
     """What the daemon is told and asked, all on its loop but ``observed_address``."""
 
     on_new_objects: Callable[[Sequence[Object]], None] = lambda objects: None
@@ -68,6 +72,10 @@ class ExchangeHooks:
     """What this host's checks of its own placements came to."""
     own_paths: Callable[[], Mapping[str, PathStats]] = dict
     """What this host measures now, by hid."""
+    answer_relay: Callable[[str, RelayRequest], RelayAnswer] = lambda hid, request: RelayAnswer(
+        refusal="switched_off"
+    )
+    """(hid of the asker, what it asks for a pair's sake) -> the answer."""
 
 
 class Exchange:
@@ -84,14 +92,19 @@ class Exchange:
         tasks: Supervisor,
         mesh_addresses_of: MeshAddresses = mesh_addresses,
         rng: random.Random | None = None,
+        wire: Wire | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         Args:
             hid: this host's.
             port: where every host's exchange listens.
             clock: unix seconds.
+            wire: what carries the requests; None: HTTP.
+            monotonic: seconds, for rates and ages.
         """
         rng = rng or random.SystemRandom()
+        wire = wire or HttpWire()
         self._ledger = shared_ledger
         self._port = port
         self._clock = clock
@@ -101,7 +114,9 @@ class Exchange:
         self._authenticators: tuple[bytes, Authenticator] | None = None
         self._stats = StatsRecorder()
         self._partners = Partners(hid, mesh_addresses_of, rng)
-        client = ExchangeClient(mesh_id=shared_ledger.mesh_id, port=port, authenticator=self._authenticator)
+        self._client = client = ExchangeClient(
+            mesh_id=shared_ledger.mesh_id, port=port, authenticator=self._authenticator, wire=wire
+        )
         self._conversations = Conversations(
             shared_ledger,
             client,
@@ -120,15 +135,14 @@ class Exchange:
             tasks=tasks,
             rng=rng,
         )
-        self._rounds = WitnessRounds(
-            self._conversations, witness_seconds=witness_seconds, stats=self._stats, tasks=tasks, rng=rng
-        )
-        self._server = self._build_server()
-        self.health = HealthExchange(client, self._partners.find, time.monotonic)
-        self.rows = RowExchange(client, self._partners.find, tasks, time.monotonic)
-        self._listener = ExchangeListener(self._server)
+        talks, seconds = self._conversations, witness_seconds
+        self._rounds = WitnessRounds(talks, witness_seconds=seconds, stats=self._stats, tasks=tasks, rng=rng)
+        self._server = self._build_server(monotonic)
+        self.health = HealthExchange(client, self._partners.find, monotonic)
+        self.rows = RowExchange(client, self._partners.find, tasks, monotonic)
+        self._listener = ExchangeListener(self._server, wire)
 
-    def _build_server(self) -> ExchangeServer:
+    def _build_server(self, clock: Callable[[], float]) -> ExchangeServer:
         return ExchangeServer(
             self._ledger,
             authenticator=self._authenticator,
@@ -138,6 +152,8 @@ class Exchange:
             heard=self._heard_in_thread,
             report=partial(self._tasks.report_from_thread, "requests of hosts"),
             answer_rows=self._answer_rows_in_thread,
+            clock=clock,
+            answer_relay=self._answer_relay_in_thread,
         )
 
     # --- life
@@ -159,12 +175,14 @@ class Exchange:
         self._deliveries.close()
         await self._listener.close()
 
-    async def follow(self, membership: Membership, *, is_up: bool) -> None:
-        """The members as they are now, and whether our own addresses can be listened on."""
-        self._partners.use(membership.hosts)
-        self._deliveries.use_members(membership.hosts.keys())
-        self.health.keep_only(membership.hosts.keys())
-        self.rows.keep_only(frozenset(self._partners.others))
+    async def follow(self, membership: Membership, *, is_up: bool, has_ipv6: bool = True) -> None:
+        """The members as they are now, whether our own addresses can be listened on, and whether this
+        system has IPv6."""
+        self._partners.use(membership, has_ipv6=has_ipv6)
+        hosts = self._partners.hosts
+        self._deliveries.use_members(hosts.keys())
+        self.health.keep_only(hosts.keys())
+        self.rows.keep_only(frozenset(self._partners.others), hosts.keys())
         if is_up:
             await self._listener.follow(
                 [(str(address), self._port) for address in self._partners.own_addresses()]
@@ -205,6 +223,25 @@ class Exchange:
         """Ask some hosts at once -> how many said where they see us."""
         return await self._rounds.round()
 
+    # --- pairs that go through third hosts
+
+    async def relay(self, hid: str, request: RelayRequest) -> RelayAnswer:
+        """Ask that host.
+
+        Raises:
+            StoreError: it does not answer, or is no host any more.
+            RegistryError: its answer makes no sense.
+        """
+        partner = self._partners.find(hid)
+        if partner is None:
+            raise StoreError(f"{hid[:8]}: no host of the mesh")
+        return await in_thread(self._client.relay, partner, request)
+
+    def token(self, hid: str, purpose: str, *, asks: bool) -> bytes | None:
+        """``Authenticator.token`` of a host; None too for one that is none any more."""
+        host = self._partners.hosts.get(hid)
+        return self._authenticator().token(host.identity_key, purpose, asks=asks) if host else None
+
     # --- what others see
 
     def stats(self) -> ExchangeStats:
@@ -240,14 +277,14 @@ class Exchange:
         self._tasks.call_from_thread("health", self.health.hear, hid, report)
 
     def _answer_rows_in_thread(self, request: RowsRequest) -> RowsAnswer:
-        loop = self._loop
-        if loop is None:
+        if self._loop is None:
             raise RegistryError("this host is about to start")
+        return ask_loop(self._loop, partial(self.rows.answer, request), ANSWER_SECONDS)
 
-        async def answer() -> RowsAnswer:
-            return self.rows.answer(request)
-
-        return asyncio.run_coroutine_threadsafe(answer(), loop).result(ANSWER_SECONDS)
+    def _answer_relay_in_thread(self, hid: str, request: RelayRequest) -> RelayAnswer:
+        if self._loop is None:
+            raise RegistryError("this host is about to start")
+        return ask_loop(self._loop, partial(self._hooks.answer_relay, hid, request), ANSWER_SECONDS)
 
     def _received(self, hid: str, offer: Offer, accepted: BatchOutcome) -> None:
         """An offer of another host, or of a process at its address, that the ledger has judged."""
@@ -268,9 +305,15 @@ class Exchange:
             self._conversations.pull_soon(hid)
 
     def _pass_on(self, accepted: BatchOutcome, *, source: str | None, notified: tuple[str, ...]) -> None:
-        if accepted.new_objects:
-            self._hooks.on_new_objects(accepted.new_objects)
-            self._deliveries.spread(accepted.new_objects, source=source, notified=notified)
+        if not accepted.new_objects:
+            return
+        self._hooks.on_new_objects(accepted.new_objects)
+        owned = [item for item in accepted.new_objects if source and item[0] == host_key(source)]
+        if owned and source is not None:
+            self._deliveries.hear_of_owner(owned, source)
+        rest = [item for item in accepted.new_objects if item not in owned]
+        if rest:
+            self._deliveries.spread(rest, source=source, notified=notified)
 
     def _took(self, hid: str, objects: Sequence[Object]) -> None:
         """What a host handed over when it was asked."""

@@ -19,8 +19,9 @@ ALL_UP_TO: Final = 32
 FAN_OUT: Final = 8
 PASS_ON: Final = 2
 """Hosts told once more, although the sender said that it tells them."""
-PASS_ON_SECONDS: Final = (0.5, 1.5)
-"""After so long, drawn at random: when those who were reached are done with it."""
+PASS_ON_SECONDS: Final = (1.0, 2.0)
+"""After so long, drawn at random: when those who were reached are done with it. A host that joins is several
+pieces of news within that time, which go on together."""
 MAX_REMEMBERED: Final = 1024
 MAX_QUEUED: Final = 256
 LISTING_PAUSE_SECONDS_PER_HOST: Final = 0.05
@@ -31,18 +32,25 @@ the others, and they hear of it before it is their turn. Half of the time lost i
 
 
 def choose_targets(
-    hosts: Collection[str], notified: Collection[str], source: str | None, rng: random.Random
+    hosts: Collection[str],
+    notified: Collection[str],
+    source: str | None,
+    rng: random.Random,
+    before: Collection[str] = (),
 ) -> tuple[list[str], list[str]]:
     """Whom to tell of something that ``source`` (None: ourselves or a store) told us and ``notified``.
 
-    Those to be told at once, and those to be told a little later, unless they have it by then.
+    Those to be told at once, and those to be told a little later, unless they have it by then. ``before``:
+    who is told something else then, and so costs no offer more.
     """
     others = sorted(set(hosts) - {source})
     unaware = [hid for hid in others if hid not in notified]
     if len(others) > ALL_UP_TO:
         return rng.sample(unaware, min(FAN_OUT, len(unaware))), []
     again = [hid for hid in others if hid in notified]
-    return unaware, rng.sample(again, min(PASS_ON, len(again)))
+    kept = [hid for hid in again if hid in before][:PASS_ON]
+    rest = [hid for hid in again if hid not in kept]
+    return unaware, [*kept, *rng.sample(rest, min(PASS_ON - len(kept), len(rest)))]
 
 
 def listing_pause(hosts: int, rng: random.Random) -> float:

@@ -9,7 +9,6 @@ time is forgotten: a host that is gone has not said that its services are well.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -111,8 +110,7 @@ class HeardHealth:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(msgspec.Struct, frozen=True):
     """``said``: None when the host did not take it."""
 
     said: Mapping[Place, bool] | None

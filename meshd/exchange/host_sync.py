@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -50,21 +49,19 @@ WITNESS_OUTCOMES: Final[tuple[WitnessOutcome, ...]] = (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class SyncResult:
+class SyncResult(msgspec.Struct, kw_only=True):
     """What a comparison brought: ``new_objects`` to us, ``given`` objects to the other host.
 
     ``failure``: why it ended early, or empty; what came before that counts all the same.
     """
 
-    new_objects: list[Object] = field(default_factory=list)
+    new_objects: list[Object] = msgspec.field(default_factory=list)
     given: int = 0
     forged: str = ""
     failure: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WitnessReport:
+class WitnessReport(msgspec.Struct, frozen=True, kw_only=True):
     """``at``: unix seconds. ``why``: for people, when it is not "agreed". ``splits``: what "differed" and is
     proven, or of what one of the two was "shown_less". ``seen``: where it sees us."""
 
@@ -74,7 +71,7 @@ class WitnessReport:
     outcome: WitnessOutcome
     why: str = ""
     splits: tuple[Split, ...] = ()
-    result: SyncResult = field(default_factory=SyncResult)
+    result: SyncResult = msgspec.field(default_factory=SyncResult)
     seen: Endpoint | None = None
 
 

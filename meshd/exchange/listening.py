@@ -6,19 +6,18 @@ from collections.abc import Sequence
 
 from meshd.blocking import in_thread
 from meshd.errors import BackendError
-from meshd.exchange.server import LIMITS, ExchangeServer
-from meshd.listener import WsgiListener
+from meshd.exchange.server import ExchangeServer
+from meshd.exchange.wire import OpenListener, SocketAddress, Wire
 from meshd.model.condition import Condition, Severity
-
-SocketAddress = tuple[str, int]
 
 
 class ExchangeListener:
-    """Follows the addresses. Lives on the event loop; each request has a thread of its own."""
+    """Follows the addresses. Lives on the event loop."""
 
-    def __init__(self, server: ExchangeServer) -> None:
+    def __init__(self, server: ExchangeServer, wire: Wire) -> None:
         self._server = server
-        self._listener: WsgiListener | None = None
+        self._wire = wire
+        self._listener: OpenListener | None = None
         self._wanted: tuple[SocketAddress, ...] = ()
         self._failure: str | None = None
 
@@ -36,19 +35,10 @@ class ExchangeListener:
         self._wanted, self._failure = wanted, None
         if not wanted:
             return
-        listener = WsgiListener(
-            self._server,
-            wanted,
-            name="exchange",
-            limits=LIMITS,
-            admits=lambda client, _: self._server.admits(client),
-        )
         try:
-            listener.start()
+            self._listener = self._wire.listen(self._server, wanted)
         except BackendError as error:
             self._failure = str(error)
-        else:
-            self._listener = listener
 
     async def close(self) -> None:
         """Listen no more; requests under way end by themselves."""

@@ -5,6 +5,7 @@
     POST witness    WitnessRequest -> a signed Testimony (meshd.exchange.witness)
     POST health     HealthReport -> HealthAnswer      the sender's own placements (meshd.exchange.health)
     POST rows       RowsRequest -> RowsAnswer         what the answering host measures (meshd.exchange.rows)
+    POST relay      RelayRequest -> RelayAnswer       pairs that third hosts carry (meshd.exchange.relaying)
 
 Each carries who speaks (meshd.exchange.authentication).
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+import msgspec
 
 from meshd.model.host import Host
 from meshd.model.network import IPAddress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partner:
+class Partner(msgspec.Struct, frozen=True, kw_only=True):
     """A host of the mesh, where it is reached and from where.
 
     ``until``: the instant of time.monotonic by which all that is asked of it now is over, however many

@@ -9,7 +9,7 @@ from typing import Final
 
 from meshd.exchange.partner import Partner, partner_of
 from meshd.exchange.server import Member
-from meshd.model.host import Host
+from meshd.model.host import Host, Membership
 from meshd.model.network import IPAddress
 
 PARTNER_SECONDS: Final = 30.0
@@ -26,16 +26,25 @@ class Partners:
         self._mesh_addresses = mesh_addresses
         self._rng = rng
         self._by_address: Mapping[str, Member] = {}
+        self._has_ipv6 = True
         self._reachable: Callable[[], Collection[str]] = tuple
+        self._membership: Membership | None = None
         self.hosts: Mapping[str, Host] = {}
         """By hid, this host among them."""
 
-    def use(self, hosts: Mapping[str, Host]) -> None:
-        """The members as they are now."""
-        self.hosts = hosts
+    def use(self, membership: Membership, *, has_ipv6: bool = True) -> None:
+        """The members as they are now. ``has_ipv6``: the system of this host lets it have IPv6 addresses.
+
+        Clients are called never, and may call: an administrator's laptop is one. They have no identity, so
+        what they hand over proves itself or is nothing.
+        """
+        self._has_ipv6 = has_ipv6
+        if membership is self._membership:
+            return  # as in most turns
+        self._membership, self.hosts = membership, membership.with_daemon
         self._by_address = {
             str(address): Member(host.hid, host.identity_key)
-            for host in hosts.values()
+            for host in membership.hosts.values()
             if host.hid != self._hid
             for address in (*self._mesh_addresses(host), *host.addresses)
         }
@@ -70,15 +79,20 @@ class Partners:
         host, own = self.hosts.get(hid), self.hosts.get(self._hid)
         if host is None or own is None:
             return None
-        address = self._mesh_addresses(host)[0]
-        sources = [each for each in self._mesh_addresses(own) if each.version == address.version]
+        possible = self._usable(host) or self._mesh_addresses(host)
+        address = possible[0]
+        sources = [each for each in self._usable(own) if each.version == address.version]
         until = time.monotonic() + PARTNER_SECONDS
         return partner_of(host, address, sources[0] if sources else None, until=until)
 
     def own_addresses(self) -> tuple[IPAddress, ...]:
         """Where this host is called; none while it is no member."""
         own = self.hosts.get(self._hid)
-        return self._mesh_addresses(own) if own is not None else ()
+        return self._usable(own) if own is not None else ()
+
+    def _usable(self, host: Host) -> tuple[IPAddress, ...]:
+        """Addresses of the families that this host's system has."""
+        return tuple(each for each in self._mesh_addresses(host) if self._has_ipv6 or each.version == 4)
 
     def member_at(self, address: str) -> Member | None:
         """The host at an address; None for strangers. From any thread."""

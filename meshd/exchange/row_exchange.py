@@ -16,7 +16,9 @@ from meshd.exchange.rows import (
     KnownRow,
     RowsAnswer,
     RowsRequest,
+    build_answer,
     build_row,
+    of_mesh,
 )
 from meshd.model.path import PathStats
 from meshd.supervisor import Supervisor
@@ -59,6 +61,7 @@ class RowExchange:
         self._own: OwnPaths = dict
         self._reachable: Callable[[], Collection[str]] = tuple
         self._hosts: Collection[str] = ()
+        self._ends: Collection[str] = ()
         self._asked: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -70,9 +73,9 @@ class RowExchange:
         """
         self._own, self._reachable = own, reachable
 
-    def keep_only(self, hids: Collection[str]) -> None:
-        """The other hosts of the mesh as they are now."""
-        self._hosts = hids
+    def keep_only(self, hids: Collection[str], ends: Collection[str]) -> None:
+        """The other hosts of the mesh as they are now, and all of them, to which paths go."""
+        self._hosts, self._ends = hids, ends
         self._kept.keep_only(hids)
 
     def rows(self) -> dict[str, KnownRow]:
@@ -97,7 +100,7 @@ class RowExchange:
 
     def answer(self, request: RowsRequest) -> RowsAnswer:
         """What this host says when it is asked."""
-        return RowsAnswer(own=build_row(self._own()), told=self._kept.told(request.want, self._elapsed()))
+        return build_answer(build_row(self._own()), self._kept.told(request.want, self._elapsed()))
 
     def _is_answered(self, hid: str, _: asyncio.Task[None]) -> None:
         self._asked.pop(hid, None)
@@ -112,5 +115,5 @@ class RowExchange:
             except (StoreError, RegistryError):
                 return  # its row grows old, and says so
             if hid in self._hosts:
-                self._kept.hear(hid, answer, self._elapsed())
+                self._kept.hear(hid, of_mesh(answer, self._ends), self._elapsed())
                 self._kept.keep_only(self._hosts)

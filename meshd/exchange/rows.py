@@ -8,12 +8,12 @@ that is hearsay, and is shown as such. Rows hold ages and no instants, so that n
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from meshd.errors import RegistryError
+from meshd.exchange.messages import MAX_ANSWER_BYTES
 from meshd.model.path import PathStats
 from meshd.registry.canonical import learn
 from meshd.registry.envelope import is_hex
@@ -25,6 +25,8 @@ ROW_SECONDS: Final = 3600.0
 """A row that is older than that shows nothing of the mesh as it is."""
 HID_HEX_DIGITS: Final = 32
 MAX_RTT_SECONDS: Final = 3600.0
+ENVELOPE_BYTES: Final = 64
+"""A hid, and what JSON puts around a row, or around the whole."""
 
 
 class PathReport(msgspec.Struct, frozen=True, array_like=True):
@@ -60,8 +62,7 @@ class RowsAnswer(msgspec.Struct, frozen=True, kw_only=True):
 learn(RowsRequest, RowsAnswer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownRow:
+class KnownRow(msgspec.Struct, frozen=True, kw_only=True):
     """``told_by``: the hid of who passed it on; None: the host itself said it."""
 
     age_seconds: float
@@ -100,6 +101,32 @@ def _check_path(hid: str, path: PathReport) -> None:
     for name in (hid, *(() if path.via == "direct" else (path.via,))):
         if not is_hex(name, HID_HEX_DIGITS):
             raise RegistryError(f"RowsAnswer: {name[:40]!r} seen, a hid of {HID_HEX_DIGITS} digits expected")
+
+
+def build_answer(own: RowReport, told: Mapping[str, RowReport]) -> RowsAnswer:
+    """As many of the rows that were told as fit beside this host's own: an answer over its size is refused
+    whole, and whoever has long rows told of himself would silence every host that is asked for them."""
+    left = MAX_ANSWER_BYTES - len(msgspec.json.encode(own)) - ENVELOPE_BYTES
+    fitting = {}
+    for hid, row in told.items():
+        size = len(msgspec.json.encode(row)) + ENVELOPE_BYTES
+        if size <= left:
+            fitting[hid] = row
+            left -= size
+    return RowsAnswer(own=own, told=fitting)
+
+
+def of_mesh(answer: RowsAnswer, hids: Collection[str]) -> RowsAnswer:
+    """Without paths to what is no host: a row of those would be kept, and told to others, as it came."""
+    return RowsAnswer(
+        own=_of_mesh(answer.own, hids),
+        told={hid: _of_mesh(row, hids) for hid, row in answer.told.items()},
+    )
+
+
+def _of_mesh(row: RowReport, hids: Collection[str]) -> RowReport:
+    known = {hid: path for hid, path in row.paths.items() if hid in hids}
+    return row if len(known) == len(row.paths) else msgspec.structs.replace(row, paths=known)
 
 
 def build_row(paths: Mapping[str, PathStats]) -> RowReport:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from meshd.errors import RegistryError
 from meshd.exchange.authentication import (
     ANSWER_HEADER,
@@ -36,10 +38,11 @@ from meshd.exchange.messages import (
     render_message,
 )
 from meshd.exchange.rates import TokenBuckets
+from meshd.exchange.relaying import RelayAnswer, RelayRequest, check_relay_request
 from meshd.exchange.rows import RowsAnswer, RowsRequest, build_row, check_request
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
 from meshd.listener import PROVE, ConnectionLimits
-from meshd.model.keys import rescue_public_key
+from meshd.model.rescue_key import rescue_public_key
 
 LIMITS: Final = ConnectionLimits(total=48, each=8, seconds=20.0, head_seconds=5.0, proven_each=4)
 REQUEST_OUTCOMES: Final = ("answered", "stranger", "unauthenticated", "limited", "malformed", "failed")
@@ -56,6 +59,9 @@ _REPORTS_A_SECOND: Final = 1.0
 _REPORTS_AT_ONCE: Final = 10.0
 _ROWS_A_SECOND: Final = 1.0
 _ROWS_AT_ONCE: Final = 10.0
+_RELAYS_A_SECOND: Final = 8.0
+_RELAYS_AT_ONCE: Final = 80.0
+"""A region that is lost has each of its pairs ask at once."""
 _NOBODYS_SHARE: Final = 0.1
 """Of what a host may ask and give, for all processes together that call from its address and are not it."""
 
@@ -72,6 +78,10 @@ Heard = Callable[[str, HealthReport], None]
 
 AnswerRows = Callable[[RowsRequest], RowsAnswer]
 """What this host measures; from the thread of the request."""
+
+
+AnswerRelay = Callable[[str, RelayRequest], RelayAnswer]
+"""(hid of the asker, what it asks for a pair's sake) -> the answer; from the thread of the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,7 @@ class ExchangeServer:
         heard: Heard = lambda hid, report: None,
         report: Callable[[Exception | None], None] = lambda error: None,
         answer_rows: AnswerRows = lambda request: RowsAnswer(own=build_row({})),
+        answer_relay: AnswerRelay = lambda hid, request: RelayAnswer(refusal="switched_off"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._shared_ledger = shared_ledger
@@ -115,6 +126,7 @@ class ExchangeServer:
         self._heard = heard
         self._report = report
         self._answer_rows = answer_rows
+        self._answer_relay = answer_relay
         self._clock = clock
         self._lock = threading.Lock()
         self._connections = TokenBuckets(rate=_CONNECTIONS_A_SECOND, burst=2 * _CONNECTIONS_A_SECOND)
@@ -122,6 +134,7 @@ class ExchangeServer:
         self._objects = TokenBuckets(rate=_OBJECTS_A_SECOND, burst=_OBJECTS_AT_ONCE)
         self._reports = TokenBuckets(rate=_REPORTS_A_SECOND, burst=_REPORTS_AT_ONCE)
         self._rows = TokenBuckets(rate=_ROWS_A_SECOND, burst=_ROWS_AT_ONCE)
+        self._relays = TokenBuckets(rate=_RELAYS_A_SECOND, burst=_RELAYS_AT_ONCE)
         self._outcomes: Counter[str] = Counter(dict.fromkeys(REQUEST_OUTCOMES, 0))
         self._verbs: Mapping[str, Callable[[_Caller, bytes], bytes]] = {
             "objects": self._objects_page,
@@ -129,6 +142,7 @@ class ExchangeServer:
             "witness": self._witness,
             "health": self._hear_health,
             "rows": self._show_rows,
+            "relay": self._relay,
         }
 
     def outcomes(self) -> dict[str, int]:
@@ -233,6 +247,15 @@ class ExchangeServer:
         check_request(request)
         return render_message(self._answer_rows(request))
 
+    def _relay(self, caller: _Caller, body: bytes) -> bytes:
+        if not caller.is_host:
+            raise AuthenticationError("hosts alone are relayed")
+        if not self._may(self._relays, caller.hid, 1):
+            raise _Refusal("429 Too Many Requests", "limited")
+        request = parse_message(body, RelayRequest)
+        check_relay_request(request)
+        return render_message(self._answer_relay(caller.hid, request))
+
     def _may(self, buckets: TokenBuckets, key: str, amount: float) -> bool:
         with self._lock:
             return buckets.take(key, self._clock(), amount)
@@ -242,8 +265,7 @@ class ExchangeServer:
             self._outcomes[outcome] += 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Caller:
+class _Caller(msgspec.Struct, frozen=True):
     """A process at the address of host ``hid``, which is that host or not."""
 
     hid: str

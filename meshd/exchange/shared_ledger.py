@@ -1,7 +1,8 @@
 """This host's ledger as other threads and other hosts may use it: one at a time, and briefly.
 
 Whoever wants the ledger takes its lock, and whoever waits for a store or a host does not hold it,
-so that a store that hangs delays no news that another host brings.
+so that a store that hangs delays no news that another host brings. What a root costs whoever judges it is
+spent without the lock as well.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.errors import RegistryError
 from meshd.exchange.inventory import build_inventory, build_page, digest_records, in_order, lacking
@@ -35,6 +37,7 @@ from meshd.exchange.witness import (
 )
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain, root_envelopes, root_objects
+from meshd.registry.root_case import JudgedRoot, judge_root
 from meshd.registry.signing import SigningKey
 
 MAX_GIVEN_OFFERS: Final = 64
@@ -42,12 +45,11 @@ MAX_GIVEN_OFFERS: Final = 64
 
 WASTE_SECONDS_AT_ONCE: Final = 0.5
 WASTE_SECONDS_A_SECOND: Final = 0.01
-"""How much of this host's processor one giver may use up, in the lock, by objects that bring nothing. An
-honest one needs next to none of it."""
+"""How much of this host's processor one giver may use up by objects that bring nothing. An honest one needs
+next to none of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchOutcome:
+class BatchOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of several objects that somebody gave us."""
 
     outcomes: tuple[OfferOutcome, ...]
@@ -58,8 +60,7 @@ class BatchOutcome:
     """Why the last one that is a lie was refused; empty when there was none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """A testimony beside what this host holds (``held``) and what its stores show (``views``)."""
 
     held: Comparison
@@ -138,11 +139,12 @@ class SharedLedger:
         forged = ""
         with self._lock:
             now, version = self._clock(), self._ledger.chain.version
-            for item in in_order(set(objects)):
-                outcomes[item], lie = self._judge_within_budget(item, now, giver)
-                forged = lie or forged
-                if outcomes[item] == "new":
-                    new_objects.append(item)
+        for item in in_order(set(objects)):
+            outcomes[item], lie = self._judge_within_budget(item, now, giver)
+            forged = lie or forged
+            if outcomes[item] == "new":
+                new_objects.append(item)
+        with self._lock:
             for root, envelope in zip(self._ledger.chain.roots, self._ledger.chain.envelopes, strict=True):
                 if root.root.version > version:
                     # Its pieces came one by one; who passes it on passes all of them on.
@@ -204,16 +206,20 @@ class SharedLedger:
         return self._ledger.holds_statement(hash_hex)
 
     def _judge_within_budget(self, item: Object, now: float, giver: str) -> tuple[OfferOutcome, str]:
-        if giver and not self._waste.take(giver, now, 0.0):
-            return "unknown", ""
+        """The outcome, and why it is a lie if it is one. What a root costs is spent outside of the lock."""
+        with self._lock:
+            if giver and not self._waste.take(giver, now, 0.0):
+                return "unknown", ""
+            case = self._ledger.root_case(*item)
         began = self._processor()
-        outcome, lie = self._judge_object(item, now)
-        if giver and outcome in ("refused", "unknown"):
-            self._waste.spend(giver, now, self._processor() - began)
+        judged = judge_root(case) if case is not None else None
+        with self._lock:
+            outcome, lie = self._judge_object(item, judged)
+            if giver and outcome in ("refused", "unknown"):
+                self._waste.spend(giver, now, self._processor() - began)
         return outcome, lie
 
-    def _judge_object(self, item: Object, now: float) -> tuple[OfferOutcome, str]:
-        """The outcome, and why it is a lie if it is one."""
+    def _judge_object(self, item: Object, judged: JudgedRoot | None) -> tuple[OfferOutcome, str]:
         key, body = item
         try:
             if not self._ledger.can_judge(key):
@@ -222,7 +228,7 @@ class SharedLedger:
         except RegistryError as error:
             return "refused", str(error)
         said_before = self._ledger.is_refused(key)
-        admission = self._ledger.offer(key, body, now=now)
+        admission = self._ledger.offer(key, body, judged=judged)
         if admission.outcome != "refused":
             return "unknown" if admission.outcome == "pending" else admission.outcome, ""
         if admission.genuine:

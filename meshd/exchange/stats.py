@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from meshd.exchange.host_sync import WITNESS_OUTCOMES, WitnessReport
 from meshd.model.condition import Condition, Severity
@@ -16,8 +17,7 @@ REMEMBERED_SECONDS: Final = 600.0
 """A host that has not been asked again for so long says nothing about now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangeStats:
+class ExchangeStats(msgspec.Struct, frozen=True, kw_only=True):
     """Counters since the start, and the newest answer of each witness. Times are unix seconds."""
 
     listening: tuple[tuple[str, int], ...]
@@ -31,16 +31,19 @@ class ExchangeStats:
     reports: tuple[WitnessReport, ...]
 
 
-@dataclass(slots=True)
-class StatsRecorder:
+class StatsRecorder(msgspec.Struct):
     """Counts, the newest report of each witness, and who handed us lies. Used from one thread."""
 
-    pushes: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(PUSH_OUTCOMES, 0)))
-    received: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(RECEIVED_OUTCOMES, 0)))
-    witnesses: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(WITNESS_OUTCOMES, 0)))
-    reports: dict[str, WitnessReport] = field(default_factory=dict)
-    lies: dict[str, tuple[float, str]] = field(default_factory=dict)
-    round: list[WitnessReport] = field(default_factory=list)
+    pushes: Counter[str] = msgspec.field(default_factory=lambda: Counter(dict.fromkeys(PUSH_OUTCOMES, 0)))
+    received: Counter[str] = msgspec.field(
+        default_factory=lambda: Counter(dict.fromkeys(RECEIVED_OUTCOMES, 0))
+    )
+    witnesses: Counter[str] = msgspec.field(
+        default_factory=lambda: Counter(dict.fromkeys(WITNESS_OUTCOMES, 0))
+    )
+    reports: dict[str, WitnessReport] = msgspec.field(default_factory=dict)
+    lies: dict[str, tuple[float, str]] = msgspec.field(default_factory=dict)
+    round: list[WitnessReport] = msgspec.field(default_factory=list)
     witnessed_at: float | None = None
     agrees: bool | None = None
 

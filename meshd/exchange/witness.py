@@ -8,7 +8,6 @@ so that no clock has to be right.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
@@ -76,15 +75,13 @@ class Held(Protocol):
     def has_statement(self, hash_hex: str) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
+class Split(msgspec.Struct, frozen=True, kw_only=True):
     """Two signed histories, or two views of one store. ``text`` names both."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What a witness says beside what we hold; its word alone, until it hands over what it speaks of.
 
     ``ahead``: what it has and we do not, for people. ``behind``: we have more. ``splits``: statements that it

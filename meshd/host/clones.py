@@ -8,8 +8,10 @@ directory that was put back looks the same once, so one such record is answered 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.model.condition import Condition, Severity
 from meshd.model.host import HostKeys
@@ -22,13 +24,12 @@ ENOUGH: Final = 2
 """So many, and it is no old state of this machine that comes back."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Clones:
+class Clones(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of other machines with this identity; a value, lost with the process."""
 
     newest: int | None = None
     """The newest version that this machine signed, or held when it started; None: none yet."""
-    seen: Mapping[int, float] = field(default_factory=dict)
+    seen: Mapping[int, float] = msgspec.field(default_factory=dict)
     """By version when a record of another machine was seen first, unix seconds."""
     answered_at: float | None = None
     """When one was answered last, unix seconds."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from meshd.errors import ConfigError, RegistryError
-from meshd.registry.envelope import matches_fingerprint
+from meshd.registry.envelope import fingerprint_fault, matches_fingerprint
 from meshd.registry.ledger import Ledger
 from meshd.registry.signing import render_fingerprint
 from meshd.terminal import confirm, echo
@@ -22,24 +22,26 @@ def require_compared(
     """Go on only when the fingerprint of ``hash_hex`` was typed, or somebody says that it is the same.
 
     ``shown_by``: the command that shows it where it was made. ``source`` ``-``: standard input holds the
-    file, so nobody can answer there. RegistryError when another one was typed, ConfigError where nobody
-    can be asked; both before anything has changed.
+    file, so the terminal of the session is asked. RegistryError when another one was typed, ConfigError where
+    nobody can be asked; both before anything has changed.
     """
     shown, given = render_fingerprint(hash_hex), tuple(typed)
     if any(matches_fingerprint(text, hash_hex) for text in given):
         return
     if given:
+        if fault := fingerprint_fault(given[0]):
+            raise RegistryError(f"{what}: fingerprint {given[0][:80]!r}: {fault}; nothing was done")
         raise RegistryError(
             f"{what}: fingerprint {shown} seen, {given[0][:80]!r} expected: another one, or somebody changed "
             "it on its way; nothing was done"
         )
-    if source == "-" or not somebody_answers():
+    if not somebody_answers(source):
         raise ConfigError(
             f"{what}: its fingerprint is {shown}; compare it with the one that {shown_by} shows where it was "
             f"made, then: --fingerprint {shown}"
         )
     echo(f"{what}: fingerprint {shown}", err=True)
-    confirm(f"Does {shown_by} show the same where it was made?")
+    confirm(f"Does {shown_by} show the same where it was made?", source=source)
 
 
 def find_replaced_root(ledger: Ledger, typed: str | None) -> str:

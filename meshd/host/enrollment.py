@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import socket
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from meshd.errors import ConfigError
 from meshd.host.comparison import find_replaced_root, require_compared
@@ -16,7 +18,7 @@ from meshd.registry.signing import SigningKey, render_fingerprint
 from meshd.registry.statement import HOST_NAME
 from meshd.settings import Settings
 from meshd.text_files import read_standard_input, read_text_file
-from meshd.version import read_version
+from meshd.version import VERSION
 
 MAX_BUNDLE_FILE_BYTES: Final = 96 * 1024 * 1024
 
@@ -28,8 +30,8 @@ def build_enrollment(
     name that it asks for).
 
     ``new_identity``: ask for the next identity of a host that keeps its id; the present one stays in
-    use until a grant names the other. Asking again gives the same keys. ConfigError when the name is
-    no DNS label, or is missing for a host that has none yet.
+    use until a grant names the other. Asking again gives the same keys. ``name`` None: the one that it has
+    in the mesh, else the system's own. ConfigError when that is no DNS label.
     """
     state = HostState(settings.state_dir)
     if new_identity or (state.enrolled and state.read_hid() != state.read_identity().kid):
@@ -38,12 +40,28 @@ def build_enrollment(
             raise ConfigError(f"--name: {name!r} seen, this host is called {granted}")
         return _build(settings, state, hid, gen, identity, granted)
     if name is None:
-        raise ConfigError("--name: a name is needed, a lower-case DNS label, as in newton")
+        name = _granted_name(state) or _system_name()
     if HOST_NAME.fullmatch(name) is None:
         raise ConfigError(f"--name: {name[:80]!r} seen, a lower-case DNS label expected, as in newton")
     state.create()
     identity = state.create_identity()
     return _build(settings, state, identity.kid, 1, identity, name)
+
+
+def _granted_name(state: HostState) -> str:
+    """What the mesh calls this host, once it has joined; else empty."""
+    if not (state.enrolled and state.joined):
+        return ""
+    found = state.open_cache().load().reduction().effective.get(state.read_hid())
+    return found.grant.name if found is not None else ""
+
+
+def _system_name() -> str:
+    """The first label of the system's own name (hostname(1))."""
+    name = socket.gethostname().partition(".")[0].lower()
+    if HOST_NAME.fullmatch(name) is None or name == "localhost":
+        raise ConfigError(f"--name: a name is needed, as this host calls itself {name[:80]!r}: as in newton")
+    return name
 
 
 def _later_identity(state: HostState, *, new_identity: bool) -> tuple[str, int, SigningKey, str]:
@@ -76,7 +94,7 @@ def _build(
         endpoints=settings.endpoints,
         networks=settings.jail_networks,
         behind_nat=settings.host.behind_nat,
-        software=f"meshd/{read_version()}",
+        software=f"meshd/{VERSION}",
     )
     return build_request(name, identity, record), render_fingerprint(identity.kid), name
 
@@ -88,8 +106,7 @@ def read_bundle(path: Path) -> str:
     return read_text_file(path, "a join bundle", MAX_BUNDLE_FILE_BYTES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinedMesh:
+class JoinedMesh(msgspec.Struct, frozen=True, kw_only=True):
     """``line`` says where this host is now; ``warning`` what somebody should look at, or nothing."""
 
     line: str
@@ -110,7 +127,7 @@ def join_mesh(
     state = HostState(settings.state_dir)
     hid = state.read_hid()
     state.read_wireguard_key()
-    ledger, bundle = open_bundle(text, now, fingerprint)
+    ledger, bundle = open_bundle(text, fingerprint)
     if bundle.hid != hid:
         raise ConfigError(
             f"join bundle: made for host {render_fingerprint(bundle.hid)}, "
@@ -125,7 +142,7 @@ def join_mesh(
                 "a host is in one mesh: use another state_dir for a second one"
             )
         for key, body in ledger.objects():
-            held.offer(key, body, now=now)
+            held.offer(key, body)
         cache.save(held)
     else:
         if fingerprint is None:

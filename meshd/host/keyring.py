@@ -18,6 +18,13 @@ from meshd.host.state import HostState, RotationNote, salvage_note
 from meshd.model.keys import PrivateKey, PublicKey
 
 
+def own_keys(key: LocalKey, rescue: PrivateKey) -> frozenset[PublicKey]:
+    """Every key that an interface of this host may have. ``rescue``: that of its identity."""
+    following = key.following.public() if key.following else None
+    found = (key.private_key.public(), key.retired, following, rescue.public())
+    return frozenset(each for each in found if each is not None)
+
+
 class KeyRing:
     """Read once, then written through. ``key`` is replaced as a whole: any thread may read it."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.host.own_record import OwnDescription
 from meshd.mesh.desired import LocalDevice
@@ -11,11 +13,10 @@ from meshd.mesh.reflexive import Learned, published_endpoints
 from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import IPNetwork
 from meshd.settings import FREEBSD, Settings
-from meshd.version import read_version
+from meshd.version import VERSION
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalKey:
+class LocalKey(msgspec.Struct, frozen=True, kw_only=True):
     """The WireGuard key and when it was made, unix seconds. ``following``: the key that a rotation
     brings, which is the one in force already when traffic returns; see LocalDevice."""
 
@@ -63,7 +64,7 @@ def own_description(
         endpoints=published_endpoints(settings.endpoints, learned if settings.host.reflection else Learned()),
         announced=announced,
         behind_nat=is_behind_nat(settings, learned),
-        software=f"meshd/{read_version()}",
+        software=f"meshd/{VERSION}",
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.errors import MeshError, RegistryError
 from meshd.host.clones import Clones
@@ -23,8 +25,7 @@ KEY_SECONDS: Final = 30.0
 """How long the data plane has to find a key that a record names: a few turns."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnDescription:
+class OwnDescription(msgspec.Struct, frozen=True, kw_only=True):
     """What this host wants its record to say."""
 
     private_key: PrivateKey
@@ -102,7 +103,7 @@ class OwnRecord:
                 seen=self._ledger.heads(),
             )
             key, body = host_key(self._hid), sign_record(record, self.identity)
-            if self._ledger.offer(key, body, now=now).outcome == "new":
+            if self._ledger.offer(key, body).outcome == "new":
                 self._clones = self._clones.signed(record.version, own.record, now)
                 return [(key, body)]
         except RegistryError as error:

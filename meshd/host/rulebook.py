@@ -15,7 +15,7 @@ from meshd.registry.signing import SigningKey
 from meshd.settings import Settings
 from meshd.store.credentials import read_credentials
 from meshd.store.select import open_store, parse_location
-from meshd.version import read_version
+from meshd.version import VERSION
 
 
 def refuse_unusable(settings: Settings, state: HostState, source: str) -> None:
@@ -49,7 +49,7 @@ def refuse_unsayable(settings: Settings, source: str) -> None:
         endpoints=settings.endpoints,
         networks=settings.jail_networks,
         behind_nat=settings.host.behind_nat,
-        software=f"meshd/{read_version()}",
+        software=f"meshd/{VERSION}",
     )
     try:
         sign_record(record, identity)

@@ -8,6 +8,7 @@
     registry/         the verified cache (meshd.registry.cache)
     applied.json      the registry generation and administrators' keys of the last applied plan
     learned.json      where the other hosts see this one; a hint, learned again when it is lost
+    history           how the paths were over the last day; a hint, for pictures
     change.json       what was there before that plan, and whether it is on trial or rolled back
     s3.json           the store's credentials, 0600, when the join bundle held some
 
@@ -22,13 +23,12 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from meshd.errors import ConfigError, RegistryError, StoreError, TrustStateError
+from meshd.errors import ConfigError, RegistryError, StateClaimedError, StoreError, TrustStateError
 from meshd.files import sync_directory, write_file
 from meshd.mesh.reflexive import MAX_LEARNED, Learned
 from meshd.model.keys import PrivateKey
@@ -47,10 +47,13 @@ ROTATION_FILE: Final = "rotation.json"
 APPLIED_FILE: Final = "applied.json"
 LEARNED_FILE: Final = "learned.json"
 CHANGE_FILE: Final = "change.json"
+HISTORY_FILE: Final = "history"
 CREDENTIALS_FILE: Final = "s3.json"
 ROUTES_FILE: Final = "routes.json"
 REGISTRY_DIRECTORY: Final = "registry"
 MAX_KEY_FILE_BYTES: Final = 4096
+MAX_HISTORY_BYTES: Final = 16 * 1024 * 1024
+"""Of some 9,000 paths."""
 
 
 Note = TypeVar("Note", "AppliedNote", "RotationNote")
@@ -86,8 +89,7 @@ class RotationNote(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     returning_since: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class HostState:
+class HostState(msgspec.Struct, frozen=True):
     """The state directory of one meshd."""
 
     directory: Path
@@ -119,8 +121,10 @@ class HostState:
         """Be the one process that writes the registry here, until this is left.
 
         A lock on the directory itself (flock(2)): it needs no room on a full disk, and the kernel lets go of
-        it in whatever way the process ends. ConfigError when another process has it. A file system without
-        such locks keeps nobody from running.
+        it in whatever way the process ends. A file system without such locks keeps nobody from running.
+
+        Raises:
+            StateClaimedError: another process has it.
         """
         if not self.directory.is_dir():
             self.read_identity()  # says what is missing
@@ -132,7 +136,7 @@ class HostState:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ConfigError(
+                raise StateClaimedError(
                     f"state_dir {self.directory}: another meshd works on it, nothing was changed: a running "
                     "meshd takes news from stores and hosts by itself; else stop it first"
                 ) from None
@@ -309,6 +313,15 @@ class HostState:
         """StoreError when the disk refuses; the old note then stays."""
         note = LearnedNote(endpoints=tuple(map(str, learned.endpoints)), translated=learned.translated)
         write_file(self.directory / LEARNED_FILE, msgspec.json.encode(note))
+
+    def read_history(self) -> bytes:
+        """What ``write_history`` was given. OSError when there is none or the disk refuses."""
+        with (self.directory / HISTORY_FILE).open("rb") as file:
+            return file.read(MAX_HISTORY_BYTES)
+
+    def write_history(self, data: bytes) -> None:
+        """StoreError when the disk refuses; the old one then stays."""
+        write_file(self.directory / HISTORY_FILE, data)
 
     def write_credentials(self, access_key: str, secret_key: str) -> None:
         document = {"access_key": access_key, "secret_key": secret_key}

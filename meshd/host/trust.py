@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from meshd.errors import ConfigError, RegistryError, TrustStateError, UnsafePlanError
 from meshd.host.enrollment import read_bundle
@@ -22,8 +23,7 @@ from meshd.store.credentials import read_credentials
 from meshd.store.select import open_store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundRoot:
+class FoundRoot(msgspec.Struct, frozen=True, kw_only=True):
     """A verified registry that this host does not trust yet. ``lines`` say what trusting it means."""
 
     state: HostState
@@ -45,7 +45,7 @@ def examine_root(
     old = _read_old(state)
     path = Path(what)
     if path.exists():
-        new = open_anchor_file(read_bundle(path), now, fingerprint)
+        new = open_anchor_file(read_bundle(path), fingerprint)
     elif fingerprint is not None:
         raise ConfigError(f"{what}: there is no such file")
     elif old is None:

@@ -7,15 +7,19 @@ verdict is the oracle's, by real pings between hosts and between jails.
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from meshd.errors import ConfigError
 from meshd.lab.base import Lab
+from meshd.lab.capacity import most_hosts, read_memory_bytes
 from meshd.lab.fleet import Fleet, Member, settled
 from meshd.lab.garage import find_garage
 from meshd.lab.garage_fleet import NODES, GarageFleet
@@ -23,6 +27,7 @@ from meshd.lab.geography import PLACES
 from meshd.lab.oracle import Oracle, Pair
 from meshd.lab.scope import interruptible
 from meshd.lab.select import open_lab
+from meshd.lab.trials import Trial, Trials
 
 MATRIX_PAIRS_PER_SECOND: Final = 1000.0
 MATRIX_SWEEPS: Final = 3
@@ -38,22 +43,25 @@ class DemoOptions:
     """``deadline_seconds``: for all pairs to answer, once for the mesh and once for the newcomer; a longer
     one gives every other step more time too. ``keep``: after measuring leave everything running
     until Ctrl-C. ``store``: where the registry lives: a directory that all hosts see, or a Garage
-    on three of the hosts, over their mesh."""
+    on three of the hosts, over their mesh. ``trials``: attack it under traffic; a system that is imitated
+    sends no packets."""
 
     hosts: int = 6
     keep: bool = False
     jails_per_host: int = 2
     deadline_seconds: float = DEADLINE_SECONDS
     store: Literal["directory", "garage"] = "directory"
+    trials: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoResult:
+class DemoResult(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds, None: it did not happen. ``matrix``: round trip from row to column.
 
     ``converge_seconds``: from the start of it all to the last pair's first answer.
     ``add_host_seconds``: from the add-host command to the same for the newcomer's pairs.
     ``remove_host_seconds``: from the remove-host command until nobody has it as a peer.
+    ``trials``: what was done to the mesh under traffic; none where the registry is in no folder, or where
+    hosts have no jails. ``explained``: why the newcomer is not there any more, as the registry has it.
     ``distances``: whether paths are as long as between the hosts' cities, or as short as here.
     """
 
@@ -65,9 +73,11 @@ class DemoResult:
     converge_seconds: float | None
     add_host_seconds: float | None
     remove_host_seconds: float | None
-    matrix: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    matrix: dict[str, dict[str, float | None]] = {}
     metrics_urls: tuple[str, ...] = ()
     distances: bool = True
+    trials: tuple[Trial, ...] = ()
+    explained: str = ""
     failures: tuple[str, ...] = ()
 
 
@@ -78,9 +88,12 @@ def run_demo(
     *,
     make_lab: Callable[[Progress], Lab] = open_lab,
     make_oracle: Callable[[], Oracle] = Oracle,
+    memory_bytes: int | None = None,
+    cores: int | None = None,
 ) -> DemoResult:
     """Build, measure, tear down. ``progress`` receives lines for people; ``on_result`` the result
     while everything still runs. ``make_lab``, ``make_oracle``: other parts than this system's own.
+    ``memory_bytes``, ``cores``: that may be used; None: what this machine has.
 
     Raises ConfigError where there can be no lab, BackendError when a part of it fails; on
     these, on Ctrl-C and on SIGTERM nothing is left behind.
@@ -89,6 +102,13 @@ def run_demo(
         raise ConfigError(f"demo: {options.hosts} hosts seen, 2 to {len(PLACES) - 1} expected")
     if options.store == "garage" and options.hosts < NODES:
         raise ConfigError(f"demo: {options.hosts} hosts seen, {NODES} or more expected: garage runs on them")
+    room, short_of = most_hosts(
+        read_memory_bytes() if memory_bytes is None else memory_bytes, cores or os.cpu_count() or 1
+    )
+    if options.hosts + 1 > room:  # one more joins
+        raise ConfigError(
+            f"demo: {options.hosts} hosts seen, at most {room - 1} expected on this machine: {short_of}"
+        )
     binary = find_garage() if options.store == "garage" else None
     with interruptible(), ExitStack() as stack:
         started_at = time.monotonic()
@@ -125,6 +145,7 @@ class _Demo:
         self._fleet = fleet
         self._oracle = oracle
         self._failures: list[str] = []
+        self._explained = ""
 
     def run(self, started_at: float) -> DemoResult:
         members = self._build()
@@ -132,6 +153,7 @@ class _Demo:
         answers = self._converge(members, members, [*host_pairs, *jail_pairs], started_at)
         matrix = self._measure(host_pairs)
         self._fleet.finish(self._progress)
+        trials = self._try(members)
         add_seconds, remove_seconds = self._grow_and_shrink(members)
         return DemoResult(
             hosts=len(members),
@@ -145,6 +167,8 @@ class _Demo:
             matrix=matrix,
             metrics_urls=tuple(url for member in members for url in self._fleet.status(member).metrics_urls),
             distances=self._fleet.lab.emulates_paths,
+            trials=trials,
+            explained=self._explained,
             failures=tuple(self._failures),
         )
 
@@ -207,6 +231,15 @@ class _Demo:
             matrix.setdefault(source, {})[target] = min(times, default=None)
         return matrix
 
+    def _try(self, members: Sequence[Member]) -> tuple[Trial, ...]:
+        options = self._options
+        if not options.trials or options.store != "directory" or not options.jails_per_host:
+            return ()
+        trials = Trials(self._fleet, members, deadline_seconds=options.deadline_seconds)
+        found = trials.run(self._progress)
+        self._failures += [f"{each.name}: {each.failure}" for each in found if each.failure]
+        return found
+
     def _grow_and_shrink(self, members: Sequence[Member]) -> tuple[float | None, float | None]:
         """One host more, and that one revoked: seconds for each, or None where it did not happen."""
         place = PLACES[len(members)]
@@ -237,6 +270,7 @@ class _Demo:
                 return None
             left = [member for member in left if key in self._fleet.wireguard_peers(member)]
         seconds = time.monotonic() - revoked_at
+        self._explained = self._fleet.wgctl("explain", leaver.name).strip()
         for jail in leaver.host.jails:
             self._oracle.remove(jail.name)
         self._oracle.remove(leaver.name)

@@ -68,6 +68,9 @@ class CommandHost(CommandPlace):
         self._spawned: list[subprocess.Popen[bytes]] = []
 
     def spawn(self, argv: Sequence[str], *, log: Path) -> subprocess.Popen[bytes]:
+        """In the root folder, as a service manager does it: PostgreSQL does not start in a folder that its
+        user may not enter, and a checkout may lie below ``/root``.
+        """
         try:
             with log.open("ab") as output:
                 process = subprocess.Popen(
@@ -76,6 +79,7 @@ class CommandHost(CommandPlace):
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
+                    cwd="/",
                 )
         except OSError as error:
             raise BackendError(f"{self.name}: {argv[0]}: {error}") from None

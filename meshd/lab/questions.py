@@ -36,7 +36,7 @@ def get(place: Place, address: str, port: int, path: str) -> bytes:
 
 def get_json(place: Place, address: str, port: int, path: str) -> Any:
     """The document there; None when there is none."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(OSError, ValueError):
         return json.loads(get(place, address, port, path))
     return None
 
@@ -52,7 +52,7 @@ def ask_redis(place: Place, address: str, port: int, *words: str) -> str:
 
 def ask_names(place: Place, name: str) -> list[str]:
     """The addresses of a name in the order of the place's own name server; none: it does not say."""
-    trouble = contextlib.suppress(ValueError, BackendError)
+    trouble = contextlib.suppress(OSError, ValueError, BackendError)
     with trouble, place.open_socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
         return ask_over(channel, (LOOPBACK, 53), name, "A", ANSWER_SECONDS)
     return []

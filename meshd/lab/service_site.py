@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ SYSTEM_PATH: Final = "/usr/sbin:/sbin"
 CLUSTER: Final = "postgres"
 DATABASE_USER: Final = "postgres"
 SECONDS_OF_SQL: Final = 8.0
+SHOWN_OF_LOG: Final = 1500
+"""Characters."""
+_NUMBER: Final = re.compile(r"\d+")
 _PATRONI: Final = Path("/var/cache/wg-meshd/patroni/bin/patroni")
 _POSTGRES: Final = Path("/usr/lib/postgresql/15/bin")
 _PROGRAMS: Final = (
@@ -91,7 +95,16 @@ def check_programs() -> None:
     missing = [name for name in _PROGRAMS if shutil.which(name, path=path) is None]
     missing += [str(path) for path in (_PATRONI, _POSTGRES / "postgres") if not path.exists()]
     if missing:
-        raise ConfigError(f"demo: not installed: {', '.join(missing)}: sh tools/setup.sh services")
+        raise ConfigError(f"demo: not installed: {', '.join(missing)}: sh tools/setup.sh demo-services")
+
+
+def end_of_log(text: str) -> str:
+    """The last lines that differ in more than numbers: a server that waits repeats itself, and its reason
+    came before."""
+    kinds: dict[str, str] = {}
+    for line in text.splitlines():
+        kinds.setdefault(_NUMBER.sub("", line), line)
+    return "\n".join(kinds.values())[-SHOWN_OF_LOG:]
 
 
 @dataclass(slots=True, eq=False)
@@ -115,29 +128,40 @@ class ServiceSite:
 
     def install(self, first_master: str) -> None:
         """Configurations, and all servers that can run before meshd has said a word."""
-        for name in ("haproxy.d", "zones", "prometheus", "sentinel"):
-            (self.folder / name).mkdir(parents=True)
-        (self.folder / "hosts").write_text("127.0.0.1 localhost\n")
+        self.start_proxy()
+        self.start_names()
+        self.start_cache(first_master)
+        self.start_metrics()
+        self.start_database()
+
+    def start_proxy(self) -> None:
+        """HAProxy, with a back end of nobody yet."""
+        self.write("haproxy.d/10-base.cfg", _HAPROXY.format(folder=self.folder))
+        self.start("haproxy", "haproxy", "-W", "-f", self.folder / "haproxy.d")
+
+    def start_names(self) -> None:
+        """NSD, with a zone that is not there yet; and a hosts file."""
+        (self.folder / "nsd" / "zones").mkdir(parents=True)
+        self.write("hosts", "127.0.0.1 localhost\n")
+        file = self.write("nsd/nsd.conf", _NSD.format(folder=self.folder / "nsd"))
+        self.start("nsd", "nsd", "-d", "-c", file)
+
+    def start_cache(self, first_master: str) -> None:
+        """Redis. ``first_master``: the address that all others follow at first."""
+        (self.folder / "sentinel").mkdir(parents=True)
         replica = f"replicaof {first_master} {REDIS_PORT}" if self.address != first_master else ""
-        texts = {
-            "haproxy.d/10-base.cfg": _HAPROXY.format(folder=self.folder),
-            "nsd.conf": _NSD.format(folder=self.folder),
-            "redis.conf": _REDIS.format(folder=self.folder, address=self.address, replica=replica),
-            "prometheus/prometheus.yml": _PROMETHEUS,
-        }
-        for name, text in texts.items():
-            (self.folder / name).write_text(text)
-        folder = self.folder
-        self.start("haproxy", "haproxy", "-W", "-f", folder / "haproxy.d")
-        self.start("nsd", "nsd", "-d", "-c", folder / "nsd.conf")
-        self.start("redis", "redis-server", folder / "redis.conf")
+        text = _REDIS.format(folder=self.folder, address=self.address, replica=replica)
+        self.start("redis", "redis-server", self.write("redis.conf", text))
+
+    def start_metrics(self) -> None:
+        """Prometheus, which asks meshd for its targets."""
+        file = self.write("prometheus/prometheus.yml", _PROMETHEUS)
         self.start(
             "prometheus", "prometheus",
-            f"--config.file={folder}/prometheus/prometheus.yml",
-            f"--storage.tsdb.path={folder}/prometheus/data",
+            f"--config.file={file}",
+            f"--storage.tsdb.path={file.parent}/data",
             f"--web.listen-address=0.0.0.0:{PROMETHEUS_PORT}",
         )  # fmt: skip
-        self._install_database()
 
     def start_patroni(self) -> None:
         """The first one that starts makes the cluster, and leads it."""
@@ -148,6 +172,13 @@ class ServiceSite:
         file = self.folder / "sentinel" / "sentinel.conf"
         argv = ("--sentinel", "--bind", self.address, "127.0.0.1", "--protected-mode", "no")
         self.start("sentinel", "redis-server", file, *argv)
+
+    def write(self, name: str, text: str) -> Path:
+        """A file of the operator's own below ``folder``."""
+        file = self.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return file
 
     def start(self, name: str, *argv: object, user: str = "") -> None:
         """In the host's network, as its own process; what it says is in ``NAME.log``."""
@@ -162,8 +193,8 @@ class ServiceSite:
             "hosts": {"file": str(folder / "hosts")},
             "dns": {
                 "server": "nsd",
-                "directory": str(folder / "zones"),
-                "control": ["nsd-control", "-c", str(folder / "nsd.conf")],
+                "directory": str(folder / "nsd" / "zones"),
+                "control": ["nsd-control", "-c", str(folder / "nsd" / "nsd.conf")],
             },
             "haproxy": {
                 "file": str(folder / "haproxy.d" / "20-mesh.cfg"),
@@ -189,11 +220,17 @@ class ServiceSite:
                 "dcs": "etcd",
                 "primary_region": "eu-west",
                 "user": DATABASE_USER,
-                "connect": f"host={self._database}",
+                "connect": f"host={self.database}",
                 "patroni": str(_PATRONI),
                 "reload_command": ["/bin/kill", "-HUP", str(self.processes["patroni"].pid)],
             },
         }
+
+    def keep_password(self) -> None:
+        """For ``sql`` on this host, in libpq's own form."""
+        passwords = self.folder / "pgpass"
+        passwords.touch(mode=0o600)
+        passwords.write_text(f"*:*:*:{DATABASE_USER}:of the superuser\n")
 
     def sql(self, port: int, text: str) -> str:
         """The answer of whatever database HAProxy leads to from this host; empty: none."""
@@ -206,21 +243,22 @@ class ServiceSite:
         return done.stdout.strip() if done.returncode == 0 else ""
 
     def log(self, name: str) -> str:
-        """The end of what a server said."""
+        """The end of what a server has written, nothing twice."""
         try:
-            return (self.folder / f"{name}.log").read_text(errors="replace")[-1500:]
+            return end_of_log((self.folder / f"{name}.log").read_text(errors="replace"))
         except OSError:
             return ""
 
     @property
-    def _database(self) -> Path:
+    def database(self) -> Path:
+        """Where PostgreSQL has its data and its socket."""
         return self.folder / "database"
 
-    def _install_database(self) -> None:
+    def start_database(self) -> None:
         """etcd, and what a Patroni needs that knows the member of etcd on its own host alone."""
-        self._database.mkdir(mode=0o700)
+        self.database.mkdir(mode=0o700, parents=True)
         owner = pwd.getpwnam(DATABASE_USER)
-        os.chown(self._database, owner.pw_uid, owner.pw_gid)
+        os.chown(self.database, owner.pw_uid, owner.pw_gid)
         members = ",".join(
             f"{name}=http://{address}:{ETCD_PEER_PORT}" for name, address in self.peers.items()
         )
@@ -234,12 +272,8 @@ class ServiceSite:
             # Who comes back calls no election; 3.4 would, and Patroni's leader would lose its lock by it.
             "--pre-vote",
         )  # fmt: skip
-        (self.folder / "patroni.d").mkdir()
-        document = json.dumps(self._patroni(), indent=1)
-        (self.folder / "patroni.d" / "10-base.yml").write_text(document)
-        passwords = self.folder / "pgpass"
-        passwords.touch(mode=0o600)
-        passwords.write_text(f"*:*:*:{DATABASE_USER}:of the superuser\n")
+        self.write("patroni.d/10-base.yml", json.dumps(self._patroni(), indent=1))
+        self.keep_password()
 
     def _patroni(self) -> dict[str, Any]:
         near = [f"host all all {network} scram-sha-256" for network in ("127.0.0.1/32", "10.99.0.0/16")]
@@ -258,13 +292,13 @@ class ServiceSite:
             "postgresql": {
                 "listen": f"{self.address},127.0.0.1:{POSTGRES_PORT}",
                 "connect_address": f"{self.address}:{POSTGRES_PORT}",
-                "data_dir": str(self._database / "data"),
+                "data_dir": str(self.database / "data"),
                 "bin_dir": str(_POSTGRES),
                 "basebackup": [{"checkpoint": "fast"}],
-                "pgpass": str(self._database / "pgpass"),
+                "pgpass": str(self.database / "pgpass"),
                 "use_pg_rewind": True,
                 "parameters": {
-                    "unix_socket_directories": str(self._database),
+                    "unix_socket_directories": str(self.database),
                     "fsync": "off",
                     "shared_buffers": "16MB",
                     "wal_log_hints": "on",

@@ -45,19 +45,26 @@ class ServiceCluster:
 
     def whole(self, leader: str, master: str) -> Verdicts:
         """Everything that runs: ``leader`` of PostgreSQL, ``master`` of Redis, the others behind them."""
-        sites = list(self.sites.values())
+        found = self.servers(leader, master)
+        for site in self.sites.values():
+            found |= {
+                f"{site.name}: the modules are well": partial(modules_are_well, site),
+                f"{site.name}: every placement elsewhere answers": partial(self._is_told, site),
+                f"{site.name}: names, the nearest first": partial(self._resolves, site),
+                f"{site.name}: Prometheus scrapes all hosts": partial(self._scrapes, site, self.sites),
+            }
+        return found
+
+    def servers(self, leader: str, master: str) -> dict[str, Callable[[], bool]]:
+        """What is asked of databases, caches and proxies alone."""
         found: dict[str, Callable[[], bool]] = {
             "PostgreSQL has a leader and two replicas": lambda: self._follow(leader),
             "Redis has a master and two replicas": lambda: self._replicate(master),
         }
-        for site in sites:
-            found |= {
-                f"{site.name}: the modules are well": partial(_modules_are_well, site),
-                f"{site.name}: every placement elsewhere answers": partial(self._is_told, site),
-                f"{site.name}: HAProxy leads writes to {leader}": partial(self._leads, site, lambda: leader),
-                f"{site.name}: names, the nearest first": partial(self._resolves, site),
-                f"{site.name}: Prometheus scrapes all hosts": partial(self._scrapes, site, self.sites),
-            }
+        for site in self.sites.values():
+            found[f"{site.name}: HAProxy leads writes to {leader}"] = partial(
+                self.leads, site, lambda: leader
+            )
         return found
 
     def without(self, gone: str) -> Verdicts:
@@ -71,9 +78,7 @@ class ServiceCluster:
         kept = {site.name for site in sites}
         for site in sites:
             found |= {
-                f"{site.name}: HAProxy leads writes to the new leader": partial(
-                    self._leads, site, new_leader
-                ),
+                f"{site.name}: HAProxy leads writes to the new leader": partial(self.leads, site, new_leader),
                 f"{site.name}: names are as before": partial(self._resolves, site),
                 f"{site.name}: Prometheus keeps its targets": partial(self._scrapes, site, kept),
             }
@@ -120,7 +125,8 @@ class ServiceCluster:
         followers = {name for name, state in states.items() if state == ("replica", "streaming")}
         return states.get(leader, ("",))[0] == "leader" and followers == self.sites.keys() - {leader}
 
-    def _leads(self, site: ServiceSite, leader: Callable[[], str]) -> bool:
+    def leads(self, site: ServiceSite, leader: Callable[[], str]) -> bool:
+        """Whether that host's own HAProxy leads to the database that leads."""
         name = leader()
         answer = site.sql(WRITES_PORT, "SELECT pg_is_in_recovery() || ' ' || host(inet_server_addr())")
         return bool(name) and answer == f"false {self.sites[name].address}"
@@ -170,7 +176,8 @@ class ServiceCluster:
         return [each.health for each in told] == ["pass"] * SERVICES_OF_A_HOST * (len(self.sites) - 1)
 
 
-def _modules_are_well(site: ServiceSite) -> bool:
+def modules_are_well(site: ServiceSite) -> bool:
+    """Every module of that host is at what the mesh says."""
     try:
         modules = site.fleet.status(site.member).services.modules
     except ControlError:

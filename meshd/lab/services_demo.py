@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.errors import BackendError, ConfigError
 from meshd.lab.base import Lab
@@ -52,8 +54,7 @@ class ServicesOptions:
     deadline_seconds: float = DEADLINE_SECONDS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServicesResult:
+class ServicesResult(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds by what came true; None: it did not.
 
     ``ready_seconds``: from the first signed word. ``cut_seconds``: from when the leader's host is cut off
@@ -63,10 +64,10 @@ class ServicesResult:
 
     leader: str = ""
     new_leader: str = ""
-    ready_seconds: Times = field(default_factory=dict)
-    cut_seconds: Times = field(default_factory=dict)
-    back_seconds: Times = field(default_factory=dict)
-    names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    ready_seconds: Times = {}
+    cut_seconds: Times = {}
+    back_seconds: Times = {}
+    names: dict[str, tuple[str, ...]] = {}
     failures: tuple[str, ...] = ()
 
 
@@ -119,7 +120,7 @@ class _Demo:
             result = self._cut_and_heal(cluster, result)
         if self._failures:
             self._failures += [line for site in cluster.sites.values() for line in reason_of(site)]
-        return replace(result, failures=tuple(self._failures))
+        return msgspec.structs.replace(result, failures=tuple(self._failures))
 
     def _cut_and_heal(self, cluster: ServiceCluster, result: ServicesResult) -> ServicesResult:
         away, survivors = result.leader, cluster.others(result.leader)
@@ -132,7 +133,7 @@ class _Demo:
             self._fleet.lab.cut(away, site.name)
         cut_seconds = self._await(cluster.without(away), cut_at)
         new_leader = cluster.leader(survivors)
-        result = replace(result, cut_seconds=cut_seconds, new_leader=new_leader)
+        result = msgspec.structs.replace(result, cut_seconds=cut_seconds, new_leader=new_leader)
         if self._failures:
             return result
         for site in survivors:
@@ -144,7 +145,7 @@ class _Demo:
             self._fleet.lab.heal(away, site.name)
         master = cluster.by_distance(away)[1]
         wanted = {**cluster.whole(new_leader, master), **cluster.has_all(away, notes)}
-        return replace(result, back_seconds=self._await(wanted, back_at))
+        return msgspec.structs.replace(result, back_seconds=self._await(wanted, back_at))
 
     def _build(self) -> list[Member]:
         """Three hosts that see each other. Servers that are not root's read below the lab's directory."""

@@ -10,7 +10,8 @@ a restart of the daemon forgets nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from meshd.model.host import Host
 from meshd.model.jail import Survey

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.mesh.endpoints import choose_endpoint, first_endpoint
 from meshd.mesh.pathmtu import build_routes, kept_mtu, kernel_mtus
@@ -13,6 +15,7 @@ from meshd.mesh.view import MeshView
 from meshd.model.connected import ConnectedNetworks, find_connected
 from meshd.model.device import ObservedState, Peer, PeerConfig
 from meshd.model.host import Host
+from meshd.model.instant import render_time
 from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import (
     Endpoint,
@@ -29,8 +32,7 @@ GRANT_ENDED: Final = "the grant of"
 """How the explanation of a removal begins that follows from the clock."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalDevice:
+class LocalDevice(msgspec.Struct, frozen=True, kw_only=True):
     """What this host decides itself. The private keys stay hidden values.
 
     ``second_interface`` serves key rotations, on UDP port ``listen_port`` + 1. ``next_private_key``
@@ -56,25 +58,24 @@ class LocalDevice:
     rescue_key: PrivateKey | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DesiredPeer:
+class DesiredPeer(msgspec.Struct, frozen=True, kw_only=True):
     config: PeerConfig
     hid: str
     label: str
     reason: str
     is_admin: bool
+    endpoint_reason: str = ""
+    """Why it is to have another endpoint; empty: it does not answer at the one that it has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
     """Why a network has no route here. ``host``: the name of its host; ``connected``: what it is part of."""
 
     host: str
     connected: ForeignRoute
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DesiredState:
+class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
     """``route_labels``: for every destination of a route the host behind it. ``explained`` names,
     by public key, the peers whose removal a signed statement explains.
 
@@ -90,15 +91,15 @@ class DesiredState:
     addresses: frozenset[IPInterface]
     peers: Mapping[PublicKey, DesiredPeer]
     routes: frozenset[Route]
-    route_labels: Mapping[IPNetwork, str] = field(default_factory=dict)
-    explained: Mapping[PublicKey, str] = field(default_factory=dict)
+    route_labels: Mapping[IPNetwork, str] = msgspec.field(default_factory=dict)
+    explained: Mapping[PublicKey, str] = msgspec.field(default_factory=dict)
     ended: frozenset[PublicKey] = frozenset()
     """Of those explained, the ones whose membership is over, or whose host takes no part any more."""
     is_second: bool = False
     migrating: bool = False
     retired_keys: frozenset[PublicKey] = frozenset()
-    moves: Mapping[IPNetwork, str] = field(default_factory=dict)
-    left_out: Mapping[IPNetwork, LeftOut] = field(default_factory=dict)
+    moves: Mapping[IPNetwork, str] = msgspec.field(default_factory=dict)
+    left_out: Mapping[IPNetwork, LeftOut] = msgspec.field(default_factory=dict)
     """Destinations of peers that get no route, as they are part of a network of this host's own links."""
 
 
@@ -107,8 +108,7 @@ def allowed_ips(host: Host) -> frozenset[IPNetwork]:
     return frozenset(host_network(address) for address in host.addresses) | host.networks
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(msgspec.Struct):
     """One host, turned into a peer and routes once; ``peer`` is the newest form of it.
     ``mtu_bytes``: what its routes were made with."""
 
@@ -156,16 +156,21 @@ class DesiredBuilder:
         Without an own grant there are no peers: the caller decides whether that may be applied.
         """
         present: Mapping[PublicKey, Peer] = observed.device.peers if observed.device else {}
-        in_kernel = kernel_mtus(observed.routes, second_routes)
+        in_kernel = kernel_mtus(observed.routes, second_routes) if path_mtus is not None else {}
         connected = find_connected(observed.foreign_routes, (local.interface, local.second_interface))
         self._begin_with(local, connected)
-        self._learn(view.peers if view.own else (), local, path_mtus, in_kernel)
+        self._learn(view.configured if view.own else (), local, path_mtus, in_kernel)
         peers: dict[PublicKey, DesiredPeer] = {}
-        for part in self._parts.values():
-            key = part.peer.config.public_key
-            config = _current_config(part, present.get(key), endpoints, deferred=part.host.hid in deferred)
-            if config is not part.peer.config:
-                part.peer = replace(part.peer, config=config)
+        moving = endpoints or {}
+        for hid, part in self._parts.items():
+            known = part.peer.config
+            key = known.public_key
+            seen = present.get(key)
+            # Most peers of most turns are as they were left, and one look tells.
+            if seen is None or seen.config is not known or known.endpoint is None or hid in moving:
+                config = _current_config(part, seen, endpoints, deferred=hid in deferred)
+                if config is not known:
+                    part.peer = replace(part.peer, config=config)
             peers[key] = part.peer
         return DesiredState(
             interface=local.interface,
@@ -199,7 +204,9 @@ class DesiredBuilder:
         changed = []
         for host in hosts:
             part = known.pop(host.hid, None)
-            mtu_bytes = None if path_mtus is None else path_mtus.get(host.hid) or kept_mtu(host, in_kernel)
+            mtu_bytes = None
+            if path_mtus is not None:
+                mtu_bytes = path_mtus.get(host.hid) or kept_mtu(host, in_kernel)
             if part is None or part.host is not host or part.mtu_bytes != mtu_bytes:
                 if part is not None:
                     self._forget(part)
@@ -293,9 +300,9 @@ def explain_removals(
 ) -> Mapping[PublicKey, str]:
     """A signed revoke, a signed end of a grant, or a newer record with another key explains that
     a peer goes."""
-    leaving = [peer for key, peer in present.items() if key not in wanted]
-    if not leaving:
+    if present.keys() <= wanted.keys():
         return {}
+    leaving = [peer for key, peer in present.items() if key not in wanted]
     if view.own_revocation is not None:
         why = f"this host was revoked by {view.own_revocation.provenance}: {view.own_revocation.why}"
         return {peer.config.public_key: why for peer in leaving}
@@ -304,9 +311,9 @@ def explain_removals(
         text = f"{revocation.name} revoked by {revocation.provenance}: {revocation.why}"
         reasons.update(_by_network(revocation.addresses, text))
     for host in view.membership.expired.values():
-        text = f"{GRANT_ENDED} {host.name} by {host.provenance} ended at {host.expires_at}"
+        text = f"{GRANT_ENDED} {host.name} by {host.provenance} ended at {render_time(host.expires_at or 0)}"
         reasons.update(_by_network(host.addresses, text))
-    for host in view.peers:
+    for host in view.configured:
         assert host.record is not None
         text = f"{host.name} has another key since record version {host.record.version}"
         reasons.update(_by_network(host.addresses, text))
@@ -331,6 +338,8 @@ def ended_keys(view: MeshView, present: Mapping[PublicKey, Peer]) -> frozenset[P
         )
         for address in addresses
     }
+    if not over:
+        return frozenset()
     return frozenset(key for key, peer in present.items() if not over.isdisjoint(peer.config.allowed_ips))
 
 

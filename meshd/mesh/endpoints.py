@@ -8,9 +8,10 @@ candidate and nothing else, and so does a member that publishes a wrong address.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Final
+
+import msgspec
 
 from meshd.model.device import Peer
 from meshd.model.host import HostKeys
@@ -52,8 +53,7 @@ SourceOf = Callable[[IPAddress], IPAddress | None]
 """The address from which this system would send there; None: it has no route."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """``name``: what was resolved to get it, or empty."""
 
     endpoint: Endpoint
@@ -121,14 +121,14 @@ def order_candidates(
     One without a route is left out, unless none has one: a host that boots before its network comes up must
     not wait for anybody afterwards.
     """
-    sources = {each: source_of(each.endpoint.address) for each in candidates}
     outside = [
-        each for each, source in sources.items() if not candidate_fault(each, source, ranges, own_addresses)
+        (each, source)
+        for each in candidates
+        if not candidate_fault(each, source := source_of(each.endpoint.address), ranges, own_addresses)
     ]
-    routed = [each for each in outside if sources[each] is not None]
-    if not routed:
-        return tuple(each for each in outside if sources[each] is None)
-    return tuple(sorted(routed, key=lambda each: not _is_near(each.endpoint.address, sources[each])))
+    routed = [(each, source) for each, source in outside if source is not None]
+    routed.sort(key=lambda found: not _is_near(found[0].endpoint.address, found[1]))
+    return tuple(each for each, _ in routed or outside)
 
 
 def first_endpoint(record: HostKeys) -> Endpoint | None:
@@ -173,9 +173,9 @@ def explain_endpoint(current: Endpoint, endpoints: Iterable[AnyEndpoint], resolv
     return "roamed"
 
 
-def _is_near(address: IPAddress, source: IPAddress | None) -> bool:
+def _is_near(address: IPAddress, source: IPAddress) -> bool:
     """A private address on what is most likely the same network as ours."""
-    if source is None or source.version != address.version or not is_private(address):
+    if source.version != address.version:
         return False
     shift = address.max_prefixlen - _NEAR_BITS[address.version]
-    return int(address) >> shift == int(source) >> shift
+    return int(address) >> shift == int(source) >> shift and is_private(address)

@@ -9,8 +9,10 @@ second one is free again. What a host has used up comes back slowly.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.mesh.rotation import Phase, phase_of
 from meshd.model.host import Host
@@ -22,8 +24,7 @@ LEAVE_SECONDS: Final = 60.0
 REGAIN_SHARE: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Overdue:
+class Overdue(msgspec.Struct, frozen=True, kw_only=True):
     """Hosts whose time is over, by hid: those that are being left, and those that are."""
 
     leaving: frozenset[str] = frozenset()
@@ -33,8 +34,7 @@ class Overdue:
         return hid in self.leaving or hid in self.left
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignRotations:
+class ForeignRotations(msgspec.Struct, frozen=True, kw_only=True):
     """What hosts have used up of their time. Counts in seconds of a clock that is never set.
 
     A value: ``looked`` gives the next one. A process that begins anew counts anew.
@@ -42,7 +42,7 @@ class ForeignRotations:
 
     limit_seconds: float = FOREIGN_SECONDS
     """How long a host may rotate."""
-    spent: Mapping[str, float] = field(default_factory=dict)
+    spent: Mapping[str, float] = msgspec.field(default_factory=dict)
     """Seconds by hid, of those that have used up any."""
     resting: frozenset[str] = frozenset()
     """Those that have used up all; they have a time again when they have regained all."""

@@ -9,8 +9,9 @@ but whose daemon has never run, begins with everybody when it starts, so everybo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState
@@ -37,11 +38,10 @@ DELAYS: Final[Mapping[tuple[bool, bool, bool], int]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InitiatorMemory:
+class InitiatorMemory(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of pairs from the observations before this one."""
 
-    defer_until: Mapping[str, float] = field(default_factory=dict)
+    defer_until: Mapping[str, float] = msgspec.field(default_factory=dict)
     """By hid of every peer, monotonic seconds."""
     never_ran: frozenset[str] = frozenset()
     """The hids of peers whose daemons had never run."""
@@ -49,8 +49,7 @@ class InitiatorMemory:
     """The others know this host by its enrollment alone: it begins with everybody."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deferral:
+class Deferral(msgspec.Struct, frozen=True, kw_only=True):
     """What follows for this turn."""
 
     hids: frozenset[str] = frozenset()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from meshd.mesh.desired import DesiredPeer, DesiredState, LocalDevice, allowed_ips
 from meshd.mesh.endpoints import choose_in_turn
@@ -18,6 +19,7 @@ handshake by itself when there is something to send (REKEY_TIMEOUT, the same 5 s
 RARE_CALL_SECONDS: Final = 7
 """In a rescue both ends call, as either may have stale addresses of the other; at different paces, so that
 two calls that met once do not meet again and again."""
+NO_RELAYS: Final[Mapping[str, Endpoint]] = {}
 PORT_OFFSET: Final = 1
 """The second interface listens on the next UDP port, at both ends and behind every forwarding."""
 
@@ -28,10 +30,14 @@ def split_by_interface(
     local: LocalDevice,
     *,
     now: float,
+    relays: Mapping[str, Endpoint] = NO_RELAYS,
 ) -> tuple[DesiredState, DesiredState | None]:
     """``desired``, made as if there were one interface, -> (the main interface's, the second one's).
 
     None: no use for a second one. Routes keep their MTU on whichever interface they are.
+
+    ``relays``: by hid, where peers are reached through other hosts. Both interfaces send to that one place,
+    as a relay tells them apart by where it comes from.
     """
     retired = frozenset({local.retired_key} if local.retired_key else ())
     if not migrations:
@@ -39,18 +45,27 @@ def split_by_interface(
     main = replace(
         _routes_on(InterfaceRole.MAIN, desired, migrations, local),
         retired_keys=retired,
-        peers={key: _on_main(peer, migrations.get(peer.hid), now) for key, peer in desired.peers.items()},
+        peers={
+            key: _on_main(peer, migrations.get(peer.hid), relays.get(peer.hid), now)
+            for key, peer in desired.peers.items()
+        },
     )
-    return main, _second_interface(desired, migrations, local, now)
+    return main, _second_interface(desired, migrations, local, relays, now)
 
 
 def _second_interface(
-    desired: DesiredState, migrations: Mapping[str, PairMigration], local: LocalDevice, now: float
+    desired: DesiredState,
+    migrations: Mapping[str, PairMigration],
+    local: LocalDevice,
+    relays: Mapping[str, Endpoint],
+    now: float,
 ) -> DesiredState:
     """Its own key, the next port, and the peers that migrate. Every key of the main one is retired there."""
     private_key = second_private_key(local, any(migration.is_rescue for migration in migrations.values()))
     rescue_key = local.rescue_key.public() if local.rescue_key else None
-    peers = [_on_second(migration, desired, local, now) for migration in migrations.values()]
+    peers = [
+        _on_second(migration, desired, local, relays.get(hid), now) for hid, migration in migrations.items()
+    ]
     return replace(
         _routes_on(InterfaceRole.SECOND, desired, migrations, local),
         is_second=True,
@@ -95,7 +110,9 @@ def _why(migration: PairMigration) -> str:
     return f"the key of {migration.host.name} or of this host is rotated, and the pair has a session there"
 
 
-def _on_main(peer: DesiredPeer, migration: PairMigration | None, now: float) -> DesiredPeer:
+def _on_main(
+    peer: DesiredPeer, migration: PairMigration | None, relay: Endpoint | None, now: float
+) -> DesiredPeer:
     if migration is None:
         return peer
     config = peer.config
@@ -104,13 +121,17 @@ def _on_main(peer: DesiredPeer, migration: PairMigration | None, now: float) -> 
     if known is not None and migration.is_idle(InterfaceRole.MAIN):
         endpoint = known
     elif migration.active is not InterfaceRole.MAIN:
-        endpoint = _beside(migration, InterfaceRole.MAIN, now)
+        endpoint = relay or _beside(migration, InterfaceRole.MAIN, now)
     keepalive = _keepalive(migration, InterfaceRole.MAIN, config.persistent_keepalive_seconds)
     return replace(peer, config=replace(config, endpoint=endpoint, persistent_keepalive_seconds=keepalive))
 
 
 def _on_second(
-    migration: PairMigration, desired: DesiredState, local: LocalDevice, now: float
+    migration: PairMigration,
+    desired: DesiredState,
+    local: LocalDevice,
+    relay: Endpoint | None,
+    now: float,
 ) -> DesiredPeer:
     record = migration.host.record
     assert record is not None
@@ -119,7 +140,7 @@ def _on_second(
     config = PeerConfig(
         public_key=migration.second_key,
         allowed_ips=allowed_ips(migration.host),
-        endpoint=_second_endpoint(migration, now),
+        endpoint=relay or _second_endpoint(migration, now),
         persistent_keepalive_seconds=_keepalive(migration, InterfaceRole.SECOND, normal),
     )
     return DesiredPeer(

@@ -16,13 +16,23 @@ from meshd.model.keys import PublicKey
 
 def is_ours(observed: ObservedState, own_keys: Container[PublicKey]) -> bool:
     """Whether it may be changed. True where there is none. ``own_keys``: every key that this host has."""
-    device = observed.device
-    if observed.marked or (device is None and observed.mtu_bytes is None):
+    if is_proven(observed, own_keys) or not interface_exists(observed):
         return True
+    device = observed.device
     if device is None:  # a link that is not WireGuard
         return False
-    is_blank = device.public_key is None and not device.peers and not observed.addresses
-    return is_blank or device.public_key in own_keys
+    return device.public_key is None and not device.peers and not observed.addresses
+
+
+def is_proven(observed: ObservedState, own_keys: Container[PublicKey]) -> bool:
+    """Whether it is this host's beyond doubt, so that it may be taken away. A blank one is not."""
+    device = observed.device
+    return observed.marked or (device is not None and device.public_key in own_keys)
+
+
+def interface_exists(observed: ObservedState) -> bool:
+    """Whether there is a link of that name, WireGuard or not."""
+    return observed.device is not None or observed.mtu_bytes is not None
 
 
 def interface_taken(observed: ObservedState) -> Condition:

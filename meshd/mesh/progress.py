@@ -7,9 +7,10 @@ next one, which costs the rotation some seconds and the traffic nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from meshd.mesh.endpoints import is_live
 from meshd.mesh.rotation import InterfaceRole, PairMigration, Phase
@@ -43,15 +44,13 @@ NEXT_STEPS: Final[Mapping[Phase, RotationStep]] = {
 """From steady a rotation begins when one is asked for (``find_key_request``); nobody is waited for there."""
 
 
-@dataclass(slots=True)
-class _Seen:
-    received: dict[InterfaceRole, int] = field(default_factory=dict)
-    silent_since: dict[InterfaceRole, float] = field(default_factory=dict)
+class _Seen(msgspec.Struct):
+    received: dict[InterfaceRole, int] = msgspec.field(default_factory=dict)
+    silent_since: dict[InterfaceRole, float] = msgspec.field(default_factory=dict)
     absent_since: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How far the rotation is, by one observation of the kernel."""
 
     phase: Phase
@@ -141,11 +140,10 @@ def _count(seen: _Seen, migration: PairMigration, now: float) -> None:
         seen.absent_since = now
 
 
-@dataclass(frozen=True, slots=True)
-class LostPeers:
+class LostPeers(msgspec.Struct, frozen=True):
     """Since when each host has had no session on the main interface. A value: ``observed`` gives the next."""
 
-    _since: Mapping[str, float] = field(default_factory=dict)
+    _since: Mapping[str, float] = msgspec.field(default_factory=dict)
 
     def observed(self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float) -> LostPeers:
         """With what the kernel says now; a host whose daemon has never run cannot be lost.
@@ -170,8 +168,7 @@ class LostPeers:
         return frozenset(hid for hid, since in self._since.items() if now - since >= LOST_SECONDS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRequest:
+class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Why this host should make a new key. ``statement``: the hash of the signed request, empty for the
     host's own schedule. ``not_before``: unix seconds; ``rank``: this host's among those asked."""
 

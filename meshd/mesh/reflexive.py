@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+import msgspec
 
 from meshd.mesh.endpoints import is_private
 from meshd.model.network import AnyEndpoint, Endpoint, IPAddress
@@ -31,8 +32,7 @@ LONE_SECONDS: Final = 30.0
 MAX_OBSERVERS: Final = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObservedEndpoint:
+class ObservedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     """``is_own``: the address is one of this host's interfaces'. ``at``: unix seconds."""
 
     endpoint: Endpoint
@@ -40,8 +40,7 @@ class ObservedEndpoint:
     at: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learned:
+class Learned(msgspec.Struct, frozen=True, kw_only=True):
     """What reflection adds to the settings. ``translated``: the families (4, 6) in which others see this
     host at an address that is not its own."""
 
@@ -53,8 +52,7 @@ class Learned:
         return bool(self.translated)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnUnderlay:
+class OwnUnderlay(msgspec.Struct, frozen=True, kw_only=True):
     """``configured``: host.endpoints. ``sources``: by family, the address that this host sends from.
     ``present``: of the endpoints learned before, those whose address is still this host's own."""
 

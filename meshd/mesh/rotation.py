@@ -24,17 +24,19 @@ which the registry names. What they lack they then learn from each other, and th
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+import msgspec
 
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.endpoints import is_live
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState, Peer
 from meshd.model.host import Host, HostKeys
-from meshd.model.keys import PrivateKey, PublicKey, rescue_public_key
+from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import host_network
+from meshd.model.rescue_key import rescue_public_key
 
 CALL_TURN_SECONDS: Final = 15.0
 """When the one end's call does not come through, the other one tries, and so on by turns."""
@@ -116,8 +118,7 @@ FIRST_TURNS: Final[Mapping[tuple[bool, bool], Caller]] = {
 """Of one that rotates and one that follows the latter, as it is ready last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairMigration:
+class PairMigration(msgspec.Struct, frozen=True, kw_only=True):
     """This host and another one, which have both interfaces while one of the two rotates its key."""
 
     host: Host
@@ -224,8 +225,7 @@ def find_migrations(
     return {migration.host.hid: migration for migration in found if migration is not None}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Both:
+class _Both(msgspec.Struct, frozen=True, kw_only=True):
     """This host's two interfaces as they are, and what is known of the others' rotations."""
 
     view: MeshView

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from meshd.mesh.endpoints import (
     CANDIDATE_SECONDS,
@@ -31,7 +32,7 @@ from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState, Peer
 from meshd.model.host import Host
 from meshd.model.network import Endpoint, IPAddress, NamedEndpoint
-from meshd.model.path import PathStats
+from meshd.model.path import PathStats, PinnedEndpoint
 
 FIRST_TRY_SECONDS: Final = 6.0
 """How long a candidate is tried in the first round: one handshake, with the jitter of its timer and a
@@ -48,8 +49,7 @@ TRIAL_TICK_SECONDS: Final = 2.0
 """When a peer is looked at again whose probes are unanswered, but of whom nobody has asked anything yet."""
 
 
-@dataclass(slots=True)
-class _Trial:
+class _Trial(msgspec.Struct):
     """A peer's candidates are tried in turn."""
 
     tried: list[Endpoint]
@@ -70,8 +70,7 @@ class _Trial:
         return self.since + min(CANDIDATE_SECONDS * (1 << min(self.rounds - 1, 9)), MAX_CANDIDATE_SECONDS)
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(msgspec.Struct):
     """What is remembered of one peer. Changed by ``advise`` alone, in the copy that it makes."""
 
     receive_bytes: int = 0
@@ -100,28 +99,27 @@ class _Known:
         self.receive_bytes, self.transmit_bytes = stats.receive_bytes, stats.transmit_bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Advice:
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be done about the endpoints of peers."""
 
-    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    endpoints: Mapping[str, Endpoint] = msgspec.field(default_factory=dict)
     """By hid, for peers whose endpoint is not to stay as it is."""
-    names: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = msgspec.field(default_factory=dict)
     """To be resolved now: by name the hid of its host."""
-    unusable: Mapping[str, str] = field(default_factory=dict)
+    unusable: Mapping[str, str] = msgspec.field(default_factory=dict)
     """By name of a host that has places and none that this host may call: each of them, and why not."""
     recheck_at: float | None = None
     """When a candidate's time is over, unix seconds; None: none is tried."""
 
 
 NO_ADVICE: Final = Advice()
+NOTHING_PINNED: Final[Mapping[str, PinnedEndpoint]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointMemory:
+class EndpointMemory(msgspec.Struct, frozen=True):
     """What is remembered of all peers between two observations; replaced as a whole, never changed."""
 
-    _known: Mapping[str, _Known] = field(default_factory=dict)
+    _known: Mapping[str, _Known] = msgspec.field(default_factory=dict)
 
     def trying(self) -> frozenset[str]:
         """The hids whose candidates are being tried in turn."""
@@ -143,6 +141,7 @@ def advise(
     resolved: Resolved,
     source_of: SourceOf,
     deferred: Container[str] = frozenset(),
+    pinned: Mapping[str, PinnedEndpoint] = NOTHING_PINNED,
 ) -> tuple[Advice, EndpointMemory]:
     """Asked once a turn, with what the kernel says then.
 
@@ -150,6 +149,8 @@ def advise(
         now: unix seconds.
         paths: what probing says, by hid.
         deferred: the hids of new peers that are to begin the handshake.
+        pinned: by hid, peers whose endpoint is no matter of their candidates: they go through another host.
+            That host's endpoint is none of theirs, so it is not kept as one that worked.
     """
     present = observed.device.peers if observed.device else {}
     after: dict[str, _Known] = {}
@@ -163,6 +164,10 @@ def advise(
         state = after[host.hid] = memory.copy_of(host.hid)
         if peer is not None:
             state.note(peer, now)
+        if (pin := pinned.get(host.hid)) is not None:
+            if _follow_pin(state, peer, pin):
+                endpoints[host.hid] = pin.endpoint
+            continue
         doubt_at = _doubt_at(state, peer, paths.get(host.hid), resolved, now)
         if peer is not None and is_live(peer, now) and (doubt_at is None or state.asked_at is None):
             _note_well(state, peer, host, resolved)
@@ -185,6 +190,14 @@ def advise(
         endpoints=endpoints, names=names, unusable=unusable, recheck_at=min(rechecks, default=None)
     )
     return advice, EndpointMemory(after)
+
+
+def _follow_pin(state: _Known, peer: Peer | None, pin: PinnedEndpoint) -> bool:
+    """Whether the kernel is to be told."""
+    state.trial = None
+    if pin.is_relay and state.worked is not None and state.worked.endpoint == pin.endpoint:
+        state.worked = None  # by a process that did not know it yet
+    return pin.is_due and peer is not None and peer.config.endpoint != pin.endpoint
 
 
 def _doubt_at(

@@ -6,7 +6,7 @@ over the 192.168.1.0/24 of the own LAN: whoever was granted it would be this hos
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Final
 
 from meshd.model.network import ForeignRoute, IPNetwork
@@ -49,6 +49,30 @@ class PrefixIndex:
                 if found is not None:
                     return found
         return None
+
+
+def prefix_lengths(networks: Iterable[IPNetwork]) -> dict[int, list[int]]:
+    """By family the lengths of these prefixes, the longest first: what ``find_holder`` is given."""
+    found = {(network.version, network.prefixlen) for network in networks}
+    return {
+        family: sorted((length for version, length in found if version == family), reverse=True)
+        for family in (4, 6)
+    }
+
+
+def find_holder(
+    destination: IPNetwork, networks: Container[IPNetwork], lengths: Mapping[int, Sequence[int]]
+) -> IPNetwork | None:
+    """The most specific of ``networks`` that ``destination`` is a part of, as ``PrefixIndex.holder``.
+
+    For few questions about thousands of networks: an index of them costs more than the answers.
+    """
+    for length in lengths[destination.version]:
+        if length < destination.prefixlen:
+            around = destination.supernet(new_prefix=length)
+            if around in networks:
+                return around
+    return None
 
 
 class ConnectedNetworks:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from meshd.model.keys import PresharedKey, PublicKey
 from meshd.model.network import Endpoint, ForeignRoute, IPInterface, IPNetwork, Route
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerConfig:
+class PeerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One peer as configured. ``endpoint`` None: unknown; ``persistent_keepalive_seconds`` 0: off."""
 
     public_key: PublicKey
@@ -20,8 +20,7 @@ class PeerConfig:
     preshared_key: PresharedKey | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerStats:
+class PeerStats(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel counts for one peer. ``latest_handshake_at``: unix seconds, 0.0 = never."""
 
     latest_handshake_at: float = 0.0
@@ -29,14 +28,12 @@ class PeerStats:
     transmit_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Peer:
+class Peer(msgspec.Struct, frozen=True, kw_only=True):
     config: PeerConfig
     stats: PeerStats
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(msgspec.Struct, frozen=True, kw_only=True):
     """A WireGuard interface as the kernel describes it. The private key is not in it."""
 
     name: str
@@ -46,8 +43,7 @@ class Device:
     peers: Mapping[PublicKey, Peer]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObservedState:
+class ObservedState(msgspec.Struct, frozen=True, kw_only=True):
     """What the kernel says now about one interface; ``device`` None: the interface is missing.
 
     ``routes`` are those that carry our mark (Linux: the routing protocol number) and go
@@ -65,16 +61,15 @@ class ObservedState:
     mtu_bytes: int | None = None
     addresses: frozenset[IPInterface] = frozenset()
     routes: frozenset[Route] = frozenset()
-    foreign_routes: Mapping[IPNetwork, ForeignRoute] = field(default_factory=dict)
+    foreign_routes: Mapping[IPNetwork, ForeignRoute] = msgspec.field(default_factory=dict)
     strict_reverse_path: bool = False
     marked: bool = False
     ipv6_off: str = ""
-    unusable_fibs: Mapping[int, str] = field(default_factory=dict)
+    unusable_fibs: Mapping[int, str] = msgspec.field(default_factory=dict)
     unsaved: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerUpdate:
+class PeerUpdate(msgspec.Struct, frozen=True, kw_only=True):
     """One peer's part of a device update. What is not named stays as it is.
 
     ``endpoint`` and ``persistent_keepalive_seconds`` None, ``preshared_key`` None: unchanged.

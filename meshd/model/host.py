@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from meshd.model.condition import Condition
 from meshd.model.keys import PublicKey
@@ -13,12 +14,13 @@ from meshd.model.network import AnyEndpoint, IPAddress, IPNetwork
 if TYPE_CHECKING:
     from meshd.model.service import Service
 
+CLIENT_ROLE: Final = "client"
+"""Of a grant: a WireGuard that no meshd keeps, as on a laptop or a phone. See ``Host.is_client``."""
 ENROLLMENT_VERSION: Final = 0
 """The version of the record that a host signs to ask for its place, before it knows the mesh."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """Which signed statement put something here: admin ``kid``, its log's ``seq``, unix seconds."""
 
     kid: str
@@ -30,8 +32,7 @@ class Provenance:
         return f"admin {self.kid[:8]} statement {self.seq}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostKeys:
+class HostKeys(msgspec.Struct, frozen=True, kw_only=True):
     """What the host says of itself in its newest verified record. ``endpoints``: best first; names are
     for the reader to resolve. ``signed_at``: unix seconds by its own clock, for people."""
 
@@ -51,8 +52,7 @@ class HostKeys:
         return self.version > ENROLLMENT_VERSION
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Host(msgspec.Struct, frozen=True, kw_only=True):
     """A member: granted by administrators, described by itself (``record`` None: not yet).
 
     ``networks`` is what is granted *and* announced; only that is routed. The first address
@@ -80,6 +80,12 @@ class Host:
     rotation: Provenance | None = None
 
     @property
+    def is_client(self) -> bool:
+        """Whether no meshd runs there. It is a peer of every host and nothing else: nobody probes it, waits
+        for it, hands it news or asks it for any."""
+        return CLIENT_ROLE in self.roles
+
+    @property
     def link_address(self) -> IPAddress:
         """The derived IPv6 address, or the first address of a mesh without an IPv6 range."""
         for address in self.addresses:
@@ -88,8 +94,7 @@ class Host:
         return self.addresses[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revocation:
+class Revocation(msgspec.Struct, frozen=True, kw_only=True):
     """A signed end of a membership. ``addresses``: those of its last grant, so that the
     peers that are left of it can be told apart from peers that vanished without a word."""
 
@@ -100,8 +105,7 @@ class Revocation:
     addresses: tuple[IPAddress, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Membership:
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
     """What the signed registry says, reduced: the one input of the data plane.
 
     ``generation`` counts the verified statements and root documents held: it never falls
@@ -116,12 +120,17 @@ class Membership:
     mesh_ranges: tuple[IPNetwork, ...]
     store_urls: tuple[str, ...]
     hosts: Mapping[str, Host]
-    revoked: Mapping[str, Revocation] = field(default_factory=dict)
-    unplaced: Mapping[str, str] = field(default_factory=dict)
-    expired: Mapping[str, Host] = field(default_factory=dict)
+    revoked: Mapping[str, Revocation] = msgspec.field(default_factory=dict)
+    unplaced: Mapping[str, str] = msgspec.field(default_factory=dict)
+    expired: Mapping[str, Host] = msgspec.field(default_factory=dict)
     newest_signed_at: int = 0
     conditions: tuple[Condition, ...] = ()
     conflicts: int = 0
     forks: int = 0
     gaps: int = 0
-    services: Mapping[str, Service] = field(default_factory=dict)
+    services: Mapping[str, Service] = msgspec.field(default_factory=dict)
+
+    @property
+    def with_daemon(self) -> Mapping[str, Host]:
+        """``hosts`` without the clients: those that are asked, told, waited for and missed."""
+        return {hid: host for hid, host in self.hosts.items() if not host.is_client}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from meshd.model.network import IPAddress, IPInterface, IPNetwork
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Jail:
+class Jail(msgspec.Struct, frozen=True, kw_only=True):
     """A running jail. ``addresses``: those of the host that it may use; a VNET jail has none of these,
     it has interfaces of its own, and one with ``ip4 = inherit`` uses the host's without naming any."""
 
@@ -20,16 +20,14 @@ class Jail:
     path: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JailRoute:
+class JailRoute(msgspec.Struct, frozen=True, kw_only=True):
     """A route inside a VNET jail. ``gateway`` None: through an interface alone."""
 
     destination: IPNetwork
     gateway: IPAddress | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JailStack:
+class JailStack(msgspec.Struct, frozen=True, kw_only=True):
     """The network stack of a VNET jail whose parent is this host's own stack."""
 
     jail: Jail
@@ -37,15 +35,16 @@ class JailStack:
     routes: frozenset[JailRoute] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class Survey(msgspec.Struct, frozen=True, kw_only=True):
     """What one look found. ``addresses``: of jails, or of the bridges of containers, each with the name
     of its holder. ``host_addresses``: where a VNET jail could send its packets; empty where there is
     no VNET jail to ask for it. ``problems``: jails that could not be looked into, and why. ``has_young``:
-    some VNET jails were not there a few seconds ago, and may not have their addresses yet."""
+    some VNET jails were not there a few seconds ago, and may not have their addresses yet. ``roots``: where
+    each jail's root is on this host; empty where nobody says."""
 
-    addresses: Mapping[IPAddress, str] = field(default_factory=dict)
+    addresses: Mapping[IPAddress, str] = msgspec.field(default_factory=dict)
     stacks: tuple[JailStack, ...] = ()
     host_addresses: frozenset[IPInterface] = frozenset()
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = msgspec.field(default_factory=dict)
     has_young: bool = False
+    roots: Mapping[str, str] = msgspec.field(default_factory=dict)

@@ -10,17 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from functools import lru_cache
 from typing import Final, Self
-
-from nacl.bindings import (
-    crypto_scalarmult_base,
-    crypto_sign_ed25519_pk_to_curve25519,
-    crypto_sign_ed25519_sk_to_curve25519,
-    crypto_sign_seed_keypair,
-)
-from nacl.exceptions import CryptoError
-from nacl.utils import random as random_bytes
 
 KEY_BYTES: Final = 32
 HIDDEN: Final = "(hidden)"
@@ -77,7 +67,9 @@ class _Secret:
 
     @classmethod
     def generate(cls) -> Self:
-        return cls(random_bytes(KEY_BYTES))
+        from nacl.utils import random  # loaded by who has secrets; the relay has none
+
+        return cls(random(KEY_BYTES))
 
     def reveal(self) -> bytes:
         """The secret bytes, for the one call that hands them to the kernel or to a 0600 file."""
@@ -111,25 +103,9 @@ class PrivateKey(_Secret):
     __slots__ = ()
 
     def public(self) -> PublicKey:
+        from nacl.bindings import crypto_scalarmult_base
+
         return PublicKey(crypto_scalarmult_base(self._raw))
-
-
-@lru_cache(maxsize=4096)
-def rescue_public_key(identity: bytes) -> PublicKey | None:
-    """The Curve25519 form of an Ed25519 identity key (RFC 7748 section 4.1, the birational map), under
-    which hosts find each other again when their WireGuard keys are out of step. None: it has none, as it
-    is no point of the large subgroup."""
-    try:
-        return PublicKey(crypto_sign_ed25519_pk_to_curve25519(identity))
-    except (CryptoError, ValueError, TypeError):
-        return None
-
-
-def rescue_private_key(seed: bytes) -> PrivateKey:
-    """The same of the secret half. One key for signatures and for Diffie-Hellman is sound for this pair of
-    algorithms (Thormarker, On using the same key pair for Ed25519 and an X25519 based KEM, 2021)."""
-    _, secret = crypto_sign_seed_keypair(seed)
-    return PrivateKey(crypto_sign_ed25519_sk_to_curve25519(secret))
 
 
 class PresharedKey(_Secret):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Final, Self
+
+import msgspec
 
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
@@ -50,8 +51,9 @@ def parse_network(text: str) -> IPNetwork:
     raise ValueError(f"network {text!r}: host bits are set, did you mean {loose}?")
 
 
+@lru_cache(maxsize=4096)
 def host_network(address: IPAddress) -> IPNetwork:
-    """The /32 or /128 that holds just this address."""
+    """The /32 or /128 that holds just this address. Remembered: each turn asks it of every host."""
     return ipaddress.ip_network(address)
 
 
@@ -89,6 +91,16 @@ _KINDS_OF_NO_UNDERLAY: Final = tuple(
 )
 """RFC 6890: what means another host to each reader, or none."""
 
+_SPANS_OF_NO_UNDERLAY: Final = {
+    version: tuple(
+        (int(network.network_address), int(network.broadcast_address), kind)
+        for network, kind in _KINDS_OF_NO_UNDERLAY
+        if network.version == version
+    )
+    for version in (4, 6)
+}
+"""The same by version, as first and last address: asked for each place of each peer in each turn."""
+
 
 def underlay_fault(address: IPAddress, ranges: Iterable[IPNetwork] = ()) -> str:
     """What keeps ``address`` from being a host's place in the underlay; empty where nothing does.
@@ -96,8 +108,9 @@ def underlay_fault(address: IPAddress, ranges: Iterable[IPNetwork] = ()) -> str:
     ``ranges``: those of the mesh, as a tunnel that leads into itself carries nothing. Whoever calls a
     loopback address calls itself, and sends a handshake to whatever program listens there.
     """
-    for network, kind in _KINDS_OF_NO_UNDERLAY:
-        if network.version == address.version and address in network:
+    number = int(address)
+    for first, last, kind in _SPANS_OF_NO_UNDERLAY[address.version]:
+        if first <= number <= last:
             return kind
     for network in ranges:
         if network.version == address.version and address in network:
@@ -105,8 +118,23 @@ def underlay_fault(address: IPAddress, ranges: Iterable[IPNetwork] = ()) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+def name_fault(name: str) -> str:
+    """What keeps a name from being a host's place for others; empty where nothing does.
+
+    RFC 6761 section 6.3; and ``localhost.localdomain``, which installers give a machine that has no name yet.
+    """
+    return "each reader's name for itself" if name.rpartition(".")[2] in ("localhost", "localdomain") else ""
+
+
+def range_fault(network: IPNetwork) -> str:
+    """What keeps hosts of a mesh from having addresses in ``network``; empty where nothing does.
+
+    A range that only holds such addresses among others is as bad: the mesh would route them away.
+    """
+    return next((kind for special, kind in _KINDS_OF_NO_UNDERLAY if overlaps(special, network)), "")
+
+
+class Endpoint(msgspec.Struct, frozen=True):
     """An underlay UDP address, numeric: names are resolved by the daemon, never by wg(8)."""
 
     address: IPAddress
@@ -124,8 +152,7 @@ class Endpoint:
         return f"{self.address}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
-class NamedEndpoint:
+class NamedEndpoint(msgspec.Struct, frozen=True):
     """A host name and a UDP port: where a host is, once somebody has resolved the name.
 
     Fully qualified (RFC 1123, at least two labels), because search domains differ from host to host.
@@ -141,7 +168,7 @@ class NamedEndpoint:
         if not name.isascii() or len(name) > MAX_NAME_CHARACTERS or not _NAME.fullmatch(name.lower()):
             raise ValueError(
                 f"endpoint {text[:80]!r}: expected an address or a fully qualified name, "
-                "as in 192.0.2.1:51820 or vpn.example.net:51820"
+                "as in 192.0.2.1:51820 or vpn.example.net:51820 (letters, digits and - between dots)"
             )
         return cls(name.lower(), port)
 
@@ -174,8 +201,7 @@ def _split_port(text: str) -> tuple[str, int]:
     return host, port
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, kw_only=True):
     """A route through a WireGuard interface; ``mtu_bytes`` None leaves the interface's.
 
     ``missing_fibs``: where the system has several routing tables for our routes (FreeBSD's fibs), those
@@ -188,8 +214,7 @@ class Route:
     missing_fibs: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForeignRoute:
+class ForeignRoute(msgspec.Struct, frozen=True, kw_only=True):
     """A route that somebody else put there and that is never touched.
 
     ``connected``: its destination is on a link of this host, without a gateway between.

@@ -1,16 +1,25 @@
-"""What probing says about a path. One shape, from the probe window to the status that everybody reads."""
+"""What probing says about a path: one shape, from the probe window to the status that everybody reads. And
+where a path goes that is no matter of a peer's own candidates."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
+
+from meshd.model.network import Endpoint
+
+RELAY_PORT_OFFSET: Final = 2
+"""A host forwards for others on the port after that of its second interface, behind every forwarding."""
+DIRECT: Final = "direct"
 
 
 class PathStats(msgspec.Struct, frozen=True, kw_only=True):
     """The path to one peer, measured over the probe window."""
 
-    via: str = "direct"
+    via: str = DIRECT
+    """``direct``, or whom its packets go through: a hid, and a name in what people read."""
     up: bool = False
     """It has answered, and does so still."""
     srtt_seconds: float | None = None
@@ -21,7 +30,7 @@ class PathStats(msgspec.Struct, frozen=True, kw_only=True):
     """As RFC 3550 section 6.4.1 says."""
     minimum_rtt_seconds: float | None = None
     loss_ratio: float = 0.0
-    """Lost over answered plus lost."""
+    """Lost over answered plus lost. Of probes since it last began to answer; 1 while it never did."""
     sent: int = 0
     received: int = 0
     last_reply_at: float | None = None
@@ -33,3 +42,15 @@ PathRow = Mapping[str, PathStats]
 
 PathMatrix = Mapping[str, PathRow | None]
 """The paths of several hosts, by name; None: that host did not answer."""
+
+
+class PinnedEndpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a peer is reached by a decision about its pair, whatever its record says."""
+
+    endpoint: Endpoint
+    is_due: bool
+    """To be set where the kernel has another one. Else what packets of the other end taught it stays."""
+    is_relay: bool
+    """It is that of a third host."""
+    reason: str
+    """For people."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, Literal
+
+import msgspec
 
 from meshd.model.host import Provenance
 from meshd.model.network import IPAddress
@@ -19,11 +20,12 @@ PlacementKey = tuple[str, str, str]
 MAX_CHECKED_PLACEMENTS: Final = 50
 """Of one host."""
 
-_CHECK: Final = re.compile(r"(tcp|http)(?:=:([0-9]{1,5})(/[!-~]*)?)?")
+_CHECK: Final = re.compile(r"(tcp|http)(?:=:([0-9]{1,5})(/[A-Za-z0-9._~!&()*+,;=:@%/?-]*)?)?")
+"""Path and query of a URL (RFC 3986), without what means something in the files that a check ends in: in
+those of HAProxy quotes, ``$`` and ``#``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """One instance of a service: on host ``hid``, in ``jail`` (empty: on the host itself).
 
     ``tags`` are words for the module of the service, such as ``failover_priority``. A ``draining`` one
@@ -36,7 +38,7 @@ class Placement:
     address: IPAddress
     state: PlacementState
     provenance: Provenance
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     @property
     def key(self) -> PlacementKey:
@@ -44,8 +46,7 @@ class Placement:
         return self.hid, self.service, self.jail
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
+class Service(msgspec.Struct, frozen=True, kw_only=True):
     """A name of the mesh. ``kind``: what speaks there, fixed while the name lives. ``scope``: how far away
     a consumer may be. ``min_endpoints``: fewer active placements are never handed to a module.
     ``check``: how a placement's own host looks whether it works; empty: not at all."""
@@ -61,16 +62,14 @@ class Service:
     placements: tuple[Placement, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckResult:
+class CheckResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a placement's own host found. ``age_seconds``: since its newest check ended."""
 
     works: bool
     age_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthCheck:
+class HealthCheck(msgspec.Struct, frozen=True, kw_only=True):
     """``port`` None: the service's own."""
 
     kind: Literal["tcp", "http"]

@@ -6,18 +6,18 @@ One text for the manual, the page and ``wgctl explain``. It is read when somebod
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Final
+
+import msgspec
 
 DOCUMENT: Final = "conditions.md"
 _ROW: Final = re.compile(r"\| `([a-z_]+)` \| (\w+) \| (.+?) \| (.+) \|")
 _LINK: Final = re.compile(r"\[([^]]+)\]\(([^)#]*)[^)]*\)")
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(msgspec.Struct, frozen=True):
     """In words, with names of commands and settings in backticks."""
 
     severity: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from meshd.model.condition import Condition, Severity
 from meshd.observe.health import ConditionTracker
@@ -20,15 +20,17 @@ class ConditionBoard:
     Lives on the event loop.
     """
 
-    def __init__(self, clock: Callable[[], float], conditions: tuple[Condition, ...] = ()) -> None:
+    def __init__(
+        self, clock: Callable[[], float], found: Mapping[str, tuple[Condition, ...]] | None = None
+    ) -> None:
         """
         Args:
             clock: unix seconds.
-            conditions: what was wrong before anything ran; they stay for the life of the process.
+            found: what was wrong before anything ran, by the source that says when it is over.
         """
         self._clock = clock
         self._tracker = ConditionTracker()
-        self._by_source: dict[str, tuple[Condition, ...]] = {"start": conditions}
+        self._by_source: dict[str, tuple[Condition, ...]] = dict(found or {})
 
     def set(self, source: str, *conditions: Condition) -> None:
         """Everything that ``source`` finds wrong now; nothing: all is well there."""
@@ -63,6 +65,10 @@ class ConditionBoard:
             traceback="".join(traceback.format_exception(error)),
         )
         self.set(f"part {part}", part_failed(part, error))
+
+    def conditions(self) -> tuple[Condition, ...]:
+        """What is wrong now."""
+        return tuple(each for found in self._by_source.values() for each in found)
 
     def statuses(self) -> tuple[ConditionStatus, ...]:
         """What is wrong now, and since when."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -38,11 +39,14 @@ def set_up_logging(
 ) -> None:
     """Send our events, and other libraries' warnings, to ``stream`` (standard error).
 
-    Calling it again changes level, form and stream.
+    Calling it again changes level, form and stream. Where the stream is systemd's journal, text has the
+    journal's priority instead of a time and a level of its own: the journal shows both.
     """
-    handler = logging.StreamHandler(stream if stream is not None else sys.stderr)
+    stream = stream if stream is not None else sys.stderr
+    handler = logging.StreamHandler(stream)
     handler.set_name(_HANDLER_NAME)
-    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    text = JournalFormatter() if is_journal(stream) else TextFormatter()
+    handler.setFormatter(JsonFormatter() if form == "json" else text)
     root = logging.getLogger()
     for old in [old for old in root.handlers if old.get_name() == _HANDLER_NAME]:
         root.removeHandler(old)
@@ -62,6 +66,25 @@ class TextFormatter(logging.Formatter):
         words = [_instant(record), record.levelname, name]
         words += [f"{key}={_quoted(value)}" for key, value in fields.items()]
         return " ".join(words)
+
+
+class JournalFormatter(logging.Formatter):
+    """``<PRIORITY>EVENT key=value ...`` (sd-daemon(3)), on every line of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        name, fields = event_fields(record)
+        words = [name, *(f"{key}={_quoted(value)}" for key, value in fields.items())]
+        return f"<{_priority(record.levelno)}>" + " ".join(words)
+
+
+def is_journal(stream: TextIO) -> bool:
+    """Whether what is written there goes to systemd's journal: $JOURNAL_STREAM names its device and inode
+    (systemd.exec(5)), and a stream that was led elsewhere since has others."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -88,6 +111,13 @@ def event_fields(record: logging.LogRecord) -> tuple[str, dict[str, object]]:
 
 def _instant(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+
+
+def _priority(level: int) -> int:
+    """As syslog(3) counts: 3 an error, 4 a warning, 6 information, 7 debugging."""
+    if level >= logging.ERROR:
+        return 3
+    return 4 if level >= logging.WARNING else 6 if level >= logging.INFO else 7
 
 
 def _quoted(value: object) -> str:

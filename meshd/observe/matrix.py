@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from meshd.model.path import PathStats
-
-MATRIX_FORMAT: Final = "wg-meshd-matrix/1"
 
 
 class MatrixRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,10 +16,9 @@ class MatrixRow(msgspec.Struct, frozen=True, kw_only=True):
     paths: dict[str, PathStats]
 
 
-class Matrix(msgspec.Struct, frozen=True, kw_only=True):
-    """``rows``: by name of the host that measures; one of which nothing is known has none. ``hosts``: the
-    names of all, this one among them."""
+class Matrix(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", tag="wg-meshd-matrix/1"):
+    """Answer of ``matrix``. ``rows``: by name of the host that measures; one of which nothing is known has
+    none. ``hosts``: the names of all, this one among them."""
 
-    format: str = MATRIX_FORMAT
     hosts: tuple[str, ...]
     rows: dict[str, MatrixRow]

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from meshd.observe.client_metrics import CLIENT_FAMILIES
 from meshd.observe.codes import CODES
 from meshd.observe.families import Family, Sample, number, single
 from meshd.observe.listener import MetricsListener
@@ -64,6 +65,14 @@ PEER_FAMILIES: Final = (
         "meshd_peer_mtu_bytes",
         "Largest packet that the path carries: MTU of the routes to the peer.",
         lambda peer: peer.mtu_bytes,
+    ),
+    Family(
+        "meshd_peer_grant_end_timestamp_seconds",
+        ("peer",),
+        "Unix time at which the peer's membership ends by itself; only of peers where it does.",
+        lambda status: [
+            ((peer.name,), peer.grant_ends_at) for peer in status.peers if peer.grant_ends_at is not None
+        ],
     ),
 )
 
@@ -167,7 +176,7 @@ EXCHANGE_FAMILIES: Final = (
     single(
         "meshd_exchange_waiting",
         "Objects that wait for hosts to be reachable.",
-        lambda status: status.exchange.waiting if status.exchange else None,
+        lambda status: status.exchange.queued if status.exchange else None,
     ),
     single(
         "meshd_exchange_listening",
@@ -224,7 +233,7 @@ HOST_FAMILIES: Final = (
         "Other hosts during a rotation: settled (they followed), waiting, absent.",
         lambda status: [
             (("settled",), len(status.rotation.settled)),
-            (("waiting",), len(status.rotation.waiting)),
+            (("waiting",), len(status.rotation.waited_for)),
             (("absent",), len(status.rotation.absent)),
         ],
     ),
@@ -273,6 +282,7 @@ RECONCILE_DURATION_HELP: Final = "Time spent reconciling."
 
 FAMILIES: Final = (
     *PEER_FAMILIES,
+    *CLIENT_FAMILIES,
     *REGISTRY_FAMILIES,
     *EXCHANGE_FAMILIES,
     *HOST_FAMILIES,

@@ -1,6 +1,6 @@
 """The control socket's words: one JSON line asks, one JSON line answers.
 
-The socket is a unix stream socket in the run directory, mode 0600. A request is
+The socket is a unix stream socket in the run directory, mode 0600, with ``control.group`` 0666. A request is
 ``{"verb": "status"}`` with the fields of ControlRequest; the answer is a ControlAnswer whose
 ``result`` is the verb's document. One connection may ask many times, one at a time.
 """
@@ -12,13 +12,29 @@ from typing import Final, Literal
 import msgspec
 
 from meshd.observe.status import ServicesStatus
+from meshd.observe.trend import HistoryRequest
 
 SOCKET_NAME: Final = "control.sock"
 MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 
 Verb = Literal[
-    "status", "matrix", "plan", "apply", "rollback", "poll", "reload", "objects", "offer", "service"
+    "status",
+    "matrix",
+    "history",
+    "plan",
+    "apply",
+    "rollback",
+    "poll",
+    "reload",
+    "objects",
+    "offer",
+    "service",
+    "path",
+    "drain",
 ]
+
+
+_NOTHING: Final = msgspec.Raw(b"null")
 
 
 class ServiceRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,19 +59,21 @@ class ModuleReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
-class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of ``service``. ``view``: what modules see, as their schema says; for ``list``."""
+class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", tag="meshd-service/1"):
+    """``wgctl service`` diff, apply, rollback and retry. ``view``: what modules see, as their schema says;
+    for ``list`` alone."""
 
     status: ServicesStatus
     reports: tuple[ModuleReport, ...] = ()
-    view: msgspec.Raw = msgspec.Raw(b"null")
+    view: msgspec.Raw = msgspec.field(default_factory=lambda: _NOTHING)
 
 
 class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``force``: for ``apply``, go ahead with a plan that is held as unsafe.
 
     ``objects``: for ``offer``, keys relative to the mesh and bodies. ``ask``: for ``objects``, what
-    the asker holds, in the form that hosts use among each other. ``service``: for ``service``.
+    the asker holds, in the form that hosts use among each other. ``service``: for ``service``; ``history``:
+    for ``history``. ``host``: for ``path``, a name. ``end``: for ``drain``, be as before.
     """
 
     verb: Verb
@@ -63,6 +81,9 @@ class ControlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     objects: tuple[tuple[str, bytes], ...] = ()
     ask: msgspec.Raw = msgspec.Raw(b"null")
     service: ServiceRequest | None = None
+    history: HistoryRequest = HistoryRequest()
+    host: str = ""
+    end: bool = False
 
 
 class ChangeDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,8 +94,8 @@ class ChangeDocument(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of ``plan``. ``objections``: each reason why it is refused without ``force``, a line for
+class PlanDocument(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", tag="meshd-plan/1"):
+    """``wgctl plan``. ``objections``: each reason why it is refused without ``force``, a line for
     people; ``held_because``: all of them in one line. ``conflicts``: what somebody else's routes keep from
     being done, with ``force`` too."""
 
@@ -87,8 +108,8 @@ class PlanDocument(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: tuple[str, ...] = ()
 
 
-class ApplyDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer of ``apply``: what is now true. ``outcome`` as in PlanStatus."""
+class ApplyDocument(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", tag="meshd-apply/1"):
+    """``wgctl apply`` and ``wgctl rollback``: what is now true. ``outcome`` as in PlanStatus."""
 
     outcome: str
     plan: PlanDocument
@@ -113,8 +134,9 @@ class ObjectsDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """``error`` None: done. ``exit_code`` is what wgctl ends with."""
+    """``error`` None: done. ``exit_code`` is what wgctl ends with. ``is_denied``: this user may not ask."""
 
     error: str | None = None
     exit_code: int = 0
+    is_denied: bool = False
     result: msgspec.Raw = msgspec.Raw(b"null")

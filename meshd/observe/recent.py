@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.observe.logs import event_fields
 
 MAX_EVENTS: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class RecentEvent:
+class RecentEvent(msgspec.Struct, frozen=True):
     """``at``: unix seconds. ``fields``: as docs/logging.md lists them, each as text."""
 
     at: float

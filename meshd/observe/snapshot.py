@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from meshd.mesh.rotation import phase_of
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState, Peer, PeerStats
 from meshd.model.host import Host
 from meshd.model.network import Endpoint, network_key
-from meshd.model.path import PathStats
+from meshd.model.path import DIRECT, PathStats
 from meshd.observe.status import (
     ChangeStatus,
+    ClientStatus,
     ConditionStatus,
     ExchangeStatus,
     PeerStatus,
@@ -31,8 +33,7 @@ NO_ROTATION = RotationStatus()
 NO_SERVICES = ServicesStatus()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusInputs:
+class StatusInputs(msgspec.Struct, frozen=True, kw_only=True):
     """What the daemon holds at one moment. Times are unix seconds. ``learned``: own endpoints by the word
     of peers; ``explain_endpoint``: why a peer has one."""
 
@@ -65,7 +66,7 @@ class StatusInputs:
 def build_status(inputs: StatusInputs) -> Status:
     """One document; no I/O, nothing secret in it."""
     view, membership = inputs.view, inputs.view.membership
-    hosts = sorted((*view.peers, *view.without_record), key=lambda host: (host.name, host.hid))
+    hosts = sorted((*view.peers, *view.without_record), key=_by_name)
     return Status(
         at=inputs.at,
         version=inputs.version,
@@ -77,14 +78,16 @@ def build_status(inputs: StatusInputs) -> Status:
             generation=membership.generation,
             applied_generation=inputs.applied_generation,
             root_version=membership.root_version,
-            hosts=len(membership.hosts),
+            hosts=len(membership.with_daemon),
             conflicts=membership.conflicts,
             forks=membership.forks,
             gaps=membership.gaps,
             verified_at=inputs.verified_at,
             stores=inputs.stores,
+            newest_signed_at=membership.newest_signed_at,
         ),
         peers=tuple(_peer(host, inputs) for host in hosts),
+        clients=tuple(_client(host, inputs) for host in sorted(view.clients, key=_by_name)),
         conditions=inputs.conditions,
         last_plan=inputs.last_plan,
         counters=inputs.counters,
@@ -94,6 +97,10 @@ def build_status(inputs: StatusInputs) -> Status:
         rotation=inputs.rotation,
         services=inputs.services,
     )
+
+
+def _by_name(host: Host) -> tuple[str, str]:
+    return host.name, host.hid
 
 
 def _self(inputs: StatusInputs) -> SelfStatus:
@@ -139,11 +146,38 @@ def _peer(host: Host, inputs: StatusInputs) -> PeerStatus:
         mtu_bytes=inputs.path_mtus.get(host.hid),
         granted_by=str(host.provenance),
         record_version=record.version if record else None,
-        path=inputs.paths.get(host.hid, NO_STATS),
+        path=_named_path(host, inputs),
         rotation=str(phase_of(record)),
+        grant_ends_at=host.expires_at,
         endpoint_reason=(
             inputs.explain_endpoint(host, endpoint) if endpoint and inputs.explain_endpoint else None
         ),
+    )
+
+
+def _named_path(host: Host, inputs: StatusInputs) -> PathStats:
+    """With the name of the host that its packets go through, for people."""
+    path = inputs.paths.get(host.hid, NO_STATS)
+    if path.via == DIRECT:
+        return path
+    relay = inputs.view.membership.hosts.get(path.via)
+    return msgspec.structs.replace(path, via=relay.name if relay is not None else path.via)
+
+
+def _client(host: Host, inputs: StatusInputs) -> ClientStatus:
+    peers = _peers_of(host, inputs)
+    stats, endpoint = _sum(peers), peers[0].config.endpoint if peers else None
+    return ClientStatus(
+        hid=host.hid,
+        name=host.name,
+        addresses=tuple(map(str, host.addresses)),
+        public_key=str(host.record.public_key) if host.record else "",
+        configured=bool(peers),
+        endpoint=str(endpoint) if endpoint else None,
+        latest_handshake_at=stats.latest_handshake_at or None,
+        receive_bytes=stats.receive_bytes,
+        transmit_bytes=stats.transmit_bytes,
+        granted_by=str(host.provenance),
     )
 
 

@@ -6,13 +6,9 @@ disagree. Times are unix seconds, durations seconds; ``None`` means "not known y
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from meshd.model.path import PathStats
-
-STATUS_FORMAT: Final = "wg-meshd-status/1"
 
 
 class ConditionStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +22,8 @@ class ConditionStatus(msgspec.Struct, frozen=True, kw_only=True):
 class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     """One other host of the mesh. ``configured``: the kernel has it as a peer. ``rotation``: how far its
     key rotation is by its record: steady, moving or returning. ``endpoint_reason``: why it has this
-    endpoint, for people; None without one."""
+    endpoint, for people; None without one. ``grant_ends_at``: when its membership ends by itself; None:
+    never."""
 
     hid: str
     name: str
@@ -46,6 +43,23 @@ class PeerStatus(msgspec.Struct, frozen=True, kw_only=True):
     path: PathStats
     endpoint_reason: str | None = None
     rotation: str = "steady"
+    grant_ends_at: float | None = None
+
+
+class ClientStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A WireGuard without a meshd, as on a phone: nobody probes it, and its last handshake is all that is
+    known. ``latest_handshake_at``: unix seconds; None: there was none."""
+
+    hid: str
+    name: str
+    addresses: tuple[str, ...]
+    public_key: str
+    configured: bool
+    endpoint: str | None
+    latest_handshake_at: float | None
+    receive_bytes: int
+    transmit_bytes: int
+    granted_by: str
 
 
 class SelfStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +91,7 @@ class RotationStatus(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float | None = None
     settled: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
-    waiting: tuple[str, ...] = ()
+    waited_for: tuple[str, ...] = ()
     last_started_at: float | None = None
     statement: str = ""
 
@@ -90,7 +104,8 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """``verified_at``: when a store last answered a complete poll; its age is the registry's age."""
+    """``verified_at``: when a store last answered a complete poll; its age is the registry's age.
+    ``newest_signed_at``: the latest instant at which an administrator says to have signed; 0: not known."""
 
     mesh_id: str
     mesh_name: str
@@ -103,6 +118,7 @@ class RegistryStatus(msgspec.Struct, frozen=True, kw_only=True):
     gaps: int
     verified_at: float | None
     stores: tuple[StoreStatus, ...]
+    newest_signed_at: int = 0
 
 
 class PlanStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +137,8 @@ class PlanStatus(msgspec.Struct, frozen=True, kw_only=True):
 class ChangeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The last change that can be rolled back. ``state``: done, trial or held (rolled back). ``hosts``: that
     it touched; ``watched``: those of them that answered before; ``silent``: those of these that do not now.
-    ``rolled_back_by``: meshd, operator or nobody; ``rollbacks``: since the daemon started."""
+    ``rolled_back_by``: meshd, operator or nobody; ``rollbacks``: since the daemon started. ``routes_away``,
+    ``routes_back``: destinations whose route a rollback takes away, or brings back."""
 
     plan: str
     state: str
@@ -134,6 +151,8 @@ class ChangeStatus(msgspec.Struct, frozen=True, kw_only=True):
     rolled_back_at: float | None
     why: str
     rollbacks: int
+    routes_away: tuple[str, ...] = ()
+    routes_back: tuple[str, ...] = ()
 
 
 class ReconcileCounters(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,7 +174,7 @@ class WitnessStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class ExchangeStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Records from host to host. ``listening``: ADDRESS:PORT each. The counters by outcome are since the
-    start; ``waiting``: objects that wait for hosts to be reachable; ``agrees``: the newest round of
+    start; ``queued``: objects that wait for hosts to be reachable; ``agrees``: the newest round of
     witnesses, None before the first answer."""
 
     listening: tuple[str, ...]
@@ -163,7 +182,7 @@ class ExchangeStatus(msgspec.Struct, frozen=True, kw_only=True):
     pushes: dict[str, int]
     received: dict[str, int]
     witnesses: dict[str, int]
-    waiting: int
+    queued: int
     witnessed_at: float | None
     agrees: bool | None
     newest: tuple[WitnessStatus, ...]
@@ -206,8 +225,9 @@ class ServicesStatus(msgspec.Struct, frozen=True, kw_only=True):
     """As the other hosts told of theirs, while that is not too old."""
 
 
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    format: str = STATUS_FORMAT
+class Status(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", tag="wg-meshd-status/1"):
+    """Answer of ``status``: everything that a daemon knows. ``wgctl status`` shows it beside the matrix."""
+
     at: float
     version: str
     started_at: float
@@ -222,3 +242,4 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     change: ChangeStatus | None = None
     rotation: RotationStatus = RotationStatus()
     services: ServicesStatus = ServicesStatus()
+    clients: tuple[ClientStatus, ...] = ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
+
+from meshd.model.instant import render_time as render_time
 
 NOTHING: Final = "-"
 SLOW_SECONDS: Final = 0.05
@@ -54,12 +55,9 @@ def render_age(at: float | None, now: float) -> str:
     return render_duration(now - at) if at else "never"
 
 
-def render_time(at: float) -> str:
-    """An instant (unix seconds) in UTC: hosts of one mesh live in many time zones."""
-    try:
-        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (OverflowError, ValueError, OSError):
-        return f"unix {at:.0f}"
+def render_count(number: int, noun: str) -> str:
+    """1 peer, 2 peers."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def render_bytes(count: int) -> str:

@@ -7,8 +7,9 @@ part of a summary.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.model.device import PeerConfig, PeerUpdate
 from meshd.model.keys import PresharedKey, PrivateKey, PublicKey
@@ -18,8 +19,7 @@ NO_PRESHARED_KEY: Final = PresharedKey(bytes(32))
 """wg(8): an all-zero preshared key clears it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all changes. ``reason``: one clause for people; it is part of the plan."""
 
     interface: str
@@ -33,14 +33,12 @@ class Change:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateInterface(Change):
+class CreateInterface(Change, frozen=True, kw_only=True):
     def summary(self) -> str:
         return f"create interface {self.interface}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DestroyInterface(Change):
+class DestroyInterface(Change, frozen=True, kw_only=True):
     """The second interface of a key rotation, when no route of ours is left on it; or one with this host's
     mark under a name that is not in the settings any more."""
 
@@ -48,16 +46,14 @@ class DestroyInterface(Change):
         return f"destroy interface {self.interface}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarkInterface(Change):
+class MarkInterface(Change, frozen=True, kw_only=True):
     """For one that somebody made with this host's key (wg-quick, from ``wireguard.boot_file``)."""
 
     def summary(self) -> str:
         return f"mark {self.interface} as this host's"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetPrivateKey(Change):
+class SetPrivateKey(Change, frozen=True, kw_only=True):
     """Ends the sessions with all peers: only for an interface that is new or carries nothing."""
 
     old: PublicKey | None
@@ -68,8 +64,7 @@ class SetPrivateKey(Change):
         return f"give {self.interface} the key of public key {self.new} (was {self.old or 'none'})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetListenPort(Change):
+class SetListenPort(Change, frozen=True, kw_only=True):
     old: int
     new: int
 
@@ -77,8 +72,7 @@ class SetListenPort(Change):
         return f"listen on UDP port {self.new} (was {self.old})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetMtu(Change):
+class SetMtu(Change, frozen=True, kw_only=True):
     old: int | None
     new: int
 
@@ -86,14 +80,12 @@ class SetMtu(Change):
         return f"set the MTU of {self.interface} to {self.new} bytes (was {self.old})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetUp(Change):
+class SetUp(Change, frozen=True, kw_only=True):
     def summary(self) -> str:
         return f"bring {self.interface} up"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoosenReversePath(Change):
+class LoosenReversePath(Change, frozen=True, kw_only=True):
     """During a rotation a peer's packets may come in by one interface while its route leads out by
     the other; a strict reverse path filter (RFC 3704) would drop them."""
 
@@ -101,24 +93,21 @@ class LoosenReversePath(Change):
         return f"accept packets on {self.interface} whatever interface their way back takes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddAddress(Change):
+class AddAddress(Change, frozen=True, kw_only=True):
     new: IPInterface
 
     def summary(self) -> str:
         return f"add address {self.new} to {self.interface}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveAddress(Change):
+class RemoveAddress(Change, frozen=True, kw_only=True):
     old: IPInterface
 
     def summary(self) -> str:
         return f"remove address {self.old} from {self.interface}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerChange(Change):
+class PeerChange(Change, frozen=True, kw_only=True):
     """``label``: the host's name where it is known, else the start of the public key."""
 
     label: str
@@ -131,8 +120,7 @@ class PeerChange(Change):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddPeer(PeerChange):
+class AddPeer(PeerChange, frozen=True, kw_only=True):
     new: PeerConfig
 
     @property
@@ -153,8 +141,7 @@ class AddPeer(PeerChange):
         return f"add peer {self.label}{where} for {_networks(self.new.allowed_ips)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetPeer(PeerChange):
+class SetPeer(PeerChange, frozen=True, kw_only=True):
     old: PeerConfig
     new: PeerConfig
 
@@ -196,8 +183,7 @@ class SetPeer(PeerChange):
         return f"change peer {self.label}: {'; '.join(parts)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemovePeer(PeerChange):
+class RemovePeer(PeerChange, frozen=True, kw_only=True):
     """``is_final``: a signature ended the membership behind it, so it goes whatever becomes of the rest."""
 
     old: PeerConfig
@@ -214,16 +200,14 @@ class RemovePeer(PeerChange):
         return f"remove peer {self.label}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddRoute(Change):
+class AddRoute(Change, frozen=True, kw_only=True):
     new: Route
 
     def summary(self) -> str:
         return f"add route {self.new.destination} via {self.new.interface}{_mtu(self.new)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetRoute(Change):
+class SetRoute(Change, frozen=True, kw_only=True):
     old: Route
     new: Route
 
@@ -238,8 +222,7 @@ class SetRoute(Change):
         return f"change route {self.new.destination}:{_mtu(self.new) or ' interface MTU'}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoveRoute(Change):
+class RemoveRoute(Change, frozen=True, kw_only=True):
     old: Route
 
     def summary(self) -> str:

@@ -9,8 +9,10 @@ before, one that the change did not touch, and a silence that befell the untouch
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.model.path import PathStats
 from meshd.plan.record import ChangeRecord
@@ -22,8 +24,7 @@ class Verdict(StrEnum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """``began_at`` and ``low_since``: monotonic seconds of this process; a process that takes a trial
     over from one that died begins it anew. ``lost``: the hids that were silent at the last look."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from typing import Final
 
 from meshd.model.condition import Condition, Severity
-from meshd.model.connected import PrefixIndex
+from meshd.model.connected import find_holder, prefix_lengths
 from meshd.model.network import ForeignRoute, IPAddress, IPNetwork, network_key
 from meshd.plan.diff import Side, foreign_routes
 
@@ -42,17 +42,19 @@ def _foreign_conflicts(
     interface: str,
     own: Container[str | None],
 ) -> Iterator[Condition]:
-    inside = PrefixIndex(labels)
+    lengths: Mapping[int, Sequence[int]] | None = None
     found = 0
     for destination, route in foreign.items():
         if route.interface in own or found >= MAX_CONFLICTS:
             continue
+        if lengths is None:
+            lengths = prefix_lengths(labels)
         if destination in labels:
             text = (
                 f"route {destination} ({route.description}) is not meshd's, so traffic to "
                 f"{labels[destination]} does not go through {interface}; remove it or narrow the grant"
             )
-        elif (holder := inside.holder(destination)) is not None:
+        elif (holder := find_holder(destination, labels, lengths)) is not None:
             text = (
                 f"route {destination} ({route.description}) is not meshd's and is a part of {holder} of "
                 f"{labels[holder]}, so traffic to that part does not go through {interface}; give that "
@@ -79,7 +81,7 @@ def _left_out(sides: Sequence[Side], interface: str) -> Iterator[Condition]:
 
 def find_diverted(
     places: Iterable[tuple[str, IPAddress]],
-    own_addresses: Container[IPAddress],
+    own_addresses: Container[IPAddress | None],
     source_of: Callable[[IPAddress], IPAddress | None],
     interface: str,
 ) -> tuple[Condition, ...]:
@@ -88,21 +90,22 @@ def find_diverted(
     Args:
         places: names of hosts, and mesh addresses of theirs that have a route of ours.
         own_addresses: this host's mesh addresses; whatever goes through the mesh is sent from one of them.
-        source_of: asks the kernel.
+        source_of: asks the kernel. None: it has no route, or a rule that prohibits the destination.
     """
     found: list[Condition] = []
     for name, address in places:
         source = source_of(address)
-        if source is not None and source not in own_addresses and len(found) < MAX_CONFLICTS:
+        if source not in own_addresses and len(found) < MAX_CONFLICTS:
+            instead = f"would send them from {source}" if source else "sends them nowhere"
             found.append(
                 Condition(
                     code="route_conflict",
                     severity=Severity.WARNING,
                     subject=str(address),
                     text=f"packets to {name} ({address}) do not go through {interface}, although its "
-                    f"route is there: the kernel would send them from {source}. Another table or rule comes "
-                    f"first, another VPN's perhaps: see ip rule and ip route get {address} (FreeBSD: "
-                    f"route -n get {address})",
+                    f"route is there: the kernel {instead}. Another table or rule comes first, another VPN's "
+                    f"perhaps, or its switch that lets nothing out beside it: see ip rule and ip route get "
+                    f"{address} (FreeBSD: route -n get {address})",
                 )
             )
     return tuple(found)

@@ -16,7 +16,8 @@ for nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+import msgspec
 
 from meshd.model.network import IPNetwork
 from meshd.plan.changes import (
@@ -36,15 +37,14 @@ from meshd.plan.changes import (
 )
 
 
-@dataclass(slots=True)
-class Refusals:
+class Refusals(msgspec.Struct):
     """Those of one plan, in the order in which they came."""
 
     _any: bool = False
-    _interfaces: set[str] = field(default_factory=set)
-    _down: set[str] = field(default_factory=set)
-    _families: set[tuple[str, int]] = field(default_factory=set)
-    _without_peer: set[IPNetwork] = field(default_factory=set)
+    _interfaces: set[str] = msgspec.field(default_factory=set)
+    _down: set[str] = msgspec.field(default_factory=set)
+    _families: set[tuple[str, int]] = msgspec.field(default_factory=set)
+    _without_peer: set[IPNetwork] = msgspec.field(default_factory=set)
 
     def note(self, refused: Iterable[Change]) -> None:
         """The kernel said no to these, or they wait for something that it said no to."""

@@ -19,7 +19,9 @@ Stopping after any of these steps leaves a state from which the next plan conver
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from meshd.mesh.desired import DesiredPeer, DesiredState
 from meshd.model.device import Device, ObservedState, PeerConfig
@@ -70,11 +72,8 @@ def diff_sides(sides: Sequence[Side], strays: Collection[str] = ()) -> tuple[Cha
     names that are none of the settings'."""
     wanted = [(side.observed, side.desired) for side in sides if side.desired is not None]
     gone = [side.observed for side in sides if side.desired is None and side.observed.device is not None]
-    # Only what differs is looked at one by one: hashing a thousand prefixes is most of a turn's work.
-    leaving = [
-        (side, side.observed.routes - (side.desired.routes if side.desired else frozenset()))
-        for side in sides
-    ]
+    differing = [_differing_routes(side) for side in sides]
+    leaving = [(side, side.observed.routes & differ) for side, differ in zip(sides, differing, strict=True)]
     here = {route.destination: route for _, routes in leaving for route in routes}
     foreign = [d for d in foreign_routes(sides, strays) if d not in here]
     return (
@@ -84,8 +83,9 @@ def diff_sides(sides: Sequence[Side], strays: Collection[str] = ()) -> tuple[Cha
         *(change for observed, desired in wanted for change in _peers(observed, desired)),
         *(
             change
-            for observed, desired in wanted
-            for change in _routes_that_come(observed, desired, here, frozenset(foreign))
+            for side, differ in zip(sides, differing, strict=True)
+            if side.desired is not None
+            for change in _routes_that_come(differ, side.desired, here, frozenset(foreign))
         ),
         *(change for observed, desired in wanted for change in _peers_that_go(observed, desired)),
         *(change for observed, desired in wanted for change in _addresses_that_go(observed, desired)),
@@ -159,12 +159,13 @@ def _routes_that_go(
 
 
 def _peers(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
-    present = _configs(observed.device)
-    changed = [
-        (present[key], peer)
+    present = observed.device.peers if observed.device else {}
+    both = (
+        (seen.config, peer)
         for key, peer in desired.peers.items()
-        if key in present and present[key] is not peer.config and present[key] != peer.config
-    ]
+        if (seen := present.get(key)) is not None and seen.config is not peer.config
+    )
+    changed = [(old, peer) for old, peer in both if old != peer.config]
     for old, peer in changed:
         kept = old.allowed_ips & peer.config.allowed_ips
         if kept != old.allowed_ips:
@@ -176,6 +177,8 @@ def _peers(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
             new = replace(new, endpoint=old.endpoint)  # WireGuard cannot forget an endpoint
         if reduced != new:
             yield _set_peer(desired, peer, reduced, new)
+    if desired.peers.keys() <= present.keys():
+        return
     for key, peer in desired.peers.items():
         if key not in present:
             yield AddPeer(interface=desired.interface, reason=peer.reason, label=peer.label, new=peer.config)
@@ -185,17 +188,23 @@ def _set_peer(desired: DesiredState, peer: DesiredPeer, old: PeerConfig, new: Pe
     only_endpoint = old != new and replace(old, endpoint=new.endpoint) == new
     reason = peer.reason
     if only_endpoint and old.endpoint is not None:
-        reason = f"{peer.label} does not answer at {old.endpoint}"
+        reason = peer.endpoint_reason or f"{peer.label} does not answer at {old.endpoint}"
     return SetPeer(interface=desired.interface, reason=reason, label=peer.label, old=old, new=new)
 
 
+def _differing_routes(side: Side) -> frozenset[Route]:
+    """What is there or wanted, and not both, in one walk: comparing thousands of routes is most of a turn's
+    work, and few differ."""
+    return side.observed.routes ^ (side.desired.routes if side.desired else frozenset())
+
+
 def _routes_that_come(
-    observed: ObservedState,
+    differing: frozenset[Route],
     desired: DesiredState,
     here: Mapping[IPNetwork, Route],
     foreign: Container[IPNetwork],
 ) -> Iterator[Change]:
-    for route in _by_destination(desired.routes - observed.routes):
+    for route in _by_destination(desired.routes & differing):
         old = here.get(route.destination)
         reason = f"belongs to {desired.route_labels[route.destination]}"
         if old is not None:
@@ -214,13 +223,16 @@ def _by_destination(routes: Iterable[Route]) -> list[Route]:
 
 
 def _peers_that_go(observed: ObservedState, desired: DesiredState) -> Iterator[Change]:
-    for key, config in _configs(observed.device).items():
+    present = observed.device.peers if observed.device else {}
+    if present.keys() <= desired.peers.keys():
+        return
+    for key, peer in present.items():
         if key not in desired.peers:
             yield RemovePeer(
                 interface=desired.interface,
                 reason=desired.explained.get(key, "no verified host record has this key"),
                 label=_key_label(key),
-                old=config,
+                old=peer.config,
                 is_final=key in desired.ended,
             )
 
@@ -251,10 +263,6 @@ def _destroy_stray(name: str, interface: str) -> Change:
         interface=name,
         reason=f"it is this host's, and is to be {interface}: the settings or somebody gave it another name",
     )
-
-
-def _configs(device: Device | None) -> dict[PublicKey, PeerConfig]:
-    return {key: peer.config for key, peer in device.peers.items()} if device else {}
 
 
 def _key_label(key: PublicKey) -> str:

@@ -8,15 +8,15 @@ mesh, which stays the same when hosts come and go. Whatever else its table holds
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from meshd.model.jail import JailRoute, JailStack, Survey
 from meshd.model.network import IPAddress, IPInterface, IPNetwork, contains, network_key
 from meshd.plan.changes import Change
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddJailRoute(Change):
+class AddJailRoute(Change, frozen=True, kw_only=True):
     """``interface`` is that of the mesh; the route is inside ``jail``."""
 
     jail: str
@@ -26,12 +26,11 @@ class AddJailRoute(Change):
         return f"add route {self.new.destination} via {self.new.gateway} inside jail {self.jail}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JailPlan:
+class JailPlan(msgspec.Struct, frozen=True, kw_only=True):
     """``problems``: jails that cannot be given what they need, and why, for people."""
 
     changes: tuple[AddJailRoute, ...] = ()
-    problems: Mapping[str, str] = field(default_factory=dict)
+    problems: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 def plan_jail_routes(

@@ -12,10 +12,14 @@ def mesh_ports(listen_port: int) -> tuple[int, int]:
     return listen_port, listen_port + 1
 
 
-def render_pf_anchor(listen_port: int, path: str) -> str:
+def render_pf_anchor(listen_port: int, path: str, *, relay_port: int | None = None) -> str:
     """``path``: where the operator keeps the text. The group ``wg`` holds every WireGuard interface, so
-    the rules stay right when another one takes over."""
+    the rules stay right when another one takes over. ``relay_port``: of its own lines; None: none."""
     first, last = mesh_ports(listen_port)
+    relay = [
+        f"pass in quick proto udp from any to any port {relay_port} keep state",
+        f"pass out quick proto udp from any port {relay_port} to any keep state",
+    ]
     return "\n".join(
         [
             f"# Rules of the mesh for pf(4): meshd pf-anchor > {path}",
@@ -26,6 +30,7 @@ def render_pf_anchor(listen_port: int, path: str) -> str:
             "# then: service pf reload; wgctl doctor",
             f"pass in quick proto udp from any to any port {first}:{last} keep state",
             f"pass out quick proto udp from any port {first}:{last} to any keep state",
+            *(relay if relay_port is not None else ()),
             "pass in quick on wg keep state",
             "pass out quick on wg keep state",
             "",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.mesh.desired import DesiredState
 from meshd.model.condition import Condition
@@ -16,8 +18,7 @@ from meshd.plan.diff import Side, diff_sides
 from meshd.plan.safety import SafetyLimits, check_safety
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """``objections``: why it may not be applied without an operator's word; empty: safe."""
 
     interface: str

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from meshd.mesh.desired import DesiredState
 from meshd.model.device import ObservedState
@@ -233,6 +233,13 @@ def merge_records(first: ChangeRecord, then: ChangeRecord) -> ChangeRecord:
         watched=tuple(sorted(watched)),
         others=tuple(sorted({*first.others, *then.others} - watched)),
     )
+
+
+def without_witnesses(first: ChangeRecord, then: ChangeRecord) -> ChangeRecord:
+    """The first change alone, beside one that is independent of it: whom that one touched may be silent
+    because of it, so the silence speaks no longer for another cause."""
+    others = tuple(hid for hid in first.others if hid not in then.watched)
+    return first if others == first.others else msgspec.structs.replace(first, others=others)
 
 
 def overlap(first: ChangeRecord, then: ChangeRecord) -> bool:

@@ -9,9 +9,10 @@ somebody else.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from ipaddress import ip_interface
 from typing import Any
+
+from msgspec.structs import replace
 
 from meshd.mesh.desired import DesiredPeer, DesiredState, explain_removals
 from meshd.mesh.endpoints import is_live
@@ -73,7 +74,7 @@ def _configs_before(
     as_peers = {key: Peer(config=config, stats=PeerStats()) for key, config in configs.items()}
     for key in explain_removals(view, desired.peers, as_peers):
         del configs[key]
-    hosts = {host.record.public_key: host for host in view.peers if host.record is not None}
+    hosts = {host.record.public_key: host for host in view.configured if host.record is not None}
     for key, config in configs.items():
         host = hosts.get(key)
         if host is not None:

@@ -7,20 +7,21 @@ nobody, or a fault in this program, does not.
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.mesh.desired import GRANT_ENDED, DesiredState
 from meshd.mesh.endpoints import is_live
 from meshd.mesh.view import MeshView
 from meshd.model.device import ObservedState
 from meshd.model.keys import PublicKey
-from meshd.model.network import host_network
-from meshd.plan.changes import Change, RemovePeer, SetPrivateKey
+from meshd.model.network import Endpoint, host_network
+from meshd.plan.changes import Change, RemovePeer, SetPeer, SetPrivateKey
 from meshd.plan.diff import Side
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SafetyLimits:
+class SafetyLimits(msgspec.Struct, frozen=True, kw_only=True):
     """``max_removed_share`` of the present peers may go unexplained, and always one.
 
     ``view_generation`` is the registry's, ``applied_generation`` that of the last plan that
@@ -69,26 +70,41 @@ def check_safety(changes: Sequence[Change], sides: Sequence[Side], limits: Safet
 
 
 def find_urgent(
-    changes: Sequence[Change], view: MeshView, carried_out: Container[str] = frozenset()
+    changes: Sequence[Change],
+    view: MeshView,
+    carried_out: Container[str] = frozenset(),
+    detours: Container[Endpoint] = frozenset(),
 ) -> tuple[Change, ...]:
-    """Those that take away a peer whose host was revoked: they wait for nothing, whatever holds the others.
+    """Those that wait for nothing, whatever holds the others: they take away a peer whose host was revoked,
+    or send a peer's packets around a dead path.
 
     ``carried_out``: hids of hosts whose revoke was carried out before. A peer that has such a host's
-    address today is another one's, of which a registry that was put back knows nothing.
+    address today is another one's, of which a registry that was put back knows nothing. ``detours``: the
+    endpoints that lead around.
 
     Each stands for itself: WireGuard lets nobody in through a peer that is gone, whether or not a route
     still leads there.
     """
-    removals = (change for change in changes if isinstance(change, RemovePeer))
+    removals = tuple(change for change in changes if isinstance(change, RemovePeer))
     if view.own_revocation is not None:
-        return tuple(removals)
+        return removals
     revoked = {
         host_network(address)
         for hid, revocation in view.membership.revoked.items()
         if hid not in carried_out
         for address in revocation.addresses
     }
-    return tuple(change for change in removals if not revoked.isdisjoint(change.old.allowed_ips))
+    urgent = (change for change in removals if not revoked.isdisjoint(change.old.allowed_ips))
+    return (*urgent, *(change for change in changes if _is_detour(change, detours)))
+
+
+def _is_detour(change: Change, detours: Container[Endpoint]) -> bool:
+    """It changes nothing but where a peer's packets are sent, to one of these."""
+    return (
+        isinstance(change, SetPeer)
+        and change.new.endpoint in detours
+        and replace(change.old, endpoint=change.new.endpoint) == change.new
+    )
 
 
 def _object_to_removals(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from meshd.model.network import Endpoint, IPAddress
 from meshd.model.path import PathStats
@@ -21,8 +22,7 @@ class Packet(NamedTuple):
     timed: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeTarget:
+class ProbeTarget(msgspec.Struct, frozen=True, kw_only=True):
     """``hid`` names it, ``address`` (the link address) is what is probed.
 
     ``endpoint``: where WireGuard sends to; another one may be another path. ``largest_bytes``: the largest
@@ -68,15 +68,18 @@ class Prober(Protocol):
         """Measure exactly these from now on; statistics of targets that stay are kept, new
         ones (and all of them after ``probe_now``) are probed at once, spread over a moment."""
 
-    def probe_now(self) -> None:
-        """Probe every target at once: after our port changed or the interface bounced, peers
-        go on sending to the old place until they hear from us."""
+    def probe_now(self, hids: Collection[str] | None = None) -> None:
+        """Probe every target at once, or these: after our port changed, the interface bounced or an endpoint
+        was set, peers go on sending to the old place until they hear from us."""
 
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
         """Statistics by hid; a target without a reply yet is in it too. ``now``: unix seconds.
 
         Only looks: two calls in a row say the same, and nobody is told of anything by it.
         """
+
+    def answering(self) -> set[str]:
+        """The hids of targets whose path is up, as ``snapshot`` has it; asked with each message."""
 
     async def events(self) -> tuple[ProbeEvent, ...]:
         """Everything that was found since the last call, oldest first; waits for the first. For one taker."""

@@ -12,8 +12,7 @@ counted from its death, and half a second less on average.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -38,8 +37,7 @@ class UpChange(NamedTuple):
     up: bool
 
 
-@dataclass(slots=True)
-class _Path:
+class _Path(msgspec.Struct):
     meter: PathMeter
     sequence: int = 0
     up: bool = False
@@ -67,8 +65,8 @@ class ProbeEngine:
         self._paths = {hid: self._paths.get(hid) or _Path(PathMeter(self._window)) for hid in hids}
         self._schedule.set_targets(self._paths, now)
 
-    def probe_now(self, now: float) -> None:
-        self._schedule.probe_now(now)
+    def probe_now(self, now: float, hids: Collection[str] | None = None) -> None:
+        self._schedule.probe_now(now, hids)
 
     def resume(self, now: float) -> None:
         """After a pause of this process or machine: no probe that was under way is held against its
@@ -100,6 +98,10 @@ class ProbeEngine:
             return None
         self._schedule.stop_burst(hid)
         return self._note_up(hid, path, path.meter.is_up(received_at))
+
+    def answering(self) -> set[str]:
+        """Those whose path is up, as the newest UpChange of each said."""
+        return {hid for hid, path in self._paths.items() if path.up}
 
     def snapshot(self, now: float, unix_now: float) -> dict[str, PathStats]:
         """``up`` as the newest UpChange of each target has it: no query knows of a death before all do."""

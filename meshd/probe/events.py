@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PathChanged:
+class PathChanged(msgspec.Struct, frozen=True, kw_only=True):
     """The path to a host came up, or was found dead."""
 
     hid: str
     up: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MtuChanged:
+class MtuChanged(msgspec.Struct, frozen=True, kw_only=True):
     """A path carries packets of another size than was known."""
 
     hid: str
@@ -24,8 +24,7 @@ class MtuChanged:
     new_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Paused:
+class Paused(msgspec.Struct, frozen=True, kw_only=True):
     """This process or machine stood still."""
 
     seconds: float

@@ -14,7 +14,8 @@ sent after the newest answered one, are overdue.
 A path is silent when it never replied, or not for so long that WireGuard's session is gone or given up.
 The next reply then pays for a handshake, and so does every probe that waited in the tunnel's queue beside
 it. So the time of a probe sent before the silence ended is shown only while nothing better is known; the
-first probe sent after it starts RFC 6298 anew.
+first probe sent after it starts RFC 6298 anew. Nor is a probe that was lost in a silence a loss of the path
+that answers by now: that there was none, ``up`` has said.
 """
 
 from __future__ import annotations
@@ -135,6 +136,7 @@ class PathMeter:
             return False
         if not self._session_lives(received_at):
             self._alive_since = None
+            self._forget_silence()
         del self._pending[sequence]
         rtt = max(0.0, received_at - probe.sent_at) if timed else RTT_UNKNOWN
         self._received += 1
@@ -176,7 +178,7 @@ class PathMeter:
 
     def stats(self, now: float, unix_now: float) -> PathStats:
         """``now`` monotonic, ``unix_now`` the same instant by the wall clock. Changes nothing that counts."""
-        given_up = sum(not self._pending[sequence].quick for sequence in self._given_up(now))
+        given_up = sum(self._is_counted(self._pending[sequence]) for sequence in self._given_up(now))
         if given_up:
             minimum, loss_ratio = _sum_up(deque([*self._window, *[None] * given_up], self._window.maxlen))
         else:
@@ -198,6 +200,17 @@ class PathMeter:
         self._window.append(rtt)
         self._summary = None
 
+    def _forget_silence(self) -> None:
+        """It is over: what was lost since the last answer goes."""
+        while self._window and self._window[-1] is None:
+            self._window.pop()
+        self._summary = None
+
+    def _is_counted(self, probe: _Pending) -> bool:
+        """Whether the path may be blamed for its loss."""
+        was_silent = self._alive_since is not None and probe.sent_at < self._alive_since
+        return not probe.quick and not was_silent
+
     def _session_lives(self, now: float) -> bool:
         if self._last_reply_at is None:
             return False
@@ -206,7 +219,7 @@ class PathMeter:
     def _count_lost(self, probe: _Pending) -> None:
         if probe.sent_at > self._answered_sent_at:
             self._lost_in_a_row += 1
-        if not probe.quick:
+        if self._is_counted(probe):
             self._note(None)
 
     def _measure(self, rtt: float, sent_at: float, received_at: float) -> None:

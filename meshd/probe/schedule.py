@@ -18,7 +18,7 @@ any size up to a thousand sends each host about a hundred echoes a second; FreeB
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Final, Literal, NamedTuple
@@ -103,9 +103,10 @@ class ProbeSchedule:
                     self._plan_regular(target, self._grid_at(target, earliest))
         self._probe_at_once(new, now)
 
-    def probe_now(self, now: float) -> None:
-        """Probe every target now, spread over a moment."""
-        self._probe_at_once(list(self._targets.values()), now)
+    def probe_now(self, now: float, names: Collection[str] | None = None) -> None:
+        """Probe every target now, or these of them, spread over a moment."""
+        targets = self._targets.values()
+        self._probe_at_once([each for each in targets if names is None or each.name in names], now)
 
     def start_burst(self, name: str, now: float) -> None:
         """Ask again quickly; nothing happens while a burst is under way."""

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Final, NamedTuple
+
+import msgspec
 
 from meshd.probe.sizesearch import SizeSearch
 
@@ -65,17 +66,16 @@ class MtuChange(NamedTuple):
     new: int
 
 
-@dataclass(slots=True)
-class _Path:
+class _Path(msgspec.Struct):
     """``pending``: sizes asked in this look, by sequence. ``answered``: those of this round that came back;
     ``late``: those of the rounds before it that came back since."""
 
     search: SizeSearch
     up: bool = False
     sequence: int = 0
-    pending: dict[int, int] = field(default_factory=dict)
-    answered: set[int] = field(default_factory=set)
-    late: set[int] = field(default_factory=set)
+    pending: dict[int, int] = msgspec.field(default_factory=dict)
+    answered: set[int] = msgspec.field(default_factory=set)
+    late: set[int] = msgspec.field(default_factory=set)
     round_sizes: tuple[int, ...] = ()
     sent_at: float = 0.0
     first_answer_at: float | None = None

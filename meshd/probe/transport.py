@@ -15,8 +15,9 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.errors import BackendError
 from meshd.model.network import Endpoint
@@ -56,8 +57,7 @@ _WIREGUARD_REASONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
+class _Target(msgspec.Struct, frozen=True, kw_only=True):
     """``token``: random bytes that only this target gets to see, so nobody answers for it."""
 
     hid: str
@@ -164,14 +164,18 @@ class IcmpProber:
             self._sizes.recheck(hid, now)
         self._endpoints = {target.hid: target.endpoint for target in targets}
 
-    def probe_now(self) -> None:
-        """Probe every target now, spread over a moment."""
-        self._engine.probe_now(self._clock())
+    def probe_now(self, hids: Collection[str] | None = None) -> None:
+        """Probe every target now, or these of them, spread over a moment."""
+        self._engine.probe_now(self._clock(), hids)
         self._arm()
 
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
         """Statistics by hid, of the replies that were read so far; ``now``: unix seconds."""
         return self._engine.snapshot(self._clock(), now)
+
+    def answering(self) -> set[str]:
+        """The hids of targets whose path is up."""
+        return self._engine.answering()
 
     async def events(self) -> tuple[ProbeEvent, ...]:
         """Everything that was found since the last call, oldest first; waits for the first."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from meshd.errors import RegistryError
 
 Outcome = Literal["new", "known", "refused", "pending"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """``reason`` is for people, and empty when all is well.
 
     ``genuine``: refused, but signed as it should be: only too old.

@@ -20,9 +20,7 @@ def allocate_address(pools: Iterable[IPNetwork], used: Collection[IPAddress]) ->
     """
     networks = sorted(pool for pool in pools if isinstance(pool, IPv4Network))
     for network in networks:
-        edge = 1 if network.prefixlen <= _LAST_WITH_BROADCAST else 0
-        first, last = int(network.network_address) + edge, int(network.broadcast_address) - edge
-        for number in range(first, last + 1):
+        for number in _host_numbers(network):
             address = IPv4Address(number)
             if address not in used:
                 return address
@@ -30,6 +28,16 @@ def allocate_address(pools: Iterable[IPNetwork], used: Collection[IPAddress]) ->
         f"address pool {', '.join(map(str, networks)) or '(none)'}: no free IPv4 address: "
         "a root with a wider pool is needed"
     )
+
+
+def count_addresses(network: IPv4Network) -> int:
+    """How many hosts can have one in it."""
+    return len(_host_numbers(network))
+
+
+def _host_numbers(network: IPv4Network) -> range:
+    edge = 1 if network.prefixlen <= _LAST_WITH_BROADCAST else 0
+    return range(int(network.network_address) + edge, int(network.broadcast_address) - edge + 1)
 
 
 def derive_link_address(network: IPv6Network, hid: str) -> IPv6Address:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
@@ -33,6 +32,8 @@ from meshd.registry.statement import HOST_NAME
 REQUEST_FORMAT: Final = "wg-meshd-enrollment/1"
 BUNDLE_FORMAT: Final = "wg-meshd-bundle/1"
 MAX_REQUEST_BYTES: Final = 8192
+_BUNDLE_FILE: Final = "a join bundle"
+_BUNDLE_START: Final = f'{{"format":"{BUNDLE_FORMAT}"'.encode()
 MAX_BUNDLE_BYTES: Final = 2 * MAX_TOTAL_BYTES
 
 
@@ -43,8 +44,7 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     record: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnrollmentRequest:
+class EnrollmentRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A verified request. ``record_body`` is published as it is, once the host is granted.
 
     ``gen``: 1 for a new host, whose hid is then its identity's; more for the next identity of a host
@@ -87,6 +87,9 @@ def parse_request(text: str) -> EnrollmentRequest:
         envelope = parse_envelope(raw, MAX_REQUEST_BYTES)
         expect_type(envelope, ENROLLMENT_TYPE)
     except RegistryError as error:
+        if raw.startswith(_BUNDLE_START):
+            expected = "the file from meshd enroll expected"
+            raise RegistryError(f"enrollment request: {_BUNDLE_FILE} seen, {expected}") from None
         raise RegistryError(f"enrollment request: {error}") from None
     request = decode_as(envelope.payload, _Request, "enrollment request")
     identity = decode_base64(request.identity, "enrollment request: identity", size=PUBLIC_KEY_BYTES)
@@ -162,16 +165,33 @@ def parse_bundle(text: str) -> JoinBundle:
     body = encode_text(text, "join bundle")
     if len(body) > MAX_BUNDLE_BYTES:
         raise RegistryError(f"join bundle: {len(body)} bytes seen, at most {MAX_BUNDLE_BYTES} expected")
-    return convert(decode_json(body, "join bundle"), JoinBundle, "join bundle")
+    value = decode_json(body, "join bundle")
+    if (seen := _other_file(value)) not in ("", _BUNDLE_FILE):
+        raise RegistryError(f"join bundle: {seen} seen, the file from wgctl add-host expected")
+    return convert(value, JoinBundle, "join bundle")
 
 
-def open_bundle(text: str, now: float, expected_fingerprint: str | None = None) -> tuple[Ledger, JoinBundle]:
-    """Verify a bundle into a ledger. ``now``: unix seconds.
+def _other_file(value: object) -> str:
+    """What a file that was mistaken for another one says it is; empty where it says nothing.
+    Only for the words of a refusal: nothing is trusted for it."""
+    if not isinstance(value, dict):
+        return ""
+    if value.get("format") == BUNDLE_FORMAT:
+        return _BUNDLE_FILE
+    if "format" in value:
+        return f"another format, {str(value['format'])[:40]!r},"
+    if "payload" not in value:
+        return ""
+    return "an enrollment request" if value.get("payloadType") == ENROLLMENT_TYPE else "a signed document"
+
+
+def open_bundle(text: str, expected_fingerprint: str | None = None) -> tuple[Ledger, JoinBundle]:
+    """Verify a bundle into a ledger.
 
     ``expected_fingerprint``: what the operator read off the admin's screen, whole or its
     first 80 bits. RegistryError when any root or statement does not verify, a head is
-    missing, or the host has no grant. Host records that a wrong clock makes look like
-    tomorrow's are left out: the registry gives them again once the clock is right.
+    missing, or the host has no grant. Host records that do not verify are left out: each
+    host puts its own into the stores again.
     """
     bundle = parse_bundle(text)
     envelopes = [parse_envelope(root.encode(), MAX_ROOT_ENVELOPE_BYTES) for root in bundle.roots]
@@ -183,7 +203,7 @@ def open_bundle(text: str, now: float, expected_fingerprint: str | None = None) 
         )
     ledger = Ledger(chain)
     for key, body in sorted(bundle.objects, key=lambda item: item[0].startswith("host/")):
-        admission = ledger.offer(key, body.encode(), now=now)
+        admission = ledger.offer(key, body.encode())
         if admission.outcome in ("refused", "pending") and not key.startswith("host/"):
             raise RegistryError(f"join bundle: {key[:120]}: {admission.reason}")
     check_heads(ledger, bundle.heads, "join bundle")

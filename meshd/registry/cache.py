@@ -10,16 +10,15 @@ file, fsync, rename, fsync of the directory) when damaged or half stale.
 from __future__ import annotations
 
 import errno
-import math
 import os
-import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from meshd.errors import RegistryError, StoreError, TrustStateError
 from meshd.files import sync_directory, write_file
@@ -34,8 +33,7 @@ _SLACK_BYTES: Final = 256 * 1024
 _ANCHOR: Final = "anchor"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheReport:
+class CacheReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the last load met. ``reasons`` say what was dropped; the store will give it again."""
 
     loaded: int = 0
@@ -77,6 +75,8 @@ class RegistryCache:
         Only ever because a person decided so. StoreError when the disk refuses. At no moment is there
         a mixture: the old state, or none, or the new one.
         """
+        import shutil  # brings three compressors, and hardly any process comes here
+
         fresh = self._directory.with_name(self._directory.name + ".new")
         try:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -105,7 +105,7 @@ class RegistryCache:
         loaded = 0
         for key, bodies in _in_dependency_order(entry for entry in entries if entry[0] != _ANCHOR):
             for body in bodies:
-                admission = ledger.offer(key, body, now=math.inf)
+                admission = ledger.offer(key, body)
                 if admission.outcome != "refused":
                     loaded += 1
                     break

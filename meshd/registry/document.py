@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Network
 from typing import Final, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from meshd.errors import RegistryError
 from meshd.model.network import IPNetwork
@@ -40,6 +41,7 @@ MAX_POOLS: Final = 2_048
 """Pools of all keys together, retired ones included: what one root may cost its readers to compare."""
 MAX_LINK_PREFIX: Final = 96
 """An IPv6 range leaves at least 32 bits for what is derived from the hid."""
+KNOWN_ROOTS: Final = 16
 PUBLIC_KEY_BYTES: Final = 32
 HASH_HEX_DIGITS: Final = 64
 
@@ -122,8 +124,7 @@ class Root(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 learn(Root)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tenure:
+class Tenure(msgspec.Struct, frozen=True, kw_only=True):
     """What a key may grant in one part of its log: up to ``until``, when root ``root`` ended it, or from
     there on (None)."""
 
@@ -133,8 +134,7 @@ class Tenure:
     jail: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrustedRoot:
+class TrustedRoot(msgspec.Struct, frozen=True, kw_only=True):
     """A root with its texts parsed. ``public_keys`` include retired admins, ``pools`` are of keys in use.
 
     ``tenures``: of each key, oldest first; the last one is today's, or that in which a key was retired.
@@ -192,11 +192,13 @@ class TrustedRoot:
 def parse_root(envelope: Envelope) -> TrustedRoot:
     """A root document that is right in itself; whether to trust it is the chain's decision."""
     expect_type(envelope, ROOT_TYPE)
-    return parse_root_payload(envelope.payload, envelope)
+    return replace(parse_root_payload(envelope.payload), envelope=envelope)
 
 
-def parse_root_payload(payload: bytes, envelope: Envelope | None = None) -> TrustedRoot:
-    """As parse_root, for a payload whose signatures travel apart."""
+@lru_cache(maxsize=KNOWN_ROOTS)
+def parse_root_payload(payload: bytes) -> TrustedRoot:
+    """As parse_root, for a payload whose signatures travel apart. A value that nobody changes, remembered:
+    a command reads its few roots from cache, store and hosts, and a fifth of its work was to parse them."""
     if len(payload) > MAX_ROOT_BYTES:
         raise RegistryError(f"root: {len(payload)} bytes seen, at most {MAX_ROOT_BYTES} expected")
     root = decode_as(payload, Root, "root")
@@ -214,7 +216,7 @@ def parse_root_payload(payload: bytes, envelope: Envelope | None = None) -> Trus
     return TrustedRoot(
         root=root,
         hash=payload_hash(payload),
-        envelope=envelope or Envelope(payload=payload, payload_type=ROOT_TYPE, signatures=()),
+        envelope=Envelope(payload=payload, payload_type=ROOT_TYPE, signatures=()),
         overlay=overlay,
         jail=jail,
         public_keys=public_keys,

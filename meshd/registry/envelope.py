@@ -13,15 +13,15 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
-from nacl.bindings import crypto_sign_BYTES, crypto_sign_open
-from nacl.exceptions import CryptoError
+from msgspec.structs import replace
+from nacl.bindings import crypto_sign_BYTES
 
 from meshd.errors import RegistryError
 from meshd.registry.canonical import convert, decode_json, encode_base64, learn
+from meshd.registry.ed25519 import is_good_signature
 
 ROOT_TYPE: Final = "application/vnd.wg-meshd.root.v1+json"
 STATEMENT_TYPE: Final = "application/vnd.wg-meshd.statement.v1+json"
@@ -36,21 +36,21 @@ MAX_ROOT_ENVELOPE_BYTES: Final = 98304
 MAX_SIGNATURES: Final = 8
 SIGNATURE_BYTES: Final = crypto_sign_BYTES
 KID_HEX_DIGITS: Final = 32
+MIN_FINGERPRINT_DIGITS: Final = 20
+"""80 bits: what is shown to people is somewhat more."""
 
 _HEX: Final = re.compile("[0-9a-f]*")
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(msgspec.Struct, frozen=True):
     """``kid`` only says which key to try; it proves nothing."""
 
     kid: str
     sig: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
     payload_type: str
     signatures: tuple[Signature, ...]
@@ -148,11 +148,7 @@ def is_hex(text: str, digits: int) -> bool:
 
 def is_signature(signature: bytes, payload_type: str, payload: bytes, public_key: bytes) -> bool:
     """True when this key made this signature over this payload (Ed25519, RFC 8032)."""
-    try:
-        crypto_sign_open(signature + pae(payload_type, payload), public_key)
-    except (CryptoError, ValueError):
-        return False
-    return True
+    return is_good_signature(signature, pae(payload_type, payload), public_key)
 
 
 def verify_signature(envelope: Envelope, public_key: bytes) -> bool:
@@ -171,9 +167,24 @@ def _decode_base64(text: str) -> bytes:
         raise RegistryError("envelope: base64 expected") from None
 
 
+def fingerprint_fault(text: str) -> str:
+    """Why ``text`` can be no fingerprint of anything; empty where it can. A part of one proves too little:
+    whoever may try keys makes one with the first few digits of another."""
+    digits = _digits(text)
+    if not digits or digits.strip("0123456789abcdef"):
+        return "hex digits expected, with - between them as they are shown"
+    if len(digits) < MIN_FINGERPRINT_DIGITS:
+        return f"{len(digits)} hex digits seen, {MIN_FINGERPRINT_DIGITS} at least expected: type all of it"
+    return ""
+
+
+def _digits(text: str) -> str:
+    return "".join(text.split()).replace("-", "").replace(":", "").lower()
+
+
 def matches_fingerprint(text: str, hash_hex: str) -> bool:
     """True when ``text``, as a person may type it, is this hash or at least its first 80 bits."""
-    digits = "".join(text.split()).replace("-", "").replace(":", "").lower()
-    return len(digits) >= 20 and hmac.compare_digest(
+    digits = _digits(text)
+    return len(digits) >= MIN_FINGERPRINT_DIGITS and hmac.compare_digest(
         hash_hex[: len(digits)].encode(), digits.encode("utf-8", "replace")
     )

@@ -59,10 +59,8 @@ def render_export(export: RegistryExport) -> str:
     return msgspec.json.encode(export).decode()
 
 
-def open_export(
-    text: str, now: float, expected_fingerprint: str | None = None
-) -> tuple[Ledger, RegistryExport]:
-    """Verify an export into a ledger of its own. ``now``: unix seconds.
+def open_export(text: str, expected_fingerprint: str | None = None) -> tuple[Ledger, RegistryExport]:
+    """Verify an export into a ledger of its own.
 
     ``expected_fingerprint``: of any root in it, whole or its first 80 bits. RegistryError when a root
     or statement does not verify or a head is missing. Host records that do not verify are left out.
@@ -80,10 +78,10 @@ def open_export(
         )
     ledger = Ledger(chain)
     for key, item in sorted(export.objects, key=lambda pair: pair[0].startswith(HOST_PREFIX)):
-        admission = ledger.offer(key, item.encode(), now=now)
+        admission = ledger.offer(key, item.encode())
         if admission.outcome in ("refused", "pending") and not key.startswith(HOST_PREFIX):
             raise RegistryError(f"registry export: {key[:120]}: {admission.reason}")
     for key, item in export.proposed:
-        ledger.offer(key, item.encode(), now=now)
+        ledger.offer(key, item.encode())
     check_heads(ledger, export.heads, "registry export")
     return ledger, export

@@ -11,14 +11,17 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from meshd.errors import StoreError, UnfinishedListingError, UnusableObjectError
 from meshd.registry.envelope import MAX_ENVELOPE_BYTES
 from meshd.registry.layout import HOST_PREFIX, ROOT_PREFIX, mesh_prefix
 from meshd.registry.ledger import Admission, Ledger
 from meshd.registry.poll_memory import PollMemory, basis_of
+from meshd.registry.root_case import judge_root
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, ObjectStore
 
 _PAGE_KEYS: Final = 1000
@@ -28,8 +31,7 @@ WhileBlocked = Callable[[], AbstractContextManager[object]]
 _Answer = tuple[str, bytes] | StoreError | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollLimits:
+class PollLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What one round may cost. ``listed_keys`` bounds each listing beyond what the mesh may have."""
 
     fetched_bytes: int = 32 * 1024 * 1024
@@ -51,7 +53,6 @@ class Round:
         store: ObjectStore,
         ledger: Ledger,
         *,
-        now: float,
         memory: PollMemory,
         limits: PollLimits,
         while_blocked: WhileBlocked,
@@ -62,7 +63,6 @@ class Round:
         self.limits = limits
         self.thorough = thorough
         self._store = store
-        self._now = now
         self._while_blocked = while_blocked
         self._prefix = mesh_prefix(ledger.mesh_id)
         self._deadline = time.monotonic() + limits.seconds
@@ -213,7 +213,11 @@ class Round:
 
     def _offer(self, key: str, etag: str, body: bytes) -> None:
         self.fetched_bytes += len(body)
-        admission = self.ledger.offer(key, body, now=self._now)
+        judged = None
+        if (case := self.ledger.root_case(key, body)) is not None:
+            with self._while_blocked():
+                judged = judge_root(case)
+        admission = self.ledger.offer(key, body, judged=judged)
         match admission.outcome:
             case "new":
                 self.new.append(key)

@@ -8,8 +8,9 @@ round. Records of hosts that a grant names; where names of others hide them, eac
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from meshd.errors import RegistryError
 from meshd.registry.document import TrustedRoot
@@ -54,15 +55,14 @@ def follow_roots(run: Round) -> None:
     _look_at_twins(run, [group for name, group in groups.items() if name[0] <= run.ledger.chain.version])
 
 
-@dataclass(slots=True)
-class _Group:
+class _Group(msgspec.Struct):
     """What a store shows of one root: the payload, and signatures by the kid in their name.
 
     ``stem``: what the names of its pieces begin with, where a listing ended among them: any may be beyond.
     """
 
     payload: ObjectInfo | None = None
-    signatures: dict[str, ObjectInfo] = field(default_factory=dict)
+    signatures: dict[str, ObjectInfo] = msgspec.field(default_factory=dict)
     stem: str = ""
 
     def by(self, root: TrustedRoot) -> list[ObjectInfo]:
@@ -184,8 +184,7 @@ def _part(run: Round, logs: int) -> tuple[int, int]:
     return some_bytes * 3 // 4, some_objects * 3 // 4
 
 
-@dataclass(slots=True)
-class _Listed:
+class _Listed(msgspec.Struct):
     """Statements that a store lists: ``infos`` in order of number; ``crowds``: numbers of which there are
     more; ``after``: the last name, when there are more names than were looked at; ``names``: how many were
     looked at, also those of no statement, as their number is for whoever writes there to choose."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from meshd.registry.document import Tenure, TrustedRoot
 from meshd.registry.order import StatementOrder
@@ -11,8 +12,7 @@ from meshd.registry.ranges import Span, is_within, render_span
 from meshd.registry.statement import Grant, GrantRanges, LogEntry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EffectiveGrant:
+class EffectiveGrant(msgspec.Struct, frozen=True, kw_only=True):
     """The grant that holds for a hid. ``founder``: the kid that granted the host first."""
 
     entry: LogEntry
@@ -21,8 +21,7 @@ class EffectiveGrant:
     founder: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnendorsedGrant:
+class UnendorsedGrant(msgspec.Struct, frozen=True, kw_only=True):
     """A grant that too few administrators agree with yet: ``signers`` of ``needed``.
 
     ``wanted``: those without whom it can never count, as what it gives or changes is theirs; ``outside``
@@ -38,8 +37,7 @@ class UnendorsedGrant:
     needed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdleGrant:
+class IdleGrant(msgspec.Struct, frozen=True, kw_only=True):
     """A grant that has no effect, and why: ``code`` of the condition that says so."""
 
     entry: LogEntry
@@ -49,8 +47,7 @@ class IdleGrant:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lacking:
+class Lacking(msgspec.Struct, frozen=True, kw_only=True):
     """What the signers of a grant may not do alone: ``outside`` is the first range that is in the pool of
     none of them, ``wanted`` whose signatures would mend it, ``is_hopeless`` that nobody's would."""
 

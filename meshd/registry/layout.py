@@ -7,8 +7,9 @@ lets a reader list only what comes after the part it has.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.errors import RegistryError
 
@@ -23,8 +24,7 @@ _LOG: Final = re.compile(r"log/([0-9a-f]{32})/([0-9]{10})-([0-9a-f]{64})\.json")
 _HOST: Final = re.compile(r"host/([0-9a-f]{32})\.json")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RootKeyName:
+class RootKeyName(msgspec.Struct, frozen=True, kw_only=True):
     """``kid`` empty: the payload itself, else a detached signature of that key."""
 
     version: int
@@ -32,15 +32,13 @@ class RootKeyName:
     kid: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogKeyName:
+class LogKeyName(msgspec.Struct, frozen=True, kw_only=True):
     kid: str
     seq: int
     hash: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostKeyName:
+class HostKeyName(msgspec.Struct, frozen=True, kw_only=True):
     hid: str
 
 

@@ -44,7 +44,8 @@ from meshd.registry.root import (
     parse_root_signature,
     root_objects,
 )
-from meshd.registry.root_assembly import Proposal, RootAssembly
+from meshd.registry.root_assembly import RootAssembly
+from meshd.registry.root_case import JudgedRoot, Proposal, RootCase
 from meshd.registry.statement import Grant, LogEntry, parse_statement
 from meshd.registry.unjudged import PendingObjects, Refusals, WalkQueue
 
@@ -70,7 +71,6 @@ class Ledger:
         self._attachments = Attachments()
         self._state = object()
         self._membership: Membership | None = None
-        self._membership_valid: tuple[float, float] = (0.0, 0.0)
         self._room.begin_walks(chain.root, self._entries)
         self._keep_roots()
 
@@ -92,18 +92,20 @@ class Ledger:
         """Verified statements and root documents held."""
         return len(self._entries) + len(self._chain.roots)
 
-    def offer(self, key: str, body: bytes, *, now: float) -> Admission:
-        """Judge one object; ``key`` is relative to ``v1/<mesh id>/``, ``now`` in unix seconds.
+    def offer(self, key: str, body: bytes, *, judged: JudgedRoot | None = None) -> Admission:
+        """Judge one object; ``key`` is relative to ``v1/<mesh id>/``.
 
         Never raises, whatever the bytes are. Nothing changes unless the outcome is "new"
-        ("pending" waits in bounded memory). ``now`` only refuses host records from the
-        future: what was verified before may be offered with ``math.inf``.
+        ("pending" waits in bounded memory). No clock decides anything, whatever times are written in it.
+
+        Args:
+            judged: what came of ``root_case``, judged elsewhere while others used the ledger.
         """
         if self._bodies.get(key) == body:
             self.close_refusal(key)
             return Admission(outcome="known", key=key)
         try:
-            is_new = self._admit(key, body, now)
+            is_new = self._admit(key, body, judged)
         except PendingError as pending:
             return Admission(outcome="pending", key=key, reason=str(pending))
         except StaleError as stale:
@@ -118,6 +120,22 @@ class Ledger:
         self._state = object()
         self._membership = None
         return Admission(outcome="new", key=key)
+
+    def root_case(self, key: str, body: bytes) -> RootCase | None:
+        """What ``offer`` would have to judge of a next root with this piece of one; None: nothing.
+
+        Changes nothing and costs next to nothing. Never raises.
+        """
+        if not key.startswith(ROOT_PREFIX):
+            return None
+        try:
+            name = parse_object_key(key)
+            if not isinstance(name, RootKeyName) or name.version != self._chain.version + 1:
+                return None
+            piece = parse_root_signature(name.kid, body) if name.kid else _root_payload(name, body)
+        except RegistryError:
+            return None
+        return self._assembly.case((name.version, name.hash), piece, self._chain)
 
     def objects(self) -> Iterator[tuple[str, bytes]]:
         """Every accepted object, byte for byte: roots, then logs, then host records."""
@@ -210,16 +228,14 @@ class Ledger:
     def membership(self, now: float) -> Membership:
         """The reduced registry at ``now`` (unix seconds). The same value until something changes."""
         reduction = self.reduction()
-        first, last = self._membership_valid
-        if self._membership is None or not first <= now < last:
+        if self._membership is None or not self._attachments.holds_at(now):
             self._membership = attach_records(
                 reduction,
-                self._effective_records(reduction),
+                self._shelf.records_under(reduction.effective),
                 now=now,
                 more_conditions=self.refusals(),
                 memory=self._attachments,
             )
-            self._membership_valid = _validity(reduction, now)
         return self._membership
 
     def refusals(self) -> tuple[Condition, ...]:
@@ -231,15 +247,15 @@ class Ledger:
         if self._refusals.close(key):
             self._membership = None
 
-    def _admit(self, key: str, body: bytes, now: float) -> bool:
+    def _admit(self, key: str, body: bytes, judged: JudgedRoot | None) -> bool:
         name = parse_object_key(key)
         if isinstance(name, LogKeyName):
-            return self._admit_statement(key, name, body, now)
+            return self._admit_statement(key, name, body)
         if isinstance(name, HostKeyName):
             return self._admit_record(key, name, body)
-        return self._admit_root(name, body, now)
+        return self._admit_root(name, body, judged)
 
-    def _admit_statement(self, key: str, name: LogKeyName, body: bytes, now: float) -> bool:
+    def _admit_statement(self, key: str, name: LogKeyName, body: bytes) -> bool:
         envelope = parse_envelope(body)
         if payload_hash(envelope.payload) != name.hash:
             raise RegistryError("statement: another payload than the key's hash says")
@@ -261,8 +277,8 @@ class Ledger:
         self._members_changed = True
         if isinstance(entry.body, Grant) and entry.ranges is not None:
             self._shelf.learn_identity(entry.body.hid, (entry.body.gen, entry.ranges.identity))
-            self._retry([host_key(entry.body.hid)], now)
-        self._walk_on(name.kid, now)
+            self._retry([host_key(entry.body.hid)])
+        self._walk_on(name.kid)
         return True
 
     def _make_room(self, key: str, entry: LogEntry, body: bytes) -> None:
@@ -274,7 +290,7 @@ class Ledger:
             self._queue.put(key, body)
             raise PendingError(f"{full}: it waits for the walk to the cut") from None
 
-    def _walk_on(self, kid: str, now: float) -> None:
+    def _walk_on(self, kid: str) -> None:
         """Take in what waits for the walk to a cut, one after the other."""
         if kid in self._walking:
             return
@@ -283,7 +299,7 @@ class Ledger:
             body = self._queue.take(log_key(kid, *wanted))
             if body is None:
                 break
-            self.offer(log_key(kid, *wanted), body, now=now)
+            self.offer(log_key(kid, *wanted), body)
         self._walking.discard(kid)
 
     def _admit_record(self, key: str, name: HostKeyName, body: bytes) -> bool:
@@ -303,7 +319,7 @@ class Ledger:
         in_use = {hid: identity for hid in reduction.placed if (identity := self._identity_in_force(hid))}
         self._record_bytes -= self._shelf.drop_but(in_use)
 
-    def _admit_root(self, name: RootKeyName, body: bytes, now: float) -> bool:
+    def _admit_root(self, name: RootKeyName, body: bytes, judged: JudgedRoot | None) -> bool:
         what = f"root {name.version} ({name.hash[:12]})"
         if name.version < self._chain.roots[0].root.version:
             raise StaleError(f"{what}: older than the oldest trusted root")
@@ -315,11 +331,11 @@ class Ledger:
                 f"{what}: not the root {name.version} that is trusted "
                 f"({self._chain.at(name.version).hash[:12]})"
             )
+        root = name.version, name.hash
         if name.kid:
-            signature = parse_root_signature(name.kid, body)
-            self._assembly.add_signature(name.version, name.hash, signature, self._chain)
+            self._assembly.add_signature(root, parse_root_signature(name.kid, body), self._chain, judged)
         else:
-            self._add_root_payload(name, body, what)
+            self._assembly.add_payload(root, _root_payload(name, body), self._chain, judged)
         chain = self._assembly.advance(self._chain)
         if chain is self._chain:
             raise PendingError(f"{what}: waits for its signatures, its payload or the root before it")
@@ -327,15 +343,8 @@ class Ledger:
         self._room.begin_walks(chain.root, self._entries)
         self._members_changed = True
         self._keep_roots()
-        self._retry(self._pending.keys_below(LOG_PREFIX), now)
+        self._retry(self._pending.keys_below(LOG_PREFIX))
         return True
-
-    def _add_root_payload(self, name: RootKeyName, body: bytes, what: str) -> None:
-        if len(body) > MAX_ROOT_BYTES:
-            raise RegistryError(f"{what}: {len(body)} bytes seen, at most {MAX_ROOT_BYTES} expected")
-        if payload_hash(body) != name.hash:
-            raise RegistryError(f"{what}: another payload than the key's hash says")
-        self._assembly.add_payload(name.version, name.hash, body, self._chain)
 
     def _check_known_root(self, name: RootKeyName, body: bytes, what: str) -> None:
         """A piece of a trusted root: its payload unchanged, or a good signature of a further signer."""
@@ -358,32 +367,26 @@ class Ledger:
                     self._total_bytes += len(body)
                     self._bodies[key] = body
 
-    def _retry(self, keys: Iterable[str], now: float) -> None:
+    def _retry(self, keys: Iterable[str]) -> None:
         for key, body in self._pending.take(keys):
-            self.offer(key, body, now=now)
-
-    def _effective_records(self, reduction: MemberReduction) -> dict[str, CheckedRecord]:
-        records: dict[str, CheckedRecord] = {}
-        for hid, found in reduction.effective.items():
-            held = self._shelf.held(hid, (found.grant.gen, found.ranges.identity))
-            if held is not None:
-                records[hid] = held.checked
-        return records
+            self.offer(key, body)
 
     def _identity_in_force(self, hid: str) -> Identity | None:
         found = self.reduction().effective.get(hid)
         return (found.grant.gen, found.ranges.identity) if found is not None else None
 
 
+def _root_payload(name: RootKeyName, body: bytes) -> bytes:
+    """The payload of that root, as its key says."""
+    what = f"root {name.version} ({name.hash[:12]})"
+    if len(body) > MAX_ROOT_BYTES:
+        raise RegistryError(f"{what}: {len(body)} bytes seen, at most {MAX_ROOT_BYTES} expected")
+    if payload_hash(body) != name.hash:
+        raise RegistryError(f"{what}: another payload than the key's hash says")
+    return body
+
+
 def _check_sole_signature(envelope: Envelope, public: bytes, what: str) -> None:
     """One signature, by this key. Further ones would say nothing and make a second spelling."""
     if len(envelope.signatures) != 1 or not verify_signature(envelope, public):
         raise RegistryError(f"{what}: not signed by that admin's key alone")
-
-
-def _validity(reduction: MemberReduction, now: float) -> tuple[float, float]:
-    """The span around ``now`` in which no grant ends and no request to rotate a key comes due."""
-    ends = [host.expires_at for host in reduction.placed.values() if host.expires_at is not None]
-    first, last = reduction.rotations.validity(now)
-    first = max((first, *(end for end in ends if end <= now)))
-    return first, min((last, *(end for end in ends if end > now)))

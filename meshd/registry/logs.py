@@ -8,9 +8,10 @@ both branches are real. Of a retired log the way back from its cut counts and no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
+
+import msgspec
 
 from meshd.registry.root import TrustedRoot
 from meshd.registry.statement import LogEntry, Revoke
@@ -22,8 +23,7 @@ MAX_SHOWN_CLAIMS: Final = 4
 """Words of other administrators that one line for people holds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdminLog:
+class AdminLog(msgspec.Struct, frozen=True, kw_only=True):
     """One admin's log as far as it counts.
 
     ``chain``: what counts, in order of seq and hash; ``early_revokes`` count too, though what lies
@@ -55,8 +55,7 @@ class AdminLog:
         return " ".join(claims[:MAX_SHOWN_CLAIMS]) + more
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Log:
+class _Log(msgspec.Struct, frozen=True, kw_only=True):
     held: Mapping[str, LogEntry]
     chain: tuple[LogEntry, ...]
     early: tuple[LogEntry, ...]

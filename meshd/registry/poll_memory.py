@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from meshd.registry.layout import HOST_PREFIX, LOG_PREFIX
 from meshd.registry.ledger import Ledger
@@ -13,8 +14,7 @@ MAX_SEEN: Final = 60_000
 """Objects that are remembered of each kind; beyond that somebody floods the store, and the oldest go."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """``basis``: what the ledger judged by when it refused this body or let it wait; None: it took it."""
 
     etag: str
@@ -22,8 +22,7 @@ class Seen:
     basis: int | None
 
 
-@dataclass(slots=True)
-class PollMemory:
+class PollMemory(msgspec.Struct):
     """``shown``: by admin the newest (seq, hash) that the newest poll listed and the ledger holds,
     (0, "") for none.
 
@@ -34,12 +33,12 @@ class PollMemory:
     """
 
     polls: int = 0
-    seen: dict[str, Seen] = field(default_factory=dict)
-    statements: dict[str, Seen] = field(default_factory=dict)
-    shown: dict[str, tuple[int, str]] = field(default_factory=dict)
+    seen: dict[str, Seen] = msgspec.field(default_factory=dict)
+    statements: dict[str, Seen] = msgspec.field(default_factory=dict)
+    shown: dict[str, tuple[int, str]] = msgspec.field(default_factory=dict)
     root_after: str = ""
-    log_after: dict[str, str] = field(default_factory=dict)
-    crowd_after: dict[tuple[str, int], str] = field(default_factory=dict)
+    log_after: dict[str, str] = msgspec.field(default_factory=dict)
+    crowd_after: dict[tuple[str, int], str] = msgspec.field(default_factory=dict)
     host_turn: str = ""
 
     def shows(self, key: str, body: bytes) -> bool:

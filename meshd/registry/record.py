@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -65,8 +64,7 @@ class HostRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 learn(HostRecord)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedRecord:
+class CheckedRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A record that is right in itself, with its texts as values; whose it is, the ledger decides.
 
     ``claims``: the WireGuard keys that it names as its host's, one or two.

@@ -7,12 +7,14 @@ generation and key that verified it, and which of them is in force is looked up 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.errors import RegistryError
 from meshd.registry.admission import PendingError, StaleError
 from meshd.registry.envelope import Envelope, verify_signature
+from meshd.registry.grants import EffectiveGrant
 from meshd.registry.record import CheckedRecord, parse_record
 
 MAX_IDENTITIES_PER_HOST: Final = 8
@@ -21,8 +23,7 @@ Identity = tuple[int, bytes]
 """Generation and Ed25519 key."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldRecord:
+class HeldRecord(msgspec.Struct, frozen=True, kw_only=True):
     checked: CheckedRecord
     body: bytes
 
@@ -35,6 +36,9 @@ class RecordIndex:
         self._in_force = in_force
         self._identities: dict[str, dict[Identity, None]] = {}
         self._records: dict[str, dict[Identity, HeldRecord]] = {}
+        self._effective: Mapping[str, EffectiveGrant] = {}
+        self._of_effective: dict[str, CheckedRecord] = {}
+        self._stale: set[str] = set()
 
     def learn_identity(self, hid: str, identity: Identity) -> None:
         """A verified grant names this key, whether or not the grant counts."""
@@ -50,6 +54,23 @@ class RecordIndex:
     def held(self, hid: str, identity: Identity) -> HeldRecord | None:
         slots = self._records.get(hid)
         return slots.get(identity) if slots is not None else None
+
+    def records_under(self, effective: Mapping[str, EffectiveGrant]) -> Mapping[str, CheckedRecord]:
+        """By hid the record that each of these grants vouches for. A value; with the same grants as last
+        time only what was admitted since is looked up."""
+        if effective is not self._effective:
+            self._effective, self._of_effective, self._stale = effective, {}, set(effective)
+        if self._stale:
+            records = dict(self._of_effective)
+            for hid in self._stale & effective.keys():
+                found = effective[hid]
+                held = self.held(hid, (found.grant.gen, found.ranges.identity))
+                if held is not None:
+                    records[hid] = held.checked
+                else:
+                    records.pop(hid, None)
+            self._of_effective, self._stale = records, set()
+        return self._of_effective
 
     def best(self, hid: str) -> HeldRecord | None:
         """The record in force; without an effective grant the one of the latest generation."""
@@ -82,6 +103,7 @@ class RecordIndex:
             )
         slots = self._records.setdefault(hid, {})
         slots[identity] = HeldRecord(checked=checked, body=body)
+        self._stale.add(hid)
         return len(body) - (len(held.body) if held else 0) - self._drop_old(hid, slots)
 
     def drop_but(self, in_use: Mapping[str, Identity]) -> int:
@@ -90,6 +112,7 @@ class RecordIndex:
         for hid, slots in list(self._records.items()):
             for identity in [each for each in slots if in_use.get(hid) != each]:
                 freed += len(slots.pop(identity).body)
+                self._stale.add(hid)
             if not slots:
                 del self._records[hid]
         return freed

@@ -8,8 +8,9 @@ put out of place by what comes later. A revoke has no place: it counts from the 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from meshd.model.network import IPAddress
 from meshd.registry.document import TrustedRoot
@@ -24,8 +25,7 @@ MESH_FULL: Final = "mesh_full"
 _NO_CONDITION: Final = ""
 
 
-@dataclass(slots=True)
-class _Candidate:
+class _Candidate(msgspec.Struct):
     """A grant that has not taken effect. ``place`` in the order; ``signers``: who stands behind it by now,
     each with the statement that says so."""
 
@@ -34,7 +34,7 @@ class _Candidate:
     grant: Grant
     ranges: GrantRanges
     signers: dict[str, LogEntry]
-    lacking: Lacking = field(default_factory=Lacking)
+    lacking: Lacking = msgspec.field(default_factory=Lacking)
 
 
 class Replay:

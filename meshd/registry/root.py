@@ -7,8 +7,9 @@ N+1, names the hash of N, and is signed by the thresholds of N and of N+1.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from meshd.errors import RegistryError
 from meshd.registry.canonical import decode_base64, encode_base64
@@ -21,12 +22,18 @@ from meshd.registry.document import Thresholds as Thresholds
 from meshd.registry.document import TrustedRoot as TrustedRoot
 from meshd.registry.document import parse_root as parse_root
 from meshd.registry.document import parse_root_payload as parse_root_payload
-from meshd.registry.envelope import ROOT_TYPE, SIGNATURE_BYTES, Envelope, Signature, matches_fingerprint
+from meshd.registry.envelope import (
+    ROOT_TYPE,
+    SIGNATURE_BYTES,
+    Envelope,
+    Signature,
+    fingerprint_fault,
+    matches_fingerprint,
+)
 from meshd.registry.layout import RootKeyName, parse_object_key, root_key, root_signature_key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RootChain:
+class RootChain(msgspec.Struct, frozen=True, kw_only=True):
     """Trusted roots, oldest first, without holes. It only ever grows, by ``advance``."""
 
     roots: tuple[TrustedRoot, ...]
@@ -155,6 +162,8 @@ def chain_from_envelopes(envelopes: Iterable[Envelope], fingerprint: str | None 
     ``fingerprint``: of any root of the chain; every later one is then vouched for by its
     predecessor's keys, every earlier one by the hashes in ``prev``.
     """
+    if fingerprint is not None and (fault := fingerprint_fault(fingerprint)):
+        raise RegistryError(f"fingerprint {fingerprint[:80]!r}: {fault}")
     chain: RootChain | None = None
     for envelope in envelopes:
         chain = RootChain.start(envelope) if chain is None else chain.advance(envelope)

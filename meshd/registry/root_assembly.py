@@ -7,14 +7,16 @@ for proposals, so that not even a stolen root key pushes out what another key si
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
 
 from meshd.errors import RegistryError
-from meshd.registry.document import parse_root_payload
-from meshd.registry.envelope import MAX_SIGNATURES, ROOT_TYPE, Envelope, Signature, is_signature
-from meshd.registry.root import RootChain, TrustedRoot
+from meshd.registry.document import TrustedRoot
+from meshd.registry.envelope import Signature
+from meshd.registry.root import RootChain
+from meshd.registry.root_case import JudgedRoot, Name, Proposal, RootCase, is_signed_by, judge_root
 
 MAX_PENDING_ROOTS: Final = 16
 """Roots that no key in force has signed yet, as far as the pieces show: they wait unread."""
@@ -22,36 +24,12 @@ MAX_PENDING_SIGNATURES: Final = 128
 MAX_PROPOSALS_PER_KEY: Final = 4
 """Of one root key in force; what it signed last stays."""
 
-Name = tuple[int, str]
-"""Version and hash of a root."""
 
-
-@dataclass(slots=True)
-class _Pieces:
+class _Pieces(msgspec.Struct):
     """Of a root that waits: neither its payload nor its signatures are judged."""
 
     payload: bytes | None = None
-    signatures: dict[str, bytes] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """A next root that is not complete yet, and that a root key in force has signed.
-
-    ``signatures`` verify, by root keys of either root. What no key in force stands behind is no
-    proposal: whoever can carry bytes here could put it before somebody whose signature is all it lacks.
-    """
-
-    root: TrustedRoot
-    signatures: tuple[Signature, ...]
-
-    def signers(self, judge: TrustedRoot) -> tuple[str, ...]:
-        """Which of the root keys of ``judge`` have signed."""
-        return tuple(each.kid for each in self.signatures if "root" in judge.roles(each.kid))
-
-    @property
-    def envelope(self) -> Envelope:
-        return self.root.envelope.with_signatures(self.signatures)
+    signatures: dict[str, bytes] = msgspec.field(default_factory=dict)
 
 
 class RootAssembly:
@@ -59,156 +37,147 @@ class RootAssembly:
 
     The pieces of one root lie side by side in key order, so junk between them cannot push
     the real ones out before they meet.
+
+    Usage: who keeps others waiting meanwhile asks for the ``case`` that a piece makes, has it judged
+    elsewhere (``judge_root``), and brings the answer with the piece. A piece without the answer to the
+    very case that it makes is judged here.
     """
 
     def __init__(self) -> None:
         self._pieces: dict[Name, _Pieces] = {}
-        self._proposed: dict[Name, tuple[TrustedRoot, dict[str, bytes]]] = {}
+        self._proposed: dict[Name, JudgedRoot] = {}
         self._kept: set[Name] = set()
 
     def keep(self, version: int, hash_hex: str) -> None:
         """Never give this proposal up for others: the own home signed it, or somebody carried it here."""
         self._kept.add((version, hash_hex))
 
-    def add_payload(self, version: int, hash_hex: str, payload: bytes, chain: RootChain) -> None:
-        """``payload`` has that hash. RegistryError when a key in force signed what is no next root."""
-        name = version, hash_hex
-        if name not in self._proposed:
-            self._at(name).payload = payload
-            self._promote(name, chain)
+    def case(self, name: Name, piece: bytes | Signature, chain: RootChain) -> RootCase | None:
+        """What there is to judge once this piece, a payload or a signature, is added; None: nothing yet.
 
-    def add_signature(self, version: int, hash_hex: str, signature: Signature, chain: RootChain) -> None:
+        Changes nothing.
+        """
+        if self._is_known(name, piece):
+            return None
+        return _case(self._with(name, piece, chain.current), name, chain)
+
+    def add_payload(
+        self, name: Name, payload: bytes, chain: RootChain, judged: JudgedRoot | None = None
+    ) -> None:
+        """``payload`` has that hash. RegistryError when a key in force signed what is no next root."""
+        if not self._is_known(name, payload):
+            self._promote(self._keep_pieces(name, payload, chain), judged)
+
+    def add_signature(
+        self, name: Name, signature: Signature, chain: RootChain, judged: JudgedRoot | None = None
+    ) -> None:
         """RegistryError when the payload is there and the signature is none that could count."""
-        name = version, hash_hex
-        if name in self._proposed:
-            root, signatures = self._proposed[name]
-            if not any(_is_good(root.envelope, signature, judge) for judge in (chain.current, root)):
-                raise RegistryError(f"root {version}: signature of {signature.kid} does not verify")
-            signatures[signature.kid] = signature.sig
+        if self._is_known(name, signature):
             return
-        pieces = self._at(name)
-        in_force = "root" in chain.current.roles(signature.kid) and version == chain.version + 1
-        payload = pieces.payload if in_force else None
-        if payload is not None and not _is_good(_bare(payload), signature, chain.current):
-            raise RegistryError(f"root {version}: signature of {signature.kid} does not verify")
-        pieces.signatures[signature.kid] = signature.sig
-        _trim_signatures(pieces.signatures, chain.current)
-        self._promote(name, chain)
+        case = self.case(name, signature, chain)
+        if case is not None and name in self._proposed:
+            answer = _judge(case, judged)
+            if answer.proposal is None or signature not in answer.proposal.signatures:
+                raise RegistryError(f"root {name[0]}: signature of {signature.kid} does not verify")
+            self._proposed[name] = answer
+            return
+        payload = case.payload if case is not None and "root" in chain.current.roles(signature.kid) else None
+        if payload is not None and not is_signed_by(payload, signature, chain.current):
+            raise RegistryError(f"root {name[0]}: signature of {signature.kid} does not verify")
+        self._promote(self._keep_pieces(name, signature, chain), judged)
 
     def advance(self, chain: RootChain) -> RootChain:
         """The chain with every root that is now complete; the same chain when none is."""
         while True:
-            longer = self._advance_once(chain)
-            if longer is chain:
+            found = (judged.longer for judged in self._proposed.values())
+            longer = next((each for each in found if each is not None), None)
+            if longer is None:
                 return chain
             chain = longer
-            known: tuple[dict[Name, Any], ...] = self._pieces, self._proposed
-            for pieces in known:
-                for name in [name for name in pieces if name[0] <= chain.version]:
-                    del pieces[name]
-            self._kept = {name for name in self._kept if name[0] > chain.version}
-            for name in list(self._pieces):
-                try:
-                    self._promote(name, chain)
-                except RegistryError:
-                    continue
+            self._forget_until(chain.version)
+            for name, pieces in list(self._pieces.items()):
+                self._retry(_case(pieces, name, chain))
 
     def proposals(self, chain: RootChain) -> tuple[Proposal, ...]:
         """The roots that could come next, in order of their hash, with the good signatures held."""
-        found = sorted((name, *proposed) for name, proposed in self._proposed.items())
         return tuple(
-            Proposal(root=root, signatures=tuple(_signatures(signatures)))
-            for (version, _), root, signatures in found
-            if version == chain.version + 1
+            judged.proposal
+            for (version, _), judged in sorted(self._proposed.items(), key=lambda item: item[0])
+            if version == chain.version + 1 and judged.proposal is not None
         )
 
-    def _promote(self, name: Name, chain: RootChain) -> None:
-        """Make a proposal of pieces that a root key in force vouches for."""
-        pieces = self._pieces.get(name)
-        if pieces is None or pieces.payload is None or name[0] != chain.version + 1:
-            return
-        if not _vouchers(_bare(pieces.payload), pieces.signatures, chain.current):
-            return
-        del self._pieces[name]
-        root = parse_root_payload(pieces.payload)
-        if root.root.version != name[0]:
-            raise RegistryError(f"root {name[0]} ({name[1][:12]}): version {root.root.version} seen inside")
-        chain.check_successor(root)
-        good = {
-            signature.kid: signature.sig
-            for signature in _signatures(pieces.signatures)
-            if any(_is_good(root.envelope, signature, judge) for judge in (chain.current, root))
-        }
-        self._proposed[name] = root, good
-        self._make_room(chain)
+    def _is_known(self, name: Name, piece: bytes | Signature) -> bool:
+        """Whether it is part of a proposal already, so that nothing is new about it."""
+        judged = self._proposed.get(name)
+        if judged is None or judged.proposal is None:
+            return False
+        return piece in judged.proposal.signatures if isinstance(piece, Signature) else True
 
-    def _make_room(self, chain: RootChain) -> None:
+    def _with(self, name: Name, piece: bytes | Signature, judge: TrustedRoot) -> _Pieces:
+        """What is held of a root, and this piece."""
+        judged, held = self._proposed.get(name), self._pieces.get(name, _Pieces())
+        payload, signatures = held.payload, dict(held.signatures)
+        if judged is not None and judged.proposal is not None:
+            payload = judged.case.payload
+            signatures = {each.kid: each.sig for each in judged.proposal.signatures}
+        if not isinstance(piece, Signature):
+            return _Pieces(payload=piece, signatures=signatures)
+        signatures[piece.kid] = piece.sig
+        if judged is None:
+            _trim_signatures(signatures, judge)
+        return _Pieces(payload=payload, signatures=signatures)
+
+    def _keep_pieces(self, name: Name, piece: bytes | Signature, chain: RootChain) -> RootCase | None:
+        pieces = self._with(name, piece, chain.current)
+        self._pieces[name] = pieces  # in its place, if it has one: the first to come is the first to go
+        while len(self._pieces) > MAX_PENDING_ROOTS:
+            del self._pieces[next(iter(self._pieces))]
+        return _case(pieces, name, chain)
+
+    def _promote(self, case: RootCase | None, judged: JudgedRoot | None = None) -> None:
+        """Make a proposal of pieces that a root key in force vouches for."""
+        if case is None:
+            return
+        answer = _judge(case, judged)
+        if answer.proposal is None and not answer.refusal:
+            return
+        del self._pieces[case.name]
+        if answer.refusal:
+            raise RegistryError(answer.refusal)
+        self._proposed[case.name] = answer
+        self._make_room()
+
+    def _retry(self, case: RootCase | None) -> None:
+        try:
+            self._promote(case)
+        except RegistryError:
+            return
+
+    def _forget_until(self, version: int) -> None:
+        for names in (self._pieces, self._proposed):
+            for name in [name for name in names if name[0] <= version]:
+                del names[name]
+        self._kept = {name for name in self._kept if name[0] > version}
+
+    def _make_room(self) -> None:
         """Each key in force keeps its newest proposals; what several signed stays while one keeps it."""
         places: dict[str, int] = {}
         for name in reversed(list(self._proposed)):
-            root, signatures = self._proposed[name]
-            vouchers = _vouchers(root.envelope, signatures, chain.current)
+            vouchers = self._proposed[name].vouchers
             for kid in vouchers:
                 places[kid] = places.get(kid, 0) + 1
             if name not in self._kept and all(places[kid] > MAX_PROPOSALS_PER_KEY for kid in vouchers):
                 del self._proposed[name]
 
-    def _advance_once(self, chain: RootChain) -> RootChain:
-        for (version, _), (root, signatures) in self._proposed.items():
-            if version != chain.version + 1:
-                continue
-            try:
-                return chain.advance(root.envelope.with_signatures(_select(chain.current, root, signatures)))
-            except RegistryError:
-                continue
-        return chain
 
-    def _at(self, name: Name) -> _Pieces:
-        pieces = self._pieces.setdefault(name, _Pieces())
-        while len(self._pieces) > MAX_PENDING_ROOTS:
-            del self._pieces[next(iter(self._pieces))]
-        return pieces
+def _case(pieces: _Pieces, name: Name, chain: RootChain) -> RootCase | None:
+    if pieces.payload is None or name[0] != chain.version + 1:
+        return None
+    return RootCase(chain=chain, name=name, payload=pieces.payload, signatures=pieces.signatures)
 
 
-def _bare(payload: bytes) -> Envelope:
-    return Envelope(payload=payload, payload_type=ROOT_TYPE, signatures=())
-
-
-def _signatures(signatures: dict[str, bytes]) -> Iterator[Signature]:
-    """In order of the kid."""
-    return (Signature(kid, sig) for kid, sig in sorted(signatures.items()))
-
-
-def _vouchers(envelope: Envelope, signatures: dict[str, bytes], judge: TrustedRoot) -> list[str]:
-    """The root keys of ``judge`` that signed."""
-    return [each.kid for each in _verified(envelope, judge, signatures)]
-
-
-def _select(old: TrustedRoot, new: TrustedRoot, signatures: dict[str, bytes]) -> list[Signature]:
-    """Good signatures by root keys of either root, what a threshold needs first, within the limit.
-
-    Each threshold is at most half of the limit, so what both need always fits.
-    """
-    needed: dict[str, Signature] = {}
-    good: dict[str, Signature] = {}
-    for judge in (old, new):
-        verified = _verified(new.envelope, judge, signatures)
-        good |= {signature.kid: signature for signature in verified}
-        needed |= {signature.kid: signature for signature in verified[: judge.root.thresholds.root]}
-    return list((needed | good).values())[:MAX_SIGNATURES]
-
-
-def _verified(envelope: Envelope, judge: TrustedRoot, signatures: dict[str, bytes]) -> list[Signature]:
-    """The good signatures by root keys of ``judge``, in order of the kid."""
-    return [each for each in _signatures(signatures) if _is_good(envelope, each, judge)]
-
-
-def _is_good(envelope: Envelope, signature: Signature, judge: TrustedRoot) -> bool:
-    """True when the root key that ``judge`` knows by that name signed the payload."""
-    if "root" not in judge.roles(signature.kid):
-        return False
-    public = judge.public_keys[signature.kid]
-    return is_signature(signature.sig, envelope.payload_type, envelope.payload, public)
+def _judge(case: RootCase, judged: JudgedRoot | None) -> JudgedRoot:
+    return judged if judged is not None and judged.case.is_as(case) else judge_root(case)
 
 
 def _trim_signatures(signatures: dict[str, bytes], judge: TrustedRoot) -> None:

@@ -7,7 +7,6 @@ what it says, by ``RootChain.advance`` for who signed it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -226,8 +225,7 @@ def find_cut(entries: Iterable[LogEntry], kid: str, text: str) -> tuple[int, str
     raise RegistryError(f"statement {text[:80]!r}: no such number or hash in the log of {kid[:8]}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effects:
+class Effects(msgspec.Struct, frozen=True, kw_only=True):
     """What a root would do to the hosts: by name those that fall away, come back, or change."""
 
     before: int

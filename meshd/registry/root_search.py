@@ -16,6 +16,7 @@ from meshd.registry.envelope import (
     MAX_SIGNATURES,
     Envelope,
     Signature,
+    fingerprint_fault,
     is_signature,
     key_id,
     matches_fingerprint,
@@ -39,8 +40,10 @@ MAX_CANDIDATES: Final = 1_000
 def find_by_fingerprint(store: ObjectStore, mesh_id: str, fingerprint: str) -> Iterator[Envelope]:
     """The roots of this fingerprint that the store gives whole; signatures verify, nothing else is judged.
 
-    StoreError when the store does not answer.
+    StoreError when the store does not answer, RegistryError when that is no fingerprint.
     """
+    if fault := fingerprint_fault(fingerprint):
+        raise RegistryError(f"fingerprint {fingerprint[:80]!r}: {fault}")
     names = (
         name
         for name in _names(store, mesh_id)

@@ -10,29 +10,28 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from meshd.model.host import Provenance
 from meshd.registry.statement import LogEntry, Rotate
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RotationRequest:
+class RotationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Keys from before ``not_before`` (unix seconds) are to be replaced."""
 
     not_before: int
     provenance: Provenance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rotations:
+class Rotations(msgspec.Struct, frozen=True, kw_only=True):
     """Every counted request, to all hosts and by hid, the latest ``not_before`` first.
 
     Of equal ones the lower hash comes first. ``instants``: when one comes due, ascending.
     """
 
     to_all: tuple[RotationRequest, ...] = ()
-    by_hid: Mapping[str, tuple[RotationRequest, ...]] = field(default_factory=dict)
+    by_hid: Mapping[str, tuple[RotationRequest, ...]] = msgspec.field(default_factory=dict)
     instants: tuple[int, ...] = ()
 
     def due(self, hid: str, now: float) -> RotationRequest | None:

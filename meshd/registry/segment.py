@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 _MARKER: Final = b"\nWGSEG1\x1e"
 _LENGTHS: Final = struct.Struct(">HII")
@@ -20,8 +21,7 @@ _HEAD_BYTES: Final = len(_MARKER) + _LENGTHS.size
 Entry = tuple[str, bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """``entries`` in the order they were written; ``damaged_bytes`` belong to none of them."""
 
     entries: tuple[Entry, ...]

@@ -10,7 +10,6 @@ routing holds on the wire what the registry says.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar, cast
 
 import msgspec
@@ -30,8 +29,7 @@ SERVICE_NOT_ENDORSED: Final = "service_not_endorsed"
 PLACEMENT_OUTSIDE_HOST: Final = "placement_outside_host"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnendorsedStatement:
+class UnendorsedStatement(msgspec.Struct, frozen=True, kw_only=True):
     """What too few administrators agree with yet: ``signers`` of ``needed``. ``wanted``: by name, those
     without whom it can never count."""
 
@@ -41,12 +39,11 @@ class UnendorsedStatement:
     needed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServiceReduction:
+class ServiceReduction(msgspec.Struct, frozen=True, kw_only=True):
     """``services`` by name, retired ones included. ``unendorsed``: what waits for endorsement.
     ``in_force``: the statement behind each service and placement that counts."""
 
-    services: Mapping[str, Service] = field(default_factory=dict)
+    services: Mapping[str, Service] = msgspec.field(default_factory=dict)
     unendorsed: tuple[UnendorsedStatement, ...] = ()
     in_force: tuple[LogEntry, ...] = ()
     conditions: tuple[Condition, ...] = ()
@@ -55,8 +52,7 @@ class ServiceReduction:
 B = TypeVar("B")
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceAuthority:
+class ServiceAuthority(msgspec.Struct, frozen=True):
     """Who may change what. ``grants``: of placed hosts, by hid. ``needed``: of administrators behind whatever
     adds something."""
 
@@ -87,8 +83,7 @@ class ServiceAuthority:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Word(Generic[B]):
+class _Word(msgspec.Struct, Generic[B], frozen=True):
     """A statement on one thing, and who stands behind it, each by the statement that says so."""
 
     entry: LogEntry
@@ -96,8 +91,7 @@ class _Word(Generic[B]):
     signers: Mapping[str, LogEntry]
 
 
-@dataclass(frozen=True, slots=True)
-class _Declared:
+class _Declared(msgspec.Struct, frozen=True):
     """A service as it is. ``founder``: the kid of whoever took its name."""
 
     word: _Word[signed.Service]

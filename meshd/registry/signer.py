@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 from nacl.utils import random as random_bytes
 
 from meshd.errors import RegistryError
@@ -51,8 +51,7 @@ MAX_ROTATE_HIDS: Final = 20
 """Of one statement, so that it fits an envelope whatever else it names. More take several."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMesh:
+class NewMesh(msgspec.Struct, frozen=True, kw_only=True):
     """``recovery_key`` belongs on paper, the others into files of mode 0600.
 
     ``root_key`` signs root documents; it is the admin key when none of its own was given.
@@ -321,7 +320,7 @@ class LogSigner:
             )
             check_effect(self._ledger.chain, self._ledger.entries(), reduction, entry)
         key = log_key(kid, statement.seq, payload_hash(payload))
-        admission = self._ledger.offer(key, signed, now=now)
+        admission = self._ledger.offer(key, signed)
         if admission.outcome != "new":
             raise RegistryError(f"own statement {statement.seq}: {admission.outcome}: {admission.reason}")
         return key, signed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from meshd.errors import RegistryError
 from meshd.model.host import Provenance
 from meshd.model.network import IPAddress, IPNetwork
+from meshd.model.service import parse_check
 from meshd.registry.canonical import convert, decode, decode_base64, encode, learn
 from meshd.registry.document import HASH_HEX_DIGITS, PUBLIC_KEY_BYTES
 from meshd.registry.document import MAX_SEQ as MAX_SEQ
@@ -124,8 +124,7 @@ class Place(
     state: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RawBody:
+class RawBody(msgspec.Struct, frozen=True, kw_only=True):
     """A body of a kind that this version does not know: kept, passed on and shown."""
 
     kind: str
@@ -156,8 +155,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 learn(Statement, Grant, Revoke, Endorse, Rotate, Service, Place)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrantRanges:
+class GrantRanges(msgspec.Struct, frozen=True, kw_only=True):
     """A grant's texts as values, and as spans: those of the addresses, then those of the networks."""
 
     identity: bytes
@@ -171,8 +169,7 @@ class GrantRanges:
         return self.address_spans + self.network_spans
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogEntry:
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
     """A checked statement and its identity. ``ranges`` is there for grants alone."""
 
     hash: str
@@ -323,6 +320,10 @@ def _check_service(service: Service, what: str) -> None:
         0 <= wanted <= MAX_ENDPOINTS_WANTED, what, "min_endpoints", wanted, f"0 to {MAX_ENDPOINTS_WANTED}"
     )
     _expect(PRINTABLE.fullmatch(service.check) is not None, what, "check", service.check, PRINTABLE_WORDS)
+    try:
+        parse_check(service.check)
+    except ValueError as error:
+        raise RegistryError(f"{what}: {error}") from None
 
 
 def _check_place(place: Place, what: str) -> None:

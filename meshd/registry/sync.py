@@ -11,8 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.errors import StoreError
 from meshd.registry.admission import Admission
@@ -36,8 +37,7 @@ PUBLISH_SECONDS: Final = 15.0
 and never answers costs one or two time-outs, and not one for each request of every attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PollOutcome:
+class PollOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Three things that are not the same, and a fourth that follows from them.
 
     ``unreachable``: why the store does not answer; empty when it does. ``unusable``: objects that cannot be
@@ -87,7 +87,6 @@ def poll(
     run = Round(
         store,
         ledger,
-        now=now,
         memory=memory,
         limits=limits or PollLimits(),
         while_blocked=while_blocked,

@@ -6,10 +6,10 @@ the first link.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.errors import MeshError, RegistryError, StoreError
 from meshd.registry.bundle import MAX_BUNDLE_BYTES, encode_text, open_bundle
@@ -84,8 +84,7 @@ def fetch_anchored(stores: Iterable[ObjectStore], mesh_id: str, fingerprint: str
     raise StoreError(f"root {fingerprint[:80]}: {reason}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnchorChange:
+class AnchorChange(msgspec.Struct, frozen=True, kw_only=True):
     """What trusting another root would mean. ``lines`` are for the person who decides."""
 
     before: int
@@ -122,15 +121,15 @@ def _describe(chain: RootChain) -> str:
     return f"mesh {root.mesh_name} ({root.mesh}), root {root.version}, {shown}"
 
 
-def open_anchor_file(text: str, now: float, fingerprint: str | None = None) -> Ledger:
+def open_anchor_file(text: str, fingerprint: str | None = None) -> Ledger:
     """A registry export or a join bundle, verified in itself. RegistryError for anything else."""
     body = encode_text(text, "file")
     if len(body) > MAX_BUNDLE_BYTES:
         raise RegistryError(f"file: {len(body)} bytes seen, at most {MAX_BUNDLE_BYTES} expected")
     document = decode_json(body, "file")
     if isinstance(document, dict) and document.get("format") == EXPORT_FORMAT:
-        return open_export(text, now, fingerprint)[0]
-    return open_bundle(text, now, fingerprint)[0]
+        return open_export(text, fingerprint)[0]
+    return open_bundle(text, fingerprint)[0]
 
 
 def carry_over(old: Ledger, new: Ledger) -> int:
@@ -138,5 +137,5 @@ def carry_over(old: Ledger, new: Ledger) -> int:
     carried = 0
     for key, body in old.objects():
         if not key.startswith(ROOT_PREFIX):
-            carried += new.offer(key, body, now=math.inf).outcome in ("new", "known")
+            carried += new.offer(key, body).outcome in ("new", "known")
     return carried

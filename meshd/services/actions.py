@@ -5,6 +5,7 @@ Everything is bounded in time and in what is read. An answer is a text that says
 
 from __future__ import annotations
 
+import base64
 import http.client
 import re
 import socket
@@ -16,7 +17,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from meshd.errors import BackendError
-from meshd.services import dns_query
+from meshd.services import dns_query, live_servers
+from meshd.services.compose import hide_secrets
+from meshd.services.deadline import ends_within
 from meshd.services.directory import Ownership, open_directory
 from meshd.services.isolation import run_isolated
 from meshd.services.plan import (
@@ -25,6 +28,7 @@ from meshd.services.plan import (
     DnsAsk,
     HttpCall,
     HttpGet,
+    LiveServers,
     Probe,
     RedisCall,
     SocketAsk,
@@ -42,39 +46,82 @@ def run(
     """What is wrong; None: it is as the plan says. ``prefix``: of commands, as ``jexec``. ``fill``: what
     ``{generation}`` in an expectation stands for."""
     try:
-        match action:
-            case Command():
-                return run_command(action, prefix)
-            case HttpGet() | HttpCall():
-                return _http(action, secrets, fill)
-            case SocketAsk():
-                return _judge(_name(action), _ask_socket(action), action.expect, action.refuse, fill)
-            case SocketKeep():
-                _keep_answer(action)
-                return None
-            case DnsAsk():
-                host, port = _place(action.server)
-                found = dns_query.ask((host, port), action.name, action.record, action.timeout_seconds)
-                what = f"{action.name} {action.record} at {action.server}"
-                missing = [text for text in _filled(action.expect, fill) if text not in found]
-                seen = ", ".join(found)[:SHOWN] or "nothing"
-                return f"{what}: {seen} seen, {', '.join(missing)} expected" if missing else None
-            case RedisCall():
-                return _redis(action, secrets, fill)
+        return _carry_out(action, secrets, prefix, fill)
     except (OSError, ValueError, http.client.HTTPException, BackendError) as error:
         return f"{_name(action)}: {error}"
 
 
-def run_command(command: Command, prefix: tuple[str, ...] = (), *, shown: tuple[str, ...] = ()) -> str | None:
+def hear_nobody(action: Probe, secrets: Mapping[str, str], *, prefix: tuple[str, ...] = ()) -> str | None:
+    """That nobody answers; None: somebody does, whatever that is."""
+    try:
+        _carry_out(action, secrets, prefix, "")
+    except OSError as error:
+        return f"{_name(action)}: {error}"
+    except (ValueError, http.client.HTTPException, BackendError):
+        return None
+    return None
+
+
+def bring_live(live: LiveServers) -> str | None:
+    """Change the running servers -> why it cannot be done so."""
+
+    def ask(line: str) -> str:
+        action = SocketAsk(target=live.target, send=f"{line}\n", timeout_seconds=live.timeout_seconds)
+        return _ask_socket(action)
+
+    try:
+        return live_servers.bring(live.backends, ask)
+    except (OSError, ValueError) as error:
+        return f"{live.target}: {error}"
+
+
+def _carry_out(
+    action: Probe | Call, secrets: Mapping[str, str], prefix: tuple[str, ...], fill: str
+) -> str | None:
+    match action:
+        case Command():
+            return run_command(action, secrets, prefix)
+        case HttpGet() | HttpCall():
+            return _http(action, secrets, fill)
+        case SocketAsk():
+            return _judge(action, _ask_socket(action), secrets, fill)
+        case SocketKeep():
+            _keep_answer(action)
+            return None
+        case DnsAsk():
+            return _ask_dns(action, fill)
+        case RedisCall():
+            return _redis(action, secrets, fill)
+
+
+def _ask_dns(action: DnsAsk, fill: str) -> str | None:
+    [name] = _filled((action.name,), fill)
+    found = dns_query.ask(_place(action.server), name, action.record, action.timeout_seconds)
+    what = f"{name} {action.record} at {action.server}"
+    missing = [text for text in _filled(action.expect, fill) if text not in found]
+    seen = ", ".join(found)[:SHOWN] or "nothing"
+    return f"{what}: {seen} seen, {', '.join(missing)} expected" if missing else None
+
+
+def run_command(
+    command: Command,
+    secrets: Mapping[str, str],
+    prefix: tuple[str, ...] = (),
+    *,
+    shown: tuple[str, ...] = (),
+) -> str | None:
     """Run it and judge its answer by exit status and by what it prints: several checkers only warn.
 
-    ``shown``: what people are told was run, where that is shorter.
+    ``secrets``: what it may quote and nobody is told. ``shown``: what people are told was run, where that is
+    shorter.
     """
-    problem = _run_command(command, prefix, shown or command.argv)
+    problem = _run_command(command, secrets, prefix, shown or command.argv)
     return f"{problem}: {command.why}" if problem and command.why else problem
 
 
-def _run_command(command: Command, prefix: tuple[str, ...], shown: tuple[str, ...]) -> str | None:
+def _run_command(
+    command: Command, secrets: Mapping[str, str], prefix: tuple[str, ...], shown: tuple[str, ...]
+) -> str | None:
     if prefix and command.user:  # whom the jail knows by that name: jexec(8)
         prefix = (*prefix[:-1], "-U", command.user, prefix[-1])
     done = run_isolated(
@@ -91,15 +138,14 @@ def _run_command(command: Command, prefix: tuple[str, ...], shown: tuple[str, ..
     words = (word if len(word) <= SHOWN_WORD else f"{word[:SHOWN_WORD]}..." for word in shown)
     name = " ".join((*prefix, *words))[:SHOWN]
     excused = bool(lines) and not kept
+    end = hide_secrets(text, secrets)[-SHOWN:].strip()
     if done.status not in command.ok and not excused:
-        return f"{name}: exit status {done.status}: {text[-SHOWN:].strip() or 'no word'}"
+        return f"{name}: exit status {done.status}: {end or 'no word'}"
     if command.refuse and (match := re.search(command.refuse, text)):
         line = next((each for each in kept if match[0].splitlines()[0] in each), match[0])
-        return f"{name}: {line[:SHOWN].strip()}"
+        return f"{name}: {hide_secrets(line, secrets)[:SHOWN].strip()}"
     missing = [each for each in command.expect if each not in text]
-    return (
-        f"{name}: {missing[0]!r} expected in its output, {text[-SHOWN:].strip()!r} seen" if missing else None
-    )
+    return f"{name}: {missing[0]!r} expected in its output, {end!r} seen" if missing else None
 
 
 def ask_redis(
@@ -108,7 +154,7 @@ def ask_redis(
     """The answers of a Redis, Valkey or Sentinel, each as text (RESP 2). ValueError: one was an error."""
     host, port = _place(target)
     answers = []
-    with socket.create_connection((host, port), seconds) as channel:
+    with socket.create_connection((host, port), seconds) as channel, ends_within(channel, seconds):
         stream = channel.makefile("rb")
         sent = [("AUTH", password), *commands] if password else list(commands)
         for command in sent:
@@ -143,7 +189,7 @@ def _redis(action: RedisCall, secrets: Mapping[str, str], fill: str) -> str | No
         if action.unless[1] in known:
             return None
     said = "\n".join(ask_redis(action.target, action.commands, action.timeout_seconds, password))
-    return _judge(_name(action), said, action.expect, "", fill)
+    return _judge(action, said, secrets, fill)
 
 
 def _http(action: HttpGet | HttpCall, secrets: Mapping[str, str], fill: str) -> str | None:
@@ -152,7 +198,7 @@ def _http(action: HttpGet | HttpCall, secrets: Mapping[str, str], fill: str) -> 
     connection = kind(parts.hostname or "", parts.port, timeout=action.timeout_seconds)
     headers = {"Accept": "application/json, text/plain, */*"}
     if action.secret:
-        headers["Authorization"] = f"Bearer {secrets[action.secret]}"
+        headers["Authorization"] = _authorization(action.user, secrets[action.secret])
     method, body = "GET", None
     if isinstance(action, HttpCall):
         method = action.method
@@ -160,16 +206,25 @@ def _http(action: HttpGet | HttpCall, secrets: Mapping[str, str], fill: str) -> 
             body, headers["Content-Type"] = msgspec.json.encode(action.body), "application/json"
     try:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request(method, target, body, headers)
-        response = connection.getresponse()
-        text = response.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
+        connection.connect()
+        with ends_within(connection.sock, action.timeout_seconds):
+            connection.request(method, target, body, headers)
+            response = connection.getresponse()
+            text = response.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
     finally:
         connection.close()
-    name = _name(action)
     if response.status not in action.status:
         expected = " or ".join(map(str, action.status))
-        return f"{name}: status {response.status} seen, {expected} expected: {text[:SHOWN].strip()}"
-    return _judge(name, text, action.expect, getattr(action, "refuse", ""), fill)
+        said = hide_secrets(text, secrets)[:SHOWN].strip()
+        return f"{_name(action)}: status {response.status} seen, {expected} expected: {said}"
+    return _judge(action, text, secrets, fill)
+
+
+def _authorization(user: str, secret: str) -> str:
+    """RFC 7617 with a user, else RFC 6750."""
+    if not user:
+        return f"Bearer {secret}"
+    return f"Basic {base64.b64encode(f'{user}:{secret}'.encode()).decode()}"
 
 
 def _keep_answer(action: SocketKeep) -> None:
@@ -187,7 +242,8 @@ def _keep_answer(action: SocketKeep) -> None:
 def _ask_socket(action: SocketAsk | SocketKeep) -> str:
     """What it answers until it closes or says nothing for half a second."""
     said = bytearray()
-    with _connect(action.target, action.timeout_seconds) as channel:
+    seconds = action.timeout_seconds
+    with _connect(action.target, seconds) as channel, ends_within(channel, seconds):
         channel.sendall(action.send.encode())
         try:
             while len(said) < MAX_ANSWER_BYTES and (piece := channel.recv(1 << 16)):
@@ -212,12 +268,17 @@ def _connect(target: str, seconds: float) -> socket.socket:
     return channel
 
 
-def _judge(name: str, text: str, expect: tuple[str, ...], refuse: str, fill: str) -> str | None:
-    missing = [each for each in _filled(expect, fill) if each not in text]
+def _judge(
+    action: HttpGet | HttpCall | SocketAsk | RedisCall, text: str, secrets: Mapping[str, str], fill: str
+) -> str | None:
+    """Secrets are hidden before anything is cut off: half of one is one too."""
+    missing = [each for each in _filled(action.expect, fill) if each not in text]
     if missing:
-        return f"{name}: {missing[0]!r} expected, {text[:SHOWN].strip()!r} seen"
+        said = hide_secrets(text, secrets)[:SHOWN].strip()
+        return f"{_name(action)}: {missing[0]!r} expected, {said!r} seen"
+    refuse = getattr(action, "refuse", "")
     if refuse and (match := re.search(refuse, text)):
-        return f"{name}: {match[0][:SHOWN]!r} seen"
+        return f"{_name(action)}: {hide_secrets(match[0], secrets)[:SHOWN]!r} seen"
     return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -30,8 +29,7 @@ from meshd.services.plan import File, ServicePlan
 MAX_DIFF_LINES: Final = 400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileChange:
+class FileChange(msgspec.Struct, frozen=True, kw_only=True):
     """One file to be written, or with ``new`` None to be removed. ``old`` and ``new`` are whole texts."""
 
     path: str
@@ -43,8 +41,7 @@ class FileChange:
     record: FileRecord | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
     """``held``: why nothing may be written. ``records``: of all files, as they will be."""
 
     files: tuple[FileChange, ...] = ()
@@ -119,7 +116,7 @@ def _compare(
             if file.once and old is not None:
                 continue
             _check_owner(file, config, known, old, drifted)
-            body = fill_secrets(body_of(file, generation), dict(secrets))
+            body = fill_secrets(body_of(file, generation), secrets)
             record = FileRecord(path=file.path, sha256=digest(body), block=file.block, comment=file.comment)
             if not file.once:
                 made.append(record)
@@ -226,16 +223,25 @@ def _is_ours(text: str | None, file: File, module: str) -> bool:
     )
 
 
+def _is_private(path: str) -> bool:
+    """Whether there is a file that not everybody may read: what is in it is nothing to show."""
+    pure = PurePosixPath(path)
+    with open_directory(pure.parent) as directory:
+        found = directory.ownership(pure.name)
+    return found is not None and not found.mode & 0o004
+
+
 def _diff(file: File, old: str | None, new: str) -> str:
-    if file.secret:
-        return f"{file.path}: changed; it holds a secret and is not shown"
+    private = old is not None and (not file.mode & 0o004 or _is_private(file.path))
+    if file.secret or (private and not file.block):
+        return f"{file.path}: changed; it may hold a secret and is not shown"
     lines = difflib.unified_diff(
         (old or "").splitlines(),
         new.splitlines(),
         file.path if old is not None else "/dev/null",
         file.path,
         lineterm="",
-        n=2,
+        n=0 if file.block else 2,  # what is around a block is somebody else's, and may be a secret
     )
     shown = [line.encode("utf-8", "replace").decode() for line in lines]
     if len(shown) > MAX_DIFF_LINES:

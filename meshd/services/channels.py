@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+import msgspec
 
 from meshd.errors import MeshError
 from meshd.listener import ConnectionLimits, WsgiListener
 from meshd.model.condition import Condition, Severity
-from meshd.services.module import Signals
+from meshd.services.module import END_OF_QUESTION, Signals
 from meshd.settings import parse_listen
 
 MAX_QUESTION_BYTES: Final = 256
@@ -25,7 +26,7 @@ LIMITS: Final = ConnectionLimits(total=16, each=8)
 
 
 class AgentPort:
-    """One TCP port: a line in, a line out (HAProxy's agent-check). An unknown question gets no answer."""
+    """One TCP port: a question in, a line out (HAProxy's agent-check). An unknown one gets no answer."""
 
     def __init__(self) -> None:
         self.answers: Mapping[str, str] = {}
@@ -41,8 +42,8 @@ class AgentPort:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            line = await asyncio.wait_for(reader.readline(), QUESTION_SECONDS)
-            answer = self.answers.get(line.decode("utf-8", "replace").strip())
+            question = await asyncio.wait_for(_read_question(reader), QUESTION_SECONDS)
+            answer = self.answers.get(question)
             if answer is not None:
                 writer.write(answer.encode() + b"\n")
                 await asyncio.wait_for(writer.drain(), QUESTION_SECONDS)
@@ -50,6 +51,17 @@ class AgentPort:
             pass  # gone, silent, or too long: nothing is owed to it
         finally:
             writer.close()
+
+
+async def _read_question(reader: asyncio.StreamReader) -> str:
+    """Up to its end, a line feed or the end of all; nothing of one that is too long."""
+    said = b""
+    while len(said) < MAX_QUESTION_BYTES and not said.endswith((b"\n", END_OF_QUESTION.encode())):
+        piece = await reader.read(MAX_QUESTION_BYTES - len(said))
+        if not piece:
+            break
+        said += piece
+    return said.decode("utf-8", "replace").strip().removesuffix(END_OF_QUESTION)
 
 
 class DocumentPort:
@@ -85,12 +97,11 @@ class DocumentPort:
         return [body]
 
 
-@dataclass(slots=True)
-class Channels:
+class Channels(msgspec.Struct):
     """The ports of all modules together. ``follow`` opens, moves and closes them."""
 
-    agent: AgentPort = field(default_factory=AgentPort)
-    documents: DocumentPort = field(default_factory=DocumentPort)
+    agent: AgentPort = msgspec.field(default_factory=AgentPort)
+    documents: DocumentPort = msgspec.field(default_factory=DocumentPort)
     _agent_at: str = ""
     _documents_at: str = ""
 

@@ -7,6 +7,7 @@ change its own directories at any moment; what this host did there by path could
 from __future__ import annotations
 
 import contextlib
+import re
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -18,7 +19,7 @@ from meshd.services.config import ModuleConfig, inside_jail
 from meshd.services.directory import STAGED_SUFFIX
 from meshd.services.plan import Command
 
-STAGED: Final = "{staged:"
+_STAGED: Final = re.compile(r"\{staged:([^{}]+)\}")
 STAGED_DIRECTORY: Final = "{staged-directory:"
 BESIDE: Final = "{beside}"
 _COPY: Final = "@copy@"
@@ -51,7 +52,10 @@ done
 def place_files(
     command: Command, changes: Changes, config: ModuleConfig, stack: contextlib.ExitStack
 ) -> Command:
-    """The command with the places of the new files in its words. A copy lives as long as ``stack``."""
+    """The command with the places of the new files in its words and in what is beside them. A copy lives as
+    long as ``stack``."""
+    beside = {name: _staged(text, changes, config) for name, text in command.beside.items()}
+    command = msgspec.structs.replace(command, beside=beside)
     if config.common.jail and any(_copied(word) for word in command.argv):
         return _in_jail(command, changes, config)
 
@@ -82,10 +86,8 @@ def _in_jail(command: Command, changes: Changes, config: ModuleConfig) -> Comman
     return msgspec.structs.replace(command, argv=(*shell, *removed, "-", *beside, "-", *words), beside={})
 
 
-def _staged(word: str, changes: Changes, config: ModuleConfig) -> str:
-    if word.startswith(STAGED) and word.endswith("}"):
-        return inside_jail(config, swap.staged_path(word[len(STAGED) : -1], changes))
-    return word
+def _staged(text: str, changes: Changes, config: ModuleConfig) -> str:
+    return _STAGED.sub(lambda found: inside_jail(config, swap.staged_path(found[1], changes)), text)
 
 
 def _copied(word: str) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from meshd.errors import ConfigError
@@ -11,23 +12,31 @@ from meshd.services.plan import GENERATION, File
 
 _SECRET: Final = re.compile(r"\{secret:([a-z0-9_-]{1,40})\}")
 REDACTED: Final = "(secret)"
+LEAST_HIDDEN: Final = 4
+"""A shorter secret is none, and its letters stand in any text."""
 
 
 def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def fill_secrets(text: str, secrets: dict[str, str] | None) -> str:
-    """Put secrets in; None: say that there is one, for eyes. ConfigError names one that is not there."""
+def fill_secrets(text: str, secrets: Mapping[str, str]) -> str:
+    """Put secrets in. ConfigError names one that is not there."""
 
     def value(match: re.Match[str]) -> str:
-        if secrets is None:
-            return REDACTED
         if match[1] not in secrets:
             raise ConfigError(f"secret {match[1]!r}: not in this module's settings (secrets)")
         return secrets[match[1]]
 
     return _SECRET.sub(value, text)
+
+
+def hide_secrets(text: str, secrets: Mapping[str, str]) -> str:
+    """What a checker or a service says may quote the file that it was given."""
+    for value in sorted(secrets.values(), key=len, reverse=True):
+        if len(value) >= LEAST_HIDDEN:
+            text = text.replace(value, REDACTED)
+    return text
 
 
 def body_of(file: File, generation: int) -> str:

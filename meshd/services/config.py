@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -12,7 +11,7 @@ import msgspec
 from meshd.errors import ConfigError
 from meshd.registry.statement import HOST_NAME
 from meshd.services.guards import Allowed
-from meshd.services.module import is_built_in, load_module, read_config
+from meshd.services.module import is_built_in, load_module, read_config, secret_names
 from meshd.settings import FREEBSD
 
 EXECUTABLE_PREFIX: Final = "meshd-service-"
@@ -50,8 +49,7 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     """On a registry that nobody has confirmed for so long nothing is added either."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModuleConfig:
+class ModuleConfig(msgspec.Struct, frozen=True, kw_only=True):
     """A module as this host's settings want it. ``own``: its own part of the table."""
 
     name: str
@@ -120,7 +118,10 @@ def _read(name: str, table: Mapping[str, Any]) -> ModuleConfig:
     executable = _executable(name, common)
     named = own
     if is_built_in(name):
-        named = msgspec.to_builtins(read_config(load_module(name), own))
+        module = load_module(name)
+        read = read_config(module, own)
+        named = msgspec.to_builtins(read)
+        _check_secrets(name, common, secret_names(module, read))
     return ModuleConfig(
         name=name,
         common=common,
@@ -129,6 +130,14 @@ def _read(name: str, table: Mapping[str, Any]) -> ModuleConfig:
         kind="built-in" if is_built_in(name) else "executable" if executable else "plug-in",
         executable=executable,
     )
+
+
+def _check_secrets(name: str, common: Common, needed: tuple[str, ...]) -> None:
+    for each in needed:
+        if each not in common.secrets:
+            raise ConfigError(
+                f'services.{name}.secrets: {each[:63]!r} is not there; NAME = "file:/PATH" expected'
+            )
 
 
 def _executable(name: str, common: Common) -> str:
@@ -149,8 +158,10 @@ def _executable(name: str, common: Common) -> str:
 
 
 def _allowed(name: str, common: Common, own: Mapping[str, Any]) -> Allowed:
-    """A module writes what its table names under ``file``, ``files`` or ``directory``, and nothing else."""
-    files = [own["file"]] if isinstance(own.get("file"), str) else []
+    """A module writes what its table names under ``file``, ``files``, ``..._file`` or ``directory``, and
+    nothing else."""
+    named = [value for key, value in own.items() if key == "file" or key.endswith("_file")]
+    files = [each for each in named if isinstance(each, str)]
     listed = own.get("files", ())
     files += [each for each in listed if isinstance(each, str)] if isinstance(listed, list | tuple) else []
     directory = own.get("directory")

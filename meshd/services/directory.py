@@ -13,16 +13,16 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+
+import msgspec
 
 from meshd.errors import BackendError
 
 STAGED_SUFFIX = ".meshd-new"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ownership:
+class Ownership(msgspec.Struct, frozen=True, kw_only=True):
     """``uid`` and ``gid`` -1: as whoever writes."""
 
     mode: int

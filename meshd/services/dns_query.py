@@ -15,7 +15,12 @@ MAX_MESSAGE_BYTES: Final = 65535
 
 
 def ask(server: tuple[str, int], name: str, type_name: str, seconds: float) -> list[str]:
-    """The texts of the answer's records; an error status is one text, its name. ValueError: no answer."""
+    """The texts of the answer's records; an error status is one text, its name.
+
+    Raises:
+        ConnectionError: nobody answers.
+        ValueError: what comes is no answer.
+    """
     family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as channel:
         return ask_over(channel, server, name, type_name, seconds)
@@ -34,7 +39,7 @@ def ask_over(
         channel.send(query)
         message = channel.recv(MAX_MESSAGE_BYTES)
     except OSError as error:
-        raise ValueError(f"no answer from {server[0]} port {server[1]}: {error}") from None
+        raise ConnectionError(f"no answer from {server[0]} port {server[1]}: {error}") from None
     return parse_answer(message, identity)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.services.plan import PLAN_SCHEMA, Command, HttpCall, HttpGet, RedisCall, ServicePlan, SocketKeep
 from meshd.services.view import ServiceView
@@ -21,8 +22,7 @@ MAX_TEXT_BYTES: Final = 8 * 1024 * 1024
 MAX_ACTIONS: Final = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowed:
+class Allowed(msgspec.Struct, frozen=True, kw_only=True):
     """What a module may name, from the host's own settings. None of a set: anything (a built-in module)."""
 
     files: frozenset[str] = frozenset()
@@ -32,8 +32,7 @@ class Allowed:
     secrets: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
+class Before(msgspec.Struct, frozen=True, kw_only=True):
     """What this module did last. ``endpoints`` as the plan named them."""
 
     generation: int = 0
@@ -111,7 +110,7 @@ def check_bounds(plan: ServicePlan, allowed: Allowed) -> str | None:
             return f"{file.path}: mode {file.mode:o} or its text is not allowed"
         if file.mode & 0o022:
             return f"{file.path}: mode {file.mode:o}: others may not write it"
-    if plan.reload_argv and allowed.programs is not None:
+    if (plan.reload_argv or plan.live) and allowed.programs is not None:
         return "a reload of its own is for built-in modules"
     return _check_actions(actions, allowed)
 

@@ -7,6 +7,7 @@ import socket
 from typing import Final
 
 from meshd.model.service import HealthCheck
+from meshd.services.deadline import ends_within
 
 CHECK_SECONDS: Final = 5.0
 
@@ -20,8 +21,10 @@ def works(check: HealthCheck, address: str, port: int, seconds: float = CHECK_SE
             return True
         connection = http.client.HTTPConnection(*where, timeout=seconds)
         try:
-            connection.request("GET", check.path, headers={"User-Agent": "meshd"})
-            return 200 <= connection.getresponse().status < 400
+            connection.connect()
+            with ends_within(connection.sock, seconds):
+                connection.request("GET", check.path, headers={"User-Agent": "meshd"})
+                return 200 <= connection.getresponse().status < 400
         finally:
             connection.close()
     except (OSError, http.client.HTTPException):

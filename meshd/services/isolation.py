@@ -1,28 +1,28 @@
 """A program that may hang, die, fork or print without end, and costs nobody anything but itself.
 
 It runs in a process group of its own, and of its output a bounded part is read. When the time is over or its
-first process has ended, the whole group is killed. A module runs besides as an unprivileged user with limits
-on time, memory, files and processes, and nothing that it started outlives it, in whatever group or session it
-is. A service manager's command is no module: what it starts is the service, which stays.
+first process has ended, the whole group is killed. A module runs besides as a user that nothing else is, with
+limits on time, memory, files and processes. Nothing that it started outlives it, in whatever group or
+session it is. A service manager's command is no module: what it starts is the service, which stays.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import selectors
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from meshd.errors import BackendError
+import msgspec
 
-UNPRIVILEGED_USER: Final = "nobody"
+from meshd.errors import BackendError
+from meshd.privileges import UNPRIVILEGED_USER, identity_of
+
 RENDER_SECONDS: Final = 30.0
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
@@ -32,8 +32,7 @@ END_SECONDS: Final = 5.0
 _READ_BYTES: Final = 1 << 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(msgspec.Struct, frozen=True, kw_only=True):
     """``status``: the exit status, negative: killed by that signal."""
 
     status: int
@@ -56,7 +55,7 @@ def run_isolated(
     Raises:
         BackendError: it cannot start, or says too much or too late.
     """
-    known = _identity(user)
+    known = identity_of(user)
     process = _start(argv, **({"user": known[0], "group": known[1], "extra_groups": []} if known else {}))
     try:
         output, errors = _talk(process, given, seconds, max_output_bytes, argv[0])
@@ -71,7 +70,7 @@ def run_module(what: Sequence[str], given: bytes, *, seconds: float = RENDER_SEC
     Raises:
         BackendError: as ``run_isolated``.
     """
-    known = _identity(UNPRIVILEGED_USER)
+    known = identity_of(UNPRIVILEGED_USER)
     user = f"{known[0]}:{known[1]}" if known else ""
     lifeline, held = os.pipe()
     with os.fdopen(held, "wb") as ours:
@@ -105,17 +104,6 @@ def _start(argv: Sequence[str], **more: Any) -> subprocess.Popen[bytes]:
         )
     except OSError as error:
         raise BackendError(f"{argv[0]}: cannot be started: {error.strerror or error}") from None
-
-
-def _identity(user: str) -> tuple[int, int] | None:
-    """Of whom, as numbers; None: as this process. Only root can be somebody else."""
-    if os.geteuid() != 0 or not user:
-        return None
-    try:
-        entry = pwd.getpwnam(user)
-    except KeyError:
-        raise BackendError(f"user {user!r}: not known on this host") from None
-    return entry.pw_uid, entry.pw_gid
 
 
 def _talk(

@@ -13,7 +13,7 @@ import msgspec
 
 from meshd.errors import BackendError, StoreError
 from meshd.files import sync_directory, write_file
-from meshd.services.plan import Call, Probe, ReloadKind
+from meshd.services.plan import Call, LiveServers, Probe, ReloadKind
 
 STATE_SCHEMA: Final = 2
 MAX_BAD: Final = 20
@@ -77,6 +77,7 @@ class Accepted(_Part, frozen=True, kw_only=True):
     verify: tuple[Probe, ...] = ()
     reload: ReloadKind = "none"
     reload_argv: tuple[str, ...] = ()
+    live: LiveServers | None = None
 
 
 class ModuleState(_Part, frozen=True, kw_only=True):

@@ -6,8 +6,9 @@ clients and reloads flap with it. So a bucket changes only after several measure
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 EDGES_SECONDS: Final = (0.002, 0.010, 0.030, 0.080, 0.160)
 """Bucket 0 is below the first edge, bucket 5 above the last."""
@@ -24,18 +25,16 @@ def bucket_of(seconds: float) -> int:
     return sum(seconds >= edge for edge in EDGES_SECONDS)
 
 
-@dataclass(slots=True)
-class _Memory:
+class _Memory(msgspec.Struct):
     bucket: int
     beyond: int = 0
     way: int = 0
 
 
-@dataclass(slots=True)
-class Buckets:
+class Buckets(msgspec.Struct):
     """The bucket of each path, with hysteresis. One call of ``take`` for each probe window."""
 
-    _paths: dict[str, _Memory] = field(default_factory=dict)
+    _paths: dict[str, _Memory] = msgspec.field(default_factory=dict)
 
     def take(self, path: str, seconds: float | None) -> int:
         """The bucket after this measurement; None: none was made, the bucket stays."""

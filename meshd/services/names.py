@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.services.view import PlacementView, ServiceEntry, ServiceView
 
@@ -12,8 +13,7 @@ SERVICES_LABEL: Final = "svc"
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
+class Name(msgspec.Struct, frozen=True):
     """A name below the domain, without it, and its addresses in the order in which they are to be used."""
 
     name: str

@@ -48,9 +48,9 @@ class Command(_Part, frozen=True, kw_only=True, tag="command"):
     """A program that looks at something and changes nothing. No shell is involved."""
 
     argv: tuple[str, ...]
-    """``{staged:PATH}``: the new file before it is in place. ``{staged-directory:PATH}``, where a word
-    begins: a copy of that directory with the new files in it. ``{beside}``: a directory of what is
-    ``beside`` alone."""
+    """``{staged:PATH}``, also in what is ``beside``: the new file before it is in place.
+    ``{staged-directory:PATH}``, where a word begins: a copy of that directory with the new files in it.
+    ``{beside}``: a directory of what is ``beside`` alone."""
     ok: tuple[int, ...] = (0,)
     refuse: str = ""
     """A regular expression: output that matches means failure, whatever the exit status."""
@@ -75,7 +75,8 @@ class HttpGet(_Part, frozen=True, kw_only=True, tag="http"):
     expect: tuple[str, ...] = ()
     refuse: str = ""
     secret: str = ""
-    """Name of the settings' secret that is sent as a bearer token."""
+    """Name of the settings' secret that is sent: as a bearer token, with ``user`` as that user's password."""
+    user: str = ""
     timeout_seconds: float = 10.0
 
 
@@ -134,12 +135,36 @@ class HttpCall(_Part, frozen=True, kw_only=True, tag="http-call"):
     status: tuple[int, ...] = (200, 202, 204)
     expect: tuple[str, ...] = ()
     secret: str = ""
+    user: str = ""
     timeout_seconds: float = 10.0
 
 
 Probe = Command | HttpGet | SocketAsk | DnsAsk | RedisCall
 Call = HttpCall | SocketAsk | SocketKeep | RedisCall
 ReloadKind = Literal["none", "reload", "restart"]
+
+
+class LiveServer(_Part, frozen=True, kw_only=True):
+    """A server of a back end. ``agent``: what its agent is asked. ``options``: all else of its line."""
+
+    address: str
+    port: int
+    agent: str
+    options: str
+
+    @property
+    def at(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+class LiveServers(_Part, frozen=True, kw_only=True, tag="live-servers"):
+    """The servers of HAProxy's back ends, as the running process is to have them. ``target``: its stats
+    socket. ``frame``: all else that the files say; where it changed, only a reload will do."""
+
+    target: str
+    backends: dict[str, dict[str, LiveServer]]
+    frame: str
+    timeout_seconds: float = 10.0
 
 
 class ServicePlan(_Part, frozen=True, kw_only=True):
@@ -154,6 +179,8 @@ class ServicePlan(_Part, frozen=True, kw_only=True):
     reload: ReloadKind = "none"
     reload_argv: tuple[str, ...] = ()
     """A built-in module's better way than the service manager's; ``reload_command`` goes first."""
+    live: LiveServers | None = None
+    """Tried before the reload, and instead of it where it works. Of built-in modules alone."""
     verify: tuple[Probe, ...] = ()
     """Asked of the running service, over and over for ``verify_seconds``: did it take what it was given?"""
     verify_seconds: float = 10.0

@@ -14,7 +14,7 @@ from meshd.services.isolation import RENDER_SECONDS, run_module
 from meshd.services.module import Signals, load_module, read_config
 from meshd.services.plan import RenderRequest, ServicePlan
 from meshd.services.view import ServiceView
-from meshd.version import read_version
+from meshd.version import VERSION
 
 SHOWN: Final = 300
 USAGE: Final = 2
@@ -22,7 +22,7 @@ USAGE: Final = 2
 
 def input_digest(config: ModuleConfig, view: ServiceView) -> str:
     """Of all that decides about the plan: the topology, the settings, this program."""
-    parts = (view.digest.encode(), config.fingerprint(), read_version().encode())
+    parts = (view.digest.encode(), config.fingerprint(), VERSION.encode())
     return hashlib.sha256(b"\n".join(parts)).hexdigest()
 
 

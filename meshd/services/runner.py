@@ -3,8 +3,9 @@
 RenderRequest on standard input, ServicePlan on standard output, both JSON. ``--exec FILE`` in place of a
 module becomes that executable. It is two processes. The first one keeps the daemon's rights and does nothing
 but end whatever the second one started. The second one gives the rights up and limits itself before it loads
-anything of the module. LIFELINE is a descriptor whose other end the daemon holds, and closes when its
-patience or its life is over. USER is UID:GID, or nothing to stay as it is.
+anything that is not meshd's own. LIFELINE is a descriptor whose other end the daemon holds, and closes when
+its patience or its life is over. USER is the UID:GID to be where none of its own is to be had, or nothing to
+stay as it is.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from meshd.privileges import give_up_rights
 from meshd.services.reaper import Reaper
 
 CPU_SECONDS: Final = 20
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
 OPEN_FILES: Final = 64
 NICENESS: Final = 15
+NICENESS_OF_MANY: Final = 19
+"""Of a module that may start processes: 64 weigh less than one at nice 0, and at nice 15 twice as much."""
 FILE_BYTES: Final = 0
 """It has nothing to write but its answer, and a pipe is no file."""
 PROCESSES: Final = 64
-"""Of the unprivileged user, all taken together. A built-in module or plug-in starts none."""
+"""Of its user id, all taken together. A built-in module or plug-in starts none."""
 
 
 def limit(*, may_fork: bool) -> None:
@@ -44,14 +48,14 @@ def limit(*, may_fork: bool) -> None:
         resource.setrlimit(kind, (value, value))
 
 
-def give_way() -> None:
+def give_way(niceness: int) -> None:
     """Nothing waits for a module, so WireGuard and the daemon go first to the processor.
 
     Where Linux groups processes by session, a nice value counts within one alone: sched(7), autogroup.
     """
-    os.nice(NICENESS)
+    os.nice(niceness)
     with contextlib.suppress(OSError):
-        Path("/proc/self/autogroup").write_text(str(NICENESS))
+        Path("/proc/self/autogroup").write_text(str(niceness))
 
 
 def main(arguments: list[str]) -> int:
@@ -62,14 +66,25 @@ def main(arguments: list[str]) -> int:
     if child:
         reaper.watch(child, int(lifeline))
     reaper.forget()
-    give_way()
+    give_way(NICENESS_OF_MANY if what[0] == "--exec" else NICENESS)
     os.close(int(lifeline))
+    if what[0] != "--exec":
+        load_own_code(what[0])
     if user:
         uid, gid = map(int, user.split(":"))
-        os.setgroups([])
-        os.setgid(gid)
-        os.setuid(uid)
+        give_up_rights(uid, gid)
     return _become(what)
+
+
+def load_own_code(name: str) -> None:
+    """Import what is ours while this process may still read it: a checkout may lie below ``/root``.
+
+    A plug-in is somebody else's and is loaded without rights.
+    """
+    from meshd.services.module import is_built_in, load_module
+
+    if is_built_in(name):
+        load_module(name)
 
 
 def _become(what: list[str]) -> int:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+import msgspec
+
 
 class Outcome(StrEnum):
     """How a run ended. ``held``: a guard; ``failed``: before anything changed, worth another try;
@@ -31,8 +33,7 @@ FINAL: Final = frozenset({Outcome.REFUSED, Outcome.ROLLED_BACK, Outcome.BROKEN})
 """What another try with the same input would only repeat."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds. ``spread``: the longest wait for this host's turn among the hosts."""
 
     quiet: float = 5.0
@@ -50,8 +51,7 @@ def host_share(hid: str, module: str) -> float:
     return int.from_bytes(hashlib.sha256(f"{hid} {module}".encode()).digest()[:4], "big") / 2**32
 
 
-@dataclass(slots=True)
-class Schedule:
+class Schedule(msgspec.Struct):
     """Of one module on this host. Instants are seconds of one clock that never goes back."""
 
     timing: Timing

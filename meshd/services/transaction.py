@@ -11,10 +11,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from meshd.errors import MeshError
 from meshd.services import swap
@@ -34,8 +34,7 @@ RESTART_PHASE: Final = "restart"
 """Of a report: nothing is missing but the word that the service may be interrupted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How a run ended, and why. ``diffs``: what was, or would be, changed; for eyes, without secrets."""
 
     outcome: Outcome
@@ -45,8 +44,7 @@ class Report:
     phase: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions:
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What an operator adds. ``restart``: it may interrupt. ``overwrite``: changes of others may go."""
 
     dry_run: bool = False
@@ -54,8 +52,7 @@ class RunOptions:
     overwrite: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
+class _Run(msgspec.Struct, frozen=True, kw_only=True):
     """The input of one run. ``now``: unix seconds."""
 
     plan: ServicePlan
@@ -64,20 +61,29 @@ class _Run:
     now: float
     options: RunOptions
     state: ModuleState
-    changes: Changes = field(default_factory=Changes)
+    changes: Changes = msgspec.field(default_factory=Changes)
 
     @property
     def must_reload(self) -> bool:
         lasting = [each for each in self.changes.files if each.file is None or not each.file.once]
         return bool(lasting) or self.state.unverified
 
+    @property
+    def may_change_alive(self) -> bool:
+        """Whether the service is known to run what its files said before, and they differ in nothing but what
+        can be changed as it runs."""
+        state, live = self.state, self.plan.live
+        before = state.accepted.live
+        known = bool(state.digest) and not state.unverified and not state.broken
+        mine = not self.changes.drifted and not any(each.adopted for each in self.changes.files)
+        return known and mine and live is not None and before is not None and live.frame == before.frame
+
     def report(self, outcome: Outcome, phase: str, reason: str = "") -> Report:
         diffs = tuple(change.diff for change in self.changes.files)
         return Report(outcome=outcome, reason=reason, diffs=diffs, notes=self.plan.notes, phase=phase)
 
 
-@dataclass(slots=True)
-class Transaction:
+class Transaction(msgspec.Struct):
     """Of one module on this host; one run at a time. ``step`` is told each step that was done."""
 
     config: ModuleConfig
@@ -85,7 +91,7 @@ class Transaction:
     step: Callable[[str], None] = lambda _: None
     clock: Callable[[], float] = time.monotonic
     pause: Callable[[float], None] = time.sleep
-    _secrets: Mapping[str, str] = field(default_factory=dict)
+    _secrets: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def recover(self) -> str:
         """After a run that was cut off: what the files are now; empty when there was none."""
@@ -164,7 +170,9 @@ class Transaction:
         for command in run.plan.checks:
             with contextlib.ExitStack() as stack:
                 placed = place_files(command, run.changes, self.config, stack)
-                problem = run_command(placed, tuple(jail_prefix(self.config)), shown=command.argv)
+                problem = run_command(
+                    placed, self._secrets, tuple(jail_prefix(self.config)), shown=command.argv
+                )
             if problem is not None:
                 return problem
         self.step("checked")
@@ -181,8 +189,10 @@ class Transaction:
             verify=plan.verify,
             reload=plan.reload,
             reload_argv=plan.reload_argv,
+            live=plan.live,
         )
-        problem = self._hand_over.run(accepted, reload=reload, seconds=plan.verify_seconds)
+        seconds, alive = plan.verify_seconds, run.may_change_alive
+        problem = self._hand_over.run(accepted, reload=reload, seconds=seconds, alive=alive)
         if problem is None:
             self._record(run, accepted)
             return run.report(Outcome.APPLIED if reload else Outcome.UNCHANGED, "done")

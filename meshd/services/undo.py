@@ -7,7 +7,6 @@ it; it never ends half-way, and never goes forward again by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -31,8 +30,7 @@ from meshd.services.plan import ServicePlan
 VERIFY_SECONDS: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undo:
+class Undo(msgspec.Struct, frozen=True, kw_only=True):
     """Of the module ``name``. ``step`` is told each step that was done."""
 
     name: str
@@ -83,6 +81,9 @@ class Undo:
         try:
             self._restore(state.before)
             again = self.hand_over.run(accepted, reload=True, seconds=VERIFY_SECONDS)
+            if again is None and not state.digest:
+                # Nothing is known that it once took: at least somebody has to be there.
+                again = self.hand_over.silence(plan.verify, seconds=VERIFY_SECONDS)
         except MeshError as error:
             again = str(error)
         self._write(

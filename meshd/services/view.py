@@ -62,6 +62,10 @@ class PlacementView(_Part, frozen=True, kw_only=True):
     def id(self) -> str:
         return endpoint_id(self.service, self.host, self.jail, self.address)
 
+    @property
+    def at(self) -> str:
+        return address_port(self.address, self.port)
+
 
 class ServiceEntry(_Part, frozen=True, kw_only=True):
     """``placements``: in the order of their hosts' names. Retired ones are in ``ServiceView.removed``."""
@@ -156,6 +160,11 @@ class Measured(_Part, frozen=True, kw_only=True):
     health: Mapping[PlacementKey, tuple[Health, float]] = {}
 
 
+def address_port(address: str, port: int) -> str:
+    """``10.17.1.5:5432``, ``[fd00::5]:5432``."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def endpoint_id(service: str, host: str, jail: str, address: str) -> str:
     """A placement's name, for people and for telling what went away."""
     return f"{service}/{host}{'/' + jail if jail else ''}@{address}"
@@ -166,11 +175,12 @@ def build_service_view(mesh: MeshView, measured: Measured) -> ServiceView | None
     membership, own = mesh.membership, mesh.own
     if own is None:
         return None
-    hosts = {host.name: _host(host) for host in membership.hosts.values()}
+    members = membership.with_daemon
+    hosts = {host.name: _host(host) for host in members.values()}
     removed: list[str] = []
     services: dict[str, ServiceEntry] = {}
     for service in membership.services.values():
-        entry, gone = _service(service, membership.hosts, measured)
+        entry, gone = _service(service, members, measured)
         removed += gone
         if not service.retired:
             services[service.name] = entry
@@ -201,7 +211,7 @@ def build_service_view(mesh: MeshView, measured: Measured) -> ServiceView | None
         ),
         paths={
             host.name: _path(measured.paths.get(hid), measured.buckets.get(hid, UNKNOWN_BUCKET))
-            for hid, host in membership.hosts.items()
+            for hid, host in members.items()
             if hid != own.hid
         },
     )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from meshd.services.names import SERVICES_LABEL, Name, answering, host_names, service_names
 from meshd.services.plan import GENERATION
 from meshd.services.view import PlacementView, ServiceView
 
+SERIAL: Final = f"_serial-{GENERATION}.{SERVICES_LABEL}"
+"""No host, jail or service has such a name."""
+SERIAL_ADDRESS: Final = "192.0.2.1"
+"""For documentation (RFC 5737): nobody's."""
 FAR: Final = 10
 """Between the priorities of two buckets, so that an operator's own records fit in between."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """``name`` and ``value`` are fully qualified, with a dot at the end."""
 
     name: str
@@ -100,8 +104,9 @@ def unbound_file(domain: str, records: list[Record], zones: dict[str, list[Recor
 
 
 def hosts_file(view: ServiceView) -> str:
-    """For dnsmasq's ``addn-hosts``: one line each."""
+    """For dnsmasq's ``addn-hosts``: one line each. The last one stands in for a serial."""
     names: list[Name] = [*host_names(view), *service_names(view)]
+    names.append(Name(SERIAL, (SERIAL_ADDRESS,)))
     return "".join(f"{address} {each.name}.{view.domain}\n" for each in names for address in each.addresses)
 
 

@@ -11,14 +11,14 @@ or is named by its content.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+import msgspec
 
 MAX_OBJECT_BYTES: Final = 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectInfo:
+class ObjectInfo(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a listing. ``etag`` changes whenever the body does; its form is the store's own."""
 
     key: str
@@ -26,8 +26,7 @@ class ObjectInfo:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredObject:
+class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     etag: str
     body: bytes

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -18,8 +17,8 @@ import msgspec
 
 from meshd.errors import ConfigError, StoreError
 from meshd.store.credentials import S3Credentials
+from meshd.store.deadlines import Timeouts
 from meshd.store.garage_http import TIMEOUTS, AdminToken, AdminTransport, NoAnswerError, RefusedError
-from meshd.store.s3_transport import Timeouts
 
 T = TypeVar("T")
 
@@ -86,8 +85,7 @@ class ListedKey(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessKey:
+class AccessKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key with its secret, and what it may do by the id of the bucket."""
 
     credentials: S3Credentials

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from meshd.errors import ConfigError, StoreDeniedError, StoreError
 
@@ -15,7 +16,7 @@ try:
     import urllib3
     from urllib3.connection import HTTPConnection, HTTPSConnection
 
-    from meshd.store.s3_transport import Timeouts, deadline_connection_class
+    from meshd.store.deadlines import Timeouts, deadline_connection_class
 except ImportError as error:
     raise ConfigError(f"Garage needs the Python packages botocore and urllib3: {error}") from None
 

@@ -12,8 +12,9 @@ import hashlib
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from meshd.errors import StoreError, UnfinishedListingError, UnusableObjectError
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, StoredObject
@@ -25,8 +26,7 @@ _HISTORY: Final = 16
 _Versions = list[bytes | None]
 
 
-@dataclass(slots=True, kw_only=True)
-class Faults:
+class Faults(msgspec.Struct, kw_only=True):
     """Switches and countdowns; a countdown of n means the next n calls of that kind.
 
     ``unreachable``: every call fails at once. ``hang``: every call ends in a time-out.
@@ -46,21 +46,20 @@ class Faults:
     refused_puts: int = 0
     old_reads: int = 0
     frozen_at: int | None = None
-    hidden: set[str] = field(default_factory=set)
-    unlisted: set[str] = field(default_factory=set)
+    hidden: set[str] = msgspec.field(default_factory=set)
+    unlisted: set[str] = msgspec.field(default_factory=set)
     list_limit: int | None = None
-    failing_gets: set[str] = field(default_factory=set)
-    unusable: set[str] = field(default_factory=set)
+    failing_gets: set[str] = msgspec.field(default_factory=set)
+    unusable: set[str] = msgspec.field(default_factory=set)
     listed_at_once: int | None = None
 
 
-@dataclass(slots=True)
-class _Bucket:
+class _Bucket(msgspec.Struct):
     """Per key the last revisions, oldest first; a body of None is a deletion."""
 
-    history: dict[str, list[tuple[int, bytes | None]]] = field(default_factory=dict)
+    history: dict[str, list[tuple[int, bytes | None]]] = msgspec.field(default_factory=dict)
     revision: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
 
 class MemoryStore:

@@ -1,4 +1,4 @@
-"""Objects in a bucket of an S3 server, Garage first of all (path-style, region ``garage``).
+"""Objects in a bucket of an S3 server, or below a prefix of one; Garage first of all (region ``garage``).
 
 The server is not trusted: answers are bounded in bytes, pages and time, and a listing that
 does not move forward ends in an error instead of a loop.
@@ -6,10 +6,12 @@ does not move forward ends in an error instead of a loop.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
+
+import msgspec
 
 from meshd.errors import (
     ConfigError,
@@ -19,12 +21,14 @@ from meshd.errors import (
     UnusableObjectError,
 )
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, StoredObject
-from meshd.store.credentials import S3Credentials
+from meshd.store.credentials import CredentialsSource, S3Credentials
 from meshd.store.key import check_body, check_key, check_prefix, is_key
+from meshd.store.s3_advice import advise_on_refusal, is_known_code
 from meshd.store.s3_answers import parse_error, parse_listing
 
 if TYPE_CHECKING:
-    from meshd.store.s3_transport import Answer, SignedTransport, Timeouts
+    from meshd.store.deadlines import Timeouts
+    from meshd.store.s3_transport import Answer, SignedTransport
 
 DEFAULT_REGION: Final = "garage"
 PARALLEL_REQUESTS: Final = 6
@@ -35,70 +39,57 @@ _PAGE_KEYS: Final = 1000
 _MAX_ERROR_BYTES: Final = 65_536
 _NO_QUERY: Final[Mapping[str, str]] = {}
 
-_HINTS: Final[Mapping[str, str]] = {
-    "AuthorizationHeaderMalformed": "check the region in the store URL (Garage's is usually region=garage)",
-    "InvalidAccessKeyId": "check the access key id",
-    "AccessDenied": "check the access key and what it may do on this bucket; a new key can take a moment",
-    "SignatureDoesNotMatch": "check the secret key",
-    "NoSuchBucket": "check the bucket's name in the store URL",
-    "ServiceUnavailable": "the store has lost its quorum or is starting; nothing to do here",
-    "SlowDown": "the store asks for fewer requests; try again in a moment",
-    "InternalError": "the store failed by itself; try again in a moment, and see its log",
-    "RequestTimeTooSkewed": "check this host's clock",
-}
-_STATUS_HINTS: Final[Mapping[int, str]] = {
-    301: "check scheme, host and port of the store URL",
-    400: "check the region in the store URL and this host's clock",
-    403: "check the access key, the secret key and what the key may do on this bucket",
-    404: "check host, port and bucket of the store URL",
-    429: "the store asks for fewer requests; try again in a moment",
-    500: "the store failed by itself; try again in a moment, and see its log",
-    502: "what stands before the store does not reach it; try again in a moment",
-    503: "the store is not available; try again in a moment",
-    504: "what stands before the store does not reach it; try again in a moment",
-}
+Style = Literal["path", "virtual"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Location:
-    """Where a bucket is: what a URL ``s3+https://host:port/bucket?region=garage`` says.
-
-    ``log_bucket``: the bucket of roots and logs, when that is another one (``?logs=NAME``).
-    """
+class S3Location(msgspec.Struct, frozen=True, kw_only=True):
+    """Where objects are: what a URL ``s3+https://host:port/bucket/prefix?region=garage`` says."""
 
     secure: bool
     host: str
     port: int
     bucket: str
+    prefix: str = ""
+    """Stands before every key in the bucket, with a slash between; empty: keys begin the names."""
     region: str = DEFAULT_REGION
     log_bucket: str = ""
+    """The bucket of roots and logs, when that is another one (``logs=NAME``). The prefix is the same."""
+    style: Style = "path"
+    """Whether requests name the bucket in the path or, ``virtual``, in the host name."""
 
     @property
     def buckets(self) -> tuple[str, ...]:
         """Every bucket once; the one of host records first."""
         return tuple(name for name in dict.fromkeys((self.bucket, self.log_bucket)) if name)
 
+    @property
+    def server(self) -> str:
+        """The name or address that requests go to."""
+        return self.host if self.style == "path" else f"{self.bucket}.{self.host}"
+
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"s3+http{'s' if self.secure else ''}://{host}:{self.port}/{self.bucket}"
+        place = "/".join(filter(None, (self.bucket, self.prefix)))
+        return f"s3+http{'s' if self.secure else ''}://{host}:{self.port}/{place}"
 
 
 class S3Store:
-    """One bucket. Up to ``parallel_requests`` threads may use it at once."""
+    """One bucket, or what lies below a prefix of it. For up to ``parallel_requests`` threads at once."""
 
     parallel_requests = PARALLEL_REQUESTS
 
     def __init__(
         self,
         location: S3Location,
-        credentials: S3Credentials,
+        credentials: S3Credentials | CredentialsSource,
         *,
         timeouts: Timeouts | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         """``pause``: waits for so many seconds before a request is repeated."""
         self._url = str(location)
-        self._bucket = location.bucket
+        self._root = f"/{location.bucket}" if location.style == "path" else ""
+        self._prefix = f"{location.prefix}/" if location.prefix else ""
         self._transport = _open_transport(location, credentials, timeouts, pause)
 
     @property
@@ -140,16 +131,21 @@ class S3Store:
 
     def _pages(self, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
         # Names may hold what no XML can: by default Garage writes them raw.
-        query = {"list-type": "2", "max-keys": str(_PAGE_KEYS), "prefix": prefix, "encoding-type": "url"}
+        query = {
+            "list-type": "2",
+            "max-keys": str(_PAGE_KEYS),
+            "prefix": self._prefix + prefix,
+            "encoding-type": "url",
+        }
         if start_after:
-            query["start-after"] = start_after
+            query["start-after"] = self._prefix + start_after
         newest = last = start_after
         for _ in range(MAX_PAGES):
             answer = self._request("GET", "", query=query, max_bytes=MAX_PAGE_BYTES)
             if answer.status != 200:
                 raise self._refusal("LIST", prefix, answer)
             page = parse_listing(answer.body)
-            for info in page.objects:
+            for info in map(self._within, page.objects):
                 last = info.key
                 if not is_key(info.key):
                     continue
@@ -166,6 +162,12 @@ class S3Store:
             query["continuation-token"] = page.continuation_token
         raise UnfinishedListingError(f"LIST {self._url}/{prefix}: more than {MAX_PAGES} pages", last)
 
+    def _within(self, info: ObjectInfo) -> ObjectInfo:
+        """The same object by its key below the prefix."""
+        if not info.key.startswith(self._prefix):
+            raise StoreError(f"LIST {self._url}: {info.key[:80]!r} seen, names that begin with it expected")
+        return msgspec.structs.replace(info, key=info.key.removeprefix(self._prefix))
+
     def _request(
         self,
         method: str,
@@ -175,12 +177,12 @@ class S3Store:
         body: bytes = b"",
         query: Mapping[str, str] = _NO_QUERY,
     ) -> Answer:
-        path = f"/{self._bucket}/{key}" if key else f"/{self._bucket}"
+        path = f"{self._root}/{self._prefix}{key}" if key else self._root or "/"
         return self._transport.request(method, path, query=query, body=body, max_bytes=max_bytes)
 
     def _refusal(self, method: str, key: str, answer: Answer) -> StoreError:
         code, message = parse_error(answer.body)
-        hint = _HINTS.get(code) or _STATUS_HINTS.get(answer.status, "see the store's log")
+        hint = advise_on_refusal(answer.status, code, answer.body)
         said = " ".join(part for part in (code, f"({message})" if message else "") if part)
         kind = StoreDeniedError if answer.status == 403 else StoreError
         return kind(f"{method} {self._url}/{key}: {answer.status} {said or 'without a reason'}; {hint}")
@@ -189,7 +191,8 @@ class S3Store:
 def _is_of_one_object(answer: Answer) -> bool:
     """A request that is refused for what the object is, as one that somebody encrypted with a key of his
     own: all others that this key may send are still answered."""
-    return answer.status in (400, 409, 410, 416) and parse_error(answer.body)[0] not in ("", *_HINTS)
+    code = parse_error(answer.body)[0]
+    return answer.status in (400, 409, 410, 416) and code != "" and not is_known_code(code)
 
 
 def _is_missing_key(answer: Answer) -> bool:
@@ -198,24 +201,26 @@ def _is_missing_key(answer: Answer) -> bool:
 
 def _open_transport(
     location: S3Location,
-    credentials: S3Credentials,
+    credentials: S3Credentials | CredentialsSource,
     timeouts: Timeouts | None,
     pause: Callable[[float], None],
 ) -> SignedTransport:
     try:
-        from meshd.store.s3_transport import SignedTransport, Timeouts
+        from meshd.store.deadlines import Timeouts
+        from meshd.store.proxy import find_proxy
+        from meshd.store.s3_transport import SignedTransport
     except ImportError as error:
         raise ConfigError(
             f"{location}: S3 stores need the Python packages botocore and urllib3: {error}"
         ) from None
     return SignedTransport(
         secure=location.secure,
-        host=location.host,
+        host=location.server,
         port=location.port,
         region=location.region,
-        access_key=credentials.access_key,
-        secret_key=credentials.secret_key,
+        credentials=(lambda: credentials) if isinstance(credentials, S3Credentials) else credentials,
         connections=PARALLEL_REQUESTS,
         timeouts=timeouts or Timeouts(),
+        proxy=find_proxy(location.server, location.port, os.environ) if location.secure else None,
         pause=pause,
     )

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 from xml.parsers import expat
+
+import msgspec
 
 from meshd.errors import StoreError
 from meshd.store.base import ObjectInfo
@@ -25,8 +26,7 @@ _NO_XML: Final = re.compile(
 _ENTRY: Final = "Contents"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListingPage:
+class ListingPage(msgspec.Struct, frozen=True, kw_only=True):
     """One page of ListObjectsV2; ``continuation_token`` None: the last page."""
 
     objects: tuple[ObjectInfo, ...]

@@ -1,22 +1,18 @@
 """Signed HTTP requests to one S3 server, each within one deadline: urllib3 carries, botocore signs.
 
 Imported only when an S3 store is opened: the two libraries cost memory that a daemon with a
-directory store does not spend. Time-outs of sockets bound the wait for the next byte only, so
-a server that sends one byte a second could hold a reader for hours; here the connection
-itself knows the deadline of its request.
+directory store does not spend.
 """
 
 from __future__ import annotations
 
 import http.client
-import io
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
 import urllib3
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
@@ -24,86 +20,14 @@ from botocore.credentials import Credentials
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from meshd.errors import StoreError, UnusableObjectError
+from meshd.store.credentials import CredentialsSource
+from meshd.store.deadlines import Timeouts, deadline_connection_class
+from meshd.store.proxy import Proxy
+from meshd.store.s3_advice import advise_on_failure
 from meshd.store.s3_retries import pause_before
 
-CONNECT_TIMEOUT_SECONDS: Final = 3.0
-READ_TIMEOUT_SECONDS: Final = 10.0
-REQUEST_TIMEOUT_SECONDS: Final = 15.0
 
-
-class _DeadlineReader(io.RawIOBase):
-    """The read side of a socket; every read waits for the next byte or the deadline, the nearer."""
-
-    def __init__(self, connection: _DeadlineSocket) -> None:
-        self._connection = connection
-        self._raw = connection.socket.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        left = self._connection.deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the whole answer took too long")
-        self._connection.socket.settimeout(min(left, self._connection.read_timeout))
-        count: int | None = self._raw.readinto(buffer)
-        return count
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()
-
-
-class _DeadlineSocket:
-    """A connected socket (plain or TLS) whose answers are read by a _DeadlineReader."""
-
-    def __init__(self, socket: Any, timeouts: Timeouts, deadline: float) -> None:
-        self.socket = socket
-        self.read_timeout = timeouts.read_seconds
-        self.deadline = deadline
-
-    def makefile(self, *_args: Any, **_options: Any) -> io.BufferedReader:
-        return io.BufferedReader(_DeadlineReader(self))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.socket, name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """``connect_seconds`` to connect, ``read_seconds`` between bytes, ``request_seconds`` for all of it,
-    whatever is repeated."""
-
-    connect_seconds: float = CONNECT_TIMEOUT_SECONDS
-    read_seconds: float = READ_TIMEOUT_SECONDS
-    request_seconds: float = REQUEST_TIMEOUT_SECONDS
-
-
-def deadline_connection_class(
-    base: type[HTTPConnection], timeouts: Timeouts, deadline: Callable[[], float] | None = None
-) -> type[HTTPConnection]:
-    """A connection of urllib3 whose every request ends by ``deadline()``, an instant of the monotonic
-    clock; None: within ``timeouts.request_seconds``."""
-    ends = deadline or (lambda: time.monotonic() + timeouts.request_seconds)
-
-    class DeadlineConnection(base):  # type: ignore[misc, valid-type]
-        sock: Any
-
-        def connect(self) -> None:
-            super().connect()
-            self.sock = _DeadlineSocket(self.sock, timeouts, ends())
-
-        def request(self, *args: Any, **options: Any) -> None:
-            if isinstance(self.sock, _DeadlineSocket):
-                self.sock.deadline = ends()
-            super().request(*args, **options)
-
-    return DeadlineConnection
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: Mapping[str, str]
     body: bytes
@@ -119,31 +43,43 @@ class SignedTransport:
         host: str,
         port: int,
         region: str,
-        access_key: str,
-        secret_key: str,
+        credentials: CredentialsSource,
         connections: int,
         timeouts: Timeouts,
+        proxy: Proxy | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``pause``: waits for so many seconds before a request is repeated."""
-        bracketed = f"[{host}]" if ":" in host else host
+        """``proxy``: on the way to a ``secure`` server. ``pause``: waits for so many seconds before a
+        request is repeated."""
+        # A dot at the end of a name is for the resolver alone: no server expects it in Host.
+        bracketed = f"[{host}]" if ":" in host else host.removesuffix(".")
         self._origin = f"{'https' if secure else 'http'}://{bracketed}:{port}"
-        self._credentials = Credentials(access_key, secret_key)
+        self._host = bracketed if port == (443 if secure else 80) else f"{bracketed}:{port}"
+        self._secure = secure
+        self._proxy = proxy
+        self._credentials = credentials
         self._region = region
         self._timeouts = timeouts
         self._pause = pause
         self._of_thread = threading.local()
-        pool = urllib3.HTTPSConnectionPool if secure else urllib3.HTTPConnectionPool
-        self._pool = pool(
-            host,
-            port,
-            maxsize=connections,
-            block=True,
-            retries=False,
-            timeout=urllib3.Timeout(connect=timeouts.connect_seconds, read=timeouts.read_seconds),
-        )
+        self._pool = self._open_pool(host, port, connections)
         base = HTTPSConnection if secure else HTTPConnection
         self._pool.ConnectionCls = deadline_connection_class(base, timeouts, self._deadline)
+
+    def _open_pool(self, host: str, port: int, connections: int) -> urllib3.HTTPConnectionPool:
+        waits = urllib3.Timeout(connect=self._timeouts.connect_seconds, read=self._timeouts.read_seconds)
+        if self._proxy is not None:
+            way = urllib3.ProxyManager(
+                self._proxy.url,
+                proxy_headers=self._proxy.headers,
+                maxsize=connections,
+                block=True,
+                retries=False,
+                timeout=waits,
+            )
+            return way.connection_from_host(host, port, scheme="https")
+        pool = urllib3.HTTPSConnectionPool if self._secure else urllib3.HTTPConnectionPool
+        return pool(host, port, maxsize=connections, block=True, retries=False, timeout=waits)
 
     def request(
         self, method: str, path: str, *, query: Mapping[str, str], body: bytes, max_bytes: int
@@ -220,22 +156,33 @@ class SignedTransport:
             response.release_conn()
 
     def _sign(self, method: str, url: str, body: bytes) -> dict[str, str]:
-        request = AWSRequest(method=method, url=url, data=body)
+        request = AWSRequest(method=method, url=url, data=body, headers={"Host": self._host})
         request.context["client_config"] = None
-        S3SigV4Auth(self._credentials, "s3", self._region).add_auth(request)
+        held = self._credentials()
+        signer = Credentials(held.access_key, held.secret_key, held.session_token or None)
+        S3SigV4Auth(signer, "s3", self._region).add_auth(request)
         return {**dict(request.headers.items()), "Accept-Encoding": "identity", "User-Agent": "wg-meshd"}
 
     def _reason(self, error: Exception) -> str:
         refused = isinstance(error, urllib3.exceptions.NewConnectionError)
         if isinstance(error, urllib3.exceptions.ConnectTimeoutError) and not refused:
-            return f"no connection within {self._timeouts.connect_seconds:g} s"
+            return self._by_proxy(f"no connection within {self._timeouts.connect_seconds:g} s")
         if isinstance(error, urllib3.exceptions.TimeoutError | TimeoutError) and not refused:
             return (
                 f"no complete answer: {self._timeouts.read_seconds:g} s without a byte "
                 f"or {self._timeouts.request_seconds:g} s in all"
             )
         cause = error.args[-1] if error.args else error
-        return " ".join(str(cause).split())[:200] or type(error).__name__
+        said = " ".join(str(cause).split())[:200] or type(error).__name__
+        advice = advise_on_failure(said, secure=self._secure)
+        return self._by_proxy(f"{said}; {advice}" if advice else said)
+
+    def _by_proxy(self, reason: str) -> str:
+        return (
+            f"through the proxy {self._proxy.url} of {self._proxy.source}: {reason}"
+            if self._proxy
+            else reason
+        )
 
 
 def _is_overlong_header(error: urllib3.exceptions.ProtocolError) -> bool:

@@ -36,3 +36,32 @@ def test_every_test_that_the_document_names_exists() -> None:
     written = "\n".join(path.read_text() for path in (CHECKOUT / "tests").rglob("test_*.py"))
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", DOCUMENT))
     assert {name for name in named if f"def {name}(" not in written} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("test", "outcome"),
+    [
+        ("assert product.GUARDED", "died"),
+        ("assert True", "survived"),
+        ("assert product.GUARDED or time.sleep(60)", "hung"),
+        ("time.sleep(60)", "broken"),
+    ],
+)
+def test_a_defence_is_proven_by_tests_that_notice_and_not_by_a_busy_machine(
+    tmp_path: Path, test: str, outcome: str
+) -> None:
+    profile = 'from hypothesis import settings\n\nsettings.register_profile("thorough")\n'
+    (tmp_path / "conftest.py").write_text(profile)
+    (tmp_path / "product.py").write_text("GUARDED = True\n")
+    (tmp_path / "test_product.py").write_text(f"import time, product\n\ndef test_it():\n    {test}\n")
+    defence = MUTATION["Defence"](
+        name="a guard",
+        attack="any",
+        file="product.py",
+        source="True",
+        mutated="False",
+        tests=("test_product.py::test_it",),
+    )
+    assert MUTATION["mutate"](defence, tmp_path, 8.0)[0] == outcome
+    assert (tmp_path / "product.py").read_text() == "GUARDED = True\n"

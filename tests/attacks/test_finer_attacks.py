@@ -58,7 +58,7 @@ def grant_body(name: str, address: str, *, hid: str = "", gen: int = 1) -> Grant
 
 
 def outcome(ledger: Ledger, item: fm.StoreObject) -> str:
-    return ledger.offer(*item, now=fm.NOW).outcome
+    return ledger.offer(*item).outcome
 
 
 def test_second_signature_on_a_statement(ledger: Ledger) -> None:
@@ -123,9 +123,7 @@ def test_statement_on_a_past_that_does_not_exist(ledger: Ledger) -> None:
     """With a stolen key: a number far ahead on an invented past, above what a later cut would name."""
     fm.grant(ledger, ADMIN, "tesla")
     for seq, prev in ((2, "0" * 64), (9, "1" * 64)):
-        ledger.offer(
-            *fm.forge_statement(ADMIN, grant_body("mallory", "10.77.0.99"), seq=seq, prev=prev), now=fm.NOW
-        )
+        ledger.offer(*fm.forge_statement(ADMIN, grant_body("mallory", "10.77.0.99"), seq=seq, prev=prev))
         assert fm.names(ledger) == {"tesla"} and "registry_gap" in fm.codes(ledger)
 
 
@@ -196,13 +194,14 @@ def test_endless_generations_of_one_host(ledger: Ledger) -> None:
     for gen in range(1, count + 1):
         identity = TESLA if gen == 1 else fm.key(f"tesla{gen}")
         fm.grant(ledger, ADMIN, "tesla", gen=gen, identity=identity.public)
-        ledger.offer(*fm.record("tesla", version=gen, gen=gen, signer=identity), now=fm.NOW)
+        ledger.offer(*fm.record("tesla", version=gen, gen=gen, signer=identity))
     first = fm.record("tesla", version=1)
     assert outcome(ledger, first) != "known"
     held = ledger.membership(fm.NOW).hosts[TESLA.kid].record
     assert held is not None and held.version == count
 
 
+@pytest.mark.slow
 def test_endless_statements_of_keys_that_no_root_names(ledger: Ledger) -> None:
     """They wait in bounded memory; the oldest is forgotten, and taken when it is shown again."""
     new_admin = fm.key("grace")
@@ -327,7 +326,7 @@ def test_shortened_root_chain_in_the_cache(tmp_path: Path, ledger: Ledger) -> No
 def test_flipped_bits_in_the_cache_are_counted(tmp_path: Path, ledger: Ledger) -> None:
     """Damage that no signature would find, in a name, is found by the checksum and said."""
     fm.grant(ledger, ADMIN, "tesla")
-    ledger.offer(*fm.record("tesla"), now=fm.NOW)
+    ledger.offer(*fm.record("tesla"))
     RegistryCache(tmp_path / "registry").create(ledger)
     objects = tmp_path / "registry" / "objects"
     good = objects.read_bytes()

@@ -12,6 +12,7 @@ import json
 
 import fakemesh as fm
 import msgspec
+import pytest
 from arena import ADMIN, OTHER, RECOVERY, Arena, create_mesh, grant_of, stranger
 from daemon_rig import running
 from meshes import NOW
@@ -64,6 +65,7 @@ def assert_refused(arena: Arena, *attack: Item, name: str = "curie") -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_forged_grant(arena: Arena) -> None:
     mallory, thief = stranger(), fm.key("stranger")
     grant = grant_of(mallory, "10.77.0.99")
@@ -76,6 +78,7 @@ def test_forged_grant(arena: Arena) -> None:
     assert_refused(arena, in_his_name, name="noether")
 
 
+@pytest.mark.slow
 def test_host_announcing_more_than_granted(arena: Arena) -> None:
     async def scenario() -> None:
         async with running(arena.rig):
@@ -125,6 +128,7 @@ def test_fewer_than_threshold_root_keys(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_copied_admin_key(arena: Arena) -> None:
     """Two machines sign with one key: both branches count, nobody's host is lost, and it is said."""
     copy, fourth, key = arena.copied_signer(ADMIN), fm.key("noether"), PrivateKey.generate()
@@ -153,6 +157,7 @@ def test_copied_admin_key(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_stolen_admin_key_then_cut(arena: Arena) -> None:
     """A thief with an administrator's key adds a host and revokes one; the cut undoes both."""
     bohr = arena.mesh.hosts["bohr"].hid
@@ -179,6 +184,7 @@ def test_stolen_admin_key_then_cut(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_stolen_host_key(arena: Arena) -> None:
     """It speaks for its host until a grant of the next generation, and never for another host."""
     newton, evil = arena.mesh.hosts["newton"], PrivateKey.generate()
@@ -232,6 +238,7 @@ def test_cross_kind_replay(arena: Arena) -> None:
     assert_refused(arena, as_record, (key, relabelled), (newton.key, record_as_statement))
 
 
+@pytest.mark.slow
 def test_cross_mesh_replay(arena: Arena) -> None:
     """One administrator of two meshes: what is true in one says nothing in the other."""
     elsewhere = create_mesh()

@@ -67,6 +67,7 @@ def test_rollback_of_a_record(arena: Arena) -> None:
     asyncio.run(after_a_restart())
 
 
+@pytest.mark.slow
 def test_rollback_of_a_log(arena: Arena) -> None:
     before = arena.shown()
 
@@ -89,6 +90,7 @@ def test_rollback_of_a_log(arena: Arena) -> None:
     asyncio.run(after_a_restart())
 
 
+@pytest.mark.slow
 def test_rollback_of_the_root(arena: Arena) -> None:
     """An administrator's key was cut; the store goes back to the root that still names it."""
     before, thief, mallory = arena.shown(), arena.copied_signer(OTHER), stranger()
@@ -186,6 +188,7 @@ def test_withheld_revoke(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_withheld_statement_below_a_revoke(arena: Arena) -> None:
     """What is held back of a log does not hold the revoke after it back."""
     mesh = arena.mesh
@@ -225,6 +228,7 @@ def test_withheld_revoke_is_looked_for_elsewhere(lying: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_mix_and_match(arena: Arena) -> None:
     """Real objects of one time and place under the names of others."""
     mesh = arena.mesh
@@ -256,6 +260,7 @@ def test_mix_and_match(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_fast_forward_of_a_version(arena: Arena) -> None:
     """The last version of a record is the last word for the identity whose key signed it: the host says
     so, and asks for another one."""
@@ -277,6 +282,7 @@ def test_fast_forward_of_a_version(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_endless_data_objects(arena: Arena) -> None:
     """Every object as large as any store takes: refused, the honest ones counted."""
     body = b"{" + b" " * 65_000 + b"}"
@@ -294,6 +300,7 @@ def test_endless_data_objects(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_endless_data_keys(arena: Arena) -> None:
     """More keys than the mesh could ever have, of each sort; what is shown to people stays bounded."""
     count = 3000 if isinstance(arena.store, MemoryStore) else 150
@@ -314,6 +321,7 @@ def test_endless_data_keys(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostility", get_args(Hostility))
 def test_endless_data_pages_bodies_and_slow_bytes(lying: Arena, hostility: Hostility) -> None:
     """The first store never comes to an end: it costs its time-out, and the second one is followed."""
@@ -331,6 +339,7 @@ def test_endless_data_pages_bodies_and_slow_bytes(lying: Arena, hostility: Hosti
         endless.close()
 
 
+@pytest.mark.slow
 def test_deletion_by_a_member_with_write_access(arena: Arena) -> None:
     async def scenario() -> None:
         async with running(arena.rig):
@@ -346,6 +355,7 @@ def test_deletion_by_a_member_with_write_access(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_overwriting_by_a_member_with_write_access(arena: Arena) -> None:
     async def scenario() -> None:
         async with running(arena.rig):
@@ -364,6 +374,7 @@ def test_overwriting_by_a_member_with_write_access(arena: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_split_view_between_hosts(lying: Arena) -> None:
     """Two hosts are shown two registries; both say where they stand, and one honest look makes them equal."""
     mesh, other_view = lying.mesh, lying.memory.reader()
@@ -391,6 +402,7 @@ def test_split_view_between_hosts(lying: Arena) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_newborn_believes_no_store(arena: Arena) -> None:
     """Shown an emptied store it keeps what its bundle said; shown the whole one it learns the rest."""
     whole = arena.shown()

@@ -42,7 +42,7 @@ class Rig:
     backend: Backend
     bsd: FakeBSD | RealBSD | None = None
     linux: GoldenLinux | None = None
-    interface: str = field(default_factory=lambda: f"mbk{os.getpid() % 100000}x{next(_numbers)}")
+    interface: str = field(default_factory=lambda: f"m-{os.getpid() % 100000}_{next(_numbers)}")
 
     def reopened(self) -> Backend:
         """The backend as the next daemon on this machine would find it."""
@@ -481,6 +481,7 @@ def test_a_peer_with_the_own_key_is_ignored(rig: Rig) -> None:
     assert dict(device(rig).peers) == {}
 
 
+@pytest.mark.slow
 def test_a_thousand_peers_in_one_call_read_back_equal(rig: Rig) -> None:
     created(rig)
     updates = [
@@ -506,6 +507,7 @@ def test_a_thousand_peers_in_one_call_read_back_equal(rig: Rig) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_peer_with_thousands_of_prefixes_reads_back_equal(rig: Rig) -> None:
     created(rig)
     key, neighbour = new_key(), new_key()
@@ -560,6 +562,7 @@ def test_routes_are_added_replaced_and_removed(rig: Rig) -> None:
         assert observed(rig).routes == frozenset()
 
 
+@pytest.mark.slow
 def test_hundreds_of_routes_in_one_call(rig: Rig) -> None:
     created(rig, up=True)
     routes = {
@@ -638,6 +641,7 @@ def test_a_route_needs_an_interface_that_is_up(rig: Rig) -> None:
     assert observed(rig).routes == frozenset()
 
 
+@pytest.mark.slow
 def test_random_updates_end_as_in_the_memory_kernel(rig: Rig) -> None:
     """The stand-in may stand in: the same three hundred updates, the same device after each call."""
     created(rig)

@@ -57,6 +57,7 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_backend("userspace")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="netlink is Linux's")
 def test_the_narrow_import_leaves_pyroute2_whole_for_others() -> None:
     script = """

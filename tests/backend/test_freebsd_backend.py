@@ -132,6 +132,7 @@ def test_bring_up_word_by_word(rig: Rig) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_second_cycle_and_the_next_daemon_change_nothing(rig: Rig) -> None:
     converge(rig)
     assert changing(rig.calls_of(lambda: converge(rig))) == []
@@ -239,6 +240,7 @@ def test_where_wg_cannot_add_one_prefix_the_list_is_replaced_and_nothing_else(
     )
 
 
+@pytest.mark.slow
 def test_removals_go_five_hundred_a_call(rig: Rig) -> None:
     rig.bring_up()
     keys = [PublicKey(n.to_bytes(2, "big") * 16) for n in range(1, 1101)]
@@ -288,6 +290,7 @@ def test_an_interface_of_the_administrator_is_adopted_as_it_is(rig: Rig) -> None
     assert changing(rig.calls_of(lambda: rig.backend.create_interface("wg0"))) == []
 
 
+@pytest.mark.slow
 def test_a_hanging_destroy_ends(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig.bring_up()
     rig.bsd.hang("ifconfig wg0 destroy")

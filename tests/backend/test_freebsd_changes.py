@@ -151,6 +151,7 @@ def test_what_is_expected_too_long_is_news(host: Host) -> None:
     assert host.hear()
 
 
+@pytest.mark.slow
 def test_everything_is_read_again_now_and_then_and_after_a_loss_and_when_nobody_listens(host: Host) -> None:
     host.elapsed += MAX_AGE_SECONDS
     assert host.looks() == LOOK

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 import pytest
 from fakebsd import FakeBSD
+from msgspec.structs import replace
 from quick_tools import QuickTools
 
 from meshd.apply import apply_changes
@@ -100,6 +100,7 @@ def test_one_table_of_the_settings_is_named_and_costs_no_command_more(tmp_path: 
     assert len(rig.looks(lambda: rig.converge(FAR))) == len(SINGLE_LOOK) * 2
 
 
+@pytest.mark.slow
 def test_every_table_has_a_call_of_its_own_and_the_second_cycle_changes_nothing(tmp_path: Path) -> None:
     rig = Rig(tmp_path, tuple(range(8)))
     assert rig.changing(lambda: rig.converge(FAR, "fd17:2::/64")) == [
@@ -113,6 +114,7 @@ def test_every_table_has_a_call_of_its_own_and_the_second_cycle_changes_nothing(
     assert rig.changing(lambda: rig.converge(FAR, "fd17:2::/64")) == []
 
 
+@pytest.mark.slow
 def test_a_table_that_lost_a_route_is_repaired_alone_and_the_plan_says_so(tmp_path: Path) -> None:
     rig = Rig(tmp_path, (0, 1, 5))
     rig.converge(FAR)
@@ -124,6 +126,7 @@ def test_a_table_that_lost_a_route_is_repaired_alone_and_the_plan_says_so(tmp_pa
     assert rig.changing(lambda: rig.converge(FAR)) == [f"route -n add -fib 5 -inet {FAR} -interface wg0"]
 
 
+@pytest.mark.slow
 def test_the_first_table_is_repaired_too_and_a_differing_mtu(tmp_path: Path) -> None:
     rig = Rig(tmp_path, (0, 1))
     rig.converge(FAR)
@@ -136,6 +139,7 @@ def test_the_first_table_is_repaired_too_and_a_differing_mtu(tmp_path: Path) -> 
     assert rig.changing(lambda: rig.converge(FAR)) == []
 
 
+@pytest.mark.slow
 def test_a_network_that_goes_goes_from_every_table_also_where_it_is_alone(tmp_path: Path) -> None:
     rig = Rig(tmp_path, (0, 1, 2))
     rig.converge(FAR, NEAR)
@@ -147,6 +151,7 @@ def test_a_network_that_goes_goes_from_every_table_also_where_it_is_alone(tmp_pa
     assert [rig.table(fib) for fib in range(3)] == [set()] * 3
 
 
+@pytest.mark.slow
 def test_somebody_elses_route_in_one_table_is_spared_and_said(tmp_path: Path) -> None:
     rig = Rig(tmp_path, (0, 1, 2))
     rig.say("ifconfig wg9 create")
@@ -175,6 +180,7 @@ def test_a_table_that_does_not_exist_is_said_and_the_others_are_as_they_should_b
     assert problem[0] == 1 and "invalid fib" in problem[1]
 
 
+@pytest.mark.slow
 def test_a_refusal_in_one_table_is_said_and_no_other_one_waits(tmp_path: Path) -> None:
     rig = Rig(tmp_path, (0, 1, 2))
     rig.converge()
@@ -184,6 +190,7 @@ def test_a_refusal_in_one_table_is_said_and_no_other_one_waits(tmp_path: Path) -
     assert rig.changing(lambda: rig.converge(FAR)) == [f"route -n add -fib 1 -inet {FAR} -interface wg0"]
 
 
+@pytest.mark.slow
 def test_a_table_taken_out_of_the_settings_is_cleared_by_the_next_daemon(tmp_path: Path) -> None:
     rig = Rig(tmp_path, (0, 1, 2))
     rig.converge(FAR)
@@ -195,6 +202,7 @@ def test_a_table_taken_out_of_the_settings_is_cleared_by_the_next_daemon(tmp_pat
     assert rig.changing(lambda: rig.converge(FAR)) == []
 
 
+@pytest.mark.slow
 def test_routes_come_back_in_every_table_when_the_address_they_were_made_from_goes(tmp_path: Path) -> None:
     rig = Rig(tmp_path, (0, 1))
     rig.converge(FAR)
@@ -203,6 +211,7 @@ def test_routes_come_back_in_every_table_when_the_address_they_were_made_from_go
     assert [rig.table(fib) for fib in range(2)] == [{FAR}] * 2
 
 
+@pytest.mark.slow
 def test_a_move_to_another_interface_of_ours_is_a_change_in_every_table(tmp_path: Path) -> None:
     """As when a key is rotated: no moment without a route."""
     rig = Rig(tmp_path, (0, 1))

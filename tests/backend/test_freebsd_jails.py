@@ -197,6 +197,7 @@ def test_a_gateway_that_is_on_no_link_of_the_jail_is_refused_in_routes_words(bsd
         jails_of(bsd).add_route("db", far)
 
 
+@pytest.mark.slow
 def test_a_hanging_jls_ends(bsd: FakeBSD, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freebsd_jails, "TIMEOUT_SECONDS", 0.5)
     bsd.hang("jls")
@@ -204,6 +205,7 @@ def test_a_hanging_jls_ends(bsd: FakeBSD, monkeypatch: pytest.MonkeyPatch) -> No
         jails_of(bsd).survey(OWN)
 
 
+@pytest.mark.slow
 def test_one_jail_whose_tools_hang_does_not_hide_the_others(bsd: FakeBSD) -> None:
     bsd.hang("ifconfig -j db")
     survey = FreeBSDJails(Impatient(bsd)).survey(OWN)  # type: ignore[arg-type]

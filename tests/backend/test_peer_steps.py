@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -61,6 +62,7 @@ def as_update(step: PeerStep) -> PeerUpdate:
     )
 
 
+@pytest.mark.slow
 @given(batches)
 def test_steps_end_where_the_updates_end(sequence: list[list[PeerUpdate]]) -> None:
     direct, stepped = kernel(), kernel()

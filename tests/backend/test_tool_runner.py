@@ -45,6 +45,7 @@ def test_the_environment_is_fixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not any(line.startswith("IFCONFIG_FORMAT") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_hang_ends_in_an_error_that_names_the_command(tmp_path: Path) -> None:
     marker = tmp_path / "pid"
     runner = tool(tmp_path, f"echo $$ > {marker}; exec sleep 600")
@@ -53,6 +54,7 @@ def test_a_hang_ends_in_an_error_that_names_the_command(tmp_path: Path) -> None:
     assert not Path(f"/proc/{marker.read_text().strip()}").exists()
 
 
+@pytest.mark.slow
 def test_a_program_that_closes_its_outputs_and_stays_is_a_hang_too(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match="no end within"):
         tool(tmp_path, "exec >&- 2>&-; exec sleep 600").run("tool", [], timeout_seconds=0.3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import ctypes
 import os
 import secrets
@@ -92,7 +93,8 @@ def test_the_process_outlives_the_backend_and_is_adopted(backend: UserspaceBacke
 
 def test_the_process_is_detached_and_knows_no_secret(backend: UserspaceBackend, tmp_path: Path) -> None:
     log = tmp_path / "wireguard.log"
-    new_backend(log).create_interface(NAME)
+    with contextlib.closing(new_backend(log)) as another:
+        another.create_interface(NAME)
     secret = PrivateKey.generate()
     backend.set_private_key(NAME, secret)
     pid = process_id(NAME)
@@ -156,10 +158,13 @@ def test_a_tun_device_without_wireguard_is_refused(backend: UserspaceBackend) ->
 
 
 def test_a_program_that_fails_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BackendError, match=r"/bin/false.*exit code 1"):
-        UserspaceBackend("/bin/false").create_interface(NAME)
-    with pytest.raises(BackendError, match="no-such-program"):
-        UserspaceBackend(str(tmp_path / "no-such-program")).create_interface(NAME)
+    missing = str(tmp_path / "no-such-program")
+    for program, named in (("/bin/false", r"/bin/false.*exit code 1"), (missing, "no-such-program")):
+        with (
+            contextlib.closing(UserspaceBackend(program)) as backend,
+            pytest.raises(BackendError, match=named),
+        ):
+            backend.create_interface(NAME)
 
 
 def test_a_refused_request_names_the_errno_and_no_key(backend: UserspaceBackend) -> None:

@@ -29,6 +29,7 @@ def messages(steps: list[PeerStep]) -> list[bytes]:
     return [HEADERS + pack(8 | NESTED, peers) for peers in pack_peers(steps)]
 
 
+@pytest.mark.slow
 def test_peers_read_back_equal_over_several_messages() -> None:
     steps = [
         PeerStep(

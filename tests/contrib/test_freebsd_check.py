@@ -384,6 +384,7 @@ def test_every_shell_reads_it(shell: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck here")
 def test_shellcheck_finds_nothing() -> None:
     done = subprocess.run(

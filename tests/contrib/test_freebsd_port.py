@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from meshd.version import VERSION
+
 ROOT = Path(__file__).parents[2]
 PORT = ROOT / "contrib" / "freebsd-port"
 SAMPLE = ROOT / "contrib" / "meshd.toml.sample"
@@ -76,7 +78,7 @@ def as_ports(requirements: list[str]) -> set[str]:
 
 def test_the_version_and_the_python_are_those_of_the_project() -> None:
     variables = makefile()
-    assert variables["DISTVERSION"] == project()["version"]
+    assert variables["DISTVERSION"] == VERSION
     assert variables["USES"] == f"python:{str(project()['requires-python']).removeprefix('>=')}+"
     assert variables["DISTNAME"] == f"{str(project()['name']).replace('-', '_')}-${{DISTVERSION}}"
 

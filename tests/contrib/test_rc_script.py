@@ -218,6 +218,7 @@ def test_a_second_start_is_refused_and_changes_nothing(service: Service) -> None
     assert (service.pid("daemon"), service.pid("meshd")) == pids
 
 
+@pytest.mark.slow
 def test_reload_signals_meshd_and_not_its_supervisor(service: Service) -> None:
     service.start()
     answer = service("reload")
@@ -433,6 +434,7 @@ def test_every_shell_can_parse_every_script(shell: str) -> None:
         assert done.returncode == 0, f"{path}: {done.stderr}"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_has_nothing_to_say() -> None:
     root = SCRIPT.parents[2]
@@ -453,6 +455,7 @@ NOT_REPLAYED = {
 }
 
 
+@pytest.mark.slow
 def test_every_recorded_verb_is_answered_as_on_the_real_host(service: Service) -> None:
     """Text, stream and exit code of 14-rc-script.txt, but for process ids and what meshd says itself."""
     (service.base / "rc.conf").write_text(f'meshd_config="{service.config}"\n')

@@ -424,3 +424,17 @@ def test_the_status_holds_no_secret(tmp_path: Path, mesh: SignedMesh) -> None:
                 assert host.identity.seed().hex().encode() not in answer
 
     asyncio.run(scenario())
+
+
+def test_a_system_without_raw_sockets_is_named_and_has_its_mesh(tmp_path: Path, mesh: SignedMesh) -> None:
+    """As in a FreeBSD jail that nobody allowed them."""
+    rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"])
+    rig.prober.refusal = "raw ICMP sockets: Operation not permitted"
+
+    async def scenario() -> None:
+        async with running(rig):
+            (found,) = [each for each in rig.conditions() if each.code == "probe_failed"]
+            assert "Operation not permitted; paths are not measured" in found.text
+            assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr")
+
+    asyncio.run(scenario())

@@ -16,8 +16,8 @@ from meshes import SignedMesh
 
 from meshd.errors import StoreError
 from meshd.store.base import ObjectStore
+from meshd.store.deadlines import Timeouts
 from meshd.store.s3 import S3Location, S3Store
-from meshd.store.s3_transport import Timeouts
 
 __all__ = ["cluster", "running_cluster"]
 

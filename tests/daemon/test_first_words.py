@@ -93,6 +93,7 @@ def test_a_host_that_does_not_call_is_called_when_its_time_is_up_and_costs_one_l
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_peer_whose_time_to_call_goes_by_during_a_slow_turn_is_called_after_it(
     tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:

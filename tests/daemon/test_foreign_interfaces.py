@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from ipaddress import ip_interface, ip_network
+from ipaddress import IPv6Address, ip_interface, ip_network
 from pathlib import Path
 
 import pytest
@@ -164,19 +164,47 @@ def test_another_name_in_the_settings_takes_the_old_interface_away(
     asyncio.run(second())
 
 
+@pytest.mark.parametrize("when", ["it runs", "it is stopped"])
 def test_an_interface_that_the_system_renamed_is_made_anew_under_its_name(
-    tmp_path: Path, mesh: SignedMesh
+    tmp_path: Path, mesh: SignedMesh, when: str
 ) -> None:
     backend = MemoryBackend()
     rig = rig_of(tmp_path, mesh, backend)
 
     async def scenario() -> None:
-        async with running(rig):
+        nonlocal rig
+        if when == "it is stopped":
+            async with running(rig):
+                pass
             backend.third_party_renames("wg0", "enp3s0")
-            assert (await rig.apply()).outcome == "applied"
+            rig = rig_of(tmp_path, mesh, backend)
+        async with running(rig):
+            if when == "it runs":
+                backend.third_party_renames("wg0", "enp3s0")
+                assert (await rig.apply()).outcome == "applied"
             assert backend.observe("enp3s0").device is None
             assert peers_of(rig.kernel()) == keys_of(mesh, "newton", "bohr")
             assert rig.kernel().up and rig.kernel().routes
+
+    asyncio.run(scenario())
+
+
+def test_a_host_whose_ipv6_is_off_from_the_first_start_has_the_mesh_over_ipv4(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    backend = MemoryBackend()
+    backend.third_party_switches_ipv6_off("net.ipv6.conf.default.disable_ipv6=1")
+    rig = rig_of(tmp_path, mesh, backend)
+
+    async def scenario() -> None:
+        async with running(rig):
+            await rig.turn()
+            seen = rig.kernel()
+            assert seen.up and peers_of(seen) == keys_of(mesh, "newton", "bohr")
+            assert {route.destination.version for route in seen.routes} == {4}
+            [said] = [one for one in rig.conditions() if one.code == "address_family_off"]
+            assert "net.ipv6.conf.default.disable_ipv6=1" in said.text
+            assert not await rig.codes() & {"apply_failed", "route_conflict"}
 
     asyncio.run(scenario())
 
@@ -198,32 +226,43 @@ def test_a_host_whose_ipv6_goes_off_keeps_the_mesh_over_ipv4_and_carries_out_rev
             seen = rig.kernel()
             assert peers_of(seen) == keys_of(mesh, "newton", "curie")
             assert {route.destination.version for route in seen.routes} == {4}
+            await rig.turn()
+            assert {target.address.version for target in rig.prober.targets} == {4}
             assert (await rig.apply()).outcome == "unchanged"
             [said] = [one for one in rig.conditions() if one.code == "address_family_off"]
             assert "net.ipv6.conf.wg0.disable_ipv6=1" in said.text
             backend.ipv6_off = ""
             assert (await rig.apply()).outcome == "applied"
             assert {route.destination.version for route in rig.kernel().routes} == {4, 6}
+            await rig.turn()
+            assert {target.address.version for target in rig.prober.targets} == {6}
             assert "address_family_off" not in await rig.codes()
 
     asyncio.run(scenario())
 
 
-def test_a_rule_that_sends_packets_for_a_host_elsewhere_is_said_and_closes(
-    tmp_path: Path, mesh: SignedMesh
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("rule", ["lookup", "prohibit"])
+def test_a_rule_that_comes_before_the_route_to_a_host_is_said_and_closes(
+    tmp_path: Path, mesh: SignedMesh, rule: str, version: int
 ) -> None:
+    """Another VPN's table, or its switch that lets nothing out beside it."""
     rig = rig_of(tmp_path, mesh, MemoryBackend())
+    taken = rig.underlay.diverted if rule == "lookup" else rig.underlay.prohibited
+    if version == 6:
+        rig.underlay.source = IPv6Address("2001:db8::1")
 
     async def scenario() -> None:
         async with running(rig):
             newton = next(host for host in rig.world.view.peers if host.name == "newton")
-            address = next(each for each in newton.addresses if each.version == 4)
-            rig.underlay.diverted.add(address)
+            address = next(each for each in newton.addresses if each.version == version)
+            taken.add(address)
             await rig.turn()
             [said] = [one for one in rig.conditions() if one.code == "route_conflict"]
             assert said.subject == str(address)
-            assert "newton" in said.text and "198.18.0.1" in said.text and "wg0" in said.text
-            rig.underlay.diverted.clear()
+            assert "newton" in said.text and "wg0" in said.text and "ip rule" in said.text
+            assert (str(rig.underlay.source) in said.text) is (rule == "lookup")
+            taken.clear()
             await rig.turn()
             assert "route_conflict" not in await rig.codes()
 

@@ -302,6 +302,7 @@ def test_an_interface_destroyed_in_the_middle_of_an_apply_is_made_again_in_the_n
     assert configured(run(play, tmp_path, monkeypatch).kernel) == healthy
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_no_route_and_is_said_until_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, healthy: object
 ) -> None:
@@ -329,6 +330,7 @@ def test_a_full_disk_costs_no_route_and_is_said_until_there_is_room(
     assert configured(kernel) == healthy  # the next daemon's view: it reads the note
 
 
+@pytest.mark.slow
 def test_status_is_answered_while_a_tool_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observer, "OBSERVE_TIMEOUT_SECONDS", 0.05)
 

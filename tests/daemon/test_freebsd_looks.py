@@ -43,6 +43,7 @@ DUMP = "wg show wg0 dump"
 JLS = "jls --libxo json jid name vnet ip4.addr ip6.addr path"
 
 
+@pytest.mark.slow
 def test_an_idle_turn_asks_for_the_peers_and_nothing_else(tmp_path: Path) -> None:
     host = Host(tmp_path)
 
@@ -52,6 +53,7 @@ def test_an_idle_turn_asks_for_the_peers_and_nothing_else(tmp_path: Path) -> Non
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_the_regular_look_at_the_jails_looks_into_each_of_them(tmp_path: Path) -> None:
     host = Host(tmp_path)
 
@@ -67,6 +69,7 @@ def test_the_regular_look_at_the_jails_looks_into_each_of_them(tmp_path: Path) -
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_a_jail_that_shares_the_stack_costs_a_look_at_the_list_and_one_at_the_routes(tmp_path: Path) -> None:
     host = Host(tmp_path)
 
@@ -84,6 +87,7 @@ def test_a_jail_that_shares_the_stack_costs_a_look_at_the_list_and_one_at_the_ro
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_a_vnet_jail_is_looked_into_until_it_has_its_address_and_no_other_one_with_it(tmp_path: Path) -> None:
     host = Host(tmp_path)
 
@@ -103,6 +107,7 @@ def test_a_vnet_jail_is_looked_into_until_it_has_its_address_and_no_other_one_wi
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_without_jail_events_an_address_and_an_interface_that_leaves_tell_of_a_jail(tmp_path: Path) -> None:
     host = Host(tmp_path, jail_events=False)
 
@@ -119,6 +124,7 @@ def test_without_jail_events_an_address_and_an_interface_that_leaves_tell_of_a_j
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_a_host_that_joins_costs_what_it_changes_and_two_looks(tmp_path: Path) -> None:
     host = Host(tmp_path)
 
@@ -133,6 +139,7 @@ def test_a_host_that_joins_costs_what_it_changes_and_two_looks(tmp_path: Path) -
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_a_storm_of_foreign_routes_costs_one_look_at_the_table(tmp_path: Path) -> None:
     host = Host(tmp_path)
 

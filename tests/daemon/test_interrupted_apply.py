@@ -16,6 +16,7 @@ from meshd.store.memory import MemoryStore
 HOSTS = 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_items", [HOSTS, HOSTS + 1])
 def test_many_keys_replaced_at_once_and_cut_short_are_not_taken_for_a_lost_registry(
     tmp_path: Path, after_items: int

@@ -141,6 +141,7 @@ def auto(tmp_path: Path) -> Host:
     return Host(tmp_path, "auto")
 
 
+@pytest.mark.slow
 def test_a_vnet_jail_that_starts_gets_its_routes_and_the_next_cycle_changes_nothing(host: Host) -> None:
     host.say(*BRIDGE)
 
@@ -160,6 +161,7 @@ def test_a_vnet_jail_that_starts_gets_its_routes_and_the_next_cycle_changes_noth
     assert host.bsd.answer(["route", "-j", "db", "-n", "get", "-inet", "10.17.2.10"]).returncode == 0
 
 
+@pytest.mark.slow
 def test_jails_get_their_routes_when_a_reload_asks_for_it(host: Host, tmp_path: Path) -> None:
     jails = {"networks": ["10.17.1.0/24"]}
     host.say(*BRIDGE, *VNET_JAIL)
@@ -182,6 +184,7 @@ def test_jails_get_their_routes_when_a_reload_asks_for_it(host: Host, tmp_path: 
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_a_jail_that_starts_anew_gets_its_routes_anew(host: Host) -> None:
     host.say(*BRIDGE, *VNET_JAIL)
 
@@ -194,6 +197,7 @@ def test_a_jail_that_starts_anew_gets_its_routes_anew(host: Host) -> None:
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_shared_ip_jails_get_nothing(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         start = len(host.calls())
@@ -208,6 +212,7 @@ def test_shared_ip_jails_get_nothing(host: Host) -> None:
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_the_plan_shows_what_a_jail_would_get_and_why(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         assert (await rig.plan()).changes == ()
@@ -224,6 +229,7 @@ def test_the_plan_shows_what_a_jail_would_get_and_why(host: Host) -> None:
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_an_idle_cycle_asks_no_jail(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.apply()
@@ -243,6 +249,7 @@ def test_an_idle_cycle_asks_no_jail(host: Host) -> None:
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_a_changed_route_makes_nobody_ask_for_jails(host: Host) -> None:
     async def scenario(rig: Rig) -> None:
         await rig.apply()
@@ -254,6 +261,7 @@ def test_a_changed_route_makes_nobody_ask_for_jails(host: Host) -> None:
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_a_host_without_jail_networks_never_asks_for_jails(tmp_path: Path) -> None:
     host = Host(tmp_path, [])
 
@@ -266,6 +274,7 @@ def test_a_host_without_jail_networks_never_asks_for_jails(tmp_path: Path) -> No
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_with_auto_the_first_jail_announces_its_network_and_the_last_one_takes_nothing_back(
     auto: Host,
 ) -> None:
@@ -285,6 +294,7 @@ def test_with_auto_the_first_jail_announces_its_network_and_the_last_one_takes_n
     play(auto, scenario)
 
 
+@pytest.mark.slow
 def test_with_auto_a_jail_outside_the_grant_is_said(auto: Host) -> None:
     auto.say("jail -c name=web path=/ ip4.addr=10.17.3.10 persist")
 
@@ -296,6 +306,7 @@ def test_with_auto_a_jail_outside_the_grant_is_said(auto: Host) -> None:
     play(auto, scenario)
 
 
+@pytest.mark.slow
 def test_a_jail_that_is_a_host_of_the_mesh_is_none_of_this_host_s_jails(auto: Host) -> None:
     """Nor are the jails inside it: newton announces them, from a network stack of its own."""
     hosts = auto.rig.daemon.parts.feed.membership.hosts.values()
@@ -324,6 +335,7 @@ def test_a_jail_that_is_a_host_of_the_mesh_is_none_of_this_host_s_jails(auto: Ho
     play(auto, scenario)
 
 
+@pytest.mark.slow
 def test_a_jail_that_becomes_a_host_of_the_mesh_is_no_jail_any_more(auto: Host) -> None:
     auto.say("kldload -n if_wg", "jail -c name=bohr vnet path=/ persist", "ifconfig -j bohr wg0 create")
     auto.say("ifconfig -j bohr wg0 inet 10.99.0.3/32 alias", "ifconfig -j bohr wg0 up")
@@ -361,6 +373,7 @@ def test_jls_that_hangs_is_said_and_the_mesh_is_as_it_should_be(
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_a_jail_that_ends_before_its_route_is_set_costs_one_condition_until_the_next_look(host: Host) -> None:
     host.say(*BRIDGE, *VNET_JAIL)
     # Two routes in each of two turns: the first one, and that of the rig.
@@ -377,6 +390,7 @@ def test_a_jail_that_ends_before_its_route_is_set_costs_one_condition_until_the_
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_without_the_module_jails_are_looked_after_all_the_same(host: Host) -> None:
     host.say(*BRIDGE, *VNET_JAIL)
     host.bsd.without_module()
@@ -388,6 +402,7 @@ def test_without_the_module_jails_are_looked_after_all_the_same(host: Host) -> N
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_a_jail_nobody_can_route_for_is_said(host: Host) -> None:
     host.say("ifconfig bridge create", *VNET_JAIL)
 
@@ -402,6 +417,7 @@ def test_a_jail_nobody_can_route_for_is_said(host: Host) -> None:
     play(host, scenario)
 
 
+@pytest.mark.slow
 def test_bastille_goes_on_finding_the_gateway_of_this_hosts_own_jails(host: Host) -> None:
     """It gives a jail NAT only then; asked before the jail's address exists."""
     host.say("ifconfig epair create", "ifconfig epair0a inet 192.0.2.2/24 up")

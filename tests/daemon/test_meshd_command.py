@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from meshes import NOW, SignedMesh
+from published import check_document
 
 from meshd.backend.memory import MemoryBackend
 from meshd.daemon import doors
@@ -150,6 +152,7 @@ def other_meshd(tmp_path: Path) -> Callable[[], subprocess.Popen[str]]:
     return start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["join", "run", "trust-root"])
 def test_a_state_has_one_writer_of_its_registry_until_that_one_ends(
     run: Run,
@@ -207,7 +210,7 @@ def test_an_old_fingerprint_warns_that_its_root_was_replaced(run: Run, mesh: Sig
     first = render_fingerprint(mesh.ledger.chain.fingerprint)
     root = build_successor(mesh.ledger, now=NOW, max_hosts=7)
     for key, body in root_objects(mesh.mesh.root_key.sign(encode(root), ROOT_TYPE)):
-        mesh.ledger.offer(key, body, now=NOW)
+        mesh.ledger.offer(key, body)
     assert mesh.ledger.chain.version == 2
     text = bundle_for(run, mesh)
     result = run("join", "-", "--fingerprint", first, stdin=text)
@@ -279,10 +282,33 @@ def test_a_key_that_others_can_read_is_refused(run: Run, tmp_path: Path) -> None
     assert result.exit_code == 2 and "0644" in only_line(result)
 
 
+def test_a_host_asks_for_its_own_name_unless_another_is_named(
+    run: Run, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "Bohr.example.net")
+    assert parse_request(run("enroll").stdout).name == "bohr"
+    monkeypatch.setattr("socket.gethostname", lambda: "localhost")
+    refused = run("enroll")
+    assert refused.exit_code == 2 and "--name" in only_line(refused)
+    assert join(run, bundle_for(run, mesh)).exit_code == 0
+    assert parse_request(run("enroll").stdout).name == "newton"  # as the mesh calls it
+
+
+def test_check_config_says_how_far_this_host_is(run: Run, mesh: SignedMesh) -> None:
+    def seen() -> tuple[bool, str, bool]:
+        found = check_document(run("check-config", "--json").stdout)
+        return bool(found["fingerprint"]), found["mesh_id"], found["is_running"]
+
+    assert seen() == (False, "", False)
+    request = run("enroll", "--name", "newton").stderr
+    assert json.loads(run("check-config", "--json").stdout)["fingerprint"] in request
+    assert join(run, bundle_for(run, mesh)).exit_code == 0
+    assert seen() == (True, mesh.ledger.mesh_id, False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["enroll"], "--name"),
         (["join"], "BUNDLE"),
         (["dance"], "dance"),
         (["enroll", "--name", "No Label"], "No Label"),
@@ -301,3 +327,47 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
     for verb in ("run", "check-config", "bring-up"):
         result = CliRunner().invoke(main, ["--config", str(tmp_path / "none.toml"), verb])
         assert result.exit_code == 2 and "none.toml" in only_line(result)
+
+
+def test_what_cannot_be_written_is_named(run: Run, tmp_path: Path) -> None:
+    """A folder that is not there, and a file where the state is to lie."""
+    request = run("enroll", "--name", "newton", "--out", str(tmp_path / "nowhere" / "newton.request"))
+    assert request.exit_code == 2 and "nowhere/newton.request: cannot be written" in only_line(request)
+    (tmp_path / "other.toml").write_text(
+        f'state_dir = "{tmp_path}/meshd.toml/state"\nrun_dir = "{tmp_path}/run"\n'
+    )
+    done = CliRunner().invoke(main, ["--config", str(tmp_path / "other.toml"), "enroll", "--name", "newton"])
+    assert done.exit_code == 2 and "cannot be made" in only_line(done)
+
+
+def test_a_file_that_is_no_key_is_named_and_stays(run: Run, mesh: SignedMesh, tmp_path: Path) -> None:
+    join(run, bundle_for(run, mesh))
+    for name, junk in (
+        ("wireguard.key", b"\xff\xfe"),
+        ("identity.key", b"12 34"),
+        ("wireguard.key", b"short"),
+    ):
+        path = tmp_path / "state" / name
+        good = path.read_bytes()
+        path.write_bytes(junk)
+        result = run("bring-up")
+        assert result.exit_code in (1, 2) and str(path) in only_line(result)
+        assert path.read_bytes() == junk
+        path.write_bytes(good)
+
+
+def test_whoever_types_the_name_alone_sees_every_verb_in_a_whole_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(main, [])
+    assert shown.exit_code == 0 and shown.stderr == "", shown.output
+    listed = shown.stdout.partition("Commands:")[2].splitlines()
+    assert {line.split()[0] for line in listed if line} == set(main.commands)
+    assert not [line for line in listed if line.endswith("...")]
+
+
+def test_a_host_without_settings_is_told_what_to_write(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(main, ["--config", str(tmp_path / "none"), "enroll", "--name", "tesla"])
+    assert refused.exit_code == 2
+    assert 'endpoints = ["ADDRESS:51820"] below [host]' in refused.stderr

@@ -150,7 +150,7 @@ def test_a_stolen_host_key_is_worthless_after_the_next_identity(host: Host) -> N
     for info in host.store.list(prefix):
         stored = host.store.get(info.key)
         assert stored is not None
-        reader.offer(info.key.removeprefix(prefix), stored.body, now=NOW)
+        reader.offer(info.key.removeprefix(prefix), stored.body)
     honest = reader.membership(NOW).hosts[host.tesla.hid].record
     for gen in (1, 2):
         record = build_record(
@@ -162,7 +162,7 @@ def test_a_stolen_host_key_is_worthless_after_the_next_identity(host: Host) -> N
             listen_port=666,
             endpoints=(Endpoint.parse("203.0.113.66:666"),),
         )
-        reader.offer(host_key(host.tesla.hid), sign_record(record, thief), now=NOW)
+        reader.offer(host_key(host.tesla.hid), sign_record(record, thief))
         assert reader.membership(NOW).hosts[host.tesla.hid].record == honest
 
 
@@ -191,5 +191,12 @@ def test_only_a_member_has_an_identity_to_replace(tmp_path: Path, host: Host) ->
     result = CliRunner().invoke(main, ["--config", str(config), "enroll", "--new-identity"])
     assert result.exit_code == ConfigError.exit_code and "not joined" in result.stderr
     assert not fresh.directory.exists()
-    nameless = CliRunner().invoke(main, ["--config", str(config), "enroll"])
-    assert nameless.exit_code == 2 and "--name" in nameless.stderr
+
+
+def test_a_revoked_host_gets_no_further_identity(host: Host) -> None:
+    host.mesh.revoke("tesla", "stolen")
+    host.mesh.publish(host.store)
+    round_of(host, host.follower())
+    refused = host.run("enroll", "--new-identity")
+    assert refused.exit_code == 2 and "a revoked host is enrolled anew" in refused.stderr
+    assert not (host.state.directory / "identity.next.key").exists()

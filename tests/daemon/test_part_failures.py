@@ -54,6 +54,7 @@ class FaultyNames(FakeUnderlay):
         return ["198.18.0.77"]
 
 
+@pytest.mark.slow
 def test_a_defect_in_one_round_of_witnesses_is_a_condition_and_the_rounds_go_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_defect_in_one_round_of_witnesses_is_a_condition_and_the_rounds_go_on(
     assert "Traceback" in defect["traceback"] and "a defect" in defect["traceback"]
 
 
+@pytest.mark.slow
 def test_a_defect_while_news_is_received_is_a_condition_and_the_next_news_is_passed_on(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -114,6 +116,7 @@ def test_a_defect_while_news_is_received_is_a_condition_and_the_next_news_is_pas
         asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_defect_while_a_name_is_resolved_is_a_condition_and_the_name_is_asked_for_again(
     tmp_path: Path,
 ) -> None:

@@ -127,6 +127,7 @@ def test_names_that_hang_hold_one_place_a_host_and_keep_nobody_waiting() -> None
     run(zone, scenario)
 
 
+@pytest.mark.slow
 def test_however_many_names_hang_the_threads_are_few_and_the_end_does_not_wait() -> None:
     names = {f"n{number}.example": f"h{number}" for number in range(100)}
     zone = Zone()

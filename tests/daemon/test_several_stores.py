@@ -53,6 +53,7 @@ def test_a_dead_first_store_is_asked_now_and_then_and_not_in_every_round(
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_the_first_store_is_used_again_once_it_works_again(tmp_path: Path, mesh: SignedMesh) -> None:
     first, second = full(mesh, "first"), full(mesh, "second")
     first.faults.unreachable = True

@@ -27,6 +27,7 @@ def mesh() -> SignedMesh:
     return mesh
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("knows", [True, False])
 def test_the_key_of_the_interface_is_taken_when_the_newest_own_record_names_it(
     tmp_path: Path, mesh: SignedMesh, knows: bool

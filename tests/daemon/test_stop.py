@@ -33,6 +33,7 @@ def silent_store() -> Iterator[str]:
         yield f"s3+http://127.0.0.1:{server.getsockname()[1]}/bucket"
 
 
+@pytest.mark.slow
 def test_a_store_that_hangs_does_not_hold_up_the_end(tmp_path: Path, silent_store: str) -> None:
     mesh = SignedMesh.create()
     host = mesh.add("tesla")

@@ -60,7 +60,7 @@ class Fallen:
     def export(self, path: Path, root: Envelope | None = None) -> str:
         ledger = Ledger(RootChain.start(root or self.root))
         for key, body in self.mesh.objects.items():
-            ledger.offer(key, body, now=NOW)
+            ledger.offer(key, body)
         path.write_text(render_export(build_export(ledger, now=NOW)))
         return str(path)
 
@@ -102,7 +102,7 @@ def test_a_host_is_told_by_fingerprint_and_keeps_everything(fallen: Fallen) -> N
 def test_a_host_does_not_come_to_trust_it_by_itself(fallen: Fallen) -> None:
     ledger = fallen.state.open_cache().load()
     for key, body in root_objects(fallen.root):
-        assert ledger.offer(key, body, now=NOW).outcome == "pending"
+        assert ledger.offer(key, body).outcome == "pending"
     assert ledger.chain.version == 1
 
 
@@ -126,10 +126,13 @@ def test_unreadable_trust_is_replaced_from_a_file_alone(fallen: Fallen, tmp_path
 def test_it_asks_and_says_what_is_wrong(fallen: Fallen, tmp_path: Path) -> None:
     assert "--yes" in fallen.refused(2, fallen.fingerprint())
     assert "no root of fingerprint" in fallen.refused(1, "0000-1111-2222-3333-4444-5555", "--yes")
-    assert "no root of fingerprint" in fallen.refused(1, fallen.fingerprint()[:9], "--yes")
+    assert "8 hex digits seen, 20 at least expected" in fallen.refused(1, fallen.fingerprint()[:9], "--yes")
     (tmp_path / "junk").write_text("{}")
     assert "--fingerprint" in fallen.refused(2, str(tmp_path / "junk"), "--yes")
     shown = fallen.fingerprint()
+    assert "there is no such file" in fallen.refused(
+        2, str(tmp_path / "none"), "--fingerprint", shown, "--yes"
+    )
     assert "join bundle" in fallen.refused(1, str(tmp_path / "junk"), "--fingerprint", shown, "--yes")
 
 

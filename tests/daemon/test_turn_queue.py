@@ -209,6 +209,7 @@ def test_a_request_whose_client_is_gone_is_carried_out_and_the_next_one_answered
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_storm_of_reloads_is_a_few_turns_and_nothing_else(rig: Rig) -> None:
     async def scenario() -> None:
         async with running(rig):

@@ -71,6 +71,7 @@ def witness(rig: Rig) -> asyncio.Task[int]:
     return asyncio.ensure_future(rig.exchange.witness_round())
 
 
+@pytest.mark.slow
 def test_what_one_host_is_given_reaches_all_while_no_store_answers(tmp_path: Path, mesh: SignedMesh) -> None:
     loopback, store = Loopback.of(mesh.hosts.values()), dead_store()
     rigs = [build_exchanging(tmp_path, mesh, mesh.hosts[n], loopback, stores=(store,)) for n in NAMES]
@@ -89,6 +90,7 @@ def test_what_one_host_is_given_reaches_all_while_no_store_answers(tmp_path: Pat
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_news_survives_a_restart_although_no_store_has_it(tmp_path: Path, mesh: SignedMesh) -> None:
     store = dead_store()
 
@@ -237,6 +239,7 @@ def test_two_histories_of_one_log_are_said_and_both_end_with_the_same_knowledge(
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_witness_that_answers_slowly_keeps_nobody_elses_word_back(tmp_path: Path, mesh: SignedMesh) -> None:
     """Its time ends, it is asked one thing at a time, and what the others say counts when they say it."""
     loopback = Loopback.of(mesh.hosts.values())
@@ -276,6 +279,7 @@ def test_a_witness_that_answers_slowly_keeps_nobody_elses_word_back(tmp_path: Pa
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_new_own_record_is_told_to_the_others_at_once(tmp_path: Path, mesh: SignedMesh) -> None:
     one, two = build_two(tmp_path, mesh, dead_store(), dead_store())
 
@@ -311,6 +315,7 @@ class Draw(random.Random):
         return a + self._part * (b - a)
 
 
+@pytest.mark.slow
 def test_what_all_see_in_a_store_is_told_by_one_and_not_by_each_to_each(
     tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:

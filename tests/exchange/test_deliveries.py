@@ -49,7 +49,7 @@ class Stage:
         self.wire = Wire()
         self.tasks = tasks
         partners = Partners(own, mesh_addresses, random.Random())
-        partners.use(mesh.ledger.membership(NOW).hosts)
+        partners.use(mesh.ledger.membership(NOW))
         partners.start(lambda: [other])
         self.deliveries = Deliveries(
             own,

@@ -9,13 +9,13 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from ipaddress import IPv4Address
 
 import msgspec
 import pytest
 from exchange_host import ExchangeHost, build_host, client_for, partner_for, raw_server, request_to
 from meshes import NOW, SignedHost, SignedMesh
+from msgspec.structs import replace
 
 from meshd.errors import RegistryError, StoreError
 from meshd.exchange import client as client_module
@@ -209,6 +209,7 @@ def test_a_defect_in_what_a_request_calls_is_reported_and_the_next_request_is_an
     assert (tesla.server.outcomes()["failed"], tesla.server.outcomes()["answered"]) == (1, 1)
 
 
+@pytest.mark.slow
 def test_slow_bodies_of_a_host_end_and_do_not_keep_others_out(
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost
 ) -> None:
@@ -253,6 +254,7 @@ def test_colluding_hosts_leave_a_place_for_every_other_host(mesh: SignedMesh) ->
             assert b"200 OK" in ask_raw(tesla, port, tesla.addresses[host.hid], question)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("said", [b"", b"POST /v1/", "a whole head"])
 def test_idle_connections_from_a_hosts_address_do_not_keep_the_host_out(
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, port: int, said: bytes | str
@@ -374,6 +376,7 @@ def wait_until(condition: Callable[[], bool], why: str) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_host_that_asks_without_end_is_limited_and_the_others_are_not(
     mesh: SignedMesh, tesla: ExchangeHost, newton: SignedHost, port: int
 ) -> None:
@@ -408,7 +411,7 @@ def test_a_replayed_testimony_is_refused(mesh: SignedMesh, tesla: ExchangeHost, 
 
 
 def test_a_testimony_is_no_host_record(mesh: SignedMesh, tesla: ExchangeHost) -> None:
-    admission = mesh.ledger.offer(tesla.host.key, tesla.shared_ledger.answer_witness(NONCE), now=NOW)
+    admission = mesh.ledger.offer(tesla.host.key, tesla.shared_ledger.answer_witness(NONCE))
     assert admission.outcome == "refused"
 
 
@@ -494,7 +497,7 @@ def test_two_roots_of_one_version_are_proven_by_the_one_that_is_handed_over(
             envelope = key.cosign(envelope)
         ledger = Ledger(chain)
         for item in (*mesh.objects.items(), *root_objects(envelope)):
-            ledger.offer(*item, now=NOW)
+            ledger.offer(*item)
         assert ledger.chain.version == 2
         sides.append(build_host(mesh, name, ledger=ledger))
     tesla, asker = sides
@@ -554,6 +557,7 @@ def test_an_answer_that_makes_no_sense_is_an_error(
         client_for(mesh, port).witness(here(tesla), WitnessRequest(nonce=NONCE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["head", "body"])
 def test_an_answer_in_slow_bytes_is_given_up(
     mesh: SignedMesh, tesla: ExchangeHost, monkeypatch: pytest.MonkeyPatch, where: str

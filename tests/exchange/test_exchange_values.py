@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from contextlib import nullcontext
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from meshes import NOW, SignedMesh
@@ -14,7 +15,7 @@ from meshd.exchange.flood import ALL_UP_TO, FAN_OUT, MAX_QUEUED, PASS_ON, Flood,
 from meshd.exchange.host_sync import WitnessReport
 from meshd.exchange.inventory import build_inventory, build_page, lacking
 from meshd.exchange.messages import MAX_OFFER_OBJECTS, Object, ObjectsRequest
-from meshd.exchange.rates import TokenBuckets
+from meshd.exchange.rates import MAX_KEYS, TokenBuckets
 from meshd.exchange.shared_ledger import SharedLedger
 from meshd.exchange.stats import StatsRecorder
 from meshd.exchange.witness import ShownHeads, StoreView, compare_views
@@ -45,7 +46,7 @@ def ledger_of(keys: set[str]) -> Ledger:
     ledger = Ledger(MESH.mesh.chain)
     for _ in range(2):
         for key in sorted(keys):
-            ledger.offer(key, EVERYTHING[key], now=NOW)
+            ledger.offer(key, EVERYTHING[key])
     return ledger
 
 
@@ -53,6 +54,7 @@ def desk_of(ledger: Ledger) -> SharedLedger:
     return SharedLedger(ledger=ledger, lock=nullcontext(), hid="", identity=None, clock=lambda: NOW)
 
 
+@pytest.mark.slow
 @trials(60)
 @given(st.sets(st.sampled_from(sorted(EVERYTHING))), st.sets(st.sampled_from(sorted(EVERYTHING))))
 def test_two_hosts_that_compare_hold_the_same(ours: set[str], theirs: set[str]) -> None:
@@ -207,3 +209,17 @@ def test_a_suspect_is_asked_first_and_forgotten_when_it_is_gone() -> None:
     assert [condition.code for condition in recorder.conditions({})] == ["witness_refuted"]
     recorder.forget(["a"], NOW + 60)
     assert recorder.conditions({}) == ()
+
+
+def test_callers_without_end_are_remembered_in_bounded_memory() -> None:
+    """Who has used up what it may have is forgotten last: names that nobody bears free no one of a debt."""
+    buckets = TokenBuckets(rate=1.0, burst=10.0)
+    for number in range(MAX_KEYS - 1):
+        assert buckets.take(f"old {number}", 0.0)
+    assert buckets.take("greedy", 95.0, 10.0)
+    for number in range(MAX_KEYS - 1):
+        assert buckets.take(f"new {number}", 96.0)
+    assert not buckets.take("greedy", 97.0, 5.0)
+    for number in range(3 * MAX_KEYS):
+        buckets.take(f"endless {number}", 97.0)
+    assert len(buckets._buckets) <= MAX_KEYS

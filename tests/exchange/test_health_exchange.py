@@ -78,7 +78,7 @@ class _Checks:
     def __init__(self, rigs: dict[str, Rig]) -> None:
         self.works = dict.fromkeys(rigs, True)
         for name, rig in rigs.items():
-            rig.daemon.parts.services.health._ask = self._of(name)
+            rig.daemon.parts.services.follower.health._ask = self._of(name)
 
     def _of(self, name: str) -> Callable[[HealthCheck, str, int], bool]:
         def ask(check: HealthCheck, address: str, port: int) -> bool:
@@ -126,7 +126,7 @@ def test_what_a_host_finds_of_its_own_placement_is_known_to_the_others(
             await found("newton", {(tesla, "db"): "pass", (bohr, "db"): "fail"})
             checks.works["bohr"] = True
             await found("newton", {(tesla, "db"): "pass", (bohr, "db"): "pass"})
-            view = rigs["newton"].daemon.parts.services._view
+            view = rigs["newton"].daemon.parts.services.follower._view
             assert view is not None
             for place in view.services["db"].placements:
                 assert place.health == "pass"

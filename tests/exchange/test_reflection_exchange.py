@@ -105,6 +105,7 @@ async def until_true(ask: Callable[[], Awaitable[T]], is_right: Callable[[T], bo
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_host_without_endpoints_publishes_where_a_peer_sees_it(tmp_path: Path, mesh: SignedMesh) -> None:
     fleet = Fleet(tmp_path, mesh, endpoints=[])
     fleet.tesla.underlay.source = IPv4Address("198.18.0.9")
@@ -121,6 +122,7 @@ def test_a_host_without_endpoints_publishes_where_a_peer_sees_it(tmp_path: Path,
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_host_that_moves_speaks_to_all_and_publishes_its_new_place_behind_the_configured_one(
     tmp_path: Path, mesh: SignedMesh
 ) -> None:
@@ -139,6 +141,7 @@ def test_a_host_that_moves_speaks_to_all_and_publishes_its_new_place_behind_the_
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_what_is_learned_outlives_a_restart_without_a_new_record(tmp_path: Path, mesh: SignedMesh) -> None:
     fleet = Fleet(tmp_path, mesh)
     fleet.tesla.underlay.source = IPv4Address("198.18.0.9")
@@ -187,6 +190,7 @@ def test_a_liar_is_outvoted_and_rounds_without_news_sign_nothing(tmp_path: Path,
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_behind_a_nat_that_gives_each_peer_a_port_only_the_nat_is_published_and_keepalives_begin(
     tmp_path: Path, mesh: SignedMesh
 ) -> None:
@@ -222,6 +226,7 @@ def test_with_reflection_off_nothing_is_learned(tmp_path: Path, mesh: SignedMesh
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_name_is_resolved_used_and_said_when_it_does_not_resolve(tmp_path: Path, mesh: SignedMesh) -> None:
     named = Fleet(tmp_path, mesh, endpoints=["tesla.example.net:51820"])
     (seer,) = named.seers

@@ -23,7 +23,9 @@ from meshd.exchange.rows import (
     RowReport,
     RowsAnswer,
     RowsRequest,
+    build_answer,
     check_answer,
+    of_mesh,
 )
 from meshd.exchange.server import LIMITS
 from meshd.model.path import PathStats
@@ -235,6 +237,33 @@ def test_a_rows_own_word_stands_before_what_others_tell_unless_that_is_younger()
     assert kept.rows(110.0)[A].told_by == B and set(kept.rows(110.0)[A].paths) == {C}
     kept.hear(A, RowsAnswer(own=row(0.0)), 111.0)
     assert kept.rows(111.0)[A].told_by is None
+
+
+def test_a_row_speaks_of_hosts_of_the_mesh_alone() -> None:
+    """What else a lying host invents would be kept for each, and be passed on."""
+    short, long = ({hid: path() for hid in hids} for hids in ((B,), (B, C)))
+    told = RowsAnswer(
+        own=RowReport(age_seconds=0.0, paths=long), told={B: RowReport(age_seconds=1.0, paths=long)}
+    )
+    assert of_mesh(told, {A, B}) == RowsAnswer(
+        own=RowReport(age_seconds=0.0, paths=short), told={B: RowReport(age_seconds=1.0, paths=short)}
+    )
+
+
+def test_long_rows_of_others_do_not_crowd_out_a_hosts_own(
+    mesh: SignedMesh, tesla: ExchangeHost, port: int
+) -> None:
+    """An answer over its size is refused whole, so whoever fills it would silence the host that gives it."""
+    newton = mesh.hosts["newton"]
+    hids = [f"{number:032x}" for number in range(MAX_WANTED)]
+    long = {f"{n:032x}": path(rtt_seconds=0.1234567890123456, via=A) for n in range(MAX_ROW_PATHS // 2)}
+    kept = KeptRows()
+    for hid in hids:
+        kept.hear(hid, RowsAnswer(own=RowReport(age_seconds=0.0, paths=long)), 100.0)
+    own = RowReport(age_seconds=0.0, paths={hid: path() for hid in hids})
+    tesla.rows = build_answer(own, kept.told(hids, 100.0))
+    heard = client_for(mesh, port, newton).rows(partner_for(tesla, newton), RowsRequest(want=tuple(hids)))
+    assert heard.own == own and 0 < len(heard.told) < len(hids)
 
 
 def test_a_row_grows_old_on_its_way_and_goes_with_its_host() -> None:

@@ -18,6 +18,7 @@ ASKED_BY_MESHD = re.compile(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sources", "fibs", "equal", "left_out"),
     [

@@ -87,6 +87,7 @@ def test_configurations_are_read_as_the_real_tool_reads_them(host: FakeBSD) -> N
         ), text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(REAL is None, reason="wireguard-tools are not installed")
 def test_arguments_of_set_are_read_as_the_real_tool_reads_them(host: FakeBSD) -> None:
     for line in ARGUMENTS:
@@ -94,6 +95,7 @@ def test_arguments_of_set_are_read_as_the_real_tool_reads_them(host: FakeBSD) ->
         assert heard(str(host.tools["wg"]), words) == heard(str(REAL), words), line
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(REAL is None, reason="wireguard-tools are not installed")
 def test_public_keys_are_the_real_ones(host: FakeBSD) -> None:
     for _ in range(5):

@@ -59,6 +59,7 @@ MARKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", [pytest.param(kernel, marks=MARKS.get(kernel, ())) for kernel in KERNELS])
 @pytest.mark.parametrize("case", CASES)
 def test_the_transcript_of_a_case(

@@ -8,6 +8,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+from lab_mesh import LabMesh, open_lab_mesh
 
 from meshd.lab.base import Lab
 from meshd.lab.oracle import Oracle
@@ -47,3 +48,10 @@ def oracle(lab: Lab) -> Iterator[Oracle]:
             opened.add(jail, jail.address)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def lab_mesh() -> Iterator[LabMesh]:
+    """A mesh that a test fills with hosts."""
+    with open_lab_mesh() as opened:
+        yield opened

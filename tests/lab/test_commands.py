@@ -18,10 +18,12 @@ def server() -> Iterator[CommandServer]:
     opened.close()
 
 
+@pytest.mark.slow
 def test_output_comes_back(server: CommandServer) -> None:
     assert server.run("wgctl", "--version").startswith("wgctl ")
 
 
+@pytest.mark.slow
 def test_a_failing_command_is_an_error_with_its_words_and_does_not_end_the_server(
     server: CommandServer, tmp_path: Path
 ) -> None:
@@ -31,6 +33,7 @@ def test_a_failing_command_is_an_error_with_its_words_and_does_not_end_the_serve
     assert "Keep this host in its WireGuard mesh" in server.run("meshd", "--help")
 
 
+@pytest.mark.slow
 def test_an_ended_server_says_so() -> None:
     server = CommandServer()
     server.close()

@@ -6,22 +6,23 @@ Run with ``-s`` to see the figures.
 from __future__ import annotations
 
 import shutil
+import signal
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
+from nat import put_behind_nat
 from until import wait_until
 
 from meshd.errors import ControlError
 from meshd.lab.fleet import INTERFACE, Fleet, Member
 from meshd.lab.geography import PLACES
 from meshd.lab.namespaces import UNDERLAY, UNDERLAY_INTERFACE, NamespaceLab
-from meshd.lab.netns import ip_batch, write_sysctls
 from meshd.lab.oracle import Oracle
 from meshd.lab.stream import Stream, StreamReport
 from meshd.model.network import IPAddress
@@ -31,8 +32,8 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 DEADLINE_SECONDS = 90.0
 NAME = "second.mesh.example"
+ENDPOINTS = ("wg", "show", INTERFACE, "endpoints")
 LAN = "192.168.77"
-LAN_LINK = "lan0"
 
 
 class Scene:
@@ -179,6 +180,45 @@ def test_a_changed_underlay_address_heals_is_published_and_found_by_who_was_away
     assert scene.peer(second, first).record_version == version, "a steady host signed another record"
 
 
+def test_an_announced_move_to_another_address_loses_no_packet(scene: Scene) -> None:
+    first, second = (scene.prepare(number) for number in range(2))
+    for member in (first, second):
+        scene.admit(member)
+    scene.until_answered(first, second)
+    old = first.host.address
+    new = old + 100
+    scene.lab.underlay.add_address(first.name, str(new))
+    keep_others = f"echo 1 >/proc/sys/net/ipv4/conf/{UNDERLAY_INTERFACE}/promote_secondaries"
+    do(first, "sh", "-c", keep_others)
+    do(first, "ip", "address", "add", f"{new}/{UNDERLAY.prefixlen}", "dev", UNDERLAY_INTERFACE)
+    with stream(first, second) as there, stream(second, first) as back:
+        first.config.write_text(first.config.read_text().replace(at(old), at(new)))
+        assert first.process is not None
+        first.process.send_signal(signal.SIGHUP)
+        moved = until_it_stays(lambda: at(new) in second.host.run(ENDPOINTS).stdout)
+        do(first, "ip", "address", "delete", f"{old}/{UNDERLAY.prefixlen}", "dev", UNDERLAY_INTERFACE)
+        time.sleep(2)
+        reports = there.stop(), back.stop()
+    tell("announced move, from the host", reports[0], used_after=f"{moved:.2f} s")
+    tell("announced move, to the host", reports[1])
+    assert [report.lost for report in reports] == [0, 0]
+
+
+def until_it_stays(true: Callable[[], bool], seconds: float = 2.0) -> float:
+    """Seconds until it has been true for so long: at first packets go now here, now there."""
+    began_at, since = time.monotonic(), None
+    while since is None or time.monotonic() - since < seconds:
+        assert time.monotonic() - began_at < DEADLINE_SECONDS, "it does not stay"
+        since = (since or time.monotonic()) if true() else None
+        time.sleep(0.05)
+    return time.monotonic() - began_at
+
+
+def do(member: Member, *command: str) -> None:
+    done = member.host.run(command)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_dead_first_candidate_costs_one_handshakes_time(scene: Scene) -> None:
     first = scene.prepare(0, host={"endpoints": [], "reflection": False})
     second = scene.prepare(1)
@@ -228,43 +268,6 @@ def test_a_name_is_resolved_anew_when_the_path_dies(scene: Scene) -> None:
     assert "name_unresolved" not in {each.code for each in scene.fleet.status(first).conditions}
 
 
-def translate(scene: Scene, router: Member, *inner: Member, how: str = "masquerade") -> None:
-    """Put ``inner`` hosts on a network of their own behind ``router``, which masquerades by nftables."""
-    netns = netns_of(router)
-    ip_batch(
-        netns,
-        f"link add {LAN_LINK} type bridge",
-        f"address add {LAN}.1/24 dev {LAN_LINK}",
-        f"link set {LAN_LINK} up",
-    )
-    for number, member in enumerate(inner, 2):
-        port = f"port{number}"
-        ip_batch(
-            netns, f"link add {port} up master {LAN_LINK} type veth peer name eth0 netns {netns_of(member)}"
-        )
-        ip_batch(
-            netns_of(member),
-            f"link set {UNDERLAY_INTERFACE} down",
-            f"address add {LAN}.{number}/24 dev eth0",
-            "link set eth0 up",
-            f"route add default via {LAN}.1",
-        )
-    write_sysctls(
-        netns,
-        {"net/netfilter/nf_conntrack_udp_timeout": "5", "net/netfilter/nf_conntrack_udp_timeout_stream": "5"},
-    )
-    rules = (
-        "table ip nat {\nchain post {\ntype nat hook postrouting priority 100;\n"
-        f"oifname {UNDERLAY_INTERFACE} ip saddr {LAN}.0/24 {how}\n}}\n}}\n"
-    )
-    done = router.host.run(["nft", "-f", "-"], input_text=rules)
-    assert done.returncode == 0, done.stderr
-
-
-def netns_of(member: Member) -> str:
-    return member.host.netns  # type: ignore[attr-defined,no-any-return]
-
-
 NATTED: dict[str, Any] = {"endpoints": []}
 
 
@@ -272,7 +275,9 @@ def test_hosts_behind_one_nat_join_stay_reachable_and_find_each_other_on_their_l
     outside = [scene.prepare(number) for number in range(2)]
     router = scene.fleet.prepare(PLACES[5], jails=0)
     inner = [scene.prepare(number, host=NATTED) for number in (2, 3)]
-    translate(scene, router, *inner)
+    put_behind_nat(
+        router.host, *(member.host for member in inner), lan=LAN, how="masquerade", mapping_seconds=5
+    )
     for member in (*outside, *inner):
         scene.admit(member)
     for member in inner:
@@ -309,7 +314,7 @@ def test_behind_a_symmetric_nat_nothing_but_the_nat_is_published(scene: Scene) -
     outside = [scene.prepare(number) for number in range(2)]
     router = scene.fleet.prepare(PLACES[5], jails=0)
     inner = scene.prepare(2, host=NATTED)
-    translate(scene, router, inner, how="masquerade random")
+    put_behind_nat(router.host, inner.host, lan=LAN, mapping_seconds=5)
     for member in (*outside, inner):
         scene.admit(member)
     for other in outside:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from garage_node import require_garage
+from published import check_document
 
 from meshd.errors import ConfigError
 from meshd.lab import garage
@@ -123,7 +123,7 @@ def test_the_demo_runs_on_garage_and_prints_the_same_document() -> None:
         [sys.executable, "-m", "wgctl.main", *words], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
+    result = check_document(done.stdout)
     assert (result["format"], result["failures"]) == ("wgctl-demo/1", [])
     assert (result["pairs_ok"], result["jail_pairs_ok"]) == (6, 24)
     assert result["add_host_seconds"] > 0 and result["remove_host_seconds"] > 0

@@ -415,6 +415,7 @@ def test_who_cannot_make_jails_is_told_why(host: FakeBSD, monkeypatch: pytest.Mo
         check_prerequisites(commands)
 
 
+@pytest.mark.slow
 def test_a_module_that_is_not_there_is_named(host: FakeBSD) -> None:
     host.without_module("if_epair")
     with pytest.raises(BackendError, match=r"if_epair.*No such file or directory"):

@@ -89,6 +89,28 @@ def test_a_removed_host_is_gone_and_its_name_free(lab: Lab) -> None:
 
 
 @pytest.mark.root
+def test_a_server_starts_for_its_user_though_the_caller_stands_where_only_root_may(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    east = next(host for host in lab.hosts if host.name == "east")
+    closed = tmp_path / "checkout"
+    closed.mkdir(mode=0o700)
+    monkeypatch.chdir(closed)
+    log = tmp_path / "log"
+    as_nobody = [
+        "setpriv",
+        "--reuid=nobody",
+        "--regid=nogroup",
+        "--clear-groups",
+        "sh",
+        "-c",
+        "cd . && echo here",
+    ]
+    east.spawn(as_nobody, log=log).wait(10)
+    assert log.read_text() == "here\n"
+
+
+@pytest.mark.root
 def test_an_exception_leaves_nothing_and_close_may_be_called_again() -> None:
     lab = open_lab()
     directory = lab.directory

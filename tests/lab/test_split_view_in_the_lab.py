@@ -2,6 +2,7 @@
 
 The store is a folder that one host sees through a mount of its own. Polls and witnesses come as
 often as with a bucket: each 30 and each 60 s, more or less. Both sides say so within two minutes.
+Both tests have hosts of their own and wait at the same time, as they do little else.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -50,26 +53,33 @@ class TwoFaces:
         self.fleet.wait_started(member)
 
 
-@pytest.fixture
-def fleet() -> Iterator[Fleet]:
-    with founded_fleet(poll_seconds=BUCKET_POLL_SECONDS) as opened:
-        members = [opened.prepare(place, jails=0) for place in PLACES[:HOSTS]]
-        for member in members:
-            opened.admit(member)
-        for member in members:
-            opened.wait_started(member)
-        wait(lambda: all(peers_up(opened, member) == HOSTS - 1 for member in members), "the mesh")
-        yield opened
+Scene = Callable[[Fleet, TwoFaces], None]
 
 
-@pytest.fixture
-def faces(fleet: Fleet) -> TwoFaces:
+@pytest.fixture(scope="module")
+def played() -> Iterator[Mapping[str, Future[None]]]:
+    """Every scene under way, each on a mesh that has met: its name to how it ends."""
+    with ExitStack() as stack:
+        fleets = {
+            name: stack.enter_context(founded_fleet(poll_seconds=BUCKET_POLL_SECONDS)) for name in SCENES
+        }
+        for fleet in fleets.values():
+            for place in PLACES[:HOSTS]:
+                fleet.admit(fleet.prepare(place, jails=0))
+        pool = stack.enter_context(ThreadPoolExecutor(len(SCENES)))
+        yield {name: pool.submit(play, fleets[name], scene) for name, scene in SCENES.items()}
+
+
+def play(fleet: Fleet, scene: Scene) -> None:
+    members = list(fleet.members.values())
+    for member in members:
+        fleet.wait_started(member)
+    wait(lambda: all(peers_up(fleet, member) == HOSTS - 1 for member in members), "the mesh")
     faces = TwoFaces(fleet)
-    *others, last = fleet.members.values()
-    faces.turn_to(last)
-    wait(lambda: all(peers_up(fleet, each) == HOSTS - 1 for each in (*others, last)), "the mesh again")
-    assert {code for member in (*others, last) for code in codes(fleet, member)} == set()
-    return faces
+    faces.turn_to(members[-1])
+    wait(lambda: all(peers_up(fleet, member) == HOSTS - 1 for member in members), "the mesh again")
+    assert {code for member in members for code in codes(fleet, member)} == set()
+    scene(fleet, faces)
 
 
 def wait(condition: Callable[[], bool], what: str) -> float:
@@ -110,18 +120,14 @@ def both_say(fleet: Fleet, kind: str) -> None:
     print(f"{kind}: said by the one side after {there:.1f} s, by both after {time.monotonic() - began:.1f} s")
 
 
-def test_an_old_state_that_is_shown_to_one_host_alone_is_said_on_both_sides(
-    fleet: Fleet, faces: TwoFaces
-) -> None:
+def show_an_old_state(fleet: Fleet, faces: TwoFaces) -> None:
     fleet.wgctl("rotate-keys", "--all", "--at", "+90d")
     both_say(fleet, "an old state")
     last = [*fleet.members.values()][-1]
     wait(lambda: "store_withholds" in codes(fleet, last), "what the store withholds")
 
 
-def test_two_histories_that_are_shown_to_different_hosts_are_said_on_both_sides(
-    fleet: Fleet, faces: TwoFaces
-) -> None:
+def show_two_histories(fleet: Fleet, faces: TwoFaces) -> None:
     copy = fleet.home.with_name("copy")
     shutil.copytree(fleet.home, copy)
     fleet.wgctl("rotate-keys", "--all", "--at", "+90d")
@@ -133,3 +139,18 @@ def test_two_histories_that_are_shown_to_different_hosts_are_said_on_both_sides(
     )
     for member in fleet.members.values():
         wait(lambda member=member: "registry_fork" in codes(fleet, member), "the fork")  # type: ignore[misc]
+
+
+SCENES: Mapping[str, Scene] = {"an old state": show_an_old_state, "two histories": show_two_histories}
+
+
+def test_an_old_state_that_is_shown_to_one_host_alone_is_said_on_both_sides(
+    played: Mapping[str, Future[None]],
+) -> None:
+    played["an old state"].result()
+
+
+def test_two_histories_that_are_shown_to_different_hosts_are_said_on_both_sides(
+    played: Mapping[str, Future[None]],
+) -> None:
+    played["two histories"].result()

@@ -9,7 +9,7 @@ import pytest
 from meshd.errors import BackendError
 from meshd.lab.base import Lab, LabHost, LinkState
 from meshd.lab.oracle import Oracle
-from meshd.lab.stream import Stream, StreamReport
+from meshd.lab.stream import Stream, StreamEnd, StreamReport, StreamsBothWays
 
 pytestmark = pytest.mark.root
 
@@ -66,6 +66,22 @@ def test_a_one_way_cut_stops_that_direction_only(lab: Lab) -> None:
     east, west = lab.hosts
     assert _stream(east, west, 200.0, 0.1).received == 0
     assert _stream(west, east, 200.0, 0.1).lost == 0
+
+
+def test_streams_both_ways_are_counted_each_for_itself(lab: Lab) -> None:
+    lab.cut("east", "west", one_way=True)
+    east, west = (StreamEnd(host, host.address) for host in lab.hosts)
+    jails = [StreamEnd(host.jails[0], host.jails[0].address) for host in lab.hosts]
+    with StreamsBothWays([(east, west), (east, jails[0])], packets_per_second=200.0) as streams:
+        time.sleep(0.1)
+        reports = streams.stop()
+    assert {names: report.received == report.sent for names, report in reports.items()} == {
+        ("east", "west"): False,
+        ("west", "east"): True,
+        ("east", "east/www"): True,
+        ("east/www", "east"): True,
+    }
+    assert reports["east", "west"].received == 0 < reports["east", "west"].sent
 
 
 def test_a_black_hole_swallows_long_packets_only(lab: Lab) -> None:

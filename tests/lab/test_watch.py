@@ -27,6 +27,7 @@ def test_what_stops_being_true_counts_from_when_it_is_so_again() -> None:
     assert words.count("flickers") == 2 and times["flickers"] > 0.5, "three looks later"
 
 
+@pytest.mark.slow
 def test_what_never_comes_true_has_no_time_and_the_others_have() -> None:
     def say(_: str) -> None: ...
 

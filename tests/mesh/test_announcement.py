@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from meshes import NOW, SignedMesh
+from msgspec.structs import replace
 
 from meshd.mesh.announcement import choose_announced, find_ungranted
 from meshd.model.host import Host, HostKeys

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
+from msgspec.structs import replace
 
 from meshd.mesh.desired import DesiredBuilder, DesiredState, LocalDevice
 from meshd.mesh.view import build_view
@@ -56,7 +56,7 @@ def host(number: int, **changes: object) -> Host:
         provenance=BY,
         record=record,
     )
-    return replace(whole, **changes)  # type: ignore[arg-type]
+    return replace(whole, **changes)
 
 
 def membership(*hosts: Host, **changes: object) -> Membership:
@@ -69,7 +69,7 @@ def membership(*hosts: Host, **changes: object) -> Membership:
         store_urls=(),
         hosts={h.hid: h for h in hosts},
     )
-    return replace(whole, **changes)  # type: ignore[arg-type]
+    return replace(whole, **changes)
 
 
 def observed(*peers: PeerConfig, handshake_at: float = 0.0) -> ObservedState:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from drawn_table import check_drawn, drawn_rules, parse_table
 from meshes import NOW, SignedMesh
+from msgspec.structs import replace
 
 from meshd.mesh.initiator import InitiatorMemory, defer
 from meshd.mesh.view import MeshView, build_view

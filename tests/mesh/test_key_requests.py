@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import fakemesh as fm
 import pytest
+from msgspec.structs import replace
 
 from meshd.mesh.progress import find_key_request
 from meshd.model.host import Host

@@ -63,7 +63,7 @@ def test_no_route_covers_or_cuts_an_own_network(
     for number, jails in enumerate(theirs):
         grant(other, f"b{number}", jails)
     for key, body in other.objects.items():
-        mesh.ledger.offer(key, body, now=NOW)
+        mesh.ledger.offer(key, body)
     membership = mesh.ledger.membership(NOW)
     for hid, host in membership.hosts.items():
         view = build_view(membership, hid)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
 from drawn_table import drawn_in_document, drawn_rules
 from meshes import NOW, SignedMesh
+from msgspec.structs import replace
 
 from meshd.mesh.desired import LocalDevice
 from meshd.mesh.progress import Progress, RotationStep

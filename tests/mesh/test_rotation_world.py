@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rotation_world import SECOND, SimHost, World
 from trials import trials
 
@@ -76,6 +76,7 @@ def run_until_over(world: World, hosts: list[SimHost], limit: int = 400) -> None
     raise AssertionError([(h.name, h.last and h.last.conditions, h.rotation.status()) for h in hosts])
 
 
+@pytest.mark.slow
 def test_one_host_rotates_and_nothing_is_lost(world: World) -> None:
     host = world.hosts[0]
     old = host.public_key
@@ -91,6 +92,7 @@ def test_one_host_rotates_and_nothing_is_lost(world: World) -> None:
     assert world.lost == []
 
 
+@pytest.mark.slow
 def test_all_hosts_rotate_at_once_and_nothing_is_lost(world: World) -> None:
     before = {host.public_key for host in world.hosts}
     world.ask(world.hosts)
@@ -99,6 +101,7 @@ def test_all_hosts_rotate_at_once_and_nothing_is_lost(world: World) -> None:
     assert not before & {host.public_key for host in world.hosts}
 
 
+@pytest.mark.slow
 def test_a_request_is_obeyed_once_whatever_the_clock_says(world: World) -> None:
     host = world.hosts[0]
     world.ask([host])
@@ -118,7 +121,7 @@ def test_a_host_whose_daemon_is_dead_keeps_its_traffic_and_is_waited_for(world: 
     world.ask([rotating])
     world.run(200)
     assert world.lost == []
-    assert rotating.rotation.status().waiting == (silent.name,)
+    assert rotating.rotation.status().waited_for == (silent.name,)
     assert rotating.last is not None
     (said,) = [c for c in rotating.last.conditions if c.code == "rotation_waits"]
     assert silent.name in said.text
@@ -232,6 +235,7 @@ def test_a_lost_host_is_found_again_while_another_rotates_endlessly(tmp_path: Pa
     assert endless.keys.key.following is not None
 
 
+@pytest.mark.slow
 def test_a_second_interface_that_cannot_be_made_holds_up_nothing_else(world: World) -> None:
     rotating, stuck, other = world.hosts[:3]
     stuck.backend.third_party_interface(SECOND)
@@ -239,7 +243,7 @@ def test_a_second_interface_that_cannot_be_made_holds_up_nothing_else(world: Wor
     world.run(20)
     assert stuck.last is not None
     assert any(SECOND in condition.text for condition in stuck.last.conditions)
-    assert rotating.rotation.status().waiting == (stuck.name,)
+    assert rotating.rotation.status().waited_for == (stuck.name,)
     stuck.backend.set_peers("wg0", [PeerUpdate(public_key=other.public_key, remove=True)])
     world.tick()
     world.lost.clear()
@@ -250,6 +254,7 @@ def test_a_second_interface_that_cannot_be_made_holds_up_nothing_else(world: Wor
     assert [line for line in world.lost if rotating.name in line] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_key_that_could_not_be_made_known_is_never_put_in_force(tmp_path: Path, count: int) -> None:
     """Not even by an operator's word: nobody could follow."""
@@ -273,6 +278,7 @@ def test_a_key_that_could_not_be_made_known_is_never_put_in_force(tmp_path: Path
     assert host.public_key != old
 
 
+@pytest.mark.slow
 def test_no_step_follows_one_that_could_not_be_made_known(tmp_path: Path) -> None:
     """Else the second interface would go while the others' routes lead there."""
     world = World(tmp_path, 2)
@@ -299,6 +305,7 @@ def own_phase_of(host: SimHost) -> Phase:
     return Phase.RETURNING if key.following == key.private_key else Phase.MOVING
 
 
+@pytest.mark.slow
 def test_hosts_behind_nat_are_followed_and_follow(tmp_path: Path) -> None:
     world = World(tmp_path, 3, behind_nat=[2])
     world.settle()

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 
 import pytest
 from drawn_table import check_drawn, parse_table
+from msgspec.structs import replace
 
 from meshd.mesh.endpoints import (
     CANDIDATE_SECONDS,
@@ -31,7 +32,7 @@ from meshd.mesh.selector import (
     EndpointMemory,
     advise,
 )
-from meshd.mesh.view import build_view
+from meshd.mesh.view import MeshView, build_view
 from meshd.model.device import Device, ObservedState, Peer, PeerConfig, PeerStats
 from meshd.model.host import Host, HostKeys, Membership, Provenance
 from meshd.model.keys import PublicKey
@@ -41,6 +42,7 @@ from meshd.model.path import PathStats
 TURN_SECONDS = 10.0
 KEY = PublicKey(bytes([2]) * 32)
 OWN, PEER = "1" * 32, "2" * 32
+THREE = (PEER, "3" * 32, "4" * 32)
 BY = Provenance(kid="a1b2c3d4" * 4, seq=7, statement="00" * 32, signed_at=1)
 RANGES = (ip_network("10.99.0.0/16"), ip_network("fd99::/64"))
 A, B, C = (Endpoint.parse(f"198.18.0.{number}:51820") for number in (2, 3, 4))
@@ -338,10 +340,27 @@ def test_a_candidate_inside_the_mesh_or_routed_into_it_is_never_used() -> None:
     assert order([inside], source=None) == []
 
 
-def test_a_lan_inside_a_range_of_the_mesh_is_no_tunnel() -> None:
+@pytest.mark.parametrize(("place", "source"), [("198.18.0.2", "10.99.200.5"), ("2001:db8::2", "fd10:99::5")])
+def test_a_lan_inside_a_range_of_the_mesh_is_no_tunnel(place: str, source: str) -> None:
     """The mesh has a route to each of its hosts and none to the range, so this way leads over the LAN."""
-    outside = "198.18.0.2:51820"
-    assert order([outside], source="10.99.200.5") == [outside]
+    [candidate] = candidates(str(Endpoint(address=ip_address(place), port=51820)))
+    ordered = order_candidates([candidate], RANGES, lambda address: ip_address(source), OWN_ADDRESSES)
+    assert list(ordered) == [candidate]
+
+
+def test_a_neighbour_on_a_lan_inside_a_range_of_the_mesh_is_named_with_the_range() -> None:
+    """Its place cannot be told from a host's mesh address: nobody calls it there, and that is reported."""
+    world = World(endpoints=("10.99.200.7:51820",))
+    advice, _ = advise(
+        world.memory,
+        build_view(world.membership(), OWN),
+        ObservedState(interface="wg0"),
+        now=world.now,
+        paths={},
+        resolved={},
+        source_of=lambda address: ip_address("10.99.200.5"),
+    )
+    assert "10.99.200.7:51820" in advice.unusable["host2"] and "10.99.0.0/16" in advice.unusable["host2"]
 
 
 def test_a_host_that_may_be_called_nowhere_is_named_with_every_place_and_its_fault() -> None:
@@ -450,3 +469,38 @@ def test_a_cell_of_the_table_of_a_peers_endpoint(state: str, event: str, follows
 
 def test_the_document_draws_a_peers_endpoint_as_it_is() -> None:
     check_drawn("The endpoint of a peer", TABLE)
+
+
+def view_of(*hids: str) -> MeshView:
+    hosts = {hid: host(hid, (f"198.18.0.{hid[0]}:51820", f"198.18.1.{hid[0]}:51820")) for hid in hids}
+    return build_view(replace(World(()).membership(), hosts={OWN: host(OWN, ()), **hosts}), OWN)
+
+
+def test_whom_candidates_are_tried_for_is_read_whole_while_a_turn_decides() -> None:
+    """A status is asked for by the event loop at any line of a turn, which is a thread of its own."""
+    memory, read = EndpointMemory(), []
+
+    def route(address: IPAddress) -> IPAddress | None:
+        read.append(memory.trying())
+        return ip_address("198.18.0.1") if routes_everywhere(address) else None
+
+    def turn(*hids: str) -> EndpointMemory:
+        return advise(
+            memory,
+            view_of(*hids),
+            ObservedState(interface="wg0", device=None),
+            now=1.0,
+            paths={},
+            resolved={},
+            source_of=route,
+        )[1]
+
+    memory = turn(*THREE)
+    assert memory.trying() == frozenset(THREE)
+    begun = iter(memory._known.items())  # what a reader is in the middle of
+    next(begun)
+    read.clear()
+    after = turn(*THREE[1:])
+    assert read and set(read) == {frozenset(THREE)}
+    assert [hid for hid, _ in begun] == list(THREE[1:])
+    assert after.trying() == frozenset(THREE[1:])

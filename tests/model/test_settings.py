@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import meshd.settings
 from meshd.errors import ConfigError
-from meshd.settings import parse_listen, read_settings
+from meshd.settings import parse_listen, parse_settings, read_settings
 
 BAD = {
     "unknown table": ("[wiregaurd]\n", "wiregaurd"),
@@ -33,8 +34,26 @@ BAD = {
     "relative state_dir": ("state_dir = 'db'\n", "absolute"),
     "endpoint without a port": ("[host]\nendpoints = ['host.example']\n", "host.example"),
     "endpoint that is every host itself": ("[host]\nendpoints = ['127.0.0.1:51820']\n", "loopback"),
+    "endpoint of a template": ("[host]\nendpoints = ['0.0.0.0:51820']\n", "no address of a host"),
+    "endpoint of IPv6's template": ("[host]\nendpoints = ['[::]:51820']\n", "no address of a host"),
+    "endpoint of a group": ("[host]\nendpoints = ['[ff02::1]:51820']\n", "multicast"),
+    "endpoint of everybody": ("[host]\nendpoints = ['255.255.255.255:51820']\n", "broadcast"),
+    "endpoint that no lease gave": ("[host]\nendpoints = ['169.254.3.4:51820']\n", "link-local"),
+    "endpoint in another family's clothes": (
+        "[host]\nendpoints = ['[::ffff:192.0.2.9]:51820']\n",
+        "IPv4 address inside IPv6",
+    ),
+    "endpoint by the name that every machine has": (
+        "[host]\nendpoints = ['localhost.localdomain:51820']\n",
+        "each reader's name for itself",
+    ),
+    "endpoint below localhost": ("[host]\nendpoints = ['Tesla.localhost.:1']\n", "each reader's name"),
     "endpoint on one link": ("[host]\nendpoints = ['[fe80::1]:51820']\n", "link-local"),
     "endpoint with an unqualified name": ("[host]\nendpoints = ['tesla:51820']\n", "fully qualified"),
+    "endpoint with an underscore": (
+        "[host]\nendpoints = ['my_host.example.net:1']\n",
+        "letters, digits and -",
+    ),
     "network with host bits": ("[jails]\nnetworks = ['10.17.2.1/24']\n", "10.17.2.0/24"),
     "jail networks by another word": ("[jails]\nnetworks = 'automatic'\n", "automatic"),
     "poll too fast": ("[registry]\npoll_seconds = 0.001\n", "0.001"),
@@ -45,6 +64,12 @@ BAD = {
     "log level": ("[log]\nlevel = 'loud'\n", "loud"),
     "not TOML": ("[host\n", "not TOML"),
 }
+
+
+def test_a_name_with_a_dot_at_its_end_is_the_same_name() -> None:
+    document = {"host": {"endpoints": ["VPN.example.net.:51820", "192.0.2.10:51820"]}}
+    settings = parse_settings(document, source="test")
+    assert [str(endpoint) for endpoint in settings.endpoints] == ["vpn.example.net:51820", "192.0.2.10:51820"]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -58,7 +83,7 @@ def test_a_bad_file_is_refused_and_the_fault_named(name: str, tmp_path: Path) ->
 
 
 def test_a_missing_file_is_an_error_and_not_the_defaults(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="not there: make it"):
         read_settings(tmp_path / "meshd.toml")
 
 
@@ -108,3 +133,19 @@ def test_listen_addresses() -> None:
     assert parse_listen("[::1]:9891", "x") == ("::1", 9891)
     with pytest.raises(ConfigError):
         parse_listen("mesh:0", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[wireguard]\nlisten_prot = 1\n", "no key wireguard.listen_prot; is it wireguard.listen_port"),
+        ("[wiregaurd]\n", "no key wiregaurd; is it wireguard"),
+        ("statedir = '/x'\n", "no key statedir; is it state_dir"),
+        ("[log]\ncolour = 1\n", "meshd.toml.sample"),
+        ("[wireguard]\nendpoints = []\n", "is it host.endpoints"),
+    ],
+)
+def test_a_mistyped_key_is_met_with_those_that_look_like_it(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(tomllib.loads(text), source="meshd.toml")
+    assert said in str(caught.value) and str(caught.value).startswith("meshd.toml: ")

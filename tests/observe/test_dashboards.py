@@ -133,7 +133,7 @@ class Fleet:
                 pushes={},
                 received={},
                 witnesses={},
-                waiting=0,
+                queued=0,
                 witnessed_at=now,
                 agrees=True,
                 newest=(),

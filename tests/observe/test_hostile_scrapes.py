@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from meshd.observe.listener import MetricsListener
+from meshd.observe.listener import LIMITS, MetricsListener
 
 
 class Counting(Collector):
@@ -76,6 +76,19 @@ def test_endless_headers_are_left_after_a_few_bytes(port: Port, head: Callable[[
     assert refused or answer == b"" or b" 431 " in answer.partition(b"\r\n")[0]
     assert port.collector.renderings == 0
     assert port.get()[0] == 200
+
+
+@pytest.mark.parametrize("sources", [("127.0.0.1",), ("127.0.0.2", "127.0.0.3"), ("127.0.0.1", "127.0.0.2")])
+def test_connections_that_say_nothing_keep_no_scraper_out(port: Port, sources: tuple[str, ...]) -> None:
+    """As many as there may be, from a neighbour or from another user of the machine that scrapes."""
+    with contextlib.ExitStack() as idle:
+        for number in range(LIMITS.total):
+            source = sources[number % len(sources)]
+            address = ("127.0.0.1", port.number)
+            client = socket.create_connection(address, timeout=20, source_address=(source, 0))
+            idle.enter_context(client)
+            client.sendall(b"GET /met")
+        assert [port.get()[0] for _ in range(3)] == [200, 200, 200]
 
 
 def test_a_flood_of_scrapes_renders_once_a_second(port: Port) -> None:

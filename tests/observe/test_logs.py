@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from meshd.model.keys import PrivateKey
-from meshd.observe.logs import event, set_up_logging
+from meshd.observe.logs import event, is_journal, set_up_logging
 
 log = logging.getLogger("meshd.tests.logs")
 
@@ -41,6 +43,31 @@ def test_text_is_time_level_event_and_fields() -> None:
         r'[-\d]{10}T[:\d]{8}Z INFO reconciled done=3 outcome=applied reasons="newton was added"\n',
         line,
     )
+
+
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [(logging.DEBUG, 7), (logging.INFO, 6), (logging.WARNING, 4), (logging.ERROR, 3)],
+)
+def test_the_journal_gets_a_priority_and_no_second_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: int, priority: int
+) -> None:
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        set_up_logging("debug", "text", stream)
+        event(log, level, "reconciled", text="two\nlines")
+        stream.seek(0)
+        assert stream.read() == f'<{priority}>reconciled text="two\\nlines"\n'
+
+
+def test_a_stream_that_was_led_elsewhere_is_not_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:12345")
+    with (tmp_path / "file").open("w+") as stream:
+        assert not is_journal(stream)
+    assert not is_journal(io.StringIO())
 
 
 def test_json_keeps_types_and_its_own_keys() -> None:

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -17,6 +18,7 @@ from meshd.model.path import PathStats
 from meshd.observe.codes import CODES
 from meshd.observe.metrics import FAMILIES, MetricsServer, StatusCollector
 from meshd.observe.status import (
+    ClientStatus,
     ConditionStatus,
     ExchangeStatus,
     PeerStatus,
@@ -99,7 +101,7 @@ def status(*peers: PeerStatus, conditions: tuple[ConditionStatus, ...] = ()) -> 
             pushes={"new": 2, "failed": 1},
             received={"known": 3},
             witnesses={"agreed": 9},
-            waiting=1,
+            queued=1,
             witnessed_at=NOW - 30,
             agrees=True,
             newest=(),
@@ -148,6 +150,7 @@ meshd_peer_last_handshake_timestamp_seconds{peer="newton"} 1.69999994e+09
 meshd_peer_receive_bytes_total{peer="newton"} 1000.0
 meshd_peer_transmit_bytes_total{peer="newton"} 2000.0
 meshd_peer_mtu_bytes{peer="newton"} 1420.0
+meshd_clients 0.0
 meshd_registry_age_seconds 12.0
 meshd_registry_version 7.0
 meshd_registry_applied_version 6.0
@@ -335,3 +338,21 @@ def get(host: str, port: int) -> int:
         return connection.getresponse().status
     finally:
         connection.close()
+
+
+def test_a_client_has_a_handshake_and_bytes_and_no_path() -> None:
+    asleep = ClientStatus(
+        hid="c1" * 16, name="phone", addresses=("10.17.0.200",), public_key="K", configured=True,
+        endpoint=None, latest_handshake_at=None, receive_bytes=0, transmit_bytes=0, granted_by="alice",
+    )  # fmt: skip
+    awake = replace(asleep, name="laptop", latest_handshake_at=NOW - 60, receive_bytes=7, transmit_bytes=9)
+    found = series(scrape(lambda: replace(status(NEWTON), clients=(awake, asleep))))
+    assert found["meshd_clients", frozenset()] == 2
+    assert {name: value for (name, labels), value in found.items() if ("client", "laptop") in labels} == {
+        "meshd_client_configured": 1,
+        "meshd_client_last_handshake_timestamp_seconds": NOW - 60,
+        "meshd_client_receive_bytes_total": 7,
+        "meshd_client_transmit_bytes_total": 9,
+    }
+    assert found["meshd_client_last_handshake_timestamp_seconds", frozenset({("client", "phone")})] == 0
+    assert of_peer(scrape(lambda: replace(status(), clients=(awake,))), "laptop") == {}

@@ -32,6 +32,7 @@ def browse(url: str, profile: Path, *options: str) -> subprocess.CompletedProces
     return subprocess.run([*argv, *options, url], capture_output=True, text=True, timeout=90, check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["", "?live", "host/bohr"])
 def test_the_browser_shows_it_whole_and_has_nothing_to_complain_of(
     url: str, path: str, tmp_path: Path
@@ -44,6 +45,7 @@ def test_the_browser_shows_it_whole_and_has_nothing_to_complain_of(
     assert not complaints
 
 
+@pytest.mark.slow
 def test_on_a_phone_and_in_the_dark_it_is_another_picture(url: str, tmp_path: Path) -> None:
     pictures = {}
     for name, options in {

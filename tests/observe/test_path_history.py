@@ -8,7 +8,14 @@ from math import isnan
 import pytest
 
 from meshd.model.path import PathStats
-from meshd.observe.history import DAY_STEP_SECONDS, HOUR_STEP_SECONDS, SAMPLE_SECONDS, STEPS, PathHistory
+from meshd.observe.history import (
+    ABSENT_SECONDS,
+    DAY_STEP_SECONDS,
+    HOUR_STEP_SECONDS,
+    SAMPLE_SECONDS,
+    STEPS,
+    PathHistory,
+)
 
 START = 1_795_000_200.0  # the first second of a step of either length
 
@@ -59,12 +66,22 @@ def test_a_clock_that_is_set_back_shows_nothing_from_the_time_to_come() -> None:
     assert history.read("a", HOUR_STEP_SECONDS, START - 600).rtt_seconds[-1] == pytest.approx(0.030)
 
 
-def test_a_host_that_is_gone_leaves_nothing_behind() -> None:
+def test_a_host_that_is_gone_for_an_hour_leaves_nothing_behind() -> None:
     history = PathHistory()
     history.note({"a": path(0.010), "b": path(0.020)}, START)
     history.note({"b": path(0.020)}, START + SAMPLE_SECONDS)
+    assert set(history.hids()) == {"a", "b"}
+    history.note({"b": path(0.020)}, START + ABSENT_SECONDS)
+    assert history.hids() == ("b",)
     assert all(map(isnan, history.read("a", HOUR_STEP_SECONDS, START).rtt_seconds))
-    assert not isnan(history.read("b", HOUR_STEP_SECONDS, START).rtt_seconds[-1])
+
+
+def test_a_clock_that_is_set_back_keeps_no_host_that_is_gone_for_ever() -> None:
+    history = PathHistory()
+    history.note({"a": path(0.010)}, START + 1e9)
+    history.note({}, START)
+    history.note({}, START + ABSENT_SECONDS)
+    assert history.hids() == ()
 
 
 def test_a_week_costs_no_more_than_a_day() -> None:
@@ -82,4 +99,4 @@ def test_a_week_costs_no_more_than_a_day() -> None:
     after_one = size(history)
     for number in range(7 * 288):
         history.note({"a": path(0.010)}, START + number * DAY_STEP_SECONDS)
-    assert size(history) == after_one < 16_000
+    assert size(history) == after_one < 9_000

@@ -33,10 +33,13 @@ class Port:
             raise RuntimeError("s3cret")
         return page_view(NEWTON)
 
-    def ask(self, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, dict[str, str], str]:
+    def ask(
+        self, path: str, method: str = "GET", host: str = "127.0.0.1", **headers: str
+    ) -> tuple[int, dict[str, str], str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.number, timeout=20)
         with contextlib.closing(connection):
-            connection.request(method, path, headers={"Host": host})
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, headers={"Host": host, **named})
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read().decode()
 
@@ -95,6 +98,14 @@ def test_a_site_that_gave_its_own_name_our_address_reads_nothing(port: Port, hos
     """DNS rebinding: the browser of an administrator, inside the mesh, asks for a name of the attacker."""
     status, _, body = port.ask("/", host=host)
     assert status == 421 and "newton" not in body
+
+
+def test_nor_does_it_read_the_metrics_where_prometheus_asks_by_any_name(port: Port) -> None:
+    """Fetch has a browser say which languages it wants, whatever its page asks for; no scraper does."""
+    status, _, body = port.ask("/metrics", host="evil.example.org", Accept_Language="*")
+    assert status == 421 and "meshd_" not in body
+    assert port.ask("/metrics", host="10.17.0.1:9891", Accept_Language="de")[0] == 200
+    assert port.ask("/metrics", host="tesla.example.org:9891")[0] == 200
 
 
 def test_without_figures_it_says_so_and_nothing_else(port: Port) -> None:

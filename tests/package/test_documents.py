@@ -85,6 +85,7 @@ def test_the_rooms_are_those_of_the_import_contract() -> None:
         "version",
         "listener",
         "terminal",
+        "privileges",
         "program",
         "text",
     }

@@ -26,6 +26,7 @@ PORTS = {
     "pytest",
     "pytest-xdist",
     "hypothesis",
+    "jsonschema",
 }
 STANDINS = {
     "uname": "echo FreeBSD",
@@ -38,6 +39,38 @@ rquery*) exit 69 ;;
 install*) exit 1 ;;
 esac""",
 }
+
+
+LINUX = {
+    "uname": "case $1 in -m) echo x86_64 ;; *) echo Linux ;; esac",
+    "id": "echo 0",
+    "apt-get": """echo "$*" >>"{base}/log"
+case "$*" in *install*) exit 1 ;; esac""",
+}
+
+
+@pytest.mark.parametrize("what", [(), ("lab-kernel",)])
+def test_debian_is_never_asked_to_remove_a_package_for_another(tmp_path: Path, what: tuple[str, ...]) -> None:
+    """busybox-static took busybox away, and what needed that went with it."""
+    standins = tmp_path / "standins"
+    for folder in (tmp_path / "tools", standins):
+        folder.mkdir()
+    shutil.copy(ROOT / "tools" / "setup.sh", tmp_path / "tools")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name, body in LINUX.items():
+        (standins / name).write_text(f"#!/bin/sh\n{body.format(base=tmp_path)}\n")
+        (standins / name).chmod(0o755)
+    for name in ("sh", "dirname"):
+        (standins / name).symlink_to(shutil.which(name) or sys.exit(f"no {name}"))
+    subprocess.run(
+        [str(standins / "sh"), str(tmp_path / "tools" / "setup.sh"), *what],
+        env={"PATH": str(standins), "HOME": os.devnull},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    (asked,) = [line for line in (tmp_path / "log").read_text().splitlines() if " install " in line]
+    assert "--no-remove" in asked.split() and "busybox" not in asked
 
 
 @pytest.mark.parametrize("program", [name for name in ("make", "bmake") if shutil.which(name)])

@@ -18,13 +18,18 @@ LINUX_HERE = {
     "meshd/backend/ipv6_switch.py",
     "meshd/backend/netlink_socket.py",
     "meshd/backend/reverse_path.py",
+    "meshd/daemon/caller.py",
+    "meshd/lab/capacity.py",
     "meshd/lab/namespaces.py",
     "meshd/lab/netns.py",
     "meshd/lab/switch.py",
+    "meshd/relay/child.py",
     "meshd/services/config.py",
     "meshd/services/reaper.py",
     "meshd/services/runner.py",
     "wgctl/checks/netfilter.py",
+    "wgctl/checks/ports.py",
+    "wgctl/checks/rights.py",
     "wgctl/checks/system.py",
 }
 """Where Linux is spoken to, each behind a question for the system."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("daemon", "control", "host", "exchange", "observe", "services", "probe", "backend")
+PARTS = ("daemon", "control", "host", "exchange", "observe", "services", "probe", "backend", "relay")
 MODULES = sorted(path for part in PARTS for path in (ROOT / "meshd" / part).rglob("*.py"))
 
 TASKS = {"create_task", "ensure_future"}
@@ -34,8 +34,8 @@ GUARDED = {
     ): "calls that one; in a guard of its own it would say that all is well",
     ("control/kernel_watch.py", "self._readable"): "calls Supervisor.call itself",
     ("control/kernel_watch.py", "self._hear"): "adds a reader",
-    ("daemon/main.py", "daemon.stop"): "sets an event",
-    ("daemon/main.py", "daemon.reload_quietly"): "calls Supervisor.call itself",
+    ("daemon/serving.py", "daemon.stop"): "sets an event",
+    ("daemon/serving.py", "daemon.reload_quietly"): "calls Supervisor.call itself",
     ("exchange/health_exchange.py", "partial(self._is_free, hid)"): "discards from a set",
     ("exchange/row_exchange.py", "partial(self._is_answered, hid)"): "discards from a set",
 }
@@ -54,6 +54,7 @@ def is_guarded(callback: ast.expr) -> bool:
     return isinstance(callback, ast.Attribute) and callback.attr in ("call", "discard")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_the_loop_runs_is_supervised(path: Path) -> None:
     name = str(path.relative_to(ROOT / "meshd"))
@@ -65,6 +66,7 @@ def test_what_the_loop_runs_is_supervised(path: Path) -> None:
             assert known or is_guarded(callback), f"{name}:{node.lineno}: Supervisor.call"
 
 
+@pytest.mark.slow
 def test_every_exception_is_still_needed() -> None:
     found = {
         (str(path.relative_to(ROOT / "meshd")), ast.unparse(node.args[CALLBACK_AT[called]]))

@@ -8,11 +8,12 @@ one of its two keys. A prefix has one owner. Foreign routes stay.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
+import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 from mesh_states import DISTURBANCES, desired_states, disturbances, hid_of
+from msgspec.structs import replace
 from trials import trials
 
 from meshd.apply import apply_changes
@@ -88,6 +89,7 @@ def assert_no_endpoint_is_invented(before: ObservedState, now: ObservedState, de
         assert now.device.peers[key].config.endpoint in allowed
 
 
+@pytest.mark.slow
 @crash
 @given(desired_states(wild=True), disturbances(), desired_states(wild=True), st.data())
 def test_a_kill_after_every_single_step_of_a_plan_costs_nobody_and_the_next_run_converges(
@@ -112,6 +114,7 @@ def test_a_kill_after_every_single_step_of_a_plan_costs_nobody_and_the_next_run_
     assert_holds(kernel.observe("wg0"), after)
 
 
+@pytest.mark.slow
 @crash
 @given(desired_states(wild=True), disturbances(), desired_states(wild=True), st.data())
 def test_a_kernel_that_refuses_in_the_middle_of_a_batch_is_brought_on_by_the_next_run(

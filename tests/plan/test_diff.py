@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mesh_states import KEYS, NETWORKS, OWN_KEY, desired_states
+from msgspec.structs import replace
 
 from meshd.apply import apply_changes
 from meshd.backend.memory import MemoryBackend
@@ -41,6 +41,7 @@ def assert_holds(observed: ObservedState, desired: DesiredState) -> None:
         assert present == peer.config
 
 
+@pytest.mark.slow
 @given(st.lists(desired_states(presharing=True), min_size=1, max_size=4))
 def test_applying_the_plan_gives_the_desired_state_and_the_next_plan_is_empty(
     states: list[DesiredState],
@@ -52,6 +53,7 @@ def test_applying_the_plan_gives_the_desired_state_and_the_next_plan_is_empty(
         assert diff_state(backend.observe("wg0"), desired) == ()
 
 
+@pytest.mark.slow
 @given(desired_states(), desired_states(), st.data())
 def test_after_any_prefix_of_a_plan_the_next_run_converges_and_nobody_was_cut_off(
     before: DesiredState, after: DesiredState, data: st.DataObject

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import replace
 from ipaddress import ip_interface, ip_network
 
 import pytest
+from msgspec.structs import replace
 
 from meshd.apply import MAX_REFUSALS, ApplyReport, apply_changes
 from meshd.backend.memory import MemoryBackend

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mesh_states import KEYS, NETWORKS, OWN_KEY, desired_states, hid_of
+from msgspec.structs import replace
 from trials import trials
 
 from meshd.apply import apply_changes
@@ -74,6 +75,7 @@ def same_key(desired: DesiredState) -> DesiredState:
 states = desired_states(wild=True).map(same_key)
 
 
+@pytest.mark.slow
 @trials()
 @given(states, states, st.integers(0, 5))
 def test_from_every_step_of_a_plan_the_way_back_leads_to_what_was_there(
@@ -97,6 +99,7 @@ def test_from_every_step_of_a_plan_the_way_back_leads_to_what_was_there(
         go(kernel.fork(), after)
 
 
+@pytest.mark.slow
 @trials()
 @given(states, states, states)
 def test_two_changes_in_a_row_go_back_to_what_was_before_the_first(

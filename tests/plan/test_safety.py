@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import ip_network
+
+from msgspec.structs import replace
 
 from meshd.apply import apply_changes
 from meshd.backend.memory import MemoryBackend

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from until import until
 
 from meshd.errors import BackendError
@@ -120,6 +120,7 @@ def test_a_send_the_system_refuses_is_a_failed_probe_with_its_reason() -> None:
         await until(lambda: prober.snapshot(time.time())["a"].up)
         assert "ermission" in prober.refusals()["multicast"]
         assert prober.snapshot(time.time())["multicast"].loss_ratio == 1.0
+        assert prober.answering() == {"a"}
 
     probing(work)
 

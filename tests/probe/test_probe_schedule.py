@@ -109,6 +109,17 @@ def test_nudge_probes_everyone_within_a_moment() -> None:
     assert set(sends) == set(names(100))
 
 
+def test_one_that_is_named_is_probed_now_and_the_others_when_it_is_their_time() -> None:
+    schedule = ProbeSchedule(10.0)
+    schedule.set_targets(names(5), 0.0)
+    run(schedule, 0.0, 20.0)
+    schedule.probe_now(20.0, ["host3"])
+    sends, _ = run(schedule, 20.0, 20.2)
+    assert "host3" in sends and len(sends) < 5
+    sends, _ = run(schedule, 20.2, 31.0)
+    assert set(sends) == set(names(5))
+
+
 def test_after_a_pause_nothing_is_made_up_for() -> None:
     schedule = ProbeSchedule(1.0)
     schedule.set_targets(names(2), 0.0)

@@ -149,6 +149,7 @@ def test_a_machine_that_slept_is_one_event_and_every_path_is_probed_anew() -> No
     play(scenario)
 
 
+@pytest.mark.slow
 def test_a_process_that_was_stopped_for_some_seconds_is_an_event_however_rare_its_probes_are() -> None:
     async def scenario(world: World) -> None:
         world.prober.set_targets(world.targets[:1])

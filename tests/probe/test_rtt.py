@@ -179,3 +179,34 @@ def test_figures_stay_in_range_whatever_the_network_does(rtts: list[float | None
     assert 0.15 <= meter.suspect_after_seconds <= LOST_MAX_SECONDS
     if stats.srtt_seconds is not None:
         assert 0 < stats.srtt_seconds <= LOST_MAX_SECONDS
+
+
+def test_what_was_lost_before_the_first_answer_is_no_loss_of_the_path() -> None:
+    meter = PathMeter(60)
+    for second in range(5):
+        meter.sent(second, float(second))
+    assert meter.stats(4.5, UNIX).loss_ratio == 1.0
+    for second in range(5, 9):
+        meter.sent(second, float(second))
+        meter.answered(second, second + 0.02)
+    assert meter.stats(9.0, UNIX).loss_ratio == 0.0
+    meter.sent(9, 9.0)
+    assert meter.stats(13.0, UNIX).loss_ratio == pytest.approx(1 / 5), "what is lost later is"
+
+
+def test_what_was_lost_while_a_host_was_away_is_no_loss_of_the_path_to_it() -> None:
+    meter = PathMeter(60)
+    for second in range(60):
+        meter.sent(second, float(second))
+        if not 20 <= second < 40:
+            meter.answered(second, second + 0.02)
+    assert meter.stats(60.0, UNIX).loss_ratio == 0.0
+
+
+def test_a_path_that_drops_a_few_probes_in_a_row_has_lost_them() -> None:
+    meter = PathMeter(60)
+    for second in range(60):
+        meter.sent(second, float(second))
+        if not 20 <= second < 26:
+            meter.answered(second, second + 0.02)
+    assert meter.stats(60.0, UNIX).loss_ratio == pytest.approx(6 / 60)

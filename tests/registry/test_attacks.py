@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from meshd.errors import RegistryError
+from meshd.model.rescue_key import rescue_public_key
 from meshd.registry import log_room
 from meshd.registry.canonical import encode_base64
 from meshd.registry.envelope import (
@@ -61,22 +62,22 @@ def test_forged_grant(ledger: Ledger) -> None:
     body = make_grant("mallory", "10.77.0.9")
     own_name = fm.forge_statement(stranger, body)
     admins_name = fm.forge_statement(stranger, body, by=ADMIN.kid)
-    assert ledger.offer(*own_name, now=fm.NOW).outcome == "pending"
-    assert ledger.offer(*admins_name, now=fm.NOW).outcome == "refused"
+    assert ledger.offer(*own_name).outcome == "pending"
+    assert ledger.offer(*admins_name).outcome == "refused"
     membership = ledger.membership(fm.NOW)
     assert (membership.hosts, membership.generation) == ({}, 1)
 
 
 def test_root_only_key_does_not_grant(ledger: Ledger) -> None:
     forged = fm.forge_statement(fm.key("recovery"), make_grant("mallory", "10.77.0.9"))
-    assert ledger.offer(*forged, now=fm.NOW).outcome == "pending"
+    assert ledger.offer(*forged).outcome == "pending"
     assert fm.names(ledger) == set()
 
 
 def test_host_announcing_more_than_granted(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla", networks=["10.128.1.0/24"])
     announced = ["10.128.1.0/25", "10.128.0.0/16", "0.0.0.0/0", "10.128.2.0/24"]
-    ledger.offer(*fm.record("tesla", networks=announced), now=fm.NOW)
+    ledger.offer(*fm.record("tesla", networks=announced))
     membership = ledger.membership(fm.NOW)
     tesla = membership.hosts[fm.key("tesla").kid]
     assert tesla.networks == {fm.network("10.128.1.0/25")}
@@ -102,7 +103,7 @@ NO_UNDERLAY = (
 @pytest.mark.parametrize("endpoint", NO_UNDERLAY)
 def test_a_record_that_points_its_peers_at_themselves(ledger: Ledger, endpoint: str) -> None:
     fm.grant(ledger, ADMIN, "tesla")
-    ledger.offer(*fm.record("tesla", endpoints=(endpoint, "198.18.0.2:51820")), now=fm.NOW)
+    ledger.offer(*fm.record("tesla", endpoints=(endpoint, "198.18.0.2:51820")))
     membership = ledger.membership(fm.NOW)
     record = membership.hosts[fm.key("tesla").kid].record
     assert record is not None and [str(each) for each in record.endpoints] == ["198.18.0.2:51820"]
@@ -116,7 +117,7 @@ def test_rollback_of_a_record(ledger: Ledger) -> None:
     old, new = fm.record("tesla", version=5), fm.record("tesla", version=6)
     assert [item.outcome for item in fm.fill(ledger, [old, new])] == ["new", "new"]
     before = ledger.membership(fm.NOW)
-    assert ledger.offer(*old, now=fm.NOW).outcome == "refused"
+    assert ledger.offer(*old).outcome == "refused"
     assert ledger.membership(fm.NOW) is before
     assert ledger.record_bytes(fm.key("tesla").kid) == new[1]
 
@@ -124,7 +125,7 @@ def test_rollback_of_a_record(ledger: Ledger) -> None:
 def test_rollback_of_a_log_by_a_shorter_one_changes_nothing(ledger: Ledger) -> None:
     first = fm.grant(ledger, ADMIN, "tesla")
     LogSigner(ledger, ADMIN).revoke(fm.key("tesla").kid, "sold", now=fm.NOW)
-    assert ledger.offer(*first, now=fm.NOW).outcome == "known"
+    assert ledger.offer(*first).outcome == "known"
     assert fm.names(ledger) == set()
 
 
@@ -172,7 +173,7 @@ def test_withheld_root(ledger: Ledger) -> None:
     assert fm.offer_root(ledger, fm.sign_root(fm.next_root(ledger.chain), ADMIN))[-1].outcome == "new"
     granted = fm.grant(ledger, ADMIN, "tesla")
     victim = Ledger(fm.make_chain(2))
-    victim.offer(*granted, now=fm.NOW)
+    victim.offer(*granted)
     assert fm.names(victim) == {"tesla"} and "registry_gap" in fm.codes(victim)
 
 
@@ -196,8 +197,8 @@ def test_mix_and_match_under_other_keys(ledger: Ledger) -> None:
 def test_statement_under_the_name_of_its_twin(ledger: Ledger) -> None:
     one = fm.forge_statement(ADMIN, make_grant("tesla", "10.77.0.9"))
     twin = fm.forge_statement(ADMIN, make_grant("newton", "10.77.0.10"))
-    assert ledger.offer(one[0], twin[1], now=fm.NOW).outcome == "refused"
-    assert ledger.offer(*one, now=fm.NOW).outcome == "new"
+    assert ledger.offer(one[0], twin[1]).outcome == "refused"
+    assert ledger.offer(*one).outcome == "new"
 
 
 def test_a_record_signed_by_a_clock_of_2099_is_followed_by_the_next_one(ledger: Ledger) -> None:
@@ -209,7 +210,7 @@ def test_a_record_signed_by_a_clock_of_2099_is_followed_by_the_next_one(ledger: 
         reader = Ledger(ledger.chain)
         fm.fill(reader, [*ledger.objects(), wrong], now=now)
         again = fm.record("tesla", version=8, at=fm.NOW)
-        assert reader.offer(*again, now=fm.NOW).outcome == "new"
+        assert reader.offer(*again).outcome == "new"
         assert reader.record_bytes(fm.key("tesla").kid) == again[1]
 
 
@@ -217,10 +218,10 @@ def test_fast_forward_of_a_record_version_ends_with_the_identity(ledger: Ledger)
     """Who has a host's key can take its last number; a grant of the next generation begins anew."""
     second = fm.key("tesla's second identity")
     fm.grant(ledger, ADMIN, "tesla")
-    ledger.offer(*fm.record("tesla", version=2**53 - 1), now=fm.NOW)
+    ledger.offer(*fm.record("tesla", version=2**53 - 1))
     fm.grant(ledger, ADMIN, "tesla", gen=2, identity=second.public)
     honest = fm.record("tesla", version=1, gen=2, signer=second)
-    assert ledger.offer(*honest, now=fm.NOW).outcome == "new"
+    assert ledger.offer(*honest).outcome == "new"
     assert ledger.record_bytes(fm.key("tesla").kid) == honest[1]
 
 
@@ -229,7 +230,7 @@ def test_endless_data_per_object(ledger: Ledger) -> None:
     name, body = fm.record("tesla")
     padded = json.dumps({**json.loads(body), "signatures": json.loads(body)["signatures"] * 9}).encode()
     for junk in (b"[" * 60_000, b"{" + b'"a":{' * 5_000, b"x" * 70_000, body + b" " * 3_000, padded):
-        assert ledger.offer(name, junk, now=fm.NOW).outcome == "refused"
+        assert ledger.offer(name, junk).outcome == "refused"
     assert ledger.record_bytes(fm.key("tesla").kid) is None
 
 
@@ -255,8 +256,8 @@ def test_endless_data_of_one_stolen_key(ledger: Ledger, monkeypatch: pytest.Monk
 def test_endless_strange_keys_and_pending_objects_are_bounded(ledger: Ledger) -> None:
     size = len(list(ledger.objects()))
     for index in range(600):
-        ledger.offer(f"log/{index:032x}/{1:010d}-{index:064x}.json", b"{}", now=fm.NOW)
-        ledger.offer(f"junk-{index}", b"{}", now=fm.NOW)
+        ledger.offer(f"log/{index:032x}/{1:010d}-{index:064x}.json", b"{}")
+        ledger.offer(f"junk-{index}", b"{}")
     assert len(ledger.refusals()) <= 256
     assert len(list(ledger.objects())) == size
 
@@ -264,7 +265,7 @@ def test_endless_strange_keys_and_pending_objects_are_bounded(ledger: Ledger) ->
 def test_copied_admin_key_forks_its_log_and_loses_no_host(ledger: Ledger) -> None:
     copy = Ledger(ledger.chain)
     shared = fm.grant(ledger, ADMIN, "tesla")
-    copy.offer(*shared, now=fm.NOW)
+    copy.offer(*shared)
     ours = fm.grant(ledger, ADMIN, "newton")
     theirs = fm.grant(copy, ADMIN, "bohr", addresses=[fm.network("10.77.9.9/32").network_address])
     fm.fill(ledger, [theirs])
@@ -295,7 +296,7 @@ def test_stolen_admin_key_then_cut(ledger: Ledger) -> None:
     assert fm.offer_root(ledger, fm.sign_root(cut, ADMIN))[-1].outcome == "new"
     assert fm.names(ledger) == {"tesla"}
     after = fm.forge_statement(OTHER, make_grant("eve", "10.77.16.99"), seq=2, prev=fm.hash_of(good), root=2)
-    ledger.offer(*after, now=fm.NOW)
+    ledger.offer(*after)
     assert fm.names(ledger) == {"tesla"} and "registry_fork" not in fm.codes(ledger)
     assert ledger.heads()[OTHER.kid] == (1, fm.hash_of(good)) != (2, fm.hash_of(revoked_by_thief))
     with pytest.raises(RegistryError, match="not an admin key"):
@@ -307,10 +308,10 @@ def test_cut_whose_statement_is_withheld_counts_again_once_it_is_found(ledger: L
     last = fm.grant(ledger, OTHER, "newton")
     root = fm.retire(ledger.chain, OTHER.kid, (2, fm.hash_of(last)))
     victim = Ledger(ledger.chain)
-    victim.offer(*first, now=fm.NOW)
+    victim.offer(*first)
     fm.offer_root(victim, fm.sign_root(root, ADMIN))
     assert fm.names(victim) == set() and "registry_gap" in fm.codes(victim)
-    victim.offer(*last, now=fm.NOW)
+    victim.offer(*last)
     assert fm.names(victim) == {"tesla", "newton"} and "registry_gap" not in fm.codes(victim)
 
 
@@ -323,15 +324,15 @@ def test_withheld_cut_lets_nothing_above_it_count(ledger: Ledger) -> None:
     victim = Ledger(ledger.chain)
     fm.fill(victim, [item for item in ledger.objects() if item[0] not in (last[0], revoke[0])])
     fm.offer_root(victim, fm.sign_root(root, ADMIN))
-    victim.offer(*revoke, now=fm.NOW)
+    victim.offer(*revoke)
     assert victim.body(thief[0]) is not None
     assert fm.names(victim) == set()
     twin = fm.forge_statement(
         OTHER, make_grant("eve", "10.77.16.99"), seq=2, prev=ledger.own_log(OTHER.kid)[0].hash
     )
-    victim.offer(*twin, now=fm.NOW)
+    victim.offer(*twin)
     assert fm.names(victim) == set() and fm.key("tesla").kid not in victim.membership(fm.NOW).revoked
-    victim.offer(*last, now=fm.NOW)
+    victim.offer(*last)
     assert fm.names(victim) == {"tesla", "newton"}
 
 
@@ -347,7 +348,7 @@ def test_grant_outside_the_signers_pool(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla")
     for body in (make_grant("mallory", "10.77.0.9"), make_grant("mallory", "10.77.16.9", "10.128.9.0/24")):
         victim = Ledger(ledger.chain)
-        victim.offer(*fm.forge_statement(OTHER, body), now=fm.NOW)
+        victim.offer(*fm.forge_statement(OTHER, body))
         assert fm.names(victim) == set() and "grant_outside_pool" in fm.codes(victim)
 
 
@@ -355,7 +356,7 @@ def test_address_grabbed_from_an_incumbent(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla", networks=["10.128.1.0/24"])
     head = ledger.own_log(ADMIN.kid)[-1]
     grab = make_grant("mallory", "10.77.0.77", "10.128.1.128/25")
-    ledger.offer(*fm.forge_statement(ADMIN, grab, seq=2, prev=head.hash), now=fm.NOW)
+    ledger.offer(*fm.forge_statement(ADMIN, grab, seq=2, prev=head.hash))
     membership = ledger.membership(fm.NOW)
     assert fm.names(ledger) == {"tesla"}
     assert "tesla" in membership.unplaced[fm.key("mallory").kid] and membership.conflicts == 1
@@ -376,7 +377,7 @@ def test_fewer_than_threshold_root_keys() -> None:
     assert [item.outcome for item in fm.offer_root(ledger, fm.sign_root(third, ADMIN))] == ["pending"] * 2
     assert ledger.chain.version == 2
     added = root_objects(fm.sign_root(third, fm.key("recovery")))
-    assert ledger.offer(*added[1], now=fm.NOW).outcome == "new"
+    assert ledger.offer(*added[1]).outcome == "new"
     assert ledger.chain.version == 3
 
 
@@ -395,19 +396,19 @@ def test_stolen_host_key_signs_for_no_other_host(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla")
     fm.grant(ledger, ADMIN, "newton")
     forged = fm.record("tesla", version=9, signer=fm.key("newton"))
-    assert ledger.offer(*forged, now=fm.NOW).outcome == "refused"
+    assert ledger.offer(*forged).outcome == "refused"
     assert ledger.record_bytes(fm.key("tesla").kid) is None
 
 
 def test_stolen_host_key_is_worthless_after_a_grant_of_the_next_generation(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla")
-    ledger.offer(*fm.record("tesla", version=5), now=fm.NOW)
+    ledger.offer(*fm.record("tesla", version=5))
     fresh = fm.key("tesla's second identity")
     hid = fm.key("tesla").kid
     fm.grant(ledger, ADMIN, "tesla", gen=2, identity=fresh.public)
     assert ledger.membership(fm.NOW).hosts[hid].record is None
     honest = fm.record("tesla", version=6, gen=2, signer=fresh)
-    assert ledger.offer(*honest, now=fm.NOW).outcome == "new"
+    assert ledger.offer(*honest).outcome == "new"
     fm.fill(ledger, [fm.record("tesla", version=99), fm.record("tesla", version=99, gen=2)])
     held = ledger.membership(fm.NOW).hosts[hid].record
     assert held is not None and held.version == 6
@@ -417,10 +418,10 @@ def test_stolen_host_key_is_worthless_after_a_grant_of_the_next_generation(ledge
 def test_stale_regrant_does_not_bring_a_replaced_identity_back(ledger: Ledger) -> None:
     first = fm.grant(ledger, ADMIN, "tesla")
     stale = Ledger(ledger.chain)
-    stale.offer(*first, now=fm.NOW)
+    stale.offer(*first)
     fm.grant(ledger, ADMIN, "tesla", gen=2, identity=fm.key("second").public)
     for number in range(3):  # a restored backup of the same home
-        ledger.offer(*fm.grant(stale, ADMIN, "tesla", region=f"r{number}"), now=fm.NOW)
+        ledger.offer(*fm.grant(stale, ADMIN, "tesla", region=f"r{number}"))
     assert ledger.membership(fm.NOW).hosts[fm.key("tesla").kid].identity_key == fm.key("second").public
 
 
@@ -475,6 +476,69 @@ def test_next_wireguard_key_of_another_host(ledger: Ledger) -> None:
     assert hosts[fm.key("mallory").kid].record is None
 
 
+@pytest.mark.parametrize("where", ["as its own", "as its next"])
+@pytest.mark.parametrize("first", ["mallory", "phone"])
+def test_who_names_a_clients_key_takes_no_client_out(ledger: Ledger, where: str, first: str) -> None:
+    """A key that a phone made itself is proven by nobody. It is named by the grant's administrator, and stays
+    the phone's against a member who names it too, whoever was granted first and whatever came first."""
+    for name in (first, "mallory" if first == "phone" else "phone"):
+        fm.grant(ledger, ADMIN, name, roles=["client"] if name == "phone" else [])
+    phone = fm.record("phone", version=0, mesh="", changes={"proof": encode_base64(bytes(64))})
+    lie = fm.record("mallory", version=9, changes=claim_of("phone", where, bytes(64)))
+    for records in ([lie, phone], [phone, lie]):
+        reader = Ledger(ledger.chain)
+        fm.fill(reader, [*ledger.objects()])
+        for each in records:  # one by one, as hosts hear of them
+            reader.offer(*each)
+            hosts = reader.membership(fm.NOW).hosts
+        assert hosts[fm.key("phone").kid].record is not None
+        assert hosts[fm.key("mallory").kid].record is None
+        assert list(conditions_of(reader)) == ["wireguard_key_unproven mallory"]
+
+
+def test_of_two_clients_of_one_key_the_first_one_keeps_it(ledger: Ledger) -> None:
+    zero = {"proof": encode_base64(bytes(64)), "wireguard": str(fm.wireguard_key("phone").public())}
+    for name in ("phone", "tablet"):
+        fm.grant(ledger, ADMIN, name, roles=["client"])
+        ledger.offer(*fm.record(name, version=0, mesh="", changes=zero))
+    hosts = ledger.membership(fm.NOW).hosts
+    assert hosts[fm.key("phone").kid].record is not None and hosts[fm.key("tablet").kid].record is None
+    fm.grant(ledger, ADMIN, "tesla")
+    ledger.offer(*fm.record("tesla", private_key=fm.wireguard_key("phone")))
+    hosts = ledger.membership(fm.NOW).hosts
+    assert hosts[fm.key("tesla").kid].record is not None, "who has the key and proves it wins"
+    assert hosts[fm.key("phone").kid].record is None
+
+
+@pytest.mark.parametrize("where", ["as its own", "as its next"])
+@pytest.mark.parametrize("first", ["mallory", "tesla"])
+@pytest.mark.parametrize("is_client", [False, True])
+def test_a_hosts_rescue_key_is_named_by_no_other_host(
+    ledger: Ledger, where: str, first: str, is_client: bool
+) -> None:
+    """The Curve25519 form of its identity stands in no record, and is a WireGuard key of that host all the
+    same: others call it by that key when they have lost it, and relays know its datagrams by it."""
+    for name in (first, "mallory" if first == "tesla" else "tesla"):
+        fm.grant(ledger, ADMIN, name, roles=["client"] if is_client and name == "mallory" else [])
+    key = str(rescue_public_key(fm.key("tesla").public))
+    proof = encode_base64(bytes(64))
+    own, following = {"wireguard": key, "proof": proof}, {"next": key, "next_proof": proof}
+    lie = fm.record("mallory", version=9, changes=own if where == "as its own" else following)
+    for records in ([lie, fm.record("tesla")], [fm.record("tesla"), lie]):
+        reader = Ledger(ledger.chain)
+        fm.fill(reader, [*ledger.objects()])
+        for each in records:
+            reader.offer(*each)
+            hosts = reader.membership(fm.NOW).hosts
+        assert hosts[fm.key("tesla").kid].record is not None
+        assert hosts[fm.key("mallory").kid].record is None
+        assert list(conditions_of(reader)) == ["wireguard_key_unproven mallory"]
+    reader.offer(*fm.record("mallory", version=10))
+    membership = reader.membership(fm.NOW)
+    assert all(host.record is not None for host in membership.hosts.values())
+    assert membership.conditions == ()
+
+
 def test_a_copied_disk_leaves_the_key_to_the_host_that_was_granted_first(ledger: Ledger) -> None:
     """Both have the key and prove it: WireGuard holds one peer a key, and somebody has to look."""
     fm.grant(ledger, ADMIN, "tesla")
@@ -492,7 +556,7 @@ def test_a_claim_that_was_taken_back_costs_nobody_anything(ledger: Ledger) -> No
     lie = fm.record("mallory", version=1, changes=claim_of("tesla", "as its own", bytes(64)))
     fm.fill(ledger, [lie, fm.record("tesla")])
     assert ledger.membership(fm.NOW).hosts[fm.key("mallory").kid].record is None
-    ledger.offer(*fm.record("mallory", version=2), now=fm.NOW)
+    ledger.offer(*fm.record("mallory", version=2))
     membership = ledger.membership(fm.NOW)
     assert all(host.record is not None for host in membership.hosts.values())
     assert membership.conditions == ()
@@ -502,10 +566,10 @@ def test_cross_kind_replay(ledger: Ledger) -> None:
     body = make_grant("tesla", "10.77.0.9")
     for wrong in (HOST_RECORD_TYPE, ROOT_TYPE):
         forged = fm.forge_statement(ADMIN, body, payload_type=wrong)
-        assert ledger.offer(*forged, now=fm.NOW).outcome == "refused"
+        assert ledger.offer(*forged).outcome == "refused"
     name, signed = fm.forge_statement(ADMIN, body, payload_type=HOST_RECORD_TYPE)
     relabelled = signed.replace(HOST_RECORD_TYPE.encode(), b"application/vnd.wg-meshd.statement.v1+json")
-    assert ledger.offer(name, relabelled, now=fm.NOW).outcome == "refused"
+    assert ledger.offer(name, relabelled).outcome == "refused"
     assert fm.names(ledger) == set()
 
 
@@ -515,7 +579,7 @@ def test_host_record_signed_as_another_kind(ledger: Ledger) -> None:
     payload = base64.b64decode(json.loads(body)["payload"])
     for kind in (STATEMENT_TYPE, ENROLLMENT_TYPE):
         signed = render_envelope(fm.key("tesla").sign(payload, kind))
-        assert ledger.offer(name, signed, now=fm.NOW).outcome == "refused"
+        assert ledger.offer(name, signed).outcome == "refused"
 
 
 def test_cross_mesh_replay() -> None:
@@ -523,9 +587,9 @@ def test_cross_mesh_replay() -> None:
     granted = fm.grant(elsewhere, ADMIN, "tesla")
     foreign_record = fm.record("tesla", mesh="cd" * 16)
     here = Ledger(fm.make_chain())
-    assert here.offer(*granted, now=fm.NOW).outcome == "refused"
+    assert here.offer(*granted).outcome == "refused"
     fm.grant(here, ADMIN, "tesla")
-    assert here.offer(*foreign_record, now=fm.NOW).outcome == "refused"
+    assert here.offer(*foreign_record).outcome == "refused"
     foreign_root = fm.next_root(here.chain, mesh="cd" * 16)
     with pytest.raises(RegistryError, match="mesh"):
         here.chain.advance(fm.sign_root(foreign_root, ADMIN))
@@ -537,10 +601,10 @@ def test_duplicate_json_keys(ledger: Ledger) -> None:
     doubled = payload.replace(b'"seq":1', b'"seq":1,"seq":1')
     signed = ADMIN.sign(doubled, "application/vnd.wg-meshd.statement.v1+json")
     digest = payload_hash(doubled)
-    refused = ledger.offer(log_key(ADMIN.kid, 1, digest), render_envelope(signed), now=fm.NOW)
+    refused = ledger.offer(log_key(ADMIN.kid, 1, digest), render_envelope(signed))
     assert refused.outcome == "refused" and "canonical" in refused.reason
     envelope_twice = body.replace(b'{"payload":', b'{"payload":"","payload":', 1)
-    assert ledger.offer(name, envelope_twice, now=fm.NOW).outcome == "refused"
+    assert ledger.offer(name, envelope_twice).outcome == "refused"
 
 
 @pytest.mark.parametrize("off", [-365 * 86400.0, 365 * 86400.0])
@@ -567,13 +631,13 @@ def test_a_changed_byte(position: int) -> None:
     ledger = Ledger(fm.make_chain())
     other = Ledger(ledger.chain)
     granted = fm.grant(other, ADMIN, "tesla")
-    assert ledger.offer(*fm.flip(granted, position), now=fm.NOW).outcome == "refused"
+    assert ledger.offer(*fm.flip(granted, position)).outcome == "refused"
     assert [item.code for item in ledger.refusals()] == ["registry_object_refused"]
-    assert ledger.offer(*granted, now=fm.NOW).outcome == "new"
+    assert ledger.offer(*granted).outcome == "new"
     assert ledger.refusals() == ()
     signed = fm.record("tesla")
-    assert ledger.offer(*fm.flip(signed, position), now=fm.NOW).outcome == "refused"
-    assert ledger.offer(*signed, now=fm.NOW).outcome == "new"
+    assert ledger.offer(*fm.flip(signed, position)).outcome == "refused"
+    assert ledger.offer(*signed).outcome == "new"
 
 
 def test_trust_on_a_wrong_fingerprint() -> None:
@@ -591,7 +655,7 @@ def test_revoke_is_final_for_a_hid(ledger: Ledger) -> None:
         fm.grant(ledger, ADMIN, "tesla")
     head = ledger.own_log(ADMIN.kid)[-1]
     again = fm.forge_statement(ADMIN, make_grant("tesla", "10.77.0.1"), seq=2, prev=head.hash)
-    ledger.offer(*again, now=fm.NOW)
+    ledger.offer(*again)
     assert fm.names(ledger) == set()
     revocation = ledger.membership(fm.NOW).revoked[fm.key("tesla").kid]
     assert (revocation.name, revocation.why, revocation.provenance.kid) == ("tesla", "lost", OTHER.kid)
@@ -604,7 +668,7 @@ def test_of_two_revokes_the_first_is_named(ledger: Ledger) -> None:
     hid = fm.key("tesla").kid
     ours = LogSigner(ledger, ADMIN).revoke(hid, "first", now=fm.NOW)
     seen = {ADMIN.kid: (2, fm.hash_of(ours))}
-    ledger.offer(*fm.forge_statement(OTHER, Revoke(hid=hid, why="second"), seen=seen), now=fm.NOW)
+    ledger.offer(*fm.forge_statement(OTHER, Revoke(hid=hid, why="second"), seen=seen))
     assert ledger.membership(fm.NOW).revoked[hid].why == "first"
 
 
@@ -612,7 +676,7 @@ def test_name_of_an_incumbent(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla")
     fm.offer_root(ledger, fm.sign_root(build_successor(ledger, now=fm.NOW), ADMIN))
     impostor = msgspec.structs.replace(make_grant("mallory", "10.77.16.9"), name="tesla")
-    ledger.offer(*fm.forge_statement(OTHER, impostor), now=fm.NOW)
+    ledger.offer(*fm.forge_statement(OTHER, impostor))
     hosts = ledger.membership(fm.NOW).hosts
     mallory = fm.key("mallory").kid
     assert hosts[fm.key("tesla").kid].name == "tesla"
@@ -622,6 +686,6 @@ def test_name_of_an_incumbent(ledger: Ledger) -> None:
 
 def test_revoke_that_comes_first_is_as_final(ledger: Ledger) -> None:
     early = fm.forge_statement(OTHER, Revoke(hid=fm.key("tesla").kid, why="never"))
-    ledger.offer(*early, now=fm.NOW)
-    ledger.offer(*fm.forge_statement(ADMIN, make_grant("tesla", "10.77.0.1")), now=fm.NOW)
+    ledger.offer(*early)
+    ledger.offer(*fm.forge_statement(ADMIN, make_grant("tesla", "10.77.0.1")))
     assert fm.names(ledger) == set()

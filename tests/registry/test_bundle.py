@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
 from typing import Any
 
 import fakemesh as fm
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from meshd.errors import RegistryError
 from meshd.model.keys import PrivateKey
@@ -50,7 +50,7 @@ def make_request(name: str = "newton", *, hid: str = NEWTON.kid, version: int = 
 
 def join(ledger: Ledger) -> JoinBundle:
     request = parse_request(make_request())
-    ledger.offer(host_key(request.hid), request.record_body, now=fm.NOW)
+    ledger.offer(host_key(request.hid), request.record_body)
     LogSigner(ledger, ADMIN).grant(now=fm.NOW, hid=request.hid, identity=request.identity, name=request.name)
     return build_bundle(ledger, request.hid, s3=S3Credentials(access_key="GK1", secret_key="s3cr3t"))
 
@@ -61,7 +61,7 @@ def test_a_host_enrolls_and_joins() -> None:
     fm.fill(ledger, [fm.record("tesla")])
     bundle = join(ledger)
     shown = render_fingerprint(ledger.chain.fingerprint)
-    opened, read = open_bundle(f"\n {render_bundle(bundle)}\n", fm.NOW, shown)
+    opened, read = open_bundle(f"\n {render_bundle(bundle)}\n", shown)
     assert read == bundle
     assert opened.membership(fm.NOW) == ledger.membership(fm.NOW)
     assert list(opened.objects()) == list(ledger.objects())
@@ -91,7 +91,7 @@ def test_credentials_of_a_bundle_do_not_render() -> None:
 def test_bundle_of_another_mesh_is_found_by_its_fingerprint() -> None:
     bundle = join(Ledger(fm.make_chain(mesh="cd" * 16)))
     with pytest.raises(RegistryError, match="fingerprint"):
-        open_bundle(render_bundle(bundle), fm.NOW, fm.make_chain().fingerprint)
+        open_bundle(render_bundle(bundle), fm.make_chain().fingerprint)
 
 
 def test_changed_bundles_are_refused() -> None:
@@ -111,14 +111,14 @@ def test_changed_bundles_are_refused() -> None:
         (replaced(bundle, hid="0" * 32), "no grant"),
     ):
         with pytest.raises(RegistryError, match=message):
-            open_bundle(render_bundle(changed), fm.NOW)
+            open_bundle(render_bundle(changed))
 
 
 def test_heads_of_a_bundle_name_every_log() -> None:
     """Without them a bundle could keep anything from a newborn."""
     bundle = join(Ledger(fm.make_chain()))
     with pytest.raises(RegistryError, match="1 statements seen, 0 expected"):
-        open_bundle(render_bundle(msgspec.structs.replace(bundle, heads={})), fm.NOW)
+        open_bundle(render_bundle(msgspec.structs.replace(bundle, heads={})))
 
 
 def test_a_request_has_one_signature_without_and_one_within() -> None:
@@ -144,7 +144,7 @@ def test_a_newborn_with_a_wrong_clock_joins_all_the_same() -> None:
     fm.grant(ledger, ADMIN, "tesla")
     fm.fill(ledger, [fm.record("tesla", version=int(fm.NOW * 1000))])
     text = render_bundle(join(ledger))
-    opened, _ = open_bundle(text, 0.0)
+    opened, _ = open_bundle(text)
     assert fm.names(opened, 0.0) == {"tesla", "newton"}
     assert opened.membership(fm.NOW) == ledger.membership(fm.NOW)
 
@@ -172,3 +172,27 @@ def test_requests_prove_their_key_and_nothing_else_is_one() -> None:
     for arguments in cases:
         with pytest.raises(RegistryError):
             make_request(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ('{"format":"wgctl-draft/1"}', "another format, 'wgctl-draft/1',"),
+        (
+            '{"payload":"","payloadType":"application/vnd.wg-meshd.enrollment.v1+json"}',
+            "an enrollment request",
+        ),
+        ('{"payload":"","payloadType":"application/vnd.wg-meshd.root.v1+json"}', "a signed document"),
+    ],
+)
+def test_another_file_in_a_bundles_place_is_named(text: str, seen: str) -> None:
+    with pytest.raises(
+        RegistryError, match=f"join bundle: {seen} seen, the file from wgctl add-host expected"
+    ):
+        parse_bundle(text)
+
+
+def test_a_bundle_in_a_requests_place_is_named() -> None:
+    expected = "enrollment request: a join bundle seen, the file from meshd enroll expected"
+    with pytest.raises(RegistryError, match=expected):
+        parse_request('{"format":"wg-meshd-bundle/1","mesh":""}')

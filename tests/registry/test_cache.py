@@ -71,7 +71,7 @@ def test_a_save_writes_only_what_is_new(directory: Path, mesh: SignedMesh) -> No
     cache.save(ledger)
     assert (directory / "objects").read_bytes() == before
     key, body = mesh.record("tesla", 2)
-    ledger.offer(key, body, now=NOW)
+    ledger.offer(key, body)
     cache.save(ledger)
     after = (directory / "objects").read_bytes()
     assert after.startswith(before)
@@ -79,24 +79,26 @@ def test_a_save_writes_only_what_is_new(directory: Path, mesh: SignedMesh) -> No
     assert held(RegistryCache(directory).load()) == mesh.objects
 
 
+@pytest.mark.slow
 def test_a_record_replaced_for_years_does_not_fill_the_disk(directory: Path, mesh: SignedMesh) -> None:
     cache = RegistryCache(directory)
     ledger = cache.load()
     sizes = []
     for version in range(2, 600):
-        ledger.offer(*mesh.record("tesla", version), now=NOW)
+        ledger.offer(*mesh.record("tesla", version))
         cache.save(ledger)
         sizes.append((directory / "objects").stat().st_size)
     assert max(sizes) < 300_000
     assert held(RegistryCache(directory).load()) == mesh.objects
 
 
+@pytest.mark.slow
 def test_a_write_torn_anywhere_loses_only_itself(directory: Path, mesh: SignedMesh) -> None:
     before = held(mesh.full_ledger())
     cache = RegistryCache(directory)
     ledger = cache.load()
     start = (directory / "objects").stat().st_size
-    ledger.offer(*mesh.record("tesla", 2), now=NOW)
+    ledger.offer(*mesh.record("tesla", 2))
     cache.save(ledger)
     whole = (directory / "objects").read_bytes()
     for end in range(start, len(whole), 5):
@@ -105,13 +107,14 @@ def test_a_write_torn_anywhere_loses_only_itself(directory: Path, mesh: SignedMe
     torn = RegistryCache(directory)
     reloaded = torn.load()
     assert any("damaged" in reason for reason in torn.report.reasons)
-    reloaded.offer(*mesh.record("tesla", 2), now=NOW)
+    reloaded.offer(*mesh.record("tesla", 2))
     torn.save(reloaded)
     again = RegistryCache(directory)
     assert held(again.load()) == mesh.objects
     assert again.report.reasons == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_a_corrupt_object_is_dropped_named_and_taken_again(
     directory: Path, mesh: SignedMesh, part: int
@@ -126,7 +129,7 @@ def test_a_corrupt_object_is_dropped_named_and_taken_again(
         assert len(held(ledger)) >= len(mesh.objects) - 2
         assert cache.report.reasons
         for key, body in mesh.objects.items():
-            ledger.offer(key, body, now=NOW)
+            ledger.offer(key, body)
         cache.save(ledger)
         assert held(RegistryCache(directory).load()) == mesh.objects
 
@@ -135,7 +138,7 @@ def test_a_damaged_newest_record_leaves_the_one_before(directory: Path, mesh: Si
     old = held(mesh.full_ledger())
     cache = RegistryCache(directory)
     ledger = cache.load()
-    ledger.offer(*mesh.record("tesla", 2), now=NOW)
+    ledger.offer(*mesh.record("tesla", 2))
     cache.save(ledger)
     path = directory / "objects"
     path.write_bytes(path.read_bytes()[:-10] + b"x" * 10)
@@ -204,7 +207,7 @@ def test_rollback_of_the_cached_root_fails_closed(directory: Path, mesh: SignedM
     cache = RegistryCache(directory)
     ledger = cache.load()
     for key, body in mesh.sign_root("grace"):
-        ledger.offer(key, body, now=NOW)
+        ledger.offer(key, body)
     cache.save(ledger)
     assert RegistryCache(directory).load().chain.version == 2
     (directory / "trust").write_bytes(old)
@@ -217,7 +220,7 @@ def test_only_a_continuation_of_the_trusted_root_is_saved(directory: Path, mesh:
     ledger = cache.load()
     older = Ledger(RootChain.start(mesh.roots[0]))
     for key, body in mesh.sign_root("grace"):
-        ledger.offer(key, body, now=NOW)
+        ledger.offer(key, body)
     cache.save(ledger)
     for other in (older, SignedMesh(mesh_id="f" * 32).full_ledger()):
         for saver in (cache, RegistryCache(directory)):
@@ -244,7 +247,7 @@ def test_a_full_disk_is_named_and_leaves_the_previous_cache(
     before = held(mesh.full_ledger())
     cache = RegistryCache(directory)
     ledger = cache.load()
-    ledger.offer(*mesh.record("tesla", 2), now=NOW)
+    ledger.offer(*mesh.record("tesla", 2))
     size = (directory / "objects").stat().st_size
     with pytest.raises(StoreError, match="objects"), files_up_to(size + room_bytes):
         cache.save(ledger)
@@ -265,7 +268,7 @@ def test_a_disk_that_was_full_needs_no_room_for_a_second_copy(
     cache = RegistryCache(directory)
     ledger = cache.load()
     before, inode = (directory / "objects").read_bytes(), (directory / "objects").stat().st_ino
-    ledger.offer(*mesh.record("tesla", 2), now=NOW)
+    ledger.offer(*mesh.record("tesla", 2))
     with pytest.raises(StoreError, match="objects"), files_up_to(len(before) + room_bytes):
         cache.save(ledger)
     cache.save(ledger)
@@ -289,7 +292,7 @@ def test_a_file_that_takes_no_more_is_written_anew_though_the_disk_does(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync_beside_a_bad_block)
-    ledger.offer(*mesh.record("tesla", 2), now=NOW)
+    ledger.offer(*mesh.record("tesla", 2))
     with pytest.raises(StoreError, match="objects"):
         cache.save(ledger)
     cache.save(ledger)
@@ -300,9 +303,9 @@ def test_a_half_stale_file_at_a_limit_on_its_size_is_written_anew(directory: Pat
     cache = RegistryCache(directory)
     ledger = cache.load()
     for version in range(2, 9):
-        ledger.offer(*mesh.record("tesla", version), now=NOW)
+        ledger.offer(*mesh.record("tesla", version))
         cache.save(ledger)
-    ledger.offer(*mesh.record("tesla", 9), now=NOW)
+    ledger.offer(*mesh.record("tesla", 9))
     with files_up_to((directory / "objects").stat().st_size + 10):
         with pytest.raises(StoreError, match="objects"):
             cache.save(ledger)
@@ -329,7 +332,7 @@ def test_only_what_was_appended_is_taken_back_where_another_process_wrote_too(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(descriptor)
 
-    ledger.offer(*mesh.record("tesla", 2), now=NOW)
+    ledger.offer(*mesh.record("tesla", 2))
     with monkeypatch.context() as meanwhile, pytest.raises(StoreError, match="objects"):
         meanwhile.setattr(Path, "open", open_after_another)
         meanwhile.setattr(os, "fsync", refuse_once)

@@ -15,6 +15,8 @@ from meshd.registry.statement import Body, Endorse, Place, RawBody, Rotate, Serv
 
 ADMIN, OTHER = fm.key("admin0"), fm.key("admin1")
 
+DAY = 86400
+
 
 @pytest.fixture
 def ledger() -> Ledger:
@@ -56,7 +58,7 @@ def test_a_granted_host_without_a_record_is_a_member(ledger: Ledger) -> None:
 
 def test_enrollment_record_serves_until_a_newer_one_comes(ledger: Ledger) -> None:
     enrollment = fm.record("tesla", version=0, mesh="")
-    assert ledger.offer(*enrollment, now=fm.NOW).outcome == "pending"
+    assert ledger.offer(*enrollment).outcome == "pending"
     fm.grant(ledger, ADMIN, "tesla")
     assert ledger.record_bytes(fm.key("tesla").kid) == enrollment[1]
     newer = fm.record("tesla", version=1)
@@ -91,6 +93,23 @@ def test_a_grant_ends_and_is_renewed(ledger: Ledger) -> None:
     assert fm.names(ledger, fm.NOW + 60) == {"tesla"}
 
 
+def test_the_end_of_a_grant_is_announced_before_it_comes(ledger: Ledger) -> None:
+    """Two weeks before, or in the last quarter of a short life. A grant without an end lifts it."""
+    end = int(fm.NOW) + 90 * DAY
+    fm.grant(ledger, ADMIN, "tesla", expires_at=end)
+    assert fm.codes(ledger, end - 14 * DAY - 1) == set()
+    assert fm.codes(ledger, end - 14 * DAY) == {"grant_expires_soon"}
+    (condition,) = ledger.membership(end - 1).conditions
+    assert "2024-02-12 22:13:20Z" in condition.text and "--expires never" in condition.text
+    assert fm.names(ledger, end - 1) == {"tesla"}
+    assert fm.codes(ledger, fm.NOW) == set()  # the clock was set back
+    fm.grant(ledger, ADMIN, "newton", expires_at=int(fm.NOW) + DAY)
+    assert fm.codes(ledger, fm.NOW + DAY * 0.75 - 1) == set()
+    assert fm.codes(ledger, fm.NOW + DAY * 0.75) == {"grant_expires_soon"}
+    fm.grant(ledger, ADMIN, "tesla", expires_at=0)
+    assert fm.codes(ledger, end) == {"grant_expired"}  # newton's
+
+
 def test_another_admin_changes_a_host_with_its_owners_signature(ledger: Ledger) -> None:
     fm.grant(ledger, ADMIN, "tesla", networks=["10.128.1.0/24"])
     before = ledger.membership(fm.NOW).hosts[fm.key("tesla").kid]
@@ -119,7 +138,7 @@ def test_placement_ends_at_max_hosts() -> None:
         fm.grant(ledger, ADMIN, "c")
     head = ledger.own_log(ADMIN.kid)[-1]
     third = fm.forge_statement(ADMIN, fm.grant_body("c", "10.77.0.9"), seq=3, prev=head.hash)
-    ledger.offer(*third, now=fm.NOW)
+    ledger.offer(*third)
     assert fm.names(ledger) == {"a", "b"} and fm.codes(ledger) == {"mesh_full"}
 
 

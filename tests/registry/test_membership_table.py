@@ -29,7 +29,7 @@ class Admission:
 
     def __init__(self) -> None:
         self.ledger, self.now = Ledger(fm.make_chain(3, admin_threshold=2)), fm.NOW
-        self.ledger.offer(*fm.record("tesla", version=0, mesh=""), now=fm.NOW)
+        self.ledger.offer(*fm.record("tesla", version=0, mesh=""))
         self.newest = ""
 
     def happen(self, event: str) -> None:

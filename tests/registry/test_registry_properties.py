@@ -12,6 +12,7 @@ from itertools import combinations
 from random import Random
 
 import fakemesh as fm
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from trials import trials
@@ -256,9 +257,58 @@ def test_incremental_membership_equals_the_one_from_scratch(steps: list[Step]) -
     ledger = Ledger(CHAIN)
     objects = play(steps)
     for count, item in enumerate(objects, 1):
-        ledger.offer(*item, now=fm.NOW)
+        ledger.offer(*item)
         membership = ledger.membership(fm.NOW)
         assert membership == reduced(objects[:count])
+
+
+_ANNOUNCED = st.tuples(
+    st.integers(0, HOSTS - 1),
+    st.integers(0, HOSTS - 1),  # whose WireGuard key it names
+    st.sampled_from(["", "h0", "h1", "own next"]),
+    st.sampled_from([[], ["10.128.1.0/24"]]),
+    st.sampled_from(["192.0.2.7:51820", "127.0.0.1:51820"]),
+    st.booleans(),  # whether it proves its keys
+    st.integers(-1, 1),
+)
+
+
+def announced(number: int, step: tuple[int, int, str, list[str], str, bool, int]) -> fm.StoreObject:
+    host, owner, following, networks, endpoint, proven, _ = step
+    changes = {} if proven else {"proof": encode_base64(bytes(64))}
+    if following and not proven:
+        changes["next_proof"] = encode_base64(bytes(64))
+    return fm.record(
+        f"h{host}",
+        version=number + 1,
+        private_key=fm.wireguard_key(f"h{owner}"),
+        next_private_key=fm.wireguard_key(following) if following else None,
+        networks=networks,
+        endpoints=(endpoint,),
+        changes=changes if following != f"h{owner}" else {},
+    )
+
+
+@pytest.mark.slow
+@QUICK
+@given(st.lists(_ANNOUNCED, max_size=12))
+def test_records_that_come_one_by_one_say_what_they_say_together(
+    steps: list[tuple[int, int, str, list[str], str, bool, int]],
+) -> None:
+    """Of one key that several name, of faults that are reported, and on both sides of a grant's end."""
+    ledger = Ledger(CHAIN)
+    admin, end = fm.key("admin0"), int(fm.NOW) + 60
+    objects = [
+        fm.grant(ledger, admin, f"h{host}", networks=["10.128.1.0/24"] if host == 1 else [], expires_at=ends)
+        for host, ends in enumerate([None, None, None, None, None, end])
+    ]
+    for number, step in enumerate(steps):
+        objects.append(announced(number, step))
+        ledger.offer(*objects[-1])
+        at = end + step[-1]
+        fresh = Ledger(CHAIN)
+        fm.fill(fresh, objects)
+        assert ledger.membership(at) == fresh.membership(at)
 
 
 _VALUES = st.recursive(
@@ -308,7 +358,7 @@ def test_junk_offered_to_a_ledger_changes_nothing(body: bytes, key: str) -> None
     ledger = Ledger(CHAIN)
     fm.grant(ledger, fm.key("admin0"), "tesla")
     before = list(ledger.objects())
-    assert ledger.offer(key, body, now=fm.NOW).outcome in ("refused", "pending")
+    assert ledger.offer(key, body).outcome in ("refused", "pending")
     assert list(ledger.objects()) == before
 
 

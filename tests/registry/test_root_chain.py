@@ -158,10 +158,10 @@ def test_bad_signatures_do_not_keep_a_good_root_out() -> None:
     ledger = Ledger(chain)
     for index in range(300):
         name = payload[0].replace(".json", f".{fm.key(str(index)).kid}.sig")
-        ledger.offer(name, bogus, now=fm.NOW)
-    ledger.offer(signature[0], bogus, now=fm.NOW)
-    assert ledger.offer(*payload, now=fm.NOW).outcome == "pending"
-    assert ledger.offer(*signature, now=fm.NOW).outcome == "new"
+        ledger.offer(name, bogus)
+    ledger.offer(signature[0], bogus)
+    assert ledger.offer(*payload).outcome == "pending"
+    assert ledger.offer(*signature).outcome == "new"
     assert ledger.chain.root.max_hosts == 9
 
 
@@ -217,3 +217,17 @@ def test_create_mesh_makes_a_root_that_others_accept() -> None:
     assert chain.advance(recovered).root.max_hosts == 3
     with pytest.raises(RegistryError):
         create_mesh(name="m", overlay=[*fm.OVERLAY, fm.network("10.77.1.0/24")], now=fm.NOW)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("", "hex digits expected"),
+        ("1568", "4 hex digits seen, 20 at least expected"),
+        ("1568-f03d-eaad-c92c-223", "19 hex digits seen, 20 at least expected"),
+        ("newton", "hex digits expected"),
+    ],
+)
+def test_what_is_too_short_or_no_fingerprint_is_told_from_another_mesh(typed: str, said: str) -> None:
+    with pytest.raises(RegistryError, match=said):
+        chain_from_envelopes([], typed)

@@ -127,6 +127,6 @@ def test_the_longest_request_fits_whatever_else_its_statement_names() -> None:
     for number in range(MAX_ROTATE_HIDS):
         fm.grant(ledger, fm.key("admin1"), f"host{number}")
     key, body = LogSigner(ledger, fm.key("admin0")).rotate(hids, 2**53 - 1, now=fm.NOW)
-    assert Ledger(ledger.chain).offer(key, body, now=fm.NOW).outcome == "new"
+    assert Ledger(ledger.chain).offer(key, body).outcome == "new"
     entry = ledger.own_log(fm.key("admin0").kid)[-1]
     assert isinstance(entry.body, Rotate) and len(entry.statement.seen) == MAX_SEEN

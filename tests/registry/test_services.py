@@ -173,6 +173,18 @@ def test_words_that_would_break_a_configuration_file_are_no_statement(ledger: Le
         force(ledger, place("tesla", "10.77.0.1", role=value), BOB)
 
 
+@pytest.mark.parametrize(
+    "check",
+    ["ping", "tcp=:70000", 'http=:80/"$SECRET"', "http=:80/${SECRET}", "http=:80/a#b", "http=:80/\\x0aX"],
+)
+def test_a_check_says_where_to_look_and_nothing_to_the_program_that_reads_it(
+    ledger: Ledger, check: str
+) -> None:
+    """HAProxy puts variables of its environment in the place of their names, and asks the thief for that."""
+    with pytest.raises(RegistryError, match="tcp, tcp=:PORT or http=:PORT/PATH expected"):
+        force(ledger, msgspec.structs.replace(declare(name="other"), check=check), BOB)
+
+
 def test_where_two_must_agree_one_adds_nothing(ledger: Ledger) -> None:
     ledger = a_mesh(threshold=2)
     item = force(ledger, declare(), ADA)
@@ -302,6 +314,7 @@ WORDS = st.tuples(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(WORDS, max_size=8))
 def test_thieves_of_all_other_keys_together_change_nothing_but_whether_it_drains(
     words: list[tuple[SigningKey, str, str, str, str]],

@@ -7,10 +7,10 @@ import copy
 import hashlib
 import json
 import pickle
-from dataclasses import replace
 
 import fakemesh as fm
 import pytest
+from msgspec.structs import replace
 
 from meshd.errors import RegistryError
 from meshd.registry.canonical import decode, encode

@@ -38,7 +38,7 @@ def test_what_another_administrator_claims_to_have_seen_silences_nobody(ledger: 
     """One statement that names number 1,000,000,000 of alice's log kept alice from revoking."""
     fm.grant(ledger, ADMIN, "tesla")
     claim = {ADMIN.kid: (10**9, "e" * 64)}
-    ledger.offer(*fm.forge_statement(OTHER, RawBody(kind="note", fields={}), seen=claim), now=fm.NOW)
+    ledger.offer(*fm.forge_statement(OTHER, RawBody(kind="note", fields={}), seen=claim))
     assert "registry_gap" in fm.codes(ledger)
     LogSigner(ledger, ADMIN).revoke(fm.key("tesla").kid, "stolen", now=fm.NOW)
     fm.grant(ledger, ADMIN, "newton")
@@ -49,7 +49,7 @@ def test_what_another_administrator_claims_to_have_seen_silences_nobody(ledger: 
 
 def test_a_claim_names_who_makes_it(ledger: Ledger) -> None:
     claim = {ADMIN.kid: (7, "e" * 64)}
-    ledger.offer(*fm.forge_statement(OTHER, RawBody(kind="note", fields={}), seen=claim), now=fm.NOW)
+    ledger.offer(*fm.forge_statement(OTHER, RawBody(kind="note", fields={}), seen=claim))
     (gap,) = [each for each in ledger.membership(fm.NOW).conditions if each.code == "registry_gap"]
     assert gap.subject == ADMIN.kid and OTHER.kid[:8] in gap.text and "statement 7" in gap.text
 
@@ -60,7 +60,7 @@ def test_a_liar_hides_nobody_elses_claim(ledger: Ledger) -> None:
     honest = fm.key("admin2")
     for key, number in ((OTHER, 10**9), (honest, 7)):
         claim = {ADMIN.kid: (number, "e" * 64)}
-        ledger.offer(*fm.forge_statement(key, RawBody(kind="note", fields={}), seen=claim), now=fm.NOW)
+        ledger.offer(*fm.forge_statement(key, RawBody(kind="note", fields={}), seen=claim))
     (gap,) = [each for each in ledger.membership(fm.NOW).conditions if each.code == "registry_gap"]
     assert f"statement 7, which admin {honest.kid[:8]} claims" in gap.text
     assert f"statement 1000000000, which admin {OTHER.kid[:8]} claims" in gap.text
@@ -71,7 +71,7 @@ def test_a_claim_of_a_newer_root_names_who_makes_it_and_blocks_nothing() -> None
     honest = fm.key("admin2")
     fm.grant(ledger, ADMIN, "tesla")
     for key, number in ((OTHER, 999_999), (honest, 2)):
-        ledger.offer(*fm.forge_statement(key, RawBody(kind="note", fields={}), root=number), now=fm.NOW)
+        ledger.offer(*fm.forge_statement(key, RawBody(kind="note", fields={}), root=number))
     (gap,) = [each for each in ledger.membership(fm.NOW).conditions if each.code == "registry_gap"]
     assert gap.subject == "root" and gap.severity == Severity.WARNING
     assert f"admin {honest.kid[:8]} (statement 1) names root 2" in gap.text
@@ -109,7 +109,7 @@ def test_forged_twins_keep_nobody_from_revoking(ledger: Ledger) -> None:
     fm.fill(reader, list(ledger.objects()))
     own = (1, fm.hash_of(tesla))
     revoke = LogSigner(ledger, ADMIN).revoke(fm.key("newton").kid, "stolen", now=fm.NOW, after=own)
-    assert reader.offer(*revoke, now=fm.NOW).outcome == "new"
+    assert reader.offer(*revoke).outcome == "new"
     assert fm.names(ledger) == fm.names(reader) == {"tesla"}
     sign_by = fm.retire(ledger.chain, ADMIN.kid, (2, fm.hash_of(revoke)))
     fm.offer_root(reader, fm.sign_root(sign_by, fm.key("recovery")))
@@ -127,7 +127,7 @@ def test_a_log_that_a_thief_filled_has_room_for_a_revoke(
     seq, outcome = 2, "new"
     while outcome == "new":
         junk = fm.forge_statement(OTHER, RawBody(kind="note", fields={}), seq=seq, prev="e" * 64)
-        outcome, seq = ledger.offer(*junk, now=fm.NOW).outcome, seq + 1
+        outcome, seq = ledger.offer(*junk).outcome, seq + 1
     revoke = LogSigner(ledger, OTHER).revoke(fm.key("tesla").kid, "stolen", now=fm.NOW, after=(0, ""))
     assert fm.names(ledger) == set() and ledger.body(revoke[0]) and ledger.body(tesla[0])
 
@@ -144,9 +144,7 @@ def test_revokes_without_end_fill_nothing_but_their_room(
     outcomes = [each.outcome for each in fm.fill(ledger, [first, second])]
     for number in range(40):
         other = Revoke(hid=fm.key(f"h{number}").kid, why="x")
-        outcomes.append(
-            ledger.offer(*fm.forge_statement(OTHER, other, seq=3, prev="e" * 64), now=fm.NOW).outcome
-        )
+        outcomes.append(ledger.offer(*fm.forge_statement(OTHER, other, seq=3, prev="e" * 64)).outcome)
     assert outcomes[:2] == ["new", "refused"]
     assert 2 < outcomes.count("new") < 12
 
@@ -179,7 +177,7 @@ def test_a_cut_binds_also_where_a_true_statement_is_withheld(ledger: Ledger) -> 
     fm.fill(victim, [*true[:3], forged])
     fm.offer_root(victim, fm.sign_root(root, ADMIN))
     assert "mallory" not in fm.names(victim) and "registry_gap" in fm.codes(victim)
-    victim.offer(*true[3], now=fm.NOW)
+    victim.offer(*true[3])
     assert fm.names(victim) == {"h1", "h2", "h3", "h4"} and "registry_gap" not in fm.codes(victim)
 
 
@@ -220,7 +218,7 @@ def append(
     for body in bodies:
         item = fm.forge_statement(admin, body, seq=seq + 1, prev=prev, **more)
         seq, prev = seq + 1, fm.hash_of(item)
-        assert ledger.offer(*item, now=fm.NOW).outcome == "new"
+        assert ledger.offer(*item).outcome == "new"
         made.append(item)
     return made
 

@@ -122,7 +122,7 @@ def test_a_log_with_a_hole_is_not_ended_by_guessing() -> None:
     fm.grant(ledger, OTHER, "tesla")
     second = fm.grant(ledger, OTHER, "newton")
     reader = Ledger(ledger.chain)
-    reader.offer(*second, now=fm.NOW)
+    reader.offer(*second)
     with pytest.raises(RegistryError, match="is missing"):
         newest_cut(reader.reduction().logs[OTHER.kid])
 

@@ -4,13 +4,13 @@ hosts, names and addresses. He does not revoke here: that is what the key may do
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from random import Random
 
 import fakemesh as fm
 import msgspec
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from meshd.errors import RegistryError
 from meshd.model.host import Host
@@ -106,7 +106,7 @@ class History:
         except RegistryError:
             return
         self.honest.append(item)
-        self._all.offer(*item, now=fm.NOW)
+        self._all.offer(*item)
 
     def record(self) -> None:
         root = root_objects(fm.sign_root(build_successor(self._all, now=fm.NOW), HONEST[0]))
@@ -126,7 +126,7 @@ class History:
             self.thief, self._body(random, number), seq=seq + 1, prev=prev, seen=self._seen(random)
         )
         self.stolen.append(item)
-        self._all.offer(*item, now=fm.NOW)
+        self._all.offer(*item)
 
     def _seen(self, random: Random) -> dict[str, tuple[int, str]]:
         others = {kid: head for kid, head in self._all.heads().items() if kid != self.thief.kid}
@@ -228,7 +228,7 @@ def test_what_comes_of_a_theft_does_not_depend_on_arrival(
     random.shuffle(shuffled)
     incremental = Ledger(CHAIN)
     for item in shuffled:
-        incremental.offer(*item, now=fm.NOW)
+        incremental.offer(*item)
         incremental.membership(fm.NOW)
     fm.fill(incremental, shuffled)  # a root waits for the one before it
     scratch = Ledger(CHAIN)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from meshd.errors import ConfigError
 from meshd.services.changes import Changes, FileChange

@@ -18,7 +18,8 @@ from meshes import NOW, SignedMesh, full_store
 from module_scripts import NAMES, public_directory, write_module
 from real_service import free_port
 
-from meshd.control.services import ServiceFollower, ServiceInputs
+from meshd.control.host_services import ServiceInputs
+from meshd.control.services import ServiceFollower
 from meshd.observe.protocol import ControlAnswer, ServiceDocument
 from meshd.registry.statement import Place, Service
 from meshd.services.schedule import Timing

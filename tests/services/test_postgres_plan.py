@@ -192,9 +192,9 @@ def test_a_host_without_a_member_has_nothing_to_render() -> None:
 def test_slow_paths_between_members_of_the_dcs_are_told_and_not_acted_upon() -> None:
     paths = {"b": PathView(bucket=3, srtt_seconds=0.050), "c": PathView(bucket=2, srtt_seconds=0.020)}
     plan, _ = render(the_view("a", paths=paths))
-    assert any("--heartbeat-interval 100 --election-timeout 1000" in note for note in plan.notes)
+    assert any("--heartbeat-interval 100 --election-timeout 1000 --pre-vote" in note for note in plan.notes)
     far = {"b": PathView(bucket=5, srtt_seconds=0.200)}
     plan, _ = render(the_view("a", paths=far))
-    assert any("--heartbeat-interval 300 --election-timeout 3000" in note for note in plan.notes)
+    assert any("--heartbeat-interval 300 --election-timeout 3000 --pre-vote" in note for note in plan.notes)
     near = {name: PathView(bucket=0, srtt_seconds=0.001) for name in HOSTS}
     assert render(the_view("a", paths=near))[0].notes == ()

@@ -65,7 +65,7 @@ class Site:
     def ask(self, name: str, kind: str = "A") -> list[str]:
         try:
             return ask(("127.0.0.1", self.port), name, kind, 2.0)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             return [str(error)]
 
     def stage_files(self, view: ServiceView) -> None:
@@ -274,6 +274,12 @@ def test_dnsmasq_serves_what_the_module_writes(folder: Path) -> None:
         wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
         site.table["reload_command"] = ["/bin/kill", "-HUP", str(server.process.pid)]
         serve_and_change(site)
+        site.table["reload_command"] = ["/bin/true"]  # says ok and reads nothing
+        fewer = site.apply(a_view(10, "a", "b", "c"))
+        assert fewer.outcome is Outcome.ROLLED_BACK and site.ask("d.mesh.") == ["10.77.0.4"], fewer
+        site.table["reload_command"] = ["/bin/kill", "-HUP", str(server.process.pid)]
+        assert site.apply(a_view(11, "a", "b", "c")).outcome is Outcome.APPLIED
+        assert site.ask("d.mesh.") == ["REFUSED"]  # it has nobody to ask
 
 
 def test_every_zone_is_read_by_a_parser_that_is_not_ours(folder: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 import tomllib
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pytest
 from service_rig import NOW, ServiceRig, a_view
 
 from meshd.services.journal import Journal
-from meshd.services.plan import Command, File
+from meshd.services.plan import Command, File, SocketAsk
 from meshd.services.schedule import Outcome
 from meshd.services.transaction import RunOptions
 
@@ -115,6 +118,37 @@ def test_a_service_that_takes_neither_is_called_broken(rig: ServiceRig) -> None:
     assert Journal(rig.state).read().broken
     del rig.table["reload_command"]
     assert rig.apply(NEW).outcome is Outcome.APPLIED and not Journal(rig.state).read().broken
+
+
+@pytest.mark.parametrize(
+    ("is_there", "outcome"), [(False, Outcome.BROKEN), (True, Outcome.ROLLED_BACK)], ids=["down", "up"]
+)
+def test_a_service_that_is_down_at_its_first_run_is_not_called_as_before(
+    rig: ServiceRig, is_there: bool, outcome: Outcome
+) -> None:
+    """Nothing was accepted before that could be asked for; whether anybody answers can."""
+    passed = iter(range(1000))
+    transaction = rig.transaction(clock=lambda: float(next(passed)), pause=lambda seconds: None)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+        if is_there:
+            threading.Thread(target=answer_all, args=(server, b"old\n"), daemon=True).start()
+        else:
+            server.close()
+        asked = SocketAsk(target=where, send="?\n", expect=("new",))
+        plan = rig.plan(NEW, verify=(asked,), reload="none")
+        report = transaction.apply(plan, a_view(), "input", now=NOW)
+    assert report.outcome is outcome and not rig.file.exists()
+    assert bool(Journal(rig.state).read().broken) == (outcome is Outcome.BROKEN)
+
+
+def answer_all(server: socket.socket, words: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = server.accept()
+            with client:
+                client.recv(100)
+                client.sendall(words)
 
 
 def test_a_file_that_is_there_is_taken_over_only_when_allowed_and_given_back(rig: ServiceRig) -> None:

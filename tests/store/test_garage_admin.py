@@ -15,6 +15,7 @@ from garage_node import GarageNode
 
 from meshd.errors import ConfigError, StoreDeniedError, StoreError
 from meshd.store.credentials import generate_credentials
+from meshd.store.deadlines import Timeouts
 from meshd.store.garage_admin import (
     GarageAdmin,
     KeyGoneError,
@@ -24,7 +25,6 @@ from meshd.store.garage_admin import (
 )
 from meshd.store.garage_http import AdminToken
 from meshd.store.s3 import S3Store
-from meshd.store.s3_transport import Timeouts
 
 TOKEN = "0f1e2d3c" * 8
 READ, READ_WRITE = Permissions(read=True), Permissions(read=True, write=True)
@@ -159,6 +159,7 @@ def test_nobody_there_is_one_line_with_every_url() -> None:
     assert TOKEN not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_ends_in_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}"

@@ -27,7 +27,7 @@ from meshd.registry.signer import LogSigner, build_root_key, create_mesh
 from meshd.registry.signing import SigningKey
 from meshd.registry.sync import PollMemory, PollOutcome, poll, publish
 from meshd.store.base import ObjectStore
-from meshd.store.s3_transport import Timeouts
+from meshd.store.deadlines import Timeouts
 
 pytestmark = [pytest.mark.garage, pytest.mark.slow]
 

@@ -13,9 +13,9 @@ import pytest
 
 from meshd.errors import StoreError
 from meshd.store.credentials import S3Credentials
+from meshd.store.deadlines import Timeouts
 from meshd.store.s3 import S3Location, S3Store
 from meshd.store.s3_retries import PAUSES_SECONDS, pause_before
-from meshd.store.s3_transport import Timeouts
 
 NOW = 1_800_000_000.0
 KEY = "v1/" + "a" * 32 + "/host/" + "b" * 32 + ".json"

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from meshd.errors import StoreError, UnfinishedListingError, UnusableObjectError
 from meshd.store.credentials import S3Credentials
+from meshd.store.deadlines import Timeouts
 from meshd.store.s3 import S3Location, S3Store
 from meshd.store.s3_answers import parse_error, parse_listing
-from meshd.store.s3_transport import Timeouts
 
 SECRET = "5ec4e7" * 10
 CREDENTIALS = S3Credentials(access_key="GK0123", secret_key=SECRET)
@@ -101,6 +101,7 @@ def store(server: ScriptedServer) -> Iterator[S3Store]:
     opened.close()
 
 
+@pytest.mark.slow
 def test_slow_bytes_of_a_body_end_at_the_deadline(server: ScriptedServer, store: S3Store) -> None:
     """Each byte comes in time for the socket's own time-out; all of them would take an hour."""
 
@@ -114,6 +115,7 @@ def test_slow_bytes_of_a_body_end_at_the_deadline(server: ScriptedServer, store:
         store.get("a")
 
 
+@pytest.mark.slow
 def test_slow_bytes_of_a_header_end_at_the_deadline(server: ScriptedServer, store: S3Store) -> None:
     def drip(connection: socket.socket, _: bytes) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
@@ -125,6 +127,7 @@ def test_slow_bytes_of_a_header_end_at_the_deadline(server: ScriptedServer, stor
         store.get("a")
 
 
+@pytest.mark.slow
 def test_silence_is_a_time_out_and_no_server_a_refusal(server: ScriptedServer, store: S3Store) -> None:
     server.script = lambda connection, head: None
     with pytest.raises(StoreError, match="no complete answer"):
@@ -293,6 +296,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_tls_is_verified_and_has_the_same_deadlines(
     server: ScriptedServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,6 +350,7 @@ def test_any_bytes_are_a_listing_or_a_store_error(body: bytes | str) -> None:
         return
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "code", "advice"),
     [

@@ -18,7 +18,10 @@ from meshd.store.s3 import S3Store
 _TURN = itertools.count()
 
 
-@pytest.fixture(params=["memory", "directory", pytest.param("garage", marks=pytest.mark.garage)])
+REAL = [pytest.param(name, marks=pytest.mark.garage) for name in ("garage", "garage below a prefix")]
+
+
+@pytest.fixture(params=["memory", "directory", *REAL])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
     opened: ObjectStore
     match request.param:
@@ -26,8 +29,11 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStor
             opened = MemoryStore()
         case "directory":
             opened = DirectoryStore(tmp_path)
-        case _:
+        case "garage":
             opened = request.getfixturevalue("garage_node").open()
+        case _:
+            node = request.getfixturevalue("garage_node")
+            opened = S3Store(node.location(prefix="backups/of.the+mesh"), node.credentials)
     yield opened
     opened.close()
 
@@ -45,7 +51,7 @@ def plant(store: ObjectStore, tmp_path: Path, request: pytest.FixtureRequest) ->
 
     def into_bucket(key: str, body: bytes) -> None:
         assert isinstance(store, S3Store)
-        path = f"/{store._bucket}/{key}"
+        path = f"{store._root}/{store._prefix}{key}"
         done = store._transport.request("PUT", path, query={}, body=body, max_bytes=65_536)
         assert done.status == 200
 
@@ -138,6 +144,7 @@ def test_start_after_leaves_out_what_sorts_up_to_it(store: ObjectStore, base: st
     assert keys(store, f"{base}/log/", f"{base}/log/b/005-ff.json") == []
 
 
+@pytest.mark.slow
 def test_a_listing_goes_past_one_page(store: ObjectStore, base: str) -> None:
     expected = [f"{base}/host/{number:05}.json" for number in range(1205)]
     with ThreadPoolExecutor(6) as pool:

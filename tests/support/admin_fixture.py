@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from meshd.model.keys import PrivateKey
-from meshd.model.network import Endpoint, parse_network
+from meshd.model.network import parse_endpoint, parse_network
 from meshd.registry.bundle import build_request
 from meshd.registry.record import build_record
 from meshd.registry.signing import SigningKey, render_fingerprint
@@ -36,7 +36,12 @@ class Newcomer:
 
 
 def enroll(
-    directory: Path, name: str, *, endpoint: str = "192.0.2.1:51820", networks: tuple[str, ...] = ()
+    directory: Path,
+    name: str,
+    *,
+    endpoint: str = "192.0.2.1:51820",
+    networks: tuple[str, ...] = (),
+    key: PrivateKey | None = None,
 ) -> Newcomer:
     identity = SigningKey.generate()
     record = build_record(
@@ -44,9 +49,9 @@ def enroll(
         hid=identity.kid,
         gen=1,
         version=0,
-        private_key=PrivateKey.generate(),
+        private_key=key or PrivateKey.generate(),
         listen_port=51820,
-        endpoints=[Endpoint.parse(endpoint)] if endpoint else [],
+        endpoints=[parse_endpoint(endpoint)] if endpoint else [],
         networks=[parse_network(text) for text in networks],
     )
     path = directory / f"{name}-{identity.kid[:8]}.request"

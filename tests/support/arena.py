@@ -128,7 +128,7 @@ class Arena:
     def say(self, item: tuple[str, bytes]) -> tuple[str, bytes]:
         """Honest: what an administrator signed goes into the store and into what honest people know."""
         key, body = item
-        self.mesh.ledger.offer(key, body, now=NOW)
+        self.mesh.ledger.offer(key, body)
         self.mesh.objects[key] = body
         self.plant((key, body))
         return item

@@ -140,6 +140,7 @@ def build_status(
             forks=0,
             gaps=0,
             verified_at=NOW - 12,
+            newest_signed_at=int(NOW) - 60,
             stores=(
                 StoreStatus(
                     url="s3+https://s3.example.org/registry",

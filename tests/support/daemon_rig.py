@@ -15,6 +15,7 @@ from typing import Any, cast
 import msgspec
 from meshes import NOW, SignedHost, SignedMesh
 from quiet_prober import QuietProber
+from quiet_relay import QuietRelay, SilentSocket
 
 from meshd.backend.base import Backend
 from meshd.backend.events import EventSource
@@ -37,6 +38,7 @@ from meshd.registry.ledger import Ledger
 from meshd.settings import Settings, parse_settings
 from meshd.store.base import ObjectStore
 from meshd.store.memory import MemoryStore
+from meshd.supervisor import Supervisor
 
 NO_WAITING = Pace(initiator_delay_seconds=0.0, resolve_again_seconds=0.02)
 """New peers are called at once, and a name is asked for again at once."""
@@ -54,15 +56,18 @@ class Clock:
 class FakeUnderlay:
     """``source``: what this host sends from, which is also its only address. ``names``: what resolves.
     ``in_mesh``: its addresses in the mesh, from which it sends to whatever is in there; ``diverted``: to
-    these it does not, as somebody's rule comes first."""
+    these it does not, as somebody's rule comes first; ``prohibited``: to these it sends nothing at all."""
 
     source: IPAddress = field(default_factory=lambda: IPv4Address("198.18.0.1"))
     names: dict[str, list[str]] = field(default_factory=dict)
     in_mesh: tuple[IPAddress, ...] = ()
     ranges: tuple[IPNetwork, ...] = ()
     diverted: set[IPAddress] = field(default_factory=set)
+    prohibited: set[IPAddress] = field(default_factory=set)
 
     def source_of(self, address: IPAddress) -> IPAddress | None:
+        if address in self.prohibited:
+            return None
         if address not in self.diverted and any(
             address in one for one in self.ranges if one.version == address.version
         ):
@@ -91,6 +96,8 @@ class Rig:
     exchange: Exchange | None
     underlay: FakeUnderlay
     reload_with: Settings | ConfigError
+    relays: list[QuietRelay]
+    """Its relaying processes, newest last."""
 
     async def ask(self, verb: str, *, force: bool = False) -> ControlAnswer:
         line = msgspec.json.encode({"verb": verb, "force": force}) + b"\n"
@@ -165,7 +172,7 @@ def settings_for(directory: Path, **tables: Any) -> Settings:
 def copy_ledger(mesh: SignedMesh) -> Ledger:
     ledger = Ledger(mesh.mesh.chain)
     for key, body in mesh.objects.items():
-        ledger.offer(key, body, now=NOW)
+        ledger.offer(key, body)
     return ledger
 
 
@@ -204,6 +211,12 @@ def build_rig(
         for path in settings.state_dir.glob("*.key"):
             path.chmod(0o600)
         state.open_cache().create(copy_ledger(mesh))
+    relays: list[QuietRelay] = []
+
+    def open_relay(port: int, tasks: Supervisor) -> QuietRelay:
+        relays.append(QuietRelay(port))
+        return relays[-1]
+
     clock, prober, underlay = Clock(), QuietProber(), underlay or FakeUnderlay()
     membership = mesh.ledger.membership(NOW)
     underlay.ranges = membership.mesh_ranges
@@ -219,6 +232,8 @@ def build_rig(
         lookup=underlay.lookup,
         source_of=underlay.source_of,
         is_own=underlay.is_own,
+        open_relay=open_relay,
+        open_echo=SilentSocket,
         forwarding=lambda version: forwarding,
         exchange_addresses=mesh_addresses_of,
         clocks=Clocks(wall=clock, monotonic=monotonic, steady=steady or clock),
@@ -243,6 +258,7 @@ def build_rig(
         exchange=daemon.parts.exchange,
         underlay=underlay,
         reload_with=settings,
+        relays=relays,
     )
     return rig
 

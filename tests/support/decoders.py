@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import fakemesh as fm
 import msgspec
+import relay_messages
 import vectors
 
 from meshd.backend.netlink_attributes import NESTED, pack
@@ -24,6 +25,7 @@ from meshd.backend.parse import parse_ifconfig, parse_routes, parse_wg_dump
 from meshd.backend.peer_steps import PeerStep
 from meshd.backend.uapi import check_answer, parse_get
 from meshd.backend.wireguard_attributes import pack_peers, parse_device
+from meshd.daemon.caller import Caller
 from meshd.daemon.control_socket import ControlServer
 from meshd.errors import BackendError, ConfigError, RegistryError, StoreError
 from meshd.exchange.authentication import Authenticator
@@ -71,6 +73,8 @@ from meshd.registry.root import parse_root_payload, parse_root_signature, root_e
 from meshd.registry.segment import parse_segment, render_segment
 from meshd.registry.signing import parse_recovery_words, render_recovery_words
 from meshd.registry.statement import Endorse, Place, RawBody, Revoke, Rotate, Service, parse_statement
+from meshd.relay.echo import parse_reply
+from meshd.relay.wire import decode_counts, decode_table, encode_counts, encode_table
 from meshd.settings import read_settings
 from meshd.store.credentials import S3Credentials
 from meshd.store.s3_answers import parse_error, parse_listing
@@ -136,7 +140,7 @@ def _control(line: bytes) -> None:
         return {"verb": request.verb}, 0
 
     server = ControlServer(Path("/nonexistent"), handle)
-    answer = _drive(server._answer(line))
+    answer = _drive(server._answer(line, Caller(uid=0, groups=frozenset())))
     assert answer.error is None or answer.exit_code == 2
 
 
@@ -292,12 +296,28 @@ def _icmp(body: bytes) -> None:
     parse_echo_reply_v6(body)
 
 
+def _relayed(body: bytes) -> None:
+    """Whatever a stranger, or an end of a pair, sends to a relay."""
+    relay = relay_messages.forwarder((relay_messages.A, relay_messages.B))
+    for source in (relay_messages.A.source, (relay_messages.A.address, 7000), ("203.0.113.9", 1)):
+        assert len(relay.forward(body, source, 0.0)) <= 1
+    parse_reply(body)
+
+
+def _relay_lines(body: bytes) -> None:
+    """A table as the child reads it, and counts as meshd reads them from a child that was taken over."""
+    try:
+        decode_counts(body)
+    except ValueError:
+        decode_table(body)
+
+
 def _offer(body: bytes) -> None:
     """A key and a body from a hostile store: the ledger never raises, and holds only what it accepted."""
     name, _, rest = body.partition(b"\n")
     ledger = Ledger(CHAIN)
     held = len(list(ledger.objects()))
-    admission = ledger.offer(name.decode("latin-1"), rest, now=fm.NOW)
+    admission = ledger.offer(name.decode("latin-1"), rest)
     assert len(list(ledger.objects())) == held + (admission.outcome == "new")
     ledger.membership(fm.NOW)
 
@@ -350,9 +370,7 @@ def build_decoders() -> tuple[Decoder, ...]:
         decoder(
             "bundle", lambda body: parse_bundle(body.decode("utf-8", "surrogateescape")), registry, bundle
         ),
-        decoder(
-            "open_bundle", lambda body: open_bundle(body.decode("utf-8", "replace"), fm.NOW), registry, bundle
-        ),
+        decoder("open_bundle", lambda body: open_bundle(body.decode("utf-8", "replace")), registry, bundle),
         decoder(
             "key_request",
             lambda body: parse_key_request(body.decode("latin-1")),
@@ -361,7 +379,7 @@ def build_decoders() -> tuple[Decoder, ...]:
         ),
         decoder(
             "export",
-            lambda body: open_export(body.decode("utf-8", "replace"), fm.NOW),
+            lambda body: open_export(body.decode("utf-8", "replace")),
             registry,
             render_export(build_export(_ledger_of(objects), now=fm.NOW)).encode(),
         ),
@@ -388,6 +406,8 @@ def build_decoders() -> tuple[Decoder, ...]:
         decoder("wireguard_attributes", _wireguard, (BackendError,), *_wireguard_messages()),
         decoder("netlink_route", _parse_route, (BackendError,), *_route_messages()),
         decoder("icmp", _icmp, (), *_icmp_packets()),
+        decoder("relayed", _relayed, (), *_relayed_datagrams()),
+        decoder("relay_lines", _relay_lines, (ValueError,), *_relay_tables()),
         decoder("settings", _settings, (ConfigError,), (ROOT / "contrib" / "meshd.toml.sample").read_bytes()),
         decoder(
             "store_url",
@@ -522,6 +542,22 @@ def _route_messages() -> list[bytes]:
 def _icmp_packets() -> list[bytes]:
     reply = bytes([0, 0, 0xFF, 0xFF, 0, 0, 0, 0])
     return [bytes([0x45, *([0] * 19)]) + reply, bytes([129, 0, 0, 0, 1, 2, 3, 4]) + b"payload"]
+
+
+def _relayed_datagrams() -> list[bytes]:
+    a, b = relay_messages.A, relay_messages.B
+    return [
+        relay_messages.initiation(a.index(), b.key),
+        relay_messages.response(a.index(), b.index(), b.key),
+        relay_messages.cookie(b.index()),
+        relay_messages.data(b.index()),
+    ]
+
+
+def _relay_tables() -> list[bytes]:
+    relay = relay_messages.forwarder((relay_messages.A, relay_messages.B))
+    table = relay_messages.table((relay_messages.A, relay_messages.B))
+    return [encode_table(table), encode_counts(relay.counts())]
 
 
 DECODERS = build_decoders()

@@ -86,7 +86,7 @@ def build_host(mesh: SignedMesh, name: str, *, ledger: Ledger | None = None) -> 
     if ledger is None:
         ledger = Ledger(mesh.mesh.chain)
         for key, body in mesh.objects.items():
-            ledger.offer(key, body, now=NOW)
+            ledger.offer(key, body)
     host = mesh.hosts[name]
     base = int(IPv4Address("127.8.0.0")) + 256 * (next(_BLOCKS) % 4096)
     hids = [each.hid for each in mesh.hosts.values()]

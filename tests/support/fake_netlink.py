@@ -8,99 +8,42 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
-from meshd.backend import netlink_socket
+from netlink_messages import (
+    DELADDR,
+    DELLINK,
+    DELROUTE,
+    FAMILY,
+    FIRST_INDEX,
+    GETADDR,
+    GETLINK,
+    GETROUTE,
+    NAMES,
+    NEWADDR,
+    NEWLINK,
+    NEWROUTE,
+    STATIC,
+    UP,
+    Request,
+    describe_device,
+    encode,
+    encode_device,
+    encode_route,
+    messages,
+    read_address,
+    read_destination,
+    read_mtu,
+)
+
 from meshd.backend.base import DEFAULT_MARK
 from meshd.backend.memory import MemoryBackend
-from meshd.backend.netlink_attributes import NESTED, UINT16, pack, walk
 from meshd.backend.netlink_routes import ROUTE_PROTOCOL
-from meshd.backend.netlink_socket import CREATE, DUMP, EXCLUSIVE, REPLACE
-from meshd.backend.peer_steps import PeerStep
-from meshd.backend.wireguard_attributes import _TIMESPEC, _pack_allowed_ips, _pack_settings, _parse_peer
+from meshd.backend.netlink_socket import CREATE, DUMP, EXCLUSIVE
 from meshd.errors import BackendError
-from meshd.model.device import Device, PeerConfig, PeerUpdate
-from meshd.model.keys import PresharedKey, PrivateKey
-from meshd.model.network import IPNetwork, Route, network_key, parse_network
-
-FAMILY = 30
-NEWLINK, DELLINK, GETLINK, NEWADDR, DELADDR, GETADDR, NEWROUTE, DELROUTE, GETROUTE = (
-    16,
-    17,
-    18,
-    20,
-    21,
-    22,
-    24,
-    25,
-    26,
-)
-NAMES = {
-    NEWLINK: "RTM_NEWLINK",
-    DELLINK: "RTM_DELLINK",
-    GETLINK: "RTM_GETLINK",
-    NEWADDR: "RTM_NEWADDR",
-    DELADDR: "RTM_DELADDR",
-    GETADDR: "RTM_GETADDR",
-    NEWROUTE: "RTM_NEWROUTE",
-    DELROUTE: "RTM_DELROUTE",
-    GETROUTE: "RTM_GETROUTE",
-}
-LOOKS = (GETLINK, GETADDR, GETROUTE)
-FIRST_INDEX = 7
-MESSAGE_PREFIXES = 500
-UP = 0x1
-STATIC = 4
-FLAG_REMOVE_ME = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One message as the kernel reads it."""
-
-    kind: int
-    flags: int
-    message: Any
-
-    @classmethod
-    def read(cls, message: Any) -> Request:
-        """Encoded and decoded again: what is not in the bytes is not in the request."""
-        of_class = _messages().rtmsg if isinstance(message, bytearray) else type(message)
-        decoded = of_class(bytes(netlink_socket.encode(message, 1)))
-        decoded.decode()
-        return cls(decoded["header"]["type"], decoded["header"]["flags"], decoded)
-
-    @property
-    def is_look(self) -> bool:
-        return self.kind in LOOKS or (self.kind == FAMILY and self.message["cmd"] == 0)
-
-    def peers(self) -> list[PeerUpdate]:
-        raw = self.message.get_attr("WGDEVICE_A_PEERS")
-        data = bytes(raw) if raw else b""
-        return [_peer_update(data, start, end) for _, start, end in walk(data, 0, len(data))]
-
-    def how(self) -> str:
-        names = ((CREATE, "create"), (EXCLUSIVE, "excl"), (REPLACE, "replace"))
-        if self.flags & DUMP == DUMP and self.kind in LOOKS:
-            return "dump "
-        return "".join(",".join(word for flag, word in names if self.flags & flag) + " ").lstrip()
-
-
-def _peer_update(data: bytes, start: int, end: int) -> PeerUpdate:
-    present = {kind: (at, stop) for kind, at, stop in walk(data, start, end)}
-    config = _parse_peer(data, start, end).config
-    flags = int.from_bytes(data[slice(*present[3])], "little") if 3 in present else 0
-    assert flags in (0, FLAG_REMOVE_ME), flags
-    return PeerUpdate(
-        public_key=config.public_key,
-        remove=bool(flags & FLAG_REMOVE_ME),
-        endpoint=config.endpoint,
-        persistent_keepalive_seconds=config.persistent_keepalive_seconds if 5 in present else None,
-        # Zeros clear it, and read back as none.
-        preshared_key=config.preshared_key or (PresharedKey(bytes(32)) if 2 in present else None),
-        add_allowed_ips=config.allowed_ips,
-    )
+from meshd.model.device import PeerUpdate
+from meshd.model.keys import PrivateKey
+from meshd.model.network import Route, network_key
 
 
 @dataclass(slots=True)
@@ -148,8 +91,8 @@ class NetlinkKernel:
         ]
         if found.marked:
             attributes.append(("IFLA_IFALIAS", DEFAULT_MARK))
-        return _encode(
-            _messages().LinkMessage,
+        return encode(
+            messages().LinkMessage,
             NEWLINK,
             attributes,
             index=self.indexes[name],
@@ -182,8 +125,8 @@ class NetlinkKernel:
     def _addresses(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
         name = self._name(message)
         return 0, [
-            _encode(
-                _messages().ifaddrmsg,
+            encode(
+                messages().ifaddrmsg,
                 NEWADDR,
                 [("IFA_LOCAL", str(address.ip)), ("IFA_ADDRESS", str(address.ip))],
                 family=2 if address.version == 4 else 10,
@@ -194,14 +137,14 @@ class NetlinkKernel:
         ]
 
     def _new_address(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
-        address, name = _address(message), self._name(message)
+        address, name = read_address(message), self._name(message)
         if address in self.memory._interface(name).addresses:
             return errno.EEXIST, []
         self.memory.add_address(name, address)
         return 0, []
 
     def _delete_address(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
-        self.memory.remove_address(self._name(message), _address(message))
+        self.memory.remove_address(self._name(message), read_address(message))
         return 0, []
 
     # --- routes
@@ -209,7 +152,7 @@ class NetlinkKernel:
     def _routes(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
         version = 4 if message["family"] == 2 else 6
         bodies = [
-            _route(
+            encode_route(
                 destination,
                 kind=1,
                 proto=ROUTE_PROTOCOL,
@@ -220,25 +163,25 @@ class NetlinkKernel:
             if destination.version == version
         ]
         return 0, bodies + [
-            _route(destination, kind=6, proto=STATIC, index=0, mtu_bytes=None)
+            encode_route(destination, kind=6, proto=STATIC, index=0, mtu_bytes=None)
             for destination in self.memory._foreign
             if destination.version == version
         ]
 
     def _new_route(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
-        destination = _destination(message)
+        destination = read_destination(message)
         there = destination in self.memory._routes or destination in self.memory._foreign
         if there and flags & EXCLUSIVE:
             return errno.EEXIST, []
         name = self.name_of(message.get_attr("RTA_OIF"))
         assert name is not None
         self.memory.set_routes(
-            name, [Route(destination=destination, interface=name, mtu_bytes=_mtu(message))]
+            name, [Route(destination=destination, interface=name, mtu_bytes=read_mtu(message))]
         )
         return 0, []
 
     def _delete_route(self, message: Any, flags: int) -> tuple[int, list[bytes]]:
-        found = self.memory._routes.get(_destination(message))
+        found = self.memory._routes.get(read_destination(message))
         if found is None or self.indexes[found.interface] != message.get_attr("RTA_OIF"):
             return errno.ESRCH, []
         del self.memory._routes[found.destination]
@@ -253,7 +196,7 @@ class NetlinkKernel:
             device = self.memory.observe(name).device
             if device is None:
                 return errno.ENODEV, []
-            return 0, _device(device, self.memory.read_private_key(name))
+            return 0, encode_device(device, self.memory.read_private_key(name))
         if (key := message.get_attr("WGDEVICE_A_PRIVATE_KEY")) is not None:
             self.memory.set_private_key(name, PrivateKey(bytes(key)))
         if (port := message.get_attr("WGDEVICE_A_LISTEN_PORT")) is not None:
@@ -270,11 +213,11 @@ class NetlinkKernel:
         message, how = request.message, request.how()
         if request.kind == FAMILY:
             verb = "SET" if message["cmd"] else "GET"
-            return f"WG_CMD_{verb}_DEVICE {_device_words(message)}"
+            return f"WG_CMD_{verb}_DEVICE {describe_device(message)}"
         if request.kind in (NEWLINK, DELLINK, GETLINK):
             words = self._link_words(message)
         elif request.kind in (NEWADDR, DELADDR):
-            words = f"{_address(message)} dev {self._name(message)}"
+            words = f"{read_address(message)} dev {self._name(message)}"
         elif request.kind == GETADDR:
             words = f"dev {self._name(message)}"
         else:
@@ -317,9 +260,9 @@ class NetlinkKernel:
         message = request.message
         if request.kind == GETROUTE:
             return f"{'inet' if message['family'] == 2 else 'inet6'} table {message['table']}"
-        mtu = _mtu(message)
+        mtu = read_mtu(message)
         name = self.name_of(message.get_attr("RTA_OIF"))
-        words = f"{_destination(message)} dev {name} proto {message['proto']} table {message['table']}"
+        words = f"{read_destination(message)} dev {name} proto {message['proto']} table {message['table']}"
         return words + (f" mtu {mtu}" if mtu is not None else "")
 
     def _name(self, message: Any) -> str:
@@ -340,88 +283,3 @@ _ANSWERS = {
     NEWROUTE: NetlinkKernel._new_route,
     DELROUTE: NetlinkKernel._delete_route,
 }
-
-
-def _messages() -> Any:
-    return netlink_socket.load()
-
-
-def _encode(message_class: Any, kind: int, attributes: Any, **fields: int) -> bytes:
-    message = _messages().new(message_class, kind, 0, attributes, **fields)
-    message.reset()
-    message.encode()
-    return bytes(message.data)
-
-
-def _address(message: Any) -> Any:
-    return ip_interface(f"{message.get_attr('IFA_LOCAL')}/{message['prefixlen']}")
-
-
-def _destination(message: Any) -> IPNetwork:
-    any_address = IPv4Address(0) if message["family"] == 2 else IPv6Address(0)
-    return parse_network(f"{message.get_attr('RTA_DST') or any_address}/{message['dst_len']}")
-
-
-def _mtu(message: Any) -> int | None:
-    metrics = message.get_attr("RTA_METRICS")
-    return metrics.get_attr("RTAX_MTU") if metrics else None
-
-
-def _route(destination: IPNetwork, *, kind: int, proto: int, index: int, mtu_bytes: int | None) -> bytes:
-    attributes: list[Any] = [("RTA_TABLE", 254), ("RTA_DST", str(destination.network_address))]
-    if index:
-        attributes.append(("RTA_OIF", index))
-    if mtu_bytes is not None:
-        attributes.append(("RTA_METRICS", {"attrs": [("RTAX_MTU", mtu_bytes)]}))
-    return _encode(
-        _messages().rtmsg,
-        NEWROUTE,
-        attributes,
-        family=2 if destination.version == 4 else 10,
-        dst_len=destination.prefixlen,
-        table=254,
-        proto=proto,
-        type=kind,
-    )
-
-
-def _device_words(message: Any) -> str:
-    words = [message.get_attr("WGDEVICE_A_IFNAME")]
-    if message.get_attr("WGDEVICE_A_PRIVATE_KEY") is not None:
-        words.append("private-key (private key)")
-    if (port := message.get_attr("WGDEVICE_A_LISTEN_PORT")) is not None:
-        words.append(f"listen-port {port}")
-    if message.get_attr("WGDEVICE_A_FLAGS"):
-        words.append("replace-peers")
-    if message.get_attr("WGDEVICE_A_PEERS") is not None:
-        words.append("peers")
-    return " ".join(words)
-
-
-def _device(device: Device, private_key: PrivateKey | None) -> list[bytes]:
-    """In as many messages as it takes: a peer with many allowed IPs goes on in the next one."""
-    attributes = pack(6, UINT16.pack(device.listen_port))
-    if device.public_key is not None:
-        attributes += pack(4, bytes(device.public_key))
-    if private_key is not None:
-        attributes += pack(3, private_key.reveal())
-    bodies = [bytes(20) + attributes]
-    for peer in device.peers.values():
-        seconds = int(peer.stats.latest_handshake_at)
-        step = _step(peer.config)
-        said = _pack_settings(step) + pack(6, _TIMESPEC.pack(seconds, 0))
-        for start in range(0, max(1, len(step.allowed_ips)), MESSAGE_PREFIXES):
-            part = _pack_allowed_ips(step.allowed_ips[start : start + MESSAGE_PREFIXES])
-            bodies.append(bytes(20) + pack(8 | NESTED, pack(NESTED, said + part)))
-            said = pack(1, bytes(step.public_key))
-    return bodies
-
-
-def _step(config: PeerConfig) -> PeerStep:
-    return PeerStep(
-        public_key=config.public_key,
-        endpoint=config.endpoint,
-        preshared_key=config.preshared_key,
-        persistent_keepalive_seconds=config.persistent_keepalive_seconds,
-        allowed_ips=tuple(sorted(config.allowed_ips, key=network_key)),
-    )

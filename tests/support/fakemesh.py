@@ -94,7 +94,7 @@ def retire(chain: RootChain, kid: str, cut: tuple[int, str], **changes: Any) -> 
 
 
 def offer_root(ledger: Ledger, envelope: Envelope) -> list[Admission]:
-    return [ledger.offer(name, body, now=NOW) for name, body in root_objects(envelope)]
+    return [ledger.offer(name, body) for name, body in root_objects(envelope)]
 
 
 def grant(
@@ -187,7 +187,7 @@ def forge_statement(
 
 
 def fill(ledger: Ledger, objects: Sequence[StoreObject], *, now: float = NOW) -> list[Admission]:
-    return [ledger.offer(name, body, now=now) for name, body in objects]
+    return [ledger.offer(name, body) for name, body in objects]
 
 
 def hash_of(item: StoreObject) -> str:

@@ -22,10 +22,10 @@ from meshd.lab.garage import (
     wait_healthy,
 )
 from meshd.store.credentials import S3Credentials, generate_credentials
+from meshd.store.deadlines import Timeouts
 from meshd.store.garage_admin import GarageAdmin, Permissions
 from meshd.store.garage_http import AdminToken
 from meshd.store.s3 import S3Location, S3Store
-from meshd.store.s3_transport import Timeouts
 
 NODES = 3
 DEADLINE_SECONDS = 30.0

@@ -16,6 +16,8 @@ from meshd.store.s3 import S3Location, S3Store
 
 GARAGE_SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "garage.sh"
 START_TIMEOUT_SECONDS = 30.0
+S3_DOMAIN = "s3.test"
+"""A bucket is also the host below this name, as ``style=virtual`` asks for it."""
 
 
 def find_garage() -> tuple[Path | None, str]:
@@ -70,6 +72,7 @@ class GarageNode:
             f'rpc_secret = "{secrets.token_hex(32)}"\n'
             "[s3_api]\n"
             's3_region = "garage"\n'
+            f'root_domain = ".{S3_DOMAIN}"\n'
             f'api_bind_addr = "127.0.0.1:{self.port}"\n'
             "[admin]\n"
             f'api_bind_addr = "127.0.0.1:{admin_port}"\n'
@@ -81,9 +84,11 @@ class GarageNode:
     def url(self) -> str:
         return f"s3+http://127.0.0.1:{self.port}/{self.bucket}?region=garage"
 
-    def location(self, **changes: str) -> S3Location:
-        fields = {"bucket": self.bucket, "region": "garage", **changes}
-        return S3Location(secure=False, host="127.0.0.1", port=self.port, **fields)
+    def location(self, *, bucket: str = "", region: str = "garage", prefix: str = "") -> S3Location:
+        bucket = bucket or self.bucket
+        return S3Location(
+            secure=False, host="127.0.0.1", port=self.port, bucket=bucket, prefix=prefix, region=region
+        )
 
     def open(self) -> S3Store:
         return S3Store(self.location(), self.credentials)

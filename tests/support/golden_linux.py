@@ -14,8 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fake_netlink import FAMILY, NetlinkKernel, Request
+from fake_netlink import NetlinkKernel
 from golden_transcript import Spoken, Transcript
+from netlink_messages import FAMILY, Request
 
 from meshd.backend import ipv6_switch, linux, netlink_routes, reverse_path
 from meshd.backend.base import Backend

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ import pytest
 from daemon_rig import NO_WAITING, Rig, build_rig, settings_for
 from golden_transcript import Killed, Transcript
 from meshes import NOW, SignedHost, SignedMesh
+from msgspec.structs import replace
 
 from meshd.backend.base import Backend
 from meshd.control import rotation
@@ -24,7 +26,7 @@ from meshd.model.keys import PrivateKey
 from meshd.model.network import parse_network
 from meshd.probe.events import MtuChanged
 from meshd.store.memory import MemoryStore
-from meshd.version import read_version
+from meshd.version import VERSION
 
 INTERFACE = "wg0"
 SECOND = "wg100"
@@ -97,7 +99,7 @@ class Stage:
         """Grant these hosts, each with a jail network."""
         for name in names:
             number = len(self.mesh.hosts) + 1
-            self.mesh.add(name, jails=(f"10.17.{number}.0/24",), software=f"meshd/{read_version()}")
+            self.mesh.add(name, jails=(f"10.17.{number}.0/24",), software=f"meshd/{VERSION}")
             key = self.mesh.hosts[name].wireguard.public()
             self.transcript.remark(f"{name} has key {key} and network 10.17.{number}.0/24")
         self.mesh.publish(self.store)
@@ -111,7 +113,7 @@ class Stage:
         host = self.mesh.hosts[name]
         newer = {"version": host.record.version + 100_000, **changes}
         fields = {field: getattr(host.record, field) for field in host.record.__struct_fields__}
-        self.mesh.hosts[name] = replace(host, record=type(host.record)(**{**fields, **newer}))
+        self.mesh.hosts[name] = dataclasses.replace(host, record=type(host.record)(**{**fields, **newer}))
         self.mesh.offer(host.key, self.mesh.hosts[name].body())
         self.mesh.publish(self.store)
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Literal
 
 from meshd.store.credentials import S3Credentials
+from meshd.store.deadlines import Timeouts
 from meshd.store.s3 import S3Location, S3Store
-from meshd.store.s3_transport import Timeouts
 
 Hostility = Literal["slow bytes", "endless body", "endless pages", "silence"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 from typing import Any
 
+from meshd.model.host import CLIENT_ROLE, ENROLLMENT_VERSION
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint, IPAddress, parse_network
 from meshd.registry.canonical import encode_base64
@@ -20,6 +21,7 @@ from meshd.store.base import ObjectStore
 from meshd.store.memory import MemoryStore
 
 NOW = 1_800_000_000.0
+FIRST_UNDERLAY_ADDRESS = IPv4Address("198.18.0.0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,31 +87,36 @@ class SignedMesh:
         announced: tuple[str, ...] | None = None,
         expires_at: int | None = None,
         addresses: tuple[IPAddress, ...] | None = None,
+        is_client: bool = False,
+        region: str = "",
+        at: float = NOW,
     ) -> SignedHost:
         """Grant a new host and publish its record. ``announced``: None, all that is granted; ``addresses``:
-        None, free ones."""
+        None, free ones. ``is_client``: as ``wgctl add-client`` makes one, with its first record alone.
+        ``at``: unix seconds, a minute after the administrator signs."""
         number = len(self.hosts) + 1
         identity, wireguard = self.make_keys(name)
         networks = [parse_network(text) for text in jails]
         record = build_record(
-            mesh=self.ledger.mesh_id,
+            mesh="" if is_client else self.ledger.mesh_id,
             hid=identity.kid,
             gen=1,
-            version=int(NOW * 1000) - 1000 + number,
+            version=ENROLLMENT_VERSION if is_client else int(NOW * 1000) - 1000 + number,
             private_key=wireguard,
             listen_port=51820,
-            endpoints=[Endpoint.parse(f"198.18.0.{number}:51820")],
+            endpoints=[] if is_client else [Endpoint(FIRST_UNDERLAY_ADDRESS + number, 51820)],
             networks=networks if announced is None else [parse_network(text) for text in announced],
             software=software,
         )
         host = SignedHost(name=name, identity=identity, wireguard=wireguard, record=record)
         key, body = self.signer.grant(
-            now=NOW - 60,
+            now=at - 60,
             hid=host.hid,
             identity=identity.public,
             name=name,
+            region=region,
             networks=networks,
-            roles=roles,
+            roles=(*roles, CLIENT_ROLE) if is_client else roles,
             expires_at=expires_at,
             addresses=addresses,
         )
@@ -124,19 +131,21 @@ class SignedMesh:
         identity = SigningKey.from_seed(_secret(self.seed, f"identity {name}"))
         return identity, PrivateKey(_secret(self.seed, f"wireguard {name}"))
 
-    def revoke(self, name: str, why: str = "") -> None:
-        key, body = self.signer.revoke(self.hosts[name].hid, why, now=NOW - 30)
+    def revoke(self, name: str, why: str = "", *, at: float = NOW) -> tuple[str, bytes]:
+        """Revoke a host -> the statement, which a store is to have."""
+        key, body = self.signer.revoke(self.hosts[name].hid, why, now=at - 30)
         self.objects[key] = body
+        return key, body
 
     def offer(self, key: str, body: bytes) -> None:
-        assert self.ledger.offer(key, body, now=NOW).outcome == "new"
+        assert self.ledger.offer(key, body).outcome == "new"
         self.objects[key] = body
 
     def copy(self) -> SignedMesh:
         """The same mesh in other hands: the same keys, and a log that goes its own way from here."""
         ledger = Ledger(self.mesh.chain)
         for key, body in self.objects.items():
-            ledger.offer(key, body, now=NOW)
+            ledger.offer(key, body)
         return SignedMesh(
             mesh=self.mesh,
             ledger=ledger,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+from meshd.errors import BackendError
 from meshd.model.path import PathStats
 from meshd.probe.base import ProbeTarget
 from meshd.probe.events import EventQueue, ProbeEvent
@@ -17,14 +18,17 @@ class QuietProber:
         self._events = EventQueue()
         self.stats: dict[str, PathStats] = {}
         self.mtus: dict[str, int] = {}
+        self.refusal = ""
+        """What the system says where it gives no sockets."""
 
     async def start(self, tasks: Supervisor) -> None:
-        pass
+        if self.refusal:
+            raise BackendError(self.refusal)
 
     def set_targets(self, targets: tuple[ProbeTarget, ...]) -> None:
         self.targets = targets
 
-    def probe_now(self) -> None:
+    def probe_now(self, hids: Collection[str] | None = None) -> None:
         self.rounds += 1
 
     def tell(self, event: ProbeEvent) -> None:
@@ -41,6 +45,9 @@ class QuietProber:
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
         """What a test has set, whether or not it is a target yet, and nothing known of other targets."""
         return {target.hid: PathStats() for target in self.targets} | self.stats
+
+    def answering(self) -> set[str]:
+        return {hid for hid, stats in self.stats.items() if stats.up}
 
     def path_mtus(self) -> Mapping[str, int]:
         """What a test has set."""

@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from meshd.backend.memory import MemoryBackend, _Peer
 from meshd.control.clocks import Clocks

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import fakemesh as fm
 import msgspec
+from signature_vectors import build_signatures
 from trust_vectors import build_trust_scenarios
 
 from meshd.model.keys import PrivateKey
@@ -25,10 +26,11 @@ from meshd.model.network import Endpoint
 from meshd.model.service import Service
 from meshd.registry.allocation import allocate_address, derive_link_address
 from meshd.registry.bundle import build_bundle, build_request, render_bundle
-from meshd.registry.canonical import encode, encode_base64
+from meshd.registry.canonical import decode_base64, encode, encode_base64
 from meshd.registry.envelope import (
     ENROLLMENT_TYPE,
     HOST_RECORD_TYPE,
+    KEY_REQUEST_TYPE,
     ROOT_TYPE,
     STATEMENT_TYPE,
     pae,
@@ -37,6 +39,7 @@ from meshd.registry.envelope import (
     render_envelope,
 )
 from meshd.registry.key_proof import edwards_form, prove_key
+from meshd.registry.key_request import build_key_request
 from meshd.registry.layout import host_key, log_key, root_signature_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record
@@ -58,11 +61,13 @@ def build_vectors() -> dict[str, Any]:
     return {
         "keys.json": build_keys(),
         "canonical.json": build_canonical(),
+        "signatures.json": build_signatures(),
         "envelopes.json": build_envelopes(),
         "addresses.json": build_addresses(),
         "scenarios.json": build_scenarios(),
         "refuse.json": build_refusals(),
         "enrollment.json": build_enrollment(),
+        "key_request.json": build_key_requests(),
         "wireguard.json": build_key_proofs(),
     }
 
@@ -440,7 +445,7 @@ def build_refusals() -> dict[str, Any]:
         fresh = Ledger(fm.make_chain(2))
         first = _signature_of(key, body) if key.startswith("root/000002") and "waits" not in why else []
         fm.fill(fresh, [granted, *first])
-        outcome = fresh.offer(key, body, now=fm.NOW).outcome
+        outcome = fresh.offer(key, body).outcome
         given = {"first": [[name, text.decode()] for name, text in first]} if first else {}
         refusals.append({"why": why, "key": key, "body": body.decode(), "outcome": outcome, **given})
     held = [*root_objects(ledger.chain.current.envelope), granted]
@@ -539,6 +544,51 @@ def _bad_statements(granted: Item) -> dict[str, Item]:
             granted, ADMIN, body={"type": "revoke", "hid": NEWTON.kid, "why": "x" * 201}
         ),
         "an envelope of over 3,000 bytes": grant(tags=[f"tag{number:04d}" for number in range(200)]),
+        **_bad_services(granted),
+    }
+
+
+def _bad_services(granted: Item) -> dict[str, Item]:
+    service: dict[str, Any] = {
+        "type": "service",
+        "name": "db",
+        "kind": "patroni",
+        "port": 5432,
+        "scope": "mesh",
+    }
+    service |= {"min_endpoints": 1, "check": "tcp", "state": "active"}
+    place: dict[str, Any] = {
+        "type": "place",
+        "hid": TESLA.kid,
+        "service": "db",
+        "jail": "",
+        "address": "10.77.0.1",
+    }
+    place |= {"tags": {}, "state": "active"}
+
+    def declared(**changes: Any) -> Item:
+        return _edited(granted, ADMIN, body={**service, **changes})
+
+    def placed(**changes: Any) -> Item:
+        return _edited(granted, ADMIN, body={**place, **changes})
+
+    return {
+        "a service check of an unknown kind": declared(check="exec"),
+        "a service check of port 0": declared(check="tcp=:0"),
+        "a service check of port 65536": declared(check="http=:65536/"),
+        "a TCP check with a path": declared(check="tcp=:80/up"),
+        "a service check of another host": declared(check="http=192.0.2.1:80/"),
+        "a service check with a space in its path": declared(check="http=:80/a b"),
+        "a service check of 201 characters": declared(check="http=:80/" + "x" * 192),
+        "a service on port 0": declared(port=0),
+        "a service of an unknown scope": declared(scope="world"),
+        "a service that is draining": declared(state="draining"),
+        "a service that wants 1,001 endpoints": declared(min_endpoints=1001),
+        "a service that wants true endpoints": declared(min_endpoints=True),
+        "a place at a network": placed(address="10.77.0.0/24"),
+        "a place of no host id": placed(hid="tesla"),
+        "a place with a tag that is no text": placed(tags={"weight": 1}),
+        "a place with a tag outside ASCII": placed(tags={"role": "\u00e9"}),
     }
 
 
@@ -645,16 +695,82 @@ def build_enrollment() -> dict[str, Any]:
     fm.grant(ledger, ADMIN, "tesla")
     fm.grant(ledger, ADMIN, "newton", networks=["10.128.2.0/24"])
     fm.fill(ledger, [fm.record("tesla")])
-    payload = parse_envelope(request.encode(), 8192).payload
-    stolen = render_envelope(fm.key("stranger").sign(payload, ENROLLMENT_TYPE))
+    bundle = build_bundle(ledger, NEWTON.kid)
+    more = {**bundle.heads, OTHER.kid: (1, "0" * 64)}
     return {
         "now": int(fm.NOW),
         "request": request,
         "name": "newton",
         "hid": NEWTON.kid,
-        "refuse_requests": {"signed by another key": stolen.decode(), "a byte more": request + "x"},
-        "bundle": render_bundle(build_bundle(ledger, NEWTON.kid)),
+        "refuse_requests": _bad_requests(request),
+        "bundle": render_bundle(bundle),
         "bundle_hosts": sorted(fm.names(ledger)),
+        "refuse_bundles": {
+            "no heads": render_bundle(msgspec.structs.replace(bundle, heads={})),
+            "the head of a log that is not in it": render_bundle(msgspec.structs.replace(bundle, heads=more)),
+            "a statement less": render_bundle(msgspec.structs.replace(bundle, objects=bundle.objects[1:])),
+            "for a host without a grant": render_bundle(msgspec.structs.replace(bundle, hid=BOHR.kid)),
+            "the fingerprint of another root": render_bundle(
+                msgspec.structs.replace(bundle, fingerprint="0" * 64)
+            ),
+        },
+    }
+
+
+def _bad_requests(request: str) -> dict[str, str]:
+    stranger = fm.key("stranger")
+    envelope = parse_envelope(request.encode(), 8192)
+    fields = msgspec.json.decode(envelope.payload)
+    record = parse_envelope(decode_base64(fields["record"], "record"))
+    said = msgspec.json.decode(record.payload)
+
+    def asked(**changes: Any) -> str:
+        """Signed again by the host, with another record of its own."""
+        inner = NEWTON.sign(encode({**said, **changes}), HOST_RECORD_TYPE)
+        return around(render_envelope(inner))
+
+    def around(inner: bytes) -> str:
+        payload = encode({**fields, "record": encode_base64(inner)})
+        return render_envelope(NEWTON.sign(payload, ENROLLMENT_TYPE)).decode()
+
+    return {
+        "signed by another key": render_envelope(stranger.sign(envelope.payload, ENROLLMENT_TYPE)).decode(),
+        "a byte more": request + "x",
+        "two signatures": render_envelope(stranger.cosign(envelope)).decode(),
+        "two signatures of the record": around(render_envelope(stranger.cosign(record))),
+        "a record of another host": asked(hid=TESLA.kid),
+        "a record of version 1": asked(version=1, mesh=fm.make_chain(2).mesh_id),
+        "the proof of another WireGuard key": asked(
+            proof=encode_base64(prove_key(fm.wireguard_key("tesla"), NEWTON.kid))
+        ),
+        "the proof for another host": asked(
+            proof=encode_base64(prove_key(PrivateKey(bytes(range(32))), TESLA.kid))
+        ),
+        "signed as a record": render_envelope(NEWTON.sign(envelope.payload, HOST_RECORD_TYPE)).decode(),
+    }
+
+
+def build_key_requests() -> dict[str, Any]:
+    request = build_key_request("bohr", "admin", BOHR)
+    envelope = parse_envelope(request.encode())
+    fields = msgspec.json.decode(envelope.payload)
+
+    def asked(**changes: Any) -> str:
+        return render_envelope(BOHR.sign(encode({**fields, **changes}), KEY_REQUEST_TYPE)).decode()
+
+    return {
+        "request": request,
+        "name": "bohr",
+        "role": "admin",
+        "kid": BOHR.kid,
+        "refuse": {
+            "the key of another": asked(key=encode_base64(NEWTON.public)),
+            "two signatures": render_envelope(NEWTON.cosign(envelope)).decode(),
+            "an unknown role": asked(role="host"),
+            "a name with a space": asked(name="niels bohr"),
+            "a field more": asked(extra=1),
+            "over 4,096 bytes": request + " " * 4096 + "x",
+        },
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 from control_fixture import Answer, FakeMeshd
 from garage_fixtures import garage_node
+from published import check_document
 
 from wgctl.main import main
 
@@ -23,7 +24,12 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     monkeypatch.setenv("WGCTL_HOME", str(tmp_path / "home"))
 
     def invoke(*args: object, input: str | bytes | None = None) -> Result:
-        return CliRunner().invoke(main, [str(arg) for arg in args], input=input)
+        words = [str(arg) for arg in args]
+        result = CliRunner().invoke(main, words, input=input)
+        # "service schema" prints the schemas of modules, and no document of its own.
+        if "--json" in words and result.stdout.startswith("{") and "schema" not in words:
+            check_document(result.stdout)
+        return result
 
     return invoke
 

@@ -28,6 +28,7 @@ def two(desk: AdminDesk) -> AdminDesk:
     return desk
 
 
+@pytest.mark.slow
 def test_a_second_administrator_takes_part(two: AdminDesk) -> None:
     two.add("ada", "newton")
     two.add("bob", "bohr", "--jails", "10.17.130.0/24")
@@ -118,6 +119,7 @@ def test_a_bundle_of_another_mesh_is_refused(two: AdminDesk, run: Run, tmp_path:
     assert "fingerprint" in line
 
 
+@pytest.mark.slow
 def test_a_retired_administrator_leaves_hosts_and_pools_behind(two: AdminDesk) -> None:
     two.add("ada", "newton")
     two.add("bob", "bohr", "--jails", "10.17.130.0/24")
@@ -130,6 +132,7 @@ def test_a_retired_administrator_leaves_hosts_and_pools_behind(two: AdminDesk) -
     assert "retired at statement 1" in two.ok("ada", "admin", "list").stdout
 
 
+@pytest.mark.slow
 def test_a_founder_whose_pool_was_split_is_retired_without_a_loss(two: AdminDesk) -> None:
     """Grants from before the split lie outside the pools that it left."""
     two.appoint("ada", "carol", "10.99.0.0/24")
@@ -147,6 +150,7 @@ def test_the_last_administrator_stays(desk: AdminDesk) -> None:
     assert "only administrator" in desk.refused(4, "ada", "admin", "retire", "ada", "--yes")
 
 
+@pytest.mark.slow
 def test_a_copied_admin_key_is_noticed_and_loses_nobody(two: AdminDesk) -> None:
     """The copy worked against another store; when the stores meet, both branches are there."""
     two.add("bob", "bohr")
@@ -172,6 +176,7 @@ def test_a_copied_admin_key_is_noticed_and_loses_nobody(two: AdminDesk) -> None:
     assert two.members("ada") == {"bohr", "newton"} and not two.codes("ada")
 
 
+@pytest.mark.slow
 def test_a_stolen_admin_key_is_cut_and_its_revokes_undone(two: AdminDesk) -> None:
     for number in range(4):
         two.add("bob", f"b{number}")
@@ -197,6 +202,7 @@ def test_a_stolen_admin_key_is_cut_and_its_revokes_undone(two: AdminDesk) -> Non
     assert kinds["revoke"] is False
 
 
+@pytest.mark.slow
 def test_what_the_owner_of_a_stolen_key_revokes_outlasts_the_cut_that_he_is_told(two: AdminDesk) -> None:
     """Each line that names a cut names one that keeps what was revoked by then."""
     for name in ("bohr", "curie"):

@@ -83,6 +83,7 @@ def test_what_others_signed_comes_in(gap: Gap) -> None:
     assert "the name belongs" in line
 
 
+@pytest.mark.slow
 def test_a_root_that_waits_for_signatures_crosses_the_gap(gap: Gap) -> None:
     desk = gap.desk
     for name in ("bob", "carol"):

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import Result
 from control_fixture import NOW, Answer, FakeMeshd, answer_with, build_peer, build_plan, build_status
@@ -14,7 +15,8 @@ from control_fixture import NOW, Answer, FakeMeshd, answer_with, build_peer, bui
 from meshd.model.path import PathStats
 from meshd.observe.matrix import Matrix, MatrixRow
 from meshd.observe.protocol import ApplyDocument, ControlAnswer
-from meshd.observe.status import ConditionStatus, PlanStatus
+from meshd.observe.status import ChangeStatus, ConditionStatus, PlanStatus
+from meshd.observe.trend import HistoryDocument, PathTrend
 
 Run = Callable[..., Result]
 StartMeshd = Callable[[Answer], FakeMeshd]
@@ -51,7 +53,7 @@ def test_status_shows_what_a_person_needs(run: Run, start_meshd: StartMeshd) -> 
     bohr = next(line for line in lines if line.startswith("bohr"))
     assert "down" in bohr and "none known" in bohr
     assert "no record yet" in next(line for line in lines if line.startswith("curie"))
-    assert "1 of 3 answer" in result.stdout
+    assert "1 of 3 peers answer" in result.stdout
     assert "generation 17" in result.stdout and "12 s ago" in result.stdout
     assert "s3+https://s3.example.org/registry DOWN: 503 ServiceUnavailable" in result.stdout
     wrong = next(line for line in lines if "peer_unreachable bohr" in line)
@@ -73,6 +75,22 @@ def test_status_json_is_one_stable_document(run: Run, start_meshd: StartMeshd) -
     assert document["status"]["peers"][0]["path"]["srtt_seconds"] == 0.0123
 
 
+def test_status_history_shows_a_day_of_each_path_and_json_has_the_same(
+    run: Run, start_meshd: StartMeshd
+) -> None:
+    rtts = (None,) * 40 + (0.010,) * 6 + (None, 0.080)
+    trend = PathTrend(rtt_seconds=rtts, loss_ratio=(None,) * 40 + (0.0,) * 6 + (1.0, 0.0))
+    document = HistoryDocument(at=NOW, seconds=86400.0, paths={"newton": trend})
+    meshd = start_meshd(answer_with(document))
+    result = run("--socket", meshd.path, "status", "--history")
+    assert result.exit_code == 0 and "THE LAST 24 H" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if line.startswith("newton"))
+    assert "·" * 40 + "▁" * 6 + "×█" in row and "12 %" in row
+    shown = json.loads(run("--socket", meshd.path, "status", "--history", "--json").stdout)
+    assert shown["paths"]["newton"]["rtt_seconds"] == list(rtts) and shown["seconds"] == 86400.0
+    assert run("--socket", meshd.path, "status", "--history", "--check").exit_code == 2
+
+
 def test_a_hosts_name_cannot_move_the_cursor(run: Run, start_meshd: StartMeshd) -> None:
     text = "\x1b[2J\x1b]0;owned\x07"
     condition = ConditionStatus(code="x", severity="info", subject="", since=NOW, text=text)
@@ -90,7 +108,11 @@ def test_a_hosts_name_cannot_move_the_cursor(run: Run, start_meshd: StartMeshd) 
             0,
             ["NOT DONE: route 10.17.2.0/24 is not meshd's"],
         ),
-        (build_plan(), 5, ["2 changes (1 AddPeer, 1 AddRoute)", "0123456789abcdef", "newton announces it"]),
+        (
+            build_plan(),
+            5,
+            ["2 changes: 1 peer added, 1 route added", "0123456789abcdef", "newton announces it"],
+        ),
         (
             build_plan(held_because="would remove 5 of 6 peers"),
             4,
@@ -113,6 +135,7 @@ def test_plan_says_what_and_why(
         "conflicts",
         "counts",
         "digest",
+        "format",
         "held_because",
         "interface",
         "objections",
@@ -159,14 +182,39 @@ def test_rollback_says_how_it_ends_and_how_to_go_ahead_again(
     document = ApplyDocument(
         outcome=outcome, plan=build_plan(), done=2, failed=("File exists",) if outcome == "failed" else ()
     )
-    meshd = start_meshd(answer_with(document, exit_code))
+    meshd = start_meshd(rolls_back(document, exit_code))
     result = run("--socket", meshd.path, "rollback")
     assert result.exit_code == exit_code
     assert shown in result.stdout
     assert ("wgctl apply" in result.stdout) == (outcome != "failed")
-    assert [request.verb for request in meshd.requests] == ["rollback"]
+    assert [request.verb for request in meshd.requests] == ["status", "rollback"]
     as_json = run("--socket", meshd.path, "rollback", "--json")
     assert json.loads(as_json.stdout)["outcome"] == outcome
+
+
+def rolls_back(document: ApplyDocument, exit_code: int = 0, change: ChangeStatus | None = None) -> Answer:
+    status = answer_with(msgspec.structs.replace(build_status(), change=change))
+    rollback = answer_with(document, exit_code)
+    return lambda request: (status if request.verb == "status" else rollback)(request)
+
+
+def test_a_rollback_shows_how_old_its_plan_is_and_takes_no_route_unasked(
+    run: Run, start_meshd: StartMeshd
+) -> None:
+    change = ChangeStatus(
+        plan="feed01", state="done", applied_at=NOW - 7200, changes=3, hosts=1, watched=1, silent=0,
+        rolled_back_by="", rolled_back_at=None, why="", rollbacks=0,
+        routes_away=("10.17.9.0/24",), routes_back=("10.17.8.0/24",),
+    )  # fmt: skip
+    meshd = start_meshd(
+        rolls_back(ApplyDocument(outcome="applied", plan=build_plan(), done=2), change=change)
+    )
+    refused = run("--socket", meshd.path, "rollback")
+    assert refused.exit_code == 4 and "--yes" in refused.stderr and "10.17.9.0/24" in refused.stderr
+    assert "feed01" in refused.stderr and "2 h" in refused.stderr and "10.17.8.0/24" in refused.stderr
+    assert [request.verb for request in meshd.requests] == ["status"]
+    assert run("--socket", meshd.path, "rollback", "--yes").exit_code == 0
+    assert meshd.requests[-1].verb == "rollback"
 
 
 def test_what_meshd_refuses_keeps_its_exit_code(run: Run, start_meshd: StartMeshd) -> None:
@@ -254,3 +302,35 @@ def test_the_matrix_says_whose_word_a_row_is_and_how_old(run: Run, start_meshd: 
     document = json.loads(run("--socket", meshd.path, "status", "--json").stdout)
     assert document["matrix"]["curie"] is None and document["told_by"] == {"bohr": "newton"}
     assert document["ages"] == {"bohr": 240.0, "newton": 3.0, "tesla": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("severity", "peers_up", "code", "word"),
+    [
+        (None, True, 0, "OK"),
+        ("info", True, 0, "OK"),
+        (None, False, 1, "WARNING"),
+        ("warning", True, 1, "WARNING"),
+        ("critical", True, 2, "CRITICAL"),
+    ],
+)
+def test_status_speaks_to_a_monitoring_system(
+    run: Run, start_meshd: StartMeshd, severity: str | None, peers_up: bool, code: int, word: str
+) -> None:
+    text = "anything | at all"
+    found = [ConditionStatus(code="plan_held", severity=severity or "", subject="", since=NOW, text=text)]
+    status = build_status(build_peer("newton", up=peers_up), conditions=tuple(found if severity else ()))
+    result = run("--socket", start_meshd(answer_with(status)).path, "status", "--check")
+    assert result.exit_code == code
+    [line] = result.stdout.splitlines()
+    assert line.startswith(f"MESH {word} - tesla: ") and line.count("|") == 1
+    figures = dict(pair.split("=") for pair in line.partition("|")[2].split())
+    assert figures["peers"] == "1" and figures["peers_up"] == str(int(peers_up))
+    assert ("newton" in line) is not peers_up
+
+
+def test_a_monitoring_system_hears_of_a_daemon_that_is_gone(run: Run, tmp_path: Path) -> None:
+    result = run("--socket", tmp_path / "none.sock", "status", "--check")
+    assert result.exit_code == 2
+    assert result.stdout.startswith("MESH CRITICAL - ") and "meshd does not run" in result.stdout
+    assert run("status", "--check", "--json").exit_code == 2

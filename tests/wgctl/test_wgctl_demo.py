@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 
 import pytest
+from published import check_document
 
 
 @pytest.mark.root
@@ -19,8 +19,7 @@ def test_demo_checks_itself_and_prints_one_document() -> None:
         timeout=180,
     )
     assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    result = document
+    document = result = check_document(done.stdout)
     assert document["format"] == "wgctl-demo/1"
     assert (result["pairs_ok"], result["failures"]) == (result["pairs_total"], [])
     assert all(seconds > 0 for row in result["matrix"].values() for seconds in row.values())

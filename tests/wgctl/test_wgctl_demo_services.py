@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from published import check_document
 
 from meshd.errors import ConfigError
 from meshd.lab.netns import list_netns
-from meshd.lab.service_site import check_programs
+from meshd.lab.owner import PREFIX
+from meshd.lab.service_site import check_programs, end_of_log
 
 Run = Callable[..., Result]
 
@@ -23,15 +24,15 @@ Run = Callable[..., Result]
 @pytest.mark.real
 @pytest.mark.slow
 def test_three_regions_lose_their_leader_and_get_it_back() -> None:
-    before = list_netns("wgm")
-    done = subprocess.run(
+    with subprocess.Popen(
         [sys.executable, "-m", "wgctl.main", "demo", "--services", "--check", "--json"],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    document = json.loads(done.stdout)
+    ) as done:
+        output, errors = done.communicate(timeout=900)
+    assert done.returncode == 0, output[-3000:] + errors[-3000:]
+    document = check_document(output)
     assert document["format"] == "wgctl-demo-services/1" and document["failures"] == []
     assert document["leader"] == "tesla" and document["new_leader"] in ("newton", "bohr")
     assert document["names"] == {
@@ -41,7 +42,7 @@ def test_three_regions_lose_their_leader_and_get_it_back() -> None:
     }
     for step in ("ready_seconds", "cut_seconds", "back_seconds"):
         assert document[step] and None not in document[step].values(), step
-    assert list_netns("wgm") == before
+    assert list_netns(f"{PREFIX}{done.pid}") == []
 
 
 @pytest.mark.parametrize("words", [("--hosts", "4"), ("--store", "garage")])
@@ -55,5 +56,15 @@ def test_servers_that_are_not_installed_are_named(monkeypatch: pytest.MonkeyPatc
     """Where it looks for programs is /usr/sbin too; where there is nothing, all are missing."""
     monkeypatch.setattr("meshd.lab.service_site.SYSTEM_PATH", str(tmp_path))
     monkeypatch.setitem(os.environ, "PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"not installed: haproxy, nsd, .*sh tools/setup.sh services"):
+    with pytest.raises(ConfigError, match=r"not installed: haproxy, nsd, .*sh tools/setup.sh demo-services"):
         check_programs()
+
+
+def test_the_end_of_a_log_still_has_the_reason_when_a_server_repeats_what_it_waits_for() -> None:
+    waits = "".join(f"15:33:{second:02} INFO: bootstrap in progress\n" for second in range(60))
+    shown = end_of_log(f"FATAL: could not change directory\n{waits}15:34:00 INFO: still waiting\n")
+    assert shown.splitlines() == [
+        "FATAL: could not change directory",
+        "15:33:00 INFO: bootstrap in progress",
+        "15:34:00 INFO: still waiting",
+    ]

@@ -82,8 +82,76 @@ def test_jails_without_a_placement_are_proposed_until_an_administrator_has_signe
     assert left == {
         "format": "wgctl-service-discover/1",
         "host": "tesla",
-        "jails": [{"jail": "v1", "address": "10.17.1.21"}],
+        "jails": [
+            {"jail": "v1", "address": "10.17.1.21", "service": "", "port": None, "declared_port": None}
+        ],
     }
+
+
+def a_bastille_jail(bsd: FakeBSD, root: Path, name: str, address: str, *tags: str) -> Path:
+    """As Bastille lays it out and keeps its tags: a line each, sorted."""
+    (root / name / "root").mkdir(parents=True)
+    (root / name / "tags").write_text("".join(f"{tag}\n" for tag in sorted(tags)))
+    for line in (
+        f"ifconfig lo0 inet {address}/32 alias",
+        f"jail -c name={name} path={root / name / 'root'} ip4.addr={address} persist",
+    ):
+        assert bsd.answer(line.split()).returncode == 0, line
+    return root / name / "tags"
+
+
+def sign(mesh: SignedMesh, words: list[str]) -> None:
+    """What an administrator's machine makes of a proposed ``wgctl service place``."""
+    host, _, service = words[3].partition("/")
+    found = dict(zip(words[4::2], words[5::2], strict=True))
+    body = Place(
+        hid=mesh.hosts[host].hid,
+        service=service,
+        jail=found["--jail"],
+        address=found["--address"],
+        tags={},
+        state="active",
+    )
+    key, envelope = mesh.signer.place(body, now=NOW)
+    mesh.objects[key] = envelope
+
+
+def test_what_bastilles_tags_say_is_proposed_by_name_until_it_is_signed(
+    run: Run, tmp_path: Path, mesh: SignedMesh, bsd: FakeBSD
+) -> None:
+    root = tmp_path / "bastille"
+    a_bastille_jail(bsd, root, "pg", "10.17.1.30", "svc.db.5433", "svc.cache.6379", "production")
+    a_bastille_jail(bsd, root, "away", "192.0.2.9", "svc.db.5432")
+    lines = discovered(run, tmp_path / "first", mesh).splitlines()
+    assert lines[:4] == [
+        "wgctl service add cache --kind WORD --port 6379",
+        "wgctl service place tesla/cache --jail pg --address 10.17.1.30",
+        "# db is declared with port 5432, jail pg says 5433",
+        "wgctl service place tesla/db --jail pg --address 10.17.1.30",
+    ]
+    assert not any("away" in line for line in lines), "its address was not granted to this host"
+    sign(mesh, shlex.split(lines[3]))
+    left = discovered(run, tmp_path / "second", mesh).splitlines()
+    assert left == [*lines[:2], *lines[4:]]
+
+
+def test_a_tag_that_names_no_service_and_tags_that_cannot_be_read_are_warnings(
+    run: Run, tmp_path: Path, mesh: SignedMesh, bsd: FakeBSD
+) -> None:
+    """Beside a jail's root lie its tags. Whoever links them elsewhere reads nothing."""
+    root = tmp_path / "bastille"
+    a_bastille_jail(bsd, root, "odd", "10.17.1.31", "svc.Db.5432", "svc.x;id", "svc.db.70000")
+    link = a_bastille_jail(bsd, root, "link", "10.17.1.32")
+    link.unlink()
+    link.symlink_to("/etc/passwd")
+    build_rig(tmp_path, mesh, mesh.hosts["tesla"], settings=settings_for(tmp_path))
+    config = tmp_path / "meshd.toml"
+    config.write_text(f'state_dir = "{tmp_path}/state"\nrun_dir = "{tmp_path}/run"\n')
+    result = run("--config", config, "service", "discover")
+    assert result.exit_code == 0, result.output
+    assert "jail odd: tag 'svc.x;id' seen, svc.NAME or svc.NAME.PORT expected" in result.stderr
+    assert "svc.db.70000" in result.stderr and f"{link}: " in result.stderr
+    assert "wgctl service place tesla/SERVICE --jail odd --address 10.17.1.31" in result.stdout
 
 
 def test_where_containers_are_not_known_nothing_is_proposed(

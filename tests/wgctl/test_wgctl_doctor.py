@@ -34,7 +34,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr("time.time", lambda: NOW)
     monkeypatch.setattr(system, "_kernel_has_wireguard", lambda: True)
     monkeypatch.setattr(system, "read_forwarding", lambda version: True)
-    monkeypatch.setattr(system, "read_ruleset", lambda: '{"nftables": []}')
+    monkeypatch.setattr(system, "read_ruleset", lambda network: '{"nftables": []}')
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
     for name in ("identity.key", "wireguard.key"):
@@ -77,6 +77,7 @@ def test_a_healthy_host_has_nothing_to_do(run: Run, start_meshd: StartMeshd, hos
         "meshd",
         "peers",
         "path MTU",
+        "ports",
         "store",
         "registry",
         "plan",

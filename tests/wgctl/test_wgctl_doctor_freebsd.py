@@ -92,6 +92,10 @@ def test_the_anchor_of_another_port() -> None:
     said = render_pf_anchor(4500, "/x").splitlines()
     assert "pass in quick proto udp from any to any port 4500:4501 keep state" in said
     assert "pass in quick on wg keep state" in said
+    assert not any("4502" in line for line in said)
+    with_relay = render_pf_anchor(4500, "/x", relay_port=4502).splitlines()
+    assert "pass in quick proto udp from any to any port 4502 keep state" in with_relay
+    assert set(said) < set(with_relay)
 
 
 def test_a_rule_for_the_outer_interface_is_taken_for_the_right_one(bsd: FakeBSD) -> None:
@@ -210,6 +214,7 @@ def test_doctor_says_what_it_said_on_a_real_host_and_names_the_translation_that_
         assert shown == expected
 
 
+@pytest.mark.slow
 def test_translations_in_anchors_are_found(bsd: FakeBSD) -> None:
     load(bsd, "nat on wg from any to any -> 10.99.0.1\n", "-a", "lan")
     load(bsd, "rdr on em0 proto udp from any to any port 51820 -> 10.17.1.10\n", "-a", "rdr/web")
@@ -267,6 +272,7 @@ def test_a_filter_that_is_not_there_or_not_to_be_read(
     assert check.name == "pf" and check.result == result and words in check.text + check.advice
 
 
+@pytest.mark.slow
 def test_a_pfctl_that_hangs_ends(bsd: FakeBSD, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pf, "COMMAND_SECONDS", 0.5)
     bsd.hang("pfctl")

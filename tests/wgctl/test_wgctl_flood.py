@@ -44,6 +44,7 @@ def foul_records(mesh: Path) -> None:
         path.write_bytes(b"x" * 70_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [flood_hosts, flood_roots, foul_names, foul_records])
 def test_nothing_that_lies_in_a_store_keeps_a_host_from_being_revoked(
     desk: AdminDesk, attack: Callable[[Path], None]

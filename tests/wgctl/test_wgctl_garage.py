@@ -86,7 +86,7 @@ def add(run: Run, host: Newcomer, *more: object) -> Result:
 
 
 def bundled_key(path: Path) -> S3Credentials:
-    _, bundle = open_bundle(path.read_text(), time.time())
+    _, bundle = open_bundle(path.read_text())
     assert bundle.s3 is not None
     return S3Credentials(access_key=bundle.s3.access_key, secret_key=bundle.s3.secret_key)
 
@@ -96,7 +96,7 @@ def test_buckets_and_keys_come_and_go_with_the_hosts(run: Run, site: Site, tmp_p
     found(run, site)
     newton = enroll(tmp_path, "newton")
     assert add(run, newton).exit_code == 0
-    ledger, bundle = open_bundle((tmp_path / "newton.bundle").read_text(), time.time())
+    ledger, bundle = open_bundle((tmp_path / "newton.bundle").read_text())
     credentials = bundled_key(tmp_path / "newton.bundle")
     prefix = mesh_prefix(ledger.mesh_id)
     with contextlib.closing(site.open(credentials)) as store:
@@ -194,7 +194,7 @@ def test_a_mesh_founded_before_its_garage_runs_is_carried_into_it(
             assert added.exit_code == 0 and "no store was asked" in added.stderr
     assert site.key_names() == set() and not set(site.buckets) & site.api.list_buckets().keys()
     for host in hosts:
-        ledger, _ = open_bundle((tmp_path / f"{host.name}.bundle").read_text(), time.time())
+        ledger, _ = open_bundle((tmp_path / f"{host.name}.bundle").read_text())
         members = ledger.membership(time.time()).hosts.values()
         assert {member.name for member in members if member.record is not None} == {"a", "b", "c"}
 
@@ -203,7 +203,7 @@ def test_a_mesh_founded_before_its_garage_runs_is_carried_into_it(
     assert set(report["keys_created"]) == {"a", "b", "c"}
     for host in hosts:
         bundle = tmp_path / f"{host.name}.bundle"
-        ledger, _ = open_bundle(bundle.read_text(), time.time())
+        ledger, _ = open_bundle(bundle.read_text())
         with contextlib.closing(site.open(bundled_key(bundle))) as store:
             outcome = poll(store, ledger, now=time.time(), memory=PollMemory())
             assert (outcome.complete, outcome.error) == (True, "")
@@ -248,7 +248,7 @@ def test_an_empty_garage_elsewhere_gets_the_registry_and_every_key(
         assert moved.exit_code == 0, moved.stderr
         assert json.loads(moved.stdout)["keys_created"] == ["newton"]
         bundle = tmp_path / "newton.bundle"
-        ledger, _ = open_bundle(bundle.read_text(), time.time())
+        ledger, _ = open_bundle(bundle.read_text())
         url = site.store_url.replace(f":{site.node.port}/", f":{other.port}/")
         with contextlib.closing(open_store(url, bundled_key(bundle))) as store:
             outcome = poll(store, ledger, now=time.time(), memory=PollMemory())

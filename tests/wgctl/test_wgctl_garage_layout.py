@@ -78,13 +78,14 @@ def test_a_layout_is_shown_staged_and_applied_and_only_the_last_moves_anything(d
     assert desk.in_force()["version"] == 0 and len(desk.in_force()["stagedRoleChanges"]) == 2
     refused = desk.layout("apply")
     assert refused.exit_code == 2 and desk.in_force()["version"] == 0
-    applied = desk.layout("apply", "--yes")
-    assert applied.exit_code == 0 and "applied: version 1" in applied.stdout, applied.output
+    applied = desk.layout("apply", "--yes", "--json")
+    assert applied.exit_code == 0 and json.loads(applied.stdout)["applied"] == 1, applied.output
     roles = {role["tags"][0]: (role["zone"], role["capacity"]) for role in desk.in_force()["roles"]}
     assert roles == {"tesla": ("tesla-city", 10**9), "newton": ("attic", 2 * 10**9)}
     assert desk.layout("show").exit_code == 0
     again = desk.layout("apply", "--yes")
     assert "nothing is staged" in again.stdout and desk.in_force()["version"] == 1
+    assert json.loads(desk.layout("apply", "--yes", "--json").stdout)["applied"] is None
 
 
 def test_a_draining_node_gives_its_data_away_and_what_nobody_signed_stays(desk: Desk) -> None:

@@ -57,7 +57,7 @@ def test_a_whole_life(run: Run, founded: str, tmp_path: Path) -> None:
 
     bundle = tmp_path / "newton.bundle"
     assert stat.S_IMODE(bundle.stat().st_mode) == 0o600
-    ledger, opened = open_bundle(bundle.read_text(), time.time(), founded)
+    ledger, opened = open_bundle(bundle.read_text(), founded)
     host = ledger.membership(time.time()).hosts[newton.hid]
     assert (opened.hid, host.name, host.region, host.roles) == (
         newton.hid,
@@ -79,7 +79,7 @@ def test_a_whole_life(run: Run, founded: str, tmp_path: Path) -> None:
         ("newton", "revoked"),
     ]
     lines = run("log").stdout.splitlines()
-    assert [line.split()[4:6] for line in lines[1:]] == [
+    assert [[line.split()[4], line.split()[6]] for line in lines[1:]] == [
         ["grant", "newton"],
         ["grant", "bohr"],
         ["revoke", "newton"],
@@ -123,7 +123,7 @@ def test_the_same_request_again_prints_the_same_bundle(run: Run, founded: str, t
 def test_other_options_change_the_grant_and_keep_the_rest(run: Run, founded: str, tmp_path: Path) -> None:
     newton = enroll(tmp_path, "newton")
     run("add-host", "newton", *newton.compared, "--jails", "10.17.2.0/24", "--region", "eu")
-    result = run("add-host", "newton", *newton.compared, "--jails", "10.17.3.0/24", "--json")
+    result = run("add-host", "newton", *newton.compared, "--jails", "10.17.3.0/24", "--yes", "--json")
     assert json.loads(result.stdout)["statement"] == 2
     (host,) = json.loads(run("list", "--json").stdout)["hosts"]
     assert (host["granted"], host["region"], host["addresses"][0]) == (["10.17.3.0/24"], "eu", "10.99.0.1")
@@ -143,8 +143,19 @@ def test_request_and_bundle_travel_on_standard_streams(run: Run, founded: str, t
         input=newton.request.read_text(),
     )
     assert result.exit_code == 0
-    assert open_bundle(result.stdout, time.time(), founded)[1].hid == newton.hid
+    assert open_bundle(result.stdout, founded)[1].hid == newton.hid
     assert "10.99.0.1" in result.stderr and not (tmp_path / "newton.bundle").exists()
+
+
+def test_a_key_that_ends_within_hours_goes_into_no_bundle(run: Run, founded: str, tmp_path: Path) -> None:
+    secret = tmp_path / "s3.json"
+    secret.write_text('{"access_key": "ASIA1", "secret_key": "verysecret", "session_token": "t0ken"}')
+    secret.chmod(0o600)
+    newton = enroll(tmp_path, "newton")
+    result = run("add-host", "newton", *newton.compared, "--s3-credentials", secret)
+    assert result.exit_code == 2
+    assert "--s3-credentials: a session token seen" in result.output
+    assert "t0ken" not in result.output and not (tmp_path / "newton.bundle").exists()
 
 
 def test_the_hosts_s3_key_travels_in_the_bundle_alone(

@@ -163,6 +163,31 @@ def test_a_second_init_is_refused(run: Run, newton: Newcomer, tmp_path: Path, st
         (["--store", "{store}", "--jail-range", "10.99.4.0/24"], 2, "10.99.4.0/24"),
         (["--store", "{store}", "--pool", "10.42.0.0/24"], 2, "10.42.0.0/24"),
         (["--store", "{store}", "--range", "10.99.0.1/16"], 2, "did you mean"),
+        (["--store", "{store}", "--range", "fd10::/48"], 2, "--range: fd10::/48 seen, IPv4 expected"),
+        (["--store", "{store}", "--range6", "10.0.0.0/16"], 2, "--range6: 10.0.0.0/16 seen, IPv6 expected"),
+        (["--store", "{store}", "--range", "10.99.0.0/31"], 2, "--range: 10.99.0.0/31 seen, at most /30"),
+        (["--store", "{store}", "--range6", "fd10::/112"], 2, "--range6: fd10::/112 seen, at most /96"),
+        (["--store", "{store}", "--range", "127.0.0.0/8"], 2, "--range: 127.0.0.0/8: a loopback address"),
+        (["--store", "{store}", "--range", "128.0.0.0/1"], 2, "--range: 128.0.0.0/1: "),
+        (["--store", "{store}", "--jail-range", "224.0.0.0/8"], 2, "--jail-range: 224.0.0.0/8: a multicast"),
+        (["--store", "{store}", "--range6", "fe80::/64"], 2, "--range6: fe80::/64: a link-local address"),
+        (
+            ["--store", "{store}", "--range", "10.0.0.0/8"],
+            2,
+            "--jail-range 10.17.0.0/16 overlaps --range 10.0",
+        ),
+        (
+            ["--store", "{store}", "--jail-range", "fd00::/8", "--range6", "fd10::/48"],
+            2,
+            "--jail-range fd00::/8 overlaps --range6 fd10::/48",
+        ),
+        (["--store", "{store}", "--pool", "10.98.0.0/24"], 2, "--pool: 10.98.0.0/24 seen, a part of"),
+        (["--store", "{store}", "--pool", "10.98.0.0/15"], 2, "expected (10.99.0.0/16, 10.17.0.0/16)"),
+        (
+            ["--store", "{store}", "--range6", "none", "--pool", "fd10::/64"],
+            2,
+            "--pool: fd10::/64 seen, a part of the mesh's ranges expected (no IPv6 range)",
+        ),
         (["--store", "{store}", "--name", "with space"], 2, "with space"),
         (["--store", "{store}", "--credentials", "/nonexistent/c"], 2, "/nonexistent/c"),
         ([], 2, "--store"),
@@ -381,3 +406,28 @@ def test_a_full_mesh_takes_nobody(run: Run, tmp_path: Path, monkeypatch: pytest.
 def test_the_demo_needs_root(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1001)
     expect_refusal(run("demo"), 2, "1001", "root")
+
+
+def test_more_hosts_than_have_an_address_are_refused_and_the_rest_is_what_fits(
+    run: Run, tmp_path: Path, store: Path
+) -> None:
+    words = (
+        "init",
+        "--no-passphrase",
+        "--name",
+        "x",
+        "--store",
+        f"file://{tmp_path}/own",
+        "--range",
+        "10.9.8.0/24",
+    )
+    refused = run(*words, "--max-hosts", "5000")
+    assert refused.exit_code == 2 and not (tmp_path / "home").exists()
+    assert "--max-hosts: 5000 seen, at most 254 expected: so many has --range 10.9.8.0/24" in refused.stderr
+    assert run(*words).exit_code == 0
+    assert json.loads(run("root", "show", "--json").stdout)["document"]["max_hosts"] == 254
+
+
+def test_a_mesh_without_a_host_says_how_the_first_one_comes(run: Run, tmp_path: Path) -> None:
+    run("init", "--no-passphrase", "--name", "x", "--store", f"file://{tmp_path}/own")
+    assert "wgctl add-host NAME --request FILE" in run("list").stdout

@@ -38,6 +38,7 @@ def roots(desk: AdminDesk, who: str) -> list[int]:
     return [root["version"] for root in desk.json(who, "root", "list")["roots"]]
 
 
+@pytest.mark.slow
 def test_two_of_the_root_keys_must_sign(board: AdminDesk) -> None:
     assert roots(board, "ada") == [1, 2, 3, 4]
     done = board.ok("ada", "root", "threshold", "--admin", "1", "--root", "3", "--yes")
@@ -54,6 +55,7 @@ def test_two_of_the_root_keys_must_sign(board: AdminDesk) -> None:
     assert not (board.home("ada") / "roots.json").exists()
 
 
+@pytest.mark.slow
 def test_a_single_key_changes_nothing(board: AdminDesk) -> None:
     for _ in range(2):
         board.run("ada", "root", "remove-key", "carol", "--yes", "--replace")
@@ -68,6 +70,7 @@ def test_the_paper_key_is_a_second_signature(desk: AdminDesk) -> None:
     assert "in force" in desk.ok("ada", *arguments, stdin=words.lower().replace(" ", "-")).stdout
 
 
+@pytest.mark.slow
 def test_a_home_does_not_sign_two_roots_of_one_version(board: AdminDesk) -> None:
     board.ok("ada", "root", "remove-key", "carol", "--yes")
     assert "another root 5" in board.refused(1, "ada", "root", "remove-key", "bob", "--yes")
@@ -81,6 +84,7 @@ def test_a_home_does_not_sign_two_roots_of_one_version(board: AdminDesk) -> None
     assert "several are proposed" in board.refused(1, "bob", "root", "sign", "5", "--yes")
 
 
+@pytest.mark.slow
 def test_older_and_incomplete_roots_are_refused(board: AdminDesk, tmp_path: Path) -> None:
     board.ok("ada", "root", "remove-key", "carol", "--yes")
     assert "nor proposed" in board.refused(1, "bob", "root", "sign", "4", "--yes")
@@ -97,6 +101,7 @@ def test_older_and_incomplete_roots_are_refused(board: AdminDesk, tmp_path: Path
     assert roots(board, "bob") == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_only_root_keys_sign_roots(board: AdminDesk) -> None:
     board.ok("ada", "root", "remove-key", "carol", "--yes")
     board.cosign("bob", 5)
@@ -108,6 +113,7 @@ def test_only_root_keys_sign_roots(board: AdminDesk) -> None:
     assert "no root key here" in board.refused(1, "reader", "root", "threshold", "--root", "1", "--yes")
 
 
+@pytest.mark.slow
 def test_a_lost_admin_home_comes_back_from_paper(desk: AdminDesk) -> None:
     """A lone administrator's machine burns; the paper and the store are all that is left."""
     words = desk.found("ada")["recovery_key"]
@@ -158,6 +164,7 @@ def test_recovery_of_one_of_two_administrators(desk: AdminDesk) -> None:
     assert desk.members("new") == {"newton", "bohr"} == desk.members("bob")
 
 
+@pytest.mark.slow
 def test_recovery_after_a_thief_signed_a_number_twice_takes_a_cut(desk: AdminDesk) -> None:
     """The home was stolen, not lost: its copy signed beside it, and a person must say where the log ends."""
     words = desk.found("ada")["recovery_key"]
@@ -191,6 +198,7 @@ def test_recovery_after_a_thief_signed_a_number_twice_takes_a_cut(desk: AdminDes
     assert desk.members("new") == {"newton", "bohr"} and not desk.codes("new")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("junk", [b"x", "ä".encode(), b"A" * 88])
 def test_a_bad_piece_hides_no_root_from_whoever_looks_for_it(desk: AdminDesk, junk: bytes) -> None:
     """One byte at somebody's signature, and names that are none: the paper key finds its root."""
@@ -220,6 +228,7 @@ def test_a_bad_piece_hides_no_root_from_whoever_looks_for_it(desk: AdminDesk, ju
     assert desk.members("new") == {"newton"}
 
 
+@pytest.mark.slow
 def test_recovery_with_two_signatures_waits_for_the_second(board: AdminDesk) -> None:
     board.ok("ada", "root", "add-key", "spare", "--new-paper", "--yes")
     (proposed,) = board.json("bob", "root", "list")["proposals"]
@@ -247,6 +256,7 @@ def test_a_recovery_without_a_store_leaves_nothing(desk: AdminDesk, monkeypatch:
     assert "no mesh" in line and not desk.home("new").exists()
 
 
+@pytest.mark.slow
 def test_a_mesh_without_any_root_key_is_founded_anew(desk: AdminDesk, tmp_path: Path) -> None:
     """bob still grants, but nobody can sign a root: the hosts' operators decide by hand."""
     desk.found("ada")
@@ -272,6 +282,7 @@ def test_a_mesh_without_any_root_key_is_founded_anew(desk: AdminDesk, tmp_path: 
     assert roots(desk, "carol") == [4, 5]
 
 
+@pytest.mark.slow
 def test_a_copied_admin_key_keeps_nobody_from_founding_anew_and_cutting_it(
     desk: AdminDesk, tmp_path: Path
 ) -> None:
@@ -301,3 +312,29 @@ def test_another_root_that_would_take_hosts_away_is_refused(desk: AdminDesk, tmp
     evil = ("root", "trust", tmp_path / "evil", "--yes", "--fingerprint", mallory.root("mallory"))
     assert document["mesh_id"] in desk.refused(1, "ada", *evil)
     assert desk.members("ada") == {"newton"}
+
+
+def test_what_stands_on_the_paper_is_compared_and_kept_nowhere(desk: AdminDesk, tmp_path: Path) -> None:
+    words = desk.found("ada")["recovery_key"]
+    before = snapshot(desk.home("ada"), desk.store)
+    typed = words.lower().replace(" ", "-")
+    assert (
+        "that is root key recovery of fleet, in force by root 1"
+        in desk.ok("ada", "root", "check-paper", stdin=typed).stdout
+    )
+    assert desk.json("ada", "root", "check-paper", stdin=words)["name"] == "recovery"
+    slip = ("B" if words[0] == "A" else "A") + words[1:]
+    assert "checksum does not match" in desk.refused(1, "ada", "root", "check-paper", stdin=slip)
+    other = AdminDesk(desk._run, tmp_path / "other")
+    other.directory.mkdir()
+    theirs = other.found("mallory")["recovery_key"]
+    assert "of another mesh" in desk.refused(1, "ada", "root", "check-paper", stdin=theirs)
+    after = snapshot(desk.home("ada"), desk.store)
+    assert {path: after[path] for path in before} == before
+    assert not [path for path, (body, _) in after.items() if words[:20].encode() in body]
+
+
+def test_paper_that_no_longer_counts_is_told_from_a_slip(desk: AdminDesk) -> None:
+    words = desk.found("ada")["recovery_key"]
+    desk.ok("ada", "root", "remove-key", "recovery", "--yes")
+    assert "names it no longer" in desk.refused(1, "ada", "root", "check-paper", stdin=words)

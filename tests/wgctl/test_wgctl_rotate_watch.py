@@ -29,10 +29,10 @@ def desk(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AdminDesk
     return desk
 
 
-def status_of(hid: str, state: str, key: str, *, waiting: tuple[str, ...] = ()) -> Status:
+def status_of(hid: str, state: str, key: str, *, waited_for: tuple[str, ...] = ()) -> Status:
     peer = msgspec.structs.replace(build_peer("newton"), hid=hid, rotation=state, public_key=key)
     status = build_status(peer)
-    return msgspec.structs.replace(status, rotation=RotationStatus(state=state, waiting=waiting))
+    return msgspec.structs.replace(status, rotation=RotationStatus(state=state, waited_for=waited_for))
 
 
 class Story:
@@ -81,7 +81,9 @@ def test_each_step_is_told_until_the_key_is_another_one(
 
 
 def test_the_host_at_hand_tells_whom_it_waits_for() -> None:
-    own = msgspec.structs.replace(build_status(), rotation=RotationStatus(state="moving", waiting=("bohr",)))
+    own = msgspec.structs.replace(
+        build_status(), rotation=RotationStatus(state="moving", waited_for=("bohr",))
+    )
     (row,) = rotationwatch.build_rows(own, {own.host.hid: "tesla"}, {own.host.hid: own.host.public_key})
     assert row.text().endswith("waits for bohr")
 
@@ -102,7 +104,7 @@ def test_a_daemon_that_stays_away_ends_the_watching(monkeypatch: pytest.MonkeyPa
 
 
 def test_status_shows_whose_key_is_rotated(run: Run, serve: Callable[[Story], Path]) -> None:
-    socket = serve(Story(status_of("ab" * 16, "moving", OLD, waiting=("newton",))))
+    socket = serve(Story(status_of("ab" * 16, "moving", OLD, waited_for=("newton",))))
     shown = run("--socket", str(socket), "status", "--local").stdout
     assert "this host's key: moving, waits for newton" in shown
     assert "newton: moving" in shown

@@ -84,6 +84,7 @@ def test_a_service_from_its_declaration_to_its_end(desk: Run) -> None:
     assert desk("service", "add", "postgres", "--kind", "mysql", "--port", 3306).exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_change_keeps_what_it_does_not_name(desk: Run) -> None:
     desk(
         "service",

@@ -64,6 +64,7 @@ def gap(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gap:
     return Gap(desk)
 
 
+@pytest.mark.slow
 def test_the_whole_walk(gap: Gap) -> None:
     desk = gap.desk
     newton, bohr = gap.enroll("newton"), gap.enroll("bohr")
@@ -103,6 +104,7 @@ def test_signing_and_preparing_again_change_nothing(gap: Gap) -> None:
     assert len(desk.json("vault", "log")["statements"]) == 2
 
 
+@pytest.mark.slow
 def test_what_others_wait_for_is_signed_from_an_export(gap: Gap) -> None:
     desk = gap.desk
     for name in ("bob", "carol"):
@@ -120,6 +122,7 @@ def test_what_others_wait_for_is_signed_from_an_export(gap: Gap) -> None:
     assert desk.json("courier", "root", "list")["roots"][-1]["version"] == 4
 
 
+@pytest.mark.slow
 def test_a_grant_that_waits_is_endorsed_behind_the_gap(gap: Gap) -> None:
     desk = gap.desk
     desk.ok("bob", "admin", "request", "--name", "bob", "--no-passphrase", "--out", desk.directory / "bob")
@@ -205,6 +208,7 @@ def test_a_draft_is_written_over_nothing_else(gap: Gap) -> None:
     assert not gap.draft.exists()
 
 
+@pytest.mark.slow
 def test_each_thing_is_asked_about(gap: Gap) -> None:
     desk = gap.desk
     for name in ("newton", "bohr"):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+from msgspec.structs import replace
+
 from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
+from meshd.model.host import CLIENT_ROLE
 from meshd.model.network import (
+    AnyEndpoint,
     IPAddress,
     IPNetwork,
     NamedEndpoint,
@@ -26,14 +30,14 @@ from meshd.registry.reducer import EffectiveGrant, UnendorsedGrant
 from meshd.registry.statement import Grant
 from meshd.store.credentials import S3Credentials as FileCredentials
 from meshd.store.credentials import read_credentials
+from wgctl.admin.grant_change import Difference, choose_networks, find_differences
 from wgctl.admin.host_keys import HOST_KEYS, KeyFolder
 from wgctl.admin.session import AdminSession
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrantRequest:
+class GrantRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What was asked for on the command line; None: as it is, or the default for a new host."""
 
     address: IPAddress | None
@@ -42,10 +46,31 @@ class GrantRequest:
     roles: tuple[str, ...] | None
     tags: tuple[str, ...] | None
     expires_at: int | None
+    """0: never."""
+    added_networks: tuple[IPNetwork, ...] = ()
+    """Besides those that the host has, in place of ``networks``."""
+    removed_networks: tuple[IPNetwork, ...] = ()
+
+    @property
+    def changes_what_a_client_lacks(self) -> bool:
+        """Whether anything is asked for but an address and an end."""
+        named = (self.networks, self.region, self.roles, self.tags)
+        return any(each is not None for each in named) or bool(self.added_networks or self.removed_networks)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GrantOutcome:
+class KnownHost(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that is granted already, where nothing new came from it."""
+
+    hid: str
+    name: str
+    gen: int
+    identity: bytes
+
+
+Candidate = EnrollmentRequest | KnownHost
+
+
+class GrantOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a host has now that it was granted."""
 
     addresses: tuple[str, ...]
@@ -68,9 +93,16 @@ def parse_named_request(text: str, name: str) -> EnrollmentRequest:
 
 
 def read_host_credentials(path: Path | None) -> S3Credentials | None:
+    """The key that a bundle carries. ConfigError for one that ends before the host does."""
     if path is None:
         return None
-    return _bundled(read_credentials(path))
+    credentials = read_credentials(path)
+    if credentials.session_token:
+        raise ConfigError(
+            f"{path}: --s3-credentials: a session token seen, a lasting key expected; where there is none, "
+            "give the host no key and renew s3.json in its state directory there (docs/garage.md)"
+        )
+    return _bundled(credentials)
 
 
 @contextlib.contextmanager
@@ -110,10 +142,33 @@ def _bundled(credentials: FileCredentials) -> S3Credentials:
     return S3Credentials(access_key=credentials.access_key, secret_key=credentials.secret_key)
 
 
-def admit(
-    session: AdminSession, request: EnrollmentRequest, asked: GrantRequest, *, now: float
+Consent = Callable[[Sequence[Difference]], None]
+"""Asks whether that is wanted; raises where it is not."""
+
+
+def change_grant(
+    session: AdminSession, hid: str, asked: GrantRequest, consent: Consent, *, now: float
 ) -> GrantOutcome:
-    """Sign and publish the grant, and the host's first record. RegistryError names both sides of a clash."""
+    """Sign and publish what a host has from now on that is granted already; it hears of it by itself."""
+    before = newest_grant(session.ledger, hid)
+    if before is None:
+        raise ConfigError(f"host {hid[:8]}: no grant in force")
+    if CLIENT_ROLE in before.grant.roles and asked.changes_what_a_client_lacks:
+        raise ConfigError(
+            f"{before.grant.name} is a client: it has an address and an end (--address, --expires), and no "
+            "networks, roles, region or tags"
+        )
+    known = KnownHost(hid=hid, name=before.grant.name, gen=before.grant.gen, identity=before.ranges.identity)
+    return admit(session, known, asked, consent, now=now)
+
+
+def admit(
+    session: AdminSession, request: Candidate, asked: GrantRequest, consent: Consent, *, now: float
+) -> GrantOutcome:
+    """Sign and publish the grant, and the host's first record. RegistryError names both sides of a clash.
+
+    ``consent`` is asked once, before anything is signed, if a known host loses something.
+    """
     signer = session.signer()
     ledger = session.ledger
     before = newest_grant(ledger, request.hid)
@@ -121,10 +176,13 @@ def admit(
     if old is None:
         _check_room(ledger, request.name)
     check_identity(before, request)
+    asked = _with_all_networks(request.name, before, asked)
     _check_underlay(ledger, request, asked, now)
     seq: int | None = None
     if old is None or request.gen > old.gen or _differs(old, asked):
         kept = before.ranges if before else None
+        if old is not None:
+            _ask_about_losses(ledger, old, asked, consent, now)
         statement = signer.grant(
             now=now,
             hid=request.hid,
@@ -138,7 +196,7 @@ def admit(
             expires_at=_pick(asked.expires_at, old.expires if old else None),
             gen=request.gen,
         )
-        seq = session.commit(statement, _first_record(ledger, request), now=now)
+        seq = session.commit(statement, _first_record(ledger, request))
         found: EffectiveGrant | UnendorsedGrant | None = _signed_grant(ledger, request.name, statement, seq)
     else:
         session.publish(_first_record(ledger, request), what="nothing was signed; the host's record is")
@@ -150,8 +208,32 @@ def admit(
         seq=seq,
         gen=request.gen,
         is_member=isinstance(found, EffectiveGrant),
-        warnings=tuple(_warnings(ledger, request, now)),
+        warnings=tuple(_warnings(ledger, request, is_client=CLIENT_ROLE in (asked.roles or ()), now=now)),
     )
+
+
+def _with_all_networks(
+    name: str, before: EffectiveGrant | UnendorsedGrant | None, asked: GrantRequest
+) -> GrantRequest:
+    kept = before.ranges.networks if before else ()
+    networks = choose_networks(name, kept, asked.networks, asked.added_networks, asked.removed_networks)
+    return replace(asked, networks=networks, added_networks=(), removed_networks=())
+
+
+def _ask_about_losses(ledger: Ledger, old: Grant, asked: GrantRequest, consent: Consent, now: float) -> None:
+    addresses = _addresses(ledger, old.hid, asked.address)
+    wanted = msgspec.structs.replace(
+        old,
+        addresses=old.addresses if addresses is None else tuple(map(str, addresses)),
+        networks=old.networks if asked.networks is None else tuple(map(str, asked.networks)),
+        region=_pick(asked.region, old.region),
+        roles=_pick(asked.roles, old.roles),
+        tags=_pick(asked.tags, old.tags),
+        expires=_pick(asked.expires_at, old.expires),
+    )
+    differences = find_differences(old, wanted, now=now)
+    if any(each.taken for each in differences):
+        consent(differences)
 
 
 def _signed_grant(
@@ -179,7 +261,7 @@ def newest_grant(ledger: Ledger, hid: str) -> EffectiveGrant | UnendorsedGrant |
     return waiting[-1] if waiting else reduction.effective.get(hid)
 
 
-def check_identity(before: EffectiveGrant | UnendorsedGrant | None, request: EnrollmentRequest) -> None:
+def check_identity(before: EffectiveGrant | UnendorsedGrant | None, request: Candidate) -> None:
     """RegistryError unless the request is of the identity in force, or of the next one of that host."""
     if before is None:
         if request.gen > 1:
@@ -231,10 +313,12 @@ def _check_room(ledger: Ledger, name: str) -> None:
         raise RegistryError(f"{name}: the mesh holds {held} hosts, the limit of its root is {limit}")
 
 
-def _check_underlay(ledger: Ledger, request: EnrollmentRequest, asked: GrantRequest, now: float) -> None:
+def _check_underlay(ledger: Ledger, request: Candidate, asked: GrantRequest, now: float) -> None:
     """A mesh range that holds somebody's endpoint would send WireGuard's own packets into the tunnel."""
     membership = ledger.membership(now)
-    endpoints = [(request.name, endpoint) for endpoint in request.record.keys.endpoints]
+    endpoints: list[tuple[str, AnyEndpoint]] = []
+    if isinstance(request, EnrollmentRequest):
+        endpoints += [(request.name, endpoint) for endpoint in request.record.keys.endpoints]
     for host in membership.hosts.values():
         endpoints += [(host.name, endpoint) for endpoint in (host.record.endpoints if host.record else ())]
     networks = asked.networks or ()
@@ -257,15 +341,17 @@ def _check_underlay(ledger: Ledger, request: EnrollmentRequest, asked: GrantRequ
                 )
 
 
-def _first_record(ledger: Ledger, request: EnrollmentRequest) -> list[tuple[str, bytes]]:
+def _first_record(ledger: Ledger, request: Candidate) -> list[tuple[str, bytes]]:
     """The enrollment record, so that others know the host's key at once; nothing if it spoke since."""
+    if isinstance(request, KnownHost):
+        return []
     known = ledger.record_bytes(request.hid)
     if known is not None and known != request.record_body:
         return []
     return [(host_key(request.hid), request.record_body)]
 
 
-def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterable[str]:
+def _warnings(ledger: Ledger, request: Candidate, *, is_client: bool, now: float) -> Iterable[str]:
     membership = ledger.membership(now)
     if request.hid in membership.unplaced:
         yield f"{request.name} is configured nowhere: {membership.unplaced[request.hid]}"
@@ -279,6 +365,8 @@ def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterabl
                 f"{request.name} waits for endorsement, {agree}: {who} types: "
                 f"wgctl endorse {waits.entry.hash[:12]}"
             )
+    if isinstance(request, KnownHost):
+        return
     host = membership.hosts.get(request.hid)
     excess = [
         network
@@ -288,5 +376,5 @@ def _warnings(ledger: Ledger, request: EnrollmentRequest, now: float) -> Iterabl
     if excess:
         wanted = " ".join(f"--jails {network}" for network in excess)
         yield f"{request.name} announces networks that are not granted, so not routed; to grant: {wanted}"
-    if not request.record.keys.endpoints:
+    if not request.record.keys.endpoints and not is_client:
         yield f"{request.name} names no endpoint: others cannot call it before it has called one of them"

@@ -7,7 +7,7 @@ from typing import Final
 from meshd.errors import RegistryError
 from meshd.registry.document import TrustedRoot
 from meshd.registry.ledger import Ledger
-from meshd.registry.root_assembly import Proposal
+from meshd.registry.root_case import Proposal
 
 MIN_HASH_DIGITS: Final = 4
 

@@ -34,7 +34,7 @@ class LayoutRow(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
-class LayoutWish(msgspec.Struct, frozen=True, kw_only=True):
+class DesiredLayout(msgspec.Struct, frozen=True, kw_only=True):
     """``roles``: wanted, by node id. ``leaving``: ids whose going was signed. ``unclear``: node id, host and
     reason of placements that make no sense. ``hosts``: names by node id."""
 
@@ -44,7 +44,7 @@ class LayoutWish(msgspec.Struct, frozen=True, kw_only=True):
     hosts: dict[str, str]
 
 
-def read_wish(membership: Membership, service: str) -> LayoutWish:
+def read_desired(membership: Membership, service: str) -> DesiredLayout:
     """ConfigError when no such service of kind garage is declared.
 
     A draining node's role goes: that is how Garage moves its data to others while it still runs.
@@ -77,19 +77,21 @@ def read_wish(membership: Membership, service: str) -> LayoutWish:
             capacity=_capacity(place.tags["capacity"]),
             tags=(host.name,),
         )
-    return LayoutWish(roles=roles, leaving=frozenset(leaving), unclear=tuple(unclear), hosts=hosts)
+    return DesiredLayout(roles=roles, leaving=frozenset(leaving), unclear=tuple(unclear), hosts=hosts)
 
 
-def compare(wish: LayoutWish, layout: Layout) -> list[LayoutRow]:
+def compare(desired: DesiredLayout, layout: Layout) -> list[LayoutRow]:
     """A row for each node that either of both knows."""
     held, coming = {role.id: role for role in layout.roles}, layout.next_roles()
     rows = []
-    for node_id in sorted({*wish.roles, *held, *coming}, key=lambda each: (wish.hosts.get(each, "~"), each)):
-        wanted, now = wish.roles.get(node_id), held.get(node_id)
+    for node_id in sorted(
+        {*desired.roles, *held, *coming}, key=lambda each: (desired.hosts.get(each, "~"), each)
+    ):
+        wanted, now = desired.roles.get(node_id), held.get(node_id)
         row = LayoutRow(
             node_id=node_id,
-            host=wish.hosts.get(node_id, ""),
-            state=_state(node_id, wish, now),
+            host=desired.hosts.get(node_id, ""),
+            state=_state(node_id, desired, now),
             staged=coming.get(node_id) != now,
             held=now,
             wanted=wanted,
@@ -97,39 +99,39 @@ def compare(wish: LayoutWish, layout: Layout) -> list[LayoutRow]:
         rows.append(row)
     rows += [
         LayoutRow(node_id=node_id, host=host, state="unclear", problem=problem)
-        for node_id, host, problem in wish.unclear
+        for node_id, host, problem in desired.unclear
     ]
     return rows
 
 
-def changes(wish: LayoutWish, layout: Layout) -> list[StagedChange]:
-    """What is to be staged so that the layout becomes the wish. A node unknown to the registry stays."""
+def changes(desired: DesiredLayout, layout: Layout) -> list[StagedChange]:
+    """What is to be staged so that the layout becomes that. A node unknown to the registry stays."""
     coming = layout.next_roles()
     found = [
         StagedChange(id=role.id, zone=role.zone, capacity=role.capacity, tags=role.tags)
-        for role in wish.roles.values()
+        for role in desired.roles.values()
         if coming.get(role.id) != role
     ]
-    found += [StagedChange(id=each, remove=True) for each in sorted(wish.leaving) if each in coming]
+    found += [StagedChange(id=each, remove=True) for each in sorted(desired.leaving) if each in coming]
     return found
 
 
-def foreign_changes(wish: LayoutWish, layout: Layout) -> list[str]:
+def foreign_changes(desired: DesiredLayout, layout: Layout) -> list[str]:
     """Ids of staged changes that the registry does not ask for: somebody's hand."""
     coming = layout.next_roles()
     return [
         change.id
         for change in layout.staged_role_changes
-        if coming.get(change.id) != wish.roles.get(change.id)
-        or (change.remove and change.id not in wish.leaving)
+        if coming.get(change.id) != desired.roles.get(change.id)
+        or (change.remove and change.id not in desired.leaving)
     ]
 
 
-def _state(node_id: str, wish: LayoutWish, now: Role | None) -> State:
-    wanted = wish.roles.get(node_id)
+def _state(node_id: str, desired: DesiredLayout, now: Role | None) -> State:
+    wanted = desired.roles.get(node_id)
     if wanted is not None:
         return "as wanted" if wanted == now else "other" if now is not None else "new"
-    return "to go" if node_id in wish.leaving else "unknown"
+    return "to go" if node_id in desired.leaving else "unknown"
 
 
 def _claims(placements: Iterable[Placement]) -> dict[str, int]:

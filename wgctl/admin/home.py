@@ -19,16 +19,15 @@ import contextlib
 import fcntl
 import os
 import pwd
-import shutil
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 import tomli_w
+from msgspec.structs import replace
 
 from meshd.errors import ConfigError, TrustStateError
 from meshd.files import sync_directory, write_file
@@ -68,13 +67,12 @@ class MeshFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     garage_token_file: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AdminHome:
+class AdminHome(msgspec.Struct, frozen=True):
     """An admin home that exists and that nobody else can read."""
 
     directory: Path
     mesh: MeshFile
-    passphrase: PassphraseSource = field(default_factory=PassphraseSource)
+    passphrase: PassphraseSource = msgspec.field(default_factory=PassphraseSource)
 
     @property
     def cache(self) -> RegistryCache:
@@ -151,6 +149,7 @@ def open_any_home(directory: Path, passphrase: PassphraseSource | None = None) -
     except OSError as error:
         raise ConfigError(f"{directory}: admin home cannot be opened: {error.strerror}") from None
     _refuse_other_owner(directory, status.st_uid)
+    _refuse_closed_files(directory)
     mode = stat.S_IMODE(status.st_mode)
     if mode & PRIVATE_BITS:
         raise ConfigError(f"{directory}: mode {mode:04o} seen, 0700 expected: chmod 0700 {directory}")
@@ -161,14 +160,29 @@ def _refuse_other_owner(directory: Path, owner: int) -> None:
     """Root could go on. But every file that it makes there is closed to whose home it is, from then on."""
     if owner == os.geteuid():
         return
-    try:
-        name = pwd.getpwuid(owner).pw_name
-    except KeyError:
-        name = f"uid {owner}"
+    name = _user_name(owner)
     raise ConfigError(
         f"{directory}: the home belongs to {name}, you are uid {os.geteuid()}: run wgctl as {name}, without "
         f"sudo; if it is to be yours: chown -R {os.geteuid()} {directory}"
     )
+
+
+def _refuse_closed_files(directory: Path) -> None:
+    """What an older wgctl under sudo or a restored backup left there: a verb would end at it half-way."""
+    for entry in sorted(directory.iterdir()):
+        owner = entry.lstat().st_uid
+        if owner != os.geteuid() and not os.access(entry, os.R_OK | os.W_OK):
+            raise ConfigError(
+                f"{entry}: it belongs to {_user_name(owner)} and is closed to you; to have it back: "
+                f"sudo chown -R {os.geteuid()} {directory}"
+            )
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 @contextlib.contextmanager
@@ -177,6 +191,8 @@ def new_home(directory: Path) -> Iterator[Path]:
 
     What an interrupted run left behind was never used by anybody and is removed.
     """
+    import shutil  # brings three compressors, and most commands find their home made
+
     refuse_existing(directory)
     building = directory.with_name(directory.name + ".new")
     try:

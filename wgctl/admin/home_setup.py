@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -28,8 +27,7 @@ from wgctl.admin.keyfile import Purpose, write_key_file
 from wgctl.options import Options
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Joined:
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
     """``roles``: what the newest root lets the keys of this home do. ``warning``: what to look at."""
 
     ledger: Ledger
@@ -69,7 +67,6 @@ def join_home(
     credentials: Path | None,
     air_gapped: bool,
     stores: tuple[str, ...],
-    now: float,
 ) -> Joined:
     """Open a registry export in this home, or make one without keys, which reads and carries.
 
@@ -77,7 +74,7 @@ def join_home(
     the text is from, ``-`` for standard input. RegistryError when it does not verify or does not name the
     keys of this home.
     """
-    ledger, export = open_export(text, now, fingerprint)
+    ledger, export = open_export(text, fingerprint)
     warning = find_replaced_root(ledger, fingerprint)
     path = str(credentials.absolute()) if credentials else ""
     if not options.has_home:

@@ -136,7 +136,7 @@ def _open_direct(options: Options, shared_ledger: SharedLedger, membership: Memb
     port = DEFAULT_EXCHANGE_PORT
     with contextlib.suppress(ConfigError):
         port = options.read_settings().exchange.port
-    hosts = [host for host in membership.hosts.values() if host.record is not None]
+    hosts = [host for host in membership.with_daemon.values() if host.record is not None]
     ours = {address for host in membership.hosts.values() for address in host.addresses}
     random.shuffle(hosts)
     partners = []

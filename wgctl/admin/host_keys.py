@@ -6,9 +6,10 @@ a store that lost everything can be given the same keys.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from meshd.files import sync_directory
 from meshd.store.credentials import S3Credentials, generate_credentials, read_credentials, write_credentials
@@ -17,8 +18,7 @@ HOST_KEYS: Final = "s3"
 OWN_KEY: Final = "s3.json"
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFolder:
+class KeyFolder(msgspec.Struct, frozen=True):
     """One file a host, named by its hid."""
 
     directory: Path

@@ -8,13 +8,13 @@ from meshd.registry.export import open_export
 from wgctl.admin.session import AdminSession
 
 
-def take_in(session: AdminSession, text: str, what: str, *, now: float) -> list[Admission]:
+def take_in(session: AdminSession, text: str, what: str) -> list[Admission]:
     """Make an export part of the session's registry and keep it; nothing known is taken away by it.
 
     ``what`` names it in errors: ConfigError for another mesh, RegistryError for one that does not
     verify. Nothing has changed then.
     """
-    theirs, export = open_export(text, now)
+    theirs, export = open_export(text)
     ours = session.ledger
     if theirs.mesh_id != ours.mesh_id:
         raise ConfigError(
@@ -23,8 +23,8 @@ def take_in(session: AdminSession, text: str, what: str, *, now: float) -> list[
         )
     # Host records last, as the statements before them are what verifies them.
     objects = sorted(theirs.objects(), key=lambda item: item[0].startswith("host/"))
-    admissions = [ours.offer(key, body, now=now) for key, body in objects]
-    admissions += [ours.offer(key, body.encode(), now=now) for key, body in export.proposed]
+    admissions = [ours.offer(key, body) for key, body in objects]
+    admissions += [ours.offer(key, body.encode()) for key, body in export.proposed]
     refused = [each for each in admissions if each.outcome == "refused" and each.key.startswith("root/")]
     if refused:
         raise RegistryError(f"{what}: {refused[0].key}: {refused[0].reason}")

@@ -52,9 +52,10 @@ def require_compared_key(asked: KeyRequest, fingerprint: str | None, consent: Co
 
 
 def print_request(text: str, kid: str, *, name: str, out: str) -> None:
+    from meshd.registry.envelope import KEY_REQUEST_TYPE
     from meshd.registry.signing import render_fingerprint
 
-    check_writable(out, "the request")
+    check_writable(out, "a key request", {"payloadType": KEY_REQUEST_TYPE})
     write_text(out, text + "\n")
     note(f"key fingerprint of {name}: {render_fingerprint(kid)}")
 

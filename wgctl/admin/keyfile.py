@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -59,8 +58,7 @@ class _KeyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sealed: _Sealed | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyFile:
+class KeyFile(msgspec.Struct, frozen=True, kw_only=True):
     """A key file that was looked at but not opened. ``kid`` is what the file says of itself."""
 
     path: Path

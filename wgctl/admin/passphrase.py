@@ -12,7 +12,7 @@ from typing import Final
 import click
 
 from meshd.errors import ConfigError
-from meshd.text_files import somebody_answers
+from meshd.text_files import STANDARD_STREAM, somebody_answers
 
 MAX_BYTES: Final = 1024
 PRIVATE_BITS: Final = 0o077
@@ -26,7 +26,12 @@ class PassphraseSource:
 
     def __init__(self, source: str | None = None) -> None:
         self._source = source
+        self._stdin = ""
         self._known: bytes | None = None
+
+    def leave_standard_input(self) -> None:
+        """It holds a file: the terminal of the session is asked (getpass(3) opens that one anyway)."""
+        self._stdin = STANDARD_STREAM
 
     @property
     def is_given(self) -> bool:
@@ -38,7 +43,7 @@ class PassphraseSource:
         if self._known is None:
             if self._source is not None:
                 self._known = read_passphrase(self._source)
-            elif can_ask():
+            elif somebody_answers(self._stdin):
                 self._known = _ask("Passphrase of this admin home", twice=False)
             else:
                 raise ConfigError(f"the key is sealed and there is no terminal to ask on: give {HOW}")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
+
 from meshd.errors import RegistryError
 from meshd.model.network import parse_address, parse_network
-from meshd.registry.bundle import EnrollmentRequest, build_bundle, render_bundle
+from meshd.registry.bundle import BUNDLE_FORMAT, EnrollmentRequest, build_bundle, render_bundle
 from meshd.registry.envelope import matches_fingerprint
-from meshd.registry.root_assembly import Proposal
+from meshd.registry.root_case import Proposal
 from meshd.registry.signing import render_fingerprint
 from meshd.registry.statement import LogEntry
+from meshd.text_files import refuse_to_replace
 from wgctl.admin.admission import GrantRequest, admit, host_key_source, newest_grant, parse_named_request
 from wgctl.admin.endorsement import describe_endorsable, find_endorsable, identity_kid
 from wgctl.admin.root_signing import Consent, cosign_proposal, describe_root
@@ -33,8 +35,7 @@ from wgctl.output import render_time
 from wgctl.views.registry import host_names
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class Task(msgspec.Struct, frozen=True, kw_only=True):
     """``sign`` raises MeshError where the same verb here would; else it says what came of it.
 
     ``key``: the hash of the root or statement, or the kid of the identity, that the signature would let
@@ -170,13 +171,14 @@ def _add(
     session: AdminSession, request: EnrollmentRequest, asked: GrantRequest, directory: Path, now: float
 ) -> str:
     with host_key_source(session, None, (), None) as provide_key:
-        outcome = admit(session, request, asked, now=now)
+        outcome = admit(session, request, asked, lambda _: None, now=now)  # each thing was asked about
         done = f"statement {outcome.seq}" if outcome.seq is not None else "granted so before"
         said = "; ".join((f"{done}: {' '.join(outcome.addresses)}", *outcome.warnings))
         if not outcome.is_member:
             return said
         bundle = build_bundle(session.ledger, request.hid, s3=provide_key(request.hid))
         target = directory / f"{request.name}.bundle"
+        refuse_to_replace(target, f"a join bundle of {request.name}", {"format": BUNDLE_FORMAT})
         write_text(str(target), render_bundle(bundle) + "\n")
     return f"{said}; bundle {target}"
 
@@ -214,7 +216,7 @@ def _endorsements(session: AdminSession, now: float) -> Iterator[Task]:
 
 
 def _endorse(session: AdminSession, entry: LogEntry, now: float) -> str:
-    seq = session.commit(session.signer().endorse(entry.hash, now=now), now=now)
+    seq = session.commit(session.signer().endorse(entry.hash, now=now))
     return f"statement {seq}"
 
 

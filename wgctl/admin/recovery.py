@@ -73,9 +73,9 @@ def find_registry(
     return ledger
 
 
-def open_registry_file(path: Path, paper: SigningKey, fingerprint: str | None, *, now: float) -> Ledger:
+def open_registry_file(path: Path, paper: SigningKey, fingerprint: str | None) -> Ledger:
     """The registry of an export or bundle that ``paper`` itself, or a fingerprint, vouches for."""
-    ledger = open_anchor_file(read_text(str(path), "a registry export", MAX_BUNDLE_BYTES), now, fingerprint)
+    ledger = open_anchor_file(read_text(str(path), "a registry export", MAX_BUNDLE_BYTES), fingerprint)
     signed = any(verify_signature(envelope, paper.public) for envelope in ledger.chain.envelopes)
     if fingerprint is None and not signed:
         raise RegistryError(f"{path}: no root in it was signed by this key: give --fingerprint")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+import msgspec
 
 from meshd.errors import ConfigError, RegistryError, UnsafePlanError
 from meshd.terminal import confirm, echo
@@ -19,18 +19,16 @@ from wgctl.output import json_option, note, write_json
 
 if TYPE_CHECKING:
     from meshd.registry.document import Root, TrustedRoot
-    from meshd.registry.root_assembly import Proposal
+    from meshd.registry.root_case import Proposal
     from meshd.registry.signing import SigningKey
     from wgctl.admin.session import AdminSession
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-REPORT_FORMAT: Final = "wgctl-root/1"
 HASH_DIGITS: Final = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consent:
+class Consent(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator said beforehand. ``paper``: a key that is typed in signs too.
 
     ``fingerprints``: of roots that somebody else made and that were looked at. ``yes`` alone never
@@ -60,8 +58,7 @@ class Consent:
         return any(matches_fingerprint(text, root.hash) for text in self.fingerprints)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedRoot:
+class SignedRoot(msgspec.Struct, frozen=True, kw_only=True):
     """``missing``: whose signatures are awaited, a line each; empty when the root is in force."""
 
     version: int
@@ -175,22 +172,22 @@ def describe_root(session: AdminSession, root: TrustedRoot) -> Iterator[str]:
         yield f"  {line}"
 
 
-def report(outcome: SignedRoot, consent: Consent, *lines: str, **fields: object) -> None:
-    """Say what came of it; ``lines`` are for people, ``fields`` for programs."""
+def report(outcome: SignedRoot, consent: Consent, *lines: str, **fields: str | None) -> None:
+    """Say what came of it; ``lines`` are for people, ``fields`` (of RootSigned) for programs."""
     from meshd.registry.signing import render_fingerprint
 
     if consent.as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "version": outcome.version,
-                "hash": outcome.hash,
-                "in_force": outcome.in_force,
-                "missing": outcome.missing,
-                "changes": outcome.changes,
-                **fields,
-            }
+        from wgctl.documents.signing import RootSigned
+
+        document = RootSigned(
+            version=outcome.version,
+            hash=outcome.hash,
+            in_force=outcome.in_force,
+            missing=outcome.missing,
+            changes=outcome.changes,
+            **fields,
         )
+        write_json(document)
         return
     name = f"root {outcome.version} ({outcome.hash[:HASH_DIGITS]})"
     if outcome.in_force:

@@ -17,7 +17,7 @@ def commit_rotation(session: AdminSession, hids: list[str], not_before: int, *, 
     if not hids and not is_asked(session.ledger, "", not_before):
         parts = [[]]
     signer = session.signer() if parts else None
-    return [session.commit(signer.rotate(part, not_before, now=now), now=now) for part in parts if signer]
+    return [session.commit(signer.rotate(part, not_before, now=now)) for part in parts if signer]
 
 
 def is_asked(ledger: Ledger, hid: str, not_before: int) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from meshd.errors import ConfigError
+from meshd.model.host import CLIENT_ROLE
 from meshd.registry.statement import Grant
 from wgctl.admin.session import find_hids
 
@@ -16,14 +17,38 @@ if TYPE_CHECKING:
 
 def choose_granted(ledger: Ledger, texts: Iterable[str]) -> list[str]:
     """The hid of each name or beginning of a hid, each host once. ConfigError unless each one means
-    exactly one host that is granted and not revoked."""
-    granted = set(ledger.reduction().effective)
-    return list(dict.fromkeys(_choose(ledger, text, granted) for text in texts))
+    exactly one host that is granted and not revoked, and is no client."""
+    effective = ledger.reduction().effective
+    chosen = list(dict.fromkeys(_choose(ledger, text, set(effective)) for text in texts))
+    for hid in chosen:
+        if CLIENT_ROLE in effective[hid].grant.roles:
+            raise ConfigError(
+                f"{effective[hid].grant.name} is a client: no meshd runs there that could do it"
+            )
+    return chosen
 
 
 def choose_revocable(ledger: Ledger, text: str) -> str:
     """As ``choose_granted``, of one host; so is one whose grant still waits for somebody's signature."""
     return _choose(ledger, text, revocable_hids(ledger))
+
+
+def find_grantee(ledger: Ledger, name: str) -> str:
+    """The hid of the host of that very name, also while its first grant waits for somebody's signature.
+
+    ConfigError for one that nobody granted yet: that takes its request.
+    """
+    reduction = ledger.reduction()
+    grants = [found.grant for found in reduction.effective.values()]
+    grants += [found.grant for found in reduction.unendorsed]
+    hids = {grant.hid for grant in grants if grant.name == name}
+    if len(hids) > 1:
+        raise ConfigError(several_hosts(name, sorted(hids)))
+    if not hids:
+        raise ConfigError(
+            f"{unknown_host(ledger, name)}; a new one needs --request FILE or --ssh [USER@]HOST"
+        )
+    return hids.pop()
 
 
 def revocable_hids(ledger: Ledger) -> set[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from meshd.errors import ConfigError
 from meshd.model.service import Placement, PlacementState
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from wgctl.admin.session import AdminSession
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlaceOptions:
+class PlaceOptions(msgspec.Struct, frozen=True, kw_only=True):
     """As the options of ``wgctl service place``; None: not named, as it was. ``tags``: an empty value
     takes the tag away."""
 
@@ -113,7 +113,7 @@ def commit_words(session: AdminSession, words: DeclareServices, *, now: float) -
             signed = (
                 signer.service(body, now=now) if isinstance(body, Service) else signer.place(body, now=now)
             )
-            seqs.append(session.commit(signed, now=now))
+            seqs.append(session.commit(signed))
     return seqs
 
 

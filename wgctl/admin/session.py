@@ -8,14 +8,14 @@ home is an old copy of itself: then nothing is signed but revokes, which wait fo
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import msgspec
 
 from meshd.errors import (
     ConfigError,
@@ -45,16 +45,14 @@ from wgctl.options import Options
 from wgctl.output import note
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadRegistry:
+class ReadRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """``current``: at least one store was completely looked at just now."""
 
     ledger: Ledger
     current: bool
 
 
-@dataclass(slots=True)
-class AdminSession:
+class AdminSession(msgspec.Struct):
     """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete.
 
     ``proposed``: what this home has signed of roots that are not complete yet. ``hosts``: the way to
@@ -70,7 +68,7 @@ class AdminSession:
     failures: list[str]
     proposed: list[tuple[str, bytes]]
     hosts: HostChannel | None = None
-    reached: list[ObjectStore] = field(default_factory=list)
+    reached: list[ObjectStore] = msgspec.field(default_factory=list)
     heard: bool = False
     offline: bool = False
 
@@ -93,11 +91,23 @@ class AdminSession:
         self.heard = self.hosts is not None and self.hosts.compare()
         self.cache.save(self.ledger)
         self._forget_decided()
-        for store in list(self.reached):
+        self._fill(now)
+
+    def _fill(self, now: float) -> None:
+        """What we have and a store lacks, at all stores at once: they may be on several continents."""
+        objects = [*self.ledger.objects(), *self.proposed]
+        members = self.ledger.membership(now).hosts.keys()
+
+        def fill(store: ObjectStore) -> str:
             try:
-                publish(store, self._missing(store, now), mesh_id=self.ledger.mesh_id)
+                publish(store, self._missing(store, objects, members), mesh_id=self.ledger.mesh_id)
             except StoreError as error:
-                self.failures.append(str(error))
+                return str(error)
+            return ""
+
+        if self.reached:
+            with ThreadPoolExecutor(len(self.reached)) as pool:
+                self.failures += filter(None, pool.map(fill, self.reached))
 
     def _poll_all(self, now: float) -> list[PollOutcome]:
         """All stores at once, so that those which never answer cost one time-out together.
@@ -152,7 +162,7 @@ class AdminSession:
         doubt = doubt_of_own_log(self.ledger, self.home.mesh.admin_kid, self.journal)
         after = (self.journal.seq, self.journal.hash) if doubt else None
         signer = LogSigner(self.ledger, self.home.read_admin_key())
-        seq = self.commit(signer.revoke(hid, why, now=now, after=after), now=now)
+        seq = self.commit(signer.revoke(hid, why, now=now, after=after))
         if doubt:
             # By what is signed now: the cut that it names keeps the revoke.
             doubt = doubt_of_own_log(self.ledger, self.home.mesh.admin_kid, self.journal)
@@ -178,9 +188,7 @@ class AdminSession:
             )
         return LogSigner(self.ledger, self.home.read_admin_key())
 
-    def commit(
-        self, statement: tuple[str, bytes], more: Sequence[tuple[str, bytes]] = (), *, now: float
-    ) -> int:
+    def commit(self, statement: tuple[str, bytes], more: Sequence[tuple[str, bytes]] = ()) -> int:
         """Make a signed statement last here, then publish it with what belongs to it; its number.
 
         RegistryError, and nothing has happened, when our own ledger refuses an object. StoreError
@@ -188,7 +196,7 @@ class AdminSession:
         """
         objects = [statement, *more]
         for key, body in objects:
-            admission = self.ledger.offer(key, body, now=now)
+            admission = self.ledger.offer(key, body)
             if admission.outcome not in ("new", "known"):
                 raise RegistryError(f"{key}: {admission.reason}")
         name = parse_object_key(statement[0])
@@ -206,7 +214,7 @@ class AdminSession:
         """
         pieces = root_objects(envelope)
         for key, body in pieces:
-            admission = self.ledger.offer(key, body, now=math.inf)
+            admission = self.ledger.offer(key, body)
             if admission.outcome == "refused":
                 raise RegistryError(f"{key}: {admission.reason}")
         self.proposed = [*self.proposed, *pieces]
@@ -271,11 +279,11 @@ class AdminSession:
         for failure in dict.fromkeys(self.failures):
             note(f"wgctl: warning: {failure}")
 
-    def _missing(self, store: ObjectStore, now: float) -> list[tuple[str, bytes]]:
-        """Verified objects that the store has nothing at all for; a record that is there is its host's."""
+    def _missing(
+        self, store: ObjectStore, objects: Sequence[tuple[str, bytes]], members: Collection[str]
+    ) -> list[tuple[str, bytes]]:
+        """Objects that the store has nothing at all for; a record that is there is its host's."""
         prefix = mesh_prefix(self.ledger.mesh_id)
-        members = self.ledger.membership(now).hosts
-        objects = [*self.ledger.objects(), *self.proposed]
         present = find_present(store, prefix, [key for key, _ in objects])
         absent = [(key, body) for key, body in objects if key not in present]
         # A listing may be short, and only its host may replace a record: look before writing.
@@ -297,7 +305,7 @@ def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSe
         proposed = read_proposals(home.directory)
         keep_in_ledger(ledger, proposed)
         for key, body in (*journal.objects, *proposed):
-            ledger.offer(key, body, now=math.inf)
+            ledger.offer(key, body)
         alone = offline or home.mesh.air_gapped
         stores, failures = open_stores(() if alone else store_urls(home, ledger), home.credentials_path)
         for store in stores:

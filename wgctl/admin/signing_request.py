@@ -26,7 +26,6 @@ from wgctl.options import Options
 from wgctl.output import write_json
 
 DRAFT_FORMAT: Final = "wgctl-draft/1"
-REPORT_FORMAT: Final = "wgctl-drafted/1"
 MAX_OPERATIONS: Final = 1000
 
 
@@ -146,7 +145,9 @@ def report_draft(path: str, draft: SigningRequest, as_json: bool) -> None:
     """How many things are to be signed, and the digest to read to whoever signs them."""
     count, digest = len(draft.operations), render_fingerprint(draft.digest)
     if as_json:
-        write_json({"format": REPORT_FORMAT, "file": path, "operations": count, "digest": digest})
+        from wgctl.documents.members import Drafted
+
+        write_json(Drafted(file=path, operations=count, digest=digest))
         return
     echo(f"{path}: {count} to be signed; nothing is signed yet; digest {digest}")
     echo(f"  where the key is:   wgctl sign {path}")

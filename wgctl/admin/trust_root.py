@@ -26,7 +26,7 @@ def find_ledger(
     there is no such root of this mesh, UnsafePlanError when over a fifth of the hosts would fall away.
     """
     if text is not None:
-        ledger = open_anchor_file(text, now, fingerprint)
+        ledger = open_anchor_file(text, fingerprint)
     else:
         ledger = fetch_anchored(session.stores, session.ledger.mesh_id, what, now=now)
     if ledger.mesh_id != session.ledger.mesh_id:

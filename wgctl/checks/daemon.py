@@ -24,7 +24,7 @@ def check_status(status: Status, *, now: float) -> Iterator[Check]:
     yield from _check_mtus(status)
     yield from _check_stores(status, now)
     yield _check_plan(status)
-    yield check_clock(max((peer.record_version or 0 for peer in status.peers), default=0) / 1000, now)
+    yield check_clock(status.registry.newest_signed_at, now)
     for condition in status.conditions:
         if condition.severity == "info":
             continue

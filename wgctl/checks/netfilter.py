@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Final
+
+import msgspec
 
 from meshd.model.network import IPNetwork, overlaps
 from wgctl.checks.base import Check, ok, warn
@@ -31,8 +32,7 @@ _ADVICE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(msgspec.Struct, frozen=True):
     """One that begins a connection. ``inside``: the network of its end behind this host."""
 
     into: str
@@ -41,12 +41,11 @@ class Packet:
     inside_is_source: bool
 
 
-@dataclass(slots=True)
-class Ruleset:
+class Ruleset(msgspec.Struct):
     """``bases``: those at a hook, in the order of their priority; ``rules``: by family, table and chain."""
 
-    bases: list[dict[str, Any]] = field(default_factory=list)
-    rules: dict[tuple[str, str, str], list[list[dict[str, Any]]]] = field(default_factory=dict)
+    bases: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    rules: dict[tuple[str, str, str], list[list[dict[str, Any]]]] = msgspec.field(default_factory=dict)
 
 
 def parse_ruleset(text: str) -> Ruleset:

@@ -6,9 +6,10 @@ Read only, by pfctl(8), which needs root. Anchors in anchors are not looked into
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from meshd.backend.pf_rules import (
     GROUP,
@@ -45,8 +46,7 @@ CHILDREN: Final = "/*"
 Rules = tuple[PfRule, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Ruleset:
+class _Ruleset(msgspec.Struct, frozen=True):
     """What pf was told. ``anchors`` and ``translation_anchors``: the rules of those that ``rules`` and
     ``translations`` name; ``skips``: interfaces and groups that it does not look at."""
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from meshd.backend.forwarding import FREEBSD_VARIABLES, read_forwarding
+from meshd.backend.forwarding import FREEBSD_VARIABLES, LINUX_FILES, read_forwarding
 from meshd.settings import FREEBSD, Settings
 from wgctl.checks.base import Check, fail, ok, warn
 
@@ -38,12 +38,27 @@ def check_wireguard(settings: Settings | None) -> Check:
     return fail(name, "no WireGuard implementation: neither in the kernel nor a userspace program", advice)
 
 
-def check_forwarding(settings: Settings) -> Iterator[Check]:
-    """Packets for jails pass through this host only where the kernel forwards."""
+def check_network(network: tuple[str, ...]) -> Iterator[Check]:
+    """Says where the rest of the checks looked; nothing where that is where this shell is."""
+    if network:
+        there = " ".join((*network, "wgctl", "doctor"))
+        yield warn(
+            "network",
+            "meshd has another network than this shell (a namespace): packet filter and forwarding are those "
+            "of meshd, ports and metrics were left out",
+            f"to look at all of it there: {there}",
+        )
+
+
+def check_forwarding(settings: Settings, network: tuple[str, ...] = ()) -> Iterator[Check]:
+    """Packets for jails pass through this host only where the kernel forwards.
+
+    ``network``: as ``network_of`` gives it.
+    """
     versions = {4} if settings.jails.is_auto else {network.version for network in settings.jail_networks}
     for version in sorted(versions):
         name = f"forwarding IPv{version}"
-        value = read_forwarding(version)
+        value = read_forwarding(version) if not network else _read_forwarding_there(version, network)
         if value is None:
             yield warn(name, "the kernel does not tell", "see docs/operating.md, section Jails")
         elif not value:
@@ -52,9 +67,31 @@ def check_forwarding(settings: Settings) -> Iterator[Check]:
             yield ok(name, "on")
 
 
-def read_ruleset() -> str | None:
-    """What nft(8) says of Linux's packet filter; None where it is not there, fails or hangs."""
-    return _run(["nft", "-j", "list", "ruleset"])
+def network_of(pid: int | None, proc: Path = Path("/proc")) -> tuple[str, ...]:
+    """The words that a command begins with to run where the process has its network; none: it is ours.
+
+    meshd may run in a container, or be asked from another namespace: what the filter and the kernel do to its
+    packets is to be seen there alone (network_namespaces(7)).
+    """
+    try:
+        theirs, ours = ((proc / str(each) / "ns" / "net").readlink() for each in (pid, "self"))
+    except OSError:
+        return ()
+    return () if theirs == ours else ("nsenter", f"--net={proc / str(pid) / 'ns' / 'net'}", "--")
+
+
+def read_ruleset(network: tuple[str, ...] = ()) -> str | None:
+    """What nft(8) says of Linux's packet filter; None where it is not there, fails or hangs.
+
+    ``network``: as ``network_of`` gives it.
+    """
+    return read_output([*network, "nft", "-j", "list", "ruleset"])
+
+
+def _read_forwarding_there(version: int, network: tuple[str, ...]) -> bool | None:
+    """Files below /proc/sys/net show the network of who reads them (network_namespaces(7))."""
+    text = (read_output([*network, "cat", str(LINUX_FILES[version])]) or "").strip()
+    return text != "0" if text else None
 
 
 def _forwarding_advice(version: int) -> str:
@@ -84,11 +121,17 @@ def _find_userspace(program: str) -> str | None:
 
 def _kernel_has_wireguard() -> bool:
     if FREEBSD:
-        return _run(["kldstat", "-q", "-m", "if_wg"]) is not None or Path("/boot/kernel/if_wg.ko").exists()
-    return Path("/sys/module/wireguard").exists() or _run(["modprobe", "-n", "-q", "wireguard"]) is not None
+        return (
+            read_output(["kldstat", "-q", "-m", "if_wg"]) is not None
+            or Path("/boot/kernel/if_wg.ko").exists()
+        )
+    return (
+        Path("/sys/module/wireguard").exists()
+        or read_output(["modprobe", "-n", "-q", "wireguard"]) is not None
+    )
 
 
-def _run(argv: Sequence[str]) -> str | None:
+def read_output(argv: Sequence[str]) -> str | None:
     """The output, or None when the program is not there, fails or hangs."""
     path = f"/sbin/{argv[0]}" if Path(f"/sbin/{argv[0]}").exists() else argv[0]
     try:

@@ -1,67 +1,33 @@
-"""``wgctl add-host``: grant a host its place."""
+"""``wgctl add-host``: grant a host its place, and bring it there with ``--ssh``."""
 
 from __future__ import annotations
 
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from msgspec.structs import replace
 
+from meshd.model.host import CLIENT_ROLE
 from meshd.model.network import IPAddress, IPNetwork
-from meshd.terminal import confirm, echo
+from meshd.terminal import echo
+from wgctl.completing import FILE, HOST
 from wgctl.files import STANDARD_STREAM, check_writable, read_text, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
-from wgctl.parameters import ADDRESS, INSTANT, NETWORK, draft_option, garage_options
+from wgctl.parameters import ADDRESS, EXPIRY, NETWORK, draft_option, garage_options, ssh_options
 
 if TYPE_CHECKING:
-    from meshd.registry.bundle import EnrollmentRequest
-    from meshd.registry.ledger import Ledger
-    from meshd.registry.reducer import EffectiveGrant, UnendorsedGrant
-    from wgctl.admin.admission import GrantOutcome, GrantRequest
+    from wgctl.admin.placing import AddHostOptions, Outcome
 
-REPORT_FORMAT: Final = "wgctl-add-host/1"
 MAX_REQUEST_BYTES: Final = 65536
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddHostOptions:
-    """What was typed. ``fingerprint``: of the identity that asks; None: ask, unless it is known."""
-
-    name: str
-    request: str
-    asked: GrantRequest
-    fingerprint: str | None
-    out: str | None
-    s3_credentials: Path | None
-    new_identity: bool
-    garage_admin: tuple[str, ...]
-    garage_token_file: Path | None
-    offline: bool
-
-    @property
-    def target(self) -> str:
-        return self.out or f"{self.name}.bundle"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """``bundle``: where it was written; None: there is none yet. ``holds_key``: it has the host's S3 key."""
-
-    hid: str
-    fingerprint: str
-    root_fingerprint: str
-    admitted: GrantOutcome
-    bundle: str | None
-    holds_key: bool
-
-
 @click.command("add-host")
-@click.argument("name")
-@click.option("--request", required=True, metavar="FILE|-", help="What `meshd enroll` printed on the host.")
+@click.argument("name", metavar="NAME|-", type=HOST)
+@click.option("--request", metavar="FILE|-", help="What `meshd enroll` printed on the host.", type=FILE)
+@ssh_options
 @click.option("--fingerprint", help="Of the host's identity, as meshd enroll showed it there. [default: ask]")
 @click.option("--address", type=ADDRESS, help="Overlay address. [default: the lowest free one]")
 @click.option(
@@ -69,13 +35,17 @@ class Outcome:
     "networks",
     type=NETWORK,
     multiple=True,
-    help="Network that the host may announce; may be given again.",
+    help="Network that the host may announce; may be given again. Replaces those it has.",
 )
+@click.option("--add-jails", "added", type=NETWORK, multiple=True, help="One more, besides those it has.")
+@click.option("--remove-jails", "removed", type=NETWORK, multiple=True, help="One less.")
 @click.option("--region", help="Where it is, for people and for services.")
 @click.option("--role", "roles", multiple=True, help="May be given again; `admin` is protected by meshd.")
 @click.option("--tag", "tags", multiple=True, help="May be given again.")
-@click.option("--expires", type=INSTANT, help="End of the membership: 90d, 12h, or a date in UTC.")
-@click.option("--out", metavar="BUNDLE|-", help="Where the join bundle goes. [default: NAME.bundle]")
+@click.option("--expires", type=EXPIRY, help="End of the membership: 90d, 12h, a date in UTC, or never.")
+@click.option(
+    "--out", metavar="BUNDLE|-", help="Where the join bundle goes. [default: NAME.bundle]", type=FILE
+)
 @click.option(
     "--s3-credentials",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -87,6 +57,7 @@ class Outcome:
     is_flag=True,
     help="Replace the host's identity by that of the request, without being asked.",
 )
+@click.option("--yes", is_flag=True, help="Do not ask about what a known host loses.")
 @garage_options
 @click.option("--offline", is_flag=True, help="Ask no store: for hosts that a store is to run on.")
 @draft_option
@@ -95,52 +66,46 @@ class Outcome:
 def command(options: Options, /, draft: str | None, as_json: bool, **typed: Any) -> None:
     """Grant a host its place and print its join bundle.
 
+    With --ssh all of it: enroll there, compare the fingerprint over ssh, grant, join, start. NAME as `-`:
+    request on standard input, bundle on standard output, questions on the terminal.
+
     Asks whether the host showed the same fingerprint, before anything is signed; --fingerprint says so.
     With a Garage that wgctl administers, the bundle holds an S3 key of the host's own. The same
-    request again prints the bundle again; with other options it changes the grant.
+    request again prints the bundle again; with other options it changes the grant. For a host that is
+    granted no request is needed. What it would lose is shown and asked about.
     """
-    asks = _parse(**typed)
+    from wgctl.admin.placing import change_place, grant_over_ssh, grant_place
+
+    asks, now = _parse(**typed), time.time()
+    if asks.ssh is not None:
+        _refuse_beside_ssh(asks, draft)
+        render(asks, grant_over_ssh(options, asks, asks.ssh, now=now), as_json)
+        return
+    if asks.name == STANDARD_STREAM:
+        asks = replace(asks, request=asks.request or STANDARD_STREAM)
+    if asks.request is None:
+        if draft is not None or asks.out is not None:
+            raise click.UsageError("--draft and --out need a --request")
+        render(asks, change_place(options, asks, now=now), as_json)
+        return
+    if asks.request == STANDARD_STREAM:
+        options.passphrase.leave_standard_input()
+    text = read_text(asks.request, "an enrollment request", MAX_REQUEST_BYTES)
+    asks = _named_by(asks, text)
     if as_json and asks.target == STANDARD_STREAM:
         raise click.UsageError("--json and --out - both want standard output")
-    text = read_text(asks.request, "an enrollment request", MAX_REQUEST_BYTES)
-    now = time.time()
     if draft is not None:
         _write_draft(options, draft, asks, text, as_json, now=now)
         return
-    render(asks, run(options, asks, text, now=now), as_json)
+    from meshd.registry.bundle import BUNDLE_FORMAT, parse_request
 
-
-def run(options: Options, asks: AddHostOptions, text: str, *, now: float) -> Outcome:
-    """Compare, sign, publish, and write the bundle. Nothing is signed or published before the comparison."""
-    from meshd.registry.bundle import build_bundle, render_bundle
-    from meshd.registry.signing import render_fingerprint
-    from wgctl.admin.admission import admit, host_key_source, parse_named_request, read_host_credentials
-    from wgctl.admin.session import open_session
-
-    enrollment = parse_named_request(text, asks.name)
-    given = read_host_credentials(asks.s3_credentials)
-    check_writable(asks.target, "the bundle")
-    with open_session(options, offline=asks.offline) as session:
-        session.sync(now=now)
-        _compare(session.ledger, asks, enrollment)
-        with host_key_source(session, given, asks.garage_admin, asks.garage_token_file) as provide_key:
-            admitted = admit(session, enrollment, asks.asked, now=now)
-            bundle, credentials = "", given
-            if admitted.is_member:
-                credentials = provide_key(enrollment.hid)
-                bundle = render_bundle(build_bundle(session.ledger, enrollment.hid, s3=credentials)) + "\n"
-        session.report_failures()
-        root_fingerprint = render_fingerprint(session.ledger.chain.fingerprint)
-    if bundle:
-        write_text(asks.target, bundle)
-    return Outcome(
-        hid=enrollment.hid,
-        fingerprint=render_fingerprint(enrollment.kid),
-        root_fingerprint=root_fingerprint,
-        admitted=admitted,
-        bundle=asks.target if bundle else None,
-        holds_key=credentials is not None,
-    )
+    # A file of the host's own name may be of the host that was called so before.
+    whose = {"hid": parse_request(text).hid} if asks.out else {}
+    check_writable(asks.target, f"a join bundle of {asks.name}", {"format": BUNDLE_FORMAT, **whose})
+    outcome = grant_place(options, asks, text, now=now)
+    if outcome.bundle is not None:
+        write_text(asks.target, outcome.bundle)
+    render(asks, outcome, as_json)
 
 
 def render(asks: AddHostOptions, outcome: Outcome, as_json: bool) -> None:
@@ -150,22 +115,23 @@ def render(asks: AddHostOptions, outcome: Outcome, as_json: bool) -> None:
     for warning in admitted.warnings:
         note(f"wgctl: warning: {warning}")
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "name": asks.name,
-                "hid": outcome.hid,
-                "fingerprint": outcome.fingerprint,
-                "addresses": admitted.addresses,
-                "networks": admitted.networks,
-                "statement": admitted.seq,
-                "gen": admitted.gen,
-                "changed": admitted.seq is not None,
-                "bundle": outcome.bundle,
-                "root_fingerprint": outcome.root_fingerprint,
-                "warnings": admitted.warnings,
-            }
+        from wgctl.documents.members import HostAdded
+
+        document = HostAdded(
+            name=asks.name,
+            hid=outcome.hid,
+            fingerprint=outcome.fingerprint,
+            addresses=admitted.addresses,
+            networks=admitted.networks,
+            statement=admitted.seq,
+            gen=admitted.gen,
+            changed=admitted.seq is not None,
+            bundle=asks.target or None if outcome.bundle is not None else None,
+            running=outcome.running or None,
+            root_fingerprint=outcome.root_fingerprint,
+            warnings=admitted.warnings,
         )
+        write_json(document)
         return
     echo("\n".join(_lines(asks, outcome)), err=asks.target == STANDARD_STREAM)
 
@@ -173,14 +139,33 @@ def render(asks: AddHostOptions, outcome: Outcome, as_json: bool) -> None:
 def _parse(
     *,
     networks: tuple[IPNetwork, ...],
+    added: tuple[IPNetwork, ...],
+    removed: tuple[IPNetwork, ...],
     address: IPAddress | None,
     region: str | None,
     roles: tuple[str, ...],
     tags: tuple[str, ...],
     expires: int | None,
+    ssh: str | None,
+    ssh_words: tuple[str, ...],
+    endpoints: tuple[str, ...],
+    host_config: str,
+    start: str,
     **others: Any,
 ) -> AddHostOptions:
     from wgctl.admin.admission import GrantRequest
+    from wgctl.admin.onboarding import SshWishes
+    from wgctl.admin.placing import AddHostOptions
+
+    if ssh is None and (ssh_words or endpoints or host_config or start):
+        raise click.UsageError("--ssh-option, --endpoint, --host-config and --start go with --ssh")
+    if networks and (added or removed):
+        raise click.UsageError("--jails names all networks: no --add-jails or --remove-jails beside it")
+    if CLIENT_ROLE in roles:
+        raise click.UsageError(f"--role {CLIENT_ROLE}: a client is made by: wgctl add-client NAME")
+    wishes = SshWishes(
+        destination=ssh or "", options=ssh_words, endpoints=endpoints, config=host_config, start=start
+    )
 
     asked = GrantRequest(
         address=address,
@@ -189,8 +174,29 @@ def _parse(
         roles=roles or None,
         tags=tags or None,
         expires_at=expires,
+        added_networks=added,
+        removed_networks=removed,
     )
-    return AddHostOptions(asked=asked, **others)
+    return AddHostOptions(asked=asked, ssh=wishes if ssh is not None else None, **others)
+
+
+def _refuse_beside_ssh(asks: AddHostOptions, draft: str | None) -> None:
+    if asks.name == STANDARD_STREAM:
+        raise click.UsageError("--ssh: a name expected, as there is no request yet to take it from")
+    if asks.request is not None or asks.out is not None or draft is not None or asks.new_identity:
+        raise click.UsageError(
+            "--ssh fetches the request and hands the bundle over by itself: "
+            "no --request, --out, --draft or --new-identity expected"
+        )
+
+
+def _named_by(asks: AddHostOptions, request: str) -> AddHostOptions:
+    """``-`` as name: the request says which, and the bundle goes on to the next program."""
+    if asks.name != STANDARD_STREAM:
+        return asks
+    from meshd.registry.bundle import parse_request
+
+    return replace(asks, name=parse_request(request).name, out=asks.out or STANDARD_STREAM)
 
 
 def _lines(asks: AddHostOptions, outcome: Outcome) -> list[str]:
@@ -201,8 +207,12 @@ def _lines(asks: AddHostOptions, outcome: Outcome) -> list[str]:
         f"  networks     {' '.join(admitted.networks) or 'none'}",
         f"  fingerprint  {outcome.fingerprint}",
     ]
-    if outcome.bundle is None:
+    if outcome.bundle is None and admitted.is_member:
+        lines.append("  bundle       none needed: the host hears of it by itself")
+    elif outcome.bundle is None:
         lines.append("  bundle       none yet: once it is endorsed, type this again")
+    elif outcome.running:
+        lines.append(f"  running      {outcome.running}")
     else:
         lines += [
             f"  bundle       {asks.target if asks.target != STANDARD_STREAM else 'on standard output'}"
@@ -214,39 +224,6 @@ def _lines(asks: AddHostOptions, outcome: Outcome) -> list[str]:
     return lines
 
 
-def _compare(ledger: Ledger, asks: AddHostOptions, request: EnrollmentRequest) -> None:
-    """A request proves that it is whole, not whose it is; an identity that is granted was compared before."""
-    from meshd.host.comparison import require_compared
-    from wgctl.admin.admission import check_identity, newest_grant
-
-    before = newest_grant(ledger, request.hid)
-    check_identity(before, request)
-    _confirm_identity(before, request, asks.new_identity)
-    if before is not None and before.ranges.identity == request.identity and asks.fingerprint is None:
-        return
-    require_compared(
-        f"request of {asks.name}",
-        request.kid,
-        [asks.fingerprint] if asks.fingerprint is not None else [],
-        shown_by="meshd enroll --new-identity" if request.gen > 1 else f"meshd enroll --name {asks.name}",
-        source=asks.request,
-    )
-
-
-def _confirm_identity(
-    before: EffectiveGrant | UnendorsedGrant | None, request: EnrollmentRequest, agreed: bool
-) -> None:
-    """A request for another identity takes a host away from whoever holds the present one."""
-    if before is None or agreed or request.gen <= before.grant.gen:
-        return
-    what = f"identity {before.grant.gen} of {before.grant.name} by identity {request.gen}"
-    if not sys.stdin.isatty():
-        raise click.UsageError(f"the request would replace {what}; if that is wanted: --new-identity")
-    from meshd.registry.signing import render_fingerprint
-
-    confirm(f"Replace {what}, fingerprint {render_fingerprint(request.kid)}?")
-
-
 def _write_draft(
     options: Options, path: str, asks: AddHostOptions, request: str, as_json: bool, *, now: float
 ) -> None:
@@ -256,6 +233,8 @@ def _write_draft(
 
     if asks.out or asks.s3_credentials or asks.garage_admin or asks.garage_token_file or asks.offline:
         raise click.UsageError("--draft: the bundle and its S3 key are made where it is signed")
+    if asks.asked.added_networks or asks.asked.removed_networks:
+        raise click.UsageError("--draft: all networks expected, by --jails")
     if asks.fingerprint is not None:
         raise click.UsageError("--draft: the fingerprint is compared where it is signed")
     parse_named_request(request, asks.name)

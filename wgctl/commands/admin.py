@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +19,7 @@ from wgctl.admin.key_addition import (
     require_compared_key,
 )
 from wgctl.admin.root_signing import Consent, report, root_options, sign_root
+from wgctl.completing import ADMIN, FILE
 from wgctl.files import MAX_BUNDLE_BYTES, check_writable, read_text
 from wgctl.options import Options, pass_options
 from wgctl.output import FAINT, NOTHING, Cell, build_table, json_option, note, say, show, write_json
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from meshd.registry.signing import SigningKey
     from wgctl.admin.keyfile import KeyFile
     from wgctl.admin.passphrase import PassphraseSource
-
-LIST_FORMAT: Final = "wgctl-admin-list/1"
-JOIN_FORMAT: Final = "wgctl-admin-join/1"
 
 
 @click.group("admin", invoke_without_command=True)
@@ -58,15 +56,15 @@ def list_admins(options: Options, offline: bool, as_json: bool) -> None:
     ledger = read_registry(options, now=time.time(), offline=offline).ledger
     rows = [row for row in build_key_rows(ledger, ledger.chain.root) if "admin" in row.roles or row.retired]
     if as_json:
-        write_json(
-            {
-                "format": LIST_FORMAT,
-                "mesh_id": ledger.mesh_id,
-                "root_version": ledger.chain.version,
-                "threshold": ledger.chain.root.thresholds.admin,
-                "admins": rows,
-            }
+        from wgctl.documents.signing import AdminList
+
+        document = AdminList(
+            mesh_id=ledger.mesh_id,
+            root_version=ledger.chain.version,
+            threshold=ledger.chain.root.thresholds.admin,
+            admins=tuple(rows),
         )
+        write_json(document)
         return
     cells: list[list[Cell]] = [
         [
@@ -100,7 +98,7 @@ def request(options: Options, name: str, out: str, no_passphrase: bool) -> None:
 
 @command.command("add")
 @click.argument("name")
-@click.option("--key", required=True, metavar="FILE|-", help="What `wgctl admin request` printed.")
+@click.option("--key", required=True, type=FILE, metavar="FILE|-", help="What `wgctl admin request` printed.")
 @click.option(
     "--pool",
     "pools",
@@ -124,13 +122,14 @@ def add(
     consent: Consent,
 ) -> None:
     """Name a further administrator in the next root, and print the bundle for the new machine."""
+    from meshd.registry.export import EXPORT_FORMAT
     from meshd.registry.root_changes import add_key
     from wgctl.admin.session import open_session
 
     target = out or f"{name}.bundle"
     asked = read_key_request(key, name, "admin")
     require_compared_key(asked, fingerprint, consent)
-    check_writable(target, "the bundle")
+    check_writable(target, "an export of a registry", {"format": EXPORT_FORMAT})
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
@@ -150,7 +149,7 @@ def add(
 
 
 @command.command("pool")
-@click.argument("name", metavar="NAME|KEY")
+@click.argument("name", metavar="NAME|KEY", type=ADMIN)
 @click.option("--add", "added", type=NETWORK, multiple=True, help="May be given again.")
 @click.option("--remove", "removed", type=NETWORK, multiple=True, help="May be given again.")
 @click.option("--split", is_flag=True, help="Take what is added out of the pools of others.")
@@ -182,7 +181,7 @@ def pool(
 
 
 @command.command("join")
-@click.argument("bundle", metavar="BUNDLE|-")
+@click.argument("bundle", metavar="BUNDLE|-", type=FILE)
 @click.option("--fingerprint", help="Of its root, as the other administrator reads it out. [default: ask]")
 @click.option("--store", "stores", multiple=True, metavar="URL", help="Instead of those that the root names.")
 @click.option(
@@ -223,24 +222,23 @@ def join(
         credentials=credentials,
         air_gapped=air_gapped,
         stores=stores,
-        now=time.time(),
     )
     shown = render_fingerprint(joined.ledger.chain.fingerprint)
     root = joined.ledger.chain.root
     if joined.warning:
         note(f"wgctl: warning: {joined.warning}")
     if as_json:
-        write_json(
-            {
-                "format": JOIN_FORMAT,
-                "mesh_id": root.mesh,
-                "mesh_name": root.mesh_name,
-                "roles": joined.roles,
-                "root_version": root.version,
-                "root_fingerprint": shown,
-                "home": str(options.home),
-            }
+        from wgctl.documents.signing import AdminJoined
+
+        document = AdminJoined(
+            mesh_id=root.mesh,
+            mesh_name=root.mesh_name,
+            roles=joined.roles,
+            root_version=root.version,
+            root_fingerprint=shown,
+            home=str(options.home),
         )
+        write_json(document)
         return
     echo(f"joined {root.mesh_name} as {' and '.join(joined.roles) or 'reader, without a key'}")
     echo(f"  root {root.version}      {shown}")
@@ -248,7 +246,7 @@ def join(
 
 
 @command.command("retire")
-@click.argument("name", metavar="NAME|KEY")
+@click.argument("name", metavar="NAME|KEY", type=ADMIN)
 @click.option("--pools-to", metavar="NAME|KEY", help="The administrator who gets the pools.")
 @root_options
 @pass_options
@@ -272,7 +270,7 @@ def retire(options: Options, name: str, pools_to: str | None, consent: Consent) 
 
 
 @command.command("cut")
-@click.argument("name", metavar="NAME|KEY")
+@click.argument("name", metavar="NAME|KEY", type=ADMIN)
 @click.option(
     "--at",
     required=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from meshd.program import completion_script
 from meshd.terminal import echo
 
 
@@ -18,8 +19,4 @@ def command(ctx: click.Context, shell: str) -> None:
     zsh:   wgctl completion zsh  > a directory of $fpath, as _wgctl
     fish:  wgctl completion fish > ~/.config/fish/completions/wgctl.fish
     """
-    from click.shell_completion import get_completion_class
-
-    completion = get_completion_class(shell)
-    assert completion is not None
-    echo(completion(ctx.find_root().command, {}, "wgctl", "_WGCTL_COMPLETE").source())
+    echo(completion_script(ctx.find_root().command, "wgctl", shell))

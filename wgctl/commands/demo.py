@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import click
+from msgspec.structs import asdict
 
 from meshd.errors import BackendError, ConfigError
 from wgctl.output import (
@@ -26,10 +28,13 @@ from wgctl.output import (
 if TYPE_CHECKING:
     from meshd.lab.demo import DemoResult
 
-REPORT_FORMAT: Final = "wgctl-demo/1"
-SERVICES_FORMAT: Final = "wgctl-demo-services/1"
-SWEEP_FORMAT: Final = "wgctl-demo-sweep/1"
+T = TypeVar("T")
+
 MIN_HOSTS: Final = 2
+NEXT_STEP: Final = (
+    "next: a mesh of your own, from three machines in fifteen minutes: docs/tutorial.md; or stay here: "
+    "{program} demo --keep"
+)
 MIN_DEADLINE_SECONDS: Final = 10
 
 
@@ -51,9 +56,9 @@ MIN_DEADLINE_SECONDS: Final = 10
 @click.option(
     "--deadline",
     type=click.IntRange(min=MIN_DEADLINE_SECONDS),
-    default=60,
-    show_default=True,
-    help="Seconds for every pair to answer; a slow machine needs more.",
+    default=None,
+    show_default="60, or what so many hosts need on this machine",
+    help="Seconds for every pair to answer.",
 )
 @click.option("--services", is_flag=True, help="Real servers on three hosts, and their leader is cut off.")
 @click.option("--check", is_flag=True, help="End with 1 unless all that the demo shows came true.")
@@ -70,7 +75,7 @@ def command(
     ctx: click.Context,
     hosts: int,
     store: Literal["directory", "garage"],
-    deadline: int,
+    deadline: int | None,
     services: bool,
     check: bool,
     keep: bool,
@@ -94,13 +99,17 @@ def command(
         return
     if services:
         _expect_no_other_mesh(ctx)
-        whole = _run_services(keep=keep, deadline=_given(ctx, "deadline"), as_json=as_json)
+        whole = _run_services(keep=keep, deadline=deadline, as_json=as_json)
         ctx.exit(1 if check and not whole else 0)
-    from meshd.lab.demo import DemoOptions, run_demo
+    from meshd.lab.capacity import expected_seconds
+    from meshd.lab.demo import DEADLINE_SECONDS, DemoOptions, run_demo
 
-    with _progress() as progress:
-        wanted = DemoOptions(hosts=hosts, keep=keep, store=store, deadline_seconds=deadline)
-        result = run_demo(wanted, progress, _write if as_json else _show)
+    needed = max(DEADLINE_SECONDS, expected_seconds(hosts, os.cpu_count() or 1))
+    with Progress() as progress:
+        if needed > DEADLINE_SECONDS and deadline is None:
+            progress(f"{hosts} hosts on {os.cpu_count()} processors: up to {needed:.0f} s until all have met")
+        wanted = DemoOptions(hosts=hosts, keep=keep, store=store, deadline_seconds=deadline or needed)
+        result = run_demo(wanted, progress, progress.beside(_write if as_json else partial(_show, keep=keep)))
     ctx.exit(1 if check and not _is_whole(result) else 0)
 
 
@@ -118,19 +127,20 @@ def _expect_no_other_mesh(ctx: click.Context) -> None:
 
 def _run_services(*, keep: bool, deadline: int | None, as_json: bool) -> bool:
     """Whether all came true. ``deadline``: seconds for each of the three steps."""
-    import msgspec
-
     from meshd.lab.services_demo import ServicesOptions, ServicesResult, run_services_demo
+    from wgctl.documents.lab import ServicesDemoShown
     from wgctl.views.services_demo import show_services_demo
 
     def write(result: ServicesResult) -> None:
-        write_json({"format": SERVICES_FORMAT, **msgspec.to_builtins(result)})
+        write_json(ServicesDemoShown(**asdict(result)))
 
     wanted = ServicesOptions(keep=keep)
     if deadline is not None:
         wanted = ServicesOptions(keep=keep, deadline_seconds=deadline)
-    with _progress() as progress:
-        result = run_services_demo(wanted, progress, write if as_json else show_services_demo)
+    with Progress() as progress:
+        result = run_services_demo(
+            wanted, progress, progress.beside(write if as_json else show_services_demo)
+        )
     return not result.failures
 
 
@@ -140,7 +150,9 @@ def _sweep(as_json: bool) -> None:
     refusals: list[str] = []
     swept = sweep_labs(refusals.append)
     if as_json:
-        write_json({"format": SWEEP_FORMAT, "swept": list(swept), "failures": refusals})
+        from wgctl.documents.lab import Swept
+
+        write_json(Swept(swept=tuple(swept), failures=tuple(refusals)))
     else:
         say(f"taken away: {', '.join(swept)}" if swept else "nothing was left of other demos")
     if refusals:
@@ -152,29 +164,47 @@ def _is_whole(result: DemoResult) -> bool:
     return talked and not result.failures
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+class Progress:
     """A live line on a terminal, plain lines elsewhere; standard error in both cases."""
-    console = terminal_console(stderr=True)
-    if not console.is_terminal:
-        yield note
-        return
-    with console.status("starting") as status:
 
-        def report(text: str) -> None:
-            console.print(styled(text, FAINT))
-            status.update(styled(text))
+    def __init__(self) -> None:
+        self._console = terminal_console(stderr=True)
+        self._status = self._console.status("starting") if self._console.is_terminal else None
 
-        yield report
+    def __enter__(self) -> Self:
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, text: str) -> None:
+        if self._status is None:
+            note(text)
+        else:
+            self._console.print(styled(text, FAINT))
+            self._status.update(styled(text))
+
+    def beside(self, show_result: Callable[[T], None]) -> Callable[[T], None]:
+        """``show_result`` with the live line gone: both would write to one line of the terminal."""
+
+        def shown(result: T) -> None:
+            if self._status is not None:
+                self._status.stop()
+            show_result(result)
+
+        return shown
 
 
 def _write(result: DemoResult) -> None:
-    import msgspec
+    from wgctl.documents.lab import DemoShown
 
-    write_json({"format": REPORT_FORMAT, **msgspec.to_builtins(result)})
+    write_json(DemoShown(**asdict(result)))
 
 
-def _show(result: DemoResult) -> None:
+def _show(result: DemoResult, *, keep: bool) -> None:
     from meshd.model.path import PathStats
     from wgctl.views.matrix import build_matrix_table
 
@@ -194,12 +224,24 @@ def _show(result: DemoResult) -> None:
         say(f"one more host: every pair answers after {result.add_host_seconds:.2f} s")
     if result.remove_host_seconds is not None:
         say(f"that host revoked: gone from every other after {result.remove_host_seconds:.2f} s")
+    for trial in result.trials:
+        style = BAD if trial.failure else GOOD
+        say(f"{trial.name}: {trial.lost} of {trial.sent} packets lost in {trial.seconds:.1f} s", style)
+        if trial.said:
+            say(f"  {trial.said}", FAINT)
+    if result.explained:
+        say("wgctl explain says of the host that was revoked:")
+        for line in result.explained.splitlines():
+            say(f"  {line}", FAINT)
     if not result.distances:
         say("distances are not emulated on this system: every path is as short as this machine is fast")
-    for url in result.metrics_urls:
-        say(f"metrics: {url}")
     for failure in result.failures:
         say(f"FAILED: {failure}", BAD)
+    if keep:
+        for url in result.metrics_urls:
+            say(f"metrics: {url}")
+    else:
+        say(NEXT_STEP.format(program=sys.argv[0]))
 
 
 def _show_pairs(what: str, answered: int, total: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from meshd.errors import ConfigError
 from meshd.terminal import confirm, echo
+from wgctl.completing import HOST
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 
@@ -17,11 +18,9 @@ if TYPE_CHECKING:
     from meshd.registry.reducer import UnendorsedGrant
     from meshd.registry.services import UnendorsedStatement
 
-REPORT_FORMAT: Final = "wgctl-endorse/1"
-
 
 @click.command("endorse")
-@click.argument("what", metavar="[STATEMENT|HOST]", required=False)
+@click.argument("what", metavar="[STATEMENT|HOST]", required=False, type=HOST)
 @click.option(
     "--all",
     "everything",
@@ -74,7 +73,7 @@ def command(
         if entries and not yes:
             confirm(f"Endorse {len(entries)} statements?")
         signer = session.signer() if entries else None
-        seqs = [session.commit(signer.endorse(entry.hash, now=now), now=now) for entry in entries if signer]
+        seqs = [session.commit(signer.endorse(entry.hash, now=now)) for entry in entries if signer]
         reduction = session.ledger.reduction()
         waiting: dict[str, UnendorsedGrant | UnendorsedStatement] = {}
         waiting |= {each.entry.hash: each for each in reduction.unendorsed}
@@ -85,14 +84,14 @@ def command(
         session.report_failures()
     left = [waiting[entry.hash] for entry in entries if entry.hash in waiting]
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "endorsed": [entry.hash for entry in entries],
-                "statements": seqs,
-                "waiting": [each.entry.hash for each in left],
-            }
+        from wgctl.documents.members import Endorsed
+
+        document = Endorsed(
+            endorsed=tuple(entry.hash for entry in entries),
+            statements=tuple(seqs),
+            waiting=tuple(each.entry.hash for each in left),
         )
+        write_json(document)
         return
     echo(f"{len(entries)} statements endorsed" if entries else "there is nothing to endorse")
     for each in left:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import time
 from typing import TYPE_CHECKING, Final
 
 import click
+from msgspec.structs import asdict
 
+from wgctl.completing import HOST
 from wgctl.options import Options, pass_options
 from wgctl.output import (
     BAD,
     FAINT,
     FAIR,
     GOOD,
-    NOTHING,
     Cell,
+    Column,
     build_table,
     json_option,
     render_time,
@@ -28,13 +29,12 @@ from wgctl.output import (
 if TYPE_CHECKING:
     from wgctl.views.explanation import Reason
 
-REPORT_FORMAT: Final = "wgctl-explain/1"
 SEVERITY_STYLE: Final = {"critical": BAD, "warning": FAIR, "info": FAINT}
 STYLE: Final = {"yes": ("+", GOOD), "no": ("-", BAD), "note": (" ", FAINT)}
 
 
 @click.command("explain")
-@click.argument("subject", metavar="HOST|PREFIX|ADDRESS|CONDITION")
+@click.argument("subject", metavar="HOST|PREFIX|ADDRESS|CONDITION", type=HOST)
 @click.option("--offline", is_flag=True, help="Ask no store: explain what was verified before.")
 @json_option
 @pass_options
@@ -54,12 +54,15 @@ def command(options: Options, subject: str, offline: bool, as_json: bool) -> Non
     ledger = read_registry(options, now=now, offline=offline).ledger
     answers = explain(ledger, subject, now=now)
     if as_json:
-        write_json({"format": REPORT_FORMAT, "mesh_id": ledger.mesh_id, "explanations": answers})
+        from wgctl.documents.members import Explanations
+
+        write_json(Explanations(mesh_id=ledger.mesh_id, explanations=tuple(answers)))
         return
     for answer in answers:
         say(answer.summary, GOOD if answer.here else FAIR)
         if answer.reasons:
-            show(build_table(["", "", "", "", ""], [_cells(reason) for reason in answer.reasons]))
+            rows = [row for reason in answer.reasons for row in _rows(reason)]
+            show(build_table(["", Column(text=True)], rows))
 
 
 def _explain_condition(code: str, *, as_json: bool) -> None:
@@ -71,22 +74,19 @@ def _explain_condition(code: str, *, as_json: bool) -> None:
         hint = f"; is it {' or '.join(near)}?" if near else "; docs/conditions.md lists them"
         raise click.UsageError(f"{code}: there is no such condition{hint}")
     if as_json:
-        write_json({"format": REPORT_FORMAT, "condition": code, **dataclasses.asdict(advice)})
+        from wgctl.documents.members import ExplainedCondition
+
+        write_json(ExplainedCondition(condition=code, **asdict(advice)))
         return
     say(f"{code}: {advice.severity}", SEVERITY_STYLE[advice.severity])
     say(advice.meaning)
     say(f"What to do: {advice.remedy}")
 
 
-def _cells(reason: Reason) -> list[Cell]:
-    mark, style = STYLE[reason.verdict]
-    source = reason.source
+def _rows(reason: Reason) -> list[list[Cell]]:
+    """What speaks for or against it, and below that who signed it."""
+    mark, source = STYLE[reason.verdict], reason.source
     if source is None:
-        return [(mark, style), reason.text, NOTHING, "", ""]
-    return [
-        (mark, style),
-        reason.text,
-        f"{source.by_name} ({source.by[:8]}) #{source.seq}",
-        render_time(source.at),
-        (source.statement[:12], FAINT),
-    ]
+        return [[mark, reason.text]]
+    who = f"{source.by_name} ({source.by[:8]}) #{source.seq}, {render_time(source.at)}"
+    return [[mark, reason.text], ["", (f"{who}, statement {source.statement[:12]}", FAINT)]]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from meshd.errors import ConfigError
 from meshd.terminal import echo
@@ -20,18 +20,15 @@ if TYPE_CHECKING:
     from wgctl.admin.home import AdminHome
     from wgctl.admin.session import AdminSession
 
-REPORT_FORMAT: Final = "wgctl-garage-sync/1"
 
-
-@dataclass(slots=True)
-class _Done:
+class _Done(msgspec.Struct):
     """``without_key``: hosts of which neither Garage nor this home knows a key."""
 
-    buckets: list[str] = field(default_factory=list)
+    buckets: list[str] = msgspec.field(default_factory=list)
     own_key: bool = False
-    keys: list[str] = field(default_factory=list)
-    deleted: list[str] = field(default_factory=list)
-    without_key: list[str] = field(default_factory=list)
+    keys: list[str] = msgspec.field(default_factory=list)
+    deleted: list[str] = msgspec.field(default_factory=list)
+    without_key: list[str] = msgspec.field(default_factory=list)
 
 
 @click.command("garage-sync")
@@ -124,16 +121,16 @@ def _sync_hosts(garage: GarageKeys, session: AdminSession, done: _Done) -> None:
 
 def _show(done: _Done, as_json: bool) -> None:
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "buckets_created": done.buckets,
-                "own_key_created": done.own_key,
-                "keys_created": done.keys,
-                "keys_deleted": done.deleted,
-                "without_key": done.without_key,
-            }
+        from wgctl.documents.services import GarageSynced
+
+        document = GarageSynced(
+            buckets_created=tuple(done.buckets),
+            own_key_created=done.own_key,
+            keys_created=tuple(done.keys),
+            keys_deleted=tuple(done.deleted),
+            without_key=tuple(done.without_key),
         )
+        write_json(document)
         return
     lines = [
         ("buckets made", done.buckets),

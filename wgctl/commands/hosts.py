@@ -15,6 +15,7 @@ from wgctl.output import (
     GOOD,
     NOTHING,
     Cell,
+    Column,
     build_table,
     json_option,
     render_age,
@@ -27,8 +28,26 @@ from wgctl.output import (
 if TYPE_CHECKING:
     from wgctl.views.registry import HostRow
 
-REPORT_FORMAT: Final = "wgctl-list/1"
-STATE_STYLE: Final = {"member": GOOD, "waiting": FAIR, "proposed": FAIR, "unplaced": BAD, "revoked": FAINT}
+COLUMNS: Final = (
+    Column(name="NAME"),
+    Column(name="STATE"),
+    Column(name="ADDRESS"),
+    Column(name="NETWORKS", gives_way=1),
+    Column(name="REGION", gives_way=3),
+    Column(name="ROLES", gives_way=4),
+    Column(name="RECORD", gives_way=5),
+    Column(name="HID", gives_way=2),
+    Column(name="GRANTED", gives_way=6),
+    Column(name="MORE ADDRESSES", gives_way=7),
+)
+STATE_STYLE: Final = {
+    "member": GOOD,
+    "client": GOOD,
+    "waiting": FAIR,
+    "proposed": FAIR,
+    "unplaced": BAD,
+    "revoked": FAINT,
+}
 
 
 @click.command("list")
@@ -48,21 +67,18 @@ def command(options: Options, offline: bool, as_json: bool) -> None:
     rows = build_host_rows(registry.ledger, now=now)
     membership = registry.ledger.membership(now)
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "mesh_id": membership.mesh_id,
-                "mesh_name": membership.mesh_name,
-                "generation": membership.generation,
-                "root_version": membership.root_version,
-                "current": registry.current,
-                "hosts": rows,
-                "conditions": [
-                    {"code": each.code, "severity": each.severity, "subject": each.subject, "text": each.text}
-                    for each in membership.conditions
-                ],
-            }
+        from wgctl.documents.members import HostList
+
+        document = HostList(
+            mesh_id=membership.mesh_id,
+            mesh_name=membership.mesh_name,
+            generation=membership.generation,
+            root_version=membership.root_version,
+            current=registry.current,
+            hosts=tuple(rows),
+            conditions=membership.conditions,
         )
+        write_json(document)
         return
     say(
         f"{membership.mesh_name}: generation {membership.generation}, root {membership.root_version}"
@@ -74,26 +90,33 @@ def command(options: Options, offline: bool, as_json: bool) -> None:
 
 
 def _show(rows: list[HostRow], now: float) -> None:
-    headers = ["NAME", "HID", "STATE", "ADDRESSES", "NETWORKS", "REGION", "ROLES", "GRANTED", "RECORD"]
-    show(build_table(headers, [_cells(row, now) for row in rows]))
+    if not rows:
+        say("no host yet; the first one: wgctl add-host NAME --request FILE, or --ssh root@HOST")
+        return
+    show(build_table(COLUMNS, [_cells(row, now) for row in rows]))
+    because: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         if row.reason:
-            say(f"{row.name} ({row.hid[:8]}) {row.state}: {row.reason}", STATE_STYLE[row.state])
+            because.setdefault((row.state, row.reason), []).append(row.name)
+    for (state, reason), names in because.items():
+        say(f"{', '.join(names)}: {state}: {reason}", STATE_STYLE[state])
 
 
 def _cells(row: HostRow, now: float) -> list[Cell]:
     verb = "revoked" if row.state == "revoked" else "granted"
-    record = f"{render_age(row.record_version / 1000, now)} old" if row.record_version else NOTHING
+    record = f"{render_age(row.record_at, now)} old" if row.record_version else NOTHING
     return [
         row.name,
-        row.hid[:8],
         (row.state, STATE_STYLE[row.state]),
-        " ".join(row.addresses),
+        row.addresses[0] if row.addresses else NOTHING,
         _networks(row),
         row.region or NOTHING,
         " ".join((*row.roles, *row.tags)) or NOTHING,
-        f"{verb} by {row.statement_by_name} #{row.statement_seq} {render_time(row.statement_at)}",
         record,
+        row.hid[:8],
+        f"{verb} by {row.statement_by_name} #{row.statement_seq} {render_time(row.statement_at)}"
+        + (f", ends {render_time(row.expires_at)}" if row.expires_at else ""),
+        " ".join(row.addresses[1:]) or NOTHING,
     ]
 
 

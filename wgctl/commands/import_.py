@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from meshd.terminal import echo
+from wgctl.completing import FILE
 from wgctl.files import MAX_BUNDLE_BYTES, read_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
@@ -15,11 +16,9 @@ from wgctl.output import json_option, note, write_json
 if TYPE_CHECKING:
     from meshd.registry.admission import Admission
 
-REPORT_FORMAT: Final = "wgctl-import/1"
-
 
 @click.command("import")
-@click.argument("file", metavar="FILE|-")
+@click.argument("file", metavar="FILE|-", type=FILE)
 @json_option
 @pass_options
 def command(options: Options, file: str, as_json: bool) -> None:
@@ -34,7 +33,7 @@ def command(options: Options, file: str, as_json: bool) -> None:
     now = time.time()
     text = read_text(file, "a registry export", MAX_BUNDLE_BYTES)
     with open_session(options) as session:
-        admissions = take_in(session, text, file, now=now)
+        admissions = take_in(session, text, file)
         session.sync(now=now)
         session.report_failures()
         published = bool(session.reached)
@@ -42,16 +41,16 @@ def command(options: Options, file: str, as_json: bool) -> None:
         air_gapped = session.home.mesh.air_gapped
     new = _count(admissions, "log/"), _count(admissions, "host/"), _count(admissions, "root/")
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "mesh_id": session.ledger.mesh_id,
-                "statements": new[0],
-                "records": new[1],
-                "root_version": session.ledger.chain.version,
-                "published": published,
-            }
+        from wgctl.documents.signing import Imported
+
+        document = Imported(
+            mesh_id=session.ledger.mesh_id,
+            statements=new[0],
+            records=new[1],
+            root_version=session.ledger.chain.version,
+            published=published,
         )
+        write_json(document)
         return
     text = f"{file}: {new[0]} new statements, {new[1]} new host records, root {session.ledger.chain.version}"
     echo(f"{text}, {waiting} roots wait for signatures" if waiting else text)

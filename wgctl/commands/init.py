@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from meshd.store.base import ObjectStore
     from meshd.store.credentials import S3Credentials
     from wgctl.admin.home import MeshFile
+    from wgctl.admin.ranges import MeshRanges
+    from wgctl.documents.signing import MeshFounded
 
-REPORT_FORMAT: Final = "wgctl-init/1"
 DEFAULT_RANGE: Final = "10.99.0.0/16"
 DEFAULT_JAIL_RANGE: Final = "10.17.0.0/16"
-DEFAULT_MAX_HOSTS: Final = 1000
 
 
 @click.command("init")
@@ -65,7 +65,11 @@ DEFAULT_MAX_HOSTS: Final = 1000
     multiple=True,
     help="What this administrator may grant. [default: all of it]",
 )
-@click.option("--max-hosts", type=click.IntRange(1, 10_000), default=DEFAULT_MAX_HOSTS, show_default=True)
+@click.option(
+    "--max-hosts",
+    type=click.IntRange(1, 10_000),
+    help="Hosts and clients. [default: as many as --range has addresses for, and at most 1000]",
+)
 @click.option("--admin-name", default="admin", show_default=True, help="Your name in the registry's log.")
 @click.option(
     "--credentials",
@@ -95,7 +99,7 @@ def command(
     range6: IPNetwork | None,
     jails: tuple[IPNetwork, ...],
     pools: tuple[IPNetwork, ...],
-    max_hosts: int,
+    max_hosts: int | None,
     admin_name: str,
     credentials: Path | None,
     no_passphrase: bool,
@@ -111,9 +115,13 @@ def command(
     Shows the recovery key once: write it on paper. Nothing is left behind when it fails.
     """
     from wgctl.admin.home import refuse_existing
+    from wgctl.admin.ranges import check_pools, choose_max_hosts
     from wgctl.admin.session import open_each
 
     refuse_existing(options.home)
+    ranges = _choose_ranges(overlay, range6, jails)
+    check_pools(pools, ranges)
+    most = choose_max_hosts(max_hosts, ranges.overlay)
     own = _choose_credentials(garage_admin, credentials)
     opened, failures = open_each(() if air_gapped else stores, own)
     if failures:
@@ -121,12 +129,10 @@ def command(
     passphrase = options.passphrase.choose(protect=not no_passphrase)
     mesh = _create_mesh(
         name=name,
-        overlay=overlay,
-        overlay6=range6 if _is_given("range6") else _random_ula(),
-        jails=jails,
+        ranges=ranges,
         stores=stores,
         pools=pools,
-        max_hosts=max_hosts,
+        max_hosts=most,
         admin_name=admin_name,
     )
     found = _Founding(
@@ -153,6 +159,19 @@ def _is_given(parameter: str) -> bool:
     return source is click.core.ParameterSource.COMMANDLINE
 
 
+def _choose_ranges(overlay: IPNetwork, range6: IPNetwork | None, jails: tuple[IPNetwork, ...]) -> MeshRanges:
+    """What was typed and the defaults for the rest. ConfigError where no mesh can have them."""
+    from wgctl.admin.ranges import MeshRanges, check_ranges
+
+    ranges = MeshRanges(
+        overlay=overlay,
+        overlay6=range6 if _is_given("range6") else _random_ula(),
+        jails=jails or (parse_network(DEFAULT_JAIL_RANGE),),
+    )
+    check_ranges(ranges)
+    return ranges
+
+
 def _choose_credentials(garage_admin: Sequence[str], credentials: Path | None) -> S3Credentials | None:
     """Made up here where a Garage's administrator can make them good, else those that are given."""
     from meshd.store.credentials import generate_credentials, read_credentials
@@ -167,9 +186,7 @@ def _choose_credentials(garage_admin: Sequence[str], credentials: Path | None) -
 def _create_mesh(
     *,
     name: str,
-    overlay: IPNetwork,
-    overlay6: IPNetwork | None,
-    jails: Sequence[IPNetwork],
+    ranges: MeshRanges,
     stores: Sequence[str],
     pools: Sequence[IPNetwork],
     max_hosts: int,
@@ -182,8 +199,8 @@ def _create_mesh(
     try:
         return create_mesh(
             name=name,
-            overlay=[overlay, overlay6] if overlay6 else [overlay],
-            jail=jails or (parse_network(DEFAULT_JAIL_RANGE),),
+            overlay=ranges.overlays,
+            jail=ranges.jails,
             stores=tuple(dict.fromkeys(stores)),
             pools=list(pools) or None,
             max_hosts=max_hosts,
@@ -298,24 +315,24 @@ def _publish_with_garage(founding: _Founding, mesh_file: MeshFile) -> None:
             raise
 
 
-def _document(home: Path, mesh: NewMesh) -> dict[str, object]:
+def _document(home: Path, mesh: NewMesh) -> MeshFounded:
     from meshd.registry.signing import render_fingerprint, render_recovery_words
+    from wgctl.documents.signing import MeshFounded
 
     root = mesh.chain.root
-    return {
-        "format": REPORT_FORMAT,
-        "mesh_id": root.mesh,
-        "mesh_name": root.mesh_name,
-        "fingerprint": render_fingerprint(mesh.chain.fingerprint),
-        "admin_kid": mesh.admin_key.kid,
-        "root_kid": mesh.root_key.kid,
-        "recovery_kid": mesh.recovery_key.kid,
-        "recovery_key": render_recovery_words(mesh.recovery_key),
-        "ranges": list(root.ranges.overlay),
-        "jail_ranges": list(root.ranges.jail),
-        "stores": list(root.stores),
-        "home": str(home),
-    }
+    return MeshFounded(
+        mesh_id=root.mesh,
+        mesh_name=root.mesh_name,
+        fingerprint=render_fingerprint(mesh.chain.fingerprint),
+        admin_kid=mesh.admin_key.kid,
+        root_kid=mesh.root_key.kid,
+        recovery_kid=mesh.recovery_key.kid,
+        recovery_key=render_recovery_words(mesh.recovery_key),
+        ranges=root.ranges.overlay,
+        jail_ranges=root.ranges.jail,
+        stores=root.stores,
+        home=str(home),
+    )
 
 
 def _show(home: Path, mesh: NewMesh, *, sealed: bool) -> None:
@@ -336,7 +353,8 @@ def _show(home: Path, mesh: NewMesh, *, sealed: bool) -> None:
     echo(f"home         {home} ({keys})")
     echo("\nRECOVERY KEY, shown this once. Write it on paper and keep it away from this machine:\n")
     echo(f"    {' '.join(words[:7])}\n    {' '.join(words[7:])}\n")
-    echo("Whoever has it can take the mesh over; without it, losing this home means founding anew.\n")
+    echo("Whoever has it can take the mesh over; without it, losing this home means founding anew.")
+    echo("Whether the paper is right: wgctl root check-paper\n")
     echo("Next, for each host, say newton:")
     echo("    on newton:   meshd enroll --name newton --out newton.request")
     echo("    here:        wgctl add-host newton --request newton.request --jails 10.17.2.0/24")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from meshd.errors import ConfigError
+from wgctl.completing import ADMIN, HOST
 from wgctl.options import Options, pass_options
 from wgctl.output import (
     BAD,
     FAINT,
     FAIR,
     Cell,
+    Column,
     build_table,
     json_option,
     note,
@@ -26,12 +28,10 @@ from wgctl.output import (
 if TYPE_CHECKING:
     from wgctl.views.registry import StatementRow
 
-REPORT_FORMAT: Final = "wgctl-log/1"
-
 
 @click.command("log")
-@click.option("--by", "admin", metavar="NAME|KEY", help="Only what this administrator signed.")
-@click.option("--host", metavar="NAME|HID", help="Only statements about this host.")
+@click.option("--by", "admin", type=ADMIN, metavar="NAME|KEY", help="Only what this administrator signed.")
+@click.option("--host", type=HOST, metavar="NAME|HID", help="Only statements about this host.")
 @click.option("--offline", is_flag=True, help="Ask no store: show what was verified before.")
 @click.option(
     "--adopt",
@@ -62,20 +62,22 @@ def command(
             raise ConfigError(f"host {host!r}: no statement names it; see: wgctl list")
         rows = [row for row in rows if wanted & set(row.hids) or row.to_all]
     if as_json:
-        write_json({"format": REPORT_FORMAT, "mesh_id": ledger.mesh_id, "statements": rows})
+        from wgctl.documents.members import StatementList
+
+        write_json(StatementList(mesh_id=ledger.mesh_id, statements=tuple(rows)))
         return
     cells: list[list[Cell]] = [
         [
             render_time(row.at),
             f"{row.by_name} #{row.seq}",
             _kind(row),
-            row.text,
             (row.hash[:12], FAINT),
+            row.text,
         ]
         for row in rows
     ]
     if cells:
-        show(build_table(["WHEN", "WHO", "WHAT", "ABOUT", "STATEMENT"], cells))
+        show(build_table(["WHEN", "WHO", "WHAT", "STATEMENT", Column(name="ABOUT", text=True)], cells))
     else:
         say("nothing has been signed yet" if admin is None and host is None else "nothing was signed so")
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from meshd.errors import ConfigError
 from meshd.terminal import confirm, echo
+from wgctl.completing import HOST
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, write_json
 from wgctl.parameters import draft_option
@@ -17,18 +18,16 @@ from wgctl.parameters import draft_option
 if TYPE_CHECKING:
     from wgctl.admin.session import AdminSession
 
-REPORT_FORMAT: Final = "wgctl-remove-host/1"
-
 
 @click.command("remove-host")
-@click.argument("host", metavar="NAME|HID")
+@click.argument("host", metavar="NAME|HID", type=HOST)
 @click.option("--why", default="", metavar="TEXT", help="Kept in the signed statement.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @draft_option
 @json_option
 @pass_options
 def command(options: Options, host: str, why: str, yes: bool, draft: str | None, as_json: bool) -> None:
-    """Revoke a host for good.
+    """Revoke a host or a client for good.
 
     Every other host drops it as soon as it hears of it. It can come back only with a new identity.
     """
@@ -66,16 +65,10 @@ def command(options: Options, host: str, why: str, yes: bool, draft: str | None,
         name = host_names(session.ledger)[hid]
         by = str(session.ledger.reduction().revoked[hid].provenance)
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "name": name,
-                "hid": hid,
-                "statement": seq,
-                "changed": seq is not None,
-                "s3_key": key_state,
-            }
-        )
+        from wgctl.documents.members import HostRemoved
+
+        changed = seq is not None
+        write_json(HostRemoved(name=name, hid=hid, statement=seq, changed=changed, s3_key=key_state))
     elif seq is None:
         echo(f"{name} ({hid[:8]}) was revoked before, by {by}; {key_state}")
     else:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence, Set
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from meshd.terminal import echo
+from wgctl.completing import HOST
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, render_time, write_json
 from wgctl.parameters import ANY_INSTANT, draft_option
 
-REPORT_FORMAT: Final = "wgctl-rotate-keys/1"
+if TYPE_CHECKING:
+    from wgctl.documents.members import RotationAsked
+
 MAX_AHEAD_SECONDS: Final = 366 * 86400
 """Further ahead is taken for a slip of the keyboard; nobody plans a rotation for the year 2206."""
 
 
 @click.command("rotate-keys")
-@click.argument("hosts", metavar="[NAME|HID]...", nargs=-1)
+@click.argument("hosts", metavar="[NAME|HID]...", nargs=-1, type=HOST)
 @click.option("--all", "everybody", is_flag=True, help="Every host, those that are granted later included.")
 @click.option(
     "--at",
@@ -86,16 +89,14 @@ def command(
 
 def _document(
     everybody: bool, at: int, seqs: Sequence[int], names: dict[str, str], fresh: Set[str]
-) -> dict[str, object]:
+) -> RotationAsked:
     """``names``: of the hosts asked, by hid; ``fresh``: those that had not been asked before."""
-    return {
-        "format": REPORT_FORMAT,
-        "all": everybody,
-        "not_before": at,
-        "statements": seqs,
-        "changed": bool(seqs),
-        "hosts": [{"name": name, "hid": hid, "changed": hid in fresh} for hid, name in names.items()],
-    }
+    from wgctl.documents.members import AskedHost, RotationAsked
+
+    hosts = (AskedHost(name=name, hid=hid, changed=hid in fresh) for hid, name in names.items())
+    return RotationAsked(
+        all=everybody, not_before=at, statements=tuple(seqs), changed=bool(seqs), hosts=tuple(hosts)
+    )
 
 
 def _describe(seqs: Sequence[int], at: int, now: float) -> str:

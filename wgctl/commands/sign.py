@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
+import msgspec
 
 from meshd.errors import MeshError, RegistryError
 from meshd.terminal import confirm, echo
+from wgctl.completing import FILE
 from wgctl.files import STANDARD_STREAM, check_writable, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 
 if TYPE_CHECKING:
     from wgctl.admin.pending_signatures import Task
-
-REPORT_FORMAT: Final = "wgctl-sign/1"
+    from wgctl.documents.signing import DraftSigned
 
 
 @click.command("sign")
-@click.argument("file", metavar="FILE|-")
+@click.argument("file", metavar="FILE|-", type=FILE)
 @click.option("--out", metavar="FILE", help="Where the signed registry goes. [default: FILE.signed]")
 @click.option("--force", is_flag=True, help="A root too by which over a fifth of the hosts would fall away.")
 @click.option(
@@ -52,6 +52,7 @@ def command(
     verified and taken in first. Each thing is shown and asked about; then the registry is written to
     a file for `wgctl import` on the machine that meets the stores. Join bundles are written beside it.
     """
+    from meshd.registry.export import EXPORT_FORMAT, build_export, render_export
     from wgctl.admin.import_registry import take_in
     from wgctl.admin.pending_signatures import find_tasks
     from wgctl.admin.session import open_session
@@ -62,17 +63,15 @@ def command(
     if file == STANDARD_STREAM and out is None:
         raise click.UsageError("--out is needed with standard input")
     target = out or f"{file}.signed"
-    check_writable(target, "the signed registry")
+    check_writable(target, "an export of a registry", {"format": EXPORT_FORMAT})
     now = time.time()
     draft = read_draft(file)
     with open_session(options) as session:
-        take_in(session, draft.registry, file, now=now)
+        take_in(session, draft.registry, file)
         session.sync(now=now)
         tasks = find_tasks(session, draft.operations, Path(target).absolute().parent, force=force, now=now)
         outcome = _sign_each(tasks, yes, fingerprints)
         if outcome.signed:
-            from meshd.registry.export import build_export, render_export
-
             write_text(target, render_export(build_export(session.ledger, now=now)) + "\n")
         session.report_failures()
     if as_json:
@@ -86,25 +85,25 @@ def command(
         raise RegistryError(f"{len(outcome.refused)} of {len(tasks)} could not be signed: {reasons}")
 
 
-@dataclass(slots=True)
-class _Outcome:
+class _Outcome(msgspec.Struct):
     """What became of each thing that waited for a signature."""
 
-    signed: list[tuple[str, str]] = field(default_factory=list)
+    signed: list[tuple[str, str]] = msgspec.field(default_factory=list)
     """With what came of it."""
-    declined: list[str] = field(default_factory=list)
+    declined: list[str] = msgspec.field(default_factory=list)
     """The person did not want it."""
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = msgspec.field(default_factory=list)
     """It could not be signed, with the reason."""
 
-    def document(self, target: str) -> dict[str, object]:
-        return {
-            "format": REPORT_FORMAT,
-            "signed": [{"what": what, "outcome": came_of_it} for what, came_of_it in self.signed],
-            "declined": self.declined,
-            "refused": [{"what": what, "why": why} for what, why in self.refused],
-            "file": target if self.signed else None,
-        }
+    def document(self, target: str) -> DraftSigned:
+        from wgctl.documents.signing import DraftSigned, RefusedThing, SignedThing
+
+        return DraftSigned(
+            signed=tuple(SignedThing(what=what, outcome=came_of_it) for what, came_of_it in self.signed),
+            declined=tuple(self.declined),
+            refused=tuple(RefusedThing(what=what, why=why) for what, why in self.refused),
+            file=target if self.signed else None,
+        )
 
     def next_step(self, file: str, target: str) -> str:
         if self.signed:

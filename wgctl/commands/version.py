@@ -7,7 +7,7 @@ import platform
 import click
 
 from meshd.terminal import echo
-from meshd.version import read_version
+from meshd.version import VERSION
 from wgctl.output import json_option, write_json
 
 
@@ -17,6 +17,8 @@ def command(as_json: bool) -> None:
     """Print the version."""
     if as_json:
         system = platform.system()
-        write_json({"version": read_version(), "python": platform.python_version(), "system": system})
+        from wgctl.documents.machine import ProgramVersion
+
+        write_json(ProgramVersion(version=VERSION, python=platform.python_version(), system=system))
     else:
-        echo(f"wgctl {read_version()}")
+        echo(f"wgctl {VERSION}")

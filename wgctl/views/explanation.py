@@ -172,6 +172,8 @@ def _summary(ledger: Ledger, hid: str, name: str, host: Host | None, *, now: flo
     if host is not None:
         joined = host.record is not None and host.record.has_run
         state = "a member" if joined else "granted, but has not joined yet"
+        if host.is_client:
+            state = "a client, without a meshd"
         return f"{name} is {state}: {' '.join(map(str, host.addresses))}"
     if hid in membership.revoked:
         return f"{name} was revoked for good: {membership.revoked[hid].why or 'no reason was given'}"
@@ -272,6 +274,10 @@ def _record(host: Host) -> Iterable[Reason]:
         yield Reason(verdict="note", text="no record of the host itself yet: its WireGuard key is not known")
         return
     made = render_time(record.signed_at) if record.has_run else "its enrolment"
+    if host.is_client:
+        text = f"its key, as the administrator said: {str(record.public_key)[:SHORT]}..."
+        yield Reason(verdict="note", text=text)
+        return
     endpoints = ", ".join(map(str, record.endpoints)) or "none"
     text = f"its own record of {made}: key {str(record.public_key)[:SHORT]}..., endpoints {endpoints}"
     yield Reason(verdict="note", text=text)

@@ -22,14 +22,15 @@ from meshd.registry.statement import (
 from wgctl.output import render_time
 
 SHORT = 8
-STATE_ORDER = ("member", "waiting", "proposed", "unplaced", "revoked")
+STATE_ORDER = ("member", "waiting", "proposed", "unplaced", "client", "revoked")
 
 
 class HostRow(msgspec.Struct, frozen=True, kw_only=True):
-    """``state``: member, waiting (has not joined yet), proposed (its grant waits for endorsement),
-    unplaced (``reason`` says why) or revoked.
+    """``state``: member, client (no meshd runs there), waiting (has not joined yet), proposed (its grant
+    waits for endorsement), unplaced (``reason`` says why) or revoked.
 
-    ``record_version``: 0 for what the host signed to enroll, then one more each time.
+    ``record_version``: 0 for what the host signed to enroll, then one more each time. ``record_at``: when
+    the host says it signed that, by its own clock.
     """
 
     name: str
@@ -48,6 +49,7 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
     statement_at: int
     expires_at: int | None
     record_version: int | None
+    record_at: int | None
     endpoints: tuple[str, ...]
 
 
@@ -69,7 +71,7 @@ class StatementRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_host_rows(ledger: Ledger, *, now: float) -> list[HostRow]:
-    """Members first, then those without a record, without a place, and revoked ones; by name."""
+    """Members first, those without a record or a place, clients, and revoked ones; by name."""
     membership = ledger.membership(now)
     rows = [_member_row(ledger, host) for host in membership.hosts.values()]
     rows += [_unplaced_row(ledger, hid, reason) for hid, reason in membership.unplaced.items()]
@@ -118,8 +120,10 @@ def _member_row(ledger: Ledger, host: Host) -> HostRow:
     return HostRow(
         name=host.name,
         hid=host.hid,
-        state="member" if joined else "waiting",
-        reason="" if joined else "it has not joined yet: meshd join, then start meshd there",
+        state="client" if host.is_client else "member" if joined else "waiting",
+        reason=""
+        if joined or host.is_client
+        else "it has not joined yet: meshd join, then start meshd there",
         addresses=tuple(map(str, host.addresses)),
         granted=tuple(str(network) for network in sorted(host.granted_networks, key=network_key)),
         announced=tuple(str(network) for network in sorted(host.networks, key=network_key)),
@@ -132,6 +136,7 @@ def _member_row(ledger: Ledger, host: Host) -> HostRow:
         statement_at=host.provenance.signed_at,
         expires_at=host.expires_at,
         record_version=record.version if record else None,
+        record_at=record.signed_at if record else None,
         endpoints=tuple(map(str, record.endpoints)) if record else (),
     )
 
@@ -162,6 +167,7 @@ def _revoked_rows(ledger: Ledger, membership: Membership) -> list[HostRow]:
                 statement_at=revocation.provenance.signed_at,
                 expires_at=None,
                 record_version=None,
+                record_at=None,
                 endpoints=(),
             )
         )
@@ -186,6 +192,7 @@ def _grant_row(ledger: Ledger, entry: LogEntry, grant: Grant, *, state: str, rea
         statement_at=entry.statement.at,
         expires_at=grant.expires or None,
         record_version=None,
+        record_at=None,
         endpoints=(),
     )
 

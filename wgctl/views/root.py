@@ -8,7 +8,7 @@ import msgspec
 
 from meshd.registry.document import RetiredKey, Root, RootKey, TrustedRoot
 from meshd.registry.ledger import Ledger
-from meshd.registry.root_assembly import Proposal
+from meshd.registry.root_case import Proposal
 from meshd.registry.root_changes import Effects
 from meshd.registry.signing import render_fingerprint
 from wgctl.views.root_changes import SHORT, describe_changes

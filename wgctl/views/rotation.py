@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from meshd.errors import ControlError
 from meshd.observe.status import Status
@@ -29,8 +30,7 @@ WORDS: Final = {
 STYLES: Final = {"turn": FAINT, "moving": FAIR, "returning": FAIR, "done": GOOD}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """``state``: turn, moving, returning or done. ``waits_for``: known of the host at hand alone."""
 
     name: str
@@ -55,7 +55,7 @@ def build_rows(status: Status, names: Mapping[str, str], before: Mapping[str, st
         state = states.get(hid, "steady")
         if state == "steady":
             state = "done" if keys.get(hid) != before.get(hid) else "turn"
-        waits = status.rotation.waiting if hid == status.host.hid and state != "done" else ()
+        waits = status.rotation.waited_for if hid == status.host.hid and state != "done" else ()
         rows.append(Row(name=name, state=state, waits_for=waits))
     return rows
 

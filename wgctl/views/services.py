@@ -9,16 +9,33 @@ import msgspec
 
 from meshd.errors import ConfigError, ControlError
 from meshd.model.host import Host
-from meshd.model.network import IPAddress, contained_in_any, host_network
 from meshd.observe.status import ModuleStatus, ServicesStatus
 from meshd.registry.ledger import Ledger
-from wgctl.output import BAD, FAINT, FAIR, GOOD, NOTHING, Cell, build_table, render_age, say, show
+from wgctl.output import BAD, FAINT, FAIR, GOOD, NOTHING, Cell, Column, build_table, render_age, say, show
 
 if TYPE_CHECKING:
     from meshd.observe.protocol import ModuleReport, ServiceDocument
     from wgctl.options import Options
 
 STYLES: Final = {"ok": GOOD, "pending": FAIR, "held": FAIR, "failed": BAD, "broken": BAD, "released": FAINT}
+SERVICE_COLUMNS: Final = (
+    Column(name="SERVICE"),
+    Column(name="STATE"),
+    Column(name="HEALTH"),
+    Column(name="HOST"),
+    Column(name="ADDRESS", gives_way=1),
+    Column(name="PORT", right=True, gives_way=2),
+    Column(name="KIND", gives_way=3),
+    Column(name="SCOPE", gives_way=4),
+)
+MODULE_COLUMNS: Final = (
+    Column(name="MODULE"),
+    Column(name="STATE"),
+    Column(name="GENERATION", right=True, gives_way=2),
+    Column(name="ENDPOINTS", right=True, gives_way=1),
+    Column(name="TAKEN", right=True),
+    Column(name="WHY", text=True),
+)
 PLACE_STYLES: Final = {"active": GOOD, "draining": FAIR, "retired": FAINT}
 
 
@@ -105,23 +122,6 @@ def own_host(options: Options, now: float) -> tuple[Ledger, Host]:
     return ledger, own
 
 
-def find_unplaced(
-    ledger: Ledger, own: Host, addresses: Mapping[IPAddress, str], now: float
-) -> list[tuple[str, str]]:
-    """Jail and address of each that no living placement names."""
-    taken = {
-        placement.address
-        for service in ledger.membership(now).services.values()
-        for placement in service.placements
-        if placement.state != "retired" and not service.retired
-    }
-    return sorted(
-        (jail, str(address))
-        for address, jail in addresses.items()
-        if address not in taken and contained_in_any(host_network(address), own.granted_networks)
-    )
-
-
 def _health(status: ServicesStatus | None, now: float) -> Mapping[tuple[str, str, str], Cell]:
     """By hid, service and jail: what each placement's own host found, and how long ago."""
     told = (*status.placements, *status.elsewhere) if status is not None else ()
@@ -137,47 +137,34 @@ def _health(status: ServicesStatus | None, now: float) -> Mapping[tuple[str, str
 def show_services(rows: list[ServiceRow], status: ServicesStatus | None, now: float) -> None:
     """``status``: of this host's meshd, which knows how the placements are; None: there is none."""
     health = _health(status, now)
-    cells: list[list[Cell]] = []
-    for row in rows:
-        if row.state == "retired":
-            cells.append(
-                [
-                    (row.name, FAINT),
-                    row.kind,
-                    str(row.port),
-                    row.scope,
-                    ("retired", FAINT),
-                    NOTHING,
-                    NOTHING,
-                    NOTHING,
-                ]
-            )
-            continue
-        living = [each for each in row.placements if each.state != "retired"]
-        for number, each in enumerate(living):
-            first = number == 0
-            where = each.host + (f"/{each.jail}" if each.jail else "")
-            cells.append(
-                [
-                    row.name if first else "",
-                    row.kind if first else "",
-                    str(row.port) if first else "",
-                    row.scope if first else "",
-                    (each.state, PLACE_STYLES[each.state]),
-                    where,
-                    each.address,
-                    health.get((each.hid, row.name, each.jail), NOTHING),
-                ]
-            )
-        if not living:
-            cells.append(
-                [row.name, row.kind, str(row.port), row.scope, ("nowhere", FAIR), NOTHING, NOTHING, NOTHING]
-            )
+    cells = [line for row in rows for line in _service_lines(row, health)]
     if not cells:
         say("no services; the first one: wgctl service add NAME --kind WORD --port N")
         return
-    header = ["SERVICE", "KIND", "PORT", "SCOPE", "STATE", "HOST", "ADDRESS", "HEALTH"]
-    show(build_table(header, cells, right=["PORT"]))
+    show(build_table(SERVICE_COLUMNS, cells))
+
+
+def _service_lines(row: ServiceRow, health: Mapping[tuple[str, str, str], Cell]) -> list[list[Cell]]:
+    """A line for each placement; what they share stands in the first."""
+    if row.state == "retired":
+        state: Cell = ("retired", FAINT)
+        return [[(row.name, FAINT), state, NOTHING, NOTHING, NOTHING, str(row.port), row.kind, row.scope]]
+    living = [each for each in row.placements if each.state != "retired"]
+    if not living:
+        nowhere: Cell = ("nowhere", FAIR)
+        return [[row.name, nowhere, NOTHING, NOTHING, NOTHING, str(row.port), row.kind, row.scope]]
+    shared = [str(row.port), row.kind, row.scope]
+    return [
+        [
+            "" if number else row.name,
+            (each.state, PLACE_STYLES[each.state]),
+            health.get((each.hid, row.name, each.jail), NOTHING),
+            each.host + (f"/{each.jail}" if each.jail else ""),
+            each.address,
+            *([""] * len(shared) if number else shared),
+        ]
+        for number, each in enumerate(living)
+    ]
 
 
 def show_modules(status: ServicesStatus, now: float) -> None:
@@ -193,7 +180,7 @@ def show_modules(status: ServicesStatus, now: float) -> None:
         for module in status.modules
     ]
     if cells:
-        show(build_table(["MODULE", "STATE", "GENERATION", "ENDPOINTS", "TAKEN", "WHY"], cells))
+        show(build_table(MODULE_COLUMNS, cells))
     for each in status.placements:
         name = each.service + (f" in {each.jail}" if each.jail else "")
         style = {"pass": GOOD, "fail": BAD}.get(each.health, FAINT)

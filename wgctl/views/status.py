@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from meshd.model.path import PathStats
+from meshd.model.path import DIRECT, PathStats
 from meshd.observe.matrix import Matrix
 from meshd.observe.status import ConditionStatus, PeerStatus, Status
+from meshd.observe.wording import render_count
 from wgctl.output import (
     BAD,
     FAINT,
@@ -17,6 +18,7 @@ from wgctl.output import (
     GOOD,
     NOTHING,
     Cell,
+    Column,
     build_table,
     render_age,
     render_bytes,
@@ -31,18 +33,40 @@ from wgctl.views.matrix import build_matrix_table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-REPORT_FORMAT: Final = "wgctl-status/1"
 REGISTRY_AGE_FAIR_SECONDS: Final = 900.0
 SEVERITY_STYLE: Final[Mapping[str, str]] = {"critical": BAD, "warning": FAIR, "info": FAINT}
-MAX_MATRIX_HOSTS: Final = 16
+MAX_MATRIX_HOSTS: Final = 24
 OLD_ROW_SECONDS: Final = 30.0
+PEER_COLUMNS: Final = (
+    Column(name="PEER"),
+    Column(name="PATH"),
+    Column(name="RTT", right=True),
+    Column(name="LOSS", right=True, gives_way=1),
+    Column(name="ADDRESS", gives_way=2),
+    Column(name="HANDSHAKE", right=True, gives_way=3),
+    Column(name="MTU", right=True, gives_way=6),
+    Column(name="JITTER", right=True, gives_way=9),
+    Column(name="RX", right=True, gives_way=7),
+    Column(name="TX", right=True, gives_way=8),
+    Column(name="NETWORKS", gives_way=5),
+    Column(name="ENDPOINT", gives_way=4),
+)
 
 
-class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
-    """``matrix``: rows by measuring host, None for one of which nothing is known. ``ages``: seconds since a
-    row was measured; ``told_by``: who told the row of a host that does not answer here."""
+CLIENT_COLUMNS: Final = (
+    Column(name="CLIENT"),
+    Column(name="ADDRESS"),
+    Column(name="HANDSHAKE", right=True),
+    Column(name="RX", right=True, gives_way=2),
+    Column(name="TX", right=True, gives_way=3),
+    Column(name="ENDPOINT", gives_way=1),
+)
 
-    format: str = REPORT_FORMAT
+
+class StatusReport(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", tag="wgctl-status/1"):
+    """``wgctl status``. ``matrix``: rows by measuring host, None for one of which nothing is known. ``ages``:
+    seconds since a row was measured; ``told_by``: who told the row of a host that does not answer here."""
+
     status: Status
     matrix: dict[str, dict[str, PathStats] | None]
     ages: dict[str, float] = {}
@@ -69,21 +93,23 @@ def own_name(status: Status) -> str:
 
 
 def render_report(report: StatusReport, *, now: float) -> RenderableType:
-    """The whole page: this host, its registry, its peers, the matrix, and what is wrong."""
+    """The whole page, what matters first: is all well, what is not, the peers, the matrix, the rest."""
     from rich.console import Group
 
     status = report.status
-    parts: list[RenderableType] = [_render_head(status, now)]
+    parts: list[RenderableType] = [render_head(status), render_conditions(status.conditions, now)]
     if status.peers:
         parts += [styled(), _render_peers(status, now)]
+    if status.clients:
+        parts += [styled(), _render_clients(status, now)]
     if 1 < len(report.matrix) <= MAX_MATRIX_HOSTS:
         parts += [styled(), build_matrix_table(sorted(report.matrix), report.matrix)]
     elif len(report.matrix) > MAX_MATRIX_HOSTS:
-        text = f"matrix of {len(report.matrix)} hosts: too wide for a page, it is in: wgctl status --json"
+        text = f"matrix of {len(report.matrix)} hosts: too large for a page, it is in: wgctl status --json"
         parts += [styled(), styled(text, FAINT)]
     if len(report.matrix) > 1:
         parts += [styled(line, FAINT) for line in _row_notes(report)]
-    parts += [styled(), render_conditions(status.conditions, now)]
+    parts += [styled(), _render_details(status, now)]
     return Group(*parts)
 
 
@@ -91,17 +117,29 @@ def _row_notes(report: StatusReport) -> list[str]:
     """What to know of rows that are not the hosts' own word of now."""
     unknown = [name for name, row in sorted(report.matrix.items()) if row is None]
     lines = [f"nothing is known of what {', '.join(unknown)} measures"] if unknown else []
+    old: dict[str, list[str]] = {}
     for name, age in sorted(report.ages.items()):
         if name in report.told_by:
             lines.append(f"{name}: as {report.told_by[name]} was told {render_duration(age)} ago")
         elif age > OLD_ROW_SECONDS:
-            lines.append(f"{name}: measured {render_duration(age)} ago, it does not answer now")
-    return lines
+            old.setdefault(render_duration(age), []).append(name)
+    return lines + [f"measured {age} ago, no answer now: {', '.join(names)}" for age, names in old.items()]
 
 
-def _render_head(status: Status, now: float) -> RenderableType:
-    host, registry = status.host, status.registry
+def render_head(status: Status) -> RenderableType:
+    """One line that says how the host is."""
+    host, total = status.host, len(status.peers)
     up = sum(peer.path.up for peer in status.peers)
+    parts = [f"{own_name(status)} {host.addresses[0] if host.addresses else ''}".strip()]
+    if not host.interface_up:
+        parts.append(f"{host.interface} is DOWN")
+    parts.append(f"{up} of {total} peers answer" if total else "no peers")
+    is_well = host.interface_up and up == total
+    return styled(": ".join((parts[0], ", ".join(parts[1:]))), GOOD if is_well else BAD)
+
+
+def _render_details(status: Status, now: float) -> RenderableType:
+    host, registry = status.host, status.registry
     interface = "up" if host.interface_up else "DOWN"
     mtu = f"mtu {host.mtu_bytes}, " if host.mtu_bytes else ""
     verified_for = now - registry.verified_at if registry.verified_at else None
@@ -116,7 +154,6 @@ def _render_head(status: Status, now: float) -> RenderableType:
                 "" if host.interface_up else BAD,
             ),
         ],
-        ["peers", (f"{up} of {len(status.peers)} answer", GOOD if up == len(status.peers) else BAD)],
         [
             "registry",
             (
@@ -135,7 +172,7 @@ def _render_head(status: Status, now: float) -> RenderableType:
     rows += [["store", _store_cell(store.url, store.up, store.error)] for store in registry.stores]
     rows.append(["last plan", _plan_cell(status, now)])
     rows.append(["meshd", f"{status.version}, running for {render_duration(now - status.started_at)}"])
-    return build_table(["", ""], rows)
+    return build_table(["", Column(text=True)], rows)
 
 
 def _own_endpoints_cell(status: Status) -> Cell:
@@ -149,7 +186,7 @@ def _rotation_rows(status: Status) -> list[list[Cell]]:
     """Whose key is being rotated: this host's, and others'; nothing is the rule."""
     own, rows = status.rotation, list[list[Cell]]()
     if own.state != "steady":
-        waits = f", waits for {', '.join(own.waiting)}" if own.waiting else ""
+        waits = f", waits for {', '.join(own.waited_for)}" if own.waited_for else ""
         rows.append(["rotation", (f"this host's key: {own.state}{waits} ({own.reason})", FAIR)])
     for peer in status.peers:
         if peer.rotation != "steady":
@@ -174,7 +211,7 @@ def _plan_cell(status: Status, now: float) -> Cell:
     if plan is None:
         return "none yet", FAINT
     why = f" ({', '.join(plan.wakes)})" if plan.wakes else ""
-    text = f"{plan.outcome} {render_age(plan.at, now)} ago{why}, {len(plan.changes)} changes"
+    text = f"{plan.outcome} {render_age(plan.at, now)} ago{why}, {render_count(len(plan.changes), 'change')}"
     if plan.held_because:
         return f"{text}: HELD: {plan.held_because} (wgctl plan; wgctl apply --force)", BAD
     if plan.failed:
@@ -183,11 +220,28 @@ def _plan_cell(status: Status, now: float) -> Cell:
 
 
 def _render_peers(status: Status, now: float) -> RenderableType:
-    measured = ["PATH", "RTT", "JITTER", "LOSS", "MTU", "HANDSHAKE"]
-    headers = ["PEER", "ADDRESS", *measured, "ENDPOINT", "RX", "TX", "NETWORKS"]
-    peers = sorted(status.peers, key=lambda peer: peer.name)
-    rows = [_peer_row(peer, now, status.host.mtu_bytes) for peer in peers]
-    return build_table(headers, rows, right=["RTT", "JITTER", "LOSS", "MTU", "HANDSHAKE", "RX", "TX"])
+    peers = sorted(status.peers, key=lambda peer: (peer.path.up, _is_as_it_should_be(peer), peer.name))
+    return build_table(PEER_COLUMNS, [_peer_row(peer, now, status.host.mtu_bytes) for peer in peers])
+
+
+def _is_as_it_should_be(peer: PeerStatus) -> bool:
+    return peer.path.via == DIRECT and not peer.path.loss_ratio
+
+
+def _render_clients(status: Status, now: float) -> RenderableType:
+    """Nobody probes them: the last handshake is all that is known, and an old one is no fault."""
+    rows: list[list[Cell]] = [
+        [
+            client.name if client.configured else (f"{client.name} (not configured)", FAIR),
+            client.addresses[0] if client.addresses else NOTHING,
+            render_age(client.latest_handshake_at, now),
+            render_bytes(client.receive_bytes),
+            render_bytes(client.transmit_bytes),
+            client.endpoint or NOTHING,
+        ]
+        for client in status.clients
+    ]
+    return build_table(CLIENT_COLUMNS, rows)
 
 
 def _peer_row(peer: PeerStatus, now: float, interface_mtu_bytes: int | None) -> list[Cell]:
@@ -199,17 +253,17 @@ def _peer_row(peer: PeerStatus, now: float, interface_mtu_bytes: int | None) -> 
         state = (path.via, GOOD) if path.up else ("down", BAD)
     return [
         peer.name,
-        peer.addresses[0] if peer.addresses else NOTHING,
         state,
-        (render_rtt(path.srtt_seconds), style),
-        render_rtt(path.jitter_seconds),
+        (render_rtt(path.srtt_seconds if path.up else None), style),
         (render_loss(path.loss_ratio) if path.sent else NOTHING, style if path.loss_ratio else ""),
-        _mtu_cell(peer.mtu_bytes, interface_mtu_bytes),
+        peer.addresses[0] if peer.addresses else NOTHING,
         render_age(peer.latest_handshake_at, now),
-        _endpoint_cell(peer),
+        _mtu_cell(peer.mtu_bytes, interface_mtu_bytes),
+        render_rtt(path.jitter_seconds if path.up else None),
         render_bytes(peer.receive_bytes),
         render_bytes(peer.transmit_bytes),
         " ".join(peer.networks) or NOTHING,
+        _endpoint_cell(peer),
     ]
 
 
@@ -241,5 +295,5 @@ def render_conditions(conditions: tuple[ConditionStatus, ...], now: float) -> Re
         ]
         for condition in sorted(conditions, key=lambda each: (rank.get(each.severity, 3), each.since))
     ]
-    table = build_table(["CONDITION", "CODE", "SINCE", "WHAT"], rows)
+    table = build_table(["CONDITION", "CODE", "SINCE", Column(name="WHAT", text=True)], rows)
     return Group(table, styled("what to do: wgctl explain CODE", FAINT))

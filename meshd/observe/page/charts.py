@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from math import atan2, cos, degrees, isnan, pi, sin
 from typing import Final
+
+import msgspec
 
 from meshd.observe.history import Span
 from meshd.observe.page.markup import Markup, element
@@ -114,8 +115,7 @@ def _runs(values: Sequence[float]) -> Iterator[list[tuple[int, float]]]:
             yield found * 2 if len(found) == 1 else found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RingHost:
+class RingHost(msgspec.Struct, frozen=True, kw_only=True):
     """``grade``: of the path to it; None: this host itself."""
 
     name: str

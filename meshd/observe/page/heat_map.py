@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from meshd.model.path import PathStats
+from meshd.model.path import DIRECT, PathStats
 from meshd.observe.matrix import Matrix, MatrixRow
 from meshd.observe.page.markup import Markup, element
 from meshd.observe.page.view import host_link
@@ -13,6 +13,9 @@ from meshd.observe.wording import grade_path, render_duration, render_loss, rend
 OLD_ROW_SECONDS: Final = 30.0
 MAX_FIGURES: Final = 14
 """Hosts up to which each cell has its figure; beyond, it is a colour with the figure as its title."""
+
+RELAYED: Final = "~"
+"""In a cell without its figure: the packets go by way of another host."""
 
 
 def heat_map(matrix: Matrix) -> Markup:
@@ -57,13 +60,15 @@ def _cell(name: str, other: str, row: MatrixRow | None, *, brief: bool) -> Marku
         )
     text = _figures(path)
     grade = grade_path(path.srtt_seconds, up=path.up, loss_ratio=path.loss_ratio)
-    shown = ("" if path.up else "x") if brief else text
-    return element("td", shown, class_=f"cell {grade}", title=f"{name} to {other}: {text}")
+    is_relayed = path.up and path.via != DIRECT
+    shown = ("x" if not path.up else RELAYED if is_relayed else "") if brief else text
+    kind = f"cell {grade} relayed" if is_relayed else f"cell {grade}"
+    return element("td", shown, class_=kind, title=f"{name} to {other}: {text}")
 
 
 def _figures(path: PathStats) -> str:
     if not path.up:
         return "down"
     loss = f" {render_loss(path.loss_ratio)} lost" if path.loss_ratio >= 0.0005 else ""
-    via = f" by way of {path.via}" if path.via != "direct" else ""
+    via = f" by way of {path.via}" if path.via != DIRECT else ""
     return f"{render_rtt(path.srtt_seconds)}{loss}{via}"

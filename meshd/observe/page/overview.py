@@ -10,7 +10,7 @@ from meshd.observe.page.frame import conditions, document, events, facts, sectio
 from meshd.observe.page.heat_map import heat_map
 from meshd.observe.page.markup import Child, Markup, element
 from meshd.observe.page.view import PageView, grade_of, host_link, own_name, sentence_of, state_of
-from meshd.observe.status import ModuleStatus, PeerStatus, PlanStatus, Status, StoreStatus
+from meshd.observe.status import ClientStatus, ModuleStatus, PeerStatus, PlanStatus, Status, StoreStatus
 from meshd.observe.wording import PathGrade, render_age, render_bytes, render_loss, render_rtt
 
 MAX_EVENTS: Final = 30
@@ -42,6 +42,15 @@ PEER_COLUMNS: Final = (
     ("endpoint", "mono"),
 )
 
+CLIENT_COLUMNS: Final = (
+    ("client, without a meshd", ""),
+    ("address", "mono"),
+    ("handshake", "number"),
+    ("received", "number"),
+    ("sent", "number"),
+    ("endpoint", "mono"),
+)
+
 
 def render_overview(view: PageView, *, live: bool = False) -> str:
     """The whole document."""
@@ -59,6 +68,9 @@ def render_overview(view: PageView, *, live: bool = False) -> str:
         ),
         section("Hosts", table(PEER_COLUMNS, [_peer_row(view, peer) for peer in status.peers]))
         if status.peers
+        else None,
+        section("Clients", table(CLIENT_COLUMNS, [_client_row(each, status.at) for each in status.clients]))
+        if status.clients
         else None,
         section("Every pair", heat_map(view.matrix)) if len(view.matrix.rows) > 1 else None,
         _services(status),
@@ -127,6 +139,19 @@ def _peer_row(view: PageView, peer: PeerStatus) -> tuple[Child, ...]:
     )
 
 
+def _client_row(client: ClientStatus, now: float) -> tuple[Child, ...]:
+    """Nobody measures a path to it, and an old handshake is no fault."""
+    missing = element("span", f"{client.name}: not configured", class_="fair")
+    return (
+        client.name if client.configured else missing,
+        client.addresses[0] if client.addresses else "",
+        render_age(client.latest_handshake_at, now),
+        render_bytes(client.receive_bytes),
+        render_bytes(client.transmit_bytes),
+        client.endpoint or "",
+    )
+
+
 def _services(status: Status) -> Markup | None:
     services = status.services
     placements = (*services.placements, *services.elsewhere)
@@ -161,7 +186,7 @@ def _module_row(status: Status, module: ModuleStatus) -> tuple[Child, ...]:
 def _own_facts(status: Status) -> Markup:
     host, rotation = status.host, status.rotation
     learned = [f"{each} (seen by others)" if each in host.learned else each for each in host.endpoints]
-    followers = f": {', '.join(rotation.waiting)} to follow" if rotation.waiting else ""
+    followers = f": {', '.join(rotation.waited_for)} to follow" if rotation.waited_for else ""
     return facts(
         (
             ("addresses", ", ".join(host.addresses)),

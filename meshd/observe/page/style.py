@@ -41,6 +41,7 @@ table.heat { width: auto; } table.heat td, table.heat th { padding: .25rem .45re
 table.heat thead th.to { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
 td.cell { text-align: right; font-variant-numeric: tabular-nums; min-width: 1.6rem;
   background: color-mix(in srgb, currentColor 18%, transparent); }
+td.relayed { outline: 2px dashed currentColor; outline-offset: -3px; }
 td.none { color: var(--faint); text-align: center; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }

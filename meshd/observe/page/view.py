@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from urllib.parse import quote
+
+import msgspec
 
 from meshd.observe.history import Span
 from meshd.observe.matrix import Matrix
@@ -13,8 +14,7 @@ from meshd.observe.status import PeerStatus, Status
 from meshd.observe.wording import PathGrade, grade_path, render_loss, render_rtt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageView:
+class PageView(msgspec.Struct, frozen=True, kw_only=True):
     """``history``: of the path to a hid, over steps of so many seconds. ``events``: the newest first."""
 
     status: Status

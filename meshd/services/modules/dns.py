@@ -18,6 +18,8 @@ from meshd.services.names import host_names, unnamed
 from meshd.services.plan import GENERATION, Command, DnsAsk, File, Probe, ServicePlan
 from meshd.services.view import ServiceView
 from meshd.services.zone import (
+    SERIAL,
+    SERIAL_ADDRESS,
     Record,
     forward_records,
     hosts_file,
@@ -141,17 +143,9 @@ def _probes(view: ServiceView, config: DnsConfig, zones: dict[str, list[Record]]
             kind: Literal["A", "AAAA"] = "AAAA" if ":" in address else "A"
             probes.append(DnsAsk(server=config.ask, name=_own_name(view), record=kind, expect=(address,)))
     if config.server == "dnsmasq":
-        probes += _newest(view, config)
+        serial = f"{SERIAL}.{view.domain}."
+        probes.append(DnsAsk(server=config.ask, name=serial, record="A", expect=(SERIAL_ADDRESS,)))
     return tuple(probes)
-
-
-def _newest(view: ServiceView, config: DnsConfig) -> list[Probe]:
-    """A hosts file has no serial: every host's name is asked for, up to twenty of them."""
-    return [
-        DnsAsk(server=config.ask, name=f"{host.name}.{view.domain}.", record="A", expect=(host.address,))
-        for host in list(view.hosts.values())[:20]
-        if ":" not in host.address
-    ]
 
 
 def _own_name(view: ServiceView) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from meshd.errors import ConfigError
 from meshd.services.module import MODULE_API
+from meshd.services.placed import declared_service, own_placement
 from meshd.services.plan import Call, Command, File, HttpCall, HttpGet, Probe, ServicePlan
 from meshd.services.view import PlacementView, ServiceEntry, ServiceView
 
@@ -43,10 +44,8 @@ class Garage:
     config_model: ClassVar[type[msgspec.Struct]] = GarageConfig
 
     def render(self, view: ServiceView, config: GarageConfig) -> ServicePlan:
-        cluster = view.services.get(config.cluster)
-        if cluster is None or cluster.kind != KIND:
-            raise ConfigError(f"garage.cluster: no service {config.cluster!r} of kind {KIND} is declared")
-        own = _own_placement(view, config, cluster)
+        cluster = declared_service(view, config.cluster, KIND, "garage.cluster")
+        own = own_placement(view, cluster, config.jail_of)
         peers = [_at(each) for each in cluster.placements if each is not own and _node_id(each)]
         files, checks = _block(config, own, peers)
         return ServicePlan(
@@ -70,7 +69,7 @@ def _block(
     """
     if not config.file:
         return (), ()
-    address = _address(own)
+    address = own.at
     text = (
         f"rpc_public_addr = {msgspec.json.encode(address).decode()}\n"
         f"bootstrap_peers = {msgspec.json.format(msgspec.json.encode(peers), indent=2).decode()}\n"
@@ -99,18 +98,6 @@ def _probes(config: GarageConfig, own: PlacementView) -> tuple[Probe, ...]:
     return (HttpGet(url=url, secret=config.token, expect=(f'"nodeId": "{_node_id(own)}',)),)
 
 
-def _own_placement(view: ServiceView, config: GarageConfig, cluster: ServiceEntry) -> PlacementView:
-    found = [
-        each
-        for each in cluster.placements
-        if each.host == view.self_name and (not config.jail_of or each.jail == config.jail_of)
-    ]
-    if len(found) != 1:
-        where = f"{view.self_name}/{cluster.name}" + (f" in jail {config.jail_of}" if config.jail_of else "")
-        raise ConfigError(f"{where}: {len(found)} placements seen, one expected (jail_of chooses)")
-    return found[0]
-
-
 def _node_id(place: PlacementView) -> str:
     """As the tag says; empty: nobody has said it yet."""
     found = place.tags.get(NODE_ID_TAG, "")
@@ -134,10 +121,5 @@ def _nameless(cluster: ServiceEntry) -> list[str]:
     return found
 
 
-def _address(place: PlacementView) -> str:
-    host = f"[{place.address}]" if ":" in place.address else place.address
-    return f"{host}:{place.port}"
-
-
 def _at(place: PlacementView) -> str:
-    return f"{_node_id(place)}@{_address(place)}"
+    return f"{_node_id(place)}@{place.at}"

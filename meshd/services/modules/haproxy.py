@@ -7,15 +7,17 @@ this host, and a dead meshd takes nothing out of use. Whether one works is HAPro
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
 import msgspec
 
 from meshd.errors import ConfigError
 from meshd.model.service import parse_check
+from meshd.services.compose import digest
 from meshd.services.latency import MIDPOINTS_SECONDS
-from meshd.services.module import MODULE_API, Signals
-from meshd.services.plan import Command, File, ServicePlan, SocketAsk, SocketKeep
+from meshd.services.module import END_OF_QUESTION, MODULE_API, Signals
+from meshd.services.plan import Command, File, LiveServer, LiveServers, ServicePlan, SocketAsk, SocketKeep
 from meshd.services.view import PlacementView, ServiceEntry, ServiceView
 
 LEAST_WEIGHT: Final = 5
@@ -25,7 +27,8 @@ _SAFE: Final = re.compile(r"[A-Za-z0-9_.:*@/-]+")
 class HaproxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``bind``: service to where it is offered on this host. ``replicas``: the same for reads, of services
     of kind patroni. ``main``: HAProxy's other files, for its check. ``socket``: its stats socket.
-    ``state_file``: its server-state-file, so that a new process knows at once who was down.
+    ``state_file``: its server-state-file, so that a new process knows at once who was down. ``live``: servers
+    come and go in the running process, where it can do that.
     """
 
     file: str
@@ -35,6 +38,7 @@ class HaproxyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     main: tuple[str, ...] = ()
     socket: str = ""
     state_file: str = ""
+    live: bool = True
     agent_listen: str = "127.0.0.1:9199"
     check_interval: str = "3s"
     agent_interval: str = "5s"
@@ -62,6 +66,7 @@ class Haproxy:
             ),
             calls=_hand_on(config),
             reload="reload",
+            live=_live(view, config, offers),
             verify=verify,
             endpoints=tuple(each.id for each in used),
             services=tuple(consumed),
@@ -75,10 +80,18 @@ class Haproxy:
             places = view.in_scope(service)
             buckets = {each.id: view.bucket(each.host) for each in places}
             best = MIDPOINTS_SECONDS[min(buckets.values(), default=0)]
+            spare = _may_drain(service, places)
             for each in places:
                 weight = round(100 * best / MIDPOINTS_SECONDS[buckets[each.id]])
-                answers[each.id] = "drain" if each.state == "draining" else f"{max(LEAST_WEIGHT, weight)}%"
+                drains = spare and each.state == "draining"
+                answers[each.id] = "drain" if drains else f"{max(LEAST_WEIGHT, weight)}%"
         return Signals(answers=answers, agent_listen=config.agent_listen)
+
+
+def _may_drain(service: ServiceEntry, places: Sequence[PlacementView]) -> bool:
+    """Whether enough are left to do the work. Anybody who administers hosts drains any placement, at once and
+    alone; so it takes no service away, neither from the mesh nor from this host's part of it."""
+    return len(service.active) >= service.min_endpoints and any(each.state == "active" for each in places)
 
 
 def _offers(view: ServiceView, config: HaproxyConfig) -> list[tuple[ServiceEntry, str, str]]:
@@ -98,25 +111,64 @@ def _offers(view: ServiceView, config: HaproxyConfig) -> list[tuple[ServiceEntry
 
 
 def _block(view: ServiceView, config: HaproxyConfig, service: ServiceEntry, place: str, role: str) -> str:
+    lines, port = [_head(config, service, place, role)], _check_port(service, role, config)
+    for each in view.in_scope(service):
+        lines.append(f'    server {_server(each)} {each.at} check{port} agent-send "{_question(each)}"')
+    return "\n".join(lines) + "\n"
+
+
+def _head(config: HaproxyConfig, service: ServiceEntry, place: str, role: str) -> str:
+    """All of a block but its servers."""
     lines = [f"listen {_backend(service, role)}", f"    bind {place}", "    mode tcp"]
-    check = _health_lines(service, role, config)
-    lines += [f"    {line}" for line in check.lines]
+    lines += [f"    {line}" for line in _health_lines(service, role, config).lines]
     lines.append("    option redispatch 1")  # a server that refuses is not asked three times more
     if config.state_file:
         lines.append("    load-server-state-from-file global")
-    agent_address, _, agent_port = config.agent_listen.rpartition(":")
-    lines.append(
-        f"    default-server inter {config.check_interval} fall 3 rise 2 on-marked-down shutdown-sessions "
-        f"weight 100 agent-check agent-addr {agent_address} agent-port {agent_port} "
-        f"agent-inter {config.agent_interval}"
+    lines.append(f"    default-server {_options(config)}")
+    return "\n".join(lines)
+
+
+def _options(config: HaproxyConfig) -> str:
+    address, _, port = config.agent_listen.rpartition(":")
+    return (
+        f"inter {config.check_interval} fall 3 rise 2 on-marked-down shutdown-sessions weight 100 "
+        f"agent-check agent-addr {address} agent-port {port} agent-inter {config.agent_interval}"
     )
-    for each in view.in_scope(service):
-        address = f"[{each.address}]" if ":" in each.address else each.address
-        port = f" port {check.port}" if check.port else ""
-        lines.append(
-            f'    server {_server(each)} {address}:{each.port} check{port} agent-send "{each.id}\\n"'
-        )
-    return "\n".join(lines) + "\n"
+
+
+def _check_port(service: ServiceEntry, role: str, config: HaproxyConfig) -> str:
+    port = _health_lines(service, role, config).port
+    return f" port {port}" if port else ""
+
+
+def _question(place: PlacementView) -> str:
+    """Ended by a sign that is in no name: a line feed cannot be said on the stats socket."""
+    return f"{place.id}{END_OF_QUESTION}"
+
+
+def _live(
+    view: ServiceView, config: HaproxyConfig, offers: list[tuple[ServiceEntry, str, str]]
+) -> LiveServers | None:
+    """Servers as they run. What is added so gets nothing from ``default-server``, so it is told all. A name
+    that would mean something on the socket is left to the reload."""
+    places = [each for service, _, _ in offers for each in view.in_scope(service)]
+    if not (config.live and config.socket) or not all(_SAFE.fullmatch(each.id) for each in places):
+        return None
+    backends: dict[str, dict[str, LiveServer]] = {}
+    frame = [config.socket]
+    for service, place, role in offers:
+        options = f"{_options(config)} check{_check_port(service, role, config)}"
+        backends[_backend(service, role)] = {
+            _server(each): LiveServer(
+                address=each.address,
+                port=each.port,
+                agent=_question(each),
+                options=f"{options} agent-send {_question(each)}",
+            )
+            for each in view.in_scope(service)
+        }
+        frame.append(_head(config, service, place, role) + options)
+    return LiveServers(target=config.socket, backends=backends, frame=digest("\n".join(frame)))
 
 
 def _hand_on(config: HaproxyConfig) -> tuple[SocketKeep, ...]:

@@ -16,8 +16,9 @@ from meshd.errors import ConfigError
 from meshd.model.service import parse_check
 from meshd.services.module import MODULE_API
 from meshd.services.pg_hba import TAKEN, access_lines, access_sources, in_force_question
+from meshd.services.placed import find_service, own_placement
 from meshd.services.plan import GENERATION, Command, File, HttpGet, Probe, ServicePlan
-from meshd.services.view import PlacementView, ServiceEntry, ServiceView
+from meshd.services.view import PlacementView, ServiceEntry, ServiceView, address_port
 
 PRIORITY_TAG: Final = "failover_priority"
 HIGHEST_PRIORITY: Final = 100
@@ -39,6 +40,8 @@ TOO_OLD: Final = r"(?:^|\s)(?:[0-2]|3\.[01])\.\d"
 _NOT_WRONG: Final = r"Port \d+ is already in use|is not reachable"
 """What Patroni's check says of a Patroni that runs, and of a DCS that is away. 4.1 has the option -i against
 the first, 3.0 has not."""
+_CHECK_SECONDS: Final = 60.0
+"""Patroni is Python and imports much: on a busy host, and at a check's low priority, it takes its time."""
 _NOWHERE: Final = '{"etcd3": {"hosts": ["127.0.0.1:1"]}}\n'
 
 
@@ -71,20 +74,20 @@ class Postgres:
     def render(self, view: ServiceView, config: PostgresConfig) -> ServicePlan:
         if "password" in config.connect.replace("passfile", ""):
             raise ConfigError("postgres.connect: a password is not for here; passfile=/PATH expected")
-        cluster = _service(view, config.cluster, "patroni", "postgres.cluster")
-        dcs = _service(view, config.dcs, "etcd", "postgres.dcs") if config.dcs else None
-        own = _own_placement(view, config, cluster)
+        cluster = find_service(view, config.cluster, "patroni", "postgres.cluster")
+        dcs = find_service(view, config.dcs, "etcd", "postgres.dcs") if config.dcs else None
+        own = own_placement(view, cluster, config.jail_of)
         lines = access_lines(view, config.access, cluster.placements)
         tags = _tags(view, config, own)
         document: dict[str, Any] = {
-            "restapi": {"connect_address": _at(own.address, _rest_port(cluster))},
-            "postgresql": {"connect_address": _at(own.address, own.port)},
+            "restapi": {"connect_address": address_port(own.address, _rest_port(cluster))},
+            "postgresql": {"connect_address": own.at},
             "tags": tags,
         }
         if lines:
             document["postgresql"]["pg_hba"] = lines
         if dcs is not None:
-            document["etcd3"] = {"hosts": [_at(each.address, each.port) for each in view.in_scope(dcs)]}
+            document["etcd3"] = {"hosts": [each.at for each in view.in_scope(dcs)]}
         used = (*cluster.placements, *(view.in_scope(dcs) if dcs is not None else ()))
         sources = access_sources(view, config.access)
         return ServicePlan(
@@ -153,19 +156,20 @@ def _checks(config: PostgresConfig, *, has_priority: bool) -> tuple[Command, ...
             argv=(config.patroni, "--validate-config", f"{{staged-directory:{directory}}}"),
             ignore=_NOT_WRONG,
             beside={"zz-meshd-check.yml": _NOWHERE} if config.dcs else {},
-            timeout_seconds=60.0,
+            timeout_seconds=_CHECK_SECONDS,
         )
     ]
     if has_priority:
         why = f"{PRIORITY_TAG} needs Patroni 3.2 or later: set neither primary_region, near nor the tag"
-        checks.insert(0, Command(argv=(config.patroni, "--version"), refuse=TOO_OLD, why=why))
+        version = (config.patroni, "--version")
+        checks.insert(0, Command(argv=version, refuse=TOO_OLD, why=why, timeout_seconds=_CHECK_SECONDS))
     return tuple(checks)
 
 
 def _probes(
     config: PostgresConfig, cluster: ServiceEntry, own: PlacementView, lines: list[str]
 ) -> tuple[Probe, ...]:
-    rest = config.rest.rstrip("/") or f"http://{_at(own.address, _rest_port(cluster))}"
+    rest = config.rest.rstrip("/") or f"http://{address_port(own.address, _rest_port(cluster))}"
     probes: list[Probe] = [
         HttpGet(url=f"{rest}/patroni", status=(200, 503), expect=(f'"meshd": "{GENERATION}"',)),
         HttpGet(url=f"{rest}/cluster", expect=(f'"host": "{own.address}"',)),
@@ -182,34 +186,9 @@ def _probes(
     return tuple(probes)
 
 
-def _service(view: ServiceView, name: str, kind: str, key: str) -> ServiceEntry:
-    service = view.services.get(name)
-    if service is None or not view.in_scope(service):
-        raise ConfigError(f"{key}: no service {name!r} has a placement that this host may use")
-    if service.kind != kind:
-        raise ConfigError(f"{key}: {name} is of kind {service.kind!r}, {kind} expected")
-    return service
-
-
-def _own_placement(view: ServiceView, config: PostgresConfig, cluster: ServiceEntry) -> PlacementView:
-    found = [
-        each
-        for each in cluster.placements
-        if each.host == view.self_name and (not config.jail_of or each.jail == config.jail_of)
-    ]
-    if len(found) != 1:
-        where = f"{view.self_name}/{cluster.name}" + (f" in jail {config.jail_of}" if config.jail_of else "")
-        raise ConfigError(f"{where}: {len(found)} placements seen, one expected (jail_of chooses)")
-    return found[0]
-
-
 def _rest_port(cluster: ServiceEntry) -> int:
     check = parse_check(cluster.check)
     return check.port if check is not None and check.kind == "http" and check.port else REST_PORT
-
-
-def _at(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _advice(view: ServiceView, dcs: ServiceEntry | None) -> tuple[str, ...]:
@@ -227,7 +206,7 @@ def _advice(view: ServiceView, dcs: ServiceEntry | None) -> tuple[str, ...]:
         beat = max(100, round(1500 * max(times)))
         found.append(
             f"{dcs.name}: {1000 * max(times):.0f} ms to the farthest member: --heartbeat-interval {beat} "
-            f"--election-timeout {10 * beat}, the same on every member"
+            f"--election-timeout {10 * beat} --pre-vote, the same on every member"
         )
         found.append("Patroni: ttl over loop_wait + 2 * retry_timeout expected (patronictl show-config)")
     return tuple(found)

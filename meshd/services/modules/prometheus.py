@@ -13,7 +13,7 @@ import msgspec
 from meshd.model.service import parse_check
 from meshd.services.module import MODULE_API, Signals
 from meshd.services.plan import Command, File, HttpGet, ServicePlan
-from meshd.services.view import ServiceView
+from meshd.services.view import ServiceView, address_port
 from meshd.settings import DEFAULT_METRICS_PORT
 
 PROBE_MODULES: Final = {"tcp": "tcp_connect", "http": "http_2xx"}
@@ -118,7 +118,7 @@ def probe_groups(view: ServiceView, config: PrometheusConfig) -> list[dict[str, 
         if check is None:
             continue
         for each in view.in_scope(service):
-            where = _at(each.address, check.port or each.port)
+            where = address_port(each.address, check.port or each.port)
             group = _group(
                 view, each.host, address=each.address, port=each.port, service=service.name, jail=each.jail
             )
@@ -143,10 +143,6 @@ def _documents(path: str, groups: list[dict[str, Any]]) -> dict[str, bytes]:
     return documents
 
 
-def _at(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def _group(
     view: ServiceView, host: str, *, address: str, port: int, service: str, jail: str
 ) -> dict[str, Any]:
@@ -159,6 +155,6 @@ def _group(
         "jail": jail,
     }
     return {
-        "targets": [_at(address, port)],
+        "targets": [address_port(address, port)],
         "labels": {name: value for name, value in labels.items() if value},
     }

@@ -136,16 +136,13 @@ def _own_instances(
     for place in service.placements:
         if place.host != view.self_name:
             continue
-        target = (
-            f"[{place.address}]:{place.port}" if ":" in place.address else f"{place.address}:{place.port}"
-        )
         wanted = [("replica-announce-ip", place.address)]
         if grouped:
             wanted.append(("replica-priority", str(priority(view, service, place))))
         for option, value in wanted:
             calls.append(
                 RedisCall(
-                    target=target,
+                    target=place.at,
                     unless=(("CONFIG", "GET", option), f"{option}\n{value}"),
                     commands=(("CONFIG", "SET", option, value), ("CONFIG", "REWRITE")),
                     secret=config.password,

@@ -19,6 +19,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "add-key": ("add_key", "Name a further root key in the next root."),
     "join": ("join", "Open the bundle in the home that made the request, or in a new one without keys."),
     "remove-key": ("remove_key", "A root key no longer signs root documents."),
+    "check-paper": ("check_paper", "Whether the key on paper is a root key of this mesh."),
     "recover": ("recover", "Replace a lost admin home by this new one, with the recovery key from paper."),
     "refound": ("refound", "All root keys are lost: begin a new chain of roots for the same mesh."),
     "trust": ("trust", "Make this home trust another root of its mesh, because you know that it is right."),

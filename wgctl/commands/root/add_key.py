@@ -14,13 +14,14 @@ from wgctl.admin.key_addition import (
     require_compared_key,
 )
 from wgctl.admin.root_signing import Consent, report, root_options, sign_root
+from wgctl.completing import FILE
 from wgctl.files import check_writable
 from wgctl.options import Options, pass_options
 
 
 @click.command("add-key")
 @click.argument("name")
-@click.option("--key", metavar="FILE|-", help="What `wgctl root request` printed.")
+@click.option("--key", type=FILE, metavar="FILE|-", help="What `wgctl root request` printed.")
 @click.option("--new-paper", is_flag=True, help="Make the key here and show it once, for paper.")
 @click.option("--out", metavar="FILE|-", help="Where the holder's bundle goes. [default: NAME.bundle]")
 @key_fingerprint_option
@@ -36,6 +37,7 @@ def command(
     consent: Consent,
 ) -> None:
     """Name a further root key in the next root."""
+    from meshd.registry.export import EXPORT_FORMAT
     from meshd.registry.key_request import KeyRequest
     from meshd.registry.root_changes import add_key
     from meshd.registry.signing import SigningKey, render_recovery_words
@@ -52,7 +54,7 @@ def command(
         require_compared_key(asked, fingerprint, consent)
     target = out or f"{name}.bundle"
     if paper is None:
-        check_writable(target, "the bundle")
+        check_writable(target, "an export of a registry", {"format": EXPORT_FORMAT})
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
 from wgctl.options import Options, pass_options
-from wgctl.output import FAIR, NOTHING, Cell, build_table, json_option, render_time, say, show, write_json
+from wgctl.output import (
+    FAIR,
+    NOTHING,
+    Cell,
+    Column,
+    build_table,
+    json_option,
+    render_time,
+    say,
+    show,
+    write_json,
+)
 
 if TYPE_CHECKING:
     from wgctl.views.root import ProposalRow
-
-LIST_FORMAT: Final = "wgctl-root-list/1"
 
 
 @click.command("list")
@@ -38,24 +47,20 @@ def command(options: Options, offline: bool, as_json: bool) -> None:
         for root in roots
     ]
     if as_json:
-        write_json(
-            {
-                "format": LIST_FORMAT,
-                "mesh_id": ledger.mesh_id,
-                "proposals": proposals,
-                "roots": [
-                    {
-                        "version": root.root.version,
-                        "hash": root.hash,
-                        "created_at": root.root.created_at,
-                        "fingerprint": render_fingerprint(root.hash),
-                        "signed_by": by,
-                        "changes": what,
-                    }
-                    for root, by, what in zip(roots, signers, changes, strict=True)
-                ],
-            }
+        from wgctl.documents.signing import RootList, RootRow
+
+        chain = tuple(
+            RootRow(
+                version=root.root.version,
+                hash=root.hash,
+                created_at=root.root.created_at,
+                fingerprint=render_fingerprint(root.hash),
+                signed_by=tuple(by),
+                changes=what,
+            )
+            for root, by, what in zip(roots, signers, changes, strict=True)
         )
+        write_json(RootList(mesh_id=ledger.mesh_id, proposals=tuple(proposals), roots=chain))
         return
     rows: list[list[Cell]] = [
         [
@@ -67,7 +72,11 @@ def command(options: Options, offline: bool, as_json: bool) -> None:
         ]
         for root, by, what in zip(roots, signers, changes, strict=True)
     ]
-    show(build_table(["ROOT", "FINGERPRINT", "MADE", "SIGNED BY", "WHAT CHANGED"], rows))
+    show(
+        build_table(
+            ["ROOT", "FINGERPRINT", "MADE", "SIGNED BY", Column(name="WHAT CHANGED", text=True)], rows
+        )
+    )
     _show_proposals(proposals)
 
 

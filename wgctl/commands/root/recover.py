@@ -85,7 +85,7 @@ def command(
         raise ConfigError(failures[0])
     paper, now = read_paper_key(), time.time()
     if source is not None:
-        ledger = open_registry_file(source, paper, fingerprint, now=now)
+        ledger = open_registry_file(source, paper, fingerprint)
     else:
         ledger = find_registry(paper, opened, mesh_id=mesh_id, fingerprint=fingerprint, now=now)
     outcome, failure = recover_home(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Final
 
 import click
 
@@ -13,8 +12,6 @@ from meshd.terminal import confirm, echo
 from wgctl.files import check_writable, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
-
-REFOUND_FORMAT: Final = "wgctl-root-refound/1"
 
 
 @click.command("refound")
@@ -29,7 +26,7 @@ def command(options: Options, name: str, out: str, yes: bool, as_json: bool) -> 
     Nobody believes it by itself. Every host goes on as it is until its operator types `meshd trust-root`
     there, every other admin home until `wgctl root trust`.
     """
-    from meshd.registry.export import build_export, render_export
+    from meshd.registry.export import EXPORT_FORMAT, build_export, render_export
     from meshd.registry.root import root_objects
     from meshd.registry.signing import SigningKey, render_fingerprint, render_recovery_words
     from wgctl.admin.paper import render_paper_key
@@ -39,7 +36,7 @@ def command(options: Options, name: str, out: str, yes: bool, as_json: bool) -> 
 
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")
-    check_writable(out, "the registry")
+    check_writable(out, "an export of a registry", {"format": EXPORT_FORMAT})
     now = time.time()
     with open_session(options) as session:
         session.sync(now=now)
@@ -63,17 +60,17 @@ def command(options: Options, name: str, out: str, yes: bool, as_json: bool) -> 
         session.report_failures()
     shown = render_fingerprint(chain.fingerprint)
     if as_json:
-        write_json(
-            {
-                "format": REFOUND_FORMAT,
-                "version": chain.version,
-                "hash": chain.fingerprint,
-                "fingerprint": shown,
-                "recovery_key": render_recovery_words(paper),
-                "registry": out,
-                "backup": str(backup),
-            }
+        from wgctl.documents.signing import Refounded
+
+        document = Refounded(
+            version=chain.version,
+            hash=chain.fingerprint,
+            fingerprint=shown,
+            recovery_key=render_recovery_words(paper),
+            registry=out,
+            backup=str(backup),
         )
+        write_json(document)
         return
     echo(f"root {chain.version} begins a new chain; fingerprint {shown}")
     echo(f"  what was trusted here before is kept in {backup}")

@@ -7,11 +7,12 @@ import time
 import click
 
 from wgctl.admin.root_signing import Consent, report, root_options, sign_root
+from wgctl.completing import ADMIN
 from wgctl.options import Options, pass_options
 
 
 @click.command("remove-key")
-@click.argument("name", metavar="NAME|KEY")
+@click.argument("name", metavar="NAME|KEY", type=ADMIN)
 @root_options
 @pass_options
 def command(options: Options, name: str, consent: Consent) -> None:

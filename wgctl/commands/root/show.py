@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
 import click
 
 from wgctl.options import Options, pass_options
-from wgctl.output import NOTHING, Cell, build_table, json_option, render_time, show, write_json
-
-SHOW_FORMAT: Final = "wgctl-root-show/1"
+from wgctl.output import NOTHING, Cell, Column, build_table, json_option, render_time, show, write_json
 
 
 @click.command("show")
@@ -20,8 +17,6 @@ SHOW_FORMAT: Final = "wgctl-root-show/1"
 @pass_options
 def command(options: Options, which: str, offline: bool, as_json: bool) -> None:
     """One root, the newest by default: keys, pools, thresholds, ranges."""
-    import msgspec
-
     from meshd.registry.signing import render_fingerprint
     from wgctl.admin.find_root import find_root
     from wgctl.admin.session import read_registry
@@ -31,16 +26,16 @@ def command(options: Options, which: str, offline: bool, as_json: bool) -> None:
     root = find_root(ledger, which)
     keys = build_key_rows(ledger, root.root)
     if as_json:
-        write_json(
-            {
-                "format": SHOW_FORMAT,
-                "version": root.root.version,
-                "hash": root.hash,
-                "fingerprint": render_fingerprint(root.hash),
-                "keys": keys,
-                "document": msgspec.to_builtins(root.root),
-            }
+        from wgctl.documents.signing import RootShown
+
+        shown = RootShown(
+            version=root.root.version,
+            hash=root.hash,
+            fingerprint=render_fingerprint(root.hash),
+            keys=tuple(keys),
+            document=root.root,
         )
+        write_json(shown)
         return
     document = root.root
     lines: list[list[Cell]] = [
@@ -52,7 +47,7 @@ def command(options: Options, which: str, offline: bool, as_json: bool) -> None:
         ["jails", " ".join(document.ranges.jail) or NOTHING],
         ["stores", " ".join(document.stores) or NOTHING],
     ]
-    show(build_table(["", ""], lines))
+    show(build_table(["", Column(text=True)], lines))
     cells: list[list[Cell]] = [
         [
             row.name,

@@ -19,7 +19,7 @@ def command(options: Options, which: str, consent: Consent) -> None:
 
     Shows what differs from the root in force. With --yes only its FINGERPRINT will do.
     """
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from wgctl.admin.find_root import find_proposal
     from wgctl.admin.session import open_session

@@ -5,20 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Final
 
 import click
 
 from meshd.terminal import confirm, echo
+from wgctl.completing import FILE
 from wgctl.files import MAX_BUNDLE_BYTES, read_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 
-TRUST_FORMAT: Final = "wgctl-root-trust/1"
-
 
 @click.command("trust")
-@click.argument("what", metavar="FINGERPRINT|FILE")
+@click.argument("what", metavar="FINGERPRINT|FILE", type=FILE)
 @click.option("--fingerprint", help="With FILE: of a root in it. Needed with --yes.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Also when over a fifth of the hosts would fall away.")
@@ -49,13 +47,9 @@ def command(
             confirm("Trust it?")
         backup = reanchor_home(session, ledger, None, now=now)
     if as_json:
-        write_json(
-            {
-                "format": TRUST_FORMAT,
-                "version": ledger.chain.version,
-                "hash": ledger.chain.fingerprint,
-                "backup": str(backup),
-            }
-        )
+        from wgctl.documents.signing import RootTrusted
+
+        chain = ledger.chain
+        write_json(RootTrusted(version=chain.version, hash=chain.fingerprint, backup=str(backup)))
         return
     echo(f"this home trusts root {ledger.chain.version} now; what it trusted before is in {backup}")

@@ -21,7 +21,10 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "apply": ("module:apply_command", "Let a module change it now."),
     "rollback": ("module:rollback_command", "Back to the files before the last change."),
     "retry": ("module:retry_command", "Try again what failed or was refused."),
-    "advise": ("module:advise_command", "Settings that a module recommends and never makes itself."),
+    "advise": (
+        "module:advise_command",
+        "What modules recommend, and placements that are far from who uses them.",
+    ),
     "discover": ("discover:discover_command", "Placements that could be signed for this host's jails."),
     "garage": ("garage:command", "Garage's layout: shown, staged, and applied when you say so."),
     "schema": ("schema:schema_command", "JSON schemas of what a module is given and answers."),

@@ -18,11 +18,10 @@ from wgctl.parameters import garage_options
 
 if TYPE_CHECKING:
     from meshd.store.garage_layout import Layout, LayoutAdmin
-    from wgctl.admin.garage_layout import LayoutWish
+    from wgctl.admin.garage_layout import DesiredLayout
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-REPORT_FORMAT: Final = "wgctl-garage-layout/1"
 PENDING: Final = 5
 """Exit status: there are changes, as ``wgctl service diff`` has it."""
 
@@ -69,12 +68,12 @@ def show_command(
 
     Ends with 0 when both agree, 5 when something would change.
     """
-    with _open(options, service, offline, garage_admin, garage_token_file) as (admin, wish):
+    with _open(options, service, offline, garage_admin, garage_token_file) as (admin, desired):
         layout = admin.read()
-        _report(admin, wish, layout, as_json)
+        _report(admin, desired, layout, as_json)
     from wgctl.admin.garage_layout import changes
 
-    ctx.exit(PENDING if layout.staged_role_changes or changes(wish, layout) else 0)
+    ctx.exit(PENDING if layout.staged_role_changes or changes(desired, layout) else 0)
 
 
 @layout_group.command("stage")
@@ -95,12 +94,12 @@ def stage_command(
     """
     from wgctl.admin.garage_layout import changes
 
-    with _open(options, service, offline, garage_admin, garage_token_file) as (admin, wish):
+    with _open(options, service, offline, garage_admin, garage_token_file) as (admin, desired):
         layout = admin.revert() if revert else admin.read()
-        wanted = changes(wish, layout)
+        wanted = changes(desired, layout)
         if wanted:
             layout = admin.stage(wanted)
-        _report(admin, wish, layout, as_json)
+        _report(admin, desired, layout, as_json)
 
 
 @layout_group.command("apply")
@@ -124,17 +123,17 @@ def apply_command(
 
     if not yes and not sys.stdin.isatty():
         raise click.UsageError("--yes is needed where nobody can be asked")
-    with _open(options, service, offline, garage_admin, garage_token_file) as (admin, wish):
+    with _open(options, service, offline, garage_admin, garage_token_file) as (admin, desired):
         layout = admin.read()
         if not layout.staged_role_changes:
-            echo("nothing is staged: wgctl service garage layout stage")
+            _say_nothing_staged(as_json)
             return
         if not as_json:
-            _report(admin, wish, layout, as_json=False)
+            _report(admin, desired, layout, as_json=False)
         preview = admin.preview()
         if preview.error:
             raise UnsafePlanError(f"Garage can make no layout of what is staged: {preview.error}")
-        for node_id in foreign_changes(wish, layout):
+        for node_id in foreign_changes(desired, layout):
             note(f"wgctl: warning: {node_id[:16]}: staged by somebody else, and not what the registry says")
         if not yes:
             confirm(f"Apply version {layout.version + 1}?")
@@ -142,20 +141,31 @@ def apply_command(
                 raise UnsafePlanError("the layout changed while you read: nothing was applied; look again")
         done = admin.apply(layout.version + 1)
     if as_json:
-        write_json({"format": REPORT_FORMAT, "applied": layout.version + 1, "message": list(done.message)})
+        from wgctl.documents.services import LayoutApplied
+
+        write_json(LayoutApplied(applied=layout.version + 1, message=done.message))
         return
     echo(f"applied: version {layout.version + 1}")
+
+
+def _say_nothing_staged(as_json: bool) -> None:
+    from wgctl.documents.services import LayoutApplied
+
+    if as_json:
+        write_json(LayoutApplied(applied=None, message=()))
+    else:
+        echo("nothing is staged: wgctl service garage layout stage")
 
 
 @contextlib.contextmanager
 def _open(
     options: Options, service: str, offline: bool, urls: tuple[str, ...], token_file: Path | None
-) -> Iterator[tuple[LayoutAdmin, LayoutWish]]:
-    """Garage's admin API as named here, else as this home remembers it, and the registry's wish."""
+) -> Iterator[tuple[LayoutAdmin, DesiredLayout]]:
+    """Garage's admin API as named here, else as this home remembers it, and what the registry wants of it."""
     from meshd.errors import ConfigError
     from meshd.store.garage_layout import LayoutAdmin
     from wgctl.admin.garage import find_token
-    from wgctl.admin.garage_layout import read_wish
+    from wgctl.admin.garage_layout import read_desired
     from wgctl.admin.home import open_home
     from wgctl.admin.session import read_registry
 
@@ -169,26 +179,23 @@ def _open(
     try:
         now = time.time()
         ledger = read_registry(options, now=now, offline=offline).ledger
-        yield admin, read_wish(ledger.membership(now), service)
+        yield admin, read_desired(ledger.membership(now), service)
     finally:
         admin.close()
 
 
-def _report(admin: LayoutAdmin, wish: LayoutWish, layout: Layout, as_json: bool) -> None:
+def _report(admin: LayoutAdmin, desired: DesiredLayout, layout: Layout, as_json: bool) -> None:
     from wgctl.admin.garage_layout import compare
 
-    rows = compare(wish, layout)
+    rows = compare(desired, layout)
     preview = admin.preview() if layout.staged_role_changes else None
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "version": layout.version,
-                "nodes": rows,
-                "staged": layout.staged_role_changes,
-                "preview": preview,
-            }
+        from wgctl.documents.services import LayoutShown
+
+        document = LayoutShown(
+            version=layout.version, nodes=tuple(rows), staged=layout.staged_role_changes, preview=preview
         )
+        write_json(document)
         return
     from wgctl.views.garage_layout import show_layout
 

@@ -93,20 +93,45 @@ def retry_command(ctx: click.Context, options: Options, name: str, as_json: bool
 
 
 @click.command("advise")
-@click.argument("name", metavar="[MODULE]", default="")
+@click.argument("name", metavar="[MODULE|SERVICE]", default="")
+@click.option(
+    "--used-by", metavar="SERVICE", default="", help="Only its hosts are readers. [default: all hosts]"
+)
 @json_option
 @pass_options
 @click.pass_context
-def advise_command(ctx: click.Context, options: Options, name: str, as_json: bool) -> None:
-    """Settings that a module recommends and never makes itself."""
+def advise_command(ctx: click.Context, options: Options, name: str, used_by: str, as_json: bool) -> None:
+    """What a module recommends and never does, and which placements are far from who uses them.
+
+    Who uses a service is taken to be every host, or the hosts of the service that `--used-by` names.
+    """
+    from meshd.errors import ConfigError
     from meshd.observe.protocol import ServiceRequest
+    from wgctl.views.distance import ask_costs
     from wgctl.views.services import show_advice
 
-    document, code = _answer(options, ServiceRequest(action="advise", module=name))
+    known, _ = _answer(options, ServiceRequest(action="list"))
+    modules = {each.name for each in known.status.modules}
+    costs = ask_costs(options)
+    services = costs.view.services if costs is not None else {}
+    if name and name not in modules and name not in services:
+        raise ConfigError(
+            f"{name[:63]!r}: neither a module of this host nor a service; see: wgctl service list"
+        )
+    document, code = known, 0
+    if not name or name in modules:
+        document, code = _answer(options, ServiceRequest(action="advise", module=name))
+    placement = costs.advice(name, used_by) if costs is not None else []
     if as_json:
-        write_json(document)
+        from wgctl.documents.services import Advised
+
+        write_json(Advised(modules=document.reports, placement=tuple(placement)))
     else:
         show_advice(document)
+        for text in placement or (
+            [f"{name}: no placement is far from who uses it"] if name in services else []
+        ):
+            echo(text)
     ctx.exit(0 if code == 5 else code)
 
 

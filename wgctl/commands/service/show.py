@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Final
 
 import click
 
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, say, write_json
-
-LIST_FORMAT: Final = "wgctl-service-list/1"
 
 
 @click.command("list")
@@ -27,7 +24,9 @@ def list_command(options: Options, offline: bool, as_json: bool) -> None:
     rows = build_rows(registry.ledger, now)
     status = None if offline else ask_modules(options)
     if as_json:
-        write_json({"format": LIST_FORMAT, "services": rows, "host": status})
+        from wgctl.documents.services import ServiceList
+
+        write_json(ServiceList(services=tuple(rows), host=status))
         return
     show_services(rows, status, now)
     if status is not None and (status.modules or status.placements):
@@ -40,9 +39,13 @@ def list_command(options: Options, offline: bool, as_json: bool) -> None:
 @json_option
 @pass_options
 def show_command(options: Options, name: str, as_json: bool) -> None:
-    """One service with its statements, or one module of this host with its last run."""
+    """One service with its statements, or one module of this host with its last run.
+
+    On a host also where each region finds the service, and what that costs in milliseconds.
+    """
     from meshd.errors import ConfigError
     from wgctl.admin.session import read_registry
+    from wgctl.views.distance import ask_costs, show_traffic
     from wgctl.views.services import ask_modules, build_rows, show_module, show_service
 
     now = time.time()
@@ -57,10 +60,15 @@ def show_command(options: Options, name: str, as_json: bool) -> None:
         raise ConfigError(
             f"{name[:63]!r}: neither a service nor a module of this host; see: wgctl service list"
         )
+    costs = ask_costs(options) if rows and status is not None else None
+    found = costs.traffic(name) if costs is not None else []
     if as_json:
-        write_json({"format": LIST_FORMAT, "services": rows, "modules": modules})
+        from wgctl.documents.services import ServiceShown
+
+        write_json(ServiceShown(services=tuple(rows), modules=tuple(modules), traffic=tuple(found)))
         return
     for row in rows:
         show_service(row)
+    show_traffic(found)
     for module in modules:
         show_module(module, now)

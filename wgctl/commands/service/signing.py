@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from meshd.terminal import echo
 from wgctl.options import Options
@@ -13,8 +13,6 @@ from wgctl.output import write_json
 if TYPE_CHECKING:
     from meshd.registry.ledger import Ledger
     from wgctl.admin.signing_request import DeclareServices
-
-REPORT_FORMAT: Final = "wgctl-service/1"
 
 
 def say_words(
@@ -39,15 +37,15 @@ def say_words(
         session.report_failures()
     left = [waiting[seq] for seq in seqs if seq in waiting]
     if as_json:
-        write_json(
-            {
-                "format": REPORT_FORMAT,
-                "said": lines,
-                "statements": seqs,
-                "changed": bool(seqs),
-                "waiting": [each.entry.hash for each in left],
-            }
+        from wgctl.documents.services import WordsSigned
+
+        document = WordsSigned(
+            said=tuple(lines),
+            statements=tuple(seqs),
+            changed=bool(seqs),
+            waiting=tuple(each.entry.hash for each in left),
         )
+        write_json(document)
         return
     for line in lines:
         echo(line)

@@ -1,4 +1,4 @@
-"""A fresh network namespace for each test that asks for one."""
+"""A fresh network namespace for each test that asks for one: a fixture that every test knows."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Place, Service
 from meshd.store.garage_layout import Layout, Role, StagedChange
-from wgctl.admin.garage_layout import LayoutWish, changes, compare, foreign_changes, read_wish
+from wgctl.admin.garage_layout import DesiredLayout, changes, compare, foreign_changes, read_desired
 
 ADA, BOB = fm.key("admin0"), fm.key("admin1")
 NODE = {name: f"{number:064x}" for number, name in enumerate(("tesla", "newton", "mallory"), 1)}
@@ -42,8 +42,8 @@ def place(ledger: Ledger, host: str, state: str = "active", **tags: str) -> None
         LogSigner(ledger, ADA).endorse(fm.hash_of(said), now=fm.NOW)
 
 
-def wish(ledger: Ledger) -> LayoutWish:
-    return read_wish(ledger.membership(fm.NOW), "garage")
+def desired(ledger: Ledger) -> DesiredLayout:
+    return read_desired(ledger.membership(fm.NOW), "garage")
 
 
 def role(host: str, zone: str, capacity: int | None) -> Role:
@@ -54,13 +54,13 @@ BOTH = (role("tesla", "eu", 2 * 10**12), role("newton", "attic", 5 * 10**11))
 
 
 def test_zone_and_capacity_come_from_tags_region_and_name(ledger: Ledger) -> None:
-    assert set(wish(ledger).roles.values()) == set(BOTH)
+    assert set(desired(ledger).roles.values()) == set(BOTH)
     place(ledger, "newton", node_id=NODE["newton"], capacity="gateway")
-    assert wish(ledger).roles[NODE["newton"]] == role("newton", "newton", None)
+    assert desired(ledger).roles[NODE["newton"]] == role("newton", "newton", None)
 
 
 def test_what_is_in_force_or_staged_already_is_not_staged_again(ledger: Ledger) -> None:
-    wanted = wish(ledger)
+    wanted = desired(ledger)
     assert changes(wanted, Layout(version=1, roles=BOTH)) == []
     first = changes(wanted, Layout(version=0))
     assert {each.id for each in first} == {NODE["tesla"], NODE["newton"]}
@@ -78,7 +78,7 @@ def test_a_node_of_which_no_one_signed_anything_stays_and_what_others_staged_is_
             StagedChange(id=NODE["tesla"], zone="x"),
         ),
     )
-    wanted = wish(ledger)
+    wanted = desired(ledger)
     assert changes(wanted, Layout(version=3, roles=(*BOTH, stranger))) == []
     assert foreign_changes(wanted, layout) == [stranger.id, NODE["tesla"]]
     states = {row.node_id: row.state for row in compare(wanted, layout)}
@@ -87,7 +87,7 @@ def test_a_node_of_which_no_one_signed_anything_stays_and_what_others_staged_is_
 
 def test_a_draining_or_retired_node_leaves_the_layout_once(ledger: Ledger) -> None:
     place(ledger, "newton", "draining", node_id=NODE["newton"], capacity="500G", zone="attic")
-    wanted = wish(ledger)
+    wanted = desired(ledger)
     assert changes(wanted, Layout(version=1, roles=BOTH)) == [StagedChange(id=NODE["newton"], remove=True)]
     assert changes(wanted, Layout(version=2, roles=BOTH[:1])) == []
 
@@ -98,7 +98,7 @@ def test_a_thief_of_a_node_id_neither_moves_nor_removes_that_node(ledger: Ledger
     owner of the service agreed without a look at the tags."""
     place(ledger, "mallory", node_id=NODE["mallory"])
     place(ledger, "mallory", state, node_id=NODE["tesla"], capacity="1G", zone="here")
-    wanted = wish(ledger)
+    wanted = desired(ledger)
     assert changes(wanted, Layout(version=1, roles=BOTH)) == []
     assert NODE["tesla"] not in wanted.leaving
 
@@ -117,7 +117,7 @@ def test_a_tag_that_makes_no_sense_is_told_and_stages_nothing(
     ledger: Ledger, tags: dict[str, str], said: str
 ) -> None:
     place(ledger, "newton", **tags)
-    wanted = wish(ledger)
+    wanted = desired(ledger)
     [(_, host, problem)] = wanted.unclear
     assert host == "newton" and said in problem
     assert changes(wanted, Layout(version=1, roles=BOTH)) == []
@@ -125,4 +125,4 @@ def test_a_tag_that_makes_no_sense_is_told_and_stages_nothing(
 
 def test_a_service_that_is_not_garage_has_no_layout(ledger: Ledger) -> None:
     with pytest.raises(ConfigError, match="kind garage"):
-        read_wish(ledger.membership(fm.NOW), "postgres")
+        read_desired(ledger.membership(fm.NOW), "postgres")

@@ -1,0 +1,164 @@
+"""What carries the exchange's requests: HTTP over the mesh, each call with an end."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from meshd.exchange.messages import MAX_ANSWER_BYTES
+from meshd.exchange.server import LIMITS, ExchangeServer
+from meshd.listener import WsgiListener, limit_segments
+
+CONNECT_SECONDS: Final = 3.0
+
+SocketAddress = tuple[str, int]
+
+
+class WireError(Exception):
+    """There is no answer; the text says why."""
+
+
+class WireAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back."""
+
+    status: int
+    """As in HTTP."""
+    header: str | None
+    """The value of the header that was asked for."""
+    body: bytes
+    """At most one byte more than an answer may have."""
+    missing_bytes: int
+    """So many more were announced and did not come."""
+
+
+class OpenListener(Protocol):
+    """A server that is called until ``close``."""
+
+    @property
+    def places(self) -> tuple[SocketAddress, ...]:
+        """Where it is called."""
+
+    def close(self) -> None:
+        """Take no more calls; may wait for a moment."""
+
+
+class Wire(Protocol):
+    """Carries requests from one host to another, and back their answers."""
+
+    def post(
+        self,
+        place: SocketAddress,
+        path: str,
+        header: tuple[str, str],
+        body: bytes,
+        *,
+        source: str | None,
+        seconds: float,
+        answer_header: str,
+    ) -> WireAnswer:
+        """Ask, from any thread.
+
+        Args:
+            source: the address to call from; None: the system's choice.
+            seconds: the end of it all.
+            answer_header: the one that is wanted of the answer.
+
+        Raises:
+            WireError: nobody answers, not in time, or not as HTTP has it.
+        """
+
+    def listen(self, server: ExchangeServer, places: Sequence[SocketAddress]) -> OpenListener:
+        """Have calls to these places answered. BackendError where it cannot listen."""
+
+
+class _TimedSocket(socket.socket):
+    """A socket whose reads end at one instant, however slowly the bytes come."""
+
+    ends_at: float = 0.0
+
+    def recv_into(self, *arguments: Any, **options: Any) -> int:
+        left = self.ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(left)
+        return super().recv_into(*arguments, **options)
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, address: str, port: int, source: str | None, seconds: float) -> None:
+        super().__init__(address, port, timeout=min(seconds, CONNECT_SECONDS))
+        self._source = source
+        self._ends_at = time.monotonic() + seconds
+
+    def connect(self) -> None:
+        timed = _TimedSocket(socket.AF_INET6 if ":" in self.host else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            timed.settimeout(self.timeout)
+            limit_segments(timed)
+            timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._source is not None:
+                timed.bind((self._source, 0))
+            timed.connect((self.host, self.port))
+            limit_segments(timed)
+        except OSError:
+            timed.close()
+            raise
+        timed.ends_at = self._ends_at
+        timed.settimeout(max(self._ends_at - time.monotonic(), 0.001))
+        self.sock = timed
+
+
+class HttpWire:
+    """The standard library's HTTP client and server."""
+
+    def post(
+        self,
+        place: SocketAddress,
+        path: str,
+        header: tuple[str, str],
+        body: bytes,
+        *,
+        source: str | None,
+        seconds: float,
+        answer_header: str,
+    ) -> WireAnswer:
+        """See ``Wire``."""
+        connection = _Connection(*place, source, seconds)
+        try:
+            # No header that nobody reads: parsing them is a good part of what a call costs.
+            connection.putrequest("POST", path, skip_accept_encoding=True)
+            connection.putheader(*header)
+            connection.putheader("Content-Length", str(len(body)))
+            connection.endheaders(body)
+            response = connection.getresponse()
+            return WireAnswer(
+                status=response.status,
+                body=response.read(MAX_ANSWER_BYTES + 1),
+                header=response.getheader(answer_header),
+                missing_bytes=response.length or 0,
+            )
+        except TimeoutError:
+            raise WireError("no whole answer in time") from None
+        except OSError as error:
+            raise WireError(str(error.strerror or error)) from None
+        except http.client.HTTPException as error:
+            raise WireError(f"not HTTP: {type(error).__name__} {str(error)[:80]}") from None
+        finally:
+            connection.close()
+
+    def listen(self, server: ExchangeServer, places: Sequence[SocketAddress]) -> OpenListener:
+        """See ``Wire``. Each request has a thread of its own."""
+        listener = WsgiListener(
+            server,
+            places,
+            name="exchange",
+            limits=LIMITS,
+            admits=lambda client, _: server.admits(client),
+        )
+        listener.start()
+        return listener

@@ -1,0 +1,105 @@
+"""Pairs whose direct path is cut, bad or impossible go through another host: real WireGuard, real relays.
+
+Run with ``-s`` to see the figures.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from lab_mesh import LabMesh, until
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+
+def test_a_pair_that_is_cut_goes_through_another_host_and_comes_back_without_loss(lab_mesh: LabMesh) -> None:
+    """An idle pair is cut too, and works at once when it is used."""
+    a, b, c, d = lab_mesh.join(4)
+    streams = lab_mesh.streams((a, b), (a, c), (b, d), with_hosts=True)
+    time.sleep(1)
+    lab_mesh.lab.cut(c.name, d.name)
+    took = lab_mesh.cut(a, b)
+    time.sleep(2)
+    counts = streams.stop()
+    counts.tell(f"cut, through {lab_mesh.via(a, b)}", relayed_after=took)
+    assert counts.losses((a, b)) == {}
+    until("the idle pair is not relayed", lambda: lab_mesh.is_relayed(c, d))
+    assert lab_mesh.run_streams(1, (c, d)).losses() == {}
+    streams = lab_mesh.streams((a, b), (a, c), with_hosts=True)
+    time.sleep(1)
+    took = lab_mesh.heal(a, b)
+    time.sleep(3)
+    counts = streams.stop()
+    counts.tell("back", direct_after=took)
+    assert counts.losses() == {}
+
+
+def test_the_relaying_host_dies_and_another_one_carries(lab_mesh: LabMesh) -> None:
+    a, b, *_ = lab_mesh.join(4)
+    lab_mesh.cut(a, b)
+    first = lab_mesh.relay_of(a, b)
+    streams = lab_mesh.streams((a, b))
+    time.sleep(1)
+    lab_mesh.lab.power_off(first.name)
+    until("nobody else", lambda: lab_mesh.is_relayed(a, b) and lab_mesh.via(a, b) != first.name)
+    time.sleep(2)
+    assert lab_mesh.run_streams(1, (a, b)).losses() == {}
+    streams.stop().tell("the relay was killed")
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["there", "back"])
+def test_a_one_way_cut_is_enough_and_heals_without_loss(lab_mesh: LabMesh, backward: bool) -> None:
+    a, b, c = lab_mesh.join(3)
+    source, target = (b, a) if backward else (a, b)
+    streams = lab_mesh.streams((a, b), (a, c), with_hosts=True)
+    time.sleep(1)
+    lab_mesh.lab.cut(source.name, target.name, one_way=True)
+    took = until("not relayed", lambda: lab_mesh.is_relayed(a, b))
+    time.sleep(2)
+    counts = streams.stop()
+    counts.tell(f"nothing from {source.name} to {target.name}", relayed_after=took)
+    assert counts.losses((a, b)) == {}
+    assert lab_mesh.run_streams(1, (a, b)).losses() == {}
+    streams = lab_mesh.streams((a, b), (a, c), with_hosts=True)
+    took = lab_mesh.heal(a, b)
+    time.sleep(3)
+    counts = streams.stop()
+    counts.tell("back", direct_after=took)
+    assert counts.losses() == {}
+
+
+def test_an_end_that_is_killed_and_started_again_while_relayed_loses_nothing(lab_mesh: LabMesh) -> None:
+    a, b, c = lab_mesh.join(3)
+    lab_mesh.cut(a, b)
+    time.sleep(3)
+    streams = lab_mesh.streams((a, b), (a, c))
+    time.sleep(1)
+    lab_mesh.restart(a)
+    until("not taken over", lambda: lab_mesh.is_relayed(a, b))
+    time.sleep(2)
+    counts = streams.stop()
+    counts.tell("an end was killed and started again")
+    assert counts.losses() == {}
+
+
+def test_a_path_that_loses_two_packets_in_five_is_left(lab_mesh: LabMesh) -> None:
+    a, b, _ = lab_mesh.join(3)
+    lab_mesh.lab.set_loss(a.name, b.name, 0.4)
+    took = until("not relayed", lambda: lab_mesh.is_relayed(a, b))
+    time.sleep(3)
+    counts = lab_mesh.run_streams(5, (a, b))
+    counts.tell("40 % loss", relayed_after=took)
+    assert counts.losses() == {}
+
+
+def test_two_hosts_that_never_reached_each_other_are_carried_from_the_start(lab_mesh: LabMesh) -> None:
+    """The underlay carries nothing between them, and never did."""
+    a, b, _ = (lab_mesh.prepare() for _ in range(3))
+    lab_mesh.lab.cut(a.name, b.name)
+    lab_mesh.admit()
+    took = until("not relayed", lambda: lab_mesh.is_relayed(a, b))
+    counts = lab_mesh.run_streams(1, (a, b))
+    counts.tell("never reached", relayed_after=took)
+    assert counts.losses() == {}
+    until("it is not shown", lambda: lab_mesh.codes(a).get("path_relayed") == "info")
