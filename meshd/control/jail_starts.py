@@ -32,7 +32,8 @@ START_SECONDS: Final = 300.0
 """Then it is let be, and looked whether it runs: a start that is killed half-way leaves half a jail."""
 SHOWN: Final = 300
 CLOCK_SLACK_SECONDS: Final = 60.0
-"""Of the instant of the boot, which is worked out from a clock that somebody may set."""
+"""Of the instant of the boot, which is worked out from a clock that somebody may set. Where that happens
+while meshd runs, as ntpd(8) does it after the boot of a machine without a clock, it is written down anew."""
 
 
 class _Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +70,7 @@ class JailStarts:
         self._start_seconds = start_seconds
         self._starts: tuple[JailStart, ...] = ()
         self._needs: JailNeeds | None = None
+        self._written_for = 0.0
         self._problem = ""
         self._begun: _Start | None = None
         self._thread = OneThread()
@@ -113,7 +115,7 @@ class JailStarts:
         needs, known = self._needs, set(self._needs.done)
         running = await self._thread.run(running_jails, self._starts[0].jls)
         due = needs.look(self._starts, running, self._elapsed())
-        if needs.done != known:
+        if needs.done != known or (known and not self._is_this_boot(self._written_for)):
             await self._thread.run(self._write, set(needs.done))
         if due is not None and not self.is_starting():
             self._begun = await self._thread.run(start_jail, due.argv, self._start_seconds)
@@ -131,13 +133,17 @@ class JailStarts:
             return set()
         except (OSError, msgspec.DecodeError) as error:
             raise BackendError(f"{self._file}: {error}: remove it, and look which jails run") from None
-        same_boot = abs(done.booted_at - self._booted_at()) < CLOCK_SLACK_SECONDS
-        return set(done.jails) if same_boot else set()
+        self._written_for = done.booted_at
+        return set(done.jails) if self._is_this_boot(done.booted_at) else set()
+
+    def _is_this_boot(self, booted_at: float) -> bool:
+        return abs(booted_at - self._booted_at()) < CLOCK_SLACK_SECONDS
 
     def _write(self, jails: set[str]) -> None:
         self._file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         done = _Done(booted_at=self._booted_at(), jails=tuple(sorted(jails)))
         write_file(self._file, msgspec.json.encode(done))
+        self._written_for = done.booted_at
 
 
 def running_jails(jls: str) -> set[str]:

@@ -16,7 +16,9 @@ from typing import Final
 from meshd.errors import BackendError
 
 BUFFER_BYTES: Final = 4 << 20
-"""More than most systems allow, who then give what they do: a burst waits there while the relay is busy."""
+"""More than most systems allow: a burst waits there while the relay is busy."""
+LEAST_BUFFER_BYTES: Final = 64 << 10
+"""Less than that every system gives by itself, or nearly."""
 # linux/in.h and linux/in6.h, netinet/in.h of FreeBSD; Python has no names for them.
 _IP_RECVDSTADDR: Final = 7
 _IP_PKTINFO: Final = 8
@@ -59,8 +61,7 @@ def _open(family: socket.AddressFamily, everywhere: str, port: int) -> socket.so
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            with contextlib.suppress(OSError):  # FreeBSD refuses more than kern.ipc.maxsockbuf
-                opened.setsockopt(socket.SOL_SOCKET, option, BUFFER_BYTES)
+            _widen(opened, option)
         _tell_where_it_came_in(opened, family)
         _let_fragment(opened, family)
         _take_trains(opened)
@@ -70,6 +71,20 @@ def _open(family: socket.AddressFamily, everywhere: str, port: int) -> socket.so
         opened.close()
         raise
     return opened
+
+
+def _widen(opened: socket.socket, option: int) -> None:
+    """Linux gives as much as net.core.rmem_max allows. FreeBSD refuses with ENOBUFS what is over
+    kern.ipc.maxsockbuf, less what its book-keeping takes (sbreserve_locked_limit(), uipc_sockbuf.c), and
+    leaves the 41 KiB that a UDP socket begins with: less is asked for until it is given.
+    """
+    wanted = BUFFER_BYTES
+    while wanted >= LEAST_BUFFER_BYTES:
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, option, wanted)
+            return
+        except OSError:
+            wanted //= 2
 
 
 Ancillary = list[tuple[int, int, bytes]]

@@ -116,7 +116,10 @@ def _talk(
     with selectors.DefaultSelector() as selector:
         for pipe in (process.stdin, process.stdout, process.stderr):
             os.set_blocking(pipe.fileno(), False)
-        selector.register(process.stdin, selectors.EVENT_WRITE)
+        try:
+            selector.register(process.stdin, selectors.EVENT_WRITE)
+        except BrokenPipeError:  # it has ended by now: kqueue(2), as in meshd.backend.runner
+            process.stdin.close()
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)
         ended = False

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import select
-import selectors
 import signal
 import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from kqueue_selector import KqueueSelector
 
 from meshd.backend import runner as runner_module
 from meshd.backend.runner import Finished, Patience, ToolRunner, no_end
 from meshd.errors import BackendError
-
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike
 
 SECRET = "/MOa1XJrewMM6fTuXJY59DJxhI5uUaeRxqcoBqJFOQY="
 
@@ -67,21 +61,6 @@ def test_input_and_output_larger_than_any_pipe_do_not_block_each_other(tmp_path:
 
 def test_a_program_that_does_not_read_its_input_may_end(tmp_path: Path) -> None:
     assert tool(tmp_path, "exit 1").run("tool", [], stdin=bytes(3 << 20)).exit_code == 1
-
-
-class KqueueSelector(selectors.PollSelector):
-    """As kqueue(2) does: a pipe whose other end is closed already is refused (sys_pipe.c), where Linux takes
-    it and wakes whoever waits."""
-
-    def register(
-        self, fileobj: FileDescriptorLike, events: int, data: object = None
-    ) -> selectors.SelectorKey:
-        if events & selectors.EVENT_WRITE:
-            poll = select.poll()
-            poll.register(fileobj, select.POLLERR)
-            if poll.poll(5_000):
-                raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-        return super().register(fileobj, events, data)
 
 
 @pytest.mark.parametrize("stdin", [b"", b"[Peer]\n", bytes(3 << 20)])

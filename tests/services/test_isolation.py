@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from kqueue_selector import KqueueSelector
 from module_scripts import NAMES, public_directory, write_module
 from service_rig import a_view
 from until import wait_until
@@ -248,6 +249,16 @@ def test_its_input_of_a_large_mesh_is_read_while_it_writes() -> None:
     """Both pipes are far smaller than what goes through them."""
     done = run_isolated(["/bin/cat"], b"x" * 4_000_000, seconds=60.0)
     assert len(done.output) == 4_000_000 and done.status == 0
+
+
+@pytest.mark.parametrize("given", [b"", b"view", bytes(3 << 20)])
+def test_a_program_that_has_ended_before_it_is_listened_to_is_heard_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, given: bytes
+) -> None:
+    """As service(8) and jls(8) may: FreeBSD then refuses to watch their standard input."""
+    monkeypatch.setattr("selectors.DefaultSelector", KqueueSelector)
+    done = run_isolated(["/bin/sh", "-c", "echo said; echo no >&2; exit 3"], given, seconds=60.0)
+    assert (done.output, done.errors, done.status) == (b"said\n", "no\n", 3)
 
 
 @pytest.mark.slow

@@ -254,6 +254,25 @@ def test_a_meshd_that_comes_back_starts_nothing_that_an_operator_stopped(host: H
     play(scenario)
 
 
+def test_a_clock_that_is_set_while_meshd_runs_is_no_boot(host: Host) -> None:
+    """A machine without a clock of its own boots in the past, and ntpd(8) sets it later."""
+
+    async def scenario() -> None:
+        async with host.meshd() as jails:
+            jails.follow(host.starts())
+            await until(host.file.exists)
+            host.booted_at += 86400
+            await until(lambda: json.loads(host.file.read_text())["booted_at"] == host.booted_at)
+        host.bsd.run("jail", "-r", "www")
+        looks = len(host.bsd.calls())
+        async with host.meshd() as jails:
+            jails.follow(host.starts())
+            await until(lambda: len(host.bsd.calls()) > looks + 2)
+        assert host.told() == ["jail onestart www"]
+
+    play(scenario)
+
+
 def test_one_that_rc_has_started_is_not_started_twice(host: Host) -> None:
     host.bsd.run("jail", "-c", "name=www", "path=/jails/www", "persist")
 
