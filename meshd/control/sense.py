@@ -153,7 +153,7 @@ class Sensor:
         before = self.read_clock(before)
         observation = self.observe(before, view, local)
         main, at, now = observation.main, self._clock(), self._monotonic()
-        lost = before.lost.observed(view.peers, main, at=at, now=now)
+        lost = before.lost.observed(view.peers, main, _of_rescue(observation.second, local), at=at, now=now)
         foreign = before.foreign.looked(view.peers, now)
         rotation = self._rotation.find(
             view, local, main, observation.second, lost=lost.hids(now), overdue=foreign.overdue
@@ -211,3 +211,11 @@ class Sensor:
             overdue=sensed.trackers.foreign.overdue,
         )
         return replace(sensed, local=local, rotation=rotation)
+
+
+def _of_rescue(second: ObservedState, local: LocalDevice) -> ObservedState:
+    """The second interface, or an empty one while it serves no rescue."""
+    key = local.rescue_key.public() if local.rescue_key is not None else None
+    if second.device is not None and second.device.public_key == key:
+        return second
+    return ObservedState(interface=second.interface)

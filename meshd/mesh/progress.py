@@ -16,6 +16,7 @@ from meshd.mesh.endpoints import is_live
 from meshd.mesh.rotation import InterfaceRole, PairMigration, Phase
 from meshd.model.device import ObservedState
 from meshd.model.host import Host
+from meshd.model.rescue_key import rescue_public_key
 
 DRAIN_SECONDS: Final = 5.0
 """An interface that nothing came in by for this long is left by the other end too. Its probes and its answers
@@ -26,6 +27,9 @@ learns from a store or another host when it is back."""
 LOST_SECONDS: Final = 60.0
 """After so long without a session on the main interface (whose end took REJECT_AFTER_TIME already, unless
 there never was one) a host is called under the key of its identity, too."""
+LEFT_SECONDS: Final = 30.0
+"""After a host was last heard under the key of its identity, it has left the second interface: it looks where
+its sessions are at least every ten seconds."""
 SLOT_SECONDS: Final = 20.0
 """Between the starts of two hosts that were asked together: about what one rotation takes."""
 
@@ -141,19 +145,26 @@ def _count(seen: _Seen, migration: PairMigration, now: float) -> None:
 
 
 class LostPeers(msgspec.Struct, frozen=True):
-    """Since when each host has had no session on the main interface. A value: ``observed`` gives the next."""
+    """Hosts that are called under the key of their identity. A value: ``observed`` gives the next."""
 
     _since: Mapping[str, float] = msgspec.field(default_factory=dict)
+    """By hid, since when it has had no session on the main interface."""
+    _heard: Mapping[str, tuple[int, float]] = msgspec.field(default_factory=dict)
+    """By hid, how many bytes the second interface has had of it, and when there were more last."""
 
-    def observed(self, hosts: Iterable[Host], main: ObservedState, *, at: float, now: float) -> LostPeers:
+    def observed(
+        self, hosts: Iterable[Host], main: ObservedState, rescue: ObservedState, *, at: float, now: float
+    ) -> LostPeers:
         """With what the kernel says now; a host whose daemon has never run cannot be lost.
 
         Args:
+            rescue: the second interface, if it has the key of this host's identity.
             at: unix seconds, as the kernel's handshakes are.
             now: seconds of a clock that is never set.
         """
         peers = main.device.peers if main.device else {}
-        since = {}
+        rescued = rescue.device.peers if rescue.device else {}
+        since, heard = {}, {}
         for host in hosts:
             record = host.record
             if record is None or not record.has_run:
@@ -161,11 +172,21 @@ class LostPeers(msgspec.Struct, frozen=True):
             peer = peers.get(record.public_key)
             if peer is None or not is_live(peer, at):
                 since[host.hid] = self._since.get(host.hid, now)
-        return LostPeers(since)
+            key = rescue_public_key(host.identity_key) if rescued else None
+            if key is not None and (second := rescued.get(key)) is not None:
+                size = second.stats.receive_bytes
+                known = self._heard.get(host.hid)
+                heard[host.hid] = known if known is not None and known[0] == size else (size, now)
+        return LostPeers(since, heard)
 
     def hids(self, now: float) -> frozenset[str]:
-        """Those lost for LOST_SECONDS."""
-        return frozenset(hid for hid, since in self._since.items() if now - since >= LOST_SECONDS)
+        """Those lost for LOST_SECONDS, and those that were found and may send by the second interface still.
+
+        Who has a session on the main one again may see it up to ten seconds before the other end does, whose
+        packets come by the second one until then.
+        """
+        lost = {hid for hid, since in self._since.items() if now - since >= LOST_SECONDS}
+        return frozenset(lost | {hid for hid, (_, at) in self._heard.items() if now - at < LEFT_SECONDS})
 
 
 class KeyRequest(msgspec.Struct, frozen=True, kw_only=True):

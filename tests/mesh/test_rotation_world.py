@@ -332,34 +332,6 @@ def test_an_isolated_host_never_burns_the_key_that_its_peers_know(world: World) 
     assert host.public_key != old
 
 
-@pytest.mark.slow
-def test_a_host_that_was_away_while_all_others_rotated_finds_them_without_a_store(world: World) -> None:
-    gone, others = world.hosts[1], [host for host in world.hosts if host.number != 2]
-    world.mesh_only = True
-    gone.is_running = False
-    for other in others:
-        world.cuts.add(frozenset((gone.number, other.number)))
-    world.run(400)
-    world.ask(others)
-    for _ in range(1500):
-        world.run(1)
-        if all(host.public_key not in world.old_keys and host.keys.key.following is None for host in others):
-            break
-    assert not {record.public_key for record in gone.known.values()} & {host.public_key for host in others}
-    assert world.lost == []
-    world.cuts.clear()
-    gone.is_running = True
-    gone.restart()
-    world.run(300)
-    assert {record.public_key for hid, record in gone.known.items() if hid != gone.hid} == {
-        host.public_key for host in others
-    }
-    world.lost.clear()
-    world.run(60)
-    assert world.lost == []
-    assert not any(SECOND in host.backend._interfaces for host in world.hosts)
-
-
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("turn"), st.integers(0, 3)),

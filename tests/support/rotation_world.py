@@ -117,7 +117,7 @@ class SimHost:
             backend=self.backend,
             state=self.state,
             hid=self.hid,
-            clocks=Clocks(wall=self.world.clock, monotonic=self.world.clock),
+            clocks=Clocks(wall=self.world.clock, monotonic=self.world.clock, steady=self.world.clock),
             rotation=self.rotation,
             rollback=Rollback(self.state, self.world.clock),
             forwarding=lambda version: True,
