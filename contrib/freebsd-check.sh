@@ -82,7 +82,7 @@ shift $((OPTIND - 1))
 
 # The programs: of this checkout if it has been set up, else the installed ones.
 checkout=$(cd "$(dirname "$0")/.." && pwd -P) || exit 2
-suite=tests/backend/test_backend_conformance.py
+suite=tests/backend/conformance
 if [ -x "$checkout/.venv/bin/meshd" ]; then
 	python=$checkout/.venv/bin/python meshd=$checkout/.venv/bin/meshd wgctl=$checkout/.venv/bin/wgctl
 	from="checkout $checkout"

@@ -321,7 +321,7 @@ def test_a_promise(rig): {body}
 def test_the_conformance_suite_of_a_checkout_says_how_many_passed(
     check: Check, body: str, outcome: str, said: str
 ) -> None:
-    suite = check.base / "tests" / "backend" / "test_backend_conformance.py"
+    suite = check.base / "tests" / "backend" / "conformance" / "test_backend_peers.py"
     suite.parent.mkdir(parents=True)
     suite.write_text(SUITE.format(body=body))
     done = check("dash")

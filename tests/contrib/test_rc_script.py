@@ -1,9 +1,6 @@
 """The rc.d script under a stand-in for rc.subr(8) and daemon(8).
 
-The stand-in follows the flow of FreeBSD's run_rc_command; the expected answers are those that a
-FreeBSD 15.1 gave. It runs under every POSIX shell that this machine has.
-
-Over 400 lines: every verb of one script needs the same stand-in.
+The expected answers are those of a FreeBSD 15.1. It runs under every POSIX shell that this machine has.
 """
 
 from __future__ import annotations
@@ -11,152 +8,27 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
+from rc_script import (
+    DAEMON,
+    ENV,
+    INSTALL,
+    INSTALLED_SHELLS,
+    MESHD,
+    SCRIPT,
+    SETFIB,
+    STUB,
+    Answer,
+    Service,
+    write_program,
+)
 from transcripts import entries
-
-SCRIPT = Path(__file__).parents[2] / "contrib" / "rc.d" / "meshd"
-STUB = Path(__file__).with_name("rc_subr_stub.sh")
-DEADLINE_SECONDS = 20
-
-SHELLS = {"dash": ["dash"], "busybox": ["busybox", "sh"], "bash": ["bash", "--posix"], "sh": ["sh"]}
-INSTALLED_SHELLS = {name: argv for name, argv in SHELLS.items() if shutil.which(argv[0])}
-
-MESHD = """#!/bin/sh
-# Writes down how it was called. An empty settings file is a wrong one.
-echo "meshd $*" >>"{base}/log"
-case "$3" in
-check-config)
-	[ -s "$2" ] || {{ echo "meshd: $2: empty" >&2; exit 2; }}
-	echo "$2: ok" ;;
-bring-up)
-	[ ! -e "{base}/no-cache" ] || {{ echo "meshd: nothing in the cache" >&2; exit 1; }}
-	echo "wg0: unchanged, 0 changes, 1 peers" ;;
-run)
-	trap 'kill $!; echo "meshd got HUP" >>"{base}/log"' HUP
-	trap 'kill $!; exit 0' TERM
-	echo "meshd is up" >>"{base}/log"
-	while :; do sleep 60 & wait $!; done ;;
-esac
-"""
-
-DAEMON = """#!{python}
-import getopt, os, signal, subprocess, sys
-options, program = getopt.getopt(sys.argv[1:], "fHST:o:P:p:R:")
-options = dict(options)
-with open("{base}/log", "a") as log:
-    log.write("daemon " + " ".join(sys.argv[1:]) + "\\n")
-if os.fork():
-    os.wait()
-    sys.exit(0)
-os.setsid()
-if os.fork():
-    os._exit(0)
-null = os.open(os.devnull, os.O_RDWR)
-for number in (0, 1, 2):
-    os.dup2(null, number)
-signal.signal(signal.SIGHUP, lambda *_: open("{base}/log", "a").write("daemon got HUP\\n"))
-child = subprocess.Popen(program)
-signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-for option, pid in (("-p", child.pid), ("-P", os.getpid())):
-    with open(options[option] + ".new", "w") as file:
-        file.write(str(pid) + "\\n")
-    os.rename(options[option] + ".new", options[option])
-child.wait()
-for option in ("-p", "-P"):
-    os.unlink(options[option])
-"""
-
-SETFIB = """#!/bin/sh
-echo "setfib $1 $2" >>"{base}/log"
-shift 2
-exec "$@"
-"""
-
-ENV = """#!/bin/sh
-echo "env $1" >>"{base}/log"
-exec /usr/bin/env "$@"
-"""
-
-INSTALL = """#!/bin/sh
-# install(1) without the change of owner.
-for last; do :; done
-case "$*" in
-*/dev/null*) : >"$last" && chmod 0640 "$last" ;;
-*) mkdir -p "$last" ;;
-esac
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    status: int
-    output: str
-    errors: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """The script in a folder of its own, with everything it calls."""
-
-    base: Path
-    shell: list[str]
-
-    @property
-    def config(self) -> Path:
-        return self.base / "meshd.toml"
-
-    def __call__(self, verb: str) -> Answer:
-        done = subprocess.run(
-            [*self.shell, str(self.base / "rc.d-meshd"), verb],
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            timeout=DEADLINE_SECONDS,
-        )
-        return Answer(status=done.returncode, output=done.stdout, errors=done.stderr)
-
-    def log(self) -> list[str]:
-        path = self.base / "log"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def pid(self, name: str) -> int:
-        return int((self.base / "run" / f"{name}.pid").read_text())
-
-    def await_(self, what: str, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not true():
-            assert time.monotonic() < deadline, f"{what} did not happen; the log: {self.log()}"
-            time.sleep(0.01)
-
-    def await_log(self, line: str) -> None:
-        self.await_(f"{line!r} in the log", lambda: line in self.log())
-
-    def start(self) -> Answer:
-        answer = self("start")
-        if answer.status == 0:
-            self.await_up()
-        return answer
-
-    def await_up(self) -> None:
-        """From here on the end of the test finds both processes, and both end at a SIGTERM."""
-        self.await_("daemon.pid", (self.base / "run" / "daemon.pid").exists)
-        self.await_log("meshd is up")
-
-
-def write_program(path: Path, text: str) -> None:
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(text)
-    path.chmod(0o755)
 
 
 @pytest.fixture(params=sorted(INSTALLED_SHELLS))
@@ -379,17 +251,6 @@ def test_a_log_file_is_private_and_kept_by_daemon_for_newsyslog(service: Service
     assert log_file.stat().st_mode & 0o777 == 0o640
 
 
-def test_newsyslog_signals_the_process_that_holds_the_log_file() -> None:
-    """newsyslog.conf(5): name, owner, mode, count, size, when, flags, pid file, signal."""
-    sample = SCRIPT.parents[1] / "newsyslog" / "meshd.conf"
-    (line,) = (line for line in sample.read_text().splitlines() if not line.startswith("#"))
-    name, owner, mode, _, _, _, flags, pid_file, signal_number = line.split()
-    assert (name, owner, mode, flags) == ("/var/log/meshd.log", "root:wheel", "640", "JC")
-    assert (pid_file, signal_number) == ("/var/run/meshd/daemon.pid", str(int(signal.SIGHUP)))
-    assert 'pidfile="${rundir}/daemon.pid"' in SCRIPT.read_text()
-    assert 'rundir="/var/run/meshd"' in SCRIPT.read_text()
-
-
 def test_an_interface_that_rc_conf_gives_to_wg_quick_is_refused_before_anything_is_touched(
     service: Service,
 ) -> None:
@@ -405,43 +266,6 @@ exit 2
     assert answer.status == 1
     assert "wireguard_interfaces='wg0' seen" in answer.errors
     assert not (service.base / "run").exists()
-
-
-def test_the_mesh_is_up_before_the_jails() -> None:
-    """rc.d/jail requires LOGIN; rcorder(8) reads the first block of comments."""
-    header = dict(
-        line.removeprefix("# ").split(": ", 1)
-        for line in SCRIPT.read_text().splitlines()
-        if line.startswith(("# PROVIDE:", "# REQUIRE:", "# BEFORE:", "# KEYWORD:"))
-    )
-    assert header == {
-        "PROVIDE": "meshd",
-        "REQUIRE": "DAEMON",
-        "BEFORE": "LOGIN",
-        "KEYWORD": "nojailvnet shutdown",
-    }
-
-
-def test_a_service_jail_is_never_used() -> None:
-    assert 'meshd_svcj="NO"' in SCRIPT.read_text()
-
-
-@pytest.mark.parametrize("shell", sorted(INSTALLED_SHELLS))
-def test_every_shell_can_parse_every_script(shell: str) -> None:
-    root = SCRIPT.parents[2]
-    for path in [SCRIPT, *sorted((root / "tools").glob("*.sh")), root / "tools" / "kernel-lab-init"]:
-        done = subprocess.run([*SHELLS[shell], "-n", str(path)], capture_output=True, text=True, timeout=20)
-        assert done.returncode == 0, f"{path}: {done.stderr}"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
-def test_shellcheck_has_nothing_to_say() -> None:
-    root = SCRIPT.parents[2]
-    tools = sorted(str(path) for path in (root / "tools").glob("*.sh"))
-    for argv in (["-s", "sh", "-e", "SC2034,SC1091,SC3043", str(SCRIPT)], ["-s", "sh", *tools]):
-        done = subprocess.run(["shellcheck", *argv], capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stdout
 
 
 #: What the recording's own circumstances made of a command.
@@ -498,13 +322,3 @@ def neutral(answer: Answer, service: Service) -> Answer:
         return re.sub(r"(pid[ =]|PIDS: )\d+", r"\1N", words)
 
     return Answer(status=answer.status, output=text(answer.output), errors=text(answer.errors))
-
-
-def test_the_mesh_is_there_after_the_network_and_before_jails() -> None:
-    """As rcorder(8) put it, from the script's own lines."""
-    order = entries("rcorder")[0].stdout.decode()
-    names = re.findall(r"/(\w+)$", order, re.MULTILINE)
-    assert names.index("NETWORKING") < names.index("DAEMON") < names.index("meshd")
-    assert names.index("meshd") < names.index("LOGIN") < names.index("jail")
-    text = SCRIPT.read_text()
-    assert "# REQUIRE: DAEMON\n# BEFORE: LOGIN\n" in text

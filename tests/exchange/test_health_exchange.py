@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from daemon_rig import Rig
-from exchange_host import ExchangeHost, build_host, client_for, partner_for
+from exchange_host import ExchangeHost, client_for, partner_for
 from exchange_rig import Loopback, all_running, build_exchanging
 from meshes import NOW, SignedHost, SignedMesh
 from until import until
@@ -31,7 +31,6 @@ from meshd.exchange.health import (
     build_report,
 )
 from meshd.exchange.partner import Partner
-from meshd.exchange.server import LIMITS
 from meshd.model.network import IPAddress
 from meshd.model.path import PathStats
 from meshd.model.service import MAX_CHECKED_PLACEMENTS, CheckResult, HealthCheck
@@ -189,17 +188,6 @@ def test_a_member_that_speaks_of_other_hosts_placements_changes_nothing(
 
 
 # --- one server, and members that mean no good
-
-
-@pytest.fixture
-def tesla(mesh: SignedMesh) -> ExchangeHost:
-    return build_host(mesh, "tesla")
-
-
-@pytest.fixture
-def port(tesla: ExchangeHost) -> Iterator[int]:
-    with tesla.listening(LIMITS) as port:
-        yield port
 
 
 def test_a_report_is_of_the_host_that_sent_it(mesh: SignedMesh, tesla: ExchangeHost, port: int) -> None:

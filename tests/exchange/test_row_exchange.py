@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 from daemon_rig import Rig
-from exchange_host import ExchangeHost, build_host, client_for, partner_for
+from exchange_host import ExchangeHost, client_for, partner_for
 from exchange_rig import Loopback, all_running, build_exchanging
 from meshes import SignedMesh
 
@@ -27,7 +26,6 @@ from meshd.exchange.rows import (
     check_answer,
     of_mesh,
 )
-from meshd.exchange.server import LIMITS
 from meshd.model.path import PathStats
 from meshd.observe.matrix import Matrix
 from meshd.observe.protocol import ControlAnswer
@@ -135,17 +133,6 @@ def test_a_host_that_hangs_costs_who_looks_a_moment(tmp_path: Path, mesh: Signed
 
 
 # --- members that mean no good
-
-
-@pytest.fixture
-def tesla(mesh: SignedMesh) -> ExchangeHost:
-    return build_host(mesh, "tesla")
-
-
-@pytest.fixture
-def port(tesla: ExchangeHost) -> Iterator[int]:
-    with tesla.listening(LIMITS) as port:
-        yield port
 
 
 def test_hosts_alone_are_shown_what_is_measured(mesh: SignedMesh, tesla: ExchangeHost, port: int) -> None:

@@ -20,6 +20,8 @@ PORTABLE = {
     "test_demo.py",
     "test_geography.py",
     "test_jail_lab.py",
+    "test_jail_lab_ends.py",
+    "test_jail_sockets.py",
     "test_oracle.py",
     "test_smoke.py",
     "test_sockets.py",

@@ -27,6 +27,7 @@ PURE = [
     "tests/backend/test_peer_steps.py",
     "tests/backend/test_uapi_protocol.py",
     "tests/daemon/test_daemon.py",
+    "tests/daemon/test_refused_registry.py",
 ]
 FREEBSD = [
     *(
