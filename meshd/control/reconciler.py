@@ -137,7 +137,7 @@ class Reconciler:
         if _is_stranger(view):
             return None
         sensed = self._sensor.sense(self._trackers, view, self._local(inputs), inputs)
-        if not is_ours(sensed.main, self._rotation.own_keys()):
+        if not is_ours(sensed.main, self._rotation.own_keys(view)):
             return taken_plan(sensed.main)
         return self._registry_plan(sensed, inputs)
 
@@ -193,7 +193,7 @@ class Reconciler:
     def _member(self, turn: Turn, inputs: Inputs, order: Order) -> Turn:
         sensed = self._sensor.sense(self._trackers, turn.view, self._local(inputs), inputs)
         self._trackers = sensed.trackers
-        self._is_taken = not is_ours(sensed.main, self._rotation.own_keys())
+        self._is_taken = not is_ours(sensed.main, self._rotation.own_keys(turn.view))
         if self._is_taken:
             return taken_turn(turn, sensed.main)
         sensed, keys_changed = self._rotate(sensed, inputs, order)

@@ -33,6 +33,7 @@ from meshd.host.local import own_description
 from meshd.host.own_record import OwnDescription
 from meshd.model.condition import Condition
 from meshd.model.host import Membership
+from meshd.model.keys import PublicKey
 from meshd.observe.board import ConditionBoard
 from meshd.observe.logs import event
 from meshd.observe.status import StoreStatus
@@ -60,12 +61,19 @@ class OwnDescriber:
         self._rotation = rotation
         self._jails = jails
         self._endpoints = endpoints
+        self._in_kernel = frozenset[PublicKey]()
+
+    def look(self, world: World) -> None:
+        """Which keys the interfaces have after a turn."""
+        devices = [seen.device for seen in (world.observed, world.second) if seen is not None]
+        self._in_kernel = frozenset(each.public_key for each in devices if each and each.public_key)
 
     def describe(self, membership: Membership) -> OwnDescription:
         """``membership``: says which networks were granted."""
         settings, own = self._settings(), membership.hosts.get(self._hid)
         announced = self._jails.announced(own, settings.jails, settings.jail_networks)
-        return own_description(settings, self._rotation.keys.key, announced, self._endpoints.learned)
+        key, learned = self._rotation.keys.key, self._endpoints.learned
+        return own_description(settings, key, announced, learned, in_kernel=self._in_kernel)
 
 
 class RegistryFeed:
@@ -150,8 +158,9 @@ class RegistryFeed:
         self._accept(await self._describing.run(self._follower.describe))
         self._round_wanted.set()
 
-    async def follow(self, _: World) -> Sequence[Condition]:
+    async def follow(self, world: World) -> Sequence[Condition]:
         """After each turn: the record says the keys that are in force, whatever a store does meanwhile."""
+        self._describer.look(world)
         await self.publish_if_changed()
         return ()
 

@@ -7,6 +7,7 @@ clocks, and what is said about it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -35,8 +36,11 @@ from meshd.model.condition import Condition, Severity
 from meshd.model.device import ObservedState
 from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.rescue_key import rescue_private_key
+from meshd.observe.logs import event
 from meshd.observe.status import RotationStatus
 from meshd.registry.signing import SigningKey
+
+log = logging.getLogger("meshd")
 
 FAST_RECHECK_SECONDS: Final = 0.5
 """Between two turns while a pair is about to migrate."""
@@ -105,7 +109,7 @@ class Rotation:
             overdue: the hosts that ``ForeignRotations`` gives no more time.
         """
         now = self._clock()
-        if not is_ours(second, self.own_keys()):
+        if not is_ours(second, self.own_keys(view)):
             return RotationView(
                 second=ObservedState(interface=second.interface, foreign_routes=second.foreign_routes),
                 foreign=True,
@@ -138,20 +142,24 @@ class Rotation:
             self._rescue = identity.public, rescue_private_key(identity.seed())
         return self._rescue[1]
 
-    def own_keys(self) -> frozenset[PublicKey]:
-        """Every key that an interface of this host may have."""
-        return own_keys(self._keys.key, self.rescue_key())
+    def own_keys(self, view: MeshView) -> frozenset[PublicKey]:
+        """Every key that an interface of this host may have: those that it has, and those that its newest
+        record proves it had."""
+        return own_keys(self._keys.key, self.rescue_key()) | _named_keys(view)
 
     def adopt_lost_key(
         self, view: MeshView, main: ObservedState, read: Callable[[], PrivateKey | None]
     ) -> bool:
-        """Where the interface has the key that this host's newest record names, and the disk an older one,
-        the sessions with everybody are with the former. True when it is ours now. A key on disk that is newer
-        than that record was put there by somebody who means it. ``read``: from the interface."""
+        """Where the interface has the key that this host's newest record names, and the disk another one,
+        the sessions with everybody are with the former. True when it is ours now. ``read``: from the
+        interface.
+
+        The disk is from a backup, or its key was lost and made anew. Which one is younger says nothing: files
+        are copied without their times. Whoever means to replace a key asks for a rotation, or removes the
+        interface first.
+        """
         own, seen = view.own.record if view.own else None, main.device.public_key if main.device else None
-        if own is None or seen != own.public_key or own.public_key in self.own_keys():
-            return False
-        if self._keys.key.created_at >= own.signed_at:
+        if own is None or seen != own.public_key or seen in own_keys(self._keys.key, self.rescue_key()):
             return False
         found = read()
         if found is None or found.public() != seen:
@@ -161,6 +169,7 @@ class Rotation:
         except StoreError as error:
             self._disk = (disk_failed(str(error)),)
             return False
+        event(log, logging.WARNING, "key_taken_back", interface=main.interface, public_key=str(seen))
         return True
 
     def advance(
@@ -283,6 +292,12 @@ class Rotation:
             last_started_at=note.started_at or None,
             statement=note.statement,
         )
+
+
+def _named_keys(view: MeshView) -> frozenset[PublicKey]:
+    record = view.own.record if view.own else None
+    named = (record.public_key, record.next_public_key) if record else ()
+    return frozenset(key for key in named if key is not None)
 
 
 def _endless(name: str) -> Condition:

@@ -61,8 +61,8 @@ class KeyRing:
         self.key = self._read()
 
     def adopt(self, key: PrivateKey) -> None:
-        """Take the key that the interface has and this host's newest record names: what is on disk is from
-        before a rotation, as a state directory was put back. StoreError when the disk refuses."""
+        """Take the key that the interface has and this host's newest record names: what is on disk was put
+        back from a backup, or made anew. StoreError when the disk refuses."""
         self._state.write_wireguard_key(key, following=False)
         self.finish()
 

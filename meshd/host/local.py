@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import msgspec
@@ -54,12 +55,18 @@ def local_device(settings: Settings, key: LocalKey, learned: Learned) -> LocalDe
 
 
 def own_description(
-    settings: Settings, key: LocalKey, announced: frozenset[IPNetwork], learned: Learned
+    settings: Settings,
+    key: LocalKey,
+    announced: frozenset[IPNetwork],
+    learned: Learned,
+    *,
+    in_kernel: Container[PublicKey],
 ) -> OwnDescription:
+    """``in_kernel``: the keys that this host's interfaces have."""
     return OwnDescription(
         private_key=key.private_key,
         next_private_key=key.following,
-        key_created_at=key.created_at,
+        key_is_in_kernel=key.private_key.public() in in_kernel,
         listen_port=settings.wireguard.listen_port,
         endpoints=published_endpoints(settings.endpoints, learned if settings.host.reflection else Learned()),
         announced=announced,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Final
 
 import msgspec
 from msgspec.structs import replace
@@ -21,9 +19,6 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.record import build_record, next_version, sign_record
 from meshd.registry.signing import SigningKey
 
-KEY_SECONDS: Final = 30.0
-"""How long the data plane has to find a key that a record names: a few turns."""
-
 
 class OwnDescription(msgspec.Struct, frozen=True, kw_only=True):
     """What this host wants its record to say."""
@@ -35,8 +30,8 @@ class OwnDescription(msgspec.Struct, frozen=True, kw_only=True):
     behind_nat: bool
     software: str
     next_private_key: PrivateKey | None = None
-    key_created_at: float = math.inf
-    """When the key in force was made, unix seconds."""
+    key_is_in_kernel: bool
+    """Whether an interface of this host has the key in force, as far as is known."""
 
     @property
     def public_keys(self) -> tuple[PublicKey, PublicKey | None]:
@@ -65,7 +60,6 @@ class OwnRecord:
         self._refused: Condition | None = None
         self._unusable: Condition | None = None
         self._clones = Clones()
-        self._awaited_since: float | None = None
         self._cloned: Condition | None = None
 
     def describe(self, membership: Membership, wanted: OwnDescription) -> list[tuple[str, bytes]]:
@@ -82,8 +76,8 @@ class OwnRecord:
         self._cloned = self._clones.condition(own.name)
         if own.record is not None and _says(own.record, _announced(wanted, own), wanted):
             return []
-        if own.record is not None and self._is_key_awaited(own.record, wanted, now):
-            return []
+        if not wanted.key_is_in_kernel and not _names_key(own.record, wanted):
+            return []  # others would send to a key that nobody here has
         if not self._clones.may_sign(own.record, now):
             return []
         try:
@@ -113,17 +107,6 @@ class OwnRecord:
                 text=f"this host's own record cannot be made: {error}",
             )
         return []
-
-    def _is_key_awaited(self, record: HostKeys, wanted: OwnDescription, now: float) -> bool:
-        """The newest record names keys that are not on this disk, and is younger than what is: the interface
-        may have them, and the data plane looks first. No key is published that the kernel does not have."""
-        named = {record.public_key, record.next_public_key} - {None}
-        if not named.isdisjoint(wanted.public_keys) or wanted.key_created_at >= record.signed_at:
-            self._awaited_since = None
-            return False
-        if self._awaited_since is None:
-            self._awaited_since = now
-        return abs(now - self._awaited_since) < KEY_SECONDS
 
     def _take_up_identity(self, own: Host) -> bool:
         """Sign with the identity that the grant names, which may be the one that was asked for last.
@@ -174,6 +157,12 @@ class OwnRecord:
                 )
             )
         return conditions
+
+
+def _names_key(record: HostKeys | None, wanted: OwnDescription) -> bool:
+    """Whether the others know the key in force already, as this host's key or as the next one."""
+    key = wanted.private_key.public()
+    return record is not None and key in (record.public_key, record.next_public_key)
 
 
 def _announced(wanted: OwnDescription, own: Host) -> frozenset[IPNetwork]:

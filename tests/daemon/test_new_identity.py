@@ -67,6 +67,7 @@ class Host:
     def description(self) -> OwnDescription:
         return OwnDescription(
             private_key=self.tesla.wireguard,
+            key_is_in_kernel=True,
             listen_port=51820,
             endpoints=(Endpoint.parse("198.18.0.77:51820"),),
             announced=frozenset(),

@@ -1,4 +1,4 @@
-"""Keys change under running daemons: an identity, then every root key. Packets do not notice."""
+"""Keys change under running daemons: an identity, then every root key; one is lost. Packets do not notice."""
 
 from __future__ import annotations
 
@@ -46,6 +46,40 @@ def test_a_new_identity_and_a_new_root_lose_no_packet() -> None:
             _replace_root(fleet, members)
             report = there.stop()
         assert (report.lost, report.refused) == (0, 0) and report.sent > 100
+    finally:
+        oracle.close()
+        fleet.close()
+        lab.close()
+
+
+def test_a_key_that_is_lost_while_the_interface_stands_costs_no_packet() -> None:
+    """``wireguard.key`` is removed, ``meshd enroll`` makes another one, and the daemon starts anew."""
+    lab = open_lab()
+    fleet = Fleet(lab)
+    oracle = Oracle()
+    try:
+        fleet.found()
+        members = [fleet.prepare(PLACES[number], jails=1) for number in range(2)]
+        for member in members:
+            fleet.admit(member)
+            fleet.wait_started(member)
+            oracle.add(member.host.jails[0], member.host.jails[0].address)
+        first, second = members
+        source, target = first.host.jails[0], second.host.jails[0]
+        pairs = [(source.name, target.name), (target.name, source.name)]
+        assert None not in oracle.wait_all(pairs, DEADLINE_SECONDS).values()
+        before = fleet.status(first).host.public_key
+        path = first.host.directory / "state" / "wireguard.key"
+        with Stream(source, target, target.address) as there, Stream(target, source, source.address) as back:
+            fleet.stop(first)
+            path.unlink()
+            fleet.meshd(first, "enroll", "--name", first.name, "--out", first.request)
+            fleet.start(first)
+            status = fleet.wait_started(first)
+            reports = there.stop(), back.stop()
+        assert status.host.public_key == before and "key_taken_back" in first.log.read_text()
+        assert "plan_held" not in codes(fleet, first)
+        assert [(report.lost, report.refused) for report in reports] == [(0, 0), (0, 0)]
     finally:
         oracle.close()
         fleet.close()

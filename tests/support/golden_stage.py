@@ -139,7 +139,7 @@ class Stage:
         path = self.player(name).directory / "state" / "wireguard.key"
         path.write_text(self.new_key(name).reveal_text())
         path.chmod(0o600)
-        os.utime(path, (NOW + 60, NOW + 60))  # newer than the record: somebody means it
+        os.utime(path, (NOW + 60, NOW + 60))  # newer than the record
 
     def new_key(self, name: str) -> PrivateKey:
         return self.mesh.make_keys(f"{name} again")[1]
