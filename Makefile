@@ -4,7 +4,8 @@
 #   make demo-services  real servers on three hosts, one of which is cut off, in some three minutes (root, Linux)
 #   make six-hosts   the fleet of examples/six-hosts, founded from its files, with real servers (root, Debian 12)
 #   make check       lint, types, import contracts and unit tests; under a minute on two cores
-#   make test        everything: check, the labs in namespaces, Garage, the kernel lab (root)
+#   make test        check, the labs in namespaces, Garage, the kernel lab: under twenty minutes on two cores (root)
+#   make test-long   tests that wait for minutes, and the properties with more examples: as long again (root)
 #   make coverage    what the tests of make check do not reach: branches, by room
 #   make golden      writes the transcripts of tests/golden anew: read the difference
 #   make man         writes the manual pages of contrib/man anew, from the commands and the settings
@@ -19,7 +20,7 @@
 #   make package     what servers install, in dist/: a wheel, and a .deb for the Debian that this runs on
 #   make garage      builds the Garage that the store tests use
 
-.PHONY: all setup static check test coverage demo demo-services six-hosts bench bench-faults bench-paths relay-lab mutation lab lab-kernel garage golden man schemas package clean
+.PHONY: all setup static check test test-long coverage demo demo-services six-hosts bench bench-faults bench-paths relay-lab mutation lab lab-kernel garage golden man schemas package clean
 
 all: check
 
@@ -34,6 +35,9 @@ check: setup
 
 test: static
 	sh tools/test.sh
+
+test-long: setup
+	sh tools/test.sh long
 
 coverage: setup
 	sh tools/coverage.sh

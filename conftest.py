@@ -1,8 +1,8 @@
 """The fixtures that every test knows, and how hard the property tests try.
 
-    make check             the profile "default": enough to see a careless change
-    make test, mutation    --hypothesis-profile=thorough
-    a night's run          --hypothesis-profile=long
+    make check, test           the profile "default": enough to see a careless change
+    make test-long, mutation   --hypothesis-profile=thorough
+    a night's run              --hypothesis-profile=long
 
 No profile has a deadline: how long an example takes says how loaded the machine is.
 """

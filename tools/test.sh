@@ -1,16 +1,28 @@
 #!/bin/sh
 #
-# The whole test suite, in three stages that run even if an earlier one fails. First what needs nothing of
-# the machine, on all cores. Then what needs parts of it: namespaces, packet captures, a real Garage, the
-# services. These wait more than they compute, so a few files run side by side; tests of one file share a
-# lab and follow one another. Then what needs the kernel's own WireGuard, in the kernel lab. The
-# properties try the examples of the profile "thorough". The last line is the sum. Called by `make test`,
-# after the static checks.
+# The tests, in stages that run even if an earlier one fails. First what needs nothing of the machine, on all
+# cores. Then what needs parts of it: namespaces, packet captures, a real Garage, the services. These wait
+# more than they compute, so a few files run side by side; tests of one file share a lab and follow one another.
+# Then what needs the kernel's own WireGuard, in the kernel lab. The last line is the sum.
+#
+#   tools/test.sh        `make test`, after the static checks: under twenty minutes on two cores
+#   tools/test.sh long   `make test-long`: the properties once more with the examples of the profile "thorough",
+#                        and the tests marked "long"
 set -u
 
 MAX_SUSPECTS=3
 
 cd "$(dirname "$0")/.." || exit 1
+case ${1:-} in
+'') profile=default anywhere='not long' machine='not long' kernel=$(uname -s) ;;
+long) profile=thorough anywhere='(long or hypothesis)' machine=long kernel= ;;
+*)
+	echo "test.sh: unknown argument '$1': nothing or long expected" >&2
+	exit 2
+	;;
+esac
+anywhere="not kernel and not root and not garage and not real and $anywhere"
+machine="not kernel and (root or garage or real) and $machine"
 # Each worker, and each program that a test starts, would compile all that it imports, every time.
 unset PYTHONDONTWRITEBYTECODE
 results=$(mktemp -d "${TMPDIR:-/tmp}/meshd-test.XXXXXX") || exit 1
@@ -48,19 +60,19 @@ limited() {
 	marks=$2
 	shift 2
 	timeout --foreground -s INT -k 60 "$seconds" \
-		.venv/bin/python -m pytest --hypothesis-profile=thorough -m "$marks" "$@"
+		.venv/bin/python -m pytest --hypothesis-profile=$profile -m "$marks" "$@"
 }
 
 # shellcheck disable=SC2046 # no word or two
-stage anywhere limited 1800 'not kernel and not root and not garage and not real' $(sh tools/parallel.sh)
+stage anywhere limited 1800 "$anywhere" $(sh tools/parallel.sh)
 # shellcheck disable=SC2046
-stage machine limited 2400 'not kernel and (root or garage or real)' $(sh tools/parallel.sh files)
+stage machine limited 2400 "$machine" $(sh tools/parallel.sh files)
 # Real networks have real deadlines, and the machine may be busy with something else: a few tests that fail beside
 # others are run once more, by themselves. They are named at the end: each may be a fault that is seldom seen.
 grep -E '^(FAILED|ERROR) ' "$results/machine.output" >"$results/beside-others"
 suspects=$(wc -l <"$results/beside-others")
 if [ "$(cat "$results/machine.status")" = 1 ] && [ "$suspects" -gt 0 ] && [ "$suspects" -le "$MAX_SUSPECTS" ]; then
-	stage alone limited 900 'not kernel and (root or garage or real)' --last-failed --last-failed-no-failures none
+	stage alone limited 900 "$machine" --last-failed --last-failed-no-failures none
 	mv "$results/alone.status" "$results/machine.status"
 	# What they were in the end is what counts, and that is in the output of the stage before this line.
 	sed -E '/^[0-9]+ failed|^[0-9]+ passed/s/[0-9]+ (failed|errors?)(, )?//g; s/, in /  in /' \
@@ -70,7 +82,7 @@ else
 	: >"$results/beside-others"
 fi
 # The kernel lab starts a Linux; on FreeBSD the tests marked root have the kernel's own WireGuard.
-if [ "$(uname -s)" = Linux ]; then
+if [ "$kernel" = Linux ]; then
 	stage kernel-lab sh tools/kernel-lab.sh
 else
 	: >"$results/kernel-lab.output"

@@ -96,6 +96,7 @@ def test_two_nodes_down_is_a_condition_and_nothing_else(
     asyncio.run(scenario())
 
 
+@pytest.mark.long
 def test_a_frozen_node_is_named_the_mesh_goes_on_and_it_is_used_again(
     tmp_path: Path, cluster: GarageCluster, stores: tuple[ObjectStore, ...], mesh: SignedMesh
 ) -> None:

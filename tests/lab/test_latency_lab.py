@@ -15,6 +15,7 @@ FAR_SECONDS, NEAR_SECONDS = 0.15, 0.015
 DEADLINE_SECONDS = 600.0
 
 
+@pytest.mark.long
 def test_a_pair_that_goes_a_long_way_round_takes_the_shorter_one_and_loses_nothing(lab_mesh: LabMesh) -> None:
     a, b, c = lab_mesh.join(3, relay={"latency": True, "latency_minutes": 1.0})
     lab_mesh.lab.set_delay(a.name, b.name, FAR_SECONDS)

@@ -68,6 +68,7 @@ def request_of(directory: Path, number: int) -> tuple[str, Path, str]:
     return name, path, str(key.public())
 
 
+@pytest.mark.long
 def test_a_host_added_and_removed_a_hundred_times_costs_the_others_no_packet(
     fleet: Fleet, pair: tuple[Member, Member], tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def test_what_the_third_host_passes_on_is_the_same_bytes_and_none_of_the_packet(
         assert a.overlay.packed + b.overlay.packed not in seen
 
 
+@pytest.mark.long
 def test_two_pairs_of_one_host_at_one_relay_and_the_next_handshake_of_both() -> None:
     """Live sessions go to both partners until the relay has seen a handshake, two minutes later at most.
 

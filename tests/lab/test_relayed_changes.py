@@ -153,6 +153,7 @@ def published(lab_mesh: LabMesh, member: Member, address: str) -> bool:
     return any(text.startswith(f"{address}:") for text in lab_mesh.fleet.status(member).host.endpoints)
 
 
+@pytest.mark.long
 def test_a_relayed_host_that_lost_its_key_is_found_again_by_both(lab_mesh: LabMesh) -> None:
     """It starts with a new one that nobody has, and no store tells it. So the others and it call each other
     under their identities once the old sessions are over: after WireGuard's three minutes and one more."""

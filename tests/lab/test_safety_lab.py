@@ -81,6 +81,7 @@ def restart(fleet: Fleet, member: Member) -> None:
     fleet.start(member)
 
 
+@pytest.mark.long
 def test_an_upgrade_in_the_middle_of_an_apply_loses_nothing(
     fleet: Fleet, members: list[Member], tmp_path: Path
 ) -> None:

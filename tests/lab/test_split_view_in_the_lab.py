@@ -144,6 +144,7 @@ def show_two_histories(fleet: Fleet, faces: TwoFaces) -> None:
 SCENES: Mapping[str, Scene] = {"an old state": show_an_old_state, "two histories": show_two_histories}
 
 
+@pytest.mark.long
 def test_an_old_state_that_is_shown_to_one_host_alone_is_said_on_both_sides(
     played: Mapping[str, Future[None]],
 ) -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 CONFTEST = "from hypothesis import settings\nsettings.register_profile('thorough')\n"
-MARKS = "[tool.pytest.ini_options]\naddopts = '-q'\nmarkers = ['root', 'kernel', 'garage', 'real']\n"
+MARKS = "[tool.pytest.ini_options]\naddopts = '-q'\nmarkers = ['root', 'kernel', 'garage', 'real', 'long']\n"
 PASSES = """
 def test_that_passes():
     pass
@@ -49,11 +49,11 @@ class Suite:
     def write(self, name: str, *tests: str, marks: str = "pytestmark = pytest.mark.root") -> None:
         (self.tree / f"tests/{name}.py").write_text(HEAD.format(marks=marks) + "".join(tests))
 
-    def run(self) -> tuple[int, str]:
+    def run(self, *argument: str) -> tuple[int, str]:
         """The exit status, and what is printed."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CI"))}
         done = subprocess.run(
-            ["sh", "tools/test.sh"], cwd=self.tree, env=kept, capture_output=True, text=True, timeout=300,
+            ["sh", "tools/test.sh", *argument], cwd=self.tree, env=kept, capture_output=True, text=True, timeout=300,
             check=False,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
@@ -95,3 +95,20 @@ def test_what_needs_nothing_of_the_machine_has_no_second_attempt(suite: Suite) -
     status, printed = suite.run()
     assert status == 1
     assert printed.rstrip().splitlines()[-1] == "3 passed, 1 failed, 0 skipped"
+
+
+def test_between_them_the_two_runs_leave_no_test_out(suite: Suite) -> None:
+    suite.write("test_machine", PASSES)
+    suite.write("test_patient", PASSES, marks="pytestmark = [pytest.mark.root, pytest.mark.long]")
+    suite.write(
+        "test_toil", PASSES, PASSES.replace("passes", "passes_too"), marks="pytestmark = pytest.mark.long"
+    )
+    status, printed = suite.run()
+    assert (status, printed.rstrip().splitlines()[-1]) == (0, "3 passed, 0 failed, 0 skipped")
+    status, printed = suite.run("long")
+    assert (status, printed.rstrip().splitlines()[-1]) == (0, "3 passed, 0 failed, 0 skipped")
+
+
+def test_a_third_run_is_not_known(suite: Suite) -> None:
+    status, printed = suite.run("longer")
+    assert (status, printed) == (2, "test.sh: unknown argument 'longer': nothing or long expected\n")

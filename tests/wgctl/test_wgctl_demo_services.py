@@ -20,6 +20,7 @@ from meshd.lab.service_site import check_programs, end_of_log
 Run = Callable[..., Result]
 
 
+@pytest.mark.long
 @pytest.mark.root
 @pytest.mark.real
 @pytest.mark.slow
