@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 from page_states import DOWN, NOW, page_view, peer_state
-from real_service import free_port, running
+from ports import free_port
+from real_service import running
 from until import wait_until
 
 from meshd.observe.metrics import FAMILIES, RECONCILE_DURATION, MetricsServer

@@ -53,9 +53,14 @@ class Suite:
         """The exit status, and what is printed."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "CI"))}
         done = subprocess.run(
-            ["sh", "tools/test.sh", *argument], cwd=self.tree, env=kept, capture_output=True, text=True, timeout=300,
+            ["sh", "tools/test.sh", *argument],
+            cwd=self.tree,
+            env=kept,
+            capture_output=True,
+            text=True,
+            timeout=300,
             check=False,
-        )  # fmt: skip
+        )
         return done.returncode, done.stdout + done.stderr
 
 

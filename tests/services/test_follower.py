@@ -16,7 +16,7 @@ import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import NOW, SignedMesh, full_store
 from module_scripts import NAMES, public_directory, write_module
-from real_service import free_port
+from ports import free_port
 
 from meshd.control.host_services import ServiceInputs
 from meshd.control.services import ServiceFollower

@@ -23,7 +23,8 @@ from copying_fleet import key
 from daemon_rig import Rig, build_rig, running, settings_for
 from fake_alloy import FAKE_ALLOY
 from meshes import NOW, SignedMesh, full_store
-from real_service import free_port, open_folder
+from ports import free_port
+from real_service import open_folder
 from until import until
 
 from meshd.observe.metrics import build_families

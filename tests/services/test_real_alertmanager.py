@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from real_service import free_port, need, open_folder, running
+from ports import free_port
+from real_service import need, open_folder, running
 from service_rig import NOW
 from six_hosts import six_hosts
 from until import wait_until

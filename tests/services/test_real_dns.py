@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import dns.zone
 import msgspec
 import pytest
-from real_service import free_port, need, open_folder, program, running
+from ports import free_port
+from real_service import need, open_folder, program, running
 from service_rig import NOW, a_view
 from until import wait_until
 
@@ -37,7 +37,7 @@ class Site:
     """One name server of one host, and the module that feeds it."""
 
     def __init__(self, folder: Path, server: str, **own: Any) -> None:
-        self.folder, self.port = folder, free_port(socket.SOCK_DGRAM)
+        self.folder, self.port = folder, free_port()
         self.zones = folder / "zones"
         self.zones.mkdir()
         self.file = folder / "mesh.conf"

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from real_service import Running, free_port, need, open_folder, program, running
+from ports import free_port
+from real_service import Running, need, open_folder, program, running
 from service_rig import NOW, a_view
 from until import wait_until
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from garage_node import free_ports
+from ports import free_port
 
 from meshd.errors import BackendError
 from meshd.lab.garage import (
@@ -43,7 +43,7 @@ class GarageCluster:
     """``replication_factor`` 3, one bucket, one key that may do everything. Nodes are 0, 1 and 2."""
 
     def __init__(self, binary: Path, directory: Path) -> None:
-        secrets, ports = GarageSecrets.generate(), free_ports(3 * NODES)
+        secrets, ports = GarageSecrets.generate(), [free_port() for _ in range(3 * NODES)]
         self.nodes = [
             GarageNode(
                 name=f"zone{i}",

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 from meshd.store.credentials import S3Credentials
 from meshd.store.s3 import S3Location, S3Store
@@ -35,17 +36,6 @@ def require_garage() -> Path:
     return binary
 
 
-def free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
-    try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
-    finally:
-        for one in held:
-            one.close()
-
-
 class GarageNode:
     """One single-node Garage on loopback with one bucket; ended by its pid."""
 
@@ -59,7 +49,7 @@ class GarageNode:
             access_key="GK" + secrets.token_hex(12), secret_key=secrets.token_hex(32)
         )
         self.admin_token = secrets.token_hex(16)
-        rpc_port, self.port, admin_port = free_ports(3)
+        rpc_port, self.port, admin_port = free_port(), free_port(), free_port()
         self.admin_url = f"http://127.0.0.1:{admin_port}"
         self._config = directory / "garage.toml"
         self._config.write_text(

@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 from garage_node import require_garage
-from real_service import Running, free_port
+from ports import free_port
+from real_service import Running
 from service_rig import NOW, a_view
 from until import wait_until
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from real_service import free_port, need, open_folder
+from ports import free_port
+from real_service import need, open_folder
 from service_rig import NOW, a_view
 
 from meshd.services.config import ModuleConfig, read_modules

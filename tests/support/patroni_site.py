@@ -17,7 +17,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from real_service import Running, free_port, need
+from ports import free_port
+from real_service import Running, need
 from service_rig import NOW, a_view
 from until import wait_until
 

@@ -34,12 +34,6 @@ def program(name: str) -> str:
     return found
 
 
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, address: str = "127.0.0.1") -> int:
-    with socket.socket(socket.AF_INET, kind) as found:
-        found.bind((address, 0))
-        return int(found.getsockname()[1])
-
-
 def listens(port: int, address: str = "127.0.0.1") -> bool:
     with contextlib.suppress(OSError), socket.create_connection((address, port), 1):
         return True
