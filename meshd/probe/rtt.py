@@ -160,13 +160,22 @@ class PathMeter:
 
     def _given_up(self, now: float) -> list[int]:
         """Numbers of the probes that have waited too long."""
-        if not self._pending:
+        if self._longest_wait(now) <= LOST_MIN_SECONDS:
             return []
         limit = self.lost_after_seconds(now)
         return [s for s, probe in self._pending.items() if now - probe.sent_at > limit]
 
+    def _longest_wait(self, now: float) -> float:
+        """Seconds since the oldest probe under way was sent, 0 where there is none. Nearly always so short
+        that nothing else has to be looked at: this is asked several times for each echo."""
+        for probe in self._pending.values():  # in the order in which they were sent
+            return now - probe.sent_at
+        return 0.0
+
     def missed(self, now: float) -> int:
         """Probes in a row, sent after the newest answered one, that are lost or overdue."""
+        if self._longest_wait(now) < SUSPECT_MIN_SECONDS:
+            return self._lost_in_a_row
         patience = self.suspect_after_seconds
         return self._lost_in_a_row + sum(
             probe.sent_at > self._answered_sent_at and now - probe.sent_at >= patience

@@ -319,10 +319,10 @@ class IcmpProber:
             self._tell([change])
 
     def _tell(self, changes: Iterable[UpChange]) -> None:
+        """Whoever calls this sets the timer when all is taken in."""
         for hid, up in changes:
             self._sizes.set_up(hid, up, self._clock())
             self._events.put(PathChanged(hid=hid, up=up))
-        self._arm()
 
 
 def _canonical(target: ProbeTarget) -> str:
