@@ -100,12 +100,19 @@ class _Secret:
 class PrivateKey(_Secret):
     """A Curve25519 private key (clamped by its users, as RFC 7748 section 5 says)."""
 
-    __slots__ = ()
+    __slots__ = ("_public",)
+
+    def __init__(self, raw: bytes) -> None:
+        super().__init__(raw)
+        self._public: PublicKey | None = None
 
     def public(self) -> PublicKey:
-        from nacl.bindings import crypto_scalarmult_base
+        """Worked out once: every turn and every look at a store asks for it."""
+        if self._public is None:
+            from nacl.bindings import crypto_scalarmult_base
 
-        return PublicKey(crypto_scalarmult_base(self._raw))
+            self._public = PublicKey(crypto_scalarmult_base(self._raw))
+        return self._public
 
 
 class PresharedKey(_Secret):
