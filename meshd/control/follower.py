@@ -115,14 +115,15 @@ class RegistryFollower:
     def _membership(self) -> Membership:
         return self._ledger.membership(self._clock())
 
-    def poll_seconds(self, hosts: int) -> float:
-        """The pause between polls that suits the store in use and the size of the mesh.
+    def poll_seconds(self, hosts: int, *, are_told: bool) -> float:
+        """The pause between polls that suits the store in use and the size of the mesh. ``are_told``: see
+        ``poll_interval_seconds``.
 
         A store that does not show all that other hosts brought is looked at again soon.
         """
         if self._in_use is None:
             return 300.0
-        seconds = poll_interval_seconds(hosts, store=self._in_use.store)
+        seconds = poll_interval_seconds(hosts, store=self._in_use.store, are_told=are_told)
         lags = any(followed.shown.lags for followed in self._followed)
         return min(seconds, LAGGING_POLL_SECONDS) if lags else seconds
 

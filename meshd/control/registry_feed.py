@@ -202,7 +202,8 @@ class RegistryFeed:
 
     def _poll_seconds(self) -> float:
         seconds = self._settings().registry.poll_seconds
-        return seconds or self._follower.poll_seconds(len(self.membership.hosts))
+        hosts, are_told = len(self.membership.hosts), self._exchange is not None
+        return seconds or self._follower.poll_seconds(hosts, are_told=are_told)
 
     def _accept(self, report: FollowReport) -> None:
         """Of two reports the one with the higher number is newer, whichever comes first."""

@@ -177,10 +177,16 @@ def _publish_one(
     raise StoreError(failure)
 
 
-def poll_interval_seconds(hosts: int, *, store: ObjectStore) -> float:
-    """Seconds to the next poll: clamp(0.3 x hosts, 30, 300) for a remote store, 1 for a directory."""
-    remote = getattr(store, "parallel_requests", 1) > 1
-    return min(max(0.3 * hosts, 30.0), 300.0) if remote else 1.0
+def poll_interval_seconds(hosts: int, *, store: ObjectStore, are_told: bool = True) -> float:
+    """Seconds to the next poll: clamp(0.3 x hosts, 30, 300) for a remote store, clamp(hosts / 3, 1, 5) for a
+    directory. At that pace a fleet looks three times a second, and whoever finds something tells the others.
+
+    Args:
+        are_told: whether hosts tell each other; where they do not, each looks at a directory every second.
+    """
+    if getattr(store, "parallel_requests", 1) > 1:
+        return min(max(0.3 * hosts, 30.0), 300.0)
+    return min(max(hosts / 3, 1.0), 5.0) if are_told else 1.0
 
 
 def spread_pause(seconds: float, jitter: float) -> float:

@@ -362,7 +362,8 @@ def test_publishing_gives_up_after_four_attempts_and_says_why(fault: str, said: 
 def test_the_poll_interval_grows_with_the_fleet_and_is_short_for_a_directory() -> None:
     remote, local = ParallelStore(), MemoryStore()
     assert [poll_interval_seconds(hosts, store=remote) for hosts in (1, 100, 500, 5000)] == [30, 30, 150, 300]
-    assert poll_interval_seconds(500, store=local) == 1
+    assert [poll_interval_seconds(hosts, store=local) for hosts in (1, 3, 6, 500)] == [1, 1, 2, 5]
+    assert poll_interval_seconds(500, store=local, are_told=False) == 1
     assert spread_pause(150, -1) == pytest.approx(105)
     assert spread_pause(150, 5) == pytest.approx(195)
 
