@@ -8,7 +8,6 @@ Over 400 lines: every setting stands here with its bounds, so that one file is r
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 import tomllib
@@ -247,6 +246,8 @@ def parse_settings(document: Mapping[str, Any], *, source: str) -> Settings:
 
 def _explain(error: str) -> str:
     """msgspec's complaint; where it is of a key that there is not, with those that look like it."""
+    import difflib  # loaded by who has mistyped something
+
     unknown = _UNKNOWN.match(error)
     if unknown is None:
         return error

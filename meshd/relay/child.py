@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Final
 
 from meshd.errors import MeshError
-from meshd.privileges import end_with_parent, give_up_rights
+from meshd.privileges import give_up_rights
+from meshd.relay.parent import end_with_parent
 from meshd.relay.passing import Passage
 from meshd.relay.sockets import open_sockets
 from meshd.relay.table import RelayCounts

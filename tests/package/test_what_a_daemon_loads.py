@@ -25,6 +25,8 @@ print(*sorted({"asyncio", "concurrent.futures", "ssl", "subprocess"} & set(sys.m
 NOT_FOR_A_DAEMON = (
     "botocore",  # a store on S3 alone
     "csv",
+    "ctypes",  # the relaying process
+    "difflib",  # who has mistyped something
     "importlib.metadata",  # the version is a line of ours, and a module of others is looked up by name
     "meshd.lab",
     "meshd.observe.page.overview",  # what renders the page: who asks for it

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from meshd.privileges import end_with_parent
 from meshd.relay import sockets
+from meshd.relay.parent import end_with_parent
 from meshd.services.reaper import Reaper
 
 P_PID, PROC_REAP_ACQUIRE, PROC_REAP_KILL, PROC_PDEATHSIG_CTL = 0, 2, 6, 11
