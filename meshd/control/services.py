@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
-from meshd.blocking import in_thread
+from meshd.blocking import OneThread
 from meshd.control.host_services import ServiceInputs
 from meshd.control.jail_starts import JailStarts
 from meshd.control.placement_health import PlacementHealth, heard_of
@@ -76,6 +76,9 @@ class ServiceFollower:
         self._elapsed = elapsed
         self._modules: dict[str, FollowedModule] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._threads: dict[str, OneThread] = {}
+        """By module, also of one that is in the settings no more: a run that began goes on to its end, and
+        whatever touches its files and its journal begins after it."""
         self.health = PlacementHealth(clock, tasks, elapsed=elapsed)
         self._heard: Mapping[PlacementKey, tuple[Health, float]] = {}
         self._channels = Channels()
@@ -219,11 +222,12 @@ class ServiceFollower:
         async with module.busy:
             began = self._elapsed()
             digest = input_digest(module.config, view)
-            report = await in_thread(self._carry_out, module, view, digest, options, asked)
+            run = self._thread(module).run
+            report = await run(self._carry_out, module, view, digest, options, asked)
             if options.dry_run:
                 return report
             with contextlib.suppress(MeshError):
-                module.state = await in_thread(module.journal.read)
+                module.state = await run(module.journal.read)
             module.schedule.ended(report.outcome, self._elapsed(), digest)
             module.report, module.ran_at = report, self._clock()
             module.runs[report.outcome] = module.runs.get(report.outcome, 0) + 1
@@ -298,7 +302,7 @@ class ServiceFollower:
         chosen = self._choose(request.module)
         if request.action == "retry":
             for module in chosen:
-                await in_thread(module.journal.forget_bad)
+                await self._thread(module).run(module.journal.forget_bad)
                 module.schedule.ask(self._elapsed())
                 module.wake.set()
             return ServiceDocument(status=self.status()), 0
@@ -340,13 +344,16 @@ class ServiceFollower:
         )
         return await self._run(module, view, options, asked=True)
 
+    def _thread(self, module: FollowedModule) -> OneThread:
+        return self._threads.setdefault(module.config.name, OneThread())
+
     async def _go_back(self, module: FollowedModule, *, original: bool) -> Report:
         transaction = module.transaction
         async with module.busy:
             call = transaction.give_back if original else transaction.go_back
             try:
-                report = await in_thread(call)
-                module.state = await in_thread(module.journal.read)
+                report = await self._thread(module).run(call)
+                module.state = await self._thread(module).run(module.journal.read)
             except MeshError as error:
                 report = Report(outcome=Outcome.FAILED, reason=str(error), phase="roll back")
             module.report = report

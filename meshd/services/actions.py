@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Final
+from typing import BinaryIO, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -48,7 +48,7 @@ def run(
     try:
         return _carry_out(action, secrets, prefix, fill)
     except (OSError, ValueError, http.client.HTTPException, BackendError) as error:
-        return f"{_name(action)}: {error}"
+        return hide_secrets(f"{_name(action)}: {error}", _hidden(action, secrets))
 
 
 def hear_nobody(action: Probe, secrets: Mapping[str, str], *, prefix: tuple[str, ...] = ()) -> str | None:
@@ -155,31 +155,43 @@ def ask_redis(
     host, port = _place(target)
     answers = []
     with socket.create_connection((host, port), seconds) as channel, ends_within(channel, seconds):
-        stream = channel.makefile("rb")
+        stream = _RespReader(channel.makefile("rb"))
         sent = [("AUTH", password), *commands] if password else list(commands)
         for command in sent:
             parts = [word.encode() for word in command]
             frame = b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
             channel.sendall(b"*%d\r\n%s" % (len(parts), frame))
-            answers.append(_read_resp(stream.readline, stream.read))
+            answers.append(stream.answer())
     return answers[len(sent) - len(commands) :]
 
 
-def _read_resp(readline: object, read: object, depth: int = 0) -> str:
-    line = readline(1 << 16)  # type: ignore[operator]
-    if not line.endswith(b"\r\n") or depth > 8:
-        raise ValueError("the connection broke")
-    kind, rest = chr(line[0]), line[1:-2].decode("utf-8", "replace")
-    if kind == "-":
-        raise ValueError(rest)
-    if kind == "$" and int(rest) >= 0:
-        if int(rest) > MAX_ANSWER_BYTES:
+class _RespReader:
+    """Reads answers (RESP 2), all of them together of a bounded length."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._left = MAX_ANSWER_BYTES
+
+    def answer(self, depth: int = 0) -> str:
+        """The next one, as text. ValueError: it is an error, broken, or too long."""
+        line = self._stream.readline(1 << 16)
+        if not line.endswith(b"\r\n") or depth > 8:
+            raise ValueError("the connection broke")
+        self._take(len(line))
+        kind, rest = chr(line[0]), line[1:-2].decode("utf-8", "replace")
+        if kind == "-":
+            raise ValueError(rest)
+        if kind == "$" and int(rest) >= 0:
+            self._take(int(rest))
+            return self._stream.read(int(rest) + 2)[:-2].decode("utf-8", "replace")
+        if kind == "*":
+            return "\n".join(self.answer(depth + 1) for _ in range(max(int(rest), 0)))
+        return "" if kind == "$" else rest
+
+    def _take(self, length: int) -> None:
+        self._left -= length
+        if self._left < 0:
             raise ValueError("too long an answer")
-        return str(read(int(rest) + 2)[:-2].decode("utf-8", "replace"))  # type: ignore[operator]
-    if kind == "*":
-        count = min(int(rest), 100_000)
-        return "\n".join(_read_resp(readline, read, depth + 1) for _ in range(max(count, 0)))
-    return "" if kind == "$" else rest
 
 
 def _redis(action: RedisCall, secrets: Mapping[str, str], fill: str) -> str | None:
@@ -197,6 +209,7 @@ def _http(action: HttpGet | HttpCall, secrets: Mapping[str, str], fill: str) -> 
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=action.timeout_seconds)
     headers = {"Accept": "application/json, text/plain, */*"}
+    hidden = _hidden(action, secrets)
     if action.secret:
         headers["Authorization"] = _authorization(action.user, secrets[action.secret])
     method, body = "GET", None
@@ -215,9 +228,17 @@ def _http(action: HttpGet | HttpCall, secrets: Mapping[str, str], fill: str) -> 
         connection.close()
     if response.status not in action.status:
         expected = " or ".join(map(str, action.status))
-        said = hide_secrets(text, secrets)[:SHOWN].strip()
+        said = hide_secrets(text, hidden)[:SHOWN].strip()
         return f"{_name(action)}: status {response.status} seen, {expected} expected: {said}"
-    return _judge(action, text, secrets, fill)
+    return _judge(action, text, hidden, fill)
+
+
+def _hidden(action: Probe | Call, secrets: Mapping[str, str]) -> Mapping[str, str]:
+    """The secrets, and the form in which one of them is sent: who is asked may repeat that."""
+    if isinstance(action, HttpGet | HttpCall) and action.secret in secrets:
+        sent = _authorization(action.user, secrets[action.secret]).partition(" ")[2]
+        return {**secrets, "": sent}
+    return secrets
 
 
 def _authorization(user: str, secret: str) -> str:

@@ -17,7 +17,7 @@ LEAST_HIDDEN: Final = 4
 
 
 def digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def fill_secrets(text: str, secrets: Mapping[str, str]) -> str:

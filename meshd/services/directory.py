@@ -20,6 +20,9 @@ import msgspec
 from meshd.errors import BackendError
 
 STAGED_SUFFIX = ".meshd-new"
+MAX_FILE_BYTES = 16 * 1024 * 1024
+"""Twice what all files of a plan may have. What a jail's root put there may be a file with a length and no
+blocks, larger than any memory."""
 
 
 class Ownership(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +53,10 @@ class Directory:
             with os.fdopen(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise BackendError(f"{self._path / name}: not a regular file")
-                return file.read().decode("utf-8", "surrogateescape")
+                data = file.read(MAX_FILE_BYTES + 1)
+                if len(data) > MAX_FILE_BYTES:
+                    raise BackendError(f"{self._path / name}: over {MAX_FILE_BYTES} bytes")
+                return data.decode("utf-8", "surrogateescape")
 
     def ownership(self, name: str) -> Ownership | None:
         """Of the file itself, not of what a link names; None when there is none."""
@@ -82,11 +88,17 @@ class Directory:
         return staged
 
     def own(self, name: str, wanted: Ownership) -> None:
-        """Give the staged file the owner and mode that its target is to have."""
+        """Give the staged file the owner and mode that its target is to have.
+
+        Somebody may have put another one in its place since: no pipe is waited for, and none becomes a file
+        of the service.
+        """
         staged = f".{name}{STAGED_SUFFIX}"
         with self._named(name):
-            descriptor = os.open(staged, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd)
+            descriptor = os.open(staged, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._fd)
             try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise BackendError(f"{self._path / name}: what was staged for it is no regular file")
                 if wanted.uid >= 0 or wanted.gid >= 0:
                     os.fchown(descriptor, wanted.uid, wanted.gid)
                 os.fchmod(descriptor, wanted.mode)

@@ -80,7 +80,7 @@ class HandOver(msgspec.Struct, frozen=True, kw_only=True):
             return None
         command = service_command(self.config, kind, better)
         try:
-            done = run_isolated(command, b"", seconds=RELOAD_SECONDS)
+            done = run_isolated(command, b"", seconds=RELOAD_SECONDS, stays=True)
         except BackendError as error:
             return str(error)
         if done.status == 0:

@@ -47,20 +47,25 @@ def run_isolated(
     seconds: float,
     max_output_bytes: int = MAX_OUTPUT_BYTES,
     user: str = "",
+    stays: bool = False,
 ) -> Finished:
     """Run a program of the host with ``given`` on standard input.
 
-    ``user``: as whom, where this process is root; empty: as this process.
+    ``user``: as whom, where this process is root; empty: as this process. ``stays``: what it started is let
+    be when it has ended. A service that it started may be in its process group, for good or until the
+    child that daemon(3) left behind comes to its setsid(2).
 
     Raises:
         BackendError: it cannot start, or says too much or too late.
     """
     known = identity_of(user)
     process = _start(argv, **({"user": known[0], "group": known[1], "extra_groups": []} if known else {}))
+    spared = False
     try:
         output, errors = _talk(process, given, seconds, max_output_bytes, argv[0])
+        spared = stays
     finally:
-        _kill(process)
+        _kill(process, spared=spared)
     return Finished(status=process.returncode, output=output, errors=errors)
 
 
@@ -183,9 +188,11 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes], *, spared: bool = False) -> None:
+    """``spared``: it has ended, and its group is let be."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        if not spared:
+            os.killpg(process.pid, signal.SIGKILL)
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             with contextlib.suppress(OSError):

@@ -47,7 +47,8 @@ def bring(wanted: Wanted, ask: Ask) -> str | None:
         for problem in filter(None, _change(backend, servers, seen[backend], ask)):
             return problem
     after = read_state(ask("show servers state"))
-    return next((f"{each}: not as wanted" for each in wanted if not _is_so(wanted[each], after[each])), None)
+    wrong = (each for each in wanted if not _is_so(wanted[each], after.get(each, {})))
+    return next((f"{each}: not as wanted" for each in wrong), None)
 
 
 def unfit(wanted: Wanted, seen: Mapping[str, Mapping[str, Seen]]) -> str | None:

@@ -112,7 +112,7 @@ def _retry_seconds(header: str | None, text: str) -> float:
     waits = [1.0]
     with contextlib.suppress(ValueError):  # a date, which Discord does not send
         waits.append(float(header or 0))
-    with contextlib.suppress(msgspec.DecodeError, TypeError, ValueError):
+    with contextlib.suppress(msgspec.DecodeError, TypeError, ValueError, OverflowError, RecursionError):
         waits.append(float(msgspec.json.decode(text, type=dict[str, Any]).get("retry_after", 0)))
     return min(max(each for each in waits if each == each), MAX_WAIT_SECONDS)
 

@@ -270,8 +270,18 @@ class Transaction(msgspec.Struct):
     @property
     def _hand_over(self) -> HandOver:
         return HandOver(
-            config=self.config, secrets=self._secrets, step=self.step, clock=self.clock, pause=self.pause
+            config=self.config,
+            secrets=self._secrets or self._known_secrets(),
+            step=self.step,
+            clock=self.clock,
+            pause=self.pause,
         )
+
+    def _known_secrets(self) -> Mapping[str, str]:
+        """For what is to be hidden while going back, which needs none: a secret may be gone since."""
+        with contextlib.suppress(MeshError):
+            return read_secrets(self.config)
+        return {}
 
 
 def _went_back(done: bool, problem: str | None) -> Report:

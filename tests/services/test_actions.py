@@ -4,47 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import pytest
+from hostile_servers import answering, http
 
 from meshd.services.actions import run
 from meshd.services.dns_query import parse_answer
 from meshd.services.plan import Command, DnsAsk, HttpCall, HttpGet, RedisCall, SocketAsk
-
-
-@contextmanager
-def answering(respond: Callable[[bytes], bytes]) -> Iterator[str]:
-    """A TCP server that answers each connection's first words and closes."""
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        while True:
-            try:
-                channel, _ = server.accept()
-            except OSError:
-                return
-            with channel:
-                channel.settimeout(5)
-                said = channel.recv(65536)
-                if b"Content-Length: 5" in said and said.endswith(b"\r\n\r\n"):
-                    said += channel.recv(65536)
-                channel.sendall(respond(said))
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
-    finally:
-        server.shutdown(socket.SHUT_RDWR)
-        server.close()
-        thread.join(5)
-
-
-def http(status: str, body: str) -> bytes:
-    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
 
 
 def test_an_answer_must_have_the_status_and_the_words() -> None:

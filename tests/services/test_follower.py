@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import NOW, SignedMesh, full_store
 from module_scripts import NAMES, public_directory, write_module
 from ports import free_port
+from until import until
 
 from meshd.control.host_services import ServiceInputs
 from meshd.control.services import ServiceFollower
@@ -298,6 +300,35 @@ def test_somebody_elses_change_is_found_and_held(directory: Path, mesh: SignedMe
             assert (directory / "app.conf").read_text() == "by hand\n"
 
     asyncio.run(scenario())
+
+
+def test_a_module_that_is_taken_out_and_put_back_while_it_runs_runs_once_at_a_time(
+    directory: Path, mesh: SignedMesh
+) -> None:
+    """Two reloads of the settings in a minute. The second run would take the first one's journal for that of
+    a run that was cut off, and undo what is under way."""
+    note, go_on = directory / "note", directory / "go-on"
+    os.mkfifo(go_on)
+    check = {"type": "command", "argv": ["/bin/sh", "-c", f"echo begun >>{note}; read x <{go_on}"]}
+    code = f'answer("x", checks=[{check!r}])'
+    tables = app(directory, code, programs=["/bin/sh"])
+
+    def begun() -> int:
+        return note.read_text().count("begun") if note.exists() else 0
+
+    async def scenario() -> None:
+        async with staged(directory, mesh, tables) as stage:
+            await until(lambda: begun() == 1)
+            for again in ({}, tables):
+                stage.follower.configure(again, "test")
+            stage.update()
+            await asyncio.sleep(1.0)  # it would begin within a tenth of that
+            assert begun() == 1
+            await asyncio.to_thread(go_on.write_text, "\n")
+            await stage.until("unchanged")
+
+    asyncio.run(scenario())
+    assert (directory / "app.conf").read_text().endswith("\nx\n")
 
 
 def test_what_the_service_refused_is_not_repeated(directory: Path, mesh: SignedMesh) -> None:
