@@ -22,6 +22,8 @@ FIRST_PAUSE_SECONDS: Final = 1.0
 MAX_PAUSE_SECONDS: Final = 60.0
 WELL_AFTER_SECONDS: Final = 60.0
 """One that lived for so long ended for a reason of its own: the pauses begin anew."""
+START_SECONDS: Final = 60.0
+"""Until its first word: a machine that is slow, or starts many at once, takes long to start a Python."""
 SILENCE_SECONDS: Final = 15.0
 """Three times what it may be silent for. It was stopped, or hangs, and is killed."""
 END_SECONDS: Final = 5.0
@@ -142,14 +144,16 @@ class RelayProcess:
 
     async def _hear(self, process: asyncio.subprocess.Process) -> str:
         assert process.stdout
+        patience = max(START_SECONDS, self._silence_seconds)
         while True:
             try:
-                async with asyncio.timeout(self._silence_seconds):
+                async with asyncio.timeout(patience):
                     line = await process.stdout.readline()
             except TimeoutError:
-                return f"relay: it said nothing for {self._silence_seconds:g} s"
+                return f"relay: it said nothing for {patience:g} s"
             except ValueError:
                 return "relay: a line without end from it"
+            patience = self._silence_seconds
             if not line:
                 return f"relay on UDP port {self._port}: it has ended"
             try:

@@ -70,6 +70,24 @@ def test_a_child_that_was_stopped_is_replaced(site: Site) -> None:
 
 
 @pytest.mark.slow
+def test_a_child_that_is_slow_to_start_is_waited_for(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a slow machine that starts many, one Python takes longer than a child that runs may be silent."""
+    slow = tmp_path / "python"
+    slow.write_text(f'#!/bin/sh\necho >>{tmp_path}/starts\nsleep 8\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+
+    async def scene() -> None:
+        async with running(site, silence_seconds=6.0, user="") as relay:
+            assert relay.conditions() == ()
+
+    asyncio.run(scene())
+    assert (tmp_path / "starts").read_text() == "\n"
+
+
+@pytest.mark.slow
 def test_a_child_without_memory_is_followed_by_another_one(site: Site) -> None:
     async def scene() -> None:
         async with running(site, user="") as relay:  # another user's limits are not to be changed

@@ -29,6 +29,10 @@ def rig(tmp_path: Path) -> ServiceRig:
     return ServiceRig(directory)
 
 
+def link_to_passwd(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
 def sparse(path: Path) -> None:
     """A tebibyte, of which the disk has nothing."""
     os.truncate(path, 1 << 40)
@@ -44,7 +48,7 @@ def test_a_file_without_end_is_refused_by_name_and_takes_no_memory(rig: ServiceR
 
 
 @pytest.mark.parametrize("step", ["staged", "checked", "journaled"])
-@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, lambda path: os.symlink("/etc/passwd", path)])
+@pytest.mark.parametrize("put", [os.mkfifo, os.mkdir, link_to_passwd])
 @pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
 def test_what_takes_the_place_of_a_staged_file_holds_nobody_up_and_is_never_in_place(
     rig: ServiceRig, step: str, put: Callable[[Path], None], first: bool

@@ -1,4 +1,4 @@
-"""What a service that lies may do to who asks it: get secrets told, take memory, and crash the one that asks."""
+"""What a service that lies may do to who asks it: have secrets told, take memory, end its run."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ from tests.fakebsd.x25519 import encoded, public_key
 
 #: Commands that are not replayed: how they begin, and why.
 LEFT_OUT = {
-    r"(jexec \w+ )*(uname|freebsd-version|which|sockstat|ping|cat|tail)\b": "no tool of the product",
+    r"(jexec \w+ )*(uname|freebsd-version|which|ping|cat|tail)\b": "no tool of the product",
+    r"sockstat ": "the doctor's: its answer is read in test_wgctl_doctor_ports.py",
     r"(meshd|wgctl|service|python3\.11) ": "the product's own answer: compared where that is tested",
     r"(ls|rcorder|kill) ": "no tool of the product",
     r"wg show wg0 \|": "what packets left behind: counters",

@@ -95,6 +95,6 @@ def test_freebsds_sockstat_is_read() -> None:
     text = (
         "USER     COMMAND    PID   FD  PROTO  LOCAL ADDRESS         FOREIGN ADDRESS\n"
         "root     openvpn    812   5   udp4   *:51820               *:*\n"
-        "?        ?          ?     ?   udp4   *:51820               *:*\n"
+        "??       ??         ??    ??  udp4   *:51820               *:*                  \n"  # of 15.1
     )
     assert [(each.pid, each.name) for each in ports._parse_sockstat(text)] == [(812, "openvpn")]
