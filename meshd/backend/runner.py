@@ -92,7 +92,7 @@ class Patience:
         self._left -= counted
 
 
-def _await_end(process: subprocess.Popen[bytes], patience: Patience) -> int:
+def await_end(process: subprocess.Popen[bytes], patience: Patience) -> int:
     """TimeoutError when it does not end."""
     while True:
         with patience.slice() as seconds, contextlib.suppress(subprocess.TimeoutExpired):
@@ -137,12 +137,14 @@ class ToolRunner:
         process = _start([str(path), *arguments], tool)
         patience = Patience(timeout_seconds)
         try:
-            stdout, stderr = _Conversation(process, stdin, tool).finish(patience)
-            exit_code = _await_end(process, patience)
+            stdout, stderr = Conversation(process, stdin, MAX_OUTPUT_BYTES).finish(patience)
+            exit_code = await_end(process, patience)
         except TimeoutError:
             raise no_end(tool, arguments, timeout_seconds, patience.stopped_seconds) from None
+        except EndlessOutputError as error:
+            raise BackendError(f"{tool}: {error}") from None
         finally:
-            _end(process)
+            end(process)
         return Finished(tool=tool, exit_code=exit_code, stdout=stdout, stderr=stderr)
 
 
@@ -163,7 +165,7 @@ def _start(argv: list[str], tool: str) -> subprocess.Popen[bytes]:
         raise BackendError(f"{tool}: {argv[0]}: {seen} seen, a program expected") from None
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
     """Leave nothing running or open. One that sleeps inside the kernel cannot be killed: it is left
     to end by itself, the caller must not hang with it."""
     if process.poll() is None:
@@ -175,19 +177,25 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         stream.close()
 
 
-class _Conversation:
+class EndlessOutputError(Exception):
+    """A program says more than anybody has room for."""
+
+
+class Conversation:
     """Feeds standard input and gathers both outputs at once, so that neither side waits for ever."""
 
-    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, tool: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], stdin: bytes, max_output_bytes: int) -> None:
+        """``process``: with three unbuffered pipes. ``max_output_bytes``: of each of its two outputs."""
         assert process.stdin and process.stdout and process.stderr
-        self._tool = tool
+        self._max_output_bytes = max_output_bytes
         self._left = memoryview(stdin)
         self._input = process.stdin
         self._outputs = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
         self._selector = selectors.DefaultSelector()
 
     def finish(self, patience: Patience) -> tuple[bytes, bytes]:
-        """Both outputs, when the program has closed them. TimeoutError when patience has ended."""
+        """Both outputs, when the program has closed them. TimeoutError when patience has ended,
+        EndlessOutputError for one that says too much."""
         with self._selector:
             for descriptor in self._outputs:
                 self._selector.register(descriptor, selectors.EVENT_READ)
@@ -220,9 +228,9 @@ class _Conversation:
         if not data:
             self._selector.unregister(descriptor)
         self._outputs[descriptor] += data
-        if len(self._outputs[descriptor]) > MAX_OUTPUT_BYTES:
-            raise BackendError(
-                f"{self._tool}: more than {MAX_OUTPUT_BYTES} bytes of output seen, fewer expected"
+        if len(self._outputs[descriptor]) > self._max_output_bytes:
+            raise EndlessOutputError(
+                f"more than {self._max_output_bytes} bytes of output seen, fewer expected"
             )
 
     def _feed(self, descriptor: int) -> None:

@@ -6,7 +6,6 @@ Only then is anything signed. After that each step leaves the host as it found i
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ FREEBSD_CONFIG: Final = "/usr/local/etc/meshd/meshd.toml"
 START_SECONDS: Final = 120.0
 LOOK_SECONDS: Final = 1.0
 MAX_SHOWN: Final = 200
+MAX_LINE: Final = 400
 
 _LOOK: Final = (
     'echo "system=$(uname -s)"; '
@@ -93,7 +93,7 @@ class Onboarding:
         self._name = name
         self._wishes = wishes
         self._settings = wishes.settings(networks)
-        self._say = say
+        self._tell = say
         self._config = wishes.config
         self._start = ""
 
@@ -116,7 +116,7 @@ class Onboarding:
         readiness = self._check()
         if readiness.mesh_id not in ("", mesh_id):
             raise RemoteError(
-                f"{where}: in mesh {readiness.mesh_id} already, {mesh_id} expected; "
+                f"{where}: in mesh {readiness.mesh_id[:MAX_SHOWN]} already, {mesh_id} expected; "
                 f"a host is in one mesh: name settings with another state_dir, --host-config FILE"
             )
         self._say(f"settings {self._config}: ok, meshd {readiness.version}")
@@ -127,8 +127,8 @@ class Onboarding:
         fingerprint = self._check().fingerprint
         if not matches_fingerprint(fingerprint, parse_request(request).kid):
             raise RemoteError(
-                f"{self._ssh.destination}: enroll: identity {fingerprint} expected, as the host says, "
-                "the request is of another one"
+                f"{self._ssh.destination}: enroll: identity {fingerprint[:MAX_SHOWN]} expected, as the host "
+                "says, the request is of another one"
             )
         self._say(f"enrolled, fingerprint {fingerprint} (as the host says, over ssh)")
         return request, fingerprint
@@ -159,6 +159,10 @@ class Onboarding:
         self._say(f"started: {line}")
         return line
 
+    def _say(self, line: str) -> None:
+        """A step is a line, however much of it the host has said."""
+        self._tell(line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}...")
+
     def _write_settings(self) -> None:
         if self._ssh.run(_IS_THERE, self._config).exit_code == 0:
             return
@@ -174,7 +178,7 @@ class Onboarding:
         answer = self._must("settings", _CHECK, self._config)
         try:
             return msgspec.json.decode(answer.output, type=Readiness)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             why = str(error)[:MAX_SHOWN]
             raise RemoteError(f"{self._ssh.destination}: check-config: {why}; another version?") from None
 
@@ -194,12 +198,12 @@ class Onboarding:
 def describe_status(document: str) -> str:
     """How many peers answer, and the codes of open conditions; ``document``: of ``wgctl status --json``."""
     try:
-        status: dict[str, Any] = json.loads(document)["status"]
+        status: dict[str, Any] = msgspec.json.decode(document)["status"]
         peers, conditions = status["peers"], status["conditions"]
         answering = sum(bool(peer["path"]["up"]) for peer in peers)
         codes = sorted({str(each["code"]) for each in conditions})
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "meshd answers"
     return f"meshd answers, {answering} of {len(peers)} peers so far" + (
-        f"; conditions: {', '.join(codes)}" if codes else ""
+        f"; conditions: {', '.join(codes)[:MAX_SHOWN]}" if codes else ""
     )

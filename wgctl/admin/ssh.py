@@ -2,6 +2,8 @@
 
 Whom one talks to is what ssh knows of that machine's host key. So a key that nobody has seen is never
 taken silently here, whatever ~/.ssh/config says: ssh asks on the terminal, and refuses where there is none.
+
+What that machine says is bounded in bytes and in time, and shown in short: it may be broken, or hostile.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from meshd.backend.runner import Conversation, EndlessOutputError, Patience, await_end, end
 from meshd.errors import ConfigError, MeshError
 
 PROGRAM: Final = "ssh"
@@ -25,6 +28,8 @@ LOGIN_SECONDS: Final = 300
 STEP_SECONDS: Final = 120
 END_SECONDS: Final = 10
 MAX_SHOWN: Final = 300
+MAX_OUTPUT_BYTES: Final = 16 * 1024 * 1024
+"""Of each output of a command there: the status of a thousand peers has some two megabytes."""
 # The first value of an option counts: what a user gives stands behind these.
 FIXED: Final = (
     "-T",
@@ -33,6 +38,7 @@ FIXED: Final = (
     "-oForwardAgent=no",
     "-oForwardX11=no",
     "-oPermitLocalCommand=no",
+    "-oLogLevel=ERROR",  # without the banners, of which a server may send any number
     "-oConnectTimeout=20",
     "-oServerAliveInterval=5",
     "-oServerAliveCountMax=6",
@@ -97,22 +103,28 @@ class Ssh:
         """Run a POSIX shell script there, ``words`` being its $1 and so on; whatever it ends with.
 
         The login shell may be csh(1): it gets one command, without line breaks or exclamation marks.
+        RemoteError when it does not end within ``seconds``, or says more than ``MAX_OUTPUT_BYTES``.
         """
         assert "\n" not in script and "!" not in script
         remote = shlex.join(["sh", "-c", PATHS + script, "sh", *words])
-        try:
-            done = subprocess.run(
-                [*self._command, "-oControlMaster=no", "--", self.destination, remote],
-                input=stdin.encode(),
-                capture_output=True,
-                timeout=seconds,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise RemoteError(f"{self.destination}: no answer within {seconds} s") from None
-        answer = Answer(
-            done.returncode, *(each.decode(errors="replace") for each in (done.stdout, done.stderr))
+        process = subprocess.Popen(
+            [*self._command, "-oControlMaster=no", "--", self.destination, remote],
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
+        patience = Patience(seconds)
+        try:
+            said = Conversation(process, stdin.encode(), MAX_OUTPUT_BYTES).finish(patience)
+            exit_code = await_end(process, patience)
+        except TimeoutError:
+            raise RemoteError(f"{self.destination}: no end within {seconds} s seen, one expected") from None
+        except EndlessOutputError as error:
+            raise RemoteError(f"{self.destination}: {error}") from None
+        finally:
+            end(process)
+        answer = Answer(exit_code, *(each.decode(errors="replace") for each in said))
         if answer.exit_code == CONNECTION_FAILED:
             raise RemoteError(f"{self.destination}: ssh: {answer.reason}")
         return answer
@@ -122,7 +134,8 @@ class Ssh:
             subprocess.run(
                 [*self._command, "-O", "exit", "--", self.destination],
                 stdin=subprocess.DEVNULL,
-                capture_output=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 timeout=END_SECONDS,
                 check=False,
             )
