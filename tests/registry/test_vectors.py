@@ -16,6 +16,7 @@ from vectors import DIRECTORY, build_vectors, render, render_service
 from meshd.errors import RegistryError
 from meshd.model.keys import PrivateKey, PublicKey
 from meshd.model.network import parse_address, parse_network
+from meshd.model.rescue_key import rescue_public_key
 from meshd.registry.allocation import allocate_address, derive_link_address
 from meshd.registry.bundle import open_bundle, parse_request
 from meshd.registry.canonical import decode, encode
@@ -44,6 +45,7 @@ def test_keys_follow_from_their_seeds() -> None:
         assert (key.public.hex(), key.kid) == (vector["public_hex"], vector["kid"])
         assert parse_recovery_words(vector["recovery_words"]) == key
         assert render_fingerprint(key.kid) == vector["fingerprint"]
+        assert str(rescue_public_key(key.public)) == vector["rescue_public"]
 
 
 def test_proofs_of_wireguard_keys_are_ordinary_ed25519_signatures() -> None:

@@ -18,11 +18,13 @@ from typing import Any, Final
 
 import fakemesh as fm
 import msgspec
+from key_vectors import build_key_scenarios
 from signature_vectors import build_signatures
 from trust_vectors import build_trust_scenarios
 
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint
+from meshd.model.rescue_key import rescue_private_key
 from meshd.model.service import Service
 from meshd.registry.allocation import allocate_address, derive_link_address
 from meshd.registry.bundle import build_bundle, build_request, render_bundle
@@ -82,6 +84,7 @@ def build_keys() -> list[dict[str, str]]:
             "kid": key.kid,
             "fingerprint": render_fingerprint(key.kid),
             "recovery_words": render_recovery_words(key),
+            "rescue_public": str(rescue_private_key(key.seed()).public()),
         }
         for name, key in ((name, fm.key(name)) for name in NAMES)
     ]
@@ -239,6 +242,7 @@ def build_scenarios() -> list[dict[str, Any]]:
         _fork_and_cut(),
         _rotations(),
         _wireguard_keys(),
+        *build_key_scenarios(_scenario),
         *build_trust_scenarios(_scenario),
     ]
 
