@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from meshd.model.condition import Condition, Severity
 from meshd.observe.health import ConditionTracker
@@ -12,6 +13,13 @@ from meshd.observe.logs import event
 from meshd.observe.status import ConditionStatus
 
 log = logging.getLogger("meshd")
+
+LOADING_ERRORS: Final = (ImportError, SyntaxError)
+"""What code that is loaded late raises when its file is another version's, half written, or gone."""
+FILES_REPLACED: Final = (
+    "its files are not those that meshd was started from, as an upgrade leaves them: restart meshd, the mesh "
+    "stays up meanwhile"
+)
 
 
 class ConditionBoard:
@@ -81,10 +89,12 @@ def describe_error(error: BaseException) -> str:
 
 
 def part_failed(part: str, error: Exception) -> Condition:
+    what_to_do = "and meshd tries again; the log has the traceback: please report it"
+    if isinstance(error, LOADING_ERRORS):
+        what_to_do = FILES_REPLACED
     return Condition(
         code="part_failed",
         severity=Severity.WARNING,
         subject=part,
-        text=f"{part} failed: {describe_error(error)}; the rest goes on, and meshd tries again; "
-        "the log has the traceback: please report it",
+        text=f"{part} failed: {describe_error(error)}; the rest goes on, {what_to_do}",
     )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from meshd.observe.board import FILES_REPLACED, LOADING_ERRORS
 from meshd.observe.page.view import PageView, own_name
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -46,9 +47,13 @@ class Site:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             start_response("405 Method Not Allowed", [("Allow", "GET, HEAD")])
             return [b""]
-        from meshd.observe.page.style import SECURITY_HEADERS
+        try:
+            from meshd.observe.page.style import SECURITY_HEADERS
 
-        status, body = self._answer(path, environ)
+            status, body = self._answer(path, environ)
+        except LOADING_ERRORS as error:  # what makes pages of errors may be among them
+            start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8")])
+            return [f"no page ({type(error).__name__}): {FILES_REPLACED}\n".encode()]
         start_response(status, [HTML, *SECURITY_HEADERS])
         return [body]
 
@@ -61,6 +66,8 @@ class Site:
             return "421 Misdirected Request", error_document("Not this name", text).encode()
         try:
             body = self._page(path, environ.get("QUERY_STRING", "") == "live")
+        except LOADING_ERRORS:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever keeps the Status from being had, the answer says so
             text = f"There is nothing to show at the moment ({type(error).__name__}). Try: wgctl doctor"
             return "503 Service Unavailable", error_document("No figures", text).encode()
