@@ -100,6 +100,7 @@ def _check_meshd(
     """``is_here``: meshd's network is this shell's, so that its ports can be looked at."""
     from wgctl.checks.base import fail, ok
     from wgctl.checks.daemon import check_metrics, check_status
+    from wgctl.checks.interfaces import check_same_key
     from wgctl.checks.ports import check_ports, peer_pid
     from wgctl.checks.rights import check_rights, read_rights
     from wgctl.client import START_COMMAND, ControlClient
@@ -115,7 +116,9 @@ def _check_meshd(
         yield from check_ports(settings, pid) if settings is not None else ()
         return
     yield ok("meshd", f"version {status.version} answers on {path}")
-    yield from check_ports(settings, pid) if settings is not None and is_here else ()
+    if settings is not None and is_here:
+        yield from check_ports(settings, pid)
+        yield from check_same_key(settings, status.host.public_key)
     yield from check_rights(
         [store.url for store in status.registry.stores], read_rights(pid) if pid else None
     )
