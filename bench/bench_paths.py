@@ -38,6 +38,9 @@ CUT_SECONDS: Final = 30.0
 BACK_SECONDS: Final = 45.0
 """Healed for so long: each goes back to the direct path meanwhile, or does not."""
 HELLO_SECONDS: Final = (1, None)
+SETTLE_SECONDS: Final = 30.0
+"""Before anything is cut. Who goes through whom is chosen by round trips that were measured, and babeld's costs
+have to have come to rest. Neither program tells when they have."""
 
 
 def run() -> None:
@@ -100,7 +103,7 @@ def _meshd(lab: NamespaceLab) -> Iterator[Sequence[StreamEnd]]:
                 for member in members
             ),
         )
-        time.sleep(30.0)  # who goes through whom is chosen by what was measured
+        time.sleep(SETTLE_SECONDS)
         yield [StreamEnd(member.host, fleet.addresses(member)[0]) for member in members]
     finally:
         fleet.close()
@@ -125,7 +128,7 @@ def _babeld(lab: NamespaceLab, hello: int | None) -> Iterator[Sequence[StreamEnd
     for source, target in combinations(machines, 2):
         source.reach(target)
         target.reach(source)
-    time.sleep(30.0)  # until the costs have settled
+    time.sleep(SETTLE_SECONDS)
     yield [StreamEnd(machine.host, machine.overlay) for machine in machines]
 
 

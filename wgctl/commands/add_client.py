@@ -162,13 +162,11 @@ def _kept(private: PrivateKey | None, name: str, file: Path | None, session: Adm
     try:
         yield
     except BaseException:
-        if session.journal.seq != last:
-            lost = f"nobody has the private key of {name}: wgctl remove-host {name}, and add another client"
-            note(
-                f"wgctl: {file} has the private key of {name}, and says how to have the rest"
-                if file
-                else lost
-            )
+        is_signed = session.journal.seq != last
+        if is_signed and file is not None:
+            note(f"wgctl: {file} has the private key of {name}, and says how to have the rest")
+        elif is_signed:
+            note(f"nobody has the private key of {name}: wgctl remove-host {name}, and add another client")
         elif file is not None:
             file.unlink(missing_ok=True)
         raise
