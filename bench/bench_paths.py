@@ -39,8 +39,8 @@ BACK_SECONDS: Final = 45.0
 """Healed for so long: each goes back to the direct path meanwhile, or does not."""
 HELLO_SECONDS: Final = (1, None)
 SETTLE_SECONDS: Final = 30.0
-"""Before anything is cut. Who goes through whom is chosen by round trips that were measured, and babeld's costs
-have to have come to rest. Neither program tells when they have."""
+"""Before anything is cut. Who goes through whom is chosen by round trips that were measured, and babeld's
+costs have to have come to rest. Neither program tells when they have."""
 
 
 def run() -> None:

@@ -206,9 +206,6 @@ def build_addresses() -> dict[str, Any]:
     }
 
 
-# --- scenarios
-
-
 def body_of(
     name: str,
     address: str,
@@ -434,9 +431,6 @@ def _wireguard_keys() -> dict[str, Any]:
         "granted first. The records of stranger and bohr do not count.",
         [*grants, *records],
     )
-
-
-# --- what must be refused
 
 
 def build_refusals() -> dict[str, Any]:
@@ -677,9 +671,6 @@ def _bad_roots() -> dict[str, Item]:
 def _unchecked(root: Any, named: int = 0) -> Item:
     payload = encode(root)
     return f"root/{named or root.version:06d}-{payload_hash(payload)}.json", payload
-
-
-# --- enrollment
 
 
 def build_enrollment() -> dict[str, Any]:
