@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from nacl.bindings import crypto_sign_open
-from vectors import DIRECTORY, build_vectors, render, render_service
+from scenario_vectors import render_service
+from vectors import DIRECTORY, build_vectors, render
 
 from meshd.errors import RegistryError
 from meshd.model.keys import PrivateKey, PublicKey
