@@ -47,15 +47,15 @@ FIXED: dict[str, Any] = {
 """Another value of each key that needs a restart."""
 ELSEWHERE = {
     "jails.routes": "test_jails_on_freebsd.py::test_jails_get_their_routes_when_a_reload_asks_for_it",
-    "relay.enabled": "test_relays.py::test_a_reload_that_switches_relaying_off_ends_it_for_others",
-    "relay.use": "test_relays.py::test_a_reload_takes_this_hosts_own_pairs_back",
-    "relay.pairs": "test_relays.py::test_a_reload_says_how_many_pairs_there_is_room_for",
-    "relay.bytes_per_second": "test_relays.py::test_a_reload_gives_the_relay_another_budget",
-    "relay.loss_ratio": "test_relays.py::test_a_reload_says_from_which_loss_a_path_is_left",
-    "relay.latency": "test_relays.py::test_a_reload_says_when_a_shorter_way_is_taken",
-    "relay.latency_margin_ms": "test_relays.py::test_a_reload_says_when_a_shorter_way_is_taken",
-    "relay.latency_share": "test_relays.py::test_a_reload_says_when_a_shorter_way_is_taken",
-    "relay.latency_minutes": "test_relays.py::test_a_reload_says_when_a_shorter_way_is_taken",
+    "relay.enabled": "test_relay_settings.py::test_a_reload_that_switches_relaying_off_ends_it_for_others",
+    "relay.use": "test_relay_settings.py::test_a_reload_takes_this_hosts_own_pairs_back",
+    "relay.pairs": "test_relay_settings.py::test_a_reload_says_how_many_pairs_there_is_room_for",
+    "relay.bytes_per_second": "test_relay_settings.py::test_a_reload_gives_the_relay_another_budget",
+    "relay.loss_ratio": "test_relay_settings.py::test_a_reload_says_from_which_loss_a_path_is_left",
+    "relay.latency": "test_relay_settings.py::test_a_reload_says_when_a_shorter_way_is_taken",
+    "relay.latency_margin_ms": "test_relay_settings.py::test_a_reload_says_when_a_shorter_way_is_taken",
+    "relay.latency_share": "test_relay_settings.py::test_a_reload_says_when_a_shorter_way_is_taken",
+    "relay.latency_minutes": "test_relay_settings.py::test_a_reload_says_when_a_shorter_way_is_taken",
     "safety.confirm_seconds": "test_rollback.py::test_no_confirmation_time_no_trial",
 }
 """Live settings whose effect needs another world than the one here."""

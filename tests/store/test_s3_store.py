@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import socketserver
 import ssl
 import subprocess
 import threading
@@ -14,68 +13,12 @@ from pathlib import Path
 
 import pytest
 from garage_node import GarageNode
-from hypothesis import given
-from hypothesis import strategies as st
+from scripted_s3 import SECRET, ScriptedServer, answer, open_scripted
 
-from meshd.errors import StoreError, UnfinishedListingError, UnusableObjectError
+from meshd.errors import StoreError, UnusableObjectError
 from meshd.store.credentials import S3Credentials
 from meshd.store.deadlines import Timeouts
-from meshd.store.s3 import S3Location, S3Store
-from meshd.store.s3_answers import parse_error, parse_listing
-
-SECRET = "5ec4e7" * 10
-CREDENTIALS = S3Credentials(access_key="GK0123", secret_key=SECRET)
-TIMEOUTS = Timeouts(connect_seconds=1, read_seconds=0.3, request_seconds=0.6)
-
-Script = Callable[[socket.socket, bytes], None]
-
-
-def answer(status: str, body: bytes, *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join([*lines, "", ""]).encode() + body
-
-
-def listing(*keys: str, token: str = "") -> bytes:
-    entries = "".join(
-        f"<Contents><Key>{key}</Key><ETag>&quot;e&quot;</ETag><Size>1</Size></Contents>" for key in keys
-    )
-    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
-    truncated = "true" if token else "false"
-    return answer(
-        "200 OK",
-        f"<ListBucketResult><IsTruncated>{truncated}</IsTruncated>{more}{entries}</ListBucketResult>".encode(),
-    )
-
-
-class ScriptedServer(socketserver.ThreadingTCPServer):
-    """Hands every request head to ``script``, which writes whatever it likes to the socket."""
-
-    daemon_threads = True
-    allow_reuse_address = True
-
-    def __init__(self) -> None:
-        self.script: Script = lambda connection, head: None
-        self.requests: list[bytes] = []
-        self.connections = 0
-        self.stopping = threading.Event()
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-
-class _Handler(socketserver.BaseRequestHandler):
-    def handle(self) -> None:
-        server = self.server
-        assert isinstance(server, ScriptedServer)
-        server.connections += 1
-        buffer = b""
-        try:
-            while chunk := self.request.recv(65536):
-                buffer += chunk
-                if b"\r\n\r\n" in buffer:
-                    server.requests.append(buffer)
-                    server.script(self.request, buffer)
-                    buffer = b""
-        except OSError:
-            pass
+from meshd.store.s3 import S3Store
 
 
 @pytest.fixture
@@ -87,11 +30,6 @@ def server() -> Iterator[ScriptedServer]:
         running.stopping.set()
         running.shutdown()
         thread.join()
-
-
-def open_scripted(server: ScriptedServer, *, secure: bool = False) -> S3Store:
-    location = S3Location(secure=secure, host="127.0.0.1", port=server.server_address[1], bucket="mesh")
-    return S3Store(location, CREDENTIALS, timeouts=TIMEOUTS)
 
 
 @pytest.fixture
@@ -191,75 +129,6 @@ def test_redirects_are_not_followed(server: ScriptedServer, store: S3Store) -> N
     assert len(server.requests) == 1
 
 
-def test_pages_without_end_are_cut_off(server: ScriptedServer, store: S3Store) -> None:
-    numbers = count()
-    server.script = lambda connection, head: connection.sendall(listing(f"h/{next(numbers):06}", token="t"))
-    with pytest.raises(UnfinishedListingError, match="more than 100 pages") as cut:
-        list(store.list("h/"))
-    assert cut.value.after == "h/000099"
-
-
-@pytest.mark.parametrize(
-    ("pages", "said"),
-    [
-        ([listing("h/a", token="t"), listing("h/a", token="t")], "'h/a' seen after 'h/a'"),
-        ([listing("h/b", "h/a")], "'h/a' seen after 'h/b'"),
-        ([listing(token="t")], "without objects promises more"),
-        ([listing("other")], "'other' seen"),
-        ([answer("200 OK", b"<html>")], "not the XML expected"),
-        ([answer("200 OK", b"<ListBucketResult/>")], "IsTruncated None"),
-        ([answer("200 OK", b"<L><IsTruncated>true</IsTruncated></L>")], "no continuation token"),
-        (
-            [answer("200 OK", b"<L><IsTruncated>false</IsTruncated><Contents><Key>h/a</Key></Contents></L>")],
-            r"\['Key'\]",
-        ),
-    ],
-)
-def test_a_lying_listing_is_refused(
-    server: ScriptedServer, store: S3Store, pages: list[bytes], said: str
-) -> None:
-    server.script = lambda connection, head: connection.sendall(pages[len(server.requests) - 1])
-    with pytest.raises(StoreError, match=said):
-        list(store.list("h/"))
-
-
-def test_keys_that_no_writer_of_ours_makes_are_passed_over(server: ScriptedServer, store: S3Store) -> None:
-    server.script = lambda connection, head: connection.sendall(listing("h/ a", "h/../../etc", "h/a"))
-    assert [info.key for info in store.list("h/")] == ["h/a"]
-
-
-def test_pages_of_names_that_are_no_keys_are_gone_through(server: ScriptedServer, store: S3Store) -> None:
-    """1,000 of them stand before the first real one: nothing is wrong with the store."""
-    junk = [listing(*(f"h/ {page}{number:03}" for number in range(500)), token=f"t{page}") for page in "01"]
-    pages = [*junk, listing("h/a")]
-    server.script = lambda connection, head: connection.sendall(pages[len(server.requests) - 1])
-    assert [info.key for info in store.list("h/")] == ["h/a"]
-
-
-@pytest.mark.parametrize("name", ["h/\x01\x1b[2J", "h/&#1;", "h/&#x1F;", "h/\ufffe", "h/\x0b\x00"])
-def test_a_name_that_no_xml_can_hold_hides_no_other(
-    server: ScriptedServer, store: S3Store, name: str
-) -> None:
-    """As Garage writes it where encoding-type is not asked for."""
-    server.script = lambda connection, head: connection.sendall(listing(name, "h/a"))
-    assert [info.key for info in store.list("h/")] == ["h/a"]
-
-
-def test_names_are_asked_for_in_an_encoding_that_holds_all_of_them(
-    server: ScriptedServer, store: S3Store
-) -> None:
-    body = listing("h/%01x", "h/%2E%2E/a", "h/a%2Bb")
-    body = body.replace(b"<IsTruncated>", b"<EncodingType>url</EncodingType><IsTruncated>")
-    body = body.replace(
-        b"Content-Length: %d"
-        % len(body.partition(b"\r\n\r\n")[2].replace(b"<EncodingType>url</EncodingType>", b"")),
-        b"Content-Length: %d" % len(body.partition(b"\r\n\r\n")[2]),
-    )
-    server.script = lambda connection, head: connection.sendall(body)
-    assert [info.key for info in store.list("h/")] == ["h/a+b"]
-    assert b"encoding-type=url" in server.requests[0]
-
-
 @pytest.mark.parametrize(
     "reply",
     [
@@ -324,30 +193,6 @@ def test_tls_is_verified_and_has_the_same_deadlines(
     with pytest.raises(StoreError, match="no complete answer"):
         store.get("slow")
     store.close()
-
-
-BOMB = (
-    '<?xml version="1.0"?><!DOCTYPE l [<!ENTITY a "aaaaaaaaaa">'
-    + "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True))
-    + "]><l><IsTruncated>false</IsTruncated><Name>&i;</Name></l>"
-)
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_entities_are_never_expanded(encoding: str) -> None:
-    with pytest.raises(StoreError, match="document type"):
-        parse_listing(BOMB.encode(encoding))
-    assert parse_error(BOMB.encode(encoding)) == ("", "")
-
-
-@given(st.one_of(st.binary(max_size=300), st.text("<>/&;abKeyContentsIsTruncated\"'! ", max_size=200)))
-def test_any_bytes_are_a_listing_or_a_store_error(body: bytes | str) -> None:
-    raw = body if isinstance(body, bytes) else body.encode()
-    parse_error(raw)
-    try:
-        parse_listing(raw)
-    except StoreError:
-        return
 
 
 @pytest.mark.slow
