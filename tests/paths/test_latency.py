@@ -158,7 +158,7 @@ noisy = st.fixed_dictionaries(
 
 
 @pytest.mark.slow
-@trials()
+@trials(40)
 @given(noisy)
 @example({"seed": 0, "direct": 0.0625, "half": 0.0078125, "noise": 0.0, "swings": 0.0})
 def test_however_noisy_the_ways_are_a_pair_switches_a_few_times_an_hour(drawn: dict[str, float]) -> None:
