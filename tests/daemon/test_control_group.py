@@ -11,7 +11,6 @@ import os
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -20,6 +19,7 @@ import msgspec
 import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import SignedMesh
+from real_service import open_folder
 from until import until
 
 from meshd.backend.memory import MemoryBackend
@@ -60,10 +60,10 @@ def test_the_word_of_freebsds_kernel_is_read_as_its_header_has_it() -> None:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """Where another user may go, which pytest's own directories are not."""
-    with tempfile.TemporaryDirectory(prefix="meshd-") as made:
-        Path(made).chmod(0o755)
-        yield Path(made)
+    """Where another user may go, which pytest's own directories are not. A round of the registry that is
+    under way at a daemon's end goes on unheard, and may write until it has ended."""
+    with open_folder() as made:
+        yield made
 
 
 def rig_with(place: Path, mesh: SignedMesh, group: str) -> Rig:
