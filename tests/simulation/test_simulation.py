@@ -16,12 +16,16 @@ from simulation.underlay import Flapping
 from simulation.virtual_loop import StalledError, VirtualLoop
 from trials import trials
 
+from meshd.registry.sync import spread_pause
+
 START_SECONDS = 60.0
 NOTICED_SECONDS = 10.0
 """Of virtual time: a dead path takes four probes, a live one is found by the next one."""
 
 REGION = "eu-north"
 EIGHT = Plan(hosts=8, path_mtu=False)
+WELL_SECONDS = spread_pause(EIGHT.poll_seconds, 1) + 1
+"""After the paths are back, until nobody complains: a store is asked again at the next poll."""
 
 
 async def begin(fleet: Fleet) -> None:
@@ -57,18 +61,16 @@ async def lose_and_regain(fleet: Fleet) -> tuple[Any, ...]:
     assert all(public_key(newcomer) not in peer_keys(host) for host in lost)
     fleet.regain_region(REGION)
     back = await fleet.until(lambda: fleet.is_whole(fleet.hosts), NOTICED_SECONDS)
-    await asyncio.sleep(20)
-    codes = {host.name: host.codes() for host in fleet.hosts}
+    well = await fleet.until(lambda: not any(host.codes() for host in fleet.hosts), WELL_SECONDS)
     turns = [host.world.number for host in fleet.hosts]
-    return gone, joined, back, codes, turns, fleet.wires.traffic, fleet.tunnels.handshakes
+    return gone, joined, back, well, turns, fleet.wires.traffic, fleet.tunnels.handshakes
 
 
 @pytest.mark.slow
 def test_a_lost_region_is_noticed_in_seconds_keeps_its_peers_and_learns_of_a_newcomer_when_it_is_back() -> (
     None
 ):
-    _, _, _, codes, *_ = simulate(EIGHT, lose_and_regain)
-    assert not any(codes.values()), codes
+    simulate(EIGHT, lose_and_regain)
 
 
 @pytest.mark.slow
