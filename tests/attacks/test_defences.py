@@ -38,6 +38,7 @@ def test_every_test_that_the_document_names_exists() -> None:
     assert {name for name in named if f"def {name}(" not in written} == set()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("test", "outcome"),

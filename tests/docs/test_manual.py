@@ -259,6 +259,7 @@ def type_ten_commands(opened: Machines) -> None:
     assert {"10.17.1.5", "10.17.2.5"} & set(typed.output.split()), typed
 
 
+@pytest.mark.long
 def test_the_manual_typed_as_it_stands(opened: Machines) -> None:
     """On the mesh of the tutorial, which a fourth machine joins by the pipe of the README."""
     root, reader = found_mesh(opened), Reader()

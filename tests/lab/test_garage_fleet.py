@@ -69,6 +69,7 @@ def codes(fleet: GarageFleet, member: Member) -> set[str]:
     return {condition.code for condition in fleet.status(member).conditions}
 
 
+@pytest.mark.long
 @pytest.mark.root
 @pytest.mark.garage
 @pytest.mark.slow

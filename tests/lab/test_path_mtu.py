@@ -18,6 +18,7 @@ def test_without_the_search_a_mebibyte_does_not_get_through() -> None:
         assert not any("mtu" in route for route in pair.routes())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("fleet", "by_itself"), [(Fleet, False), (OneFamilyFleet, True)])
 def test_a_mebibyte_gets_through_whole_and_the_mtu_grows_back(fleet: type[Fleet], by_itself: bool) -> None:
     """By itself after a minute; at once when the path was down in between."""

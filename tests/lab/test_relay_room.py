@@ -13,6 +13,7 @@ from lab_mesh import LabMesh, until
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
 
+@pytest.mark.long
 def test_a_full_relay_sends_a_pair_to_the_next_one_and_where_none_is_left_that_is_reported(
     lab_mesh: LabMesh,
 ) -> None:

@@ -97,6 +97,7 @@ def test_a_rotation_costs_no_packet_on_any_pair_that_it_touches(
     assert old not in fleet.wireguard_peers(others[0])
 
 
+@pytest.mark.long
 def test_all_hosts_asked_at_once_rotate_one_after_the_other_without_loss(
     fleet: Fleet, members: list[Member]
 ) -> None:

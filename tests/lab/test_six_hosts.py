@@ -164,6 +164,7 @@ def lay_out_garage(example: ExampleFleet) -> None:
     print(apply_layout(example.fleet, tesla.member, tesla.folder / "meshd/garage.token"))
 
 
+@pytest.mark.long
 @pytest.mark.root
 @pytest.mark.real
 @pytest.mark.garage

@@ -86,6 +86,7 @@ def test_some_of_them_run_as_on_freebsd() -> None:
     assert passed(QUICK, "-v") > 40
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("paths", "least"), [(PURE, 500), (FREEBSD, 200)], ids=["pure", "freebsd"])
 def test_all_of_them_run_as_on_freebsd(paths: list[str], least: int) -> None:

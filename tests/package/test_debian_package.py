@@ -21,7 +21,7 @@ from clean_debian import (
 )
 from until import wait_until
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 

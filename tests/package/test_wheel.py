@@ -20,6 +20,7 @@ def run(*words: object, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_wheel_in_an_empty_environment_is_a_whole_meshd(tmp_path: Path) -> None:
     """Built from what git has, so that a file which lies about here is in no wheel."""

@@ -11,7 +11,7 @@ import pytest
 from clean_debian import ROOT, CleanDebian, assert_left, clean_debian, copy_into, found_mesh, type_page, works
 from until import wait_until
 
-pytestmark = [pytest.mark.root, pytest.mark.slow]
+pytestmark = [pytest.mark.root, pytest.mark.slow, pytest.mark.long]
 
 WHEELHOUSE = "/root/wheelhouse"
 UNIT = "etc/systemd/system/meshd.service"

@@ -50,6 +50,7 @@ def test_a_child_that_is_killed_is_followed_by_one_that_knows_the_newest_table(s
     asyncio.run(scene())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_child_that_was_stopped_is_replaced(site: Site) -> None:
     async def scene() -> None:

@@ -266,6 +266,7 @@ async def ask_all(rig: Rig, action: str) -> str:
     return "\n".join(await asyncio.gather(*(ask(rig, action, module) for module in BUILT_IN)))
 
 
+@pytest.mark.long
 def test_what_was_planted_in_every_module_is_found_nowhere(
     tmp_path: Path,
     folder: Path,
