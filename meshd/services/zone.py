@@ -103,6 +103,20 @@ def unbound_file(domain: str, records: list[Record], zones: dict[str, list[Recor
     return "\n".join(lines) + "\n"
 
 
+def sort_list(view: ServiceView) -> str:
+    """Every address of the mesh for BIND's ``sortlist``, the nearest first: BIND shuffles what it finds in a
+    zone, or sorts it by number. One list does for all names, as the order of a name's addresses is that of
+    their hosts."""
+    hosts = sorted(view.hosts.values(), key=lambda host: (view.bucket(host.name), host.name))
+    places = [each for service in view.services.values() for each in service.placements]
+    addresses: list[str] = []
+    for host in hosts:
+        here = sorted((each for each in places if each.host == host.name), key=lambda each: each.jail)
+        addresses += [each.address for each in here] + [*host.addresses]
+    lines = [f"    {address};" for address in dict.fromkeys(addresses)]
+    return "\n".join(["sortlist { { any; {", *lines, "}; }; };"]) + "\n"
+
+
 def hosts_file(view: ServiceView) -> str:
     """For dnsmasq's ``addn-hosts``: one line each. The last one stands in for a serial."""
     names: list[Name] = [*host_names(view), *service_names(view)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import dns.zone
 import msgspec
 import pytest
 from ports import free_port
-from real_service import need, open_folder, program, running
+from real_service import Running, need, open_folder, program, running
 from service_rig import NOW, a_view
 from until import wait_until
 
@@ -22,7 +23,7 @@ from meshd.services.modules.dns import Dns, DnsConfig
 from meshd.services.plan import File, ServicePlan
 from meshd.services.schedule import Outcome
 from meshd.services.transaction import Report, Transaction
-from meshd.services.view import ServiceView
+from meshd.services.view import PathView, ServiceView
 
 pytestmark = [pytest.mark.slow, pytest.mark.real]
 
@@ -91,12 +92,13 @@ def serve_and_change(site: Site) -> None:
     assert set(site.ask("app.svc.mesh.")) == {"10.77.0.1", "10.77.0.2", "10.77.0.3", "10.77.0.4"}
 
 
-def nsd(folder: Path) -> tuple[Site, Path]:
+Start = Callable[[Path], tuple[Site, list[str]]]
+ZONES = ("mesh.", "77.10.in-addr.arpa.")
+
+
+def nsd(folder: Path) -> tuple[Site, list[str]]:
     need("nsd", "nsd-control", "nsd-checkzone")
-    site = Site(folder, "nsd")
-    main = folder / "nsd.conf"
-    control = folder / "nsd.sock"
-    zones = ["mesh.", "77.10.in-addr.arpa."]
+    site, main = Site(folder, "nsd"), folder / "nsd.conf"
     main.write_text(
         f"""server:
     ip-address: 127.0.0.1@{site.port}
@@ -110,52 +112,18 @@ def nsd(folder: Path) -> tuple[Site, Path]:
     server-count: 1
 remote-control:
     control-enable: yes
-    control-interface: {control}
+    control-interface: {folder / "nsd.sock"}
 """
-        + "".join(f'zone:\n    name: "{zone}"\n    zonefile: "{zone}zone"\n' for zone in zones)
+        + "".join(f'zone:\n    name: "{zone}"\n    zonefile: "{zone}zone"\n' for zone in ZONES)
     )
     site.table["control"] = ["nsd-control", "-c", str(main)]
-    site.stage_files(a_view(1))
-    return site, main
+    return site, ["nsd", "-d", "-c", str(main)]
 
 
-def test_nsd_serves_what_the_module_writes(folder: Path) -> None:
-    site, main = nsd(folder)
-    with running(["nsd", "-d", "-c", str(main)], folder / "log") as server:
-        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
-        serve_and_change(site)
-        assert site.ask("mesh.", "SOA") == ["serial 9"]
-        assert site.ask("2.0.77.10.in-addr.arpa.", "PTR") == ["b.mesh."]
-        assert "0 0 8080 a.mesh." in site.ask("_app._tcp.svc.mesh.", "SRV")
-
-
-def test_nsd_says_ok_to_a_broken_zone_and_the_old_one_is_in_force_again(folder: Path) -> None:
-    """Its checker is left out here: what counts is that "ok", exit status 0, is not believed."""
-    site, main = nsd(folder)
-    with running(["nsd", "-d", "-c", str(main)], folder / "log") as server:
-        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
-        plan = site.plan(bigger(9))
-        broken = [
-            File(path=file.path, text=file.text + "x.mesh. A 10.77.0.999\n", comment=";")
-            if file.path.endswith("/mesh.zone")
-            else file
-            for file in plan.files
-        ]
-        refused = site.apply(bigger(9), msgspec.structs.replace(plan, files=tuple(broken)))
-        assert refused.outcome is Outcome.REFUSED and site.ask("a.mesh.") == ["10.77.0.1"]
-        unchecked = msgspec.structs.replace(plan, files=tuple(broken), checks=(), verify_seconds=3.0)
-        report = site.apply(bigger(9), unchecked)
-        assert report.outcome is Outcome.ROLLED_BACK, report
-        assert "SOA" in report.reason and ("SERVFAIL" in report.reason or "serial 1" in report.reason)
-        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
-
-
-def test_knot_serves_what_the_module_writes(folder: Path) -> None:
+def knot(folder: Path) -> tuple[Site, list[str]]:
     need("knotd", "knotc", "kzonecheck")
-    site = Site(folder, "knot")
-    main, rundir = folder / "knot.conf", folder / "run"
+    site, main, rundir = Site(folder, "knot"), folder / "knot.conf", folder / "run"
     rundir.mkdir()
-    zones = ["mesh.", "77.10.in-addr.arpa."]
     main.write_text(
         f"""server:
     rundir: "{rundir}"
@@ -170,58 +138,35 @@ template:
     journal-content: none
 zone:
 """
-        + "".join(f'  - domain: "{zone}"\n    file: "{zone}zone"\n' for zone in zones)
+        + "".join(f'  - domain: "{zone}"\n    file: "{zone}zone"\n' for zone in ZONES)
     )
     site.table["control"] = ["knotc", "-c", str(main)]
-    site.stage_files(a_view(1))
-    with running(["knotd", "-c", str(main)], folder / "log") as server:
-        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
-        serve_and_change(site)
-        assert site.ask("mesh.", "SOA") == ["serial 9"]
+    return site, ["knotd", "-c", str(main)]
 
 
-def test_knot_answers_ok_to_a_broken_zone_and_that_is_noticed(folder: Path) -> None:
-    need("knotd", "knotc", "kzonecheck")
-    site = Site(folder, "knot")
-    plan = site.plan(a_view(1))
-    broken = tuple(
-        File(path=file.path, text=file.text + "a.mesh. CNAME b.mesh.\nx A 10.999.0.1\n", comment=";")
-        for file in plan.files
-    )
-    report = site.apply(a_view(1), msgspec.structs.replace(plan, files=broken))
-    assert report.outcome is Outcome.REFUSED and not list(site.zones.iterdir()), report
-
-
-def test_bind_serves_what_the_module_writes(folder: Path) -> None:
-    need("named", "rndc", "named-checkzone")
-    site = Site(folder, "bind")
-    main, key = folder / "named.conf", folder / "rndc.key"
-    control = free_port()
+def bind(folder: Path) -> tuple[Site, list[str]]:
+    need("named", "rndc", "named-checkzone", "named-checkconf")
+    site, main, key, control = Site(folder, "bind"), folder / "named.conf", folder / "rndc.key", free_port()
     subprocess.run(
         [program("rndc-confgen"), "-a", "-c", str(key)], check=True, capture_output=True, timeout=60
     )
-    zones = ["mesh.", "77.10.in-addr.arpa."]
     main.write_text(
         f"""include "{key}";
 options {{ directory "{folder}"; listen-on port {site.port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }};
   recursion no; pid-file "{folder}/named.pid"; session-keyfile "{folder}/session.key";
+  include "{site.zones}/mesh.sortlist";
   dnssec-validation no; }};
 controls {{ inet 127.0.0.1 port {control} allow {{ 127.0.0.1; }} keys {{ "rndc-key"; }}; }};
 """
-        + "".join(f'zone "{zone}" {{ type primary; file "{site.zones}/{zone}zone"; }};\n' for zone in zones)
+        + "".join(f'zone "{zone}" {{ type primary; file "{site.zones}/{zone}zone"; }};\n' for zone in ZONES)
     )
     site.table["control"] = ["rndc", "-p", str(control), "-k", str(key)]
-    site.stage_files(a_view(1))
-    with running(["named", "-g", "-c", str(main)], folder / "log") as server:
-        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
-        serve_and_change(site)
-        assert site.ask("mesh.", "SOA") == ["serial 9"]
+    return site, ["named", "-g", "-c", str(main)]
 
 
-def test_unbound_serves_what_the_module_writes(folder: Path) -> None:
+def unbound(folder: Path) -> tuple[Site, list[str]]:
     need("unbound", "unbound-control", "unbound-checkconf")
-    site = Site(folder, "unbound")
-    main, control = folder / "unbound.conf", folder / "control.sock"
+    site, main = Site(folder, "unbound"), folder / "unbound.conf"
     main.write_text(
         f"""server:
     interface: 127.0.0.1@{site.port}
@@ -236,15 +181,132 @@ def test_unbound_serves_what_the_module_writes(folder: Path) -> None:
     module-config: "iterator"
 remote-control:
     control-enable: yes
-    control-interface: {control}
+    control-interface: {folder / "control.sock"}
     control-use-cert: no
 include: "{site.file}"
 """
     )
     site.table["control"] = ["unbound-control", "-c", str(main)]
-    site.stage_files(a_view(1))
-    with running(["unbound", "-d", "-c", str(main)], folder / "log") as server:
+    return site, ["unbound", "-d", "-c", str(main)]
+
+
+def dnsmasq(folder: Path) -> tuple[Site, list[str]]:
+    need("dnsmasq")
+    site = Site(folder, "dnsmasq")
+    argv = [
+        "dnsmasq",
+        "--keep-in-foreground",
+        "--conf-file=/dev/null",
+        "--no-resolv",
+        "--no-hosts",
+        "--no-round-robin",
+        "--user=root",
+        f"--port={site.port}",
+        "--listen-address=127.0.0.1",
+        "--bind-interfaces",
+        f"--addn-hosts={site.file}",
+        f"--pid-file={folder}/pid",
+    ]
+    return site, argv
+
+
+@contextlib.contextmanager
+def serving(folder: Path, start: Start, view: ServiceView) -> Iterator[tuple[Site, Running]]:
+    """That server, once it answers from what the module wrote of this view."""
+    site, argv = start(folder)
+    site.stage_files(view)
+    with running(argv, folder / "log") as server:
         wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
+        if start is dnsmasq:
+            site.table["reload_command"] = ["/bin/kill", "-HUP", str(server.process.pid)]
+        yield site, server
+
+
+def test_nsd_serves_what_the_module_writes(folder: Path) -> None:
+    with serving(folder, nsd, a_view(1)) as (site, _):
+        serve_and_change(site)
+        assert site.ask("mesh.", "SOA") == ["serial 9"]
+        assert site.ask("2.0.77.10.in-addr.arpa.", "PTR") == ["b.mesh."]
+        assert "0 0 8080 a.mesh." in site.ask("_app._tcp.svc.mesh.", "SRV")
+
+
+def from_far(generation: int, *, to_b: int) -> ServiceView:
+    """As ``a`` sees it: the service is on four other hosts, d is near and c is far."""
+    view = a_view(generation, "a", "b", "c", "d", "e")
+    app = view.services["app"]
+    app = msgspec.structs.replace(app, placements=app.placements[1:])
+    buckets = {"b": to_b, "c": 4, "d": 1, "e": 3}
+    paths = {name: PathView(bucket=bucket) for name, bucket in buckets.items()}
+    return msgspec.structs.replace(view, services={"app": app}, paths=paths)
+
+
+@pytest.mark.parametrize("start", [nsd, bind, unbound, dnsmasq])
+def test_addresses_come_in_the_order_of_this_hosts_distances(folder: Path, start: Start) -> None:
+    """Asked often: most servers shuffle or sort addresses unless they are told not to."""
+    with serving(folder, start, from_far(1, to_b=2)) as (site, _):
+        found = {tuple(site.ask("app.svc.mesh.")) for _ in range(8)}
+        assert found == {("10.77.0.4", "10.77.0.2", "10.77.0.5", "10.77.0.3")}
+        report = site.apply(from_far(2, to_b=5))
+        assert report.outcome is Outcome.APPLIED, report
+        found = {tuple(site.ask("app.svc.mesh.")) for _ in range(8)}
+        assert found == {("10.77.0.4", "10.77.0.5", "10.77.0.3", "10.77.0.2")}
+
+
+def test_knot_sorts_addresses_its_own_way_and_srv_has_the_distance(folder: Path) -> None:
+    with serving(folder, knot, from_far(1, to_b=2)) as (site, _):
+        assert site.ask("app.svc.mesh.") == [f"10.77.0.{number}" for number in (2, 3, 4, 5)], "the trap"
+        near_first = sorted(site.ask("_app._tcp.svc.mesh.", "SRV"), key=lambda text: int(text.split()[0]))
+        assert [text.split()[-1] for text in near_first] == ["d.mesh.", "b.mesh.", "e.mesh.", "c.mesh."]
+
+
+def test_a_sortlist_that_bind_would_not_read_is_never_in_place(folder: Path) -> None:
+    """BIND would go on with all that it had, the zones' new records with it."""
+    with serving(folder, bind, a_view(1)) as (site, _):
+        plan = site.plan(bigger(9))
+        files = tuple(
+            File(path=file.path, text="sortlist { nonsense; };\n") if file.path.endswith("sortlist") else file
+            for file in plan.files
+        )
+        report = site.apply(bigger(9), msgspec.structs.replace(plan, files=files))
+        assert report.outcome is Outcome.REFUSED and site.ask("d.mesh.") == ["NXDOMAIN"], report
+
+
+@pytest.mark.parametrize("start", [nsd, knot, bind])
+def test_a_broken_zone_is_refused_and_what_a_server_swallows_is_undone(folder: Path, start: Start) -> None:
+    """The second time its checker is left out: NSD says "ok", exit status 0, and that is not believed."""
+    with serving(folder, start, a_view(1)) as (site, server):
+        plan = site.plan(bigger(9))
+        broken = tuple(
+            File(path=file.path, text=file.text + "x.mesh. A 10.77.0.999\n", comment=";")
+            if file.path.endswith("/mesh.zone")
+            else file
+            for file in plan.files
+        )
+        refused = site.apply(bigger(9), msgspec.structs.replace(plan, files=broken))
+        assert refused.outcome is Outcome.REFUSED and site.ask("a.mesh.") == ["10.77.0.1"]
+        unchecked = msgspec.structs.replace(plan, files=broken, checks=(), verify_seconds=3.0)
+        report = site.apply(bigger(9), unchecked)
+        assert report.outcome is Outcome.ROLLED_BACK, report
+        if start is nsd:
+            assert "SOA" in report.reason and ("SERVFAIL" in report.reason or "serial 1" in report.reason)
+        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
+        assert site.ask("mesh.", "SOA") == ["serial 1"]
+
+
+def test_knot_serves_what_the_module_writes(folder: Path) -> None:
+    with serving(folder, knot, a_view(1)) as (site, _):
+        serve_and_change(site)
+        assert site.ask("mesh.", "SOA") == ["serial 9"]
+
+
+def test_bind_serves_what_the_module_writes(folder: Path) -> None:
+    with serving(folder, bind, a_view(1)) as (site, _):
+        serve_and_change(site)
+        assert site.ask("mesh.", "SOA") == ["serial 9"]
+
+
+def test_unbound_serves_what_the_module_writes(folder: Path) -> None:
+    with serving(folder, unbound, a_view(1)) as (site, _):
         serve_and_change(site)
         assert site.ask("mesh.", "SOA") == ["serial 9"]
         plan = site.plan(bigger(10))
@@ -254,25 +316,7 @@ include: "{site.file}"
 
 
 def test_dnsmasq_serves_what_the_module_writes(folder: Path) -> None:
-    need("dnsmasq")
-    site = Site(folder, "dnsmasq")
-    site.stage_files(a_view(1))
-    argv = [
-        "dnsmasq",
-        "--keep-in-foreground",
-        "--conf-file=/dev/null",
-        "--no-resolv",
-        "--no-hosts",
-        "--user=root",
-        f"--port={site.port}",
-        "--listen-address=127.0.0.1",
-        "--bind-interfaces",
-        f"--addn-hosts={site.file}",
-        f"--pid-file={folder}/pid",
-    ]
-    with running(argv, folder / "log") as server:
-        wait_until(server.said(), lambda: site.ask("a.mesh.") == ["10.77.0.1"])
-        site.table["reload_command"] = ["/bin/kill", "-HUP", str(server.process.pid)]
+    with serving(folder, dnsmasq, a_view(1)) as (site, server):
         serve_and_change(site)
         site.table["reload_command"] = ["/bin/true"]  # says ok and reads nothing
         fewer = site.apply(a_view(10, "a", "b", "c"))
@@ -285,6 +329,7 @@ def test_dnsmasq_serves_what_the_module_writes(folder: Path) -> None:
 def test_every_zone_is_read_by_a_parser_that_is_not_ours(folder: Path) -> None:
     site = Site(folder, "nsd", svcb=True)
     for file in site.plan(bigger(9)).files:
+        assert file.path.endswith(".zone")
         origin = Path(file.path).name.removesuffix("zone")
         parsed = dns.zone.from_text(file.text.replace("{generation}", "9"), origin=origin, relativize=False)
         soa = parsed.get_soa()

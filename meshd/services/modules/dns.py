@@ -25,6 +25,7 @@ from meshd.services.zone import (
     hosts_file,
     master_file,
     reverse_zones,
+    sort_list,
     unbound_file,
 )
 
@@ -34,9 +35,9 @@ ZONE_SERVERS: Final = ("nsd", "knot", "bind")
 
 
 class DnsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``directory``: of zone files, for NSD, Knot and BIND; ``file``: for unbound and dnsmasq. ``ask``: where
-    the server answers, to see what it serves. ``reverse``: zones of that server, as 17.10.in-addr.arpa.
-    ``control``: how the server is told, with its options."""
+    """``directory``: of zone files, for NSD, Knot and BIND, and of BIND's ``mesh.sortlist``; ``file``: for
+    unbound and dnsmasq. ``ask``: where the server answers, to see what it serves. ``reverse``: zones of that
+    server, as 17.10.in-addr.arpa. ``control``: how the server is told, with its options."""
 
     server: Server
     directory: str = ""
@@ -89,6 +90,10 @@ def _zone_files(
         text = master_file(zone, records, config.ttl_seconds, _own_name(view))
         files.append(File(path=path, text=text, comment=";"))
         checks.append(_zone_check(config.server, zone, path))
+    if config.server == "bind":
+        path = f"{config.directory}/{view.domain}.sortlist"
+        files.append(File(path=path, text=sort_list(view)))
+        checks.append(_sort_list_check(path))
     return tuple(files), tuple(checks)
 
 
@@ -101,6 +106,12 @@ def _zone_check(server: Server, zone: str, path: str) -> Command:
             return Command(argv=("kzonecheck", "-o", zone, staged))
         case _:
             return Command(argv=("named-checkzone", "-k", "fail", zone, staged))
+
+
+def _sort_list_check(path: str) -> Command:
+    """It stands among BIND's options, and is checked among none but these."""
+    main = f'options {{ include "{{staged:{path}}}"; }};\n'
+    return Command(argv=("named-checkconf", "{beside}/check.conf"), beside={"check.conf": main})
 
 
 def _one_file(
