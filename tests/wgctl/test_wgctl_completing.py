@@ -60,8 +60,39 @@ def test_clients_where_a_client_is_meant(desk: AdminDesk) -> None:
     assert offered("client check pho", desk.home("ada")) == ["file,pho"]
 
 
+def test_services_placements_and_modules(desk: AdminDesk, tmp_path: Path) -> None:
+    home = desk.home("ada")
+    desk.ok("ada", "service", "add", "postgres", "--kind", "patroni", "--port", "5432")
+    desk.ok("ada", "service", "add", "old", "--kind", "http", "--port", "80")
+    desk.ok("ada", "service", "remove", "old", "--yes")
+    desk.ok("ada", "service", "place", "tesla/postgres", "--address", "10.99.0.2")
+    assert offered("service add p", home) == ["plain,postgres"]
+    assert offered("service place ", home) == ["plain,newton/postgres", "plain,tesla/postgres"]
+    assert offered("service drain t", home) == ["plain,tesla", "plain,tesla/postgres"]
+    assert offered("service remove ", home) == ["plain,postgres", "plain,tesla/postgres"]
+    assert offered("service show po", home) == ["plain,postfix", "plain,postgres"]
+    assert offered("service advise --used-by ", home) == ["plain,postgres"]
+    settings = tmp_path / "meshd.toml"
+    settings.write_text('[services.hosts]\nfile = "/etc/hosts"\n[services.dns]\nserver = "nsd"\n')
+    for verb in ("diff", "apply", "rollback", "retry"):
+        assert offered(f"--config {settings} service {verb} ", home) == ["plain,dns", "plain,hosts"]
+    assert "plain,redis" in offered("service diff ", home), "no settings here: any that meshd has"
+
+
+def test_verbs_behind_help(desk: AdminDesk) -> None:
+    assert offered("help rotate") == ["plain,rotate-keys"]
+    assert offered("help service dr") == ["plain,drain"]
+
+
 def test_files(desk: AdminDesk) -> None:
-    for words in ("add-host newton --request new", "import sig", "export --out x", "admin join b"):
+    for words in (
+        "add-host newton --request new",
+        "import sig",
+        "export --out x",
+        "admin join b",
+        "sign --out s",
+        "root request --out r",
+    ):
         assert offered(words, desk.home("ada")) == [f"file,{words.rpartition(' ')[2]}"]
 
 

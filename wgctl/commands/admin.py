@@ -86,7 +86,9 @@ def list_admins(options: Options, offline: bool, as_json: bool) -> None:
 
 @command.command("request")
 @click.option("--name", required=True, help="What the log will call you.")
-@click.option("--out", default="-", metavar="FILE|-", help="Where it goes. [default: standard output]")
+@click.option(
+    "--out", default="-", type=FILE, metavar="FILE|-", help="Where it goes. [default: standard output]"
+)
 @click.option("--no-passphrase", is_flag=True, help="Leave the key file unprotected.")
 @pass_options
 def request(options: Options, name: str, out: str, no_passphrase: bool) -> None:
@@ -107,7 +109,9 @@ def request(options: Options, name: str, out: str, no_passphrase: bool) -> None:
     help="What this administrator may grant; may be given again.",
 )
 @click.option("--split", is_flag=True, help="Take the pools out of those of other administrators.")
-@click.option("--out", metavar="FILE|-", help="Where the admin bundle goes. [default: NAME.bundle]")
+@click.option(
+    "--out", type=FILE, metavar="FILE|-", help="Where the admin bundle goes. [default: NAME.bundle]"
+)
 @key_fingerprint_option
 @root_options
 @pass_options
@@ -247,7 +251,7 @@ def join(
 
 @command.command("retire")
 @click.argument("name", metavar="NAME|KEY", type=ADMIN)
-@click.option("--pools-to", metavar="NAME|KEY", help="The administrator who gets the pools.")
+@click.option("--pools-to", type=ADMIN, metavar="NAME|KEY", help="The administrator who gets the pools.")
 @root_options
 @pass_options
 def retire(options: Options, name: str, pools_to: str | None, consent: Consent) -> None:
@@ -277,7 +281,7 @@ def retire(options: Options, name: str, pools_to: str | None, consent: Consent) 
     metavar="SEQ|STATEMENT",
     help="The last good statement, by number or first digits of its hash; 0 for none.",
 )
-@click.option("--pools-to", metavar="NAME|KEY", help="The administrator who gets the pools.")
+@click.option("--pools-to", type=ADMIN, metavar="NAME|KEY", help="The administrator who gets the pools.")
 @root_options
 @pass_options
 def cut(options: Options, name: str, at: str, pools_to: str | None, consent: Consent) -> None:

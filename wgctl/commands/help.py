@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from meshd.terminal import echo
+from wgctl.completing import VERB
 
 
 @click.command("help", context_settings={"ignore_unknown_options": True})
-@click.argument("verb", nargs=-1)
+@click.argument("verb", nargs=-1, type=VERB)
 @click.pass_context
 def command(ctx: click.Context, verb: tuple[str, ...]) -> None:
     """Show the help of a verb.

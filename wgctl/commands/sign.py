@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 @click.command("sign")
 @click.argument("file", metavar="FILE|-", type=FILE)
-@click.option("--out", metavar="FILE", help="Where the signed registry goes. [default: FILE.signed]")
+@click.option(
+    "--out", type=FILE, metavar="FILE", help="Where the signed registry goes. [default: FILE.signed]"
+)
 @click.option("--force", is_flag=True, help="A root too by which over a fifth of the hosts would fall away.")
 @click.option(
     "--yes", is_flag=True, help="Do not ask. Roots, hosts and the draft need their --fingerprint then."

@@ -23,7 +23,9 @@ from wgctl.options import Options, pass_options
 @click.argument("name")
 @click.option("--key", type=FILE, metavar="FILE|-", help="What `wgctl root request` printed.")
 @click.option("--new-paper", is_flag=True, help="Make the key here and show it once, for paper.")
-@click.option("--out", metavar="FILE|-", help="Where the holder's bundle goes. [default: NAME.bundle]")
+@click.option(
+    "--out", type=FILE, metavar="FILE|-", help="Where the holder's bundle goes. [default: NAME.bundle]"
+)
 @key_fingerprint_option
 @root_options
 @pass_options

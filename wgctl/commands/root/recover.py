@@ -9,6 +9,7 @@ import click
 
 from meshd.errors import ConfigError, RegistryError
 from wgctl.admin.root_signing import Consent, report
+from wgctl.completing import ADMIN
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option
 
@@ -18,6 +19,7 @@ from wgctl.output import json_option
 @click.option(
     "--lost",
     multiple=True,
+    type=ADMIN,
     metavar="NAME|KEY",
     help="A key to replace, with its NAME-root; again for more. [default: the only administrator]",
 )

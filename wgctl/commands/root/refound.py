@@ -9,6 +9,7 @@ import click
 
 from meshd.errors import RegistryError
 from meshd.terminal import confirm, echo
+from wgctl.completing import FILE
 from wgctl.files import check_writable, write_text
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
@@ -16,7 +17,9 @@ from wgctl.output import json_option, note, write_json
 
 @click.command("refound")
 @click.option("--name", required=True, help="What the new root key is called: NAME-root.")
-@click.option("--out", required=True, metavar="FILE", help="Where the registry for meshd trust-root goes.")
+@click.option(
+    "--out", required=True, type=FILE, metavar="FILE", help="Where the registry for meshd trust-root goes."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @json_option
 @pass_options

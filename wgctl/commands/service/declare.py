@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from wgctl.completing import SERVICE
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option
 from wgctl.parameters import draft_option
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("add")
-@click.argument("name")
+@click.argument("name", type=SERVICE)
 @click.option("--kind", metavar="WORD", help="What speaks there: patroni, redis, http, ... [needed once]")
 @click.option("--port", type=click.IntRange(1, 65535), help="TCP port. [needed once]")
 @click.option(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import click
 
 from meshd.terminal import confirm, echo
+from wgctl.completing import SERVICE
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, note, write_json
 from wgctl.parameters import garage_options
@@ -45,7 +46,9 @@ def layout_group(ctx: click.Context) -> None:
 
 def layout_options(function: F) -> F:
     """What all three verbs take."""
-    service = click.option("--service", default="garage", metavar="NAME", help="[default: garage]")
+    service = click.option(
+        "--service", type=SERVICE, default="garage", metavar="NAME", help="[default: garage]"
+    )
     offline = click.option(
         "--offline", is_flag=True, help="Ask no store: the registry as it was verified before."
     )

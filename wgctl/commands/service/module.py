@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from meshd.terminal import echo
+from wgctl.completing import MODULE, MODULE_OR_SERVICE, SERVICE
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, write_json
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command("diff")
-@click.argument("name", metavar="[MODULE]", default="")
+@click.argument("name", metavar="[MODULE]", default="", type=MODULE)
 @json_option
 @pass_options
 @click.pass_context
@@ -30,7 +31,7 @@ def diff_command(ctx: click.Context, options: Options, name: str, as_json: bool)
 
 
 @click.command("apply")
-@click.argument("name", metavar="[MODULE]", default="")
+@click.argument("name", metavar="[MODULE]", default="", type=MODULE)
 @click.option("--dry-run", is_flag=True, help="As `diff`.")
 @click.option("--restart", is_flag=True, help="The service may be interrupted, where it must restart.")
 @click.option("--overwrite", is_flag=True, help="Changes that somebody else made in meshd's files may go.")
@@ -60,7 +61,7 @@ def apply_command(
 
 
 @click.command("rollback")
-@click.argument("name", metavar="MODULE")
+@click.argument("name", metavar="MODULE", type=MODULE)
 @click.option(
     "--original", is_flag=True, help="The files as they were before meshd; it leaves them alone then."
 )
@@ -78,7 +79,7 @@ def rollback_command(ctx: click.Context, options: Options, name: str, original: 
 
 
 @click.command("retry")
-@click.argument("name", metavar="[MODULE]", default="")
+@click.argument("name", metavar="[MODULE]", default="", type=MODULE)
 @json_option
 @pass_options
 @click.pass_context
@@ -93,9 +94,13 @@ def retry_command(ctx: click.Context, options: Options, name: str, as_json: bool
 
 
 @click.command("advise")
-@click.argument("name", metavar="[MODULE|SERVICE]", default="")
+@click.argument("name", metavar="[MODULE|SERVICE]", default="", type=MODULE_OR_SERVICE)
 @click.option(
-    "--used-by", metavar="SERVICE", default="", help="Only its hosts are readers. [default: all hosts]"
+    "--used-by",
+    type=SERVICE,
+    metavar="SERVICE",
+    default="",
+    help="Only its hosts are readers. [default: all hosts]",
 )
 @json_option
 @pass_options

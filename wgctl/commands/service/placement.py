@@ -7,13 +7,14 @@ import sys
 import click
 
 from meshd.terminal import confirm
+from wgctl.completing import DRAINED, PLACE, REMOVED
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option
 from wgctl.parameters import ADDRESS, draft_option
 
 
 @click.command("place")
-@click.argument("target", metavar="HOST/SERVICE")
+@click.argument("target", metavar="HOST/SERVICE", type=PLACE)
 @click.option("--jail", metavar="NAME", help="In this jail or container of the host.")
 @click.option(
     "--address", type=ADDRESS, help="Of the host or in its jail networks. [default: the host's first]"
@@ -59,7 +60,7 @@ def place_command(
 
 
 @click.command("drain")
-@click.argument("target", metavar="HOST[/SERVICE]")
+@click.argument("target", metavar="HOST[/SERVICE]", type=DRAINED)
 @click.option("--jail", metavar="NAME", help="Which of several placements on that host.")
 @draft_option
 @json_option
@@ -76,7 +77,7 @@ def drain_command(options: Options, target: str, jail: str | None, draft: str | 
 
 
 @click.command("remove")
-@click.argument("target", metavar="HOST/SERVICE|SERVICE")
+@click.argument("target", metavar="HOST/SERVICE|SERVICE", type=REMOVED)
 @click.option("--jail", metavar="NAME", help="Which of several placements on that host.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @draft_option

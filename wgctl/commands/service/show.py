@@ -6,6 +6,7 @@ import time
 
 import click
 
+from wgctl.completing import MODULE_OR_SERVICE
 from wgctl.options import Options, pass_options
 from wgctl.output import json_option, say, write_json
 
@@ -35,7 +36,7 @@ def list_command(options: Options, offline: bool, as_json: bool) -> None:
 
 
 @click.command("show")
-@click.argument("name", metavar="SERVICE|MODULE")
+@click.argument("name", metavar="SERVICE|MODULE", type=MODULE_OR_SERVICE)
 @json_option
 @pass_options
 def show_command(options: Options, name: str, as_json: bool) -> None:
