@@ -83,7 +83,7 @@ def sync_with_host(shared_ledger: SharedLedger, client: ExchangeClient, partner:
 
     result = SyncResult()
     try:
-        theirs = fetch(shared_ledger, ask, result)
+        theirs = fetch(shared_ledger, ask, result, giver=partner.hid)
         for batch in shared_ledger.batches(theirs) if theirs is not None else ():
             client.offer(partner, Offer(objects=batch))
             result.given += len(batch)
@@ -93,12 +93,16 @@ def sync_with_host(shared_ledger: SharedLedger, client: ExchangeClient, partner:
 
 
 def fetch(
-    shared_ledger: SharedLedger, ask: Callable[[ObjectsRequest], ObjectsPage], result: SyncResult
+    shared_ledger: SharedLedger,
+    ask: Callable[[ObjectsRequest], ObjectsPage],
+    result: SyncResult,
+    *,
+    giver: str,
 ) -> Inventory | None:
     """Page after page of what we lack, noted in ``result`` -> what the other end holds.
 
     Whoever answers cannot go on for ever: each page continues after the last one, and one
-    without anything genuine ends it.
+    without anything genuine ends it. ``giver``: see ``SharedLedger.accept``.
     """
     theirs, after = None, ""
     have = shared_ledger.inventory()
@@ -108,7 +112,7 @@ def fetch(
         keys = [key for key, _ in page.objects]
         if not keys or (after and min(map(position, keys)) <= position(after)):
             break
-        accepted = shared_ledger.accept(page.objects)
+        accepted = shared_ledger.accept(page.objects, giver=giver)
         result.new_objects += accepted.new_objects
         result.forged = accepted.forged or result.forged
         if not page.more or not _is_progress(accepted):

@@ -21,9 +21,8 @@ from meshd.registry.envelope import (
     render_envelope,
     verify_signature,
 )
-from meshd.registry.layout import ROOT_PREFIX
+from meshd.registry.layout import ROOT_PREFIX, log_key, log_prefix
 from meshd.registry.ledger import Ledger
-from meshd.registry.log_room import MAX_TOTAL_BYTES
 from meshd.registry.record import CheckedRecord, HostRecord, parse_record, sign_record
 from meshd.registry.root import chain_from_envelopes
 from meshd.registry.signing import SigningKey
@@ -34,7 +33,7 @@ BUNDLE_FORMAT: Final = "wg-meshd-bundle/1"
 MAX_REQUEST_BYTES: Final = 8192
 _BUNDLE_FILE: Final = "a join bundle"
 _BUNDLE_START: Final = f'{{"format":"{BUNDLE_FORMAT}"'.encode()
-MAX_BUNDLE_BYTES: Final = 2 * MAX_TOTAL_BYTES
+MAX_BUNDLE_BYTES: Final = 64 * 1024 * 1024
 
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -142,7 +141,6 @@ class JoinBundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 def build_bundle(ledger: Ledger, hid: str, *, s3: S3Credentials | None = None) -> JoinBundle:
     """The bundle for one granted host; RegistryError when it has no grant."""
     _check_member(ledger, hid)
-    objects = [(key, body.decode()) for key, body in ledger.objects() if not key.startswith(ROOT_PREFIX)]
     return JoinBundle(
         format=BUNDLE_FORMAT,
         mesh=ledger.mesh_id,
@@ -150,9 +148,26 @@ def build_bundle(ledger: Ledger, hid: str, *, s3: S3Credentials | None = None) -
         fingerprint=ledger.chain.fingerprint,
         roots=tuple(render_envelope(envelope).decode() for envelope in ledger.chain.envelopes),
         heads=dict(ledger.heads()),
-        objects=tuple(objects),
+        objects=handed_over(ledger),
         stores=ledger.chain.root.stores,
         s3=s3,
+    )
+
+
+def handed_over(ledger: Ledger) -> tuple[tuple[str, str], ...]:
+    """All statements and records, but what counts for nothing of a log that a root has ended: a thief may
+    have signed more of that than a file may hold."""
+    reduction = ledger.reduction()
+    counted = {
+        log_key(kid, entry.statement.seq, entry.hash)
+        for kid, log in reduction.logs.items()
+        for entry in (*log.chain, *log.early_revokes)
+    }
+    ended = tuple(log_prefix(kid) for kid in ledger.chain.root.retired)
+    return tuple(
+        (key, body.decode())
+        for key, body in ledger.objects()
+        if not key.startswith(ROOT_PREFIX) and (not key.startswith(ended) or key in counted)
     )
 
 

@@ -27,7 +27,7 @@ from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain, chain_from_envelopes, root_envelopes, root_objects
 from meshd.registry.segment import Entry, parse_segment, render_segment
 
-MAX_OBJECTS_BYTES: Final = 128 * 1024 * 1024
+MAX_OBJECTS_BYTES: Final = 192 * 1024 * 1024
 MAX_TRUST_BYTES: Final = 64 * 1024 * 1024
 _SLACK_BYTES: Final = 256 * 1024
 _ANCHOR: Final = "anchor"

@@ -10,10 +10,10 @@ from typing import Final, Literal
 import msgspec
 
 from meshd.errors import RegistryError
-from meshd.registry.bundle import MAX_BUNDLE_BYTES, check_heads, encode_text
+from meshd.registry.bundle import MAX_BUNDLE_BYTES, check_heads, encode_text, handed_over
 from meshd.registry.canonical import convert, decode_json
 from meshd.registry.envelope import MAX_ROOT_ENVELOPE_BYTES, parse_envelope, render_envelope
-from meshd.registry.layout import HOST_PREFIX, ROOT_PREFIX
+from meshd.registry.layout import HOST_PREFIX
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import chain_from_envelopes, root_objects
 
@@ -38,7 +38,7 @@ class RegistryExport(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 def build_export(ledger: Ledger, *, now: float) -> RegistryExport:
-    """Everything verified that ``ledger`` holds, and what of proposed roots is known."""
+    """What ``ledger`` holds (``handed_over``), and what of proposed roots is known."""
     proposed = [item for each in ledger.proposals() for item in root_objects(each.envelope)]
     return RegistryExport(
         format=EXPORT_FORMAT,
@@ -48,9 +48,7 @@ def build_export(ledger: Ledger, *, now: float) -> RegistryExport:
         fingerprint=ledger.chain.fingerprint,
         roots=tuple(render_envelope(envelope).decode() for envelope in ledger.chain.envelopes),
         heads=dict(ledger.heads()),
-        objects=tuple(
-            (key, body.decode()) for key, body in ledger.objects() if not key.startswith(ROOT_PREFIX)
-        ),
+        objects=handed_over(ledger),
         proposed=tuple((key, body.decode()) for key, body in proposed),
     )
 

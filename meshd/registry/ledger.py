@@ -138,8 +138,11 @@ class Ledger:
         return self._assembly.case((name.version, name.hash), piece, self._chain)
 
     def objects(self) -> Iterator[tuple[str, bytes]]:
-        """Every accepted object, byte for byte: roots, then logs, then host records."""
-        for key in sorted(self._bodies, key=lambda key: (not key.startswith(ROOT_PREFIX), key)):
+        """Every accepted object, byte for byte: roots, then statements as they came, then host records.
+
+        Another ledger that takes them in this order has room for each as this one had.
+        """
+        for key in sorted(self._bodies, key=lambda key: not key.startswith(ROOT_PREFIX)):
             yield key, self._bodies[key]
         for hid in sorted(self._shelf.hids()):
             body = self.record_bytes(hid)

@@ -3,7 +3,9 @@
 Whoever has a copy of a key can sign without end. What shares its number with another statement is a fork,
 and forks have little room. The first word of a log against a host has room of its own, whatever number it
 has, so that the owner of a copied key can still revoke. Once a root cuts the log, the walk back from the
-cut's hash tells true from false: what is on it has room that nothing else of that log or another takes.
+cut's hash tells true from false: what is on it has room that nothing else of that log takes. And logs that
+a root has ended have a room apart from that of the others: or whoever had filled this with stolen keys would
+keep everybody from signing for good.
 """
 
 from __future__ import annotations
@@ -16,12 +18,12 @@ from meshd.registry.document import MAX_HOSTS, Root
 from meshd.registry.envelope import MAX_ENVELOPE_BYTES
 from meshd.registry.statement import LogEntry, Revoke
 
-MAX_TOTAL_BYTES: Final = 32 * 1024 * 1024
-"""Of roots and statements: what hosts sign takes no room from what administrators sign."""
+MAX_TOTAL_BYTES: Final = 24 * 1024 * 1024
+"""Of roots, and of the logs of keys in use: what hosts sign takes no room from what administrators sign."""
 MAX_RECORD_BYTES: Final = MAX_HOSTS * MAX_ENVELOPE_BYTES
 """Of all host records: enough for one of each host that has a place, whatever others fill."""
-WALK_RESERVE_BYTES: Final = 8 * 1024 * 1024
-"""Of the total, for what is on the walk to a cut."""
+MAX_ENDED_BYTES: Final = 32 * 1024 * 1024
+"""Of the logs of retired keys, beside that: what a few stolen keys can have filled."""
 MAX_LOG_BYTES: Final = 12 * 1024 * 1024
 """Of one log, and of the walk to its cut, so that a single stolen key cannot fill the whole."""
 REVOKE_RESERVE_BYTES: Final = 4 * 1024 * 1024
@@ -40,6 +42,7 @@ class LogRoom:
     """Bytes of every log, and the walks to the cuts as far as they are held."""
 
     def __init__(self) -> None:
+        self._kept_bytes: dict[str, int] = {}
         self._log_bytes: dict[str, int] = {}
         self._fork_bytes: dict[str, int] = {}
         self._walk_bytes: dict[str, int] = {}
@@ -47,11 +50,13 @@ class LogRoom:
         self._revoked: set[tuple[str, str]] = set()
         self._twins: dict[tuple[str, int], int] = {}
         self._wanted: dict[str, tuple[int, str]] = {}
+        self._ended: frozenset[str] = frozenset()
 
     def begin_walks(self, root: Root, held: Mapping[str, LogEntry]) -> None:
         """Another root is in force: its cuts, and how far back from them ``held`` reaches, by hash."""
         cuts = {kid: retired.cut for kid, retired in root.retired.items()}
         self._wanted = {kid: cut for kid, cut in cuts.items() if cut[0]}
+        self._ended = frozenset(cuts)
         self._walk_bytes = {}
         for kid in list(self._wanted):
             self._go_on(kid, held)
@@ -68,7 +73,7 @@ class LogRoom:
     def take(self, entry: LogEntry, size_bytes: int, total_bytes: int, held: Mapping[str, LogEntry]) -> None:
         """Make room for a statement that ``held`` has not. RegistryError, and nothing changes, where none is.
 
-        ``total_bytes``: of all roots and statements.
+        ``total_bytes``: of all roots and statements, those of ended logs among them.
         """
         kid, seq = entry.statement.by, entry.statement.seq
         on_walk = self._wanted.get(kid) == (seq, entry.hash)
@@ -84,19 +89,25 @@ class LogRoom:
                 raise RegistryError(f"log of {kid[:8]}: over {MAX_TWINS} statements of number {seq}")
         else:
             self._expect(kid, self._log_bytes, size_bytes, MAX_LOG_BYTES, "in all")
-        reserve = 0 if on_walk else WALK_RESERVE_BYTES
-        reserve += 0 if on_walk or is_revoke else REVOKE_RESERVE_BYTES
-        if total_bytes + size_bytes > MAX_TOTAL_BYTES - reserve:
+        shared_bytes = self._shared_bytes(kid, size_bytes, total_bytes)
+        if shared_bytes > MAX_TOTAL_BYTES - (0 if on_walk or is_revoke else REVOKE_RESERVE_BYTES):
             raise RegistryError(_FULL)
         forks_or_log = self._fork_bytes if twins else self._log_bytes
         spent = self._revoke_bytes if is_revoke else self._walk_bytes if on_walk else forks_or_log
-        spent[kid] = spent.get(kid, 0) + size_bytes
+        for each in (spent, self._kept_bytes):
+            each[kid] = each.get(kid, 0) + size_bytes
         if isinstance(entry.body, Revoke):
             self._revoked.add((kid, entry.body.hid))
         if not is_revoke:
             self._twins[kid, seq] = twins + 1
         if on_walk:
             self._go_on(kid, held, entry)
+
+    def _shared_bytes(self, kid: str, size_bytes: int, total_bytes: int) -> int:
+        """What so many bytes more of that log would leave beside the room of ended logs."""
+        ended_bytes = sum(self._kept_bytes.get(each, 0) for each in self._ended)
+        ended_bytes += size_bytes if kid in self._ended else 0
+        return total_bytes + size_bytes - min(ended_bytes, MAX_ENDED_BYTES)
 
     def _is_first_revoke(self, entry: LogEntry, size_bytes: int) -> bool:
         """Whether it is the first word of its log against a host, as far as these have room left."""

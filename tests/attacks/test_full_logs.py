@@ -11,8 +11,11 @@ from arena import ADMIN, OTHER, RECOVERY
 from flooded_store import Flooded
 from meshes import NOW
 
+from meshd.errors import RegistryError
 from meshd.registry import log_room, unjudged
+from meshd.registry.bundle import build_bundle, open_bundle, render_bundle
 from meshd.registry.cache import RegistryCache
+from meshd.registry.export import build_export, open_export, render_export
 from meshd.registry.layout import log_prefix
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
@@ -166,13 +169,81 @@ def test_a_walk_that_was_taken_in_is_loaded_from_the_cache(
     assert len(fm.names(loaded)) == 15 and not loaded.wanted_by_cuts()
 
 
+def test_thieves_who_filled_the_registry_leave_it_to_the_others_once_they_are_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two stolen keys fill what all logs share. Nothing of that counts after their cuts, so it takes no room
+    either, not even from who loads the cache."""
+    monkeypatch.setattr(log_room, "MAX_TOTAL_BYTES", 60_000)
+    monkeypatch.setattr(log_room, "REVOKE_RESERVE_BYTES", 10_000)
+    ledger, victims = Ledger(fm.make_chain(3)), (OTHER, fm.key("admin2"))
+    for victim in victims:
+        fm.grant(ledger, victim, f"of-{victim.kid[:4]}")
+    good = ledger.heads()
+    for victim in victims:
+        for seq in range(2, 60):
+            body = RawBody(kind="note", fields={"n": seq, "why": "x" * 100})
+            ledger.offer(*fm.forge_statement(victim, body, seq=seq, prev="e" * 64))
+    with pytest.raises(RegistryError, match="bytes in all"):
+        fm.grant(ledger, ADMIN, "tesla")
+    for victim in victims:
+        fm.offer_root(ledger, fm.sign_root(fm.retire(ledger.chain, victim.kid, good[victim.kid]), ADMIN))
+    fm.grant(ledger, ADMIN, "tesla")
+    assert fm.names(ledger) == {"tesla", *(f"of-{victim.kid[:4]}" for victim in victims)}
+    again = Ledger(ledger.chain)
+    fm.fill(again, list(ledger.objects()))
+    assert fm.names(again) == fm.names(ledger)
+
+
+def test_a_thiefs_forks_take_nothing_out_of_a_cache_or_a_bundle(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """They fill their room to the brim. In another order than that in which they came some true statements
+    are the second ones of their number, and too many: a restart lost hosts, and nobody could join."""
+    true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(40)]
+    small = RawBody(kind="note", fields={})
+    twins = [
+        fm.forge_statement(OTHER, small, seq=seq, prev="e" * 64 if seq > 1 else "")
+        for seq in range(1, len(true_log) + 1)
+    ]
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", sum(len(body) for _, body in twins))
+    assert {each.outcome for each in fm.fill(ledger, twins)} == {"new"}
+    RegistryCache(tmp_path / "registry").create(ledger)
+    loaded = RegistryCache(tmp_path / "registry").load()
+    assert fm.names(loaded) == fm.names(ledger) and loaded.generation == ledger.generation
+    joined, _ = open_bundle(render_bundle(build_bundle(ledger, fm.key("h39").kid)))
+    exported, _ = open_export(render_export(build_export(ledger, now=fm.NOW)))
+    for other in (joined, exported):
+        assert fm.names(other) == fm.names(ledger)
+
+
+def test_a_log_that_was_filled_and_cut_is_no_part_of_a_bundle(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for what counts of it: a newborn needs no more, and what a thief signed could make it too large."""
+    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 20_000)
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
+    true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(15)]
+    reader = Ledger(ledger.chain)
+    for number in range(1, 60):
+        body = RawBody(kind="note", fields={"n": number, "why": "x" * 100})
+        reader.offer(*fm.forge_statement(OTHER, body, seq=number, prev="e" * 64 * (number > 1)))
+    root = fm.retire(ledger.chain, OTHER.kid, ledger.heads()[OTHER.kid])
+    fm.offer_root(reader, fm.sign_root(root, ADMIN))
+    fm.fill(reader, true_log)
+    bundle = build_bundle(reader, fm.key("h3").kid)
+    joined, _ = open_bundle(render_bundle(bundle))
+    exported, _ = open_export(render_export(build_export(reader, now=fm.NOW)))
+    assert {key for key, _ in bundle.objects} == {key for key, _ in true_log}
+    assert fm.names(joined) == fm.names(exported) == fm.names(reader) and len(fm.names(joined)) == 15
+
+
 def test_records_of_a_thiefs_hosts_keep_no_revoke_and_no_record_out(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stolen key grants hosts beyond its share, each with a large record: these filled the whole."""
     monkeypatch.setattr(log_room, "MAX_RECORD_BYTES", 20_000)
     monkeypatch.setattr(log_room, "MAX_TOTAL_BYTES", 60_000)
-    monkeypatch.setattr(log_room, "WALK_RESERVE_BYTES", 10_000)
     monkeypatch.setattr(log_room, "REVOKE_RESERVE_BYTES", 10_000)
     fm.offer_root(ledger, fm.sign_root(fm.next_root(ledger.chain, max_hosts=4), ADMIN))
     fm.grant(ledger, ADMIN, "tesla")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import socket
 import time
 from ipaddress import IPv4Address
@@ -26,6 +28,7 @@ from meshd.exchange.messages import (
 )
 from meshd.exchange.partner import Partner
 from meshd.exchange.server import LIMITS
+from meshd.exchange.shared_ledger import WASTE_SECONDS_AT_ONCE, SharedLedger
 from meshd.exchange.stats import StatsRecorder
 from meshd.exchange.witness import open_testimony
 from meshd.model.condition import Severity
@@ -225,10 +228,39 @@ def test_pages_without_end_end(mesh: SignedMesh, tesla: ExchangeHost) -> None:
         asked.append(request.after)
         return ObjectsPage(objects=((mesh.hosts["bohr"].key, body),), more=True)
 
-    fetch(tesla.shared_ledger, junk, SyncResult())
+    fetch(tesla.shared_ledger, junk, SyncResult(), giver="bohr")
     assert len(asked) == 1, "nothing genuine in the first page"
-    fetch(tesla.shared_ledger, same, SyncResult())
+    fetch(tesla.shared_ledger, same, SyncResult(), giver="bohr")
     assert len(asked) == 3, "a page must continue after the one before"
+
+
+def test_a_host_whose_pages_waste_the_processor_is_heard_no_further(
+    mesh: SignedMesh, tesla: ExchangeHost
+) -> None:
+    """Each of them has something genuine as well, which this host holds already."""
+    known = [item for item in tesla.ledger.objects() if item[0].startswith("log/")]
+    ticks = itertools.count()
+    asked: list[str] = []
+    desk = SharedLedger(
+        ledger=tesla.ledger,
+        lock=contextlib.nullcontext(),
+        hid="",
+        identity=None,
+        clock=lambda: NOW,
+        processor=lambda: next(ticks) * WASTE_SECONDS_AT_ONCE / 8,
+    )
+
+    def wasteful(request: ObjectsRequest) -> ObjectsPage:
+        key, body = known[len(asked)]
+        asked.append(key)
+        junk = [(f"{key.rpartition('-')[0]}-{number:02x}{'f' * 62}.json", b"{}") for number in range(256)]
+        later = [item for item in junk if item[0] > key][:20]
+        return ObjectsPage(objects=((key, body), *later), more=len(asked) < len(known))
+
+    fetch(desk, wasteful, SyncResult(), giver=mesh.hosts["bohr"].hid)
+    assert len(known) > 2 and len(asked) == 2
+    fetch(desk, lambda request: ObjectsPage(objects=(known[0],)), honest := SyncResult(), giver="newton")
+    assert honest.forged == ""
 
 
 @pytest.mark.parametrize(

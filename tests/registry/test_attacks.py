@@ -120,7 +120,7 @@ def test_endless_data_per_object(ledger: Ledger) -> None:
 
 
 def test_endless_data_in_all(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_room, "MAX_TOTAL_BYTES", 4_000 + log_room.WALK_RESERVE_BYTES)
+    monkeypatch.setattr(log_room, "MAX_TOTAL_BYTES", 4_000)
     monkeypatch.setattr(log_room, "REVOKE_RESERVE_BYTES", 0)
     fm.grant(ledger, ADMIN, "tesla")
     with pytest.raises(RegistryError, match="bytes in all"):

@@ -71,7 +71,7 @@ class _BesideDaemon:
 
     def compare(self) -> bool:
         try:
-            theirs = fetch(self._shared_ledger, self._ask, SyncResult())
+            theirs = fetch(self._shared_ledger, self._ask, SyncResult(), giver="")
             for batch in self._shared_ledger.batches(theirs) if theirs is not None else ():
                 self._client.offer(batch)
         except MeshError:
