@@ -15,6 +15,7 @@ from meshd.model.keys import PublicKey
 from meshd.model.network import Endpoint, underlay_fault
 from meshd.model.path import RELAY_PORT_OFFSET, PathStats
 from meshd.model.rescue_key import rescue_public_key
+from meshd.paths.complaint import fresh_probes
 from meshd.paths.course import RelayLimits
 from meshd.paths.latency import LatencyTerms
 from meshd.paths.leases import Reach, Terms
@@ -59,6 +60,7 @@ def build_limits(world: World) -> RelayLimits:
         loss_ratio=relay.loss_ratio,
         latency=latency,
         probe_seconds=world.settings.probe.interval_seconds or 1.0 + len(world.view.peers) / 100,
+        fresh_probes=fresh_probes(world.settings.probe.window),
     )
 
 

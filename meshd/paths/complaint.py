@@ -12,10 +12,19 @@ UNREACHED_SECONDS: Final = 15.0
 """So long a new pair has time to meet by itself: candidates of six seconds each, and the other end's turn."""
 LOSS_SAMPLES: Final = 20
 """Probes before a share of lost ones says anything."""
-FRESH_PROBES: Final = 70
-"""Probes after which a window of them holds none of what was before."""
+PROBE_WINDOW: Final = 60
+"""Probes whose loss is looked at, where the settings say nothing else."""
 LOSS_GOOD_SHARE: Final = 0.5
 """A path that is complained of for its loss is well again below this share of what it was complained for."""
+
+
+def fresh_probes(window: int) -> int:
+    """Probes after which a window of so many holds none of what was before.
+
+    It does not hold the three quick ones that follow a missing answer, and they are counted as sent all the
+    same: where one of five is lost, 1.6 for each that it holds.
+    """
+    return window * 8 // 5
 
 
 class Complaint(StrEnum):

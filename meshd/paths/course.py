@@ -13,7 +13,7 @@ import msgspec
 
 from meshd.model.network import Endpoint
 from meshd.model.path import RELAY_PORT_OFFSET
-from meshd.paths.complaint import Complaint
+from meshd.paths.complaint import PROBE_WINDOW, Complaint, fresh_probes
 from meshd.paths.effects import AskRelay, CloseRelay, Effect, OpenRelay, Reset
 from meshd.paths.hysteresis import HOLD_SECONDS
 from meshd.paths.latency import LatencyTerms, Verdict
@@ -56,6 +56,8 @@ class RelayLimits(msgspec.Struct, frozen=True, kw_only=True):
     latency: LatencyTerms | None = None
     """When a direct path that is well is left for a shorter way; None: never."""
     probe_seconds: float = 1.0
+    fresh_probes: int = fresh_probes(PROBE_WINDOW)
+    """Since a pair goes another way, or its path is back, before a loss is that of this way."""
 
 
 class Course:
@@ -299,6 +301,21 @@ class Course:
         if look is None or look.endpoint is None or not look.may_relay or (pair and pair.is_carried):
             return None
         return Endpoint(look.endpoint.address, look.endpoint.port + RELAY_PORT_OFFSET)
+
+    def direct_place(self, pair: Pair, look: PeerLook) -> Endpoint | None:
+        """Where the direct path of a pair that is not carried goes.
+
+        A pair that has left a relay may be led back there by packets under way: that is no place of the
+        other host's.
+        """
+        here = look.endpoint
+        if here is None or here in look.places:
+            return here
+        known = (each for peer in self.peers.values() for each in (peer.endpoint, *peer.places) if each)
+        is_relay = any(
+            (each.address, each.port + RELAY_PORT_OFFSET) == (here.address, here.port) for each in known
+        )
+        return pair.direct if is_relay else here
 
     def relays_at(self) -> dict[Endpoint, str]:
         found = ((self.relay_of(hid), hid) for hid in self.peers)

@@ -230,7 +230,7 @@ class PairEngine:
                 return True, []
             if not self._yields(hid, pair, look, now):
                 return False, []
-        elif pair.standing is Standing.DIRECT and self._is_fine(look):
+        elif pair.standing is Standing.DIRECT and self._is_fine(pair, look):
             is_new = pair.offer is None or pair.offer.relay != relay or now - pair.offer.at > OFFER_SECONDS
             if is_new:
                 pair.offer = Offer(relay, now, is_for_latency)
@@ -291,9 +291,10 @@ class PairEngine:
             return hid < self._course.own_hid
         return not look.path.up
 
-    def _is_fine(self, look: PeerLook) -> bool:
+    def _is_fine(self, pair: Pair, look: PeerLook) -> bool:
         """Whether the direct path loses too little to be left because the other end says so."""
-        ratio = self._course.limits.loss_ratio / 2
+        limits = self._course.limits
+        ratio = limits.loss_ratio / 2 if pair.is_blamable(look.path, limits.fresh_probes) else 0.0
         return look.path.up and find_complaint(look.path, watched_seconds=0.0, loss_ratio=ratio) is None
 
     def _follow_roaming(

@@ -24,16 +24,15 @@ def judge(course: Course, hid: str, pair: Pair, now: float) -> list[Effect]:
     pair.returns.follow(look.path, look.places)
     if pair.is_carried:
         return _judge_relay(course, hid, pair, now)
-    is_measured = pair.sent_before == 0 or pair.is_measured(look.path)
     complaint = find_complaint(
         look.path,
         watched_seconds=now - pair.first_at,
-        loss_ratio=limits.loss_ratio if is_measured else 0.0,
+        loss_ratio=limits.loss_ratio if pair.is_blamable(look.path, limits.fresh_probes) else 0.0,
     )
     if pair.standing is Standing.DIRECT:
         if complaint is None or not limits.use:
             return []
-        pair.complaint, pair.direct = complaint, look.endpoint
+        pair.complaint, pair.direct = complaint, course.direct_place(pair, look)
         pair.max_loss = bearable_loss(look.path, complaint)
         if pair.offer is not None and now - pair.offer.at < OFFER_SECONDS:
             relay = pair.offer.relay
@@ -82,7 +81,7 @@ def _judge_relay(course: Course, hid: str, pair: Pair, now: float) -> list[Effec
             pair.is_proven, pair.attempts = True, 0
             pair.failures.pop(pair.via or "", None)
         if (
-            pair.is_measured(look.path)
+            pair.is_measured(look.path, limits.fresh_probes)
             and 0 < limits.loss_ratio <= look.path.loss_ratio
             and now >= pair.retry_at
         ):

@@ -9,7 +9,7 @@ import msgspec
 
 from meshd.model.network import Endpoint
 from meshd.model.path import PathStats
-from meshd.paths.complaint import FRESH_PROBES, Complaint
+from meshd.paths.complaint import Complaint
 from meshd.paths.direct import DirectMeter
 from meshd.paths.hysteresis import hold_seconds, recent
 from meshd.paths.latency import Review, Verdict
@@ -167,9 +167,13 @@ class Pair(msgspec.Struct):
         """From now on packets go another way, or by a path that was away."""
         self.sent_before, self.received_before = path.sent, path.received
 
-    def is_measured(self, path: PathStats) -> bool:
+    def is_measured(self, path: PathStats, fresh_probes: int) -> bool:
         """Whether the window holds nothing of the way before."""
-        return path.sent - self.sent_before >= FRESH_PROBES
+        return path.sent - self.sent_before >= fresh_probes
+
+    def is_blamable(self, path: PathStats, fresh_probes: int) -> bool:
+        """Whether the direct path may be blamed for what the window has lost: all of it was lost there."""
+        return self.sent_before == 0 or self.is_measured(path, fresh_probes)
 
     def aim(
         self,

@@ -96,7 +96,8 @@ def _conclude(
     if not found.verdict.stands(hold_seconds(terms, pair.left_at, now), now):
         return []
     why = f"the way through {course.name_of(best)} is {(direct - asked.total_seconds) * 1000:.0f} ms shorter"
-    pair.review, pair.direct, pair.max_loss = None, course.peers[hid].endpoint, MAX_LOSS
+    pair.direct = course.direct_place(pair, course.peers[hid])
+    pair.review, pair.max_loss = None, MAX_LOSS
     pair.complaint = Complaint.SLOW
     pair.move(Event.BAD, why, now)
     pair.note(why, now)
@@ -113,7 +114,7 @@ def find_return(course: Course, hid: str, pair: Pair, now: float) -> Endpoint | 
         pair.verdict.note(False, now)
         return None
     path = course.peers[hid].path
-    if pair.is_measured(path) and path.loss_ratio > MAX_LOSS:
+    if pair.is_measured(path, course.limits.fresh_probes) and path.loss_ratio > MAX_LOSS:
         if pair.via is not None:
             pair.blame(pair.via, now)
         return place

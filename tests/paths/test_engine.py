@@ -257,3 +257,17 @@ def test_what_the_direct_path_answered_before_it_was_left_again_proves_nothing()
     end.now += 60.0
     end.see_dead(PathStats(up=False, sent=130, received=100, last_reply_at=1.0))
     assert not [each for each in answer_echoes(end, 8) if isinstance(each, CloseRelay)]
+
+
+def test_the_relay_that_a_pair_has_left_is_never_taken_for_its_direct_place() -> None:
+    """The other end's packets still came through it when the direct path died."""
+    end = PairEnd()
+    end.relayed()
+    answer_echoes(end, 14)
+    for _ in range(3):
+        end.engine.confirm(OTHER, place(OTHER), 9, end.now, was_set=False)
+    assert end.standing is Standing.DIRECT
+    left = msgspec.structs.replace(DEAD, sent=90, received=60)
+    end.see(OTHER, left, endpoint=place(NEAR, 51822))
+    assert end.standing is not Standing.DIRECT
+    assert end.engine.pairs[OTHER].direct == place(OTHER)
