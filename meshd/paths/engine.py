@@ -20,7 +20,7 @@ from meshd.model.path import PinnedEndpoint
 from meshd.paths.complaint import UNREACHED_SECONDS, Complaint, find_complaint
 from meshd.paths.course import Course, RelayLimits
 from meshd.paths.effects import CloseRelay, Effect, RenewRelay, Reset
-from meshd.paths.judge import OFFER_SECONDS, judge, proof_at, tend
+from meshd.paths.judge import OFFER_SECONDS, SILENCE_SECONDS, judge, proof_at, tend
 from meshd.paths.latency import LatencyTerms, hold_seconds
 from meshd.paths.new_place import find_new_place, notice
 from meshd.paths.pair import Offer, Pair
@@ -117,6 +117,8 @@ class PairEngine:
         for hid, pair in self._course.pairs.items():
             if pair.is_carried and not pair.is_proven:
                 times.append(proof_at(self._course, pair))
+            elif pair.is_carried and pair.silent_at is not None:
+                times.append(pair.silent_at + SILENCE_SECONDS)
             elif pair.standing is Standing.DIRECT and self._course.peers[hid].path.last_reply_at is None:
                 times.append(pair.first_at + UNREACHED_SECONDS)
         return min((at for at in times if at > self._looked_at), default=None)

@@ -12,6 +12,10 @@ from meshd.paths.pair_table import Event, Standing
 from meshd.paths.review import find_return
 from meshd.paths.search import PeerLook
 
+LOSSY_RELAY: Final = 0.1
+"""Of packets: a relay that loses so many falls silent now and then without being dead."""
+SILENCE_SECONDS: Final = 5.0
+"""For so long such a one may be silent. To look for another one and find none but this costs as much."""
 PROOF_SECONDS: Final = 4.0
 """A relay that has carried no answer by then is given up; two probe intervals if those are longer."""
 OFFER_SECONDS: Final = 10.0
@@ -77,6 +81,7 @@ def _judge_relay(course: Course, hid: str, pair: Pair, now: float) -> list[Effec
         left = CloseRelay(hid, pair.via, is_return=True)
         return [*course.go_back(hid, pair, "the settings want no relay", now), left]
     if look.path.up and look.path.received > pair.received_before:
+        pair.silent_at = None
         if not pair.is_proven:
             pair.is_proven, pair.attempts = True, 0
             pair.failures.pop(pair.via or "", None)
@@ -89,6 +94,9 @@ def _judge_relay(course: Course, hid: str, pair: Pair, now: float) -> list[Effec
             most = bearable_loss(look.path, Complaint.LOSSY)
             return course.stop(hid, pair, why, now, max_loss=most)
         return []
+    if pair.is_proven and look.path.loss_ratio >= LOSSY_RELAY:
+        pair.silent_at = now if pair.silent_at is None else pair.silent_at
+        return course.lose(hid, pair, now) if now >= pair.silent_at + SILENCE_SECONDS else []
     if pair.is_proven or now >= proof_at(course, pair):
         return course.lose(hid, pair, now)
     return []

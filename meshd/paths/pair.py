@@ -99,6 +99,8 @@ class Pair(msgspec.Struct):
     """Probes and answers when packets began to go as they go now: one more answer proves that a relay
     carries."""
     is_proven: bool = False
+    silent_at: float | None = None
+    """Since when a relay that loses much carries nothing; None: it does."""
     renew_at: float = 0.0
     retry_at: float = 0.0
     attempts: int = 0
@@ -166,6 +168,7 @@ class Pair(msgspec.Struct):
     def begin_way(self, path: PathStats) -> None:
         """From now on packets go another way, or by a path that was away."""
         self.sent_before, self.received_before = path.sent, path.received
+        self.silent_at = None
 
     def is_measured(self, path: PathStats, fresh_probes: int) -> bool:
         """Whether the window holds nothing of the way before."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from pair_end import DEAD, FAR, NATTED, NEAR, OTHER, UP, PairEnd, look, place
 from relay_world import RelayWorld
@@ -14,6 +15,7 @@ from meshd.model.path import PathStats
 from meshd.paths.complaint import UNREACHED_SECONDS
 from meshd.paths.course import WAKE_SECONDS
 from meshd.paths.effects import AskRelay, CloseRelay, Effect, OpenRelay
+from meshd.paths.judge import SILENCE_SECONDS
 from meshd.paths.leases import Terms
 from meshd.paths.pair import FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
 from meshd.paths.pair_table import Standing
@@ -324,3 +326,39 @@ def test_the_only_relay_has_another_chance_soon_where_it_took_long_to_begin() ->
     assert not world.talk(a, b)
     world.run(20)
     assert world.talk(a, b) and world.talk(b, a)
+
+
+def test_a_relay_that_loses_much_is_given_a_few_seconds_when_it_falls_silent() -> None:
+    """Where two of five are lost, all of a few are now and then. A relay that loses none is left at once."""
+    for loss, is_left_at_once in ((0.4, False), (0.0, True)):
+        end = PairEnd()
+        end.relayed()
+        silent = msgspec.structs.replace(DEAD, sent=40, received=25, loss_ratio=loss)
+        end.see(OTHER, silent, endpoint=place(NEAR, 51822))
+        assert (end.engine.vias() == {}) is is_left_at_once
+    answers = msgspec.structs.replace(UP, sent=44, received=26, loss_ratio=0.4)
+    end = PairEnd()
+    end.relayed()
+    silent = msgspec.structs.replace(silent, loss_ratio=0.4)
+    end.see(OTHER, silent, endpoint=place(NEAR, 51822))
+    end.now += SILENCE_SECONDS - 0.1
+    end.see(OTHER, answers)
+    end.see(OTHER, silent)
+    assert end.engine.vias() == {OTHER: NEAR}, "it has answered meanwhile"
+    look_at = end.engine.look_at()
+    assert look_at is not None
+    end.now = look_at
+    end.look()
+    assert end.engine.vias() == {}
+
+
+@pytest.mark.slow
+def test_a_pair_whose_only_relay_loses_two_packets_of_five_stays_there() -> None:
+    world = RelayWorld(3, random.Random(5))
+    world.run(20)
+    a, b, c = sorted(world.hosts)
+    world.cut(a, b)
+    world.links[c, b].loss = 0.4
+    world.run(3600)
+    switches = [world.hosts[a].switches.get(b, 0), world.hosts[b].switches.get(a, 0)]
+    assert 0 < max(switches) <= 8, switches
