@@ -17,12 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from http.client import HTTPException
 from socketserver import ThreadingMixIn
+from types import ModuleType
 from typing import Any, Final
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import msgspec
 
 from meshd.errors import BackendError
+from meshd.lean import instead_of
 
 SILENCE_SECONDS: Final = 10.0
 PROVE: Final = "meshd.prove"
@@ -33,6 +34,19 @@ SEGMENT_BYTES: Final = 1140
 """In an IPv6 packet of 1,200 bytes, which fits into WireGuard over the narrowest underlay of IPv6."""
 
 _STOP_TIMEOUT_SECONDS: Final = 5.0
+
+
+class _Html(ModuleType):
+    """What http.server takes of the library's html, without the 2,231 names of characters: 0.5 MiB."""
+
+    @staticmethod
+    def escape(text: str, quote: bool = True) -> str:
+        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        return text.replace('"', "&quot;").replace("'", "&#x27;") if quote else text
+
+
+with instead_of("html", _Html("html")):
+    from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -71,3 +71,13 @@ def test_connections_that_say_nothing_give_way_before_those_that_asked(port: Por
         assert port.ask() == 200
         port.go_on.set()
         assert first.makefile("rb").read().endswith(b"here")
+
+
+def test_a_request_that_is_none_is_answered_with_its_own_words_escaped(port: Port) -> None:
+    with port.say(b"GET / <script>&'\" HTTP/1.0\r\n\r\n") as client:
+        answer = client.makefile("rb").read()
+    assert (
+        b"400" in answer
+        and b"&lt;script&gt;&amp;" in answer
+        and b"<script>" not in answer.partition(b"\r\n\r\n")[2]
+    )

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import errno
 import importlib
-import importlib.util
 import os
 import socket
 import struct
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, Final
 
 from meshd.errors import BackendError, BackendSilentError
+from meshd.lean import submodules_of
 
 NETLINK_ROUTE: Final = 0
 NETLINK_GENERIC: Final = 16
@@ -56,21 +55,16 @@ Kernel = tuple[int, str]
 
 
 def load() -> ModuleType:
-    """Import netlink_messages.py at the price of the few pyroute2 modules it names.
-
-    The package is entered as found but not executed while its submodules load, and is taken
-    out again, so that a later ``import pyroute2`` elsewhere still gets the whole of it.
-    """
-    if _MESSAGES_MODULE in sys.modules or "pyroute2" in sys.modules:
-        return importlib.import_module(_MESSAGES_MODULE)
-    spec = importlib.util.find_spec("pyroute2")
-    if spec is None:
-        raise BackendError("Python package pyroute2: not installed, version 0.9 or later expected")
-    sys.modules["pyroute2"] = importlib.util.module_from_spec(spec)
-    try:
-        return importlib.import_module(_MESSAGES_MODULE)
-    finally:
-        del sys.modules["pyroute2"]
+    """Import netlink_messages.py at the price of the few pyroute2 modules it names."""
+    with submodules_of("pyroute2"):
+        try:
+            return importlib.import_module(_MESSAGES_MODULE)
+        except ModuleNotFoundError as error:
+            if error.name != "pyroute2":
+                raise
+            raise BackendError(
+                "Python package pyroute2: not installed, version 0.9 or later expected"
+            ) from None
 
 
 class NetlinkSocket:

@@ -12,15 +12,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
-from typing import Any, Final
-
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import CollectorRegistry
+from typing import TYPE_CHECKING, Any, Final
 
 from meshd.errors import MeshError
 from meshd.listener import ConnectionLimits, WsgiListener, render_place
+from meshd.observe.exposition import choose_form
 from meshd.observe.page.view import PageView
 from meshd.observe.site import Site
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
 
 LIMITS: Final = ConnectionLimits(total=32, each=16)
 FRESH_SECONDS: Final = 1.0
@@ -35,7 +36,7 @@ class _Exposition:
 
     def __init__(
         self,
-        registry: CollectorRegistry,
+        registry: Collector,
         clock: Callable[[], float],
         report: Callable[[Exception | None], None],
     ) -> None:
@@ -49,7 +50,7 @@ class _Exposition:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             start_response("405 Method Not Allowed", [("Allow", "GET, HEAD")])
             return [b""]
-        encode, content_type = choose_encoder(environ.get("HTTP_ACCEPT", ""))
+        encode, content_type = choose_form(environ.get("HTTP_ACCEPT", ""))
         compressed = "gzip" in environ.get("HTTP_ACCEPT_ENCODING", "")
         try:
             body = self._body(encode, content_type, compressed)
@@ -87,7 +88,7 @@ class MetricsListener:
 
     def __init__(
         self,
-        registry: CollectorRegistry,
+        registry: Collector,
         listen: tuple[tuple[str, int], ...],
         *,
         admits: Callable[[str, str], bool] = lambda client, place: True,

@@ -10,10 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
-from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector, CollectorRegistry
-
+from meshd.lean import submodules_of
 from meshd.observe.client_metrics import CLIENT_FAMILIES
 from meshd.observe.codes import CODES
 from meshd.observe.families import Family, Sample, number, single
@@ -22,6 +19,16 @@ from meshd.observe.page.view import PageView
 from meshd.observe.path_metrics import PATH_METRICS, VIA_METRIC, PathMetric, sample_of
 from meshd.observe.service_metrics import SERVICE_FAMILIES
 from meshd.observe.status import ExchangeStatus, PeerStatus, Status
+
+with submodules_of("prometheus_client"):  # without what serves and pushes metrics (observe.exposition)
+    from prometheus_client.metrics_core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        Metric,
+        SummaryMetricFamily,
+    )
+    from prometheus_client.process_collector import ProcessCollector
+    from prometheus_client.registry import Collector, CollectorRegistry
 
 OUTCOMES: Final = ("unchanged", "applied", "partial", "held", "failed")
 

@@ -82,6 +82,7 @@ def test_the_rooms_are_those_of_the_import_contract() -> None:
         "files",
         "blocking",
         "errors",
+        "lean",
         "version",
         "listener",
         "terminal",

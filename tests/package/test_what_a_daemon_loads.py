@@ -27,13 +27,19 @@ NOT_FOR_A_DAEMON = (
     "csv",
     "ctypes",  # the relaying process
     "difflib",  # who has mistyped something
+    "html",  # of which a server takes one function, and has another
     "importlib.metadata",  # the version is a line of ours, and a module of others is looked up by name
     "meshd.lab",
     "meshd.observe.page.overview",  # what renders the page: who asks for it
     "meshd.services",  # a host that has some, and each module in its own process
+    "prometheus_client.exposition",  # serves and pushes by itself
+    "prometheus_client.metrics",
     "pyroute2",  # where the kernel's WireGuard is spoken to, and of it the messages alone
     "rich",  # tables for people: wgctl
+    "tempfile",
     "tomli_w",
+    "typing_extensions",  # of which msgspec takes what typing has too
+    "urllib.request",
     "urllib3",
     "wgctl",
     "zipfile",
@@ -67,6 +73,7 @@ def test_a_command_that_runs_no_daemon_loads_no_event_loop() -> None:
 
 NOT_FOR_A_RELAY = (
     "_cffi_backend",
+    "_hashlib",
     "asyncio",
     "dataclasses",
     "inspect",
