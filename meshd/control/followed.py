@@ -53,6 +53,11 @@ class FollowedStore:
         if outcome.complete:
             self.last_success_at = now
 
+    def forget_future(self, now: float) -> None:
+        """A clock that was set back makes no success one of the future: it is as old as from ``now`` on."""
+        if self.last_success_at is not None:
+            self.last_success_at = min(self.last_success_at, now)
+
     def bring(
         self,
         item: tuple[str, bytes],

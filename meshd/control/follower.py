@@ -255,6 +255,9 @@ class RegistryFollower:
             self._lost = ()
 
     def _complaints(self, now: float) -> list[Condition]:
+        self._started_at = min(self._started_at, now)
+        for followed in self._followed:
+            followed.forget_future(now)
         membership = self._membership()
         conditions = [
             *membership.conditions,

@@ -74,10 +74,12 @@ class OwnEndpoints:
 
     def follow(self, observed: ObservedState) -> bool:
         """After a turn. True: this host sends from another address than before."""
-        changed = self._has_source_changed(observed)
+        changed, recently = self._has_source_changed(observed), self._clock() + CHANGED_RECENTLY_SECONDS
+        # A clock that was set back does not make a change last until what it was.
+        self._changed_until = min(self._changed_until, recently)
         if changed:
             self._reflexive.forget()
-            self._changed_until = self._clock() + CHANGED_RECENTLY_SECONDS
+            self._changed_until = recently
         return changed
 
     def take_observed(

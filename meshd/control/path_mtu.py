@@ -80,7 +80,7 @@ class PathMtus:
                 conditions.append(_shrunk(host, before, mtu_bytes))
             else:
                 conditions.append(_low(host, mtu_bytes, interface_mtu_bytes))
-            searching = now - self._changed_at.get(host.hid, -math.inf) < SEARCH_SECONDS
+            searching = abs(now - self._changed_at.get(host.hid, -math.inf)) < SEARCH_SECONDS
             if mtu_bytes < IPV6_LEAST_BYTES and _has_ipv6(host) and not searching:
                 conditions.append(_too_low_for_ipv6(host, mtu_bytes))
         return conditions

@@ -209,11 +209,14 @@ class ShownHeads:
         self._unshown: dict[str, tuple[Head, float, int]] = {}
 
     def update(self, shown: Mapping[str, Head], heads: Mapping[str, Head], now: float) -> None:
-        """A complete poll ended: ``shown`` is what it listed, ``heads`` what this host holds."""
+        """A complete poll ended: ``shown`` is what it listed, ``heads`` what this host holds.
+
+        What began by a clock that was ahead began ``now``, or it would have no age until then.
+        """
         self._polled_at = now
         before = self._heads
         self._heads = {
-            kid: (head, before[kid][1] if kid in before and before[kid][0] == head else now)
+            kid: (head, min(before[kid][1], now) if kid in before and before[kid][0] == head else now)
             for kid, head in shown.items()
         }
         unshown = self._unshown
@@ -221,7 +224,7 @@ class ShownHeads:
         for kid, head in heads.items():
             if shown.get(kid, NO_HEAD) < head:
                 _, since, polls = unshown.get(kid, (head, now, 0))
-                self._unshown[kid] = (head, since, polls + 1)
+                self._unshown[kid] = (head, min(since, now), polls + 1)
 
     @property
     def lags(self) -> bool:

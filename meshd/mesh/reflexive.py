@@ -132,7 +132,7 @@ class ReflexiveEndpoints:
             if endpoint in own.present or endpoint.address.version not in judged:
                 kept.append(endpoint)
                 continue
-            since = self._contradicted_at[endpoint] = contradicted.get(endpoint, now)
+            since = self._contradicted_at[endpoint] = min(contradicted.get(endpoint, now), now)
             if now - since < DROP_SECONDS and not any(_takes_place(each, endpoint) for each in seen):
                 kept.append(endpoint)
         return kept
@@ -148,6 +148,7 @@ class ReflexiveEndpoints:
         return True
 
     def _expire(self, now: float) -> None:
+        """What began by a clock that was ahead begins ``now``."""
         for hid, by_version in list(self._observed.items()):
             fresh = {v: s for v, s in by_version.items() if abs(now - s.at) <= self._lifetime_seconds}
             if fresh:
@@ -155,7 +156,7 @@ class ReflexiveEndpoints:
             else:
                 del self._observed[hid]
         self._since = {
-            (hid, version): at
+            (hid, version): min(at, now)
             for (hid, version), at in self._since.items()
             if version in self._observed.get(hid, {})
         }

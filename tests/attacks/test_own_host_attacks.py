@@ -23,6 +23,7 @@ from meshd.registry.signer import build_root_key
 from meshd.store.memory import MemoryStore
 
 YEAR_SECONDS = 365 * 86400.0
+STALE_SECONDS = 900.0
 NEW_ENDPOINT = "198.51.100.7:4000"
 
 
@@ -89,6 +90,28 @@ def test_clock_of_2099_for_a_minute(arena: Arena) -> None:
                 await arena.rig.apply()
                 await bohr.apply()
                 assert arena.endpoint("tesla", bohr) == endpoint
+
+    asyncio.run(scenario())
+
+
+def test_a_clock_of_2099_makes_no_store_fresh_for_good(tmp_path: Path) -> None:
+    """What a store said then, and a start of that time, are of no time once the clock is right: whoever hears
+    of no store any more is told so."""
+    mesh, store = create_mesh(), MemoryStore()
+    arena = Arena(mesh=mesh, store=store, directory=tmp_path)
+    rig = arena.rig
+    rig.clock.now = NOW + 73 * YEAR_SECONDS
+
+    async def scenario() -> None:
+        async with running(rig):
+            await rig.ask("poll")
+            rig.clock.now = NOW
+            store.faults.unreachable = True
+            await rig.ask("poll")
+            assert "registry_stale" not in await rig.codes()
+            rig.clock.now = NOW + 2 * STALE_SECONDS
+            await rig.ask("poll")
+            assert "registry_stale" in await rig.codes()
 
     asyncio.run(scenario())
 

@@ -185,6 +185,21 @@ def test_a_store_withholds_what_it_does_not_show_poll_after_poll() -> None:
     assert not shown.withheld(120, polls=2, seconds=45)
 
 
+def test_what_a_store_showed_by_a_clock_of_2099_has_an_age_once_the_clock_is_right() -> None:
+    """Or this host would be no evidence of a store with two faces until then, nor see what it withholds."""
+    shown, old, new = ShownHeads(URL), {KID: (8, "8")}, {KID: (9, "9")}
+    shown.update(new, new, now=NOW + 1e9)
+    for number in range(3):
+        shown.update(new, new, now=NOW + 30 * number)
+    found, less = shown.view(NOW + 60), StoreView(url=URL, polled_ago=5, heads={KID: (8, "8", 100)})
+    assert found is not None and found.heads == {KID: (9, "9", 60)}
+    assert compare_views([found], [less], name="bob")
+    withholding = ShownHeads(URL)
+    for now in (NOW + 1e9, NOW, NOW + 30, NOW + 60):
+        withholding.update(old, new, now=now)
+    assert withholding.withheld(NOW + 60, polls=2, seconds=45) == [(KID, (9, "9"))]
+
+
 def test_a_bucket_gives_a_burst_and_then_its_rate() -> None:
     buckets = TokenBuckets(rate=2.0, burst=10.0)
     assert [buckets.take("a", 0.0) for _ in range(11)] == [True] * 10 + [False]

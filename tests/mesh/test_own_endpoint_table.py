@@ -95,3 +95,15 @@ def test_a_cell_of_the_table_of_own_endpoints(tmp_path: Path, state: str, event:
 
 def test_the_document_draws_own_endpoints_as_they_are() -> None:
     check_drawn("This host's own endpoints", TABLE)
+
+
+def test_an_address_that_changed_by_a_clock_of_2099_is_not_new_for_ever(tmp_path: Path) -> None:
+    """Until then this host would have had each witness look anew at each round."""
+    place = Place(tmp_path)
+    place.now = NOW + 73 * 365 * 86400.0
+    place.happen("it sends from another address")
+    assert place.state() == "asking"
+    place.now = NOW
+    place.look()
+    place.happen("a minute goes by")
+    assert place.state() == "settled"

@@ -173,3 +173,15 @@ def test_what_no_underlay_can_be_is_not_taken_for_one(text: str) -> None:
     assert isinstance(endpoint, Endpoint)
     assert underlay_fault(endpoint.address, [ip_network("10.99.0.0/16")])
     assert not underlay_fault(PUBLIC.address, [ip_network("10.99.0.0/16")])
+
+
+def test_what_was_seen_by_a_clock_of_2099_is_judged_anew_once_the_clock_is_right() -> None:
+    """A lone word stands after its time, and what others contradict goes after its own."""
+    reflexive = nothing_observed()
+    away = NOW + 73 * 365 * 86400.0
+    say(reflexive, {"a": OUTER}, at=away)
+    assert reflexive.learn(NATTED, away) == Learned(translated=(4,))
+    for at in (NOW, NOW + LONE_SECONDS):
+        say(reflexive, {"a": OUTER}, at=at)
+        learned = reflexive.learn(NATTED, at)
+    assert OUTER in learned.endpoints
