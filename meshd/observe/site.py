@@ -1,4 +1,4 @@
-"""What the metrics port answers: the page for people at /, one for each host, metrics at /metrics.
+"""What the metrics port answers: the page for people at /, one for each host and pair, metrics at /metrics.
 
 Read only: GET and HEAD. Pages are made at most once a second each, however many ask, and only for hosts
 that there are, so a flood of requests costs what one does. What renders them is loaded when the first is
@@ -21,6 +21,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 FRESH_SECONDS: Final = 1.0
 HTML: Final = ("Content-Type", "text/html; charset=utf-8")
 HOST_PATH: Final = "/host/"
+PAIR_PATH: Final = "/pair/"
 
 
 class Site:
@@ -72,7 +73,9 @@ class Site:
             text = f"There is nothing to show at the moment ({type(error).__name__}). Try: wgctl doctor"
             return "503 Service Unavailable", error_document("No figures", text).encode()
         if body is None:
-            return "404 Not Found", error_document("No such page", "There is no host of that name.").encode()
+            return "404 Not Found", error_document(
+                "No such page", "There is no host of that name, or no such pair."
+            ).encode()
         return "200 OK", body
 
     def _page(self, path: str, live: bool) -> bytes | None:
@@ -90,10 +93,15 @@ class Site:
 
 def _render(view: PageView, path: str, live: bool) -> bytes | None:
     from meshd.observe.page.overview import render_overview
+    from meshd.observe.page.pair import render_pair
     from meshd.observe.page.peer import find_peer, render_peer
 
     if path == "/":
         return render_overview(view, live=live).encode()
+    if path.startswith(PAIR_PATH):
+        names = path.removeprefix(PAIR_PATH).split("/")
+        is_pair = len(set(names)) == len(names) == 2 and set(names) <= set(view.matrix.hosts)
+        return render_pair(view, *names, live=live).encode() if is_pair else None
     if not path.startswith(HOST_PATH):
         return None
     name = path.removeprefix(HOST_PATH)  # wsgiref has decoded it

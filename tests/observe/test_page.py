@@ -17,6 +17,7 @@ from meshd.model.path import PathStats
 from meshd.observe.advice import find_advice
 from meshd.observe.matrix import MatrixRow
 from meshd.observe.page.overview import render_overview
+from meshd.observe.page.pair import render_pair
 from meshd.observe.page.peer import render_peer
 from meshd.observe.page.style import SECURITY_HEADERS, STYLE
 from meshd.observe.page.view import PageView
@@ -131,11 +132,22 @@ def hostile_view(text: str) -> PageView:
     )
     condition = ConditionStatus(code=text, severity=text, subject=f"newton {text}", text=text, since=NOW)
     event = RecentEvent(NOW, text, text, ((text, f"newton {text}"),))
-    return page_view(peer, conditions=[condition], events=[event], store_error=text)
+    relayed = msgspec.structs.replace(UP, via=text)
+    rows = {
+        name: MatrixRow(age_seconds=9.0, told_by=text, paths={"tesla": relayed, text: UP})
+        for name in (text, "newton")
+    }
+    view = page_view(
+        peer, peer_state(f"x{text}"), conditions=[condition], events=[event], store_error=text, rows=rows
+    )
+    return msgspec.structs.replace(
+        view, matrix=msgspec.structs.replace(view.matrix, hosts=("newton", "tesla", text))
+    )
 
 
 def pages(view: PageView) -> list[str]:
-    return [render_overview(view), render_peer(view, view.status.peers[0])]
+    pairs = [render_pair(view, "newton", name) for name in view.matrix.hosts if name != "newton"]
+    return [render_overview(view), *(render_peer(view, peer) for peer in view.status.peers), *pairs]
 
 
 def shape(document: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -247,6 +259,49 @@ def test_a_relayed_pair_has_its_look_and_its_words() -> None:
     )
     (cell,) = [each for each in page.all("td") if "relayed" in each.attributes.get("class", "").split()]
     assert cell.attributes["title"] == "newton to tesla: 20.5 ms by way of bohr"
+    assert cell.text == "20.5 ms ~", "no wider than its neighbours"
+
+
+def test_in_the_picture_a_relayed_pair_goes_by_way_of_the_host_that_carries_it() -> None:
+    curie = peer_state("curie", msgspec.structs.replace(UP, via="newton"))
+    page = read_page(render_overview(page_view(NEWTON, peer_state("bohr"), curie)))
+    lines = [each.attributes for each in page.all("line") if "x1" in each.attributes]
+    ends = {(line["x1"], line["y1"], line["x2"], line["y2"]) for line in lines}
+    places = {
+        anchor.text.partition(":")[0]: (anchor_dot["cx"], anchor_dot["cy"])
+        for anchor, anchor_dot in zip(
+            [each for each in page.all("title") if ":" in each.text],
+            [each.attributes for each in page.all("circle")],
+            strict=True,
+        )
+    }
+    assert (*places["newton"], *places["curie"]) in ends
+    assert (*places["tesla"], *places["curie"]) not in ends
+    assert "curie: up by way of newton, 20.5 ms, 0 % lost" in [each.text for each in page.all("title")]
+    assert (
+        "tesla to curie: up by way of newton" in read_page(render_peer(page_view(NEWTON, curie), curie)).text
+    )
+
+
+def test_the_page_of_a_pair_has_both_directions_and_the_ways_around() -> None:
+    relayed = msgspec.structs.replace(UP, via="tesla")
+    rows = {"newton": MatrixRow(age_seconds=3.0, paths={"bohr": relayed, "tesla": UP, "curie": DOWN})}
+    view = page_view(NEWTON, peer_state("bohr"), peer_state("curie"), rows=rows)
+    page = read_page(render_pair(view, "newton", "bohr"))
+    assert "newton to bohr: up by way of tesla, 20.5 ms, 0 % lost" in page.text
+    assert "bohr to newton" in page.text and "nothing is known" in page.text
+    assert "wgctl path bohr" in page.text
+    links = [each.attributes["href"] for each in page.all("a")]
+    assert "/host/tesla" in links and "/host/curie" not in links, "newton does not reach curie"
+    linked = read_page(render_peer(view, NEWTON))
+    assert {"/pair/newton/bohr", "/pair/newton/tesla"} <= {
+        each.attributes["href"] for each in linked.all("a")
+    }
+
+
+def test_of_a_pair_that_nobody_has_measured_it_says_so() -> None:
+    page = read_page(render_pair(page_view(NEWTON, BOHR), "newton", "bohr"))
+    assert "newton to bohr: not known" in page.text and "None that is known." in page.text
 
 
 def test_a_client_is_on_the_page_with_its_handshake_and_without_a_path() -> None:

@@ -53,7 +53,12 @@ def port() -> Iterator[Port]:
 
 @pytest.mark.parametrize(
     ("path", "shows"),
-    [("/", "all 1 other hosts"), ("/host/newton", "tesla to newton"), ("/host/tesla", "tesla")],
+    [
+        ("/", "all 1 other hosts"),
+        ("/host/newton", "tesla to newton"),
+        ("/host/tesla", "tesla"),
+        ("/pair/newton/tesla", "tesla to newton"),
+    ],
 )
 def test_a_page_is_html_that_nothing_may_be_added_to(port: Port, path: str, shows: str) -> None:
     status, headers, body = port.ask(path)
@@ -68,7 +73,13 @@ def test_metrics_are_where_they_were(port: Port) -> None:
     assert status == 200 and headers["Content-Type"].startswith("text/plain")
 
 
-@pytest.mark.parametrize("path", ["/host/<script>", "/host/", "/etc/passwd", "/host/newton/x", "/Metrics"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/host/<script>", "/host/", "/etc/passwd", "/host/newton/x", "/Metrics", "/pair/", "/pair/newton"),
+        *("/pair/newton/newton", "/pair/newton/<script>", "/pair/newton/tesla/x", "/pair/newton/"),
+    ],
+)
 def test_what_there_is_not_is_not_found_and_not_repeated(port: Port, path: str) -> None:
     status, _, body = port.ask(path.replace("<", "%3C").replace(">", "%3E"))
     assert status == 404 and "script" not in body and "passwd" not in body

@@ -14,7 +14,7 @@ from meshd.observe.page.markup import Markup, element
 from meshd.observe.wording import PathGrade, render_duration, render_loss, render_rtt
 
 SPARK_WIDTH, SPARK_HEIGHT = 160, 28
-CHART_WIDTH, CHART_HEIGHT, CHART_MARGIN = 720, 170, 64
+CHART_WIDTH, CHART_HEIGHT, CHART_MARGIN = 720, 170, 96
 LEAST_SCALE_SECONDS: Final = 0.001
 """A path of microseconds is a flat line and no mountain range."""
 MAX_NAMED_HOSTS: Final = 72
@@ -116,17 +116,18 @@ def _runs(values: Sequence[float]) -> Iterator[list[tuple[int, float]]]:
 
 
 class RingHost(msgspec.Struct, frozen=True, kw_only=True):
-    """``grade``: of the path to it; None: this host itself."""
+    """``grade``: of the path to it; None: this host itself. ``via``: the host that passes its packets on."""
 
     name: str
     region: str
     grade: PathGrade | None
     says: str
     link: str
+    via: str | None = None
 
 
 def ring(hosts: Sequence[RingHost]) -> Markup:
-    """All hosts on a circle by region, and this host's path to each."""
+    """All hosts on a circle by region, and this host's path to each, from whoever passes its packets on."""
     placed = sorted(hosts, key=lambda host: (host.region, host.name))
     radius = 120 if len(placed) <= 12 else min(120 + 4 * (len(placed) - 12), 260)
     half_width = radius + 110
@@ -137,11 +138,11 @@ def ring(hosts: Sequence[RingHost]) -> Markup:
         element(
             "line",
             class_=host.grade,
-            x1=where[own.name][0],
-            y1=where[own.name][1],
+            x1=where.get(host.via or own.name, where[own.name])[0],
+            y1=where.get(host.via or own.name, where[own.name])[1],
             x2=where[host.name][0],
             y2=where[host.name][1],
-            stroke_dasharray="4 4" if host.grade is PathGrade.BAD else None,
+            stroke_dasharray="4 4" if host.grade is PathGrade.BAD else "1 4" if host.via else None,
         )
         for host in placed
         if own is not None and host.grade is not None

@@ -49,7 +49,11 @@ def document(view: PageView, title: str, body: Child, *, live: bool) -> str:
 def error_document(title: str, text: str) -> str:
     """A page that needs no Status."""
     head = element(
-        "head", element("meta", charset="utf-8"), element("title", title), Markup(f"<style>{STYLE}</style>")
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        element("title", title),
+        Markup(f"<style>{STYLE}</style>"),
     )
     body = element("body", element("h1", title), element("p", text), element("a", "the mesh", href="/"))
     return f"<!DOCTYPE html>{element('html', head, body, lang='en')}"
@@ -120,16 +124,25 @@ def events(found: Sequence[RecentEvent], now: float) -> Markup:
     """What changed, the newest first."""
     if not found:
         return element("p", "Nothing since meshd started.", class_="faint")
-    rows = [
+    rows: list[Sequence[Child]] = [
         (
             element("time", f"{render_age(each.at, now)} ago", title=render_time(each.at)),
             element("span", each.name, class_=None if each.level == "INFO" else "poor"),
-            [
-                (element("span", f"{key} ", class_="faint"), f"{value}; ")
-                for key, value in each.fields
-                if value not in ("", "0")
-            ],
+            _fields(each),
         )
         for each in found
     ]
     return table((("when", ""), ("what", "mono"), ("why", "")), rows)
+
+
+def _fields(found: RecentEvent) -> Markup:
+    """In one piece, as cells of a card are set apart."""
+    shown = [(key, value) for key, value in found.fields if value not in ("", "0")]
+    last = len(shown) - 1
+    return element(
+        "span",
+        [
+            (element("span", f"{key} ", class_="faint"), value, "; " if at < last else None)
+            for at, (key, value) in enumerate(shown)
+        ],
+    )

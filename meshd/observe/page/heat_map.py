@@ -7,7 +7,7 @@ from typing import Final
 from meshd.model.path import DIRECT, PathStats
 from meshd.observe.matrix import Matrix, MatrixRow
 from meshd.observe.page.markup import Markup, element
-from meshd.observe.page.view import host_link
+from meshd.observe.page.view import host_link, render_way
 from meshd.observe.wording import grade_path, render_duration, render_loss, render_rtt
 
 OLD_ROW_SECONDS: Final = 30.0
@@ -15,7 +15,7 @@ MAX_FIGURES: Final = 14
 """Hosts up to which each cell has its figure; beyond, it is a colour with the figure as its title."""
 
 RELAYED: Final = "~"
-"""In a cell without its figure: the packets go by way of another host."""
+"""In a cell: the packets go by way of another host, which its title names."""
 
 
 def heat_map(matrix: Matrix) -> Markup:
@@ -37,11 +37,12 @@ def _row(name: str, matrix: Matrix) -> Markup:
         "tr",
         element("th", element("a", name, href=host_link(name)), scope="row"),
         [_cell(name, other, row, brief=len(matrix.hosts) > MAX_FIGURES) for other in matrix.hosts],
-        element("td", _when(row), class_="faint"),
+        element("td", render_source(row), class_="faint"),
     )
 
 
-def _when(row: MatrixRow | None) -> str:
+def render_source(row: MatrixRow | None) -> str:
+    """Whose word a row is, and how old."""
     if row is None:
         return "nothing is known"
     age = f"{render_duration(row.age_seconds)} ago"
@@ -58,10 +59,13 @@ def _cell(name: str, other: str, row: MatrixRow | None, *, brief: bool) -> Marku
         return element(
             "td", "?" if row is None else "-", class_="none", title=f"{name} to {other}: not known"
         )
-    text = _figures(path)
+    text = _figures(path) + (render_way(path) if path.up else "")
     grade = grade_path(path.srtt_seconds, up=path.up, loss_ratio=path.loss_ratio)
     is_relayed = path.up and path.via != DIRECT
-    shown = ("x" if not path.up else RELAYED if is_relayed else "") if brief else text
+    if brief:
+        shown = "x" if not path.up else RELAYED if is_relayed else ""
+    else:
+        shown = f"{_figures(path)} {RELAYED}" if is_relayed else text
     kind = f"cell {grade} relayed" if is_relayed else f"cell {grade}"
     return element("td", shown, class_=kind, title=f"{name} to {other}: {text}")
 
@@ -70,5 +74,4 @@ def _figures(path: PathStats) -> str:
     if not path.up:
         return "down"
     loss = f" {render_loss(path.loss_ratio)} lost" if path.loss_ratio >= 0.0005 else ""
-    via = f" by way of {path.via}" if path.via != DIRECT else ""
-    return f"{render_rtt(path.srtt_seconds)}{loss}{via}"
+    return f"{render_rtt(path.srtt_seconds)}{loss}"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from meshd.model.path import DIRECT
 from meshd.observe.history import HOUR_STEP_SECONDS
 from meshd.observe.page.charts import RingHost, ring, sparkline
 from meshd.observe.page.frame import conditions, document, events, facts, section, table
 from meshd.observe.page.heat_map import heat_map
 from meshd.observe.page.markup import Child, Markup, element
-from meshd.observe.page.view import PageView, grade_of, host_link, own_name, sentence_of, state_of
+from meshd.observe.page.view import PageView, grade_of, host_link, own_name, render_way, sentence_of, state_of
 from meshd.observe.status import ClientStatus, ModuleStatus, PeerStatus, PlanStatus, Status, StoreStatus
 from meshd.observe.wording import PathGrade, render_age, render_bytes, render_loss, render_rtt
 
@@ -31,16 +32,17 @@ PLACEMENT_COLUMNS: Final = (
 )
 PEER_COLUMNS: Final = (
     ("host", ""),
-    ("region", ""),
+    ("region", "minor"),
     ("path", ""),
     ("round trip", "number"),
     ("lost", "number"),
     ("the last hour", ""),
-    ("handshake", "number"),
-    ("received", "number"),
-    ("sent", "number"),
-    ("endpoint", "mono"),
+    ("handshake", "number minor"),
+    ("received", "number minor"),
+    ("sent", "number minor"),
+    ("endpoint", "mono minor"),
 )
+"""On a phone, what is minor is on the host's own page alone: fifty hosts are long enough without it."""
 
 CLIENT_COLUMNS: Final = (
     ("client, without a meshd", ""),
@@ -115,6 +117,7 @@ def _hosts_picture(status: Status) -> Markup:
             grade=grade_of(peer),
             says=sentence_of(peer),
             link=host_link(peer.name),
+            via=peer.path.via if peer.path.up and peer.path.via != DIRECT else None,
         )
         for peer in status.peers
     ]
@@ -123,12 +126,11 @@ def _hosts_picture(status: Status) -> Markup:
 
 def _peer_row(view: PageView, peer: PeerStatus) -> tuple[Child, ...]:
     now, path = view.status.at, peer.path
-    via = f" by way of {path.via}" if path.via != "direct" else ""
     rotation = f", key {peer.rotation}" if peer.rotation != "steady" else ""
     return (
         element("a", peer.name, href=host_link(peer.name)),
         peer.region,
-        element("span", state_of(peer) + via + rotation, class_=grade_of(peer)),
+        element("span", state_of(peer) + render_way(path) + rotation, class_=grade_of(peer)),
         render_rtt(path.srtt_seconds if path.up else None),
         render_loss(path.loss_ratio) if path.sent else "-",
         sparkline(view.history(peer.hid, HOUR_STEP_SECONDS)),

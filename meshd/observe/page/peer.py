@@ -6,7 +6,8 @@ from meshd.observe.history import DAY_STEP_SECONDS, HOUR_STEP_SECONDS
 from meshd.observe.page.charts import chart, describe
 from meshd.observe.page.frame import conditions, document, events, facts, section
 from meshd.observe.page.markup import Markup, element
-from meshd.observe.page.view import PageView, grade_of, own_name, state_of
+from meshd.observe.page.pair import paths_from
+from meshd.observe.page.view import PageView, grade_of, own_name, sentence_of
 from meshd.observe.recent import RecentEvent
 from meshd.observe.status import PeerStatus
 from meshd.observe.wording import render_age, render_bytes, render_loss, render_rtt, render_time
@@ -27,7 +28,7 @@ def render_peer(view: PageView, peer: PeerStatus, *, live: bool = False) -> str:
     body = [
         element(
             "p",
-            f"{own_name(status)} to {peer.name}: {state_of(peer)}",
+            f"{own_name(status)} to {sentence_of(peer)}",
             class_=f"verdict {grade_of(peer)}",
             role="status",
         ),
@@ -36,6 +37,7 @@ def render_peer(view: PageView, peer: PeerStatus, *, live: bool = False) -> str:
         section("The path over the last day", _picture(view, peer, DAY_STEP_SECONDS)),
         section("The path now", _path_facts(peer, status.at)),
         section("The host", _host_facts(peer)),
+        section("Its paths to all hosts", paths_from(peer.name, view.matrix)),
         section("What changed lately", events(lately, status.at)),
         element("p", element("a", "all hosts", href="/")),
     ]

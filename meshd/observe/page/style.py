@@ -38,6 +38,7 @@ td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabula
 thead th.number { text-align: right; }
 td.mono, code, dd.mono { font-family: ui-monospace, monospace; font-size: .87em; overflow-wrap: anywhere; }
 table.heat { width: auto; } table.heat td, table.heat th { padding: .25rem .45rem; white-space: nowrap; }
+table.heat th[scope=row] { position: sticky; left: 0; background: var(--paper); }
 table.heat thead th.to { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left; }
 td.cell { text-align: right; font-variant-numeric: tabular-nums; min-width: 1.6rem;
   background: color-mix(in srgb, currentColor 18%, transparent); }
@@ -46,7 +47,8 @@ td.none { color: var(--faint); text-align: center; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1rem; margin: 0; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 svg { display: block; max-width: 100%; height: auto; } svg text { fill: var(--ink); font-size: 12px; }
-svg .axis { stroke: var(--line); } svg text.faint { fill: var(--faint); }
+svg .axis { stroke: var(--line); }
+svg text.faint { fill: var(--faint); paint-order: stroke; stroke: var(--paper); stroke-width: 3px; }
 svg .good { stroke: var(--good); } svg .fair { stroke: var(--fair); } svg .poor { stroke: var(--poor); }
 svg .bad { stroke: var(--bad); } svg text.good, svg text.fair, svg text.poor, svg text.bad { stroke: none; }
 svg circle.good { fill: var(--good); } svg circle.fair { fill: var(--fair); }
@@ -64,7 +66,8 @@ figure { margin: 0; }
   table.cards td, table.cards th { display: flex; justify-content: space-between; gap: 1rem; border: 0;
     text-align: right; }
   table.cards td::before { content: attr(data-label); color: var(--faint); text-align: left; }
-  table.cards td:empty { display: none; }
+  table.cards td:empty, table.cards td.minor { display: none; }
+  figure svg text { font-size: 24px; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 @media (prefers-reduced-motion: no-preference) { a { transition: color .1s; } }
 """

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from meshd.model.path import DIRECT, PathStats
 from meshd.observe.history import Span
 from meshd.observe.matrix import Matrix
 from meshd.observe.recent import RecentEvent
@@ -32,6 +33,16 @@ def host_link(name: str) -> str:
     return f"/host/{quote(name, safe='')}"
 
 
+def pair_link(one: str, other: str) -> str:
+    """Where the page of a pair is."""
+    return f"/pair/{quote(one, safe='')}/{quote(other, safe='')}"
+
+
+def render_way(path: PathStats) -> str:
+    """`` by way of NAME`` where another host passes the packets on."""
+    return f" by way of {path.via}" if path.via != DIRECT else ""
+
+
 def grade_of(peer: PeerStatus) -> PathGrade:
     path = peer.path
     return grade_path(path.srtt_seconds, up=path.up, loss_ratio=path.loss_ratio)
@@ -49,4 +60,4 @@ def state_of(peer: PeerStatus) -> str:
 def sentence_of(peer: PeerStatus) -> str:
     path = peer.path
     figures = f", {render_rtt(path.srtt_seconds)}, {render_loss(path.loss_ratio)} lost" if path.up else ""
-    return f"{peer.name}: {state_of(peer)}{figures}"
+    return f"{peer.name}: {state_of(peer)}{render_way(path)}{figures}"
