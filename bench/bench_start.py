@@ -18,7 +18,7 @@ STARTS = {
     "wgctl add-host": "import wgctl.main, wgctl.commands.add_host, wgctl.admin.admission",
     "wgctl status": "import wgctl.main, wgctl.commands.status, wgctl.client",
     "meshd enroll": "import meshd.daemon.main, meshd.host.enrollment",
-    "meshd run": "import meshd.daemon.main, meshd.daemon.serving",
+    "meshd run": "import meshd.daemon.main; meshd.daemon.main.load_daemon()",
 }
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from msgspec.structs import replace
 from meshd.daemon.leave import leave
 from meshd.errors import ConfigError
 from meshd.host.state import HostState
+from meshd.lean import instead_of
 from meshd.program import completion_script, run_program
 from meshd.settings import DEFAULT_CONFIG_PATH, FREEBSD, Settings, read_settings
 from meshd.terminal import confirm, echo
@@ -66,17 +68,24 @@ def run(config: Path) -> int:
     settings = read_settings(config)
     _refuse_shared_interface(settings)
 
-    import asyncio
-
-    from meshd.daemon.serving import serve
-
-    asyncio.run(serve(config, settings))
+    load_daemon()(config, settings)
     if threading.active_count() > 1:
         # A request to a store that hangs holds its thread for its whole time-out, and the
         # interpreter would wait for it. Nothing is lost: publishing is repeated at the next start.
         logging.shutdown()
         os._exit(0)
     return 0
+
+
+def load_daemon() -> Callable[[Path, Settings], None]:
+    """What runs the daemon until SIGTERM, loaded without TLS: 0.8 MiB, which most hosts have no use for.
+
+    Hosts talk inside WireGuard. A store or a service that is reached by TLS loads it when it is asked.
+    """
+    with instead_of("ssl", None):
+        from meshd.daemon.serving import run_daemon
+
+    return run_daemon
 
 
 @main.command("bring-up")

@@ -13,6 +13,11 @@ from meshd.observe.logs import set_up_logging
 from meshd.settings import Settings, read_settings
 
 
+def run_daemon(config: Path, settings: Settings) -> None:
+    """``serve`` on an event loop of its own."""
+    asyncio.run(serve(config, settings))
+
+
 async def serve(config: Path, settings: Settings) -> None:
     """Run the daemon until SIGTERM or SIGINT. StateClaimedError: another one works on the state directory."""
     set_up_logging(settings.log.level, settings.log.format)

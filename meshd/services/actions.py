@@ -34,6 +34,7 @@ from meshd.services.plan import (
     SocketAsk,
     SocketKeep,
 )
+from meshd.services.web import web_connection
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 SHOWN: Final = 300
@@ -206,8 +207,7 @@ def _redis(action: RedisCall, secrets: Mapping[str, str], fill: str) -> str | No
 
 def _http(action: HttpGet | HttpCall, secrets: Mapping[str, str], fill: str) -> str | None:
     parts = urlsplit(action.url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=action.timeout_seconds)
+    connection = web_connection(parts.scheme, parts.hostname or "", parts.port, action.timeout_seconds)
     headers = {"Accept": "application/json, text/plain, */*"}
     hidden = _hidden(action, secrets)
     if action.secret:

@@ -16,6 +16,7 @@ import msgspec
 
 from meshd.model.condition import Severity
 from meshd.services.deadline import ends_within
+from meshd.services.web import web_connection
 
 TIMEOUT_SECONDS: Final = 10.0
 MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -74,8 +75,7 @@ def send(request: Request, seconds: float = TIMEOUT_SECONDS) -> Answer:
             return Answer(problem=f"{request.shown}: a URL of http:// or https:// expected")
         if not (request.url.isascii() and request.url.isprintable()) or " " in request.url:
             return Answer(problem=f"{request.shown}: a URL without spaces and control characters expected")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = kind(parts.hostname, parts.port, timeout=seconds)
+        connection = web_connection(parts.scheme, parts.hostname, parts.port, seconds)
         body = None if request.body is None else msgspec.json.encode(request.body)
         headers = {"Accept": "application/json", "User-Agent": "wg-meshd"}
         if body is not None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 PROGRAM = """
 import dataclasses, gc, json, sys
-import meshd.daemon.main, meshd.daemon.serving  # as `meshd run` does
+import meshd.daemon.main
+meshd.daemon.main.load_daemon()  # as `meshd run` does
 values = [each for each in gc.get_objects() if isinstance(each, type) and dataclasses.is_dataclass(each)]
 names = {f"{each.__module__}.{each.__name__}" for each in values}
 ours = sorted(name for name in names if name.startswith("meshd."))
@@ -35,6 +36,7 @@ NOT_FOR_A_DAEMON = (
     "prometheus_client.exposition",  # serves and pushes by itself
     "prometheus_client.metrics",
     "pyroute2",  # where the kernel's WireGuard is spoken to, and of it the messages alone
+    "ssl",  # a store or a service that is reached by TLS
     "rich",  # tables for people: wgctl
     "tempfile",
     "tomli_w",
@@ -107,3 +109,12 @@ def test_no_copy_of_a_struct_is_asked_of_dataclasses() -> None:
     wrong = re.compile(r"from dataclasses import .*\breplace")
     own = (path for path in source.rglob("*.py") if "lab" not in path.parts)
     assert not [path for path in own if wrong.search(path.read_text())]
+
+
+def test_tls_is_asked_of_nothing_that_a_daemon_has_loaded_without_it() -> None:
+    """Its http.client has no HTTPSConnection and its asyncio no TLS; ``services.web`` has http and https."""
+    source = Path(__file__).parents[2] / "meshd"
+    wrong = re.compile(r"http\.client(\.| import .*)HTTPSConnection|ssl=|start_tls|^import ssl", re.MULTILINE)
+    own = {path.relative_to(source).as_posix(): path for path in source.rglob("*.py")}
+    found = {name for name, path in own.items() if wrong.search(path.read_text())}
+    assert {name for name in found if not name.startswith("lab/")} == {"services/https.py"}
