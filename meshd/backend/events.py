@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import socket
+import struct
 import sys
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -21,6 +22,12 @@ LINK, IPV4_ADDRESS, IPV4_ROUTE, IPV6_ADDRESS, IPV6_ROUTE = 0x1, 0x10, 0x40, 0x10
 """RTMGRP_* of linux/rtnetlink.h."""
 GROUPS: Final = LINK | IPV4_ADDRESS | IPV4_ROUTE | IPV6_ADDRESS | IPV6_ROUTE
 DATAGRAM_BYTES: Final = 65536
+ROUTE_PROTOCOL: Final = 77
+"""What Linux notes as the writer of our routes; iproute2's rt_protos leaves it free."""
+
+_RTM_NEWROUTE: Final = 24
+_ROUTE: Final = struct.Struct("=IH10x5xB6x")
+"""Length and type of struct nlmsghdr, and the protocol of struct rtmsg (linux/rtnetlink.h)."""
 
 
 class Recheck(enum.Flag):
@@ -73,14 +80,35 @@ class RtnetlinkEvents:
         return self._socket.fileno()
 
     def take(self) -> KernelEvent:
-        # No more (EAGAIN), or some were missed (ENOBUFS): a reason to look all the same.
-        with contextlib.suppress(OSError):
-            while self._socket.recv(DATAGRAM_BYTES):
-                pass
+        news = KernelEvent(Recheck.NONE)
+        try:
+            while datagram := self._socket.recv(DATAGRAM_BYTES):
+                if not is_own_work(datagram):
+                    news = KernelEvent(Recheck.MESH, "rtnetlink")
+        except BlockingIOError:
+            return news
+        except OSError:  # some were missed (ENOBUFS): a reason to look all the same
+            pass
         return KernelEvent(Recheck.MESH, "rtnetlink")
 
     def close(self) -> None:
         self._socket.close()
+
+
+def is_own_work(datagram: bytes) -> bool:
+    """Whether it tells of nothing but routes of ours that came: the look after the plan has seen these.
+
+    One of ours that goes is news, as somebody else may have taken it away.
+    """
+    offset = 0
+    while offset < len(datagram):
+        if len(datagram) - offset < _ROUTE.size:
+            return False
+        length, kind, protocol = _ROUTE.unpack_from(datagram, offset)
+        if kind != _RTM_NEWROUTE or protocol != ROUTE_PROTOCOL or length < _ROUTE.size:
+            return False
+        offset += (length + 3) & ~3
+    return True
 
 
 def open_event_sources(changes: ChangeLog | None = None) -> list[EventSource]:

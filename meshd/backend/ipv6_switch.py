@@ -15,11 +15,12 @@ DIRECTORY: Final = Path("/proc/sys/net/ipv6/conf")
 
 def why_off(interface: str) -> str:
     """What switches IPv6 off there, or would if the interface were created now; empty: nothing does."""
-    name = interface if (DIRECTORY / interface).exists() else "default"
-    try:
-        off = (DIRECTORY / name / "disable_ipv6").read_text().strip() == "1"
-    except FileNotFoundError:
-        return "" if DIRECTORY.exists() else "the kernel runs without IPv6"
-    except OSError:
-        return ""
-    return f"net.ipv6.conf.{name}.disable_ipv6=1" if off else ""
+    for name in (interface, "default"):
+        try:
+            is_off = (DIRECTORY / name / "disable_ipv6").read_bytes().strip() == b"1"
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return ""
+        return f"net.ipv6.conf.{name}.disable_ipv6=1" if is_off else ""
+    return "" if DIRECTORY.exists() else "the kernel runs without IPv6"

@@ -17,8 +17,10 @@ STRICT, LOOSE = 1, 2
 
 def is_strict(interface: str) -> bool:
     """How it is, or how it would be if it were created now. False too where the kernel does not say."""
-    own = interface if (DIRECTORY / interface).exists() else "default"
-    return max(_read("all"), _read(own)) == STRICT
+    own = _read(interface)
+    if own is None:
+        own = _read("default")
+    return max(_read("all") or 0, own or 0) == STRICT
 
 
 def loosen(interface: str) -> None:
@@ -33,8 +35,8 @@ def loosen(interface: str) -> None:
         ) from None
 
 
-def _read(name: str) -> int:
+def _read(name: str) -> int | None:
     try:
-        return int((DIRECTORY / name / "rp_filter").read_text())
+        return int((DIRECTORY / name / "rp_filter").read_bytes())
     except (OSError, ValueError):
-        return 0
+        return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Final
 
 from meshd.backend.peer_steps import PeerStep
@@ -22,6 +23,8 @@ END: Final = b"\n\n"
 NO_KEY: Final = bytes(KEY_BYTES)
 _SCOPE: Final = re.compile(r"%[^\]]*")
 _MAX_NUMBER_DIGITS: Final = 20
+KNOWN_ENDPOINTS: Final = 2048
+"""Those of 1,000 peers on both interfaces. Each look at the kernel reads the same ones."""
 
 
 def render_set(
@@ -215,6 +218,11 @@ def _parse_allowed_ip(value: str, what: str) -> IPNetwork:
 
 def _parse_endpoint(value: str, what: str) -> Endpoint:
     try:
-        return Endpoint.parse(_SCOPE.sub("", value))
+        return _endpoint(value)
     except ValueError as error:
         raise BackendError(f"{what}: {error}") from None
+
+
+@lru_cache(maxsize=KNOWN_ENDPOINTS)
+def _endpoint(value: str) -> Endpoint:
+    return Endpoint.parse(_SCOPE.sub("", value))

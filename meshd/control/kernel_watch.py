@@ -1,7 +1,7 @@
 """Wakes the daemon when somebody changes interfaces, addresses, routes or jails under it.
 
-Only a wake-up: what changed is read by the next turn. Our own changes wake us too (nothing in
-them says whose they are); the turn after them finds nothing to do, so it ends there. What no
+Only a wake-up: what changed is read by the next turn. Our own changes wake us too, except for routes of ours
+that come on Linux, where they say so; the turn after them finds nothing to do, so it ends there. What no
 source tells, the turn that comes every few seconds finds.
 """
 

@@ -21,8 +21,12 @@ _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _NAME: Final = re.compile(rf"(?:{_LABEL}\.)+(?=[a-z]){_LABEL}")
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> IPAddress:
-    """Parse an IPv4 or IPv6 address without a scope; ValueError names the text."""
+    """Parse an IPv4 or IPv6 address without a scope; ValueError names the text.
+
+    Remembered: each turn is told the same own addresses by the system, and a record is read again and again.
+    """
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

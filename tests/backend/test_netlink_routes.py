@@ -8,6 +8,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from meshd.backend.events import KernelEvent, Recheck, RtnetlinkEvents
 from meshd.backend.netlink import Rtnetlink
 from meshd.backend.netlink_routes import RouteTable, split_routes
 from meshd.errors import BackendError
@@ -121,3 +122,24 @@ def test_only_routes_without_a_gateway_are_of_links(links: Rtnetlink) -> None:
     _, foreign = split_routes(NAME, link.index, links.routes())
     connected = {str(n) for n, route in foreign.items() if route.connected and n.version == 4}
     assert connected == {"10.8.0.0/24", "10.13.0.0/16"}
+
+
+@pytest.mark.parametrize("destination", PREFIXES, ids=str)
+def test_a_route_of_ours_that_comes_is_no_news_to_us_and_all_else_is(
+    links: Rtnetlink, destination: IPNetwork
+) -> None:
+    quiet, news = KernelEvent(Recheck.NONE), KernelEvent(Recheck.MESH, "rtnetlink")
+    watch = RtnetlinkEvents()
+    try:
+        links.set_routes(NAME, [through(destination)])
+        assert watch.take() == quiet
+        ip("route", "delete", str(destination), "dev", NAME)
+        assert watch.take() == news
+        assert watch.take() == quiet
+        ip("route", "add", str(destination), "dev", NAME, "proto", "static")
+        assert watch.take() == news
+        ip("address", "add", "10.7.9.1/24", "dev", NAME)
+        links.set_routes(NAME, [through(ip_network("10.7.2.0/24"))])
+        assert watch.take() == news
+    finally:
+        watch.close()

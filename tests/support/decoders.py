@@ -533,7 +533,7 @@ def _wireguard_messages() -> list[bytes]:
 
 
 def _route_messages() -> list[bytes]:
-    header = struct.pack("=16sBBBBBBBBI", bytes(16), 2, 24, 0, 0, 254, 4, 0, 1, 0)
+    header = struct.pack("=BBBBBBBBI", 2, 24, 0, 0, 254, 4, 0, 1, 0)
     number = struct.Struct("=I")
     attributes = pack(1, bytes([10, 0, 0, 0])) + pack(4, number.pack(3)) + pack(15, number.pack(254))
     return [header + attributes + pack(8, pack(2, number.pack(1420)))]
