@@ -30,6 +30,8 @@ PROVE: Final = "meshd.prove"
 """In a request's environment: (client) -> whether it is served, of an application that knows its clients."""
 MAX_HEAD_BYTES: Final = 16 * 1024
 """Request line and headers together. The library would take a hundred lines of 64 KiB from each client."""
+WRITE_BYTES: Final = 16 * 1024
+"""The library writes an answer line by line. Gathered it is one packet and not five, at both ends."""
 SEGMENT_BYTES: Final = 1140
 """In an IPv6 packet of 1,200 bytes, which fits into WireGuard over the narrowest underlay of IPv6."""
 
@@ -94,6 +96,7 @@ class _BoundedHead(io.BufferedReader):
 
 class _Handler(WSGIRequestHandler):
     timeout = SILENCE_SECONDS
+    wbufsize = WRITE_BYTES
 
     def setup(self) -> None:
         super().setup()

@@ -12,7 +12,7 @@ import msgspec
 
 from meshd.exchange.messages import MAX_ANSWER_BYTES
 from meshd.exchange.server import LIMITS, ExchangeServer
-from meshd.listener import WsgiListener, limit_segments
+from meshd.listener import WsgiListener, limit_segments, render_place
 
 CONNECT_SECONDS: Final = 3.0
 
@@ -89,28 +89,38 @@ class _TimedSocket(socket.socket):
         return super().recv_into(*arguments, **options)
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, address: str, port: int, source: str | None, seconds: float) -> None:
-        super().__init__(address, port, timeout=min(seconds, CONNECT_SECONDS))
-        self._source = source
-        self._ends_at = time.monotonic() + seconds
+def _connect(place: SocketAddress, source: str | None, seconds: float) -> _TimedSocket:
+    """OSError where nobody answers."""
+    ends_at = time.monotonic() + seconds
+    timed = _TimedSocket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        timed.settimeout(min(seconds, CONNECT_SECONDS))
+        limit_segments(timed)
+        timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source is not None:
+            timed.bind((source, 0))
+        timed.connect(place)
+        limit_segments(timed)
+    except OSError:
+        timed.close()
+        raise
+    timed.ends_at = ends_at
+    timed.settimeout(max(ends_at - time.monotonic(), 0.001))
+    return timed
 
-    def connect(self) -> None:
-        timed = _TimedSocket(socket.AF_INET6 if ":" in self.host else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            timed.settimeout(self.timeout)
-            limit_segments(timed)
-            timed.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._source is not None:
-                timed.bind((self._source, 0))
-            timed.connect((self.host, self.port))
-            limit_segments(timed)
-        except OSError:
-            timed.close()
-            raise
-        timed.ends_at = self._ends_at
-        timed.settimeout(max(self._ends_at - time.monotonic(), 0.001))
-        self.sock = timed
+
+def _render(place: SocketAddress, path: str, header: tuple[str, str], body: bytes) -> bytes:
+    """The whole request, for one write: a head that is sent by itself is a packet more.
+
+    No header that nobody reads: parsing them is a good part of what a call costs.
+    """
+    lines = (
+        f"POST {path} HTTP/1.1",
+        f"Host: {render_place(*place)}",
+        ": ".join(header),
+        f"Content-Length: {len(body)}",
+    )
+    return "\r\n".join((*lines, "", "")).encode("ascii") + body
 
 
 class HttpWire:
@@ -128,28 +138,24 @@ class HttpWire:
         answer_header: str,
     ) -> WireAnswer:
         """See ``Wire``."""
-        connection = _Connection(*place, source, seconds)
         try:
-            # No header that nobody reads: parsing them is a good part of what a call costs.
-            connection.putrequest("POST", path, skip_accept_encoding=True)
-            connection.putheader(*header)
-            connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body)
-            response = connection.getresponse()
-            return WireAnswer(
-                status=response.status,
-                body=response.read(MAX_ANSWER_BYTES + 1),
-                header=response.getheader(answer_header),
-                missing_bytes=response.length or 0,
-            )
+            with _connect(place, source, seconds) as connection:
+                connection.sendall(_render(place, path, header, body))
+                response = http.client.HTTPResponse(connection, method="POST")
+                with response:
+                    response.begin()
+                    return WireAnswer(
+                        status=response.status,
+                        body=response.read(MAX_ANSWER_BYTES + 1),
+                        header=response.getheader(answer_header),
+                        missing_bytes=response.length or 0,
+                    )
         except TimeoutError:
             raise WireError("no whole answer in time") from None
         except OSError as error:
             raise WireError(str(error.strerror or error)) from None
         except http.client.HTTPException as error:
             raise WireError(f"not HTTP: {type(error).__name__} {str(error)[:80]}") from None
-        finally:
-            connection.close()
 
     def listen(self, server: ExchangeServer, places: Sequence[SocketAddress]) -> OpenListener:
         """See ``Wire``. Each request has a thread of its own."""
