@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import time
@@ -15,6 +16,8 @@ from meshd.exchange.server import LIMITS, ExchangeServer
 from meshd.listener import WsgiListener, limit_segments, render_place
 
 CONNECT_SECONDS: Final = 3.0
+END_SECONDS: Final = 0.1
+"""How long a call waits for the other end to close once the answer is there."""
 
 SocketAddress = tuple[str, int]
 
@@ -109,6 +112,14 @@ def _connect(place: SocketAddress, source: str | None, seconds: float) -> _Timed
     return timed
 
 
+def _wait_for_end(connection: socket.socket) -> None:
+    """Until the other end has closed: as long as it has not, this call counts against the few that it serves
+    at once, and the next one may be refused. Not for long, as one that never closes does no harm."""
+    connection.settimeout(END_SECONDS)
+    with contextlib.suppress(OSError):
+        connection.recv(1)
+
+
 def _render(place: SocketAddress, path: str, header: tuple[str, str], body: bytes) -> bytes:
     """The whole request, for one write: a head that is sent by itself is a packet more.
 
@@ -144,12 +155,14 @@ class HttpWire:
                 response = http.client.HTTPResponse(connection, method="POST")
                 with response:
                     response.begin()
-                    return WireAnswer(
+                    answer = WireAnswer(
                         status=response.status,
                         body=response.read(MAX_ANSWER_BYTES + 1),
                         header=response.getheader(answer_header),
                         missing_bytes=response.length or 0,
                     )
+                _wait_for_end(connection)
+                return answer
         except TimeoutError:
             raise WireError("no whole answer in time") from None
         except OSError as error:

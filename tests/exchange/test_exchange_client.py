@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address
 
 import pytest
+from exchange_host import build_host, client_for, partner_for
+from meshes import SignedMesh
 
 from meshd.errors import StoreError
 from meshd.exchange.authentication import Authenticator
 from meshd.exchange.client import ExchangeClient
-from meshd.exchange.messages import WitnessRequest
+from meshd.exchange.messages import ObjectsRequest, WitnessRequest
 from meshd.exchange.partner import Partner
 from meshd.listener import SEGMENT_BYTES, ConnectionLimits, WsgiListener
 from meshd.registry.signing import SigningKey
@@ -50,3 +52,16 @@ def test_segments_to_a_listener_fit_it_too() -> None:
             assert segment_bytes(plain) <= SEGMENT_BYTES  # what may be sent to the listener
     finally:
         listener.close()
+
+
+def test_a_call_is_over_where_it_was_served_when_the_next_one_begins() -> None:
+    """A host may have so many at once: calls in a row, as of a comparison, are one."""
+    mesh = SignedMesh.create()
+    mesh.add("tesla")
+    asker = mesh.add("newton")
+    server = build_host(mesh, "tesla")
+    limits = ConnectionLimits(total=4, each=2, seconds=20.0, proven_each=1)
+    with server.listening(limits) as port:
+        client, partner = client_for(mesh, port, asker), partner_for(server, asker)
+        request = ObjectsRequest(have=server.shared_ledger.inventory())
+        assert all(client.objects(partner, request).objects == () for _ in range(50))
