@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from meshd.settings import _File, parse_settings
+from meshd.settings import parse_settings
+from meshd.settings.tables import SettingsFile
 
 SAMPLE = Path(__file__).parents[2] / "contrib" / "meshd.toml.sample"
 LINUX_DIRECTORIES = {"state_dir": "/var/lib/meshd", "run_dir": "/run/meshd"}
@@ -28,5 +29,5 @@ def test_the_sample_as_shipped_means_the_defaults() -> None:
 
 
 def test_the_sample_shows_every_key_and_no_other() -> None:
-    every_default = msgspec.json.decode(msgspec.json.encode(_File()))
+    every_default = msgspec.json.decode(msgspec.json.encode(SettingsFile()))
     assert sample_document(with_commented_keys=True) == every_default | LINUX_DIRECTORIES

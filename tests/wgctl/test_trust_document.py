@@ -37,14 +37,19 @@ def test_a_command_of_the_document_exists(line: str) -> None:
             command, context = found, click.Context(found, parent=context)
 
 
-def test_every_test_that_the_document_names_exists() -> None:
+def test_every_test_that_the_document_names_is_run_by_make_test() -> None:
+    """Those of hours, and of a real kernel or servers, are run by nobody who only types that."""
     tests = Path(__file__).resolve().parents[1]
-    there = {
-        name
-        for path in tests.rglob("test_*.py")
-        for name in re.findall(r"^(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE)
-    }
-    assert set(re.findall(r"`(test_\w+)`", DOCUMENT.read_text())) <= there
+    there, seldom = set(), set()
+    for path in tests.rglob("test_*.py"):
+        for marks, name in re.findall(
+            r"^((?:@.*\n(?:[ )].*\n)*)*)(?:async )?def (test_\w+)", path.read_text(), re.MULTILINE
+        ):
+            there.add(name)
+            if "pytest.mark.long" in marks:
+                seldom.add(name)
+    assert set(re.findall(r"`(test_\w+)`", DOCUMENT.read_text())) <= there - seldom
+    assert seldom
 
 
 PROMISE_TABLE = r"^\| (?:promise|an administrator's key) \|.*\n\|[-|]+\n((?:\|.*\n)+)"
