@@ -104,3 +104,17 @@ def test_a_pair_that_one_end_alone_wants_ends_however_often_it_is_renewed() -> N
         leases, _ = leases.renewed("b", "a", TERMS, float(second))
         leases = leases.expired(HERE, float(second))
     assert not leases.by_ends
+
+
+def test_a_third_member_ends_no_pair_of_others_and_prolongs_none() -> None:
+    """It is an end of whatever pair it names."""
+    leases = opened("ab", "ac")
+    for other in "abc":
+        for changed in (
+            leases.closed("d", other, 1.0),
+            leases.renewed("d", other, TERMS, LEASE_SECONDS - 1)[0],
+        ):
+            assert changed == leases
+    assert leases.renewed("d", "a", TERMS, 1.0)[1] is Refusal.GONE
+    both = leases.opened("d", "a", 1.0).closed("d", "a", 2.0)
+    assert all(both.by_ends[ends].ending_at is None for ends in leases.by_ends)

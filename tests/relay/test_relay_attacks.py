@@ -35,6 +35,7 @@ from meshd.relay.budget import MIN_BURST_BYTES
 from meshd.relay.echo import ECHO_BYTES, Echoes, parse_reply, render_request
 from meshd.relay.ends import MAX_LEARNED, MAX_SESSIONS, MAX_WAITING
 from meshd.relay.forwarding import MAX_FLOWS, Forwarder
+from meshd.relay.messages import is_for
 from meshd.relay.table import RelayEnd, RelayPair, RelayTable
 
 STRANGER = ("203.0.113.9", 51820)
@@ -278,6 +279,43 @@ def test_memory_is_bounded_in_floods_of_every_kind_from_forged_sources() -> None
     assert len(relay._flows) <= MAX_FLOWS
     assert len(relay._at_place) <= 3 * (2 + MAX_LEARNED)
     assert len(relay._at_host) == len(relay._unknown_ports) == 3
+
+
+def test_what_a_flood_costs_is_bounded_whatever_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look for a receiver costs most: a hash for each key of each partner. Strangers are worth none, and
+    forged ports a few a second."""
+    relay, hashed = forwarder((A, B), (A, C), (A, D)), 0
+
+    def count(datagram: bytes, key: bytes) -> bool:
+        nonlocal hashed
+        hashed += 1
+        return is_for(datagram, key)
+
+    monkeypatch.setattr("meshd.relay.ends.is_for", count)
+    forged = initiation(b"atck", Host(9).key)
+    for number in range(2000):
+        relay.forward(forged, ("203.0.113.9", 1024 + number), number / 1000)
+    assert hashed == 0
+    for number in range(2000):
+        relay.forward(forged, (A.address, 1024 + number), number / 1000)
+    assert hashed <= 3 * (10 + 2 * 5 + 1)
+    hashed = 0
+    relay.forward(forged, A.source, 3.0)
+    assert hashed <= 3
+
+
+def test_two_ends_that_are_forged_at_once_get_no_running_session_out_of_its_way() -> None:
+    """Whoever forges both told endpoints and knows both keys fills the table of sessions. What goes without
+    its entry goes to the partners still, and to nobody else."""
+    relay = forwarder((A, B), (A, C))
+    shake_hands(relay, A, B)
+    for number in range(3 * MAX_SESSIONS):
+        index = number.to_bytes(4, "big")
+        relay.forward(initiation(index, B.key), A.source, 1.0)
+        relay.forward(response(index, index, A.key), B.source, 1.0)
+    assert relay.forward(data(A.index()), B.source, 2.0) == [A.source]
+    there = relay.forward(data(B.index()), A.source, 2.0)
+    assert B.source in there and set(there) <= {B.source, C.source}
 
 
 def test_after_a_flood_of_forged_handshakes_a_real_one_still_passes() -> None:

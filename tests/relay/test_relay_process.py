@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from relay_messages import data, initiation, key, response
 from relay_site import NONCE, TOKEN, Site, at, passed, running
 from until import until
 
+from meshd.model.keys import PublicKey
 from meshd.relay.echo import parse_reply, render_request
 from meshd.relay.sockets import as_train
 from meshd.relay.table import RelayEnd, RelayPair, RelayTable
@@ -118,3 +122,42 @@ def test_datagrams_that_come_in_a_row_go_on_one_by_one_to_whom_each_is_for(site:
 
     asyncio.run(scene())
     third.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory as Linux tells it")
+def test_a_flood_of_strangers_takes_no_memory_and_the_pair_goes_on(site: Site) -> None:
+    async def scene() -> None:
+        async with running(site) as relay:
+            warm = data(b"warm")
+            assert await passed(site, warm) == warm
+            assert relay.pid is not None
+            before = private_bytes(relay.pid)
+            with contextlib.ExitStack() as stack:
+                strangers = [stack.enter_context(site.open(socket.AF_INET6)) for _ in range(200)]
+                for number in range(20_000):
+                    kind = initiation if number % 2 else response_to_nobody
+                    site.send(strangers[number % 200], kind(number.to_bytes(4, "big"), key(2)))
+            last = data(b"last")
+            assert await sent_until_it_comes(site, last) == last
+            await until(lambda: (counts := relay.counts()) and counts.strangers > 0)
+            assert private_bytes(relay.pid) - before < 1 << 20
+
+    asyncio.run(scene())
+
+
+def response_to_nobody(index: bytes, receiver: PublicKey) -> bytes:
+    return response(index, index, receiver)
+
+
+def private_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_"))
+
+
+async def sent_until_it_comes(site: Site, datagram: bytes) -> bytes:
+    """The flood may fill the queue in front of it."""
+    site.b.settimeout(0.2)
+    while True:
+        with contextlib.suppress(TimeoutError):
+            return await passed(site, datagram)

@@ -17,6 +17,7 @@ from meshd.exchange.client import ExchangeClient
 from meshd.exchange.health import HealthReport
 from meshd.exchange.messages import Offer
 from meshd.exchange.partner import Partner
+from meshd.exchange.relaying import RelayAnswer, RelayRequest
 from meshd.exchange.rows import RowsAnswer, build_row
 from meshd.exchange.server import ExchangeServer, Member
 from meshd.exchange.shared_ledger import BatchOutcome, SharedLedger
@@ -29,7 +30,8 @@ _BLOCKS = itertools.count(1)
 @dataclass(slots=True)
 class ExchangeHost:
     """``addresses``: where each host calls from. ``received``: what was offered to it. ``heard``: what hosts
-    said to it of their placements. ``rows``: what it answers who asks for its row of the matrix."""
+    said to it of their placements. ``rows``: what it answers who asks for its row of the matrix. ``relayed``:
+    what hosts asked of it for the sake of a pair."""
 
     host: SignedHost
     ledger: Ledger
@@ -38,6 +40,7 @@ class ExchangeHost:
     members: list[SignedHost]
     received: list[tuple[str, Offer, BatchOutcome]] = field(default_factory=list)
     heard: list[tuple[str, HealthReport]] = field(default_factory=list)
+    relayed: list[tuple[str, RelayRequest]] = field(default_factory=list)
     reported: list[str] = field(default_factory=list)
     """What its requests raised, or "well"."""
     rows: RowsAnswer = field(default_factory=lambda: RowsAnswer(own=build_row({})))
@@ -58,7 +61,12 @@ class ExchangeHost:
             heard=lambda *call: self.heard.append(call),
             report=lambda error: self.reported.append("well" if error is None else repr(error)),
             answer_rows=lambda request: self.rows,
+            answer_relay=self._answer_relay,
         )
+
+    def _answer_relay(self, hid: str, request: RelayRequest) -> RelayAnswer:
+        self.relayed.append((hid, request))
+        return RelayAnswer(rtt_seconds=0.01)
 
     @property
     def address(self) -> str:

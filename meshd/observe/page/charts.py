@@ -38,8 +38,8 @@ def sparkline(span: Span) -> Markup:
 
 def chart(span: Span) -> Markup:
     """The same with axes: milliseconds on the left, the time below."""
-    top, scale = 10, _scale(span)
-    height, width = CHART_HEIGHT - 40, CHART_WIDTH - CHART_MARGIN - 10
+    top, scale = 16, _scale(span)
+    height, width = CHART_HEIGHT - 46, CHART_WIDTH - CHART_MARGIN - 10
     bottom, left = top + height, CHART_MARGIN
     marks: list[Markup] = []
     for part in (0.0, 0.5, 1.0):

@@ -67,7 +67,7 @@ figure { margin: 0; }
     text-align: right; }
   table.cards td::before { content: attr(data-label); color: var(--faint); text-align: left; }
   table.cards td:empty, table.cards td.minor { display: none; }
-  figure svg text { font-size: 24px; }
+  figure svg text { font-size: 21px; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 @media (prefers-reduced-motion: no-preference) { a { transition: color .1s; } }
 """
