@@ -18,7 +18,7 @@ import msgspec
 
 from meshd.errors import BackendError
 from meshd.services import dns_query, live_servers
-from meshd.services.compose import hide_secrets
+from meshd.services.compose import fill_secrets, hide_secrets
 from meshd.services.deadline import ends_within
 from meshd.services.directory import Ownership, open_directory
 from meshd.services.isolation import run_isolated
@@ -201,7 +201,8 @@ def _redis(action: RedisCall, secrets: Mapping[str, str], fill: str) -> str | No
         [known] = ask_redis(action.target, (action.unless[0],), action.timeout_seconds, password)
         if action.unless[1] in known:
             return None
-    said = "\n".join(ask_redis(action.target, action.commands, action.timeout_seconds, password))
+    commands = tuple(tuple(fill_secrets(word, secrets) for word in command) for command in action.commands)
+    said = "\n".join(ask_redis(action.target, commands, action.timeout_seconds, password))
     return _judge(action, said, secrets, fill)
 
 

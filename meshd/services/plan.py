@@ -113,7 +113,8 @@ class DnsAsk(_Part, frozen=True, kw_only=True, tag="dns"):
 
 
 class RedisCall(_Part, frozen=True, kw_only=True, tag="redis"):
-    """Commands to a Redis, Valkey or Sentinel at ADDRESS:PORT, one after the other.
+    """Commands to a Redis, Valkey or Sentinel at ADDRESS:PORT, one after the other. ``{secret:NAME}`` in a
+    word of them becomes that secret; ``secret``: the one to be let in with.
 
     ``unless``: a command whose answer, when it holds the text beside it, makes all others needless.
     """

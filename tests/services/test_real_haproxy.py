@@ -264,7 +264,7 @@ def test_near_servers_get_more_at_run_time_and_a_dead_meshd_takes_none_away(site
             assert channel.recv(100).startswith(b"host ")
 
 
-def test_patroni_is_asked_who_leads_and_by_region_in_the_form_that_it_understands(site: Site) -> None:
+def test_patroni_is_asked_who_leads_and_how_far_behind_a_replica_is(site: Site) -> None:
     view = site.view(1)
     app = msgspec.structs.replace(view.services["app"], kind="patroni", check="http=:8009/health")
     view = msgspec.structs.replace(view, services={"app": app})

@@ -139,6 +139,10 @@ def test_what_the_registry_says_fits(columns: int, run: Run, short_path: Path) -
         placed = ("--jails", jails, "--region", "eu-central", "--role", "web")
         desk.add("ada", name, *placed, networks=(jails,))
     desk.ok("ada", "remove-host", "newton", "--yes", "--why", "sold with its disks to one who erases them")
-    for verb in ("list", "log", "doctor"):
-        words = ["--home", str(desk.home("ada")), verb]
+    check = "http=:8008/health?of=the-replicas-too"
+    desk.ok("ada", "service", "add", "postgres", "--kind", "patroni", "--port", "5432", "--check", check)
+    place = ("--jail", "postgresql-15-of-the-shop", "--address", "10.17.3.5", "--tag", "role=master")
+    desk.ok("ada", "service", "place", "a-host-with-a-rather-long-name/postgres", *place)
+    for verb in ("list", "log", "doctor", "service list", "service show postgres"):
+        words = ["--home", str(desk.home("ada")), *verb.split()]
         assert_fits(screen(words, columns), run(*words).stdout, columns)

@@ -27,7 +27,8 @@ PRIORITY_STEP: Final = 10
 class RedisConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``groups``: service to quorum, for services that Sentinel watches; others are independent masters.
     ``sentinel``: ADDRESS:PORT of this host's; empty: none runs here. ``file``: its file, for its first start.
-    ``announce``: the address that others know this host's Sentinel by. ``password``: name of a secret.
+    ``announce``: the address that others know this host's Sentinel by. ``password``: name of a secret, of the
+    instances and not of Sentinel itself.
     """
 
     groups: dict[str, int] = {}
@@ -45,6 +46,9 @@ class Redis:
     name: ClassVar[str] = "redis"
     api: ClassVar[int] = MODULE_API
     config_model: ClassVar[type[msgspec.Struct]] = RedisConfig
+
+    def secrets(self, config: RedisConfig) -> tuple[str, ...]:
+        return (config.password,) if config.password else ()
 
     def render(self, view: ServiceView, config: RedisConfig) -> ServicePlan:
         services = [each for each in view.of_kind(*KINDS) if each.placements]
@@ -91,6 +95,8 @@ def _first_file(
         master = first_master(service)
         lines.append(f"sentinel monitor {service.name} {master.address} {master.port} {quorum}")
         lines += [f"sentinel {option} {service.name} {value}" for option, value in _options(config)]
+        if config.password:
+            lines.append(f'sentinel auth-pass {service.name} "{_secret(config)}"')
     text = "\n".join(lines) + "\n"
     # There is no check option: an instance that listens nowhere reads a copy and ends by itself. It complains
     # about where to listen only after it has read everything.
@@ -111,6 +117,12 @@ def _options(config: RedisConfig) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _secret(config: RedisConfig) -> str:
+    """What the secret is put in place of. Sentinel asks every instance, and takes one for dead that it is not
+    let in by."""
+    return f"{{secret:{config.password}}}"
+
+
 def _sentinel_calls(config: RedisConfig, service: ServiceEntry, quorum: int) -> list[Call]:
     """A group that Sentinel does not know yet, and its options. Whom it watches now is its own matter."""
     if not config.sentinel:
@@ -118,7 +130,9 @@ def _sentinel_calls(config: RedisConfig, service: ServiceEntry, quorum: int) -> 
     master, name = first_master(service), service.name
     known = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", name)
     monitor = ("SENTINEL", "MONITOR", name, master.address, str(master.port), str(quorum))
-    options = (*_options(config), ("quorum", str(quorum)))
+    options = [*_options(config), ("quorum", str(quorum))]
+    if config.password:
+        options.append(("auth-pass", _secret(config)))
     return [
         RedisCall(target=config.sentinel, unless=(known, "\n"), commands=(monitor,)),
         RedisCall(
