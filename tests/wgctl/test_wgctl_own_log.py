@@ -13,6 +13,7 @@ from admin_fixture import Newcomer, enroll, snapshot
 from click.testing import Result
 
 from meshd.store.directory import DirectoryStore
+from wgctl.admin import home
 
 Run = Callable[..., Result]
 
@@ -41,10 +42,24 @@ def expect_refusal(result: Result, exit_code: int, *texts: str) -> None:
         assert text in result.stderr
 
 
-def test_two_at_once_do_not_sign(run: Run, newton: Newcomer, tmp_path: Path) -> None:
+def test_two_at_once_do_not_sign(
+    run: Run, newton: Newcomer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(home, "LOCK_SECONDS", 0.0)
     with (tmp_path / "home" / "lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         expect_refusal(run("remove-host", "newton", "--yes"), 2, "another wgctl")
+
+
+def test_a_command_waits_for_another_one_that_ends_soon(
+    run: Run, newton: Newcomer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "home" / "lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        monkeypatch.setattr(home, "pause", lambda _: fcntl.flock(lock, fcntl.LOCK_UN))
+        listed = run("list")
+    assert listed.exit_code == 0 and "newton" in listed.stdout
+    assert "another wgctl works on this home; waiting" in listed.stderr
 
 
 def test_an_unreachable_store_changes_nothing(

@@ -20,6 +20,7 @@ import fcntl
 import os
 import pwd
 import stat
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,11 +36,16 @@ from meshd.registry.cache import RegistryCache
 from meshd.registry.signing import SigningKey
 from wgctl.admin.keyfile import KeyFile, Purpose, read_key_file, write_key_file
 from wgctl.admin.passphrase import PassphraseSource
+from wgctl.output import note
 
 MESH_FILE: Final = "mesh.toml"
 ADMIN_KEY_FILE: Final = "admin.key"
 ROOT_KEY_FILE: Final = "root.key"
 LOCK_FILE: Final = "lock"
+LOCK_SECONDS = 10.0
+"""How long a command waits for another one that works on the same home."""
+LOOK_SECONDS: Final = 0.1
+pause = time.sleep
 REGISTRY_DIRECTORY: Final = "registry"
 PRIVATE_BITS: Final = 0o077
 MAX_FILE_BYTES: Final = 65536
@@ -260,6 +266,25 @@ def _read(path: Path) -> bytes:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
 
 
+def _wait_for(descriptor: int, directory: Path) -> None:
+    """Most commands end soon, and one that only reads has no reason to fail beside them."""
+    deadline, told = time.monotonic() + LOCK_SECONDS, False
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= deadline:
+                raise ConfigError(
+                    f"{directory}: another wgctl works on this home; wait for it to end"
+                ) from None
+        else:
+            return
+        if not told:
+            note(f"wgctl: another wgctl works on this home; waiting for up to {LOCK_SECONDS:.0f} s")
+        told = True
+        pause(LOOK_SECONDS)
+
+
 @contextlib.contextmanager
 def _lock(path: Path, directory: Path) -> Iterator[None]:
     try:
@@ -270,10 +295,7 @@ def _lock(path: Path, directory: Path) -> Iterator[None]:
             f"sudo chown -R {os.geteuid()} {directory}"
         ) from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"{directory}: another wgctl works on this home; wait for it to end") from None
+        _wait_for(descriptor, directory)
         yield
     finally:
         os.close(descriptor)
