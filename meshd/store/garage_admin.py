@@ -7,6 +7,7 @@ answer that got lost leaves no second key behind.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -24,8 +25,9 @@ T = TypeVar("T")
 
 PERMIT_SECONDS: Final = (3.0, 8.0, 20.0)
 """Garage answers a change of permissions with all keys of the bucket, read one after the other: 0.1 s
-each between continents. The change itself is made before that, so it is looked for instead of
-waited for."""
+each between continents. The change itself is made before that, so it is looked for meanwhile, and the
+call given up once it is there: Garage writes what the key may do last."""
+LOOK_SECONDS: Final = 0.1
 
 _MAX_TOKEN_BYTES: Final = 4096
 
@@ -151,11 +153,11 @@ class GarageAdmin:
         """Every access key of the cluster, without secrets."""
         return self._ask("GET", "ListKeys", tuple[ListedKey, ...])
 
-    def read_key(self, access_key: str) -> AccessKey | None:
-        """None when there is no key of this id."""
+    def read_key(self, access_key: str, *, seconds: float | None = None) -> AccessKey | None:
+        """None when there is no key of this id. ``seconds``: how long each node may take."""
         try:
             query = {"id": access_key, "showSecretKey": "true"}
-            info = self._ask("GET", "GetKeyInfo", _KeyInfo, query=query)
+            info = self._ask("GET", "GetKeyInfo", _KeyInfo, query=query, seconds=seconds)
         except RefusedError as refused:
             if refused.code != "NoSuchAccessKey":
                 raise
@@ -194,27 +196,42 @@ class GarageAdmin:
             return False
         return True
 
-    def allow(self, bucket_id: str, access_key: str, permissions: Permissions) -> None:
-        """Give the key what ``permissions`` names, on top of what it has."""
-        self._permit("AllowBucketKey", bucket_id, access_key, permissions)
+    def allow(self, bucket_id: str, access_key: str, permissions: Permissions, *, node: int = 0) -> None:
+        """Give the key what ``permissions`` names, on top of what it has.
 
-    def deny(self, bucket_id: str, access_key: str, permissions: Permissions) -> None:
-        """Take from the key what ``permissions`` names."""
-        self._permit("DenyBucketKey", bucket_id, access_key, permissions)
+        ``node``: which one to ask first. Each makes one change at a time; what several make is merged.
+        """
+        self._permit("AllowBucketKey", bucket_id, access_key, permissions, node)
 
-    def _permit(self, call: str, bucket_id: str, access_key: str, permissions: Permissions) -> None:
+    def deny(self, bucket_id: str, access_key: str, permissions: Permissions, *, node: int = 0) -> None:
+        """Take from the key what ``permissions`` names. ``node`` as for ``allow``."""
+        self._permit("DenyBucketKey", bucket_id, access_key, permissions, node)
+
+    def _permit(
+        self, call: str, bucket_id: str, access_key: str, permissions: Permissions, node: int
+    ) -> None:
         named = msgspec.to_builtins(permissions)
         body = {"bucketId": bucket_id, "accessKeyId": access_key, "permissions": named}
+
+        def is_made(seconds: float) -> bool:
+            key = self.read_key(access_key, seconds=seconds)
+            held = key.permissions.get(bucket_id, Permissions()) if key is not None else Permissions()
+            left = permissions.minus(held)
+            return not left if call == "AllowBucketKey" else left == permissions
+
         for seconds in PERMIT_SECONDS:
+            begun = self._http.begin("POST", call, body=body, seconds=seconds, first=node)
+            while not begun.wait(LOOK_SECONDS):
+                with contextlib.suppress(StoreError):
+                    if is_made(seconds):
+                        begun.give_up()
+                        return
             try:
-                self._http.ask("POST", call, body=body, seconds=seconds)
+                begun.result()
                 return
             except NoAnswerError as error:
                 failure = error
-            key = self.read_key(access_key)
-            held = key.permissions.get(bucket_id, Permissions()) if key is not None else Permissions()
-            left = permissions.minus(held)
-            if (not left) if call == "AllowBucketKey" else left == permissions:
+            if is_made(seconds):
                 return
         raise failure
 
@@ -226,8 +243,9 @@ class GarageAdmin:
         *,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
+        seconds: float | None = None,
     ) -> T:
-        answer = self._http.ask(method, call, query=query, body=body)
+        answer = self._http.ask(method, call, query=query, body=body, seconds=seconds)
         try:
             return msgspec.json.decode(answer, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

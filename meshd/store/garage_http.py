@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -83,11 +86,34 @@ class AdminTransport:
 
         NoAnswerError when no node answers, StoreDeniedError for a bad token, else RefusedError.
         """
-        failures = []
         seconds = min(seconds or self._timeouts.request_seconds, self._timeouts.request_seconds)
-        for url in self._urls:
+        pools = {url: self._pool(url, seconds) for url in self._urls}
+        return self._ask_each(pools, seconds, method, call, query, body)
+
+    def begin(
+        self, method: str, call: str, *, body: Mapping[str, Any], seconds: float, first: int = 0
+    ) -> BegunCall:
+        """As ``ask``, without waiting. ``first``: the number of the node to begin with."""
+        seconds = min(seconds, self._timeouts.request_seconds)
+        times = replace(self._timeouts, read_seconds=seconds, request_seconds=seconds)
+        at = first % len(self._urls)
+        # Connections of its own, as giving up cuts them.
+        pools = {url: _open_pool(url, times) for url in (*self._urls[at:], *self._urls[:at])}
+        return BegunCall(pools, lambda: self._ask_each(pools, seconds, method, call, None, body))
+
+    def _ask_each(
+        self,
+        pools: Mapping[str, urllib3.HTTPConnectionPool],
+        seconds: float,
+        method: str,
+        call: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+    ) -> bytes:
+        failures = []
+        for url, pool in pools.items():
             try:
-                status, answer = self._request(self._pool(url, seconds), method, call, query, body)
+                status, answer = self._request(pool, method, call, query, body)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 failures.append(f"{url}: {_reason(error, seconds)}")
                 continue
@@ -132,6 +158,60 @@ class AdminTransport:
             times = replace(self._timeouts, read_seconds=seconds, request_seconds=seconds)
             self._pools[url, seconds] = _open_pool(url, times)
         return self._pools[url, seconds]
+
+
+class BegunCall:
+    """A request under way in a thread of its own, through ``pools`` that nobody else uses."""
+
+    def __init__(self, pools: Mapping[str, urllib3.HTTPConnectionPool], ask: Callable[[], bytes]) -> None:
+        self._sockets: list[Any] = []
+        self._is_given_up = False
+        self._ended = threading.Event()
+        self._answer: bytes | StoreError = b""
+        for pool in pools.values():
+            pool.ConnectionCls = self._noted(pool.ConnectionCls)
+        # Whoever gave it up does not wait for it either.
+        threading.Thread(target=self._run, args=(ask, pools), name="garage", daemon=True).start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ends within that time."""
+        return self._ended.wait(seconds)
+
+    def result(self) -> bytes:
+        """The answer, once it has ended; errors as of ``AdminTransport.ask``."""
+        if isinstance(self._answer, StoreError):
+            raise self._answer
+        return self._answer
+
+    def give_up(self) -> None:
+        """Hang up, so that the node ends what it still does for the answer. It is not asked again."""
+        self._is_given_up = True
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    def _run(self, ask: Callable[[], bytes], pools: Mapping[str, urllib3.HTTPConnectionPool]) -> None:
+        try:
+            self._answer = ask()
+        except StoreError as error:
+            self._answer = error
+        finally:
+            for pool in pools.values():
+                pool.close()
+            self._ended.set()
+
+    def _noted(self, base: type[Any]) -> type[Any]:
+        call = self
+
+        class NotedConnection(base):  # type: ignore[misc]
+            def connect(self) -> None:
+                if not call._is_given_up:
+                    super().connect()
+                    call._sockets.append(self.sock)
+                if call._is_given_up:
+                    raise OSError("given up")
+
+        return NotedConnection
 
 
 def _reason(error: Exception, seconds: float) -> str:

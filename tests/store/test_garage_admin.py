@@ -14,6 +14,7 @@ import pytest
 from garage_node import GarageNode
 
 from meshd.errors import ConfigError, StoreDeniedError, StoreError
+from meshd.store import garage_admin
 from meshd.store.credentials import generate_credentials
 from meshd.store.deadlines import Timeouts
 from meshd.store.garage_admin import (
@@ -29,6 +30,7 @@ from meshd.store.s3 import S3Store
 TOKEN = "0f1e2d3c" * 8
 READ, READ_WRITE = Permissions(read=True), Permissions(read=True, write=True)
 DEAD_URL = "http://127.0.0.1:1"
+DEADLINE_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -148,6 +150,40 @@ def test_a_permission_whose_answer_takes_too_long_is_looked_for(
             info = info if call == "allow" else info.replace(b'"read":false', b'"read":true')
             with pytest.raises(StoreError, match=r"no answer within 0\.3 s"):
                 getattr(api, call)("b", "GK1", other)
+
+
+def test_a_permission_that_is_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garage goes on with its answer for as long as somebody listens, and makes no other change meanwhile."""
+    monkeypatch.setattr(garage_admin, "LOOK_SECONDS", 0.001)
+    before = b'{"accessKeyId":"GK1","secretAccessKey":"s","buckets":[]}'
+    after = before.replace(b"[]", b'[{"id":"b","permissions":{"read":true}}]')
+    hung_up, calls = threading.Event(), list[bytes]()
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = server.accept()
+                threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+    def answer(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            call = b""
+            while words := connection.recv(4096):
+                call = words.split()[1]
+                calls.append(call)
+                if b"GetKeyInfo" in call:
+                    info = after if any(b"AllowBucketKey" in each for each in calls) else before
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(info) + info)
+            if b"AllowBucketKey" in call:
+                hung_up.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with contextlib.closing(GarageAdmin([url], AdminToken(TOKEN))) as api:
+            api.allow("b", "GK1", READ)
+            assert hung_up.wait(DEADLINE_SECONDS)
+    assert sum(b"AllowBucketKey" in each for each in calls) == 1
 
 
 def test_nobody_there_is_one_line_with_every_url() -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -47,19 +48,27 @@ class GarageKeys:
         self._admin = admin
         self._prefix = f"wg-meshd/{mesh_id}/"
         self._mesh_id = mesh_id
-        self._urls = [url for url in stores if parse_location(url) is not None]
-        if not self._urls:
-            raise ConfigError("Garage's admin API is of no use here: none of the stores is an S3 store")
+        self.use_stores(stores)
+        self._there: dict[str, str] | None = None
         self._buckets: dict[str, str] = {}
         self._names: dict[str, str] | None = None
 
+    def use_stores(self, stores: Sequence[str]) -> None:
+        """From now on these are the URLs of the mesh. ConfigError when none of them is an S3 store."""
+        self._urls = [url for url in stores if parse_location(url) is not None]
+        if not self._urls:
+            raise ConfigError("Garage's admin API is of no use here: none of the stores is an S3 store")
+
     def check(self) -> None:
-        """Raises when the admin API does not answer, or does not take our token."""
-        self._keys()
+        """Raises when the admin API does not answer, or does not take our token; remembers what is there."""
+        with ThreadPoolExecutor(1) as pool:
+            listing = pool.submit(self._admin.list_buckets)
+            self._keys()
+            self._there = listing.result()
 
     def provide_buckets(self) -> list[str]:
         """Make the buckets that are missing; -> their names."""
-        there = self._admin.list_buckets()
+        there = self._there if self._there is not None else self._admin.list_buckets()
         missing = [name for name in self._host_rights() if name not in there]
         made = {name: self._admin.create_bucket(name) for name in missing}
         self._buckets = {name: ({**there, **made})[name] for name in self._host_rights()}
@@ -102,15 +111,21 @@ class GarageKeys:
         waited for: that says nothing about the key.
         """
         deadline = time.monotonic() + USABLE_SECONDS
-        failures = []
-        for url in self._urls:
-            with contextlib.closing(open_store(url, credentials)) as store:
-                for kind in (ROOT_PREFIX, HOST_PREFIX):
-                    ask = partial(store.get, f"{mesh_prefix(self._mesh_id)}{kind}none")
-                    while (refusal := _refusal(ask)) and time.monotonic() < deadline:
-                        time.sleep(RETRY_SECONDS)
-                    failures += [refusal] if refusal else []
-        return failures
+
+        def wait(ask: Callable[[], object]) -> str:
+            while (refusal := _refusal(ask)) and time.monotonic() < deadline:
+                time.sleep(RETRY_SECONDS)
+            return refusal
+
+        prefix = mesh_prefix(self._mesh_id)
+        with contextlib.ExitStack() as stack:
+            asks = []
+            for url in self._urls:
+                store = stack.enter_context(contextlib.closing(open_store(url, credentials)))
+                asks += [partial(store.get, f"{prefix}{kind}none") for kind in (ROOT_PREFIX, HOST_PREFIX)]
+            # All at once: each is an answer from afar, and none depends on another.
+            with ThreadPoolExecutor(len(asks)) as pool:
+                return [refusal for refusal in pool.map(wait, asks) if refusal]
 
     def _host_rights(self) -> dict[str, Permissions]:
         rights: dict[str, Permissions] = {}
@@ -149,17 +164,24 @@ class GarageKeys:
             self._keys()[key] = name
         found = None if is_new else self._admin.read_key(key)
         held = found.permissions if found is not None else {}
-        for bucket, permissions in wanted.items():
-            self._permit(self._buckets[bucket], key, permissions, held)
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            permitting = [
+                pool.submit(self._permit, self._buckets[bucket], key, permissions, held, node)
+                for node, (bucket, permissions) in enumerate(wanted.items())
+            ]
+        for each in permitting:
+            each.result()
         return is_new
 
-    def _permit(self, bucket_id: str, key: str, wanted: Permissions, held: Mapping[str, Permissions]) -> None:
+    def _permit(
+        self, bucket_id: str, key: str, wanted: Permissions, held: Mapping[str, Permissions], node: int
+    ) -> None:
         """Give what is missing and take what is too much, and ask nothing when it is right already."""
         now = held.get(bucket_id, Permissions())
         if missing := wanted.minus(now):
-            self._admin.allow(bucket_id, key, missing)
+            self._admin.allow(bucket_id, key, missing, node=node)
         if excess := now.minus(wanted):
-            self._admin.deny(bucket_id, key, excess)
+            self._admin.deny(bucket_id, key, excess, node=node)
 
 
 def _refusal(ask: Callable[[], object]) -> str:
