@@ -16,6 +16,7 @@ BENCHMARKS: Final = (
     "registry",
     "start",
     "store",
+    "add_host",
     "exchange",
     "path_mtu",
     "newcomers",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
@@ -20,7 +21,7 @@ from meshd.registry.admission import Admission
 from meshd.registry.fetching import PollLimits as PollLimits
 from meshd.registry.fetching import Round, RoundOverError
 from meshd.registry.following import follow_hosts, follow_logs, follow_roots
-from meshd.registry.layout import mesh_prefix
+from meshd.registry.layout import HOST_PREFIX, mesh_prefix
 from meshd.registry.ledger import Ledger
 from meshd.registry.poll_memory import PollMemory as PollMemory
 from meshd.store.base import ObjectStore
@@ -143,15 +144,41 @@ def publish(
     pause: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Write each object (keys relative to the mesh) until it reads back equal, one after the other.
+    """Write each object (keys relative to the mesh) until it reads back equal.
 
-    In the order given, so that a reader meets a statement after those before it. The bytes never
-    change between attempts: a write that failed may still take effect later. StoreError after
-    the fourth attempt at one object, or none in PUBLISH_SECONDS; those before it are published.
+    Roots and statements one after the other, in the order given, so that a reader meets a statement after
+    those before it; records, which nobody looks at before their grant is there, beside them where the store
+    answers several requests at once. The bytes never change between attempts: a write that failed may still
+    take effect later. StoreError after the fourth attempt at one object, or none in PUBLISH_SECONDS: none
+    is begun after that.
     """
-    prefix = mesh_prefix(mesh_id)
-    for key, body in objects:
-        _publish_one(store, prefix + key, body, pause, clock)
+    prefix, failures = mesh_prefix(mesh_id), list[StoreError]()
+
+    def publish_row(row: Sequence[tuple[str, bytes]]) -> None:
+        for key, body in row:
+            if failures:
+                return
+            try:
+                _publish_one(store, prefix + key, body, pause, clock)
+            except StoreError as error:
+                failures.append(error)
+
+    workers = getattr(store, "parallel_requests", 1)
+    rows = _side_by_side(objects)
+    if workers < 2 or len(rows) < 2:
+        publish_row(objects)
+    else:
+        with ThreadPoolExecutor(min(workers, len(rows)), "publish") as pool:
+            list(pool.map(publish_row, rows))
+    if failures:
+        raise failures[0]
+
+
+def _side_by_side(objects: Sequence[tuple[str, bytes]]) -> list[Sequence[tuple[str, bytes]]]:
+    """What is in order in one row, then each record in its own."""
+    ordered = [each for each in objects if not each[0].startswith(HOST_PREFIX)]
+    records = [[each] for each in objects if each[0].startswith(HOST_PREFIX)]
+    return [row for row in (ordered, *records) if row]
 
 
 def _publish_one(

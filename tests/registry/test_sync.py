@@ -5,6 +5,7 @@ Over 400 lines: polls and publishing share one set of stores with faults.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,7 @@ from meshd.store.memory import MemoryStore
 
 NAMES = ("tesla", "newton", "bohr")
 TESLA = host_key(key_of("tesla").kid)
+DEADLINE_SECONDS = 20.0
 
 
 class Fleet:
@@ -357,6 +359,30 @@ def test_publishing_gives_up_after_four_attempts_and_says_why(fault: str, said: 
     with pytest.raises(StoreError, match=said):
         publish(store, [("log/a", b"x"), ("log/b", b"x")], mesh_id="m", pause=pauses.append)
     assert (store.calls["put"], len(pauses)) == (4, 3)
+
+
+class BesideStore(MemoryStore):
+    """Takes a record when a statement is written, too, and notes the order in which statements are there."""
+
+    parallel_requests = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.meeting = threading.Barrier(2)
+        self.order: list[str] = []
+
+    def put(self, key: str, body: bytes) -> None:
+        if not key.endswith("2"):
+            self.meeting.wait(DEADLINE_SECONDS)
+        super().put(key, body)
+        self.order.append(key.rpartition("/")[2])
+
+
+def test_records_are_published_beside_statements_which_keep_their_order() -> None:
+    store = BesideStore()
+    publish(store, [("log/a/1", b"x"), ("log/a/2", b"x"), ("host/3", b"x")], mesh_id="m")
+    assert sorted(store.order) == ["1", "2", "3"]
+    assert store.order.index("1") < store.order.index("2")
 
 
 def test_the_poll_interval_grows_with_the_fleet_and_is_short_for_a_directory() -> None:

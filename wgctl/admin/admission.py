@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_network
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from meshd.errors import ConfigError, MeshError, RegistryError, StoreError
+from meshd.errors import ConfigError, RegistryError
 from meshd.model.host import CLIENT_ROLE
 from meshd.model.network import (
     AnyEndpoint,
@@ -23,15 +21,12 @@ from meshd.model.network import (
     underlay_fault,
 )
 from meshd.registry.allocation import derive_link_address
-from meshd.registry.bundle import EnrollmentRequest, S3Credentials, parse_request
+from meshd.registry.bundle import EnrollmentRequest, parse_request
 from meshd.registry.layout import LogKeyName, host_key, parse_object_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.reducer import EffectiveGrant, UnendorsedGrant
 from meshd.registry.statement import Grant
-from meshd.store.credentials import S3Credentials as FileCredentials
-from meshd.store.credentials import read_credentials
 from wgctl.admin.grant_change import Difference, choose_networks, find_differences
-from wgctl.admin.host_keys import HOST_KEYS, KeyFolder
 from wgctl.admin.session import AdminSession
 
 T = TypeVar("T")
@@ -92,56 +87,6 @@ def parse_named_request(text: str, name: str) -> EnrollmentRequest:
     return request
 
 
-def read_host_credentials(path: Path | None) -> S3Credentials | None:
-    """The key that a bundle carries. ConfigError for one that ends before the host does."""
-    if path is None:
-        return None
-    credentials = read_credentials(path)
-    if credentials.session_token:
-        raise ConfigError(
-            f"{path}: --s3-credentials: a session token seen, a lasting key expected; where there is none, "
-            "give the host no key and renew s3.json in its state directory there (docs/garage.md)"
-        )
-    return _bundled(credentials)
-
-
-@contextlib.contextmanager
-def host_key_source(
-    session: AdminSession, given: S3Credentials | None, urls: Sequence[str], token_file: Path | None
-) -> Iterator[Callable[[str], S3Credentials | None]]:
-    """Where the S3 key of a host comes from, by its hid: ``given``, Garage, or nowhere.
-
-    Entered before anything is signed: a Garage that does not answer, or does not take our token, is
-    found out then. A key that cannot be made afterwards is made by the same command again.
-    """
-    administered = bool(urls or session.home.mesh.garage_admin)
-    if given is not None or not (administered or token_file):
-        yield lambda hid: given
-        return
-    folder = KeyFolder(session.home.directory / HOST_KEYS)
-    if session.alone:
-        yield lambda hid: _bundled(folder.choose(hid))
-        return
-    from wgctl.admin.garage import open_garage, supply_host_key
-
-    mesh = session.home.mesh
-    with open_garage(mesh, session.store_urls, urls, token_file) as garage:
-        assert garage is not None
-        garage.check()
-
-        def supply(hid: str) -> S3Credentials:
-            try:
-                return _bundled(supply_host_key(garage, folder, hid))
-            except MeshError as error:
-                raise StoreError(f"granted, but without a bundle: {error}; run this again") from None
-
-        yield supply
-
-
-def _bundled(credentials: FileCredentials) -> S3Credentials:
-    return S3Credentials(access_key=credentials.access_key, secret_key=credentials.secret_key)
-
-
 Consent = Callable[[Sequence[Difference]], None]
 """Asks whether that is wanted; raises where it is not."""
 
@@ -163,11 +108,18 @@ def change_grant(
 
 
 def admit(
-    session: AdminSession, request: Candidate, asked: GrantRequest, consent: Consent, *, now: float
+    session: AdminSession,
+    request: Candidate,
+    asked: GrantRequest,
+    consent: Consent,
+    *,
+    now: float,
+    on_member: Callable[[], None] = lambda: None,
 ) -> GrantOutcome:
     """Sign and publish the grant, and the host's first record. RegistryError names both sides of a clash.
 
-    ``consent`` is asked once, before anything is signed, if a known host loses something.
+    ``consent`` is asked once, before anything is signed, if a known host loses something. ``on_member``:
+    called before it is published, once it is signed and kept here, if the host is then a member.
     """
     signer = session.signer()
     ledger = session.ledger
@@ -178,6 +130,11 @@ def admit(
     check_identity(before, request)
     asked = _with_all_networks(request.name, before, asked)
     _check_underlay(ledger, request, asked, now)
+
+    def on_kept() -> None:
+        if isinstance(newest_grant(ledger, request.hid), EffectiveGrant):
+            on_member()
+
     seq: int | None = None
     if old is None or request.gen > old.gen or _differs(old, asked):
         kept = before.ranges if before else None
@@ -196,9 +153,10 @@ def admit(
             expires_at=_pick(asked.expires_at, old.expires if old else None),
             gen=request.gen,
         )
-        seq = session.commit(statement, _first_record(ledger, request))
+        seq = session.commit(statement, _first_record(ledger, request), on_kept)
         found: EffectiveGrant | UnendorsedGrant | None = _signed_grant(ledger, request.name, statement, seq)
     else:
+        on_kept()
         session.publish(_first_record(ledger, request), what="nothing was signed; the host's record is")
         found = newest_grant(ledger, request.hid)
     grant = found.grant if found else None

@@ -12,17 +12,19 @@ import random
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
+from functools import partial
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, Protocol
 
 from meshd.errors import ConfigError, ControlError, MeshError, RegistryError, StoreError
 from meshd.exchange.authentication import Authenticator
 from meshd.exchange.flood import ALL_UP_TO
-from meshd.exchange.host_sync import SyncResult, fetch, sync_with_host
+from meshd.exchange.host_sync import SyncResult, fetch
 from meshd.exchange.messages import (
     MAX_ALREADY_NOTIFIED,
     MAX_OFFER_OBJECTS,
+    Inventory,
     Object,
     ObjectsPage,
     ObjectsRequest,
@@ -47,8 +49,11 @@ _PARALLEL: Final = 16
 
 
 class HostChannel(Protocol):
-    def compare(self) -> bool:
-        """Add what hosts hold to the ledger, and hand them what they lack; False when none answered."""
+    def ask(self) -> bool:
+        """Add what hosts hold to the ledger; False when none answered. For a thread of its own."""
+
+    def give(self) -> bool:
+        """Hand those that answered what they lack of the ledger; False when none took it."""
 
     def offer(self, objects: Sequence[Object]) -> int:
         """Hosts that hold all of these now."""
@@ -56,9 +61,11 @@ class HostChannel(Protocol):
     def close(self) -> None: ...
 
 
-def open_host_channel(options: Options, ledger: Ledger, *, now: float) -> HostChannel | None:
+def open_host_channel(
+    options: Options, ledger: Ledger, lock: AbstractContextManager[object], *, now: float
+) -> HostChannel | None:
     """The way to the hosts of ``ledger``'s mesh from here; None when there is none."""
-    shared_ledger = SharedLedger(ledger=ledger, lock=nullcontext(), hid="", identity=None, clock=lambda: now)
+    shared_ledger = SharedLedger(ledger=ledger, lock=lock, hid="", identity=None, clock=lambda: now)
     with contextlib.suppress(ControlError, ConfigError):
         return _BesideDaemon(ControlClient(options.control_socket()), shared_ledger)
     return _open_direct(options, shared_ledger, ledger.membership(now))
@@ -68,11 +75,18 @@ class _BesideDaemon:
     def __init__(self, client: ControlClient, shared_ledger: SharedLedger) -> None:
         self._client = client
         self._shared_ledger = shared_ledger
+        self._theirs: Inventory | None = None
 
-    def compare(self) -> bool:
+    def ask(self) -> bool:
         try:
-            theirs = fetch(self._shared_ledger, self._ask, SyncResult(), giver="")
-            for batch in self._shared_ledger.batches(theirs) if theirs is not None else ():
+            self._theirs = fetch(self._shared_ledger, self._ask_page, SyncResult(), giver="")
+        except MeshError:
+            return False
+        return True
+
+    def give(self) -> bool:
+        try:
+            for batch in self._shared_ledger.batches(self._theirs) if self._theirs is not None else ():
                 self._client.offer(batch)
         except MeshError:
             return False
@@ -90,7 +104,7 @@ class _BesideDaemon:
     def close(self) -> None:
         self._client.close()
 
-    def _ask(self, request: ObjectsRequest) -> ObjectsPage:
+    def _ask_page(self, request: ObjectsRequest) -> ObjectsPage:
         document = self._client.objects(render_message(request))
         if document.mesh != self._shared_ledger.mesh_id:
             raise RegistryError(
@@ -106,13 +120,30 @@ class _Direct:
         self._client = client
         self._shared_ledger = shared_ledger
         self._partners = partners
+        self._asking = iter(partners[:ASKED_HOSTS])
+        self._answered: tuple[Partner, Inventory | None] | None = None
 
-    def compare(self) -> bool:
-        """One after the other, as all feed one ledger; the first that answers whole is enough."""
-        return any(
-            not sync_with_host(self._shared_ledger, self._client, partner).failure
-            for partner in self._partners[:ASKED_HOSTS]
-        )
+    def ask(self) -> bool:
+        """One after the other; the first that answers whole is enough."""
+        for partner in self._asking:
+            with contextlib.suppress(StoreError, RegistryError):
+                ask = partial(self._client.objects, partner)
+                theirs = fetch(self._shared_ledger, ask, SyncResult(), giver=partner.hid)
+                self._answered = partner, theirs
+                return True
+        return False
+
+    def give(self) -> bool:
+        """To the one that answered, or else to the next that does."""
+        while self._answered is not None:
+            partner, theirs = self._answered
+            with contextlib.suppress(StoreError, RegistryError):
+                for batch in self._shared_ledger.batches(theirs) if theirs is not None else ():
+                    self._client.offer(partner, Offer(objects=batch))
+                return True
+            self._answered = None
+            self.ask()
+        return False
 
     def offer(self, objects: Sequence[Object]) -> int:
         notified = tuple(partner.hid for partner in self._partners)[:MAX_ALREADY_NOTIFIED]

@@ -16,8 +16,9 @@ from meshd.registry.root_case import Proposal
 from meshd.registry.signing import render_fingerprint
 from meshd.registry.statement import LogEntry
 from meshd.text_files import refuse_to_replace
-from wgctl.admin.admission import GrantRequest, admit, host_key_source, newest_grant, parse_named_request
+from wgctl.admin.admission import GrantRequest, admit, newest_grant, parse_named_request
 from wgctl.admin.endorsement import describe_endorsable, find_endorsable, identity_kid
+from wgctl.admin.key_source import host_key_source
 from wgctl.admin.root_signing import Consent, cosign_proposal, describe_root
 from wgctl.admin.rotation import commit_rotation
 from wgctl.admin.services import commit_words, describe_words
@@ -170,13 +171,14 @@ def _parse_grant(operation: AddHost) -> GrantRequest:
 def _add(
     session: AdminSession, request: EnrollmentRequest, asked: GrantRequest, directory: Path, now: float
 ) -> str:
-    with host_key_source(session, None, (), None) as provide_key:
+    with host_key_source(session, None, (), None) as keys:
+        keys.check()
         outcome = admit(session, request, asked, lambda _: None, now=now)  # each thing was asked about
         done = f"statement {outcome.seq}" if outcome.seq is not None else "granted so before"
         said = "; ".join((f"{done}: {' '.join(outcome.addresses)}", *outcome.warnings))
         if not outcome.is_member:
             return said
-        bundle = build_bundle(session.ledger, request.hid, s3=provide_key(request.hid))
+        bundle = build_bundle(session.ledger, request.hid, s3=keys.provide(request.hid))
         target = directory / f"{request.name}.bundle"
         refuse_to_replace(target, f"a join bundle of {request.name}", {"format": BUNDLE_FORMAT})
         write_text(str(target), render_bundle(bundle) + "\n")

@@ -26,13 +26,12 @@ from wgctl.admin.admission import (
     admit,
     change_grant,
     check_identity,
-    host_key_source,
     newest_grant,
     parse_named_request,
-    read_host_credentials,
 )
 from wgctl.admin.grant_change import Difference
 from wgctl.admin.home import open_home
+from wgctl.admin.key_source import host_key_source, read_host_credentials
 from wgctl.admin.select_hosts import find_grantee
 from wgctl.admin.session import open_session
 from wgctl.options import Options
@@ -108,15 +107,25 @@ def grant_place(options: Options, asks: AddHostOptions, text: str, *, now: float
 
     enrollment = parse_named_request(text, asks.name)
     given = read_host_credentials(asks.s3_credentials)
-    with open_session(options, offline=asks.offline) as session:
+    with (
+        open_session(options, offline=asks.offline) as session,
+        host_key_source(session, given, asks.garage_admin, asks.garage_token_file) as keys,
+    ):
         session.sync(now=now)
         _compare(session.ledger, asks, enrollment)
-        with host_key_source(session, given, asks.garage_admin, asks.garage_token_file) as provide_key:
-            admitted = admit(session, enrollment, asks.asked, partial(_consent, asks), now=now)
-            bundle, credentials = "", given
-            if admitted.is_member:
-                credentials = provide_key(enrollment.hid)
-                bundle = render_bundle(build_bundle(session.ledger, enrollment.hid, s3=credentials)) + "\n"
+        keys.check()
+        admitted = admit(
+            session,
+            enrollment,
+            asks.asked,
+            partial(_consent, asks),
+            now=now,
+            on_member=partial(keys.begin, enrollment.hid),
+        )
+        bundle, credentials = "", given
+        if admitted.is_member:
+            credentials = keys.provide(enrollment.hid)
+            bundle = render_bundle(build_bundle(session.ledger, enrollment.hid, s3=credentials)) + "\n"
         session.report_failures()
         root_fingerprint = render_fingerprint(session.ledger.chain.fingerprint)
     return Outcome(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,22 +25,31 @@ from meshd.errors import (
 )
 from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import Envelope, payload_hash
-from meshd.registry.layout import HOST_PREFIX, LogKeyName, RootKeyName, mesh_prefix, parse_object_key
+from meshd.registry.layout import (
+    HOST_PREFIX,
+    ROOT_PREFIX,
+    LogKeyName,
+    RootKeyName,
+    log_prefix,
+    mesh_prefix,
+    parse_object_key,
+)
 from meshd.registry.ledger import Ledger
 from meshd.registry.logs import MAX_SHOWN_CLAIMS
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant
-from meshd.registry.sync import PollOutcome, poll_to_the_end, publish
+from meshd.registry.sync import publish
 from meshd.store.base import ObjectStore
 from meshd.store.credentials import S3Credentials, read_credentials
 from meshd.store.select import open_store
 from wgctl.admin.home import AdminHome, open_home
 from wgctl.admin.host_channel import HostChannel, open_host_channel
 from wgctl.admin.journal import Journal, read_journal, write_journal
+from wgctl.admin.listed_store import listed, poll_all
 from wgctl.admin.own_log import doubt_of_own_log
 from wgctl.admin.proposals import read_proposals, write_proposals
-from wgctl.admin.store_contents import describe_flaws, find_present
+from wgctl.admin.store_contents import describe_flaws, find_missing
 from wgctl.options import Options
 from wgctl.output import note
 
@@ -55,9 +64,9 @@ class ReadRegistry(msgspec.Struct, frozen=True, kw_only=True):
 class AdminSession(msgspec.Struct):
     """An admin home that is locked, with its registry. ``reached``: stores whose poll was complete.
 
-    ``proposed``: what this home has signed of roots that are not complete yet. ``hosts``: the way to
-    the hosts themselves, if there is one; ``heard``: they answered. ``offline``: nobody is asked; what
-    is signed stays in the home until a later command publishes it.
+    ``proposed``: what this home has signed of roots that are not complete yet. ``lock``: whoever holds it
+    has the ledger. ``hosts``: the way to the hosts themselves, if there is one; ``heard``: they answered.
+    ``offline``: nobody is asked; what is signed stays in the home until a later command publishes it.
     """
 
     home: AdminHome
@@ -67,6 +76,7 @@ class AdminSession(msgspec.Struct):
     stores: list[ObjectStore]
     failures: list[str]
     proposed: list[tuple[str, bytes]]
+    lock: threading.Lock
     hosts: HostChannel | None = None
     reached: list[ObjectStore] = msgspec.field(default_factory=list)
     heard: bool = False
@@ -84,54 +94,47 @@ class AdminSession(msgspec.Struct):
 
     def sync(self, *, now: float) -> None:
         """Add what every store and host has to the ledger; what we have and a store lacks is published."""
-        for store, outcome in zip(self.stores, self._poll_all(now), strict=True):
-            if outcome.complete:
-                self.reached.append(store)
-            self.failures += describe_flaws(store, outcome)
-        self.heard = self.hosts is not None and self.hosts.compare()
-        self.cache.save(self.ledger)
-        self._forget_decided()
-        self._fill(now)
+        prefix = mesh_prefix(self.ledger.mesh_id)
+        folders = [ROOT_PREFIX, *map(log_prefix, sorted(self.ledger.chain.current.logs)), HOST_PREFIX]
+        with (
+            listed(self.stores, [prefix + folder for folder in folders]) as stores,
+            ThreadPoolExecutor(1, thread_name_prefix="hosts") as pool,
+        ):
+            asking = pool.submit(self.hosts.ask) if self.hosts is not None else None
+            looked_at: list[ObjectStore] = []
+            outcomes = poll_all(stores, self.ledger, self.lock, now=now)
+            for store, listing, outcome in zip(self.stores, stores, outcomes, strict=True):
+                if outcome.complete:
+                    self.reached.append(store)
+                    looked_at.append(listing)
+                self.failures += describe_flaws(store, outcome)
+            self.heard = asking is not None and asking.result() and self._give_hosts()
+            self.cache.save(self.ledger)
+            self._forget_decided()
+            self._fill(looked_at, now)
 
-    def _fill(self, now: float) -> None:
+    def _give_hosts(self) -> bool:
+        return self.hosts is not None and self.hosts.give()
+
+    def _fill(self, stores: Sequence[ObjectStore], now: float) -> None:
         """What we have and a store lacks, at all stores at once: they may be on several continents."""
         objects = [*self.ledger.objects(), *self.proposed]
         members = self.ledger.membership(now).hosts.keys()
 
         def fill(store: ObjectStore) -> str:
             try:
-                publish(store, self._missing(store, objects, members), mesh_id=self.ledger.mesh_id)
+                publish(
+                    store,
+                    find_missing(store, self.ledger.mesh_id, objects, members),
+                    mesh_id=self.ledger.mesh_id,
+                )
             except StoreError as error:
                 return str(error)
             return ""
 
-        if self.reached:
-            with ThreadPoolExecutor(len(self.reached)) as pool:
-                self.failures += filter(None, pool.map(fill, self.reached))
-
-    def _poll_all(self, now: float) -> list[PollOutcome]:
-        """All stores at once, so that those which never answer cost one time-out together.
-
-        One thread at a time has the ledger; it is free while a store is waited for.
-        """
-        lock = threading.Lock()
-
-        @contextlib.contextmanager
-        def while_blocked() -> Iterator[None]:
-            lock.release()
-            try:
-                yield
-            finally:
-                lock.acquire()
-
-        def ask(store: ObjectStore) -> PollOutcome:
-            with lock:
-                return poll_to_the_end(store, self.ledger, now=now, while_blocked=while_blocked)
-
-        if len(self.stores) < 2:
-            return [ask(store) for store in self.stores]
-        with ThreadPoolExecutor(len(self.stores)) as pool:
-            return list(pool.map(ask, self.stores))
+        if stores:
+            with ThreadPoolExecutor(len(stores)) as pool:
+                self.failures += filter(None, pool.map(fill, stores))
 
     def require_store(self) -> None:
         """StoreError unless a store or a host answered: what is signed on an old view may collide.
@@ -188,9 +191,15 @@ class AdminSession(msgspec.Struct):
             )
         return LogSigner(self.ledger, self.home.read_admin_key())
 
-    def commit(self, statement: tuple[str, bytes], more: Sequence[tuple[str, bytes]] = ()) -> int:
+    def commit(
+        self,
+        statement: tuple[str, bytes],
+        more: Sequence[tuple[str, bytes]] = (),
+        on_kept: Callable[[], None] = lambda: None,
+    ) -> int:
         """Make a signed statement last here, then publish it with what belongs to it; its number.
 
+        ``on_kept``: called in between, for what may go on while it is published.
         RegistryError, and nothing has happened, when our own ledger refuses an object. StoreError
         after it was signed says so: it is then published by the next command.
         """
@@ -203,6 +212,7 @@ class AdminSession(msgspec.Struct):
         assert isinstance(name, LogKeyName)
         self.journal = write_journal(self.home.directory, seq=name.seq, hash_hex=name.hash, objects=objects)
         self.cache.save(self.ledger)
+        on_kept()
         self.publish(objects, what=f"signed as statement {name.seq}")
         return name.seq
 
@@ -279,20 +289,6 @@ class AdminSession(msgspec.Struct):
         for failure in dict.fromkeys(self.failures):
             note(f"wgctl: warning: {failure}")
 
-    def _missing(
-        self, store: ObjectStore, objects: Sequence[tuple[str, bytes]], members: Collection[str]
-    ) -> list[tuple[str, bytes]]:
-        """Objects that the store has nothing at all for; a record that is there is its host's."""
-        prefix = mesh_prefix(self.ledger.mesh_id)
-        present = find_present(store, prefix, [key for key, _ in objects])
-        absent = [(key, body) for key, body in objects if key not in present]
-        # A listing may be short, and only its host may replace a record: look before writing.
-        return [
-            (key, body)
-            for key, body in absent
-            if not key.startswith(HOST_PREFIX) or (_hid(key) in members and store.get(prefix + key) is None)
-        ]
-
 
 @contextlib.contextmanager
 def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSession]:
@@ -310,10 +306,13 @@ def open_session(options: Options, *, offline: bool = False) -> Iterator[AdminSe
         stores, failures = open_stores(() if alone else store_urls(home, ledger), home.credentials_path)
         for store in stores:
             stack.callback(store.close)
-        hosts = None if alone else open_host_channel(options, ledger, now=time.time())
+        lock = threading.Lock()
+        hosts = None if alone else open_host_channel(options, ledger, lock, now=time.time())
         if hosts is not None:
             stack.callback(hosts.close)
-        yield AdminSession(home, cache, ledger, journal, stores, failures, proposed, hosts, offline=offline)
+        yield AdminSession(
+            home, cache, ledger, journal, stores, failures, proposed, lock, hosts, offline=offline
+        )
 
 
 def keep_in_ledger(ledger: Ledger, proposed: Sequence[tuple[str, bytes]]) -> None:
@@ -393,7 +392,3 @@ def _read_host_cache(options: Options) -> Ledger:
     if not cache.exists():
         raise ConfigError(f"{options.home}: no admin home, and {directory}: no registry of a meshd either")
     return cache.load()
-
-
-def _hid(key: str) -> str:
-    return key.removeprefix(HOST_PREFIX).removesuffix(".json")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import islice
 from typing import Final
 
 from meshd.errors import UnfinishedListingError, UnusableObjectError
+from meshd.registry.layout import HOST_PREFIX, mesh_prefix
 from meshd.registry.sync import PollOutcome
 from meshd.store.base import ObjectStore
 
@@ -21,6 +22,21 @@ def describe_flaws(store: ObjectStore, outcome: PollOutcome) -> list[str]:
         key, reason = outcome.unusable[0]
         flaws.append(f"{store.url}: {len(outcome.unusable)} objects cannot be used, as {key[:120]}: {reason}")
     return flaws
+
+
+def find_missing(
+    store: ObjectStore, mesh_id: str, objects: Sequence[tuple[str, bytes]], members: Collection[str]
+) -> list[tuple[str, bytes]]:
+    """Objects that the store has nothing at all for; a record that is there is its host's."""
+    prefix = mesh_prefix(mesh_id)
+    present = find_present(store, prefix, [key for key, _ in objects])
+    absent = [(key, body) for key, body in objects if key not in present]
+    # A listing may be short, and only its host may replace a record: look before writing.
+    return [
+        (key, body)
+        for key, body in absent
+        if not key.startswith(HOST_PREFIX) or (_hid(key) in members and store.get(prefix + key) is None)
+    ]
 
 
 def find_present(store: ObjectStore, prefix: str, keys: Sequence[str]) -> set[str]:
@@ -58,3 +74,7 @@ def _is_there(store: ObjectStore, key: str) -> bool:
         return store.get(key) is not None
     except UnusableObjectError:
         return False
+
+
+def _hid(key: str) -> str:
+    return key.removeprefix(HOST_PREFIX).removesuffix(".json")
