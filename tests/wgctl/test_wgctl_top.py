@@ -77,6 +77,17 @@ def test_it_fits_the_screen_and_keeps_the_worst_peer_and_how_many_there_are(
     assert said == bool(conditions)
 
 
+def test_names_that_do_not_fit_beside_each_other_take_lines_and_no_peer_more_than_that() -> None:
+    peers = [build_peer(f"host-{number:03}-{'x' * 50}", rtt_seconds=0.01) for number in range(30)]
+    relayed = [replace(peer, path=replace(peer.path, via=f"relay-{'y' * 50}")) for peer in peers]
+    view = TopView()
+    view.see(build_status(*relayed))
+    lines = draw(view, 80, 24)
+    assert 20 < len(lines) <= 24 and lines[-1].endswith("q ends it"), "a peer takes three lines"
+    (more,) = [int(line.split()[1]) for line in lines if line.endswith("more peers, none of them worse")]
+    assert len([line for line in lines if line.startswith("host-")]) == 30 - more
+
+
 def test_dead_peers_come_first_then_lossy_ones_then_the_slowest() -> None:
     view = TopView()
     view.see(

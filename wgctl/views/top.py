@@ -6,6 +6,7 @@ no clock and no terminal.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
@@ -47,6 +48,8 @@ HOUR_PARTS: Final = 20
 """Of three minutes each: as wide as the column LAST HOUR."""
 LEAST_PEER_LINES: Final = 3
 """Header, one peer, and how many more there are: what conditions leave of a small screen."""
+TABLE_LINES: Final = 4
+"""Of a table beside its rows: an empty one, the header, and one or two for what is left out."""
 GRADES: Final = (PathGrade.BAD, PathGrade.POOR, PathGrade.FAIR, PathGrade.GOOD)
 COLUMNS: Final = (
     Column(name="PEER"),
@@ -121,7 +124,13 @@ class TopView:
         if len(lines) <= room:
             yield from lines
             return
-        shown = max(room - (len(lines) - len(peers)) - 1, 1)
+        around = len(lines) - len(peers)
+        shown = max(room - around - 1, 1)
+        if around > TABLE_LINES:  # names so long that a peer takes several lines
+            most = range(2, min(room, len(peers)) + 1)
+            shown = 1 + bisect_right(
+                most, room - 1, key=lambda n: len(self._peer_lines(peers[:n], console, options))
+            )
         yield from self._peer_lines(peers[:shown], console, options)[: max(room - 1, 0)]
         yield styled(f"and {len(peers) - shown} more peers, none of them worse", FAINT)
 
