@@ -18,7 +18,7 @@ LOOKS = 30
 GOOD, TALKS = 0.9, 0.6
 """Share of questions that are answered: by a way that is good, and by a pair that talks."""
 HOUR_SECONDS = 3600.0
-MOST_SWITCHES = 12
+MOST_SWITCHES = 20
 """Of one end of a pair in an hour in which nothing changes but what chance loses, some relays two of five."""
 
 
