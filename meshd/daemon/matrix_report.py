@@ -43,7 +43,13 @@ def build_matrix(status: Status, rows: dict[str, KnownRow]) -> Matrix:
     """By names in place of hids. A path to a host that is none of the mesh is left out."""
     own = status.host.name or f"({status.host.hid[:8]})"
     names = {status.host.hid: own, **{peer.hid: peer.name for peer in status.peers}}
-    found = {own: MatrixRow(age_seconds=0.0, paths={peer.name: peer.path for peer in status.peers})}
+    found = {
+        own: MatrixRow(
+            age_seconds=0.0,
+            paths={peer.name: peer.path for peer in status.peers},
+            mtus={peer.name: peer.mtu_bytes for peer in status.peers if peer.mtu_bytes is not None},
+        )
+    }
     for hid, row in rows.items():
         if hid in names and hid != status.host.hid:
             found[names[hid]] = MatrixRow(
@@ -54,5 +60,6 @@ def build_matrix(status: Status, rows: dict[str, KnownRow]) -> Matrix:
                     for other, path in row.paths.items()
                     if other in names
                 },
+                mtus={names[other]: mtu_bytes for other, mtu_bytes in row.mtus.items() if other in names},
             )
     return Matrix(hosts=tuple(sorted(names.values())), rows=found)

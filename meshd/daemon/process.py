@@ -150,6 +150,7 @@ class Daemon:
             was_address_changed=parts.own_endpoints.was_address_changed_recently,
             own_health=parts.services.own_health,
             own_paths=parts.paths.stats,
+            own_mtus=parts.paths.mtus,
             answer_relay=parts.relays.answer,
         )
 

@@ -72,6 +72,8 @@ class ExchangeHooks(msgspec.Struct, frozen=True, kw_only=True):
     """What this host's checks of its own placements came to."""
     own_paths: Callable[[], Mapping[str, PathStats]] = dict
     """What this host measures now, by hid."""
+    own_mtus: Callable[[], Mapping[str, int]] = dict
+    """The largest packets that these paths carry, in bytes, where that was found out."""
     answer_relay: Callable[[str, RelayRequest], RelayAnswer] = lambda hid, request: RelayAnswer(
         refusal="switched_off"
     )
@@ -166,7 +168,7 @@ class Exchange:
         self._rounds.start(hooks.take_observed, hooks.was_address_changed)
         self._tasks.repeat("rounds", self._round)
         self.health.start(hooks.own_health, self._partners.reachable_hosts, self._tasks)
-        self.rows.start(hooks.own_paths, self._partners.reachable_hosts)
+        self.rows.start(hooks.own_paths, hooks.own_mtus, self._partners.reachable_hosts)
         self._deliveries.pump()
 
     async def close(self) -> None:

@@ -30,6 +30,7 @@ SECOND_HANDS: Final = 2
 """How many hosts are asked for the rows of those that do not answer here."""
 
 OwnPaths = Callable[[], Mapping[str, PathStats]]
+OwnMtus = Callable[[], Mapping[str, int]]
 
 
 class RowClient(Protocol):
@@ -59,19 +60,21 @@ class RowExchange:
         self._elapsed = elapsed
         self._kept = KeptRows()
         self._own: OwnPaths = dict
+        self._mtus: OwnMtus = dict
         self._reachable: Callable[[], Collection[str]] = tuple
         self._hosts: Collection[str] = ()
         self._ends: Collection[str] = ()
         self._asked: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
-    def start(self, own: OwnPaths, reachable: Callable[[], Collection[str]]) -> None:
+    def start(self, own: OwnPaths, mtus: OwnMtus, reachable: Callable[[], Collection[str]]) -> None:
         """
         Args:
-            own: this host's paths, as they are now.
+            own: this host's paths, as they are now, by hid.
+            mtus: what the largest packets are that they carry, where that was found out.
             reachable: hosts that answer over the mesh, by hid.
         """
-        self._own, self._reachable = own, reachable
+        self._own, self._mtus, self._reachable = own, mtus, reachable
 
     def keep_only(self, hids: Collection[str], ends: Collection[str]) -> None:
         """The other hosts of the mesh as they are now, and all of them, to which paths go."""
@@ -100,7 +103,9 @@ class RowExchange:
 
     def answer(self, request: RowsRequest) -> RowsAnswer:
         """What this host says when it is asked."""
-        return build_answer(build_row(self._own()), self._kept.told(request.want, self._elapsed()))
+        return build_answer(
+            build_row(self._own(), self._mtus()), self._kept.told(request.want, self._elapsed())
+        )
 
     def _is_answered(self, hid: str, _: asyncio.Task[None]) -> None:
         self._asked.pop(hid, None)

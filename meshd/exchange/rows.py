@@ -25,6 +25,7 @@ ROW_SECONDS: Final = 3600.0
 """A row that is older than that shows nothing of the mesh as it is."""
 HID_HEX_DIGITS: Final = 32
 MAX_RTT_SECONDS: Final = 3600.0
+MAX_MTU_BYTES: Final = 65535
 ENVELOPE_BYTES: Final = 64
 """A hid, and what JSON puts around a row, or around the whole."""
 
@@ -40,10 +41,12 @@ class PathReport(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RowReport(msgspec.Struct, frozen=True, kw_only=True):
-    """``age_seconds``: since it was measured. ``paths``: by hid of the other end."""
+    """``age_seconds``: since it was measured. ``paths``: by hid of the other end. ``mtus``: likewise, the
+    largest packets that they carry, in bytes, where that was found out."""
 
     age_seconds: float
     paths: dict[str, PathReport]
+    mtus: dict[str, int] = {}
 
 
 class RowsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +71,7 @@ class KnownRow(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float
     told_by: str | None
     paths: Mapping[str, PathStats]
+    mtus: Mapping[str, int]
 
 
 def check_request(request: RowsRequest) -> None:
@@ -90,6 +94,7 @@ def check_answer(answer: RowsAnswer, request: RowsRequest) -> None:
             raise RegistryError(f"RowsAnswer: {len(row.paths)} paths seen, at most {MAX_ROW_PATHS} expected")
         for hid, path in row.paths.items():
             _check_path(hid, path)
+        _check_mtus(row)
 
 
 def _check_path(hid: str, path: PathReport) -> None:
@@ -101,6 +106,14 @@ def _check_path(hid: str, path: PathReport) -> None:
     for name in (hid, *(() if path.via == "direct" else (path.via,))):
         if not is_hex(name, HID_HEX_DIGITS):
             raise RegistryError(f"RowsAnswer: {name[:40]!r} seen, a hid of {HID_HEX_DIGITS} digits expected")
+
+
+def _check_mtus(row: RowReport) -> None:
+    if unmeasured := row.mtus.keys() - row.paths.keys():
+        raise RegistryError(f"RowsAnswer: the MTU of {len(unmeasured)} paths seen that the row has not")
+    for mtu_bytes in row.mtus.values():
+        if not 0 < mtu_bytes <= MAX_MTU_BYTES:
+            raise RegistryError(f"RowsAnswer: an MTU of {mtu_bytes} seen, 1 to {MAX_MTU_BYTES} expected")
 
 
 def build_answer(own: RowReport, told: Mapping[str, RowReport]) -> RowsAnswer:
@@ -126,10 +139,13 @@ def of_mesh(answer: RowsAnswer, hids: Collection[str]) -> RowsAnswer:
 
 def _of_mesh(row: RowReport, hids: Collection[str]) -> RowReport:
     known = {hid: path for hid, path in row.paths.items() if hid in hids}
-    return row if len(known) == len(row.paths) else msgspec.structs.replace(row, paths=known)
+    if len(known) == len(row.paths):
+        return row
+    mtus = {hid: mtu_bytes for hid, mtu_bytes in row.mtus.items() if hid in known}
+    return msgspec.structs.replace(row, paths=known, mtus=mtus)
 
 
-def build_row(paths: Mapping[str, PathStats]) -> RowReport:
+def build_row(paths: Mapping[str, PathStats], mtus: Mapping[str, int]) -> RowReport:
     """This host's own row, as it is now."""
     return RowReport(
         age_seconds=0.0,
@@ -137,6 +153,7 @@ def build_row(paths: Mapping[str, PathStats]) -> RowReport:
             hid: PathReport(path.up, path.srtt_seconds, path.jitter_seconds, path.loss_ratio, path.via)
             for hid, path in paths.items()
         },
+        mtus={hid: mtu_bytes for hid, mtu_bytes in mtus.items() if hid in paths},
     )
 
 
@@ -168,7 +185,7 @@ class KeptRows:
     def told(self, want: Iterable[str], now: float) -> dict[str, RowReport]:
         """What is passed on: with the age that it has by now."""
         return {
-            hid: RowReport(age_seconds=self._age(hid, now), paths=self._rows[hid][2].paths)
+            hid: msgspec.structs.replace(self._rows[hid][2], age_seconds=self._age(hid, now))
             for hid in want
             if hid in self._rows and self._age(hid, now) <= ROW_SECONDS
         }
@@ -180,6 +197,7 @@ class KeptRows:
                 age_seconds=self._age(hid, now),
                 told_by=told_by,
                 paths={other: _stats(path) for other, path in row.paths.items()},
+                mtus=row.mtus,
             )
             for hid, (_, told_by, row) in self._rows.items()
             if self._age(hid, now) <= ROW_SECONDS

@@ -114,7 +114,7 @@ class ExchangeServer:
         observed_address: ObservedAddress = lambda hid, look: "",
         heard: Heard = lambda hid, report: None,
         report: Callable[[Exception | None], None] = lambda error: None,
-        answer_rows: AnswerRows = lambda request: RowsAnswer(own=build_row({})),
+        answer_rows: AnswerRows = lambda request: RowsAnswer(own=build_row({}, {})),
         answer_relay: AnswerRelay = lambda hid, request: RelayAnswer(refusal="switched_off"),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

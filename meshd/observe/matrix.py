@@ -9,11 +9,13 @@ from meshd.model.path import PathStats
 
 class MatrixRow(msgspec.Struct, frozen=True, kw_only=True):
     """What one host measures. ``age_seconds``: since it did. ``told_by``: the host that passed it on, None
-    for the host's own word. ``paths``: by name of the other end."""
+    for the host's own word. ``paths``: by name of the other end. ``mtus``: likewise, the bytes of the largest
+    packet that the path carries, where that was found out."""
 
     age_seconds: float
     told_by: str | None = None
     paths: dict[str, PathStats]
+    mtus: dict[str, int] = {}
 
 
 class Matrix(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", tag="wg-meshd-matrix/1"):

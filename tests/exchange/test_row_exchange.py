@@ -92,6 +92,7 @@ def test_the_row_of_a_host_that_does_not_answer_here_comes_from_one_that_it_answ
 ) -> None:
     rigs = build_fleet(tmp_path, mesh)
     rigs["tesla"].prober.stats[mesh.hosts["bohr"].hid] = DOWN
+    rigs["bohr"].prober.mtus = {mesh.hosts["newton"].hid: 1380}
 
     async def scenario() -> None:
         async with all_running(rigs.values()):
@@ -100,6 +101,7 @@ def test_the_row_of_a_host_that_does_not_answer_here_comes_from_one_that_it_answ
             assert "bohr" in (await matrix_of(rigs["newton"])).rows  # somebody looks there
             matrix = await matrix_of(rigs["tesla"])
             assert matrix.rows["bohr"].told_by == "newton"
+            assert matrix.rows["bohr"].mtus == {"newton": 1380}
             assert rtt_milliseconds(matrix, "bohr", "newton") == pytest.approx(32)
 
     asyncio.run(scenario())
@@ -195,6 +197,9 @@ def row(age_seconds: float = 0.0, **paths: PathReport) -> RowReport:
             ),
             "4097 paths seen",
         ),
+        (RowsAnswer(own=RowReport(age_seconds=0, paths={B: path()}, mtus={B: 0})), "an MTU of 0 seen"),
+        (RowsAnswer(own=RowReport(age_seconds=0, paths={B: path()}, mtus={B: 65536})), "an MTU of 65536"),
+        (RowsAnswer(own=RowReport(age_seconds=0, paths={B: path()}, mtus={C: 1420})), "MTU of 1 paths seen"),
     ],
 )
 def test_an_answer_that_is_no_row_is_refused_whole(answer: RowsAnswer, word: str) -> None:
@@ -230,10 +235,12 @@ def test_a_row_speaks_of_hosts_of_the_mesh_alone() -> None:
     """What else a lying host invents would be kept for each, and be passed on."""
     short, long = ({hid: path() for hid in hids} for hids in ((B,), (B, C)))
     told = RowsAnswer(
-        own=RowReport(age_seconds=0.0, paths=long), told={B: RowReport(age_seconds=1.0, paths=long)}
+        own=RowReport(age_seconds=0.0, paths=long, mtus={B: 1420, C: 1280}),
+        told={B: RowReport(age_seconds=1.0, paths=long)},
     )
     assert of_mesh(told, {A, B}) == RowsAnswer(
-        own=RowReport(age_seconds=0.0, paths=short), told={B: RowReport(age_seconds=1.0, paths=short)}
+        own=RowReport(age_seconds=0.0, paths=short, mtus={B: 1420}),
+        told={B: RowReport(age_seconds=1.0, paths=short)},
     )
 
 

@@ -285,10 +285,15 @@ def test_in_the_picture_a_relayed_pair_goes_by_way_of_the_host_that_carries_it()
 
 def test_the_page_of_a_pair_has_both_directions_and_the_ways_around() -> None:
     relayed = msgspec.structs.replace(UP, via="tesla")
-    rows = {"newton": MatrixRow(age_seconds=3.0, paths={"bohr": relayed, "tesla": UP, "curie": DOWN})}
+    rows = {
+        "newton": MatrixRow(
+            age_seconds=3.0, paths={"bohr": relayed, "tesla": UP, "curie": DOWN}, mtus={"bohr": 1380}
+        )
+    }
     view = page_view(NEWTON, peer_state("bohr"), peer_state("curie"), rows=rows)
     page = read_page(render_pair(view, "newton", "bohr"))
     assert "newton to bohr: up by way of tesla, 20.5 ms, 0 % lost" in page.text
+    assert "1380 bytes" in page.text
     assert "bohr to newton" in page.text and "nothing is known" in page.text
     assert "wgctl path bohr" in page.text
     links = [each.attributes["href"] for each in page.all("a")]

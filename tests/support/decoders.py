@@ -463,6 +463,7 @@ def _messages(objects: list[tuple[str, bytes]]) -> list[bytes]:
     row = RowReport(
         age_seconds=2.5,
         paths={_HID: PathReport(True, 0.025, None, 0.0), "1" * 32: PathReport(False, None, None, 1.0)},
+        mtus={_HID: 1380},
     )
     have = Inventory(root=(1, "0" * 64), logs={"0" * 32: (1, "0" * 64)}, records={"0" * 32: (1, 5, "0" * 64)})
     return [

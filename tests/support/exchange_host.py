@@ -43,7 +43,7 @@ class ExchangeHost:
     relayed: list[tuple[str, RelayRequest]] = field(default_factory=list)
     reported: list[str] = field(default_factory=list)
     """What its requests raised, or "well"."""
-    rows: RowsAnswer = field(default_factory=lambda: RowsAnswer(own=build_row({})))
+    rows: RowsAnswer = field(default_factory=lambda: RowsAnswer(own=build_row({}, {})))
     server: ExchangeServer = field(init=False)
 
     def __post_init__(self) -> None:

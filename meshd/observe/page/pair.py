@@ -18,6 +18,7 @@ PATH_COLUMNS: Final = (
     ("round trip", "number"),
     ("jitter", "number"),
     ("lost", "number"),
+    ("largest packet", "number"),
 )
 WAY_COLUMNS: Final = (("by way of", ""), ("round trip", "number"), ("lost", "number"))
 
@@ -27,7 +28,7 @@ def render_pair(view: PageView, one: str, other: str, *, live: bool = False) -> 
     matrix = view.matrix
     ways = ((one, other), (other, one))
     rows = [
-        (f"{here} to {there}", *_cells(_path(matrix, here, there)), render_source(matrix.rows.get(here)))
+        (f"{here} to {there}", *_cells(matrix, here, there), render_source(matrix.rows.get(here)))
         for here, there in ways
     ]
     columns = (("measured from", ""), *PATH_COLUMNS, ("measured", ""))
@@ -59,7 +60,7 @@ def paths_from(name: str, matrix: Matrix) -> Markup:
     if row is None:
         return element("p", "Nothing is known of what it measures.", class_="faint")
     rows = [
-        (element("a", other, href=pair_link(name, other)), *_cells(_path(matrix, name, other)))
+        (element("a", other, href=pair_link(name, other)), *_cells(matrix, name, other))
         for other in matrix.hosts
         if other != name
     ]
@@ -76,15 +77,18 @@ def _grade(path: PathStats) -> PathGrade:
     return grade_path(path.srtt_seconds, up=path.up, loss_ratio=path.loss_ratio)
 
 
-def _cells(path: PathStats | None) -> tuple[Child, ...]:
-    if path is None:
-        return element("span", "not known", class_="faint"), NOTHING, NOTHING, NOTHING
+def _cells(matrix: Matrix, one: str, other: str) -> tuple[Child, ...]:
+    row, path = matrix.rows.get(one), _path(matrix, one, other)
+    if row is None or path is None:
+        return element("span", "not known", class_="faint"), NOTHING, NOTHING, NOTHING, NOTHING
+    mtu_bytes = row.mtus.get(other)
     state = f"up{render_way(path)}" if path.up else "down"
     return (
         element("span", state, class_=_grade(path)),
         render_rtt(path.srtt_seconds if path.up else None),
         render_rtt(path.jitter_seconds if path.up else None),
         render_loss(path.loss_ratio),
+        f"{mtu_bytes} bytes" if mtu_bytes is not None else NOTHING,
     )
 
 
