@@ -253,8 +253,9 @@ def test_a_host_whose_pages_waste_the_processor_is_heard_no_further(
     def wasteful(request: ObjectsRequest) -> ObjectsPage:
         key, body = known[len(asked)]
         asked.append(key)
-        junk = [(f"{key.rpartition('-')[0]}-{number:02x}{'f' * 62}.json", b"{}") for number in range(256)]
-        later = [item for item in junk if item[0] > key][:20]
+        place, _, named = key.rpartition("-")
+        digest = int(named.removesuffix(".json"), 16)
+        later = [(f"{place}-{digest + number:064x}.json", b"{}") for number in range(1, 21)]
         return ObjectsPage(objects=((key, body), *later), more=len(asked) < len(known))
 
     fetch(desk, wasteful, SyncResult(), giver=mesh.hosts["bohr"].hid)
