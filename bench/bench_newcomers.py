@@ -1,7 +1,8 @@
 """What a host that joins costs each host that is there, in CPU of its meshd.
 
 Whole daemons in the lab on real WireGuard. What they spend by themselves, probing included, is measured
-before and taken off. Linux only: the figures come from /proc. A minute, and needs root.
+before and taken off. They look at their store as often as in production. Linux only: the figures come from
+/proc. A minute, and needs root.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def run() -> None:
         return
     lab = open_lab()
     try:
-        fleet = Fleet(lab)
+        fleet = Fleet(lab, poll_seconds=0.0)
         try:
             _measure(fleet)
         finally:
