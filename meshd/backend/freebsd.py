@@ -78,7 +78,7 @@ class FreeBSDBackend:
         self._changes = changes or ChangeLog()
         self._routes = open_fibs(runner, note_path, fibs, self._changes)
         self._seen: dict[str, tuple[Stamp, Interface | None]] = {}
-        # By interface, the addresses that it has by courtesy of another one.
+        # By interface, the addresses for which another one stands in.
         self._borrowed: dict[str, frozenset[IPInterface]] = {}
 
     def observe(self, interface: str) -> ObservedState:
@@ -211,7 +211,7 @@ class FreeBSDBackend:
         return any(address.ip == other.ip for one in others for other in one.addresses)
 
     def _lent_to(self, interface: str, found: Interface) -> frozenset[IPInterface]:
-        """What it has by courtesy, as long as the address that stands for it is there."""
+        """What it has by a stand-in, as long as the address that stands for it is there."""
         return self._borrowed.get(interface, frozenset()) if LINK_LOCAL in found.addresses else frozenset()
 
     def _give_back(self, addresses: Iterable[IPInterface]) -> None:

@@ -30,7 +30,7 @@ Handler = Callable[[ControlRequest], Awaitable[tuple[Any, int]]]
 IDLE_SECONDS: Final = 60.0
 LAST_ANSWER_SECONDS: Final = 1.0
 """For what is being answered when the daemon ends."""
-LOOK_SECONDS: Final = 5.0
+SOCKET_CHECK_SECONDS: Final = 5.0
 """Between two looks whether the socket's file is still there."""
 MAX_REQUEST_BYTES: Final = 1024 * 1024
 MAX_LOOKERS: Final = 16
@@ -74,7 +74,7 @@ class ControlServer:
     async def look(self) -> None:
         """Wait a moment, and bind again where the socket's file is gone: somebody cleared the run directory,
         and without it ``wgctl`` would say that no meshd runs. One that another daemon made is left."""
-        await asyncio.sleep(LOOK_SECONDS)
+        await asyncio.sleep(SOCKET_CHECK_SECONDS)
         if self._is_closing or _identity(self._path) == self._bound:
             return
         former = self._server

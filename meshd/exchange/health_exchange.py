@@ -14,7 +14,7 @@ from meshd.exchange.partner import Partner
 from meshd.model.service import CheckResult, PlacementKey
 from meshd.supervisor import Supervisor
 
-LOOK_SECONDS: Final = 2.0
+REPORT_CHECK_SECONDS: Final = 2.0
 MAX_AT_ONCE: Final = 8
 """Hosts that are told at the same time; each has a thread for it."""
 
@@ -63,7 +63,7 @@ class HealthExchange:
         """
 
         async def step() -> None:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(REPORT_CHECK_SECONDS)
             self._tell(own, reachable(), tasks)
 
         return tasks.repeat("health", step)

@@ -3,8 +3,8 @@
 The old address is still there, and goes sooner or later; what is under way to it then is lost. So the new
 place is asked by echoes, as those of a relayed pair are. Once it answers, WireGuard is to send there. Nothing
 goes to a place that does not answer: it may have been named too early, or by mistake. A host that names a
-further place behind the one in use is left where it is, and so is one whose packets never came from where
-it says that it is, as behind NAT.
+further place behind the one in use is left where it is. So is one whose packets never came from where it
+says that it is, as behind NAT.
 """
 
 from __future__ import annotations

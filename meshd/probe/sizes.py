@@ -22,7 +22,7 @@ import msgspec
 
 from meshd.probe.sizesearch import SizeSearch
 
-LOOK_SECONDS: Final = 10.0
+SIZE_RECHECK_SECONDS: Final = 10.0
 LOOKS_PER_SECOND: Final = 5.0
 ECHOES_PER_SECOND: Final = 100.0
 GROW_FIRST_SECONDS: Final = 60.0
@@ -171,7 +171,7 @@ class SizeEngine:
         if path is not None and path.search.active:
             _note_growth(path, now)
             self._end_look(path)
-            self._plan_look(hid, path, now, LOOK_SECONDS)
+            self._plan_look(hid, path, now, SIZE_RECHECK_SECONDS)
 
     def found(self) -> dict[str, int]:
         """By hid the largest packet that is known to pass; who has not been measured is not in it."""
@@ -207,8 +207,8 @@ class SizeEngine:
     def _note_end(self, hid: str, path: _Path, now: float, *, heard: bool) -> None:
         _note_growth(path, now)
         self._end_look(path)
-        self._plan_look(hid, path, now, LOOK_SECONDS if heard else path.again_pause)
-        path.again_pause = AGAIN_SECONDS if heard else min(2 * path.again_pause, LOOK_SECONDS)
+        self._plan_look(hid, path, now, SIZE_RECHECK_SECONDS if heard else path.again_pause)
+        path.again_pause = AGAIN_SECONDS if heard else min(2 * path.again_pause, SIZE_RECHECK_SECONDS)
 
     def _send_round(self, hid: str, path: _Path, now: float) -> Iterable[SizeProbe]:
         regular = path.search.alone

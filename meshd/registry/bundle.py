@@ -121,7 +121,7 @@ class S3Credentials(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class JoinBundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything a newborn needs. ``roots``: envelopes, oldest first. ``objects``: keys and bodies.
+    """Everything a new host needs. ``roots``: envelopes, oldest first. ``objects``: keys and bodies.
 
     ``heads``: the newest (seq, hash) of each log when the bundle was made. ``fingerprint``: of
     the newest root. The text of a bundle is as secret as the credentials in it.

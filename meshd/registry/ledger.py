@@ -62,7 +62,7 @@ class Ledger:
         self._room = LogRoom()
         self._queue = WalkQueue()
         self._walking: set[str] = set()
-        self._shelf = RecordIndex(chain.mesh_id, self._identity_in_force)
+        self._records = RecordIndex(chain.mesh_id, self._identity_in_force)
         self._pending = PendingObjects()
         self._assembly = RootAssembly()
         self._refusals = Refusals()
@@ -144,7 +144,7 @@ class Ledger:
         """
         for key in sorted(self._bodies, key=lambda key: not key.startswith(ROOT_PREFIX)):
             yield key, self._bodies[key]
-        for hid in sorted(self._shelf.hids()):
+        for hid in sorted(self._records.hids()):
             body = self.record_bytes(hid)
             if body is not None:
                 yield host_key(hid), body
@@ -157,13 +157,13 @@ class Ledger:
 
     def record_bytes(self, hid: str) -> bytes | None:
         """The host record in force, as its host signed it; without an effective grant the newest."""
-        held = self._shelf.best(hid)
+        held = self._records.best(hid)
         return held.body if held is not None else None
 
     def records(self) -> Iterator[CheckedRecord]:
         """The host records that ``objects`` gives, in order of hid."""
-        for hid in sorted(self._shelf.hids()):
-            held = self._shelf.best(hid)
+        for hid in sorted(self._records.hids()):
+            held = self._records.best(hid)
             if held is not None:
                 yield held.checked
 
@@ -176,7 +176,7 @@ class Ledger:
         if isinstance(name, LogKeyName):
             return self._chain.current.admin_key(name.kid) is not None
         if isinstance(name, HostKeyName):
-            return self._shelf.knows(name.hid)
+            return self._records.knows(name.hid)
         return name.version <= self._chain.version + 1
 
     def is_refused(self, key: str) -> bool:
@@ -234,7 +234,7 @@ class Ledger:
         if self._membership is None or not self._attachments.holds_at(now):
             self._membership = attach_records(
                 reduction,
-                self._shelf.records_under(reduction.effective),
+                self._records.records_under(reduction.effective),
                 now=now,
                 more_conditions=self.refusals(),
                 memory=self._attachments,
@@ -279,7 +279,7 @@ class Ledger:
         self._entries[entry.hash] = entry
         self._members_changed = True
         if isinstance(entry.body, Grant) and entry.ranges is not None:
-            self._shelf.learn_identity(entry.body.hid, (entry.body.gen, entry.ranges.identity))
+            self._records.learn_identity(entry.body.hid, (entry.body.gen, entry.ranges.identity))
             self._retry([host_key(entry.body.hid)])
         self._walk_on(name.kid)
         return True
@@ -309,7 +309,7 @@ class Ledger:
         if self._record_bytes + len(body) > log_room.MAX_RECORD_BYTES:
             self._drop_records()
         try:
-            more_bytes = self._shelf.admit(name.hid, body)
+            more_bytes = self._records.admit(name.hid, body)
         except PendingError:
             self._pending.keep(key, body)
             raise
@@ -320,7 +320,7 @@ class Ledger:
         """Full: what is not of a host that has a place goes, or a thief's hosts would keep others' out."""
         reduction = self.reduction()
         in_use = {hid: identity for hid in reduction.placed if (identity := self._identity_in_force(hid))}
-        self._record_bytes -= self._shelf.drop_but(in_use)
+        self._record_bytes -= self._records.drop_but(in_use)
 
     def _admit_root(self, name: RootKeyName, body: bytes, judged: JudgedRoot | None) -> bool:
         what = f"root {name.version} ({name.hash[:12]})"

@@ -27,7 +27,7 @@ def mesh() -> SignedMesh:
 def test_a_run_directory_that_somebody_cleared_is_made_again(
     tmp_path: Path, mesh: SignedMesh, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(control_socket, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(control_socket, "SOCKET_CHECK_SECONDS", 0.02)
     rig = build_rig(tmp_path, mesh, mesh.hosts["tesla"])
 
     async def scenario() -> None:

@@ -95,7 +95,7 @@ async def elsewhere(rig: Rig) -> dict[tuple[str, str], str]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(placement_health, "CHECK_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(health_exchange, "LOOK_SECONDS", 0.02)
+    monkeypatch.setattr(health_exchange, "REPORT_CHECK_SECONDS", 0.02)
     monkeypatch.setattr(health_module, "CHANGE_SECONDS", 0.0)
 
 

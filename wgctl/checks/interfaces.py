@@ -1,8 +1,8 @@
 """Interfaces with this host's key under names that are none of its settings'.
 
 meshd takes its own interface by its mark away where somebody gave it another name. One that it never marked
-(a tunnel of wg-quick's whose key it was given, under another name than the settings have) is known by the key
-alone, and that is no reason to end a tunnel that somebody may be logged in through: he is told.
+is known by the key alone, such as a tunnel of wg-quick's whose key it was given. That is no reason to end a
+tunnel that somebody may be logged in through: it is reported.
 """
 
 from __future__ import annotations
