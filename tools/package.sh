@@ -62,7 +62,7 @@ add_documents() {
 	doc=$tree/usr/share/doc/$name
 	mkdir -p "$doc/examples" "$tree/lib/systemd/system" "$tree/etc/meshd"
 	install -m 644 contrib/systemd/meshd.service "$tree/lib/systemd/system/"
-	install -m 644 contrib/meshd.toml.sample contrib/systemd/services.conf "$doc/examples/"
+	install -m 644 contrib/meshd.toml.sample contrib/systemd/services.conf contrib/systemd/narrow.conf "$doc/examples/"
 	cp -R docs README.md "$doc/"
 	for page in contrib/man/*.[0-9]; do
 		directory=$tree/usr/share/man/man${page##*.}

@@ -114,6 +114,28 @@ def test_restarts_and_rotations_leave_no_unclean_termination(member: CleanDebian
     assert [line for line in journal.splitlines() if "unclean" in line or "remains running" in line] == []
 
 
+def test_a_host_that_relays_for_nobody_works_with_the_narrow_drop_in(member: CleanDebian) -> None:
+    examples, folder = "/usr/share/doc/wg-meshd/examples", "/etc/systemd/system/meshd.service.d"
+    member.run("cp", "-p", "/etc/meshd/meshd.toml", "/root/meshd.toml")
+    member.run("sh", "-c", "printf '[relay]\\nenabled = false\\n' >>/etc/meshd/meshd.toml")
+    member.run("install", "-D", "-m", "644", f"{examples}/narrow.conf", f"{folder}/narrow.conf")
+    member.run("systemctl", "daemon-reload")
+    member.run("systemctl", "restart", "meshd")
+    wait_until("meshd works", lambda: works(member))
+    before = key(member)
+    member.run("wgctl", "rotate-keys", "tesla")
+    member.run("wgctl", "apply")
+    wait_until("the new key carries the mesh", lambda: key(member) != before, 180)
+    assert works(member)
+    judged = member.run("systemd-analyze", "security", "--no-pager", "meshd").stdout.splitlines()[-1]
+    assert float(judged.partition("meshd.service:")[2].split()[0]) < 2.0, judged
+    member.run("rm", "-r", folder)
+    member.run("mv", "/root/meshd.toml", "/etc/meshd/meshd.toml")
+    member.run("systemctl", "daemon-reload")
+    member.run("systemctl", "restart", "meshd")
+    wait_until("meshd is back", lambda: works(member))
+
+
 def test_an_upgrade_restarts_meshd_and_keeps_the_mesh(member: CleanDebian, package: Path) -> None:
     carried_by, pid = carriers(member), main_pid(member)
     member.run("dpkg", "--install", copy_into(member, package))
