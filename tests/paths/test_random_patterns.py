@@ -53,7 +53,7 @@ def best_way(world: RelayWorld, a: str, b: str) -> float:
 
     relays = (c for c, host in world.hosts.items() if c not in (a, b) and not host.behind_nat)
     ways = (leg(a, c) * leg(c, b) for c in relays if not world.has_no_place(c, a, b))
-    return max(leg(a, b), *ways)
+    return max((leg(a, b), *ways))
 
 
 def find_silent(world: RelayWorld) -> list[tuple[str, str]]:
