@@ -7,13 +7,16 @@ it is whole, not whose it is: that is known only to whoever saw the fingerprint 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from meshd.errors import ConfigError, RegistryError
 from meshd.registry.envelope import fingerprint_fault, matches_fingerprint
-from meshd.registry.ledger import Ledger
 from meshd.registry.signing import render_fingerprint
 from meshd.terminal import confirm, echo
 from meshd.text_files import somebody_answers
+
+if TYPE_CHECKING:
+    from meshd.registry.ledger import Ledger
 
 
 def require_compared(

@@ -24,19 +24,21 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 import msgspec
 
 from meshd.errors import ConfigError, RegistryError, StateClaimedError, StoreError, TrustStateError
 from meshd.files import sync_directory, write_file
-from meshd.mesh.reflexive import MAX_LEARNED, Learned
 from meshd.model.keys import PrivateKey
 from meshd.model.network import Endpoint
-from meshd.plan.record import ChangeRecord
-from meshd.registry.cache import RegistryCache
 from meshd.registry.envelope import KID_HEX_DIGITS, is_hex
 from meshd.registry.signing import SigningKey
+
+if TYPE_CHECKING:  # `meshd enroll` needs none of them
+    from meshd.mesh.reflexive import Learned
+    from meshd.plan.record import ChangeRecord
+    from meshd.registry.cache import RegistryCache
 
 IDENTITY_FILE: Final = "identity.key"
 NEXT_IDENTITY_FILE: Final = "identity.next.key"
@@ -114,6 +116,8 @@ class HostState(msgspec.Struct, frozen=True):
 
     def open_cache(self) -> RegistryCache:
         """The verified registry's files; one object a process, it remembers what it wrote."""
+        from meshd.registry.cache import RegistryCache
+
         return RegistryCache(self.directory / REGISTRY_DIRECTORY)
 
     @contextlib.contextmanager
@@ -275,6 +279,8 @@ class HostState(msgspec.Struct, frozen=True):
         """The record of the last change; None before the first."""
         if not (self.directory / CHANGE_FILE).exists():
             return None
+        from meshd.plan.record import ChangeRecord
+
         return self._decode(CHANGE_FILE, ChangeRecord)
 
     def write_change(self, record: ChangeRecord) -> None:
@@ -302,6 +308,8 @@ class HostState(msgspec.Struct, frozen=True):
 
     def read_learned(self) -> Learned:
         """Nothing when there is no note, or none that can be read: peers say it again."""
+        from meshd.mesh.reflexive import MAX_LEARNED, Learned
+
         try:
             note = msgspec.json.decode((self.directory / LEARNED_FILE).read_bytes(), type=LearnedNote)
             endpoints = tuple(map(Endpoint.parse, note.endpoints[:MAX_LEARNED]))

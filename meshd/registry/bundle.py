@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
@@ -22,11 +22,12 @@ from meshd.registry.envelope import (
     verify_signature,
 )
 from meshd.registry.layout import ROOT_PREFIX, log_key, log_prefix
-from meshd.registry.ledger import Ledger
 from meshd.registry.record import CheckedRecord, HostRecord, parse_record, sign_record
-from meshd.registry.root import chain_from_envelopes
 from meshd.registry.signing import SigningKey
 from meshd.registry.statement import HOST_NAME
+
+if TYPE_CHECKING:  # a request is made and read without
+    from meshd.registry.ledger import Ledger
 
 REQUEST_FORMAT: Final = "wg-meshd-enrollment/1"
 BUNDLE_FORMAT: Final = "wg-meshd-bundle/1"
@@ -208,6 +209,9 @@ def open_bundle(text: str, expected_fingerprint: str | None = None) -> tuple[Led
     missing, or the host has no grant. Host records that do not verify are left out: each
     host puts its own into the stores again.
     """
+    from meshd.registry.ledger import Ledger
+    from meshd.registry.root import chain_from_envelopes
+
     bundle = parse_bundle(text)
     envelopes = [parse_envelope(root.encode(), MAX_ROOT_ENVELOPE_BYTES) for root in bundle.roots]
     chain = chain_from_envelopes(envelopes, expected_fingerprint)

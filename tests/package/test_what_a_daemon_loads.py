@@ -21,7 +21,8 @@ print(json.dumps({"modules": sorted(sys.modules), "dataclasses": ours}))
 BEFORE_THE_MESH = """
 import sys
 import meshd.daemon.main, meshd.host.enrollment  # as `meshd enroll` and `meshd join` do
-print(*sorted({"asyncio", "concurrent.futures", "ssl", "subprocess"} & set(sys.modules)))
+judging = {"meshd.registry.ledger", "meshd.plan.record", "meshd.mesh.reflexive"}
+print(*sorted(({"asyncio", "concurrent.futures", "ssl", "subprocess"} | judging) & set(sys.modules)))
 """
 NOT_FOR_A_DAEMON = (
     "botocore",  # a store on S3 alone
@@ -68,7 +69,8 @@ def test_a_daemon_loads_nothing_that_only_others_need() -> None:
 
 
 def test_a_command_that_runs_no_daemon_loads_no_event_loop() -> None:
-    """An operator waits for each of them; the loop and what comes with it are a fifth of such a command."""
+    """An operator waits for each of them; the loop and what comes with it are a fifth of such a command, and
+    what judges a registry is an eighth: a host that asks for its place has none yet."""
     done = subprocess.run([sys.executable, "-c", BEFORE_THE_MESH], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 

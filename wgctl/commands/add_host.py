@@ -154,7 +154,6 @@ def _parse(
     **others: Any,
 ) -> AddHostOptions:
     from wgctl.admin.admission import GrantRequest
-    from wgctl.admin.onboarding import SshWishes
     from wgctl.admin.placing import AddHostOptions
 
     if ssh is None and (ssh_words or endpoints or host_config or start):
@@ -163,10 +162,14 @@ def _parse(
         raise click.UsageError("--jails names all networks: no --add-jails or --remove-jails beside it")
     if CLIENT_ROLE in roles:
         raise click.UsageError(f"--role {CLIENT_ROLE}: a client is made by: wgctl add-client NAME")
-    wishes = SshWishes(
-        destination=ssh or "", options=ssh_words, endpoints=endpoints, config=host_config, start=start
-    )
+    wishes = None
+    if ssh is not None:
+        # With what runs subprocesses, which the rest has no need of.
+        from wgctl.admin.onboarding import SshWishes
 
+        wishes = SshWishes(
+            destination=ssh, options=ssh_words, endpoints=endpoints, config=host_config, start=start
+        )
     asked = GrantRequest(
         address=address,
         networks=networks or None,
@@ -177,7 +180,7 @@ def _parse(
         added_networks=added,
         removed_networks=removed,
     )
-    return AddHostOptions(asked=asked, ssh=wishes if ssh is not None else None, **others)
+    return AddHostOptions(asked=asked, ssh=wishes, **others)
 
 
 def _refuse_beside_ssh(asks: AddHostOptions, draft: str | None) -> None:
