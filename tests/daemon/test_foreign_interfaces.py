@@ -222,7 +222,8 @@ def test_a_host_whose_ipv6_goes_off_keeps_the_mesh_over_ipv4_and_carries_out_rev
             mesh.add("curie")
             mesh.revoke("bohr", "stolen")
             mesh.publish(store)
-            assert (await rig.apply()).outcome == "applied"
+            # Unchanged where the daemon, which was woken by its kernel, was quicker.
+            assert (await rig.apply()).outcome in ("applied", "unchanged")
             seen = rig.kernel()
             assert peers_of(seen) == keys_of(mesh, "newton", "curie")
             assert {route.destination.version for route in seen.routes} == {4}
@@ -232,7 +233,7 @@ def test_a_host_whose_ipv6_goes_off_keeps_the_mesh_over_ipv4_and_carries_out_rev
             [said] = [one for one in rig.conditions() if one.code == "address_family_off"]
             assert "net.ipv6.conf.wg0.disable_ipv6=1" in said.text
             backend.ipv6_off = ""
-            assert (await rig.apply()).outcome == "applied"
+            assert (await rig.apply()).outcome in ("applied", "unchanged")
             assert {route.destination.version for route in rig.kernel().routes} == {4, 6}
             await rig.turn()
             assert {target.address.version for target in rig.prober.targets} == {6}
