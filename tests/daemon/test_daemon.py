@@ -55,6 +55,7 @@ def test_a_new_host_in_the_store_becomes_a_peer_and_a_revoked_one_goes(
 
     async def scenario() -> None:
         async with running(rig):
+            await rig.apply()  # the look at the store that each start begins with is over
             mesh.add("curie", jails=("10.17.4.0/24",))
             mesh.publish(store)
             applied = await rig.apply()
