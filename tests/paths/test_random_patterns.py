@@ -15,8 +15,9 @@ from relay_world import RelayWorld
 
 SETTLED_SECONDS = 180.0
 LOOKS = 30
-GOOD, TALKS = 0.9, 0.6
-"""Share of questions that are answered: by a way that is good, and by a pair that talks."""
+GOOD, TALKS = 0.9, 0.4
+"""Share of questions that are answered: by a way that is good, and by a pair that talks. A pair that has gone
+back to a path that loses a quarter is there until the window has shown it."""
 HOUR_SECONDS = 3600.0
 MOST_SWITCHES = 20
 """Of one end of a pair in an hour in which nothing changes but what chance loses, some relays two of five."""
