@@ -27,7 +27,8 @@ PERMIT_SECONDS: Final = (3.0, 8.0, 20.0)
 """Garage answers a change of permissions with all keys of the bucket, read one after the other: 0.1 s
 each between continents. The change itself is made before that, so it is looked for meanwhile, and the
 call given up once it is there: Garage writes what the key may do last."""
-LOOK_SECONDS: Final = 0.1
+LOOK_SECONDS: Final = 0.5
+"""A look costs Garage nearly as much as the change: more of them delay it where processors are scarce."""
 
 _MAX_TOKEN_BYTES: Final = 4096
 
