@@ -6,9 +6,14 @@ Run with ``-s`` to see the figures.
 from __future__ import annotations
 
 import time
+from ipaddress import IPv6Address
 
 import pytest
 from lab_mesh import LabMesh, until
+
+from meshd.lab.fleet import LISTEN_PORT, Member
+from meshd.lab.namespaces import UNDERLAY_INTERFACE
+from meshd.model.network import Endpoint
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -103,3 +108,43 @@ def test_two_hosts_that_never_reached_each_other_are_carried_from_the_start(lab_
     counts.tell("never reached", relayed_after=took)
     assert counts.losses() == {}
     until("it is not shown", lambda: lab_mesh.codes(a).get("path_relayed") == "info")
+
+
+def test_a_pair_that_is_cut_is_relayed_where_the_underlay_has_no_ipv4(lab_mesh: LabMesh) -> None:
+    """And comes back without loss."""
+    a, b, c = (prepare_on_ipv6(lab_mesh, number) for number in (1, 2, 3))
+    lab_mesh.admit()
+    until("they have not met", lab_mesh.have_met)
+    streams = lab_mesh.streams((a, b), (a, c), with_hosts=True)
+    time.sleep(1)
+    took = lab_mesh.cut(a, b)
+    time.sleep(2)
+    counts = streams.stop()
+    counts.tell("cut, on IPv6 alone", relayed_after=took)
+    assert counts.losses((a, b)) == {}
+    assert {family for member in (a, b, c) for family in families_called(member)} == {6}
+    streams = lab_mesh.streams((a, b), (a, c), with_hosts=True)
+    time.sleep(1)
+    took = lab_mesh.heal(a, b)
+    time.sleep(3)
+    counts = streams.stop()
+    counts.tell("back, on IPv6 alone", direct_after=took)
+    assert counts.losses() == {}
+
+
+def prepare_on_ipv6(lab_mesh: LabMesh, number: int) -> Member:
+    """A host whose only address outside the mesh is one of IPv6 (RFC 5180: for measuring networks)."""
+    address = IPv6Address("2001:2::") + number
+    member = lab_mesh.prepare(host={"endpoints": [f"[{address}]:{LISTEN_PORT}"]})
+    lab_mesh.lab.underlay.add_address(member.name, str(address))
+    lab_mesh.lab.underlay.remove_address(str(member.host.address))
+    for words in (f"address add {address}/48 dev", "-4 address flush dev"):
+        done = member.host.run(["ip", *words.split(), UNDERLAY_INTERFACE])
+        assert done.returncode == 0, done.stderr
+    return member
+
+
+def families_called(member: Member) -> set[int]:
+    """Of the places where its WireGuard sends, by wg(8)."""
+    lines = member.host.run(["wg", "show", "wg0", "endpoints"]).stdout.splitlines()
+    return {Endpoint.parse(line.split()[1]).address.version for line in lines}
