@@ -143,12 +143,12 @@ class LabMesh:
     def host_end(self, member: Member) -> StreamEnd:
         return StreamEnd(member.host, self.fleet.addresses(member)[0])
 
-    def streams(self, *pairs: MemberPair, with_hosts: bool = False) -> LabStreams:
-        """100 packets/s each way between jails. ``with_hosts``: between the hosts of each pair too."""
+    def streams(self, *pairs: MemberPair, with_hosts: bool = False, rate: float = RATE) -> LabStreams:
+        """``rate`` packets/s each way between jails. ``with_hosts``: between the hosts of each pair too."""
         ends = [(self.jail_end(a), self.jail_end(b)) for a, b in pairs]
         if with_hosts:
             ends += [(self.host_end(a), self.host_end(b)) for a, b in pairs]
-        running = self.stack.enter_context(StreamsBothWays(ends, packets_per_second=RATE))
+        running = self.stack.enter_context(StreamsBothWays(ends, packets_per_second=rate))
         return LabStreams(running, self.lab)
 
     def run_streams(self, seconds: float, *pairs: MemberPair) -> Counts:
