@@ -25,6 +25,7 @@ from meshd.registry.bundle import EnrollmentRequest, parse_request
 from meshd.registry.layout import LogKeyName, host_key, parse_object_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.reducer import EffectiveGrant, UnendorsedGrant
+from meshd.registry.signer import LogSigner
 from meshd.registry.statement import Grant
 from wgctl.admin.grant_change import Difference, choose_networks, find_differences
 from wgctl.admin.session import AdminSession
@@ -137,22 +138,9 @@ def admit(
 
     seq: int | None = None
     if old is None or request.gen > old.gen or _differs(old, asked):
-        kept = before.ranges if before else None
         if old is not None:
             _ask_about_losses(ledger, old, asked, consent, now)
-        statement = signer.grant(
-            now=now,
-            hid=request.hid,
-            identity=request.identity,
-            name=request.name,
-            addresses=_addresses(ledger, request.hid, asked.address),
-            networks=asked.networks if asked.networks is not None else (kept.networks if kept else ()),
-            region=_pick(asked.region, old.region if old else ""),
-            roles=_pick(asked.roles, old.roles if old else ()),
-            tags=_pick(asked.tags, old.tags if old else ()),
-            expires_at=_pick(asked.expires_at, old.expires if old else None),
-            gen=request.gen,
-        )
+        statement = _sign(signer, ledger, request, asked, before, now)
         seq = session.commit(statement, _first_record(ledger, request), on_kept)
         found: EffectiveGrant | UnendorsedGrant | None = _signed_grant(ledger, request.name, statement, seq)
     else:
@@ -167,6 +155,31 @@ def admit(
         gen=request.gen,
         is_member=isinstance(found, EffectiveGrant),
         warnings=tuple(_warnings(ledger, request, is_client=CLIENT_ROLE in (asked.roles or ()), now=now)),
+    )
+
+
+def _sign(
+    signer: LogSigner,
+    ledger: Ledger,
+    request: Candidate,
+    asked: GrantRequest,
+    before: EffectiveGrant | UnendorsedGrant | None,
+    now: float,
+) -> tuple[str, bytes]:
+    """The grant: object key, body. What was not asked for stays as it is granted."""
+    old, kept = (before.grant, before.ranges) if before else (None, None)
+    return signer.grant(
+        now=now,
+        hid=request.hid,
+        identity=request.identity,
+        name=request.name,
+        addresses=_addresses(ledger, request.hid, asked.address),
+        networks=asked.networks if asked.networks is not None else (kept.networks if kept else ()),
+        region=_pick(asked.region, old.region if old else ""),
+        roles=_pick(asked.roles, old.roles if old else ()),
+        tags=_pick(asked.tags, old.tags if old else ()),
+        expires_at=_pick(asked.expires_at, old.expires if old else None),
+        gen=request.gen,
     )
 
 
