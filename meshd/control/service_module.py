@@ -32,6 +32,9 @@ class FollowedModule(msgspec.Struct):
     """Of the last run."""
     state: ModuleState = msgspec.field(default_factory=ModuleState)
     """What its journal said after that."""
+    view_generation: int = 0
+    """Of the newest view that the service has all of. The journal's is older where nothing in between was the
+    module's."""
     ran_at: float | None = None
     """Unix seconds."""
     runs: dict[str, int] = msgspec.field(default_factory=dict)
@@ -70,6 +73,8 @@ class FollowedModule(msgspec.Struct):
             outcome=str(report.outcome) if report else "",
             phase=report.phase if report else "",
             reason=report.reason if report else "",
+            view_generation=max(self.view_generation, self.state.generation),
+            guard=report.guard or "" if report else "",
             endpoints=len(self.state.endpoints),
             files=tuple(record.path for record in self.state.files),
             runs=dict(self.runs),

@@ -230,6 +230,8 @@ class ServiceFollower:
                 module.state = await run(module.journal.read)
             module.schedule.ended(report.outcome, self._elapsed(), digest)
             module.report, module.ran_at = report, self._clock()
+            if STATES[report.outcome] == "ok":
+                module.view_generation = view.generation
             module.runs[report.outcome] = module.runs.get(report.outcome, 0) + 1
             module.seconds += self._elapsed() - began
             self._tell(module, report, view.generation)
@@ -356,7 +358,7 @@ class ServiceFollower:
                 module.state = await self._thread(module).run(module.journal.read)
             except MeshError as error:
                 report = Report(outcome=Outcome.FAILED, reason=str(error), phase="roll back")
-            module.report = report
+            module.report, module.view_generation = report, 0
             self._tell(module, report, module.state.generation)
         self._changed(self.conditions())
         return report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Final, Literal
 
 import msgspec
@@ -16,6 +17,22 @@ PlacementState = Literal["active", "draining", "retired"]
 Health = Literal["pass", "fail", "unknown"]
 PlacementKey = tuple[str, str, str]
 """hid, service and jail."""
+
+
+class Guard(StrEnum):
+    """What keeps a module's plan from being carried out. ``stale``: also a view that is too old; ``empty``: a
+    view or an answer with nothing in it. A label of metrics, and so of few values."""
+
+    TOO_FEW = "too_few"
+    SHRINK = "shrink"
+    STALE = "stale"
+    OLDER = "older"
+    EMPTY = "empty"
+    NOT_OURS = "not_ours"
+    DRIFT = "drift"
+    RESTART = "restart"
+    BOUNDS = "bounds"
+
 
 MAX_CHECKED_PLACEMENTS: Final = 50
 """Of one host."""

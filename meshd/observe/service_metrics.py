@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+from meshd.model.service import Guard
 from meshd.observe.families import Family, Sample, number
 from meshd.observe.status import ModuleStatus, Status
 
@@ -32,10 +33,25 @@ SERVICE_FAMILIES: Final = (
         "Service module: 0 ok, 1 pending, 2 held, 3 failed, 4 broken, 5 released.",
         lambda module: MODULE_STATES.get(module.state),
     ),
+    Family(
+        "meshd_module_held_reason",
+        ("module", "reason"),
+        "1: this guard holds the module back, and nothing is changed.",
+        lambda status: [
+            ((module.name, guard), float(module.state == "held" and module.guard == guard))
+            for module in status.services.modules
+            for guard in Guard
+        ],
+    ),
     _module(
         "meshd_module_generation",
         "Registry generation that the service was last brought to.",
         lambda module: module.generation,
+    ),
+    _module(
+        "meshd_module_view_generation",
+        "Newest registry generation that the service has all of.",
+        lambda module: module.view_generation,
     ),
     _module(
         "meshd_module_last_success_timestamp_seconds",

@@ -190,7 +190,9 @@ class ExchangeStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModuleStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A service module of this host. ``state``: pending, ok, held, failed, broken or released. ``outcome``,
-    ``phase`` and ``reason``: of the last run. ``runs``: by outcome, since the daemon started."""
+    ``phase`` and ``reason``: of the last run; ``guard``: which one held it. ``runs``: by outcome, since the
+    daemon started. ``generation``: with which the service last changed; ``view_generation``: the newest one
+    that it has all of."""
 
     name: str
     kind: str
@@ -205,6 +207,8 @@ class ModuleStatus(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...]
     runs: dict[str, int]
     run_seconds_sum: float
+    view_generation: int = 0
+    guard: str = ""
 
 
 class PlacementStatus(msgspec.Struct, frozen=True, kw_only=True):

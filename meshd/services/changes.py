@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from meshd.errors import ConfigError
+from meshd.model.service import Guard
 from meshd.services.compose import (
     block_of,
     body_of,
@@ -23,6 +24,7 @@ from meshd.services.compose import (
 )
 from meshd.services.config import ModuleConfig
 from meshd.services.directory import open_directory
+from meshd.services.guards import Hold
 from meshd.services.journal import FileRecord, ModuleState
 from meshd.services.plan import File, ServicePlan
 
@@ -47,7 +49,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[FileChange, ...] = ()
     records: tuple[FileRecord, ...] = ()
     drifted: tuple[str, ...] = ()
-    held: str | None = None
+    held: Hold | None = None
 
 
 def find_changes(
@@ -92,10 +94,11 @@ def sha256(text: str | None) -> str:
 
 
 class _HeldError(Exception):
-    """Nothing may be written; the text says why. ``drifted``: the files that somebody else changed."""
+    """Nothing may be written. ``drifted``: the files that somebody else changed."""
 
-    def __init__(self, reason: str, drifted: tuple[str, ...] = ()) -> None:
+    def __init__(self, guard: Guard, reason: str, drifted: tuple[str, ...] = ()) -> None:
         super().__init__(reason)
+        self.hold = Hold(guard, reason)
         self.drifted = drifted
 
 
@@ -126,7 +129,7 @@ def _compare(
         # Records that are left are of files that the plan has no more.
         changes += [gone for record in records.values() if (gone := _removed(record, config)) is not None]
     except _HeldError as held:
-        return Changes(drifted=held.drifted, held=str(held))
+        return Changes(drifted=held.drifted, held=held.hold)
     return Changes(files=tuple(changes), records=tuple(made), drifted=tuple(drifted))
 
 
@@ -138,6 +141,7 @@ def _check_owner(
         drifted.append(file.path)
         if config.common.drift == "hold":
             raise _HeldError(
+                Guard.DRIFT,
                 f"{file.path} was changed or removed by somebody else: take that back, or "
                 f"wgctl service apply {config.name} --overwrite",
                 tuple(drifted),
@@ -145,8 +149,9 @@ def _check_owner(
     unmanaged = known is None and old is not None and not file.block
     if unmanaged and not config.common.adopt and not _is_ours(old, file, config.name):
         raise _HeldError(
+            Guard.NOT_OURS,
             f"{file.path} is there and is not meshd's: move it away, or set adopt = true in "
-            f"[services.{config.name}]"
+            f"[services.{config.name}]",
         )
 
 
@@ -171,6 +176,7 @@ def _removed(record: FileRecord, config: ModuleConfig) -> FileChange | None:
         return None
     if _digest_of(old, record) != record.sha256 and config.common.drift == "hold":
         raise _HeldError(
+            Guard.DRIFT,
             f"{record.path} is wanted no more, and was changed by somebody else: remove it "
             f"yourself, or wgctl service apply {config.name} --overwrite",
             (record.path,),

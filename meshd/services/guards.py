@@ -1,7 +1,7 @@
 """What must hold before a plan may touch a service. Pure.
 
-Each guard answers with a reason for people, or None. A held plan changes nothing: the service goes on
-with what it has.
+Each guard answers with its name and a reason for people, or None. A held plan changes nothing: the service
+goes on with what it has.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from meshd.model.service import Guard
 from meshd.services.plan import PLAN_SCHEMA, Command, HttpCall, HttpGet, RedisCall, ServicePlan, SocketKeep
 from meshd.services.view import ServiceView
 
@@ -20,6 +21,13 @@ MAX_LOST_SHARE: Final = 0.5
 MAX_FILES: Final = 200
 MAX_TEXT_BYTES: Final = 8 * 1024 * 1024
 MAX_ACTIONS: Final = 500
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Why nothing is changed: by which guard, and in words."""
+
+    guard: Guard
+    reason: str
 
 
 class Allowed(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,41 +48,44 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[str, ...] = ()
 
 
-def check_view(view: ServiceView, before: Before) -> str | None:
+def check_view(view: ServiceView, before: Before) -> Hold | None:
     """An empty or older answer is never trusted."""
     if not view.hosts or view.self_name not in view.hosts:
-        return "the view of the mesh is empty"
+        return Hold(Guard.EMPTY, "the view of the mesh is empty")
     if view.generation < before.generation:
-        return (
-            f"generation {view.generation} of the registry is older than {before.generation}, applied before"
+        return Hold(
+            Guard.OLDER,
+            f"generation {view.generation} of the registry is older than {before.generation}, applied before",
         )
     return None
 
 
-def check_plan(plan: ServicePlan, view: ServiceView, before: Before, *, too_old: bool = False) -> str | None:
+def check_plan(plan: ServicePlan, view: ServiceView, before: Before, *, too_old: bool = False) -> Hold | None:
     """What speaks against taking this plan now. ``too_old``: the view is beyond its maximum age."""
     if plan.schema != PLAN_SCHEMA:
-        return f"a plan of schema {plan.schema}, {PLAN_SCHEMA} expected"
+        return Hold(Guard.BOUNDS, f"a plan of schema {plan.schema}, {PLAN_SCHEMA} expected")
     if before.files and not plan.files and not plan.calls:
-        return "the module says nothing at all; an empty answer is not taken"
+        return Hold(Guard.EMPTY, "the module says nothing at all; an empty answer is not taken")
     for name in plan.services:
         service = view.services.get(name)
         active = len(service.active) if service is not None else 0
         if service is not None and active < service.min_endpoints:
-            return (
-                f"service {name}: {active} active placements seen, at least {service.min_endpoints} expected"
+            return Hold(
+                Guard.TOO_FEW,
+                f"service {name}: {active} active placements seen, at least {service.min_endpoints} expected",
             )
     lost = [each for each in before.endpoints if each not in plan.endpoints]
     unexplained = [each for each in lost if not is_explained(each, view)]
     if before.endpoints and len(unexplained) > MAX_LOST_SHARE * len(before.endpoints):
-        return (
+        return Hold(
+            Guard.SHRINK,
             f"{len(unexplained)} of {len(before.endpoints)} endpoints would go without a signed word, "
-            f"{unexplained[0]} among them"
+            f"{unexplained[0]} among them",
         )
     if view.stale and lost:
-        return f"nothing is taken away on a stale view: {lost[0]} would go"
+        return Hold(Guard.STALE, f"nothing is taken away on a stale view: {lost[0]} would go")
     if too_old and set(plan.endpoints) - set(before.endpoints):
-        return "nothing is added on a view that is too old"
+        return Hold(Guard.STALE, "nothing is added on a view that is too old")
     return None
 
 
@@ -92,8 +103,13 @@ def is_explained(endpoint: str, view: ServiceView) -> bool:
     )
 
 
-def check_bounds(plan: ServicePlan, allowed: Allowed) -> str | None:
+def check_bounds(plan: ServicePlan, allowed: Allowed) -> Hold | None:
     """What the plan names that its module may not touch."""
+    beyond = _beyond_bounds(plan, allowed)
+    return None if beyond is None else Hold(Guard.BOUNDS, beyond)
+
+
+def _beyond_bounds(plan: ServicePlan, allowed: Allowed) -> str | None:
     actions: Sequence[object] = (*plan.checks, *plan.calls, *plan.verify)
     if len(plan.files) > MAX_FILES or len(actions) > MAX_ACTIONS:
         seen = f"{len(plan.files)} files and {len(actions)} actions"

@@ -17,12 +17,13 @@ import msgspec
 from msgspec.structs import replace
 
 from meshd.errors import MeshError
+from meshd.model.service import Guard
 from meshd.services import swap
 from meshd.services.actions import run_command
 from meshd.services.changes import Changes, find_changes, sha256
 from meshd.services.checks import place_files
 from meshd.services.config import ModuleConfig, jail_prefix, read_secrets
-from meshd.services.guards import Before, check_bounds, check_plan, check_view
+from meshd.services.guards import Before, Hold, check_bounds, check_plan, check_view
 from meshd.services.handover import HandOver
 from meshd.services.journal import Accepted, Journal, ModuleState, Pending, PendingFile
 from meshd.services.plan import ServicePlan
@@ -35,13 +36,15 @@ RESTART_PHASE: Final = "restart"
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended, and why. ``diffs``: what was, or would be, changed; for eyes, without secrets."""
+    """How a run ended, and why. ``diffs``: what was, or would be, changed; for eyes, without secrets.
+    ``guard``: which one held it."""
 
     outcome: Outcome
     reason: str = ""
     diffs: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     phase: str = ""
+    guard: Guard | None = None
 
 
 class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +84,9 @@ class _Run(msgspec.Struct, frozen=True, kw_only=True):
     def report(self, outcome: Outcome, phase: str, reason: str = "") -> Report:
         diffs = tuple(change.diff for change in self.changes.files)
         return Report(outcome=outcome, reason=reason, diffs=diffs, notes=self.plan.notes, phase=phase)
+
+    def held(self, hold: Hold, phase: str = "guard") -> Report:
+        return replace(self.report(Outcome.HELD, phase, hold.reason), guard=hold.guard)
 
 
 class Transaction(msgspec.Struct):
@@ -129,13 +135,13 @@ class Transaction(msgspec.Struct):
         config, plan, options = self.config, run.plan, run.options
         held = self._guard(run)
         if held is not None:
-            return run.report(Outcome.HELD, "guard", held)
+            return run.held(held)
         if options.overwrite:
             config = replace(config, common=msgspec.structs.replace(config.common, drift="overwrite"))
         changes = find_changes(plan, config, run.state, self._secrets, run.view.generation)
         run = replace(run, changes=changes)
         if changes.held is not None:
-            return run.report(Outcome.HELD, "guard", changes.held)
+            return run.held(changes.held)
         swap.stage(changes)
         self.step("staged")
         problem = self._check(run)
@@ -146,10 +152,10 @@ class Transaction(msgspec.Struct):
         if plan.reload == "restart" and run.must_reload and not options.restart:
             why = plan.restart_why or "the service reads its files at its start alone"
             reason = f"needs a restart: {why}: wgctl service apply {config.name} --restart"
-            return run.report(Outcome.HELD, RESTART_PHASE, reason)
+            return run.held(Hold(Guard.RESTART, reason), RESTART_PHASE)
         return self._carry_out(run)
 
-    def _guard(self, run: _Run) -> str | None:
+    def _guard(self, run: _Run) -> Hold | None:
         before = Before(
             generation=run.state.generation,
             endpoints=run.state.endpoints,

@@ -15,16 +15,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from meshd.errors import BackendError
 from meshd.model.path import PathStats
+from meshd.model.service import Guard
 from meshd.observe.codes import CODES
 from meshd.observe.metrics import FAMILIES, MetricsServer, StatusCollector
 from meshd.observe.status import (
     ClientStatus,
     ConditionStatus,
     ExchangeStatus,
+    ModuleStatus,
     PeerStatus,
     ReconcileCounters,
     RegistryStatus,
     SelfStatus,
+    ServicesStatus,
     Status,
     StoreStatus,
 )
@@ -255,6 +258,24 @@ def test_all_condition_codes_are_there_and_open_ones_are_counted() -> None:
         dict(labels)["code"]: value for (name, labels), value in found.items() if name == "meshd_condition"
     }
     assert counts == {**dict.fromkeys(CODES, 0.0), "peer_unreachable": 2.0}
+
+
+def test_which_guard_holds_a_module_and_which_generation_its_service_has() -> None:
+    held = ModuleStatus(
+        name="web", kind="haproxy", state="held", generation=3, view_generation=5, guard="drift",
+        last_success_at=None, last_run_at=NOW, outcome="held", phase="guard", reason="a secret path",
+        endpoints=2, files=(), runs={"held": 1}, run_seconds_sum=0.5,
+    )  # fmt: skip
+    well = replace(held, name="dns", state="ok", guard="")
+    found = series(scrape(lambda: replace(status(), services=ServicesStatus(modules=(held, well)))))
+    reasons = {
+        (labels["module"], labels["reason"]): value
+        for (name, pairs), value in found.items()
+        if name == "meshd_module_held_reason" and (labels := dict(pairs))
+    }
+    all_of_them = {(each.name, str(guard)): 0.0 for each in (held, well) for guard in Guard}
+    assert reasons == all_of_them | {("web", "drift"): 1.0}
+    assert found["meshd_module_view_generation", frozenset({("module", "web")})] == 5
 
 
 def test_names_follow_the_conventions() -> None:

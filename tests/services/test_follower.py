@@ -253,6 +253,23 @@ def test_a_module_follows_by_itself_and_only_when_something_changed(
     asyncio.run(scenario())
 
 
+def test_a_generation_with_nothing_for_a_module_is_one_that_its_service_has(
+    directory: Path, mesh: SignedMesh
+) -> None:
+    """Or whoever compares it with the registry's would take a service for one that is left behind."""
+
+    async def scenario() -> None:
+        async with staged(directory, mesh, app(directory)) as stage:
+            await stage.until("applied")
+            say(mesh, place(mesh, "bohr"))
+            stage.update()
+            await stage.until("unchanged")
+            [module] = stage.follower.status().modules
+            assert module.generation < module.view_generation == mesh.ledger.membership(NOW).generation
+
+    asyncio.run(scenario())
+
+
 def test_a_module_that_dies_is_tried_three_times_and_a_new_view_once_more(
     directory: Path, mesh: SignedMesh
 ) -> None:
@@ -297,6 +314,7 @@ def test_somebody_elses_change_is_found_and_held(directory: Path, mesh: SignedMe
             (directory / "app.conf").write_text("by hand\n")
             await stage.until("held")
             assert stage.codes() == {"service_held"}
+            assert stage.follower.status().modules[0].guard == "drift"
             assert (directory / "app.conf").read_text() == "by hand\n"
 
     asyncio.run(scenario())

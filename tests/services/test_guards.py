@@ -29,19 +29,35 @@ def with_app(view: ServiceView, **changes: Any) -> ServiceView:
 
 def test_an_empty_or_older_view_changes_nothing() -> None:
     empty = a_view(6, hosts={})
-    assert "empty" in (check_view(empty, BEFORE) or "")
-    assert "older than 5" in (check_view(a_view(4), BEFORE) or "")
+    assert "empty" in str(check_view(empty, BEFORE))
+    assert "older than 5" in str(check_view(a_view(4), BEFORE))
     assert check_view(a_view(5), BEFORE) is None
+
+
+def test_each_guard_is_named_for_metrics() -> None:
+    fewer, stale = with_app(a_view(6), min_endpoints=4), a_view(6, stale=True, removed=(THREE[2],))
+    held = [
+        check_view(a_view(6, hosts={}), BEFORE),
+        check_view(a_view(4), BEFORE),
+        check_plan(plan(*THREE), fewer, BEFORE),
+        check_plan(plan(THREE[0]), a_view(6), BEFORE),
+        check_plan(plan(*THREE[:2]), stale, BEFORE),
+        check_plan(plan(*THREE, files=()), a_view(6), BEFORE),
+        check_bounds(plan(*THREE), Allowed()),
+    ]
+    assert [hold and hold.guard for hold in held] == [
+        *("empty", "older", "too_few", "shrink", "stale", "empty", "bounds"),
+    ]
 
 
 def test_fewer_endpoints_than_declared_are_not_handed_on() -> None:
     view = with_app(a_view(6), min_endpoints=4)
-    assert "3 active placements seen, at least 4 expected" in (check_plan(plan(*THREE), view, BEFORE) or "")
+    assert "3 active placements seen, at least 4 expected" in str(check_plan(plan(*THREE), view, BEFORE))
     assert check_plan(plan(*THREE), a_view(6), BEFORE) is None
 
 
 def test_endpoints_that_vanish_without_a_signed_word_are_held() -> None:
-    assert "2 of 3 endpoints would go" in (check_plan(plan(THREE[0]), a_view(6), BEFORE) or "")
+    assert "2 of 3 endpoints would go" in str(check_plan(plan(THREE[0]), a_view(6), BEFORE))
     assert check_plan(plan(*THREE[:2]), a_view(6), BEFORE) is None
     signed = a_view(6, removed=(THREE[1], "*/c"))
     assert check_plan(plan(THREE[0]), signed, BEFORE) is None
@@ -59,13 +75,13 @@ def test_a_move_and_a_drain_are_signed_words_too() -> None:
 
 def test_a_stale_view_takes_nothing_away_and_one_too_old_adds_nothing() -> None:
     stale = a_view(6, stale=True, removed=(THREE[2],))
-    assert "stale" in (check_plan(plan(*THREE[:2]), stale, BEFORE) or "")
+    assert "stale" in str(check_plan(plan(*THREE[:2]), stale, BEFORE))
     assert check_plan(plan(*THREE, "app/d@10.77.0.4"), stale, BEFORE) is None
-    assert "too old" in (check_plan(plan(*THREE, "app/d@10.77.0.4"), stale, BEFORE, too_old=True) or "")
+    assert "too old" in str(check_plan(plan(*THREE, "app/d@10.77.0.4"), stale, BEFORE, too_old=True))
 
 
 def test_an_empty_answer_of_a_module_is_not_taken() -> None:
-    assert "says nothing" in (check_plan(plan(*THREE, files=()), a_view(6), BEFORE) or "")
+    assert "says nothing" in str(check_plan(plan(*THREE, files=()), a_view(6), BEFORE))
 
 
 ALLOWED = Allowed(
@@ -113,7 +129,7 @@ ALLOWED = Allowed(
     ],
 )
 def test_a_module_touches_only_what_its_settings_name(part: dict[str, Any], word: str) -> None:
-    assert word in (check_bounds(ServicePlan(**part), ALLOWED) or "")
+    assert word in str(check_bounds(ServicePlan(**part), ALLOWED))
 
 
 def test_what_its_settings_name_is_allowed() -> None:

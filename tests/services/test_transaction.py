@@ -155,7 +155,7 @@ def test_a_file_that_is_there_is_taken_over_only_when_allowed_and_given_back(rig
     rig.file.write_text("by hand\n")
     rig.file.chmod(0o640)
     report = rig.apply(NEW)
-    assert report.outcome is Outcome.HELD and "adopt = true" in report.reason
+    assert report.outcome is Outcome.HELD and "adopt = true" in report.reason and report.guard == "not_ours"
     assert rig.file.read_text() == "by hand\n"
     rig.table["adopt"] = True
     assert rig.apply(NEW).outcome is Outcome.APPLIED
@@ -232,6 +232,7 @@ def test_a_restart_needs_a_word(rig: ServiceRig) -> None:
     rig.table["restart_command"] = ["/bin/cp", str(rig.file), str(rig.running)]
     report = rig.apply(OLD, reload="restart")
     assert report.outcome is Outcome.HELD and "--restart" in report.reason and not rig.file.exists()
+    assert report.guard == "restart"
     assert rig.apply(OLD, reload="restart", options=RunOptions(restart=True)).outcome is Outcome.APPLIED
 
 
