@@ -15,7 +15,14 @@ from typing import Final
 import msgspec
 
 from meshd.errors import RegistryError
-from meshd.exchange.inventory import build_inventory, build_page, digest_records, in_order, lacking
+from meshd.exchange.inventory import (
+    build_inventory,
+    build_page,
+    digest_records,
+    in_order,
+    lacking,
+    position,
+)
 from meshd.exchange.messages import (
     MAX_OFFER_BYTES,
     MAX_OFFER_OBJECTS,
@@ -38,6 +45,7 @@ from meshd.exchange.witness import (
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import RootChain, root_envelopes, root_objects
 from meshd.registry.root_case import JudgedRoot, judge_root
+from meshd.registry.root_payload import RootPayload
 from meshd.registry.signing import SigningKey
 
 MAX_GIVEN_OFFERS: Final = 64
@@ -139,8 +147,9 @@ class SharedLedger:
         forged = ""
         with self._lock:
             now, version = self._clock(), self._ledger.chain.version
-        for item in in_order(set(objects)):
-            outcomes[item], lie = self._judge_within_budget(item, now, giver)
+        payload = RootPayload()
+        for item in sorted(set(objects), key=_judging_order):
+            outcomes[item], lie = self._judge_within_budget(item, now, giver, payload)
             forged = lie or forged
             if outcomes[item] == "new":
                 new_objects.append(item)
@@ -205,16 +214,19 @@ class SharedLedger:
         """For ``compare``, which is called with the lock held."""
         return self._ledger.holds_statement(hash_hex)
 
-    def _judge_within_budget(self, item: Object, now: float, giver: str) -> tuple[OfferOutcome, str]:
+    def _judge_within_budget(
+        self, item: Object, now: float, giver: str, payload: RootPayload
+    ) -> tuple[OfferOutcome, str]:
         """The outcome, and why it is a lie if it is one. What a root costs is spent outside of the lock."""
         with self._lock:
             if giver and not self._waste.take(giver, now, 0.0):
                 return "unknown", ""
-            case = self._ledger.root_case(*item)
+            case = payload.case(self._ledger, *item)
         began = self._processor()
         judged = judge_root(case) if case is not None else None
         with self._lock:
             outcome, lie = self._judge_object(item, judged)
+            payload.note(*item, "pending" if outcome == "unknown" else outcome)
             if giver and outcome in ("refused", "unknown"):
                 self._waste.spend(giver, now, self._processor() - began)
         return outcome, lie
@@ -244,3 +256,9 @@ class SharedLedger:
             self._inventory = build_inventory(self._ledger)
             self._inventory_of = state
         return self._inventory
+
+
+def _judging_order(item: Object) -> tuple[int, str, bool]:
+    """As objects are handed over, but the payload of a root before its signatures."""
+    stem, _, suffix = item[0].partition(".")
+    return position(item[0])[0], stem, suffix != "json"

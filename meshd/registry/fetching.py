@@ -22,6 +22,7 @@ from meshd.registry.layout import HOST_PREFIX, ROOT_PREFIX, mesh_prefix
 from meshd.registry.ledger import Admission, Ledger
 from meshd.registry.poll_memory import PollMemory, basis_of
 from meshd.registry.root_case import judge_root
+from meshd.registry.root_payload import RootPayload
 from meshd.store.base import MAX_OBJECT_BYTES, ObjectInfo, ObjectStore
 
 _PAGE_KEYS: Final = 1000
@@ -74,6 +75,7 @@ class Round:
         self.pending: list[str] = []
         self.unusable: list[tuple[str, str]] = []
         self.remaining: list[str] = []
+        self._payload = RootPayload()
         self.missed = ""
         """Why a root or statement could not be had that the store may have; empty when all were."""
 
@@ -82,6 +84,12 @@ class Round:
         left_bytes = max(self.limits.fetched_bytes - self.fetched_bytes, 0)
         left_objects = max(self.limits.fetched_objects - self.fetched_objects, 0)
         return left_bytes // parts, left_objects // parts
+
+    def until(self, parts: int) -> Callable[[], tuple[int, int]]:
+        """What is left of such a part, however many calls of ``fetch`` share it."""
+        some_bytes, some_objects = self.left(parts)
+        bytes_end, objects_end = self.fetched_bytes + some_bytes, self.fetched_objects + some_objects
+        return lambda: (max(bytes_end - self.fetched_bytes, 0), max(objects_end - self.fetched_objects, 0))
 
     def names(self, prefix: str, start_after: str, limit: int) -> tuple[list[ObjectInfo], str]:
         """Infos with keys relative to the mesh, and the name to go on after; empty when that is all."""
@@ -100,7 +108,7 @@ class Round:
         batch = _BATCH if workers > 1 else 1
         with ThreadPoolExecutor(max(workers, 1), thread_name_prefix="store") as pool:
             for start in range(0, len(wanted), batch):
-                if self.fetched_bytes > bytes_end or self.fetched_objects >= objects_end:
+                if self.fetched_bytes >= bytes_end or self.fetched_objects >= objects_end:
                     return False
                 part = wanted[start : start + batch]
                 with self._while_blocked():
@@ -214,10 +222,11 @@ class Round:
     def _offer(self, key: str, etag: str, body: bytes) -> None:
         self.fetched_bytes += len(body)
         judged = None
-        if (case := self.ledger.root_case(key, body)) is not None:
+        if (case := self._payload.case(self.ledger, key, body)) is not None:
             with self._while_blocked():
                 judged = judge_root(case)
         admission = self.ledger.offer(key, body, judged=judged)
+        self._payload.note(key, body, admission.outcome)
         match admission.outcome:
             case "new":
                 self.new.append(key)

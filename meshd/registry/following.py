@@ -114,14 +114,14 @@ def _unlisted(key: str) -> ObjectInfo:
 
 def _fetch_candidates(run: Round, groups: Sequence[_Group]) -> bool:
     """Those that bear the name of a root key in force, then what the roots that were proposed so call for."""
-    share = run.left(8)
+    share = run.until(2)
     whole = True
-    for group in groups:
-        whole = run.fetch_root(group.payload, group.by(run.ledger.chain.current), share) and whole
+    for group in sorted(groups, key=_payload_bytes):
+        whole = run.fetch_root(group.payload, group.by(run.ledger.chain.current), share()) and whole
     for proposal in run.ledger.proposals():
         for group in groups:
             if group.payload is not None and _root_hash(group.payload) == proposal.root.hash:
-                whole = run.fetch(group.by(proposal.root), share) and whole
+                whole = run.fetch(group.by(proposal.root), run.left(8)) and whole
     return whole
 
 
@@ -129,11 +129,17 @@ def _look_at_twins(run: Round, groups: Sequence[_Group]) -> None:
     """Pieces of trusted roots that somebody changed, and other roots of their version that may be signed."""
     chain = run.ledger.chain
     judges = chain.current, chain.at(chain.version - 1)
-    for group in groups:
+    share = run.until(8)
+    for group in sorted(groups, key=_payload_bytes):
         if group.payload is not None and run.ledger.body(group.payload.key) is not None:
             run.fetch([group.payload, *(info for judge in judges for info in group.by(judge))], run.left(8))
         elif group.payload is not None and any(group.by(judge) for judge in judges):
-            run.fetch([group.payload], run.left(8))
+            run.fetch([group.payload], share())
+
+
+def _payload_bytes(group: _Group) -> int:
+    """The small ones first: whoever wants a root to be looked at late pays for each one before it."""
+    return group.payload.size_bytes if group.payload is not None else 0
 
 
 def _root_name(key: str) -> RootKeyName | None:

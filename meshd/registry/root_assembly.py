@@ -74,6 +74,7 @@ class RootAssembly:
         """RegistryError when the payload is there and the signature is none that could count."""
         if self._is_known(name, signature):
             return
+        self._restore(name, chain, judged)
         case = self.case(name, signature, chain)
         if case is not None and name in self._proposed:
             answer = _judge(case, judged)
@@ -126,6 +127,14 @@ class RootAssembly:
         if judged is None:
             _trim_signatures(signatures, judge)
         return _Pieces(payload=payload, signatures=signatures)
+
+    def _restore(self, name: Name, chain: RootChain, judged: JudgedRoot | None) -> None:
+        """What others have pushed out while it was judged, and a key in force has signed."""
+        if judged is None or not judged.vouchers or name in self._proposed:
+            return
+        case, held = judged.case, self._pieces.get(name)
+        if (held is None or held.payload is None) and case.name == name and case.chain is chain:
+            self._pieces[name] = _Pieces(payload=case.payload, signatures=dict(case.signatures))
 
     def _keep_pieces(self, name: Name, piece: bytes | Signature, chain: RootChain) -> RootCase | None:
         pieces = self._with(name, piece, chain.current)

@@ -56,10 +56,17 @@ def anchor_by_fingerprint(store: ObjectStore, mesh_id: str, fingerprint: str) ->
 def anchor_by_key(store: ObjectStore, mesh_id: str, public: bytes) -> RootChain | None:
     """The oldest root that a root key itself signed as the start of a chain, or None.
 
-    Whoever holds a root key needs no fingerprint: the own signature proves more.
+    Whoever holds a root key needs no fingerprint: the own signature proves more. Of a root whose other
+    signatures were spoiled it passes on to the next one. RegistryError when none is signed as it should be.
     """
+    fault: RegistryError | None = None
     for envelope in find_by_signer(store, mesh_id, public):
-        return RootChain.start(envelope)
+        try:
+            return RootChain.start(envelope)
+        except RegistryError as error:
+            fault = fault or error
+    if fault is not None:
+        raise fault
     return None
 
 

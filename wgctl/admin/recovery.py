@@ -52,15 +52,18 @@ def find_registry(
     problems: list[str] = []
     for store in stores:
         try:
-            for candidate in [mesh_id] if mesh_id else list_mesh_ids(store):
-                # Whoever fears a flood of false signatures gives the fingerprint: nobody can imitate that.
-                chain = anchor_by_key(store, candidate, paper.public) if fingerprint is None else None
-                if fingerprint is not None:
-                    chain = anchor_by_fingerprint(store, candidate, fingerprint)
-                if chain is not None and chain.mesh_id == candidate:
-                    chains.setdefault(candidate, chain)
+            candidates = [mesh_id] if mesh_id else list_mesh_ids(store)
         except MeshError as error:
             problems.append(str(error))
+            continue
+        for candidate in candidates:
+            try:
+                chain = _find_anchor(store, candidate, paper, fingerprint)
+            except MeshError as error:  # of one mesh: whoever may write there may have made it up
+                problems.append(f"mesh {candidate}: {error}")
+                continue
+            if chain is not None and chain.mesh_id == candidate:
+                chains.setdefault(candidate, chain)
     if not chains:
         reason = "; ".join(problems) or "no root there was signed by it: give --fingerprint, or --from FILE"
         raise RegistryError(f"no mesh of recovery key {paper.kid[:8]} was found: {reason}")
@@ -71,6 +74,15 @@ def find_registry(
     if not any(complete):
         raise StoreError("no store gave the whole registry; try again, as what is not seen would be lost")
     return ledger
+
+
+def _find_anchor(
+    store: ObjectStore, mesh_id: str, paper: SigningKey, fingerprint: str | None
+) -> RootChain | None:
+    """Whoever fears a flood of false signatures gives the fingerprint: nobody can imitate that."""
+    if fingerprint is not None:
+        return anchor_by_fingerprint(store, mesh_id, fingerprint)
+    return anchor_by_key(store, mesh_id, paper.public)
 
 
 def open_registry_file(path: Path, paper: SigningKey, fingerprint: str | None) -> Ledger:
