@@ -317,6 +317,11 @@ class Course:
         )
         return pair.direct if is_relay else here
 
+    def is_led_to_relay(self, hid: str, look: PeerLook) -> bool:
+        """Whether packets go to where another host forwards, and not to a place of this one."""
+        here = look.endpoint
+        return here is not None and here not in look.places and self.relays_at().get(here, hid) != hid
+
     def relays_at(self) -> dict[Endpoint, str]:
         found = ((self.relay_of(hid), hid) for hid in self.peers)
         return {endpoint: hid for endpoint, hid in found if endpoint is not None}

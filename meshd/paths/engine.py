@@ -310,7 +310,7 @@ class PairEngine:
         if relay == hid:
             relay = None
         if not pair.is_carried:
-            if relay is None or relay in pair.put_off or relay in pair.left:
+            if relay is None or not self._may_follow(pair, relay, look):
                 return []
             carried = self._course.carry(hid, pair, relay, Event.MOVED_TO_RELAY, now)
             return [*carried, RenewRelay(hid, relay)]
@@ -319,6 +319,13 @@ class PairEngine:
         if relay is not None:
             return self._course.carry(hid, pair, relay, Event.MOVED_TO_RELAY, now)
         return self._course.end(hid, pair, Event.MOVED_AWAY, "its packets come by the direct path", now)
+
+    def _may_follow(self, pair: Pair, relay: str, look: PeerLook) -> bool:
+        """Packets that were under way when the pair left that relay say nothing. But where no direct path
+        carries, an answer since then came through it."""
+        if pair.standing is not Standing.DIRECT and pair.is_answered(look.path):
+            return True
+        return relay not in pair.put_off and relay not in pair.left
 
     def _times(self, pair: Pair) -> list[float]:
         times = []

@@ -48,6 +48,8 @@ def judge(course: Course, hid: str, pair: Pair, now: float) -> list[Effect]:
         course.begin_search(hid, pair, now)
     elif pair.complaint is Complaint.SLOW and pair.search is not None and look.path.up and limits.use:
         return []
+    elif look.path.up and limits.use and course.is_led_to_relay(hid, look):
+        return []  # not the direct path answers: the pair follows its packets once its endpoint has settled
     elif is_well(look.path, pair.complaint, loss_ratio=limits.loss_ratio) or not limits.use:
         pair.move(Event.WELL, "it answers", now)
         pair.begin_way(look.path)
@@ -80,7 +82,7 @@ def _judge_relay(course: Course, hid: str, pair: Pair, now: float) -> list[Effec
         pair.return_to = pair.return_to or pair.direct
         left = CloseRelay(hid, pair.via, is_return=True)
         return [*course.go_back(hid, pair, "the settings want no relay", now), left]
-    if look.path.up and look.path.received > pair.received_before:
+    if pair.is_answered(look.path):
         pair.silent_at = None
         if not pair.is_proven:
             pair.is_proven, pair.attempts = True, 0

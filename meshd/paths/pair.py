@@ -170,6 +170,10 @@ class Pair(msgspec.Struct):
         self.sent_before, self.received_before = path.sent, path.received
         self.silent_at = None
 
+    def is_answered(self, path: PathStats) -> bool:
+        """Whether packets that go as they go now are answered."""
+        return path.up and path.received > self.received_before
+
     def is_measured(self, path: PathStats, fresh_probes: int) -> bool:
         """Whether the window holds nothing of the way before."""
         return path.sent - self.sent_before >= fresh_probes

@@ -328,6 +328,22 @@ def test_the_only_relay_has_another_chance_soon_where_it_took_long_to_begin() ->
     assert world.talk(a, b) and world.talk(b, a)
 
 
+def test_a_relay_that_carries_just_after_it_was_given_up_is_not_taken_for_the_direct_path() -> None:
+    """As when the first handshake through it takes longer than it is given: it carries on for a minute, and
+    the pair would be lost once more at its end, shown as direct until then."""
+    world = RelayWorld(3, random.Random(1))
+    a, b, c = hids(world)
+    world.run(20)
+    world.hosts[c].forwards_from = world.now + 6.25
+    world.cut(a, b)
+    world.run(12)
+    steps = [step.text for step in world.hosts[a].engine.pairs[b].steps]
+    assert any("carried nothing" in step for step in steps), steps
+    for _ in range(100):
+        assert world.talk(a, b) and world.hosts[a].engine.vias() == {b: c}
+        world.run(1)
+
+
 def test_a_relay_that_loses_much_is_given_a_few_seconds_when_it_falls_silent() -> None:
     """Where two of five are lost, all of a few are now and then. A relay that loses none is left at once."""
     for loss, is_left_at_once in ((0.4, False), (0.0, True)):
