@@ -58,20 +58,14 @@ STAGED = (
     *("remove .more.conf.meshd-new", "open .more.conf.meshd-new"),
     *("start check", "check at work"),
 )
-SWAPPED = ("chown", "chmod", "rename .app.conf.meshd-new", "chown", "chmod", "rename .more.conf.meshd-new")
+OWNED = ("chown", "chmod") if os.geteuid() == 0 else ("chmod",)
+SWAPPED = (*OWNED, "rename .app.conf.meshd-new", *OWNED, "rename .more.conf.meshd-new")
 TOLD = ("start reload", "reload at work", "start show", "show at work")
 NOTED = ("open .state.json.tmp", "chmod", "rename .state.json.tmp")
 TIDIED = ("remove .app.conf.meshd-new", "remove .more.conf.meshd-new")
 UNDONE = (
-    *(
-        "remove .app.conf.meshd-new",
-        "open .app.conf.meshd-new",
-        "chown",
-        "chmod",
-        "rename .app.conf.meshd-new",
-    ),
-    *("remove .more.conf.meshd-new", "open .more.conf.meshd-new", "chown", "chmod"),
-    "rename .more.conf.meshd-new",
+    *("remove .app.conf.meshd-new", "open .app.conf.meshd-new", *OWNED, "rename .app.conf.meshd-new"),
+    *("remove .more.conf.meshd-new", "open .more.conf.meshd-new", *OWNED, "rename .more.conf.meshd-new"),
 )
 OLD_ONES = "the run for generation {generation} was cut off: the files are the old ones"
 NEW_ONES = "the run for generation {generation} was cut off: the files are the new ones"
