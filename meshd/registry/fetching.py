@@ -29,6 +29,7 @@ _PAGE_KEYS: Final = 1000
 _BATCH: Final = 48
 
 WhileBlocked = Callable[[], AbstractContextManager[object]]
+Share = Callable[[], tuple[int, int]]
 _Answer = tuple[str, bytes] | StoreError | None
 
 
@@ -85,9 +86,9 @@ class Round:
         left_objects = max(self.limits.fetched_objects - self.fetched_objects, 0)
         return left_bytes // parts, left_objects // parts
 
-    def until(self, parts: int) -> Callable[[], tuple[int, int]]:
-        """What is left of such a part, however many calls of ``fetch`` share it."""
-        some_bytes, some_objects = self.left(parts)
+    def until(self, parts: int, of_it: float = 1.0) -> Share:
+        """What is left of such a part, or of so much ``of_it``, however many calls of ``fetch`` share it."""
+        some_bytes, some_objects = (int(each * of_it) for each in self.left(parts))
         bytes_end, objects_end = self.fetched_bytes + some_bytes, self.fetched_objects + some_objects
         return lambda: (max(bytes_end - self.fetched_bytes, 0), max(objects_end - self.fetched_objects, 0))
 

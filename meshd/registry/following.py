@@ -14,7 +14,7 @@ import msgspec
 
 from meshd.errors import RegistryError
 from meshd.registry.document import TrustedRoot
-from meshd.registry.fetching import Round
+from meshd.registry.fetching import Round, Share
 from meshd.registry.layout import (
     HOST_PREFIX,
     ROOT_PREFIX,
@@ -37,6 +37,8 @@ MAX_WALK_REQUESTS: Final = 2_000
 """Statements on the way to a cut that are asked for by hash in one round."""
 ASKED_HOSTS: Final = 256
 """Records that are asked for by name in one round while the listing is flooded."""
+LOGS_SHARE: Final = 0.75
+"""Of what is left of a round after the roots; the rest is for the records."""
 
 _PAGE_KEYS: Final = 1000
 
@@ -163,7 +165,7 @@ def follow_logs(run: Round) -> None:
     kids = sorted(run.ledger.chain.current.logs)
     for index, kid in enumerate(kids):
         # Each log has its part, and what one leaves the next ones share; a quarter is for the records.
-        share = _part(run, len(kids) - index)
+        share = run.until(len(kids) - index, LOGS_SHARE)
         head = heads.get(kid, (0, ""))
         shown = _follow_log(run, kid, 0 if run.thorough else head[0], share)
         if shown is None and head[0] and not run.thorough:
@@ -185,11 +187,6 @@ def _walk_to_cut(run: Round, kid: str) -> None:
             return
 
 
-def _part(run: Round, logs: int) -> tuple[int, int]:
-    some_bytes, some_objects = run.left(logs)
-    return some_bytes * 3 // 4, some_objects * 3 // 4
-
-
 class _Listed(msgspec.Struct):
     """Statements that a store lists: ``infos`` in order of number; ``crowds``: numbers of which there are
     more; ``after``: the last name, when there are more names than were looked at; ``names``: how many were
@@ -201,7 +198,7 @@ class _Listed(msgspec.Struct):
     names: int = 0
 
 
-def _follow_log(run: Round, kid: str, number: int, share: tuple[int, int]) -> tuple[int, str] | None:
+def _follow_log(run: Round, kid: str, number: int, share: Share) -> tuple[int, str] | None:
     """Take in what follows ``number`` -> the newest statement that is listed and held."""
     memory = run.memory
     # All that carries the head's number too: a fork shows there first, and whether the store has the head.
@@ -214,7 +211,7 @@ def _follow_log(run: Round, kid: str, number: int, share: tuple[int, int]) -> tu
         infos += more.infos
     else:
         memory.log_after.pop(kid, None)
-    whole = run.fetch([info for info in infos if run.ledger.body(info.key) is None], share)
+    whole = run.fetch([info for info in infos if run.ledger.body(info.key) is None], share())
     crowds = [crowd for crowd in listed.crowds if crowd > number]
     whole = _look_into_crowds(run, kid, crowds, share) and whole
     if not whole:
@@ -254,7 +251,7 @@ def _take_names(found: _Listed, infos: Iterable[ObjectInfo]) -> int | None:
     return None
 
 
-def _look_into_crowds(run: Round, kid: str, crowds: Sequence[int], share: tuple[int, int]) -> bool:
+def _look_into_crowds(run: Round, kid: str, crowds: Sequence[int], share: Share) -> bool:
     """A part of the crowd that comes first, which may hold the next statement, and of another in turn."""
     memory = run.memory
     for key in [key for key in memory.crowd_after if key[0] == kid and key[1] not in crowds]:
@@ -264,7 +261,7 @@ def _look_into_crowds(run: Round, kid: str, crowds: Sequence[int], share: tuple[
         prefix = f"{log_prefix(kid)}{seq:010d}-"
         infos, after = run.names(prefix, memory.crowd_after.get((kid, seq), ""), MAX_CROWD_NAMES)
         wanted = [info for info in infos if run.ledger.body(info.key) is None]
-        if run.fetch([info for info in wanted if _statement_name(info.key)], share):
+        if run.fetch([info for info in wanted if _statement_name(info.key)], share()):
             memory.crowd_after[kid, seq] = after
         whole = whole and not after
     return whole and len(crowds) < 3

@@ -16,7 +16,7 @@ from meshes import NOW
 from meshd.errors import RegistryError
 from meshd.exchange.shared_ledger import SharedLedger
 from meshd.registry.canonical import encode_base64
-from meshd.registry.layout import mesh_prefix, root_key
+from meshd.registry.layout import log_prefix, mesh_prefix, root_key
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.root_assembly import MAX_PENDING_ROOTS
@@ -160,3 +160,19 @@ def test_a_mesh_that_somebody_made_up_hides_none_from_the_paper_key(
     typed = ledger.chain.fingerprint[:24] if by_fingerprint else None
     found = find_registry(RECOVERY, [store], mesh_id=None, fingerprint=typed, now=NOW)
     assert found.mesh_id == ledger.mesh_id and found.chain.version == 3
+
+
+def test_a_flooded_log_takes_no_more_than_its_part_of_a_round() -> None:
+    """Statements far ahead, and crowds of one number: records have their part in the same round."""
+    flooded = Flooded()
+    prefix, seq = log_prefix(ADMIN.kid), flooded.ledger.heads()[ADMIN.kid][0]
+    junk = b"x" * 2_900
+    flooded.plant(*((f"{prefix}{seq + 20 + number:010d}-{number:064x}.json", junk) for number in range(60)))
+    for crowd in (seq + 2, seq + 3):
+        flooded.plant(*((f"{prefix}{crowd:010d}-{number:064x}.json", junk) for number in range(90)))
+    newton = flooded.mesh.hosts["newton"]
+    record = newton.body(version=int(NOW * 1000) + 5)
+    flooded.plant((newton.key, record))
+    outcome = poll_with_little(flooded)
+    assert outcome.fetched_bytes <= ROUND_BYTES
+    assert flooded.ledger.record_bytes(newton.hid) == record
