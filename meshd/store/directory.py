@@ -61,7 +61,7 @@ class DirectoryStore:
     """A store at ``file:///path``. The directory is made by the first put if its parent exists.
 
     A directory that is missing is a StoreError on reading, not an empty store: it may be a
-    file system that is not mounted.
+    file system that is not mounted. So one that was there before is not made again either.
     """
 
     parallel_requests = 1
@@ -71,6 +71,7 @@ class DirectoryStore:
         self._url = f"file://{path}"
         self._etags: dict[str, tuple[_Signature, str]] = {}
         self._swept: set[str] = set()
+        self._was_there = False
 
     @property
     def url(self) -> str:
@@ -138,11 +139,12 @@ class DirectoryStore:
     @contextmanager
     def _open_directory(self, parts: Sequence[str], *, create: bool = False) -> Iterator[int]:
         """A descriptor of a directory in the tree; no step of the way is a symbolic link."""
-        if create:
+        if create and not self._was_there:
             with suppress(FileExistsError):
                 self._path.mkdir()
                 self._path.chmod(DIRECTORY_MODE)
         directory = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._was_there = True
         try:
             for part in parts:
                 is_new = create and _make_directory(part, directory)

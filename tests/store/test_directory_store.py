@@ -94,6 +94,20 @@ def test_a_mount_point_that_is_missing_with_its_parent_is_not_made(tree: Path) -
     assert not tree.exists()
 
 
+def test_a_directory_that_has_gone_is_not_made_again(store: DirectoryStore, tree: Path) -> None:
+    """What is unmounted between a look and the write that follows from it would else be written beside."""
+    store.put(KEY, b"body")
+    away = tree.with_name("away")
+    tree.rename(away)
+    with pytest.raises(StoreError, match="No such file or directory"):
+        store.put(KEY, b"newer")
+    assert not tree.exists()
+    away.rename(tree)
+    store.put(KEY, b"newer")
+    got = store.get(KEY)
+    assert got is not None and got.body == b"newer"
+
+
 def test_symbolic_links_lead_nowhere(store: DirectoryStore, tree: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
