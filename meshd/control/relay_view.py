@@ -12,7 +12,7 @@ from meshd.mesh.rotation import Phase, phase_of, second_key_of
 from meshd.model.device import ObservedState, Peer
 from meshd.model.host import Host
 from meshd.model.keys import PublicKey
-from meshd.model.network import Endpoint, underlay_fault
+from meshd.model.network import Endpoint, host_network, underlay_fault
 from meshd.model.path import RELAY_PORT_OFFSET, PathStats
 from meshd.model.rescue_key import rescue_public_key
 from meshd.paths.complaint import fresh_probes
@@ -29,21 +29,46 @@ def build_looks(world: World, paths: Mapping[str, PathStats], resolved: Resolved
     """Every other host with a record, by hid."""
     own, ranges = world.view.own, world.membership.mesh_ranges
     is_steady = own is None or phase_of(own.record) is Phase.STEADY
+    relayed = _relayed_on_second(world)
     looks = {}
     for host in world.view.peers:
-        record, peer = host.record, _peer(world.observed, host)
+        record, path = host.record, paths.get(host.hid, NO_STATS)
         if record is None:
             continue
         found = (each.endpoint for each in build_candidates(record.endpoints, resolved))
         looks[host.hid] = PeerLook(
             name=host.name,
-            path=paths.get(host.hid, NO_STATS),
-            endpoint=peer.config.endpoint if peer is not None else None,
+            path=path,
+            endpoint=relayed.get(host.hid) or _endpoint_of(_peer(world.observed, host)),
+            is_fresh=path.received == world.paths.get(host.hid, NO_STATS).received,
             places=tuple(each for each in found if not underlay_fault(each.address, ranges)),
             may_relay=not record.behind_nat and bool(record.endpoints),
             is_settled=is_steady and phase_of(record) is Phase.STEADY,
         )
     return looks
+
+
+def _relayed_on_second(world: World) -> dict[str, Endpoint]:
+    """By hid, the relay to which packets go from the second interface.
+
+    While a pair talks over that one, as in a rescue, a relay may carry its session there and know nothing of
+    the first one. Both interfaces send to a relay at one place; any other endpoint of the second one says
+    nothing of the first.
+    """
+    here = {route.destination for route in world.second.routes} if world.second is not None else set()
+    if not here:
+        return {}
+    known = (_endpoint_of(_peer(world.observed, host)) for host in world.view.peers)
+    relays = {Endpoint(each.address, each.port + RELAY_PORT_OFFSET) for each in known if each}
+    found = {}
+    for host in world.view.peers:
+        if host_network(host.link_address) not in here:
+            continue
+        for key in (second_key_of(host.record), rescue_public_key(host.identity_key)):
+            place = _endpoint_of(_peer_of(world.second, key)) if key is not None else None
+            if place is not None and place in relays:
+                found[host.hid] = place
+    return found
 
 
 def build_limits(world: World) -> RelayLimits:
@@ -106,6 +131,10 @@ def _end(world: World, host: Host) -> RelayEnd | None:
 
 def _peer(observed: ObservedState | None, host: Host) -> Peer | None:
     return _peer_of(observed, host.record.public_key) if host.record is not None else None
+
+
+def _endpoint_of(peer: Peer | None) -> Endpoint | None:
+    return peer.config.endpoint if peer is not None else None
 
 
 def _peer_of(observed: ObservedState | None, key: PublicKey) -> Peer | None:

@@ -20,7 +20,7 @@ from meshd.model.path import PinnedEndpoint
 from meshd.paths.complaint import UNREACHED_SECONDS, Complaint, find_complaint
 from meshd.paths.course import Course, RelayLimits
 from meshd.paths.effects import CloseRelay, Effect, RenewRelay, Reset
-from meshd.paths.judge import OFFER_SECONDS, SILENCE_SECONDS, judge, proof_at, tend
+from meshd.paths.judge import OFFER_SECONDS, SILENCE_SECONDS, is_doubtful, judge, proof_at, tend
 from meshd.paths.latency import LatencyTerms, hold_seconds
 from meshd.paths.new_place import find_new_place, notice
 from meshd.paths.pair import Offer, Pair
@@ -35,6 +35,8 @@ OFFERS_TURN_SECONDS: Final = 1.0
 """Between two turns that all offers together have."""
 STANDS_SECONDS: Final = 3.0
 """So long a choice of the lower id stands against that of the other end."""
+DOUBT_SECONDS: Final = 1.0
+"""Until a pair is looked at again of which it is not clear by which way it is answered."""
 NOT_CARRIED: Final = (Standing.ASKING, Standing.WAITING)
 """Standings in which whoever can is taken, however late it says so."""
 
@@ -112,15 +114,19 @@ class PairEngine:
 
     def look_at(self) -> float | None:
         """When ``look`` is to be asked next, though nothing has happened: time alone turns a host not met
-        into one that cannot be, and a relay that carried no answer into one that does not. None: never."""
+        into one that cannot be, a relay that carried no answer into one that does not, and one more answer
+        tells by which way it came. None: never."""
         times = []
         for hid, pair in self._course.pairs.items():
             if pair.is_carried and not pair.is_proven:
                 times.append(proof_at(self._course, pair))
             elif pair.is_carried and pair.silent_at is not None:
                 times.append(pair.silent_at + SILENCE_SECONDS)
-            elif pair.standing is Standing.DIRECT and self._course.peers[hid].path.last_reply_at is None:
-                times.append(pair.first_at + UNREACHED_SECONDS)
+            elif pair.standing is Standing.DIRECT:
+                if self._course.peers[hid].path.last_reply_at is None:
+                    times.append(pair.first_at + UNREACHED_SECONDS)
+            elif self._course.peers[hid].path.up and is_doubtful(self._course, hid, pair):
+                times.append(self._looked_at + DOUBT_SECONDS)
         return min((at for at in times if at > self._looked_at), default=None)
 
     # --- what is seen

@@ -6,7 +6,7 @@ from typing import Final
 
 from meshd.paths.complaint import Complaint, bearable_loss, find_complaint, is_well
 from meshd.paths.course import RENEW_SECONDS, Course
-from meshd.paths.effects import CloseRelay, Effect, RenewRelay
+from meshd.paths.effects import CloseRelay, Effect, RenewRelay, Reset
 from meshd.paths.pair import FIRST_PAUSE_SECONDS, Pair
 from meshd.paths.pair_table import Event, Standing
 from meshd.paths.review import find_return
@@ -48,8 +48,8 @@ def judge(course: Course, hid: str, pair: Pair, now: float) -> list[Effect]:
         course.begin_search(hid, pair, now)
     elif pair.complaint is Complaint.SLOW and pair.search is not None and look.path.up and limits.use:
         return []
-    elif look.path.up and limits.use and course.is_led_to_relay(hid, look):
-        return []  # not the direct path answers: the pair follows its packets once its endpoint has settled
+    elif look.path.up and limits.use and is_doubtful(course, hid, pair):
+        return _doubt(hid, pair, look)
     elif is_well(look.path, pair.complaint, loss_ratio=limits.loss_ratio) or not limits.use:
         pair.move(Event.WELL, "it answers", now)
         pair.begin_way(look.path)
@@ -59,6 +59,28 @@ def judge(course: Course, hid: str, pair: Pair, now: float) -> list[Effect]:
     elif complaint is not None and complaint is not pair.complaint:
         _complain_anew(pair, complaint, look, now)
     return []
+
+
+def is_doubtful(course: Course, hid: str, pair: Pair) -> bool:
+    """Whether what answers a pair that nobody carries may have come through a relay that it has left.
+
+    Packets of the other end that still come through it lead WireGuard back there, and the next turn sets the
+    direct place anew. So where it sends to says something only when that is not being set, when an answer
+    has come since, and when it was seen after that answer.
+    """
+    look = course.peers[hid]
+    if course.is_led_to_relay(hid, look):
+        return True
+    return bool(pair.left) and (pair.is_due or not look.is_fresh or not pair.is_answered(look.path))
+
+
+def _doubt(hid: str, pair: Pair, look: PeerLook) -> list[Effect]:
+    """Something answers, so nothing is to be set any more: WireGuard follows what answers, and the pair
+    follows WireGuard."""
+    if pair.is_due:
+        pair.is_due = False
+        pair.begin_way(look.path)
+    return [] if look.is_fresh else [Reset(hid)]
 
 
 def _complain_anew(pair: Pair, complaint: Complaint, look: PeerLook, now: float) -> None:

@@ -41,6 +41,8 @@ class PeerLook(msgspec.Struct, frozen=True, kw_only=True):
     """Measured as its packets go now."""
     endpoint: Endpoint | None
     """Where WireGuard sends to."""
+    is_fresh: bool = True
+    """No probe has been answered since that was seen: whatever answered had gone by then."""
     places: tuple[Endpoint, ...] = ()
     """Where its record says that it is, in the order in which they are tried."""
     may_relay: bool = True

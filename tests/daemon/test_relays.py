@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -12,8 +13,12 @@ from trio import UP, Trio, asked, play
 from until import until
 
 from meshd.exchange.relaying import RelayRequest
+from meshd.model.device import Device, ObservedState, Peer, PeerConfig, PeerStats
+from meshd.model.network import Endpoint, Route, host_network
+from meshd.model.rescue_key import rescue_public_key
 from meshd.observe.path_document import DrainDocument
 from meshd.observe.status import PeerStatus
+from meshd.probe.events import PathChanged
 
 NAMES = ("tesla", "newton", "bohr")
 
@@ -111,6 +116,62 @@ def test_a_daemon_that_starts_goes_on_with_the_relay_that_it_finds(tmp_path: Pat
         assert trio.via("tesla", "newton") == trio.hids["bohr"]
         assert trio.endpoint("tesla", "newton") == "198.18.0.3:51822"
         assert not (await trio.rigs["tesla"].plan()).changes
+
+    play(Trio(tmp_path, mesh), scene)
+
+
+def test_a_pair_that_talks_over_its_second_interface_is_known_by_the_relay_there(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    """As after a rescue through a relay: the first interface has no session, and calls the direct place."""
+
+    async def scene(trio: Trio) -> None:
+        tesla, hid = trio.rigs["tesla"], trio.hids["newton"]
+        relays, world = tesla.daemon.parts.relays, tesla.world
+        newton = world.membership.hosts[hid]
+        key = rescue_public_key(newton.identity_key)
+        assert key is not None
+        config = PeerConfig(
+            public_key=key, allowed_ips=frozenset(), endpoint=Endpoint.parse("198.18.0.3:51822")
+        )
+        second = ObservedState(
+            interface="wg100",
+            device=Device(
+                name="wg100",
+                implementation="memory",
+                public_key=None,
+                listen_port=51821,
+                peers={key: Peer(config=config, stats=PeerStats())},
+            ),
+            routes=frozenset({Route(destination=host_network(newton.link_address), interface="wg100")}),
+        )
+        assert trio.endpoint("tesla", "newton") == "198.18.0.2:51820"
+        turn = msgspec.structs.replace(world.turn, second=second)
+        await relays.follow(msgspec.structs.replace(world, turn=turn))
+        assert relays.vias() == {hid: trio.hids["bohr"]}
+
+    play(Trio(tmp_path, mesh), scene)
+
+
+def test_a_relay_that_carries_after_it_was_given_up_is_seen_though_the_last_turn_saw_the_direct_place(
+    tmp_path: Path, mesh: SignedMesh
+) -> None:
+    async def scene(trio: Trio) -> None:
+        relay, tesla, hid = "198.18.0.3:51822", trio.rigs["tesla"], trio.hids["newton"]
+        trio.kill("tesla", "newton")
+        await until(lambda: trio.endpoint("tesla", "newton") == relay)
+        trio.now += 5
+        await until(lambda: trio.via("tesla", "newton") == "direct")
+        await until(lambda: trio.endpoint("tesla", "newton") == "198.18.0.2:51820")
+        received = itertools.count(UP.received + 1)
+
+        async def is_known() -> bool:
+            trio.roam("tesla", "newton", relay)
+            tesla.prober.stats[hid] = msgspec.structs.replace(UP, sent=100, received=next(received))
+            tesla.prober.tell(PathChanged(hid=hid, up=True))
+            return trio.via("tesla", "newton") == trio.hids["bohr"]
+
+        await until(is_known)
 
     play(Trio(tmp_path, mesh), scene)
 

@@ -47,6 +47,10 @@ class SimHost:
     """What it answers to everybody that asks it; None: what it measures."""
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     """Where its WireGuard sends to."""
+    seen: dict[str, Endpoint] = field(default_factory=dict)
+    """The same as its last turn left it. A look in between has nothing newer."""
+    answered: dict[str, int] = field(default_factory=dict)
+    """Probes, by then."""
     heard: Counter[str] = field(default_factory=Counter)
     """Packets that came, by sender."""
     meters: dict[str, Meter] = field(default_factory=dict)
@@ -76,7 +80,7 @@ class RelayWorld:
         for host in self.hosts.values():
             for other in self.hosts.values():
                 if other is not host:
-                    host.endpoints[other.hid] = other.place
+                    host.endpoints[other.hid] = host.seen[other.hid] = other.place
                     host.meters[other.hid] = Meter()
             offset = rng.random()
             self.after(offset, partial(self._probe, host))
@@ -158,7 +162,9 @@ class RelayWorld:
                     continue
                 was_up = host.meters[other.hid].stats().up
                 self._question(host, other)
-                if host.meters[other.hid].stats().up != was_up:
+                if was_up and not host.meters[other.hid].stats().up:
+                    self._turn_and_look(host)
+                elif host.meters[other.hid].stats().up != was_up:
                     self._look(host)
         self.after(1.0, lambda: self._probe(host))
 
@@ -169,7 +175,8 @@ class RelayWorld:
             other.hid: PeerLook(
                 name=other.hid[-2:],
                 path=host.meters[other.hid].stats(),
-                endpoint=host.endpoints[other.hid],
+                endpoint=host.seen[other.hid],
+                is_fresh=host.answered.get(other.hid) == host.meters[other.hid].stats().received,
                 places=(other.place,),
                 may_relay=not other.behind_nat,
             )
@@ -187,6 +194,8 @@ class RelayWorld:
             host.engine.confirm(hid, host.endpoints[hid], host.heard[hid], now, was_set=was_set)
             for each in host.engine.to_call([hid] if was_set else ()):
                 self._question(host, self.hosts[each])
+        host.seen = dict(host.endpoints)
+        host.answered = {hid: meter.stats().received for hid, meter in host.meters.items()}
 
     def _turn_and_look(self, host: SimHost) -> None:
         self._turn(host)
@@ -216,8 +225,7 @@ class RelayWorld:
         engine, before = host.engine, host.engine.vias()
         settles = engine.settle_seconds
         if self.now >= host.turn_at or (settles and self.now >= host.turn_at - TURN_SECONDS + settles):
-            self._turn(host)
-            self._look(host)
+            self._turn_and_look(host)
             return
         look_at, wake_at = engine.look_at(), engine.wake_at()
         if look_at is not None and self.now >= look_at:
