@@ -7,6 +7,7 @@ idle pair is one that has nothing to do with the cut one, and is cut with it: it
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import combinations
@@ -45,14 +46,17 @@ class CutCost(NamedTuple):
 
 
 def cut_one_after_the_other(mesh: LabMesh, pairs: Sequence[MemberPair]) -> Iterator[CutCost]:
+    """The idle one is the one that was cut least often: each time doubles what a pair waits to go back."""
+    cuts = Counter[MemberPair]()
     for pair in pairs:
-        yield _cut(mesh, pair)
+        apart = [each for each in combinations(mesh.members, 2) if not set(each) & set(pair)]
+        idle = min(apart, key=lambda each: cuts[each], default=None)
+        cuts.update([pair, *filter(None, (idle,))])
+        yield _cut(mesh, pair, idle)
 
 
-def _cut(mesh: LabMesh, pair: MemberPair) -> CutCost:
+def _cut(mesh: LabMesh, pair: MemberPair, idle: MemberPair | None) -> CutCost:
     everyone = list(combinations(mesh.members, 2))
-    apart = [other for other in everyone if not set(other) & set(pair)]
-    idle = apart[0] if apart else None
     used = [other for other in everyone if other != idle]
     streams = mesh.streams(*used, with_hosts=True)
     time.sleep(CALM_SECONDS)
@@ -122,6 +126,7 @@ def render_cut(cost: CutCost) -> str:
     return (
         f"{_name(cost.pair):15} {cost.relay:8} {cost.gap_seconds:6.2f} s {cost.lost:5} "
         f"{cost.back_seconds:5.1f} s {cost.idle_lost:11} {beside:6} {back:4} {cost.starved:7}"
+        + "".join(f"\n  {source} to {target}: {lost}" for (source, target), lost in sorted(cost.back.items()))
     )
 
 
