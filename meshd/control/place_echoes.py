@@ -14,8 +14,8 @@ from meshd.control.direct_echo import DirectEcho, OpenSocket
 from meshd.control.relay_host import RelayHost
 from meshd.control.world import World
 from meshd.exchange.exchange import Exchange
-from meshd.model.network import AnyEndpoint, Endpoint
-from meshd.model.path import RELAY_PORT_OFFSET
+from meshd.model.network import AnyEndpoint
+from meshd.model.path import relay_place
 from meshd.paths.engine import PairEngine
 from meshd.paths.new_place import NAMED_SECONDS
 from meshd.supervisor import Supervisor
@@ -79,8 +79,8 @@ class PlaceEchoes:
         for hid in self._engine.echoed_hids():
             token = self._token_of.get(hid)
             for endpoint, number in self._engine.pairs[hid].meter.due(now):
-                if token is not None and endpoint.port + RELAY_PORT_OFFSET < 65536:
-                    place = Endpoint(endpoint.address, endpoint.port + RELAY_PORT_OFFSET)
+                place = relay_place(endpoint)
+                if token is not None and place.port < 65536:
                     self._echo.send(place, token, number)
 
     def _answered_hids(self) -> Iterable[str]:

@@ -13,7 +13,7 @@ from meshd.model.device import ObservedState, Peer
 from meshd.model.host import Host
 from meshd.model.keys import PublicKey
 from meshd.model.network import Endpoint, host_network, underlay_fault
-from meshd.model.path import RELAY_PORT_OFFSET, PathStats
+from meshd.model.path import RELAY_PORT_OFFSET, PathStats, relay_place
 from meshd.model.rescue_key import rescue_public_key
 from meshd.paths.complaint import fresh_probes
 from meshd.paths.course import RelayLimits
@@ -59,7 +59,7 @@ def _relayed_on_second(world: World) -> dict[str, Endpoint]:
     if not here:
         return {}
     known = (_endpoint_of(_peer(world.observed, host)) for host in world.view.peers)
-    relays = {Endpoint(each.address, each.port + RELAY_PORT_OFFSET) for each in known if each}
+    relays = {relay_place(each) for each in known if each}
     found = {}
     for host in world.view.peers:
         if host_network(host.link_address) not in here:

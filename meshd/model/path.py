@@ -15,6 +15,11 @@ RELAY_PORT_OFFSET: Final = 2
 DIRECT: Final = "direct"
 
 
+def relay_place(endpoint: Endpoint) -> Endpoint:
+    """Where a host forwards for others whose WireGuard is at ``endpoint``. A port above 65535 is nowhere."""
+    return Endpoint(endpoint.address, endpoint.port + RELAY_PORT_OFFSET)
+
+
 class PathStats(msgspec.Struct, frozen=True, kw_only=True):
     """The path to one peer, measured over the probe window."""
 

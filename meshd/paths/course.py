@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from meshd.model.network import Endpoint
-from meshd.model.path import RELAY_PORT_OFFSET
+from meshd.model.path import relay_place
 from meshd.paths.complaint import PROBE_WINDOW, Complaint, fresh_probes
 from meshd.paths.effects import AskRelay, CloseRelay, Effect, OpenRelay, Reset
 from meshd.paths.hysteresis import HOLD_SECONDS
@@ -300,7 +300,7 @@ class Course:
         look, pair = self.peers.get(hid), self.pairs.get(hid)
         if look is None or look.endpoint is None or not look.may_relay or (pair and pair.is_carried):
             return None
-        return Endpoint(look.endpoint.address, look.endpoint.port + RELAY_PORT_OFFSET)
+        return relay_place(look.endpoint)
 
     def direct_place(self, pair: Pair, look: PeerLook) -> Endpoint | None:
         """Where the direct path of a pair that is not carried goes.
@@ -312,10 +312,7 @@ class Course:
         if here is None or here in look.places:
             return here
         known = (each for peer in self.peers.values() for each in (peer.endpoint, *peer.places) if each)
-        is_relay = any(
-            (each.address, each.port + RELAY_PORT_OFFSET) == (here.address, here.port) for each in known
-        )
-        return pair.direct if is_relay else here
+        return pair.direct if here in map(relay_place, known) else here
 
     def is_led_to_relay(self, hid: str, look: PeerLook) -> bool:
         """Whether packets go to where another host forwards, and not to a place of this one."""
