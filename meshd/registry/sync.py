@@ -148,30 +148,29 @@ def publish(
 
     Roots and statements one after the other, in the order given, so that a reader meets a statement after
     those before it; records, which nobody looks at before their grant is there, beside them where the store
-    answers several requests at once. The bytes never change between attempts: a write that failed may still
-    take effect later. StoreError after the fourth attempt at one object, or none in PUBLISH_SECONDS: none
-    is begun after that.
+    answers several requests at once, so that a record which is refused keeps no statement back. The bytes
+    never change between attempts: a write that failed may still take effect later. StoreError after the
+    fourth attempt at one object, or none in PUBLISH_SECONDS; what comes before it in its row is published.
     """
-    prefix, failures = mesh_prefix(mesh_id), list[StoreError]()
+    prefix = mesh_prefix(mesh_id)
 
-    def publish_row(row: Sequence[tuple[str, bytes]]) -> None:
-        for key, body in row:
-            if failures:
-                return
-            try:
+    def publish_row(row: Sequence[tuple[str, bytes]]) -> StoreError | None:
+        try:
+            for key, body in row:
                 _publish_one(store, prefix + key, body, pause, clock)
-            except StoreError as error:
-                failures.append(error)
+        except StoreError as error:
+            return error
+        return None
 
     workers = getattr(store, "parallel_requests", 1)
-    rows = _side_by_side(objects)
-    if workers < 2 or len(rows) < 2:
-        publish_row(objects)
+    rows = _side_by_side(objects) if workers > 1 else [objects]
+    if len(rows) < 2:
+        failures = [*map(publish_row, rows)]
     else:
         with ThreadPoolExecutor(min(workers, len(rows)), "publish") as pool:
-            list(pool.map(publish_row, rows))
-    if failures:
-        raise failures[0]
+            failures = [*pool.map(publish_row, rows)]
+    for failure in filter(None, failures):
+        raise failure
 
 
 def _side_by_side(objects: Sequence[tuple[str, bytes]]) -> list[Sequence[tuple[str, bytes]]]:

@@ -385,6 +385,35 @@ def test_records_are_published_beside_statements_which_keep_their_order() -> Non
     assert store.order.index("1") < store.order.index("2")
 
 
+class RecordlessStore(MemoryStore):
+    """Takes no record, and no statement before it has refused that for good."""
+
+    parallel_requests = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = threading.Event()
+
+    def put(self, key: str, body: bytes) -> None:
+        if "/host/" in key:
+            raise StoreError("no records here")
+        self.refused.wait(DEADLINE_SECONDS)
+        super().put(key, body)
+
+    def get(self, key: str) -> StoredObject | None:
+        if "/host/" in key and self.calls["get"] >= 3:
+            self.refused.set()
+        return super().get(key)
+
+
+def test_a_store_that_refuses_records_gets_every_statement() -> None:
+    store = RecordlessStore()
+    statements = [(f"log/a/{number:02}", b"x") for number in range(30)]
+    with pytest.raises(StoreError, match="no records here"):
+        publish(store, [*statements, ("host/b", b"x")], mesh_id="m", pause=lambda seconds: None)
+    assert all(store.get(f"v1/m/{key}") is not None for key, _ in statements)
+
+
 def test_the_poll_interval_grows_with_the_fleet_and_is_short_for_a_directory() -> None:
     remote, local = ParallelStore(), MemoryStore()
     assert [poll_interval_seconds(hosts, store=remote) for hosts in (1, 100, 500, 5000)] == [30, 30, 150, 300]
