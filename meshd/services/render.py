@@ -59,8 +59,14 @@ def read_signals(config: ModuleConfig, view: ServiceView) -> Signals | None:
 
 def schemas() -> dict[str, object]:
     """The JSON schemas of what a module is given and of what it answers (JSON Schema 2020-12)."""
-    documents = {"view": ServiceView, "plan": ServicePlan}
-    return {name: msgspec.json.schema(kind) for name, kind in documents.items()}
+    from inspect import cleandoc  # no daemon needs it
+
+    found = {name: msgspec.json.schema(kind) for name, kind in (("view", ServiceView), ("plan", ServicePlan))}
+    for schema in found.values():
+        for definition in schema["$defs"].values():
+            if "description" in definition:  # indented as in the source, before msgspec 0.23
+                definition["description"] = cleandoc(definition["description"])
+    return dict(found)
 
 
 def render_schemas() -> str:
