@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any, Final
 
@@ -54,8 +55,12 @@ Kernel = tuple[int, str]
 """An errno (0: done) and the kernel's own words about it, empty if it had none."""
 
 
+@cache
 def load() -> ModuleType:
-    """Import netlink_messages.py at the price of the few pyroute2 modules it names."""
+    """Import netlink_messages.py at the price of the few pyroute2 modules it names.
+
+    Once: to look for a package again costs half a millisecond, and this is asked for each route of a look.
+    """
     with submodules_of("pyroute2"):
         try:
             return importlib.import_module(_MESSAGES_MODULE)
