@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
 from meshd.control.service_reports import STATES, condition_of
 from meshd.model.condition import Condition
 from meshd.observe.logs import event
+from meshd.observe.protocol import ModuleRetry
 from meshd.observe.status import ModuleStatus
 from meshd.services.config import ModuleConfig
+from meshd.services.isolation import END_SECONDS, RENDER_SECONDS
 from meshd.services.journal import Journal, ModuleState
 from meshd.services.schedule import Schedule
 from meshd.services.transaction import Report, Transaction
@@ -28,6 +32,10 @@ class FollowedModule(msgspec.Struct):
     wake: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     busy: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     """Held by a run: two of one module never overlap."""
+    began_at: float | None = None
+    """When what holds that began, by the follower's clock that never goes back."""
+    is_to_retry: bool = False
+    """An operator's word, until a run begins by it: whatever was bad before is tried."""
     report: Report | None = None
     """Of the last run."""
     state: ModuleState = msgspec.field(default_factory=ModuleState)
@@ -45,6 +53,29 @@ class FollowedModule(msgspec.Struct):
     """What the log was last told; it is told once."""
     restart: str = ""
     """The input for which this host waits for its turn to restart the service."""
+
+    @contextlib.asynccontextmanager
+    async def alone(self, elapsed: Callable[[], float]) -> AsyncIterator[None]:
+        """With nothing else of the module under way; waits for that."""
+        async with self.busy:
+            self.began_at = elapsed()
+            try:
+                yield
+            finally:
+                self.began_at = None
+
+    def retry(self, now: float, *, has_view: bool) -> ModuleRetry:
+        """Note that it is to be tried once more, and say when that will be. Waits for nothing."""
+        self.is_to_retry = True
+        self.schedule.ask(now)
+        self.wake.set()
+        running = now - self.began_at if self.began_at is not None else None
+        return ModuleRetry(
+            name=self.config.name,
+            when="in_mesh" if not has_view else "now" if running is None else "after_run",
+            running_seconds=running,
+            module_limit_seconds=RENDER_SECONDS + END_SECONDS,
+        )
 
     @property
     def transaction(self) -> Transaction:

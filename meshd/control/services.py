@@ -210,7 +210,8 @@ class ServiceFollower:
             digest = input_digest(module.config, self._view)
             report = await self._run(module, self._view, RunOptions(restart=module.restart == digest))
             module.restart = ""
-            if report.phase == RESTART_PHASE and module.config.common.allow_restart:
+            waits = report.phase == RESTART_PHASE and not module.is_to_retry
+            if waits and module.config.common.allow_restart:
                 module.restart = digest
                 delay = restart_delay(self._view, self._hid, module.config.name)
                 module.schedule.due_at = self._elapsed() + delay
@@ -219,16 +220,22 @@ class ServiceFollower:
         self, module: FollowedModule, view: ServiceView, options: RunOptions, *, asked: bool = False
     ) -> Report:
         """One run; two of one module never overlap."""
-        async with module.busy:
+        async with module.alone(self._elapsed):
             began = self._elapsed()
             digest = input_digest(module.config, view)
             run = self._thread(module).run
-            report = await run(self._carry_out, module, view, digest, options, asked)
             if options.dry_run:
-                return report
+                return await run(self._carry_out, module, view, digest, options, asked)
+            problem = await self._forget_bad(module)
+            if problem is None:
+                report = await run(self._carry_out, module, view, digest, options, asked)
+            else:
+                report = problem
             with contextlib.suppress(MeshError):
                 module.state = await run(module.journal.read)
             module.schedule.ended(report.outcome, self._elapsed(), digest)
+            if module.is_to_retry and problem is None:  # since it began
+                module.schedule.ask(self._elapsed())
             module.report, module.ran_at = report, self._clock()
             if STATES[report.outcome] == "ok":
                 module.view_generation = view.generation
@@ -237,6 +244,18 @@ class ServiceFollower:
             self._tell(module, report, view.generation)
         self._changed(self.conditions())
         return report
+
+    async def _forget_bad(self, module: FollowedModule) -> Report | None:
+        """What an operator wants tried once more; -> what keeps it from being so."""
+        if not module.is_to_retry:
+            return None
+        module.is_to_retry = False
+        try:
+            await self._thread(module).run(module.journal.forget_bad)
+        except MeshError as error:
+            module.is_to_retry = True
+            return Report(outcome=Outcome.FAILED, reason=str(error), phase="guard")
+        return None
 
     def _carry_out(
         self, module: FollowedModule, view: ServiceView, digest: str, options: RunOptions, asked: bool
@@ -303,12 +322,12 @@ class ServiceFollower:
             return ServiceDocument(status=self.status(), view=self._view_json()), 0
         chosen = self._choose(request.module)
         if request.action == "retry":
-            for module in chosen:
-                await self._thread(module).run(module.journal.forget_bad)
-                module.schedule.ask(self._elapsed())
-                module.wake.set()
-            return ServiceDocument(status=self.status()), 0
+            now, has_view = self._elapsed(), self._view is not None
+            retries = tuple(module.retry(now, has_view=has_view) for module in chosen)
+            return ServiceDocument(status=self.status(), retries=retries), 0
         if request.action == "rollback":
+            for module in chosen:
+                module.is_to_retry = False  # the later word of the two
             reports = [(each, await self._go_back(each, original=request.original)) for each in chosen]
         else:
             reports = [(each, await self._asked(each, request)) for each in chosen]
@@ -351,7 +370,7 @@ class ServiceFollower:
 
     async def _go_back(self, module: FollowedModule, *, original: bool) -> Report:
         transaction = module.transaction
-        async with module.busy:
+        async with module.alone(self._elapsed):
             call = transaction.give_back if original else transaction.go_back
             try:
                 report = await self._thread(module).run(call)

@@ -59,12 +59,23 @@ class ModuleReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
+class ModuleRetry(msgspec.Struct, frozen=True, kw_only=True):
+    """When a module is tried once more. ``running_seconds``: so long ago began what is under way there, after
+    which it is tried. ``module_limit_seconds``: a module that answers nothing is ended so long after that."""
+
+    name: str
+    when: Literal["now", "after_run", "in_mesh"]
+    running_seconds: float | None
+    module_limit_seconds: float
+
+
 class ServiceDocument(msgspec.Struct, frozen=True, kw_only=True, tag_field="format", tag="meshd-service/1"):
     """``wgctl service`` diff, apply, rollback and retry. ``view``: what modules see, as their schema says;
-    for ``list`` alone."""
+    for ``list`` alone; ``retries``: for ``retry``."""
 
     status: ServicesStatus
     reports: tuple[ModuleReport, ...] = ()
+    retries: tuple[ModuleRetry, ...] = ()
     view: msgspec.Raw = msgspec.field(default_factory=lambda: _NOTHING)
 
 

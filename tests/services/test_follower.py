@@ -1,7 +1,4 @@
-"""The daemon's services: last to follow, never waited for, and every end of a run is told.
-
-Over 400 lines: every test has the same mesh, module and daemon.
-"""
+"""The daemon's services: last to follow, never waited for, and every end of a run is told."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ import json
 import os
 import socket
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +15,15 @@ import msgspec
 import pytest
 from daemon_rig import Rig, build_rig, running, settings_for
 from meshes import NOW, SignedMesh, full_store
-from module_scripts import NAMES, public_directory, write_module
+from module_scripts import NAMES, public_directory
+from module_stage import app, mesh_with_a_database, place, say, staged
 from ports import free_port
 from until import until
 
-from meshd.control.host_services import ServiceInputs
-from meshd.control.services import ServiceFollower
 from meshd.observe.protocol import ControlAnswer, ServiceDocument
-from meshd.registry.statement import Place, Service
-from meshd.services.schedule import Timing
 from meshd.store.memory import MemoryStore
-from meshd.supervisor import Report, Supervisor, log_failure
 
 pytestmark = pytest.mark.slow
-
-QUICK = Timing(quiet=0.05, quiet_at_most=0.5, spread=0.0, retry_first=0.02, look=0.2)
 
 
 @pytest.fixture
@@ -44,35 +34,7 @@ def directory() -> Iterator[Path]:
 
 @pytest.fixture
 def mesh() -> SignedMesh:
-    mesh = SignedMesh.create()
-    for number, name in enumerate(("tesla", "newton", "bohr"), 1):
-        mesh.add(name, jails=(f"10.17.{number}.0/24",))
-    say(
-        mesh,
-        Service(
-            name="db", kind="patroni", port=5432, scope="mesh", min_endpoints=1, check="", state="active"
-        ),
-    )
-    for name in ("tesla", "newton", "bohr"):
-        say(mesh, place(mesh, name))
-    return mesh
-
-
-def place(mesh: SignedMesh, host: str, state: str = "active") -> Place:
-    hid = mesh.hosts[host].hid
-    address = str(mesh.ledger.membership(NOW).hosts[hid].addresses[0])
-    return Place(hid=hid, service="db", jail="", address=address, tags={}, state=state)
-
-
-def say(mesh: SignedMesh, body: Service | Place) -> None:
-    signer = mesh.signer
-    key, envelope = signer.place(body, now=NOW) if isinstance(body, Place) else signer.service(body, now=NOW)
-    mesh.objects[key] = envelope
-
-
-def app(directory: Path, code: str = NAMES, **more: Any) -> dict[str, Any]:
-    file = directory / "app.conf"
-    return {"app": {"command": str(write_module(directory, code)), "file": str(file), **more}}
+    return mesh_with_a_database()
 
 
 async def ask(rig: Rig, action: str, **more: Any) -> tuple[ServiceDocument, int]:
@@ -184,58 +146,6 @@ def test_a_daemon_without_a_store_changes_services_from_its_cache_and_removes_no
 
 
 # --- the follower alone, with a clock that hurries
-
-
-class Stage:
-    def __init__(self, directory: Path, mesh: SignedMesh, tables: dict[str, Any], tasks: Supervisor) -> None:
-        self.mesh = mesh
-        self.defects = 0
-        self.ended = asyncio.Event()
-        self.follower = ServiceFollower(
-            hid=mesh.hosts["tesla"].hid,
-            state_dir=directory / "state",
-            clock=self.clock,
-            tasks=tasks,
-            changed=lambda _: self.ended.set(),
-            timing=QUICK,
-        )
-        self.follower.configure(tables, "test")
-
-    def clock(self) -> float:
-        """Asked by every run of a module."""
-        if self.defects:
-            self.defects -= 1
-            raise KeyError("a defect")
-        return NOW
-
-    def update(self, *, stale: bool = False) -> None:
-        membership = self.mesh.ledger.membership(NOW)
-        self.follower.update(
-            ServiceInputs(membership=membership, paths={}, verified_at=NOW, stale=stale, now=NOW)
-        )
-
-    async def until(self, outcome: str, times: int = 1) -> None:
-        async with asyncio.timeout(60):
-            while self.follower.status().modules[0].runs.get(outcome, 0) < times:
-                self.ended.clear()
-                await self.ended.wait()
-
-    def codes(self) -> set[str]:
-        return {condition.code for condition in self.follower.conditions()}
-
-
-@asynccontextmanager
-async def staged(
-    directory: Path, mesh: SignedMesh, tables: dict[str, Any], report: Report = log_failure
-) -> AsyncIterator[Stage]:
-    async with Supervisor(report, first_pause_seconds=0.01) as tasks:
-        stage = Stage(directory, mesh, tables, tasks)
-        stage.follower.start()
-        stage.update()
-        try:
-            yield stage
-        finally:
-            await stage.follower.close()
 
 
 def test_a_module_follows_by_itself_and_only_when_something_changed(

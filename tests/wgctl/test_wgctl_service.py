@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from admin_fixture import enroll
@@ -13,7 +14,10 @@ from click.testing import CliRunner, Result
 from daemon_rig import build_rig, running, settings_for
 from meshes import SignedMesh, full_store
 
+from meshd.observe.protocol import ModuleRetry, ServiceDocument
+from meshd.observe.status import ServicesStatus
 from wgctl.main import main
+from wgctl.views.services import show_retries
 
 Run = Callable[..., Result]
 
@@ -161,6 +165,30 @@ def test_the_schemas_are_published_as_the_program_prints_them(run: Run) -> None:
     assert json.loads(published.read_text()) == schemas
 
 
+@pytest.mark.parametrize(
+    ("when", "running", "said"),
+    [
+        ("now", None, "dns: tried now"),
+        ("in_mesh", None, "dns: tried once this host has a place in the mesh"),
+        (
+            "after_run",
+            12.4,
+            "end of the run that began 12 s ago; if it hangs, it is ended in 23 s at most",
+        ),
+        ("after_run", 41.0, "began 41 s ago\n"),
+    ],
+)
+def test_an_operator_is_told_when_a_module_is_tried_once_more(
+    when: Literal["now", "in_mesh", "after_run"],
+    running: float | None,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    retry = ModuleRetry(name="dns", when=when, running_seconds=running, module_limit_seconds=35.0)
+    show_retries(ServiceDocument(status=ServicesStatus(), retries=(retry,)))
+    assert said in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_an_operator_sees_applies_and_takes_back_what_a_module_does(tmp_path: Path) -> None:
     mesh = SignedMesh.create()
@@ -187,7 +215,8 @@ def test_an_operator_sees_applies_and_takes_back_what_a_module_does(tmp_path: Pa
             assert (await ctl("apply", "hosts", "--overwrite")).exit_code == 0
             back = await ctl("rollback", "hosts", "--original")
             assert back.exit_code == 0 and hosts.read_text() == "127.0.0.1 localhost\n"
-            assert (await ctl("retry", "hosts")).exit_code == 0
+            again = await ctl("retry", "hosts")
+            assert again.exit_code == 0 and again.stdout.startswith("hosts: tried now\n")
             unknown = await ctl("apply", "dns")
             assert unknown.exit_code == 2 and "no [services.dns]" in unknown.stderr
             assert (await ctl("advise")).exit_code == 0

@@ -14,7 +14,7 @@ from meshd.registry.ledger import Ledger
 from wgctl.output import BAD, FAINT, FAIR, GOOD, NOTHING, Cell, Column, build_table, render_age, say, show
 
 if TYPE_CHECKING:
-    from meshd.observe.protocol import ModuleReport, ServiceDocument
+    from meshd.observe.protocol import ModuleReport, ModuleRetry, ServiceDocument
     from wgctl.options import Options
 
 STYLES: Final = {"ok": GOOD, "pending": FAIR, "held": FAIR, "failed": BAD, "broken": BAD, "released": FAINT}
@@ -217,6 +217,22 @@ def show_advice(document: ServiceDocument) -> None:
             say(f"{report.name}: {text}")
         if not report.notes:
             say(f"{report.name}: {report.reason or 'nothing to advise'}")
+
+
+def show_retries(document: ServiceDocument) -> None:
+    for retry in document.retries:
+        say(f"{retry.name}: {_when(retry)}")
+    say("what comes of it: wgctl service list" if document.retries else "this host has no modules")
+
+
+def _when(retry: ModuleRetry) -> str:
+    if retry.when == "in_mesh":
+        return "tried once this host has a place in the mesh"
+    if retry.running_seconds is None:
+        return "tried now"
+    left = retry.module_limit_seconds - retry.running_seconds
+    then = f"; if it hangs, it is ended in {max(left, 1):.0f} s at most" if left > 0 else ""
+    return f"tried at the end of the run that began {retry.running_seconds:.0f} s ago{then}"
 
 
 def _line(report: ModuleReport, *, dry_run: bool) -> str:

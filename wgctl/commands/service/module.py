@@ -84,12 +84,18 @@ def rollback_command(ctx: click.Context, options: Options, name: str, original: 
 @pass_options
 @click.pass_context
 def retry_command(ctx: click.Context, options: Options, name: str, as_json: bool) -> None:
-    """Try again what failed, was refused or was rolled back."""
-    from meshd.observe.protocol import ServiceRequest
+    """Try again what failed, was refused or was rolled back. Answers at once.
 
-    code = _ask(options, ServiceRequest(action="retry", module=name), as_json)
-    if not as_json:
-        echo("asked; see: wgctl service list")
+    A run that is under way goes on to its end before.
+    """
+    from meshd.observe.protocol import ServiceRequest
+    from wgctl.views.services import show_retries
+
+    document, code = _answer(options, ServiceRequest(action="retry", module=name))
+    if as_json:
+        write_json(document)
+    else:
+        show_retries(document)
     ctx.exit(code)
 
 
