@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 from pathlib import Path
+from typing import Final
 
 from meshd.errors import StoreError
+
+RANDOM_BYTES: Final = 4
+_TEMPORARY: Final = re.compile(rf"\..+\.[0-9a-f]{{{2 * RANDOM_BYTES}}}\.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether ``write_file`` names a file so until it takes the place of the old one."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Replace ``path`` by ``data`` with permissions ``mode``. StoreError names the path and why
     (full disk, read-only file system, missing directory); the old file is then untouched."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(RANDOM_BYTES)}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
