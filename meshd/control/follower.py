@@ -142,7 +142,8 @@ class RegistryFollower:
     def describe(self) -> FollowReport:
         """Sign a newer own record when the known one says something else; the next round saves it."""
         with self._lock:
-            return self._report(self._describe())
+            described = self._describe()
+            return self._report(self._see_clock(), described)
 
     def follow(self) -> FollowReport:
         """One round with the stores, in order, up to the first that answers whole and lacks nothing.
@@ -176,13 +177,13 @@ class RegistryFollower:
                 self._in_use = answered[0]
                 self._publish_own(answered)
             self._save()
-            return self._report(described, reached=bool(answered))
+            return self._report(self._see_clock(), described, reached=bool(answered))
 
     def settle(self) -> FollowReport:
         """What follows from objects that other hosts brought: the new membership, saved."""
         with self._lock:
             self._save()
-            return self._report(None)
+            return self._report(self._see_clock(), None)
 
     def _describe(self) -> OwnDescription | None:
         wanted = self._wanted
@@ -190,8 +191,16 @@ class RegistryFollower:
             self._fresh += self._own.describe(self._membership(), wanted)
         return wanted
 
-    def _report(self, described: OwnDescription | None, *, reached: bool = False) -> FollowReport:
-        conditions = [*self._unsaved, *self._complaints(self._clock())]
+    def _see_clock(self) -> float:
+        """-> now. A clock that was set back leaves nothing in the future: that would keep stores fresh."""
+        now = self._clock()
+        self._started_at = min(self._started_at, now)
+        for followed in self._followed:
+            followed.forget_future(now)
+        return now
+
+    def _report(self, now: float, described: OwnDescription | None, *, reached: bool = False) -> FollowReport:
+        conditions = [*self._unsaved, *self._complaints(now)]
         fresh, self._fresh = tuple(self._fresh), []
         self._reports += 1
         return FollowReport(
@@ -255,9 +264,7 @@ class RegistryFollower:
             self._lost = ()
 
     def _complaints(self, now: float) -> list[Condition]:
-        self._started_at = min(self._started_at, now)
-        for followed in self._followed:
-            followed.forget_future(now)
+        """Only looks."""
         membership = self._membership()
         conditions = [
             *membership.conditions,
