@@ -20,6 +20,7 @@ from meshd.registry.layout import log_prefix
 from meshd.registry.ledger import Ledger
 from meshd.registry.root import root_objects
 from meshd.registry.signer import LogSigner
+from meshd.registry.signing import SigningKey
 from meshd.registry.statement import RawBody
 from meshd.registry.sync import PollLimits, PollMemory, poll
 
@@ -43,6 +44,29 @@ def forge(number: int, seq: int, *, mesh: str) -> fm.StoreObject:
     body = RawBody(kind="note", fields={"n": f"{number:032x}", "why": "x" * 100})
     prev = "e" * 64 if seq > 1 else ""
     return fm.forge_statement(ADMIN, body, seq=seq, prev=prev, mesh=mesh)
+
+
+def write_notes(ledger: Ledger, victim: SigningKey, numbers: range) -> None:
+    """The thief's again, one a number, for as long as any goes in."""
+    for number in numbers:
+        body = RawBody(kind="note", fields={"n": number, "why": "x" * 100})
+        ledger.offer(*fm.forge_statement(victim, body, seq=number, prev="e" * 64 * (number > 1)))
+
+
+def take_in_a_walk(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> tuple[Ledger, list[fm.StoreObject]]:
+    """A log is filled by a thief and cut by the root, and only then its true statements come.
+
+    -> who holds both, and these.
+    """
+    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 20_000)
+    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
+    true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(15)]
+    reader = Ledger(ledger.chain)
+    write_notes(reader, OTHER, range(1, 60))
+    root = fm.retire(ledger.chain, OTHER.kid, ledger.heads()[OTHER.kid])
+    fm.offer_root(reader, fm.sign_root(root, ADMIN))
+    fm.fill(reader, true_log)
+    return reader, true_log
 
 
 def test_forks_of_a_stolen_key_leave_room_for_what_its_owner_signs(
@@ -113,9 +137,7 @@ def test_a_walk_to_a_cut_is_taken_in_by_one_round_in_any_order(
     monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 40_000)
     monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
     reader = Ledger(ledger.chain)
-    for number in range(1, 200):
-        body = RawBody(kind="note", fields={"n": number, "why": "x" * 100})
-        reader.offer(*fm.forge_statement(OTHER, body, seq=number, prev="e" * 64 * (number > 1)))
+    write_notes(reader, OTHER, range(1, 200))
     root = fm.retire(ledger.chain, OTHER.kid, ledger.heads()[OTHER.kid])
     fm.offer_root(reader, fm.sign_root(root, ADMIN))
     offered = {"up": true_log, "down": true_log[::-1], "mixed": true_log[20:] + true_log[:20]}[order]
@@ -154,16 +176,7 @@ def test_a_walk_that_was_taken_in_is_loaded_from_the_cache(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Also once the cache was written anew, in the order of names, into a log that is full of forgeries."""
-    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 20_000)
-    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
-    true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(15)]
-    reader = Ledger(ledger.chain)
-    for number in range(1, 60):
-        body = RawBody(kind="note", fields={"n": number, "why": "x" * 100})
-        reader.offer(*fm.forge_statement(OTHER, body, seq=number, prev="e" * 64 * (number > 1)))
-    root = fm.retire(ledger.chain, OTHER.kid, ledger.heads()[OTHER.kid])
-    fm.offer_root(reader, fm.sign_root(root, ADMIN))
-    fm.fill(reader, true_log)
+    reader, _ = take_in_a_walk(ledger, monkeypatch)
     RegistryCache(tmp_path / "registry").create(reader)
     loaded = RegistryCache(tmp_path / "registry").load()
     assert len(fm.names(loaded)) == 15 and not loaded.wanted_by_cuts()
@@ -181,9 +194,7 @@ def test_thieves_who_filled_the_registry_leave_it_to_the_others_once_they_are_cu
         fm.grant(ledger, victim, f"of-{victim.kid[:4]}")
     good = ledger.heads()
     for victim in victims:
-        for seq in range(2, 60):
-            body = RawBody(kind="note", fields={"n": seq, "why": "x" * 100})
-            ledger.offer(*fm.forge_statement(victim, body, seq=seq, prev="e" * 64))
+        write_notes(ledger, victim, range(2, 60))
     with pytest.raises(RegistryError, match="bytes in all"):
         fm.grant(ledger, ADMIN, "tesla")
     for victim in victims:
@@ -221,16 +232,7 @@ def test_a_log_that_was_filled_and_cut_is_no_part_of_a_bundle(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But for what counts of it: a newborn needs no more, and what a thief signed could make it too large."""
-    monkeypatch.setattr(log_room, "MAX_LOG_BYTES", 20_000)
-    monkeypatch.setattr(log_room, "MAX_FORK_BYTES", 1_000)
-    true_log = [fm.grant(ledger, OTHER, f"h{number}") for number in range(15)]
-    reader = Ledger(ledger.chain)
-    for number in range(1, 60):
-        body = RawBody(kind="note", fields={"n": number, "why": "x" * 100})
-        reader.offer(*fm.forge_statement(OTHER, body, seq=number, prev="e" * 64 * (number > 1)))
-    root = fm.retire(ledger.chain, OTHER.kid, ledger.heads()[OTHER.kid])
-    fm.offer_root(reader, fm.sign_root(root, ADMIN))
-    fm.fill(reader, true_log)
+    reader, true_log = take_in_a_walk(ledger, monkeypatch)
     bundle = build_bundle(reader, fm.key("h3").kid)
     joined, _ = open_bundle(render_bundle(bundle))
     exported, _ = open_export(render_export(build_export(reader, now=fm.NOW)))

@@ -9,7 +9,7 @@ import time
 from ipaddress import IPv6Address
 
 import pytest
-from lab_mesh import LabMesh, until
+from lab_mesh import LabMesh, MemberPair, until
 
 from meshd.lab.fleet import LISTEN_PORT, Member
 from meshd.lab.namespaces import UNDERLAY_INTERFACE
@@ -31,13 +31,7 @@ def test_a_pair_that_is_cut_goes_through_another_host_and_comes_back_without_los
     assert counts.losses((a, b)) == {}
     until("the idle pair is not relayed", lambda: lab_mesh.is_relayed(c, d))
     assert lab_mesh.run_streams(1, (c, d)).losses() == {}
-    streams = lab_mesh.streams((a, b), (a, c), with_hosts=True)
-    time.sleep(1)
-    took = lab_mesh.heal(a, b)
-    time.sleep(3)
-    counts = streams.stop()
-    counts.tell("back", direct_after=took)
-    assert counts.losses() == {}
+    assert_heals_without_loss(lab_mesh, (a, b), (a, c), what="back")
 
 
 def test_the_relaying_host_dies_and_another_one_carries(lab_mesh: LabMesh) -> None:
@@ -66,12 +60,7 @@ def test_a_one_way_cut_is_enough_and_heals_without_loss(lab_mesh: LabMesh, backw
     counts.tell(f"nothing from {source.name} to {target.name}", relayed_after=took)
     assert counts.losses((a, b)) == {}
     assert lab_mesh.run_streams(1, (a, b)).losses() == {}
-    streams = lab_mesh.streams((a, b), (a, c), with_hosts=True)
-    took = lab_mesh.heal(a, b)
-    time.sleep(3)
-    counts = streams.stop()
-    counts.tell("back", direct_after=took)
-    assert counts.losses() == {}
+    assert_heals_without_loss(lab_mesh, (a, b), (a, c), what="back")
 
 
 def test_an_end_that_is_killed_and_started_again_while_relayed_loses_nothing(lab_mesh: LabMesh) -> None:
@@ -123,12 +112,17 @@ def test_a_pair_that_is_cut_is_relayed_where_the_underlay_has_no_ipv4(lab_mesh: 
     counts.tell("cut, on IPv6 alone", relayed_after=took)
     assert counts.losses((a, b)) == {}
     assert {family for member in (a, b, c) for family in families_called(member)} == {6}
-    streams = lab_mesh.streams((a, b), (a, c), with_hosts=True)
+    assert_heals_without_loss(lab_mesh, (a, b), (a, c), what="back, on IPv6 alone")
+
+
+def assert_heals_without_loss(lab_mesh: LabMesh, pair: MemberPair, beside: MemberPair, *, what: str) -> None:
+    """The pair goes directly again, and neither it nor the one beside it loses a packet."""
+    streams = lab_mesh.streams(pair, beside, with_hosts=True)
     time.sleep(1)
-    took = lab_mesh.heal(a, b)
+    took = lab_mesh.heal(*pair)
     time.sleep(3)
     counts = streams.stop()
-    counts.tell("back, on IPv6 alone", direct_after=took)
+    counts.tell(what, direct_after=took)
     assert counts.losses() == {}
 
 
