@@ -267,7 +267,7 @@ def _is_open(terms: Terms) -> bool:
 
 def _pair(lease: Lease, ends: Mapping[str, RelayEnd]) -> RelayPair:
     first, second = sorted(lease.ends)
-    return RelayPair(ends[first], ends[second])
+    return RelayPair(ends[first], ends[second], is_leaving=lease.ending_at is not None)
 
 
 def _refused(refusal: Refusal) -> RelayAnswer:

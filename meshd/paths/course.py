@@ -6,6 +6,7 @@ What there is to decide from is held here (``peers``, ``pairs``, ``limits``); wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Final
 
@@ -36,6 +37,9 @@ GREATER_WAITS_SECONDS: Final = 0.4
 """Before the end with the greater id asks anybody."""
 SETTLE_SECONDS: Final = 30.0
 """The longest time for which an endpoint is set against packets that come by another way."""
+RETURN_SECONDS: Final = 20.0
+"""Likewise of a pair that went back to its direct path. After that what leads it to the relay is no packet
+under way, and it is carried again long before the relay stops (MAX_LINGER_SECONDS)."""
 RENEW_SECONDS: Final = 10.0
 LEFT_SECONDS: Final = 90.0
 """After a pair left a relay, packets may still come through it."""
@@ -175,8 +179,26 @@ class Course:
         pair.note(f"not through {self.name_of(via)}: {why}", now)
         if to is None:
             return []
-        pair.aim(to, now, SETTLE_SECONDS)
+        pair.aim(to, now, RETURN_SECONDS if pair.standing is Standing.DIRECT else SETTLE_SECONDS)
         return [Reset(hid)]
+
+    def lead_away(self, hid: str, pair: Pair, relay: str, now: float) -> list[Effect]:
+        """Packets under way have led a pair that goes directly back to the relay that it has left, after its
+        endpoint had seemed to stay: it is set anew."""
+        place = self.direct_place(pair, self.peers[hid])
+        seconds = self._left_at(pair, relay) + RETURN_SECONDS - now
+        if place is None or seconds <= 0:
+            return []
+        pair.aim(place, now, seconds)
+        return [Reset(hid)]
+
+    def has_just_left(self, pair: Pair, relay: str, now: float) -> bool:
+        """So lately that packets which come through it may have been under way."""
+        return now < self._left_at(pair, relay) + RETURN_SECONDS
+
+    @staticmethod
+    def _left_at(pair: Pair, relay: str) -> float:
+        return pair.left.get(relay, -math.inf) - LEFT_SECONDS
 
     def move_to(self, hid: str, pair: Pair, place: Endpoint, now: float) -> list[Effect]:
         """Directly still, and to another place of the host's."""

@@ -316,8 +316,11 @@ class PairEngine:
         if relay == hid:
             relay = None
         if not pair.is_carried:
-            if relay is None or not self._may_follow(pair, relay, look):
+            if relay is None:
                 return []
+            if not self._may_follow(pair, relay, look, now):
+                is_back = pair.standing is Standing.DIRECT and relay in pair.left
+                return self._course.lead_away(hid, pair, relay, now) if is_back else []
             carried = self._course.carry(hid, pair, relay, Event.MOVED_TO_RELAY, now)
             return [*carried, RenewRelay(hid, relay)]
         if look.endpoint == pair.endpoint:
@@ -326,12 +329,12 @@ class PairEngine:
             return self._course.carry(hid, pair, relay, Event.MOVED_TO_RELAY, now)
         return self._course.end(hid, pair, Event.MOVED_AWAY, "its packets come by the direct path", now)
 
-    def _may_follow(self, pair: Pair, relay: str, look: PeerLook) -> bool:
+    def _may_follow(self, pair: Pair, relay: str, look: PeerLook, now: float) -> bool:
         """Packets that were under way when the pair left that relay say nothing. But where no direct path
         carries, an answer since then came through it."""
         if pair.standing is not Standing.DIRECT and pair.is_answered(look.path):
             return True
-        return relay not in pair.put_off and relay not in pair.left
+        return relay not in pair.put_off and not self._course.has_just_left(pair, relay, now)
 
     def _times(self, pair: Pair) -> list[float]:
         times = []

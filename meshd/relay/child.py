@@ -59,12 +59,14 @@ class Relay:
         self._report(time.monotonic())
         due = time.monotonic() + REPORT_SECONDS
         while self._is_open:
-            for key, _ in self._selector.select(max(0.0, due - time.monotonic())):
+            wake_at = min(due, self._passage.due_at or due)
+            for key, _ in self._selector.select(max(0.0, wake_at - time.monotonic())):
                 if key.data is None:
                     self._read_tables()
                 else:
                     self._passage.pass_on(key.data, time.monotonic())
             now = time.monotonic()
+            self._passage.pass_held_on(now)
             if now >= due:
                 due = now + REPORT_SECONDS
                 self._passage.forget_silent(now)

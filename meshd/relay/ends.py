@@ -64,6 +64,7 @@ class Link(msgspec.Struct, eq=False):
 
     partner: End
     tally: Tally
+    is_leaving: bool = False
 
 
 class Waiting(msgspec.Struct, eq=False):

@@ -13,6 +13,7 @@ from typing import Final
 from meshd.model.keys import PublicKey
 from meshd.model.network import Endpoint, parse_address
 from meshd.relay.budget import Bucket, Budget
+from meshd.relay.bunches import Bunches
 from meshd.relay.ends import End, Link, Place, Rank, SocketAddress, Tally
 from meshd.relay.messages import COOKIE, DATA, INITIATION, MIN_DATA_BYTES, Message, read_message
 from meshd.relay.table import PairCounts, RelayCounts, RelayPair, RelayTable
@@ -32,6 +33,8 @@ class Forwarder:
     """The table and what was learned. No I/O: ``now`` is in seconds of any clock that only goes forward."""
 
     def __init__(self) -> None:
+        self.held: Bunches[tuple[bytes, SocketAddress]] = Bunches()
+        """Data of pairs that leave, and where each goes; whoever sends asks for them."""
         self._ends: list[End] = []
         self._pairs: list[tuple[RelayPair, Tally]] = []
         self._budget = Budget()
@@ -60,8 +63,8 @@ class Forwarder:
             a, b = ends[frozenset(pair.a.keys)], ends[frozenset(pair.b.keys)]
             tally = _tally_of(pair, tallies)
             self._pairs.append((pair, tally))
-            links[id(a)].append(_link(a, b, tally))
-            links[id(b)].append(_link(b, a, tally))
+            links[id(a)].append(_link(a, b, tally, is_leaving=pair.is_leaving))
+            links[id(b)].append(_link(b, a, tally, is_leaving=pair.is_leaving))
         for end in self._ends:
             end.links = links[id(end)]
             end.sessions = {index: to for index, to in end.sessions.items() if to[0] in end.links}
@@ -69,7 +72,7 @@ class Forwarder:
         self._note_places()
 
     def forward(self, datagram: bytes, source: SocketAddress, now: float) -> Destinations:
-        """Where it goes on to, unchanged. Never to more than its source's partners."""
+        """Where it goes on to now, unchanged. Never to more than its source's partners."""
         if datagram[:4] == _DATA_HEADER and len(datagram) >= MIN_DATA_BYTES:
             flow = self._flows.get((source, datagram[4:8]))
             if flow is not None:
@@ -225,18 +228,29 @@ class Forwarder:
         """``is_sole``: nobody else at that place has such a session, so the next ones need no search."""
         session = sender.sessions.get(message.receiver)
         if session is None:
-            size = len(datagram)
             return [
                 address
                 for link in sender.links
-                for address in self._send(sender, link, size, link.partner.places(), now)
+                for address in self._send_or_hold(sender, link, datagram, link.partner.places(), now)
             ]
         link, there = session
+        if link.is_leaving:
+            return self._send_or_hold(sender, link, datagram, [there], now)
         if len(self._flows) >= MAX_FLOWS:
             self._flows.clear()
         if is_sole:
             self._flows[here.address, message.receiver] = sender, here, link, there
         return self._send(sender, link, len(datagram), [there], now)
+
+    def _send_or_hold(
+        self, sender: End, link: Link, datagram: bytes, places: Iterable[Place], now: float
+    ) -> Destinations:
+        destinations = self._send(sender, link, len(datagram), places, now)
+        if not link.is_leaving:
+            return destinations
+        for address in destinations:
+            self.held.hold((datagram, address), len(datagram), now)
+        return _NOWHERE
 
     def _send(self, sender: End, link: Link, size: int, places: Iterable[Place], now: float) -> Destinations:
         return [place.address for place in places if self._spend(sender, link, size, now)]
@@ -306,10 +320,12 @@ def _where(link: Link, key: int, sender: End, source: SocketAddress) -> list[Pla
     return link.partner.places(interface if has_both else key)
 
 
-def _link(end: End, partner: End, tally: Tally) -> Link:
+def _link(end: End, partner: End, tally: Tally, *, is_leaving: bool) -> Link:
     """The one that was there, as sessions know it."""
     found = end.link_to(partner)
-    return found if found is not None and found.tally is tally else Link(partner, tally)
+    link = found if found is not None and found.tally is tally else Link(partner, tally)
+    link.is_leaving = is_leaving
+    return link
 
 
 def _tally_of(pair: RelayPair, tallies: dict[frozenset[PublicKey], Tally]) -> Tally:

@@ -50,11 +50,24 @@ class Passage:
         if len(self._came_in) > MAX_CAME_IN:
             self._came_in.clear()  # learned again from the next datagram of each
 
+    @property
+    def due_at(self) -> float | None:
+        """When ``pass_held_on`` is to be called next; None: nothing is held."""
+        return self._forwarder.held.due_at
+
+    def pass_held_on(self, now: float) -> None:
+        """What has waited for long enough."""
+        for datagram, address in self._forwarder.held.release(now):
+            self._send(next(iter(self._sockets.values())), datagram, address, self._came_in.get(address))
+
     def pass_on(self, hears: socket.socket, now: float) -> None:
         """What waits there, up to a batch."""
         receive, forward, came_in = hears.recvmsg, self._forwarder.forward, self._came_in
+        held = self._forwarder.held
         with contextlib.suppress(OSError):  # nothing more, most of all
             for _ in range(BATCH):
+                if held.is_full:
+                    self.pass_held_on(now)
                 datagram, ancillary, _, sender = receive(MAX_DATAGRAM_BYTES, ANCILLARY_BYTES)
                 source = sender[:2]
                 if len(ancillary) > 1 and (size := car_bytes(ancillary)):

@@ -47,10 +47,14 @@ class RelayEnd(msgspec.Struct, frozen=True):
 
 
 class RelayPair(msgspec.Struct, frozen=True):
-    """Two hosts whose datagrams are passed on to each other."""
+    """Two hosts whose datagrams are passed on to each other.
+
+    ``is_leaving``: they go another way, and what is under way here is passed on in bunches.
+    """
 
     a: RelayEnd
     b: RelayEnd
+    is_leaving: bool = False
 
     @property
     def keys(self) -> tuple[PublicKey, PublicKey]:

@@ -23,7 +23,7 @@ class _End(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    pairs: list[tuple[_End, _End]]
+    pairs: list[tuple[_End, _End, bool]]
     echoes: list[str]
     bytes_per_second: int
 
@@ -48,7 +48,7 @@ class _Counts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def encode_table(table: RelayTable) -> bytes:
     """One line, with its end."""
     wire = _Table(
-        pairs=[(_said(pair.a), _said(pair.b)) for pair in table.pairs],
+        pairs=[(_said(pair.a), _said(pair.b), pair.is_leaving) for pair in table.pairs],
         echoes=[base64.b64encode(token).decode() for token in table.echoes],
         bytes_per_second=table.bytes_per_second,
     )
@@ -63,7 +63,7 @@ def decode_table(line: bytes) -> RelayTable:
     except binascii.Error as error:
         raise ValueError(f"token: {error}") from None
     return RelayTable(
-        pairs=tuple(RelayPair(_end(a), _end(b)) for a, b in wire.pairs),
+        pairs=tuple(RelayPair(_end(a), _end(b), is_leaving) for a, b, is_leaving in wire.pairs),
         echoes=echoes,
         bytes_per_second=wire.bytes_per_second,
     )
