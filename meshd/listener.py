@@ -1,54 +1,42 @@
-"""The standard library's HTTP server, several addresses at once, that nobody can hold up.
+"""An HTTP server for short answers, several addresses at once, that nobody can hold up.
 
-``wsgiref`` answers the requests. What is added are bounds: on the connections of all and of one
-client, and on how long one may last, however slowly its bytes come. A client that may not be
-served is turned away before a byte of it is read.
+Each request has a connection and a thread of its own. Everything has bounds: the connections of all and of
+one client, the size of a head, and how long one may last, however slowly its bytes come. A client that may
+not be served is turned away before a byte of it is read.
+
+The application is one of WSGI (PEP 3333), of which it is given what ours read.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import selectors
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from http.client import HTTPException
-from socketserver import ThreadingMixIn
-from types import ModuleType
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
+from urllib.parse import unquote
 
 import msgspec
 
 from meshd.errors import BackendError
-from meshd.lean import instead_of
+from meshd.http_head import Head, HeadError, read_head
 
 SILENCE_SECONDS: Final = 10.0
 PROVE: Final = "meshd.prove"
 """In a request's environment: (client) -> whether it is served, of an application that knows its clients."""
 MAX_HEAD_BYTES: Final = 16 * 1024
-"""Request line and headers together. The library would take a hundred lines of 64 KiB from each client."""
-WRITE_BYTES: Final = 16 * 1024
-"""The library writes an answer line by line. Gathered it is one packet and not five, at both ends."""
+"""Request line and headers together."""
 SEGMENT_BYTES: Final = 1140
 """In an IPv6 packet of 1,200 bytes, which fits into WireGuard over the narrowest underlay of IPv6."""
 
+PLAIN: Final = (("Content-Type", "text/plain; charset=utf-8"),)
+
+_BACKLOG: Final = 64
+"""A connection over it is tried again only after a second."""
 _STOP_TIMEOUT_SECONDS: Final = 5.0
-
-
-class _Html(ModuleType):
-    """What http.server takes of the library's html, without the 2,231 names of characters: 0.5 MiB."""
-
-    @staticmethod
-    def escape(text: str, quote: bool = True) -> str:
-        text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-        return text.replace('"', "&quot;").replace("'", "&#x27;") if quote else text
-
-
-with instead_of("html", _Html("html")):
-    from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -72,46 +60,6 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 30.0
     head_seconds: float = 30.0
     proven_each: int = 0
-
-
-class _BoundedHead(io.BufferedReader):
-    """A connection's bytes, of which only so many may be read as lines: those of the head.
-
-    The library reads the head line by line and the application the body by size, which it bounds itself.
-    """
-
-    def __init__(self, raw: io.RawIOBase) -> None:
-        super().__init__(raw)
-        self._left = MAX_HEAD_BYTES
-
-    def readline(self, size: int | None = -1) -> bytes:
-        """HTTPException, which the library answers with 431, when the head is over its size."""
-        wanted = self._left + 1 if size is None or size < 0 else min(size, self._left + 1)
-        line = super().readline(wanted)
-        self._left -= len(line)
-        if self._left < 0:
-            raise HTTPException(f"over {MAX_HEAD_BYTES} bytes of headers")
-        return line
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = SILENCE_SECONDS
-    wbufsize = WRITE_BYTES
-
-    def setup(self) -> None:
-        super().setup()
-        self.rfile = _BoundedHead(socket.SocketIO(self.connection, "r"))
-
-    server: _Server
-
-    def get_environ(self) -> dict[str, Any]:
-        """Called when the head is read."""
-        doors, connection = self.server.doors, self.connection
-        doors.head_read(connection)
-        return {**super().get_environ(), PROVE: lambda client: doors.prove(connection, client)}
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """A request is no event."""
 
 
 class _Visit(msgspec.Struct):
@@ -212,37 +160,130 @@ def _cut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    timeout = 0
-    # A connection over the backlog is tried again only after a second.
-    request_queue_size = 64
+class _Body:
+    """What follows the head; an application bounds itself how much of it is read."""
 
-    def __init__(self, address: str, port: int, doors: _Doors) -> None:
-        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.doors = doors
-        super().__init__((address, port), _Handler)
-        self.socket.setblocking(False)
+    def __init__(self, connection: socket.socket, begun: bytes) -> None:
+        self._connection = connection
+        self._begun = begun
 
-    def server_bind(self) -> None:
-        """Without http.server's reverse look-up of the address."""
-        limit_segments(self.socket)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
+    def read(self, size: int) -> bytes:
+        """So many bytes, or less where the client sends no more. OSError when it takes too long."""
+        body, self._begun = bytearray(self._begun[:size]), self._begun[size:]
+        while len(body) < size and (piece := self._connection.recv(size - len(body))):
+            body += piece
+        return bytes(body)
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        limit_segments(request)
-        return self.doors.enter(request, client_address[0])
 
-    def shutdown_request(self, request: Any) -> None:
-        self.doors.leave(request)
-        super().shutdown_request(request)
+class _Server:
+    """One address that is listened on."""
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away or said nothing is no event either."""
+    def __init__(self, address: str, port: int, doors: _Doors, application: Application) -> None:
+        """OSError when it cannot be had."""
+        self._doors = doors
+        self._application = application
+        self._socket = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        try:
+            limit_segments(self._socket)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind((address, port))
+            self._socket.listen(_BACKLOG)
+            self._socket.setblocking(False)
+        except OSError:
+            self._socket.close()
+            raise
+        place = self._socket.getsockname()
+        self.place = str(place[0]), int(place[1])
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def accept(self) -> None:
+        """Begin to serve the next client; nothing where it has gone already."""
+        try:
+            connection, client = self._socket.accept()
+        except OSError:
+            return
+        address, is_served = str(client[0]), False
+        # Whatever is wrong with one client, or where no thread can be had, the port stays open.
+        with contextlib.suppress(Exception):
+            connection.settimeout(SILENCE_SECONDS)
+            limit_segments(connection)
+            if self._doors.enter(connection, address):
+                threading.Thread(target=self._serve, args=(connection, address), daemon=True).start()
+                is_served = True
+        if not is_served:
+            self._end(connection)
+
+    def _serve(self, connection: socket.socket, address: str) -> None:
+        try:
+            with contextlib.suppress(OSError):  # a client that went away or said nothing is no event
+                self._answer(connection, address)
+        finally:
+            self._end(connection)
+
+    def _end(self, connection: socket.socket) -> None:
+        """It has left before its client can know: the next one may come at once."""
+        self._doors.leave(connection)
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+        connection.close()
+
+    def _answer(self, connection: socket.socket, address: str) -> None:
+        try:
+            head, begun = read_head(connection.recv, MAX_HEAD_BYTES)
+            environ = _environ(head, address)
+        except HeadError as error:
+            _send(connection, error.status, PLAIN, f"{error}\n".encode())
+            return
+        self._doors.head_read(connection)
+        environ["wsgi.input"] = _Body(connection, begun)
+        environ[PROVE] = lambda client: self._doors.prove(connection, client)
+        said: list[tuple[str, Sequence[tuple[str, str]]]] = []
+        try:
+            body = b"".join(self._application(environ, lambda status, fields: said.append((status, fields))))
+            ((status, fields),) = said
+        except Exception:
+            _send(connection, "500 Internal Server Error", PLAIN, b"failed\n")
+            raise
+        _send(connection, status, fields, body, is_head=environ["REQUEST_METHOD"] == "HEAD")
+
+
+def _environ(head: Head, address: str) -> dict[str, Any]:
+    """A request as WSGI has it; HeadError when its first line is none."""
+    method, target, protocol, *more = [*head.line.split(" "), "", ""]
+    if not (method and target and protocol.startswith("HTTP/1.")) or any(more):
+        raise HeadError("400 Bad Request", "a method, a target and HTTP/1.1 expected")
+    path, _, query = target.partition("?")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": unquote(path, "latin-1"),
+        "QUERY_STRING": query,
+        "REMOTE_ADDR": address,
+        "CONTENT_LENGTH": head.fields.get("content-length", ""),
+    }
+    for name, value in head.fields.items():
+        environ["HTTP_" + name.upper().replace("-", "_")] = value
+    return environ
+
+
+def _send(
+    connection: socket.socket,
+    status: str,
+    fields: Iterable[tuple[str, str]],
+    body: bytes,
+    *,
+    is_head: bool = False,
+) -> None:
+    """The whole answer at once: a packet less at both ends. OSError when the client does not take it."""
+    sizes = () if any(name == "Content-Length" for name, _ in fields) else (("Content-Length", len(body)),)
+    lines = (f"HTTP/1.0 {status}", *(f"{name}: {value}" for name, value in (*fields, *sizes)))
+    left = memoryview("\r\n".join((*lines, "", "")).encode("latin-1") + (b"" if is_head else body))
+    while left:  # each piece has its own time, and the doors end it all
+        left = left[connection.send(left) :]
 
 
 class WsgiListener:
@@ -272,7 +313,7 @@ class WsgiListener:
     @property
     def places(self) -> tuple[tuple[str, int], ...]:
         """Addresses and ports that are listened on."""
-        return tuple((server.server_name, server.server_port) for server in self._servers)
+        return tuple(server.place for server in self._servers)
 
     def start(self) -> None:
         """Raises BackendError when one of the addresses cannot be had; then none is open."""
@@ -282,8 +323,6 @@ class WsgiListener:
         except BackendError:
             self._close_servers()
             raise
-        for server in self._servers:
-            server.set_app(self._application)
         ours, theirs = socket.socketpair()
         self._wake = ours
         self._thread = threading.Thread(
@@ -303,14 +342,14 @@ class WsgiListener:
 
     def _open(self, address: str, port: int) -> _Server:
         try:
-            return _Server(address, port, self._doors)
+            return _Server(address, port, self._doors, self._application)
         except OSError as error:
             url = f"http://{render_place(address, port)}"
             raise BackendError(f"{self._name}: cannot listen on {url}: {error.strerror}") from None
 
     def _close_servers(self) -> None:
         for server in self._servers:
-            server.server_close()
+            server.close()
         self._servers.clear()
 
 
@@ -340,4 +379,4 @@ def _serve(servers: tuple[_Server, ...], doors: _Doors, wake: socket.socket) -> 
             for key, _ in selector.select(doors.end_overdue()):
                 if key.data is None:
                     return
-                key.data.handle_request()
+                key.data.accept()

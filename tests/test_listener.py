@@ -32,7 +32,13 @@ class Port:
         if environ["PATH_INFO"] == "/slow":
             self.begun += 1
             self.go_on.wait(60)
+        if environ["PATH_INFO"] == "/defect":
+            raise LookupError
         start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/echo":
+            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            said = (environ[name] for name in ("REQUEST_METHOD", "QUERY_STRING", "HTTP_X_ONE"))
+            return [" ".join(said).encode(), b" ", body]
         return [b"here"]
 
     def say(self, words: bytes) -> socket.socket:
@@ -73,11 +79,46 @@ def test_connections_that_say_nothing_give_way_before_those_that_asked(port: Por
         assert first.makefile("rb").read().endswith(b"here")
 
 
-def test_a_request_that_is_none_is_answered_with_its_own_words_escaped(port: Port) -> None:
-    with port.say(b"GET / <script>&'\" HTTP/1.0\r\n\r\n") as client:
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"GET / <script>&'\" HTTP/1.0",
+        b"GET /",
+        b"<script> HTTP/1.1",
+        b"GET / HTTP/2.0",
+        b"",
+        b"GET  / HTTP/1.1",
+    ],
+)
+def test_a_request_that_is_none_is_refused_and_none_of_its_words_come_back(
+    port: Port, request_line: bytes
+) -> None:
+    with port.say(request_line + b"\r\n\r\n") as client:
         answer = client.makefile("rb").read()
-    assert (
-        b"400" in answer
-        and b"&lt;script&gt;&amp;" in answer
-        and b"<script>" not in answer.partition(b"\r\n\r\n")[2]
-    )
+    assert answer.startswith(b"HTTP/1.0 400 ") and b"script" not in answer
+
+
+def test_a_head_and_a_body_in_single_bytes_are_one_request(port: Port) -> None:
+    with port.say(b"") as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in b"POST /echo?a=b HTTP/1.1\r\nX-One: 1\r\nx-one:2\r\nContent-Length: 5\r\n\r\nhello":
+            client.sendall(bytes((byte,)))
+        answer = client.makefile("rb").read()
+    assert answer.endswith(b"\r\n\r\nPOST a=b 1,2 hello")
+
+
+def test_a_question_for_the_head_alone_is_answered_without_a_body(port: Port) -> None:
+    with port.say(b"HEAD / HTTP/1.1\r\n\r\n") as client:
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.0 200 OK\r\n") and answer.endswith(b"\r\nContent-Length: 4\r\n\r\n")
+
+
+def test_a_defect_of_what_answers_costs_that_request_and_no_other(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defects: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda seen: defects.append(seen.exc_type))
+    with port.say(b"GET /defect HTTP/1.1\r\n\r\n") as client:
+        assert client.makefile("rb").read().startswith(b"HTTP/1.0 500 ")
+    wait_until("the defect is reported", lambda: defects == [LookupError])
+    assert port.ask() == 200

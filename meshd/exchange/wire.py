@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import socket
 import time
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from meshd.exchange.messages import MAX_ANSWER_BYTES
 from meshd.exchange.server import LIMITS, ExchangeServer
-from meshd.listener import WsgiListener, limit_segments, render_place
+from meshd.http_head import HeadError, Receive, read_head
+from meshd.listener import MAX_HEAD_BYTES, WsgiListener, limit_segments, render_place
 
 CONNECT_SECONDS: Final = 3.0
 END_SECONDS: Final = 0.1
 """How long a call waits for the other end to close once the answer is there."""
+
+RECEIVE_BYTES: Final = 64 * 1024
 
 SocketAddress = tuple[str, int]
 
@@ -79,23 +81,9 @@ class Wire(Protocol):
         """Have calls to these places answered. BackendError where it cannot listen."""
 
 
-class _TimedSocket(socket.socket):
-    """A socket whose reads end at one instant, however slowly the bytes come."""
-
-    ends_at: float = 0.0
-
-    def recv_into(self, *arguments: Any, **options: Any) -> int:
-        left = self.ends_at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self.settimeout(left)
-        return super().recv_into(*arguments, **options)
-
-
-def _connect(place: SocketAddress, source: str | None, seconds: float) -> _TimedSocket:
+def _connect(place: SocketAddress, source: str | None, seconds: float) -> socket.socket:
     """OSError where nobody answers."""
-    ends_at = time.monotonic() + seconds
-    timed = _TimedSocket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_STREAM)
+    timed = socket.socket(socket.AF_INET6 if ":" in place[0] else socket.AF_INET, socket.SOCK_STREAM)
     try:
         timed.settimeout(min(seconds, CONNECT_SECONDS))
         limit_segments(timed)
@@ -107,9 +95,43 @@ def _connect(place: SocketAddress, source: str | None, seconds: float) -> _Timed
     except OSError:
         timed.close()
         raise
-    timed.ends_at = ends_at
-    timed.settimeout(max(ends_at - time.monotonic(), 0.001))
     return timed
+
+
+def _until(connection: socket.socket, ends_at: float) -> Receive:
+    """Reads that end at one instant, however slowly the bytes come."""
+
+    def receive(size: int) -> bytes:
+        left = ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        connection.settimeout(left)
+        return connection.recv(size)
+
+    return receive
+
+
+def _read_answer(receive: Receive, answer_header: str) -> WireAnswer:
+    """HeadError for what is no answer."""
+    head, body = read_head(receive, MAX_HEAD_BYTES)
+    protocol, status, *_ = [*head.line.split(" ", 2), ""]
+    length = head.fields.get("content-length", "")
+    if not protocol.startswith("HTTP/1.") or not (len(status) == 3 and status.isascii() and status.isdigit()):
+        raise HeadError("502 Bad Gateway", f"{head.line[:40]!r} seen")
+    if "transfer-encoding" in head.fields or not (length.isascii() and length.isdigit()) or len(length) > 12:
+        raise HeadError("502 Bad Gateway", f"Content-Length {length[:40]!r} seen")
+    pieces, missing = [body], int(length) - len(body)
+    wanted = missing - max(int(length) - MAX_ANSWER_BYTES - 1, 0)
+    while wanted > 0 and (piece := receive(min(wanted, RECEIVE_BYTES))):
+        pieces.append(piece)
+        wanted -= len(piece)
+        missing -= len(piece)
+    return WireAnswer(
+        status=int(status),
+        body=b"".join(pieces)[: min(int(length), MAX_ANSWER_BYTES + 1)],
+        header=head.fields.get(answer_header.lower()),
+        missing_bytes=max(missing, 0),
+    )
 
 
 def _wait_for_end(connection: socket.socket) -> None:
@@ -135,7 +157,7 @@ def _render(place: SocketAddress, path: str, header: tuple[str, str], body: byte
 
 
 class HttpWire:
-    """The standard library's HTTP client and server."""
+    """HTTP/1 over TCP, a connection for each request."""
 
     def post(
         self,
@@ -149,26 +171,20 @@ class HttpWire:
         answer_header: str,
     ) -> WireAnswer:
         """See ``Wire``."""
+        ends_at = time.monotonic() + seconds
         try:
             with _connect(place, source, seconds) as connection:
+                connection.settimeout(max(ends_at - time.monotonic(), 0.001))
                 connection.sendall(_render(place, path, header, body))
-                response = http.client.HTTPResponse(connection, method="POST")
-                with response:
-                    response.begin()
-                    answer = WireAnswer(
-                        status=response.status,
-                        body=response.read(MAX_ANSWER_BYTES + 1),
-                        header=response.getheader(answer_header),
-                        missing_bytes=response.length or 0,
-                    )
+                answer = _read_answer(_until(connection, ends_at), answer_header)
                 _wait_for_end(connection)
                 return answer
         except TimeoutError:
             raise WireError("no whole answer in time") from None
         except OSError as error:
             raise WireError(str(error.strerror or error)) from None
-        except http.client.HTTPException as error:
-            raise WireError(f"not HTTP: {type(error).__name__} {str(error)[:80]}") from None
+        except HeadError as error:
+            raise WireError(f"not HTTP: {error}") from None
 
     def listen(self, server: ExchangeServer, places: Sequence[SocketAddress]) -> OpenListener:
         """See ``Wire``. Each request has a thread of its own."""

@@ -85,6 +85,8 @@ def test_the_rooms_are_those_of_the_import_contract() -> None:
         "lean",
         "version",
         "listener",
+        "http",
+        "head",
         "terminal",
         "privileges",
         "program",

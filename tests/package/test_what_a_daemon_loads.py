@@ -29,7 +29,9 @@ NOT_FOR_A_DAEMON = (
     "csv",
     "ctypes",  # the relaying process
     "difflib",  # who has mistyped something
-    "html",  # of which a server takes one function, and has another
+    "email",  # what the library has an HTTP head parsed by; a store on S3 and services
+    "html",
+    "http",
     "importlib.metadata",  # the version is a line of ours, and a module of others is looked up by name
     "meshd.lab",
     "meshd.observe.page.overview",  # what renders the page: who asks for it
@@ -38,6 +40,7 @@ NOT_FOR_A_DAEMON = (
     "prometheus_client.metrics",
     "pyroute2",  # where the kernel's WireGuard is spoken to, and of it the messages alone
     "ssl",  # a store or a service that is reached by TLS
+    "socketserver",
     "rich",  # tables for people: wgctl
     "tempfile",
     "tomli_w",
@@ -45,6 +48,7 @@ NOT_FOR_A_DAEMON = (
     "urllib.request",
     "urllib3",
     "wgctl",
+    "wsgiref",
     "zipfile",
 )
 MOST_DATACLASSES = 40
