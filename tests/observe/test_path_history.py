@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from math import isnan
 
 import pytest
@@ -84,19 +83,33 @@ def test_a_clock_that_is_set_back_keeps_no_host_that_is_gone_for_ever() -> None:
     assert history.hids() == ()
 
 
-def test_a_week_costs_no_more_than_a_day() -> None:
+def test_a_week_costs_no_more_than_a_day_and_the_first_minute_next_to_nothing() -> None:
     def size(history: PathHistory) -> int:
-        means = [
-            each for path in history._paths.values() for each in (*path.rtt.values(), *path.loss.values())
-        ]
-        return sum(
-            sys.getsizeof(each._steps) + sys.getsizeof(each._means) + sys.getsizeof(each._counts)
-            for each in means
-        )
+        """Of the figures, in bytes."""
+        steps = [step for each in history._steps.values() for step in each._slots if step is not None]
+        figures = [figure for step in steps for figure in (step.rtt, step.loss)]
+        return sum(len(each._counts) + each._means.itemsize * len(each._means) for each in figures)
 
     history = PathHistory()
-    history.note({"a": path(0.010)}, START)
-    after_one = size(history)
-    for number in range(7 * 288):
-        history.note({"a": path(0.010)}, START + number * DAY_STEP_SECONDS)
-    assert size(history) == after_one < 9_000
+    paths = {f"host{number}": path(0.010) for number in range(10)}
+    history.note(paths, START)
+    assert size(history) < 50 * len(paths)
+    for number in range(288):
+        history.note(paths, START + number * DAY_STEP_SECONDS)
+    after_a_day = size(history)
+    for number in range(288, 7 * 288):
+        history.note(paths, START + number * DAY_STEP_SECONDS)
+    assert size(history) == after_a_day < 4_500 * len(paths)
+
+
+def test_a_host_that_comes_shows_nothing_of_one_whose_place_it_took() -> None:
+    history = PathHistory()
+    history.note({"a": path(0.010), "b": path(0.020)}, START)
+    history.note({"b": path(0.020)}, START + ABSENT_SECONDS - 1)
+    history.note({"b": path(0.020)}, START + ABSENT_SECONDS)
+    assert history.hids() == ("b",)
+    history.note({"c": path(None, up=False, loss=1.0)}, START + ABSENT_SECONDS)
+    span = history.read("c", DAY_STEP_SECONDS, START + ABSENT_SECONDS)
+    assert all(isnan(value) for value in span.rtt_seconds)
+    assert [value for value in span.loss_ratio if not isnan(value)] == [1.0]
+    assert history.read("b", DAY_STEP_SECONDS, START + ABSENT_SECONDS).rtt_seconds[-1] == pytest.approx(0.02)
