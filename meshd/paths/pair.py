@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 import msgspec
@@ -138,7 +137,7 @@ class Pair(msgspec.Struct):
     switches: int = 0
     """Since the start of the process, there and back."""
     meter: DirectMeter = msgspec.field(default_factory=DirectMeter)
-    steps: deque[Step] = msgspec.field(default_factory=lambda: deque(maxlen=REMEMBERED_STEPS))
+    steps: tuple[Step, ...] = ()
 
     @property
     def is_carried(self) -> bool:
@@ -163,7 +162,7 @@ class Pair(msgspec.Struct):
 
     def note(self, text: str, now: float) -> None:
         """For whoever asks what happened."""
-        self.steps.append(Step(now, text))
+        self.steps = (*self.steps, Step(now, text))[-REMEMBERED_STEPS:]
 
     def begin_way(self, path: PathStats) -> None:
         """From now on packets go another way, or by a path that was away."""

@@ -21,7 +21,7 @@ that answers by now: that there was none, ``up`` has said.
 from __future__ import annotations
 
 import math
-from collections import deque
+from array import array
 from typing import Final, NamedTuple
 
 from meshd.model.path import PathStats
@@ -42,6 +42,8 @@ LOST_MAX_SECONDS: Final = 3.0
 
 RTT_UNKNOWN: Final = math.inf
 """In the window: answered, but the time it took cannot be told (the wall clock was stepped)."""
+LOST: Final = math.nan
+"""In the window: not answered."""
 
 
 class _Pending(NamedTuple):
@@ -73,10 +75,12 @@ class PathMeter:
         "_srtt",
         "_summary",
         "_window",
+        "_window_length",
     )
 
     def __init__(self, window: int) -> None:
-        self._window: deque[float | None] = deque(maxlen=window)
+        self._window = array("d")
+        self._window_length = window
         self._summary: tuple[float, float] | None = None
         self._pending: dict[int, _Pending] = {}
         self._sent = 0
@@ -185,11 +189,16 @@ class PathMeter:
     def is_up(self, now: float) -> bool:
         return self._last_reply_at is not None and self.missed(now) < DOWN_AFTER_MISSES
 
-    def stats(self, now: float, unix_now: float) -> PathStats:
-        """``now`` monotonic, ``unix_now`` the same instant by the wall clock. Changes nothing that counts."""
+    def stats(self, now: float, unix_now: float, *, up: bool | None = None) -> PathStats:
+        """``now`` monotonic, ``unix_now`` the same instant by the wall clock. Changes nothing that counts.
+
+        Args:
+            up: what is told of that, where somebody else decides; None: what this meter has found.
+        """
         given_up = sum(self._is_counted(self._pending[sequence]) for sequence in self._given_up(now))
         if given_up:
-            minimum, loss_ratio = _sum_up(deque([*self._window, *[None] * given_up], self._window.maxlen))
+            window = self._window + array("d", [LOST] * given_up)
+            minimum, loss_ratio = _sum_up(window[-self._window_length :])
         else:
             minimum, loss_ratio = self._summary = self._summary or _sum_up(self._window)
         last = self._last_reply_at
@@ -202,16 +211,18 @@ class PathMeter:
             sent=self._sent,
             received=self._received,
             last_reply_at=None if last is None else unix_now - (now - last),
-            up=self.is_up(now),
+            up=self.is_up(now) if up is None else up,
         )
 
-    def _note(self, rtt: float | None) -> None:
+    def _note(self, rtt: float) -> None:
         self._window.append(rtt)
+        if len(self._window) > self._window_length:
+            del self._window[0]
         self._summary = None
 
     def _forget_silence(self) -> None:
         """It is over: what was lost since the last answer goes."""
-        while self._window and self._window[-1] is None:
+        while self._window and math.isnan(self._window[-1]):
             self._window.pop()
         self._summary = None
 
@@ -229,7 +240,7 @@ class PathMeter:
         if probe.sent_at > self._answered_sent_at:
             self._lost_in_a_row += 1
         if self._is_counted(probe):
-            self._note(None)
+            self._note(LOST)
 
     def _measure(self, rtt: float, sent_at: float, received_at: float) -> None:
         if self._alive_since is None:
@@ -257,8 +268,8 @@ class PathMeter:
         self._jitter = jitter + (abs(rtt - self._last_rtt) - jitter) / 16
 
 
-def _sum_up(window: deque[float | None]) -> tuple[float, float]:
+def _sum_up(window: array[float]) -> tuple[float, float]:
     """Least round-trip time and share of lost probes; asked for more often than the window changes."""
-    known = len(window)
-    minimum = min((rtt for rtt in window if rtt is not None), default=RTT_UNKNOWN)
-    return minimum, window.count(None) / known if known else 0.0
+    answered = [rtt for rtt in window if rtt == rtt]  # not LOST
+    lost = len(window) - len(answered)
+    return min(answered, default=RTT_UNKNOWN), lost / len(window) if lost else 0.0
