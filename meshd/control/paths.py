@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -22,6 +24,10 @@ from meshd.observe.logs import event
 from meshd.probe.base import Prober
 from meshd.probe.events import MtuChanged, PathChanged, Paused
 from meshd.supervisor import Supervisor
+
+JUDGING_SHARE_SECONDS: Final = 0.001
+"""Times the number of peers: how long it is at least from one look at all of them to the next, where paths
+come up or die by the dozen. Each is a matter for all, and a mesh that starts would cost its square."""
 
 log = logging.getLogger("meshd")
 
@@ -60,6 +66,8 @@ class PathWatch:
         self._vias = vias
         self._tell_changed = path_changed
         self._world: World | None = None
+        self._reachable: set[str] | None = None
+        self._is_to_judge = asyncio.Event()
 
     async def start(self, tasks: Supervisor) -> None:
         """Open the prober's sockets; a system that refuses them is the condition ``probe_failed``."""
@@ -97,10 +105,12 @@ class PathWatch:
         return self._mtus.found()
 
     def reachable(self) -> set[str]:
-        """The hids of hosts that answer over the mesh."""
-        world = self._world
-        view, observed = (world.view, world.observed) if world is not None else (None, None)
-        return reachable_hosts(view, observed, self._prober.answering(), self._clock())
+        """The hids of hosts that answer over the mesh; not to be changed."""
+        if self._reachable is None:
+            world = self._world
+            view, observed = (world.view, world.observed) if world is not None else (None, None)
+            self._reachable = reachable_hosts(view, observed, self._prober.answering(), self._clock())
+        return self._reachable
 
     # --- after each turn
 
@@ -119,7 +129,7 @@ class PathWatch:
 
     async def follow(self, world: World) -> Sequence[Condition]:
         """What is wrong with the paths to the peers that there are now."""
-        self._world = world
+        self._world, self._reachable = world, None
         return self._conditions(world)
 
     def _conditions(self, world: World) -> tuple[Condition, ...]:
@@ -134,6 +144,7 @@ class PathWatch:
     def listen(self, tasks: Supervisor) -> None:
         """From now on what it finds is known at once, not in the next turn."""
         tasks.repeat("paths", self._take_events)
+        tasks.repeat("paths", self._judge)
 
     async def _take_events(self) -> None:
         found = await self._prober.events()
@@ -145,8 +156,7 @@ class PathWatch:
                     self._mtu_changed(each)
                 case Paused(seconds=seconds):
                     self._paused(seconds)
-        if self._world is not None:
-            self._board.set("paths", *self._conditions(self._world))
+        self._is_to_judge.set()
         if any(isinstance(each, PathChanged) for each in found):
             self._tell_changed()
         if self._exchange is not None:
@@ -154,7 +164,20 @@ class PathWatch:
                 if isinstance(each, PathChanged) and each.up:
                     self._exchange.path_up(each.hid)
 
+    async def _judge(self) -> None:
+        """Something was found: what is wrong now. Several finds in a row are one look at all paths."""
+        await self._is_to_judge.wait()
+        self._is_to_judge.clear()
+        world = self._world
+        if world is not None:
+            self._board.set("paths", *self._conditions(world))
+            await asyncio.sleep(JUDGING_SHARE_SECONDS * len(world.view.peers))
+
     def _path_changed(self, change: PathChanged) -> None:
+        if change.up and self._reachable is not None:
+            self._reachable.add(change.hid)
+        elif not change.up:
+            self._reachable = None  # WireGuard may have a session with it yet
         level = logging.INFO if change.up else logging.WARNING
         event(log, level, "path_up" if change.up else "path_down", host=self._name(change.hid))
         if not change.up:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -41,6 +42,9 @@ from meshd.supervisor import Supervisor
 TICK_SECONDS: Final = 1.0
 """How often what is carried for others is looked at."""
 IDLE_SECONDS: Final = 10.0
+LOOK_SHARE_SECONDS: Final = 0.001
+"""Times the number of peers: how long it is at least from one look at all pairs to the next, where paths
+come up or die by the dozen."""
 EXPECTED: Final = (Complaint.UNREACHED, Complaint.SLOW)
 """Reasons for a relay that ask nobody to do something."""
 
@@ -90,6 +94,7 @@ class RelayKeeper:
         self._is_drained = False
         self._is_changed = False
         """It is to be looked at again: a path has come up or died, or was not met for so long."""
+        self._look_again_at = 0.0
         self._stir = asyncio.Event()
         self._shown: dict[str, str] = {}
 
@@ -187,8 +192,11 @@ class RelayKeeper:
     def path_changed(self) -> None:
         """A path came up or died: this host's pairs may want another way, and those of others find one here.
         One look is for all that come together, as when a fleet starts."""
+        if self._world is None or self._relays_nothing(self._world):
+            return  # whoever asks has what the next turn finds
         self._is_changed = True
-        self._stir.set()
+        if self._now() >= self._look_again_at:
+            self._stir.set()
 
     # --- what other hosts say
 
@@ -210,6 +218,11 @@ class RelayKeeper:
         self._tell(told)
         return answer
 
+    @staticmethod
+    def _relays_nothing(world: World) -> bool:
+        relay = world.settings.relay
+        return not (relay.use or relay.enabled)
+
     # --- in between
 
     async def _step(self) -> None:
@@ -218,6 +231,8 @@ class RelayKeeper:
         idle = TICK_SECONDS if self._host.leases.by_ends else IDLE_SECONDS
         settles = self._engine.settle_seconds
         idle = idle if settles is None else settles
+        if now < self._look_again_at:
+            wake_at = min(self._look_again_at, wake_at or math.inf)
         seconds = min(idle, wake_at - now) if wake_at is not None else idle
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stir.wait(), max(seconds, 0.01))
@@ -226,7 +241,7 @@ class RelayKeeper:
             self._queue.wake(Wake.RELAY)
         if look_at is not None and self._now() >= look_at:
             self._is_changed = True
-        if self._is_changed and self._world is not None:
+        if self._is_changed and self._world is not None and self._now() >= self._look_again_at:
             self._is_changed = False
             self._look()
             await self._follow_as_host(self._world)
@@ -239,6 +254,7 @@ class RelayKeeper:
         assert world is not None
         looks = build_looks(world, self._paths(), self._resolved())
         self._act(self._engine.look(looks, build_limits(world), self._now()))
+        self._look_again_at = self._now() + LOOK_SHARE_SECONDS * len(looks)
 
     async def _follow_as_host(self, world: World) -> None:
         site = build_site(world, self._paths(), self.vias(), is_drained=self._is_drained)

@@ -51,6 +51,7 @@ class ProbeEngine:
         self._schedule = ProbeSchedule(interval_seconds)
         self._window = window
         self._paths: dict[str, _Path] = {}
+        self._answering: set[str] = set()
 
     @property
     def wake_at(self) -> float | None:
@@ -63,6 +64,7 @@ class ProbeEngine:
     def set_targets(self, hids: Iterable[str], now: float) -> None:
         """Measure exactly these; statistics of those that stay are kept."""
         self._paths = {hid: self._paths.get(hid) or _Path(PathMeter(self._window)) for hid in hids}
+        self._answering &= self._paths.keys()
         self._schedule.set_targets(self._paths, now)
 
     def probe_now(self, now: float, hids: Collection[str] | None = None) -> None:
@@ -101,14 +103,11 @@ class ProbeEngine:
 
     def answering(self) -> set[str]:
         """Those whose path is up, as the newest UpChange of each said."""
-        return {hid for hid, path in self._paths.items() if path.up}
+        return set(self._answering)
 
     def snapshot(self, now: float, unix_now: float) -> dict[str, PathStats]:
         """``up`` as the newest UpChange of each target has it: no query knows of a death before all do."""
-        return {
-            hid: msgspec.structs.replace(path.meter.stats(now, unix_now), up=path.up)
-            for hid, path in self._paths.items()
-        }
+        return {hid: path.meter.stats(now, unix_now, up=path.up) for hid, path in self._paths.items()}
 
     def is_up(self, hid: str) -> bool:
         """As the newest UpChange of that target said."""
@@ -137,4 +136,8 @@ class ProbeEngine:
         if path.up == up:
             return None
         path.up = up
+        if up:
+            self._answering.add(hid)
+        else:
+            self._answering.discard(hid)
         return UpChange(hid, up)

@@ -15,6 +15,8 @@ class QuietProber:
     def __init__(self) -> None:
         self.targets: tuple[ProbeTarget, ...] = ()
         self.rounds = 0
+        self.looks = 0
+        """How often it was asked for all paths."""
         self._events = EventQueue()
         self.stats: dict[str, PathStats] = {}
         self.mtus: dict[str, int] = {}
@@ -44,6 +46,7 @@ class QuietProber:
 
     def snapshot(self, now: float) -> Mapping[str, PathStats]:
         """What a test has set, whether or not it is a target yet, and nothing known of other targets."""
+        self.looks += 1
         return {target.hid: PathStats() for target in self.targets} | self.stats
 
     def answering(self) -> set[str]:
