@@ -155,7 +155,7 @@ class Deliveries:
         Each telling all others would cost the square of the mesh for every host that joins or starts. So a
         few are told once more, later; one of them that did not have it tells all.
         """
-        others = sorted(set(self._partners.others) - {owner})
+        others = [hid for hid in self._partners.others if hid != owner]
         if len(others) > ALL_UP_TO:
             self.spread(objects, source=owner)
             return

@@ -32,7 +32,7 @@ the others, and they hear of it before it is their turn. Half of the time lost i
 
 
 def choose_targets(
-    hosts: Collection[str],
+    hosts: Sequence[str],
     notified: Collection[str],
     source: str | None,
     rng: random.Random,
@@ -40,14 +40,15 @@ def choose_targets(
 ) -> tuple[list[str], list[str]]:
     """Whom to tell of something that ``source`` (None: ourselves or a store) told us and ``notified``.
 
+    ``hosts`` in order of hid, so that a seed tells one story.
     Those to be told at once, and those to be told a little later, unless they have it by then. ``before``:
     who is told something else then, and so costs no offer more.
     """
-    others = sorted(set(hosts) - {source})
-    unaware = [hid for hid in others if hid not in notified]
+    others, aware = [hid for hid in hosts if hid != source], frozenset(notified)
+    unaware = [hid for hid in others if hid not in aware]
     if len(others) > ALL_UP_TO:
         return rng.sample(unaware, min(FAN_OUT, len(unaware))), []
-    again = [hid for hid in others if hid in notified]
+    again = [hid for hid in others if hid in aware]
     kept = [hid for hid in again if hid in before][:PASS_ON]
     rest = [hid for hid in again if hid not in kept]
     return unaware, [*kept, *rng.sample(rest, min(PASS_ON - len(kept), len(rest)))]
@@ -116,9 +117,10 @@ class Flood:
         self, objects: Sequence[Object], targets: Iterable[str], notified: tuple[str, ...] = ()
     ) -> None:
         """Let these wait for ``targets``, except for those that have them."""
+        holders = [(item, self._holders.get(_name(item[1]), ())) for item in objects]
         for hid in targets:
-            under_way = set(self._under_way.get(hid, ()))
-            wanted = [item for item in objects if item not in under_way and not self._holds(hid, item)]
+            under_way = self._under_way.get(hid, ())
+            wanted = [item for item, holding in holders if hid not in holding and item not in under_way]
             if not wanted:
                 continue
             outbox = self._outboxes.setdefault(hid, _Outbox())
@@ -182,9 +184,6 @@ class Flood:
         for hid in (self._outboxes.keys() | self._under_way.keys()) - set(hids):
             self._outboxes.pop(hid, None)
             self._under_way.pop(hid, None)
-
-    def _holds(self, hid: str, item: Object) -> bool:
-        return hid in self._holders.get(_name(item[1]), ())
 
 
 def _name(body: bytes) -> bytes:

@@ -31,6 +31,8 @@ class Partners:
         self._membership: Membership | None = None
         self.hosts: Mapping[str, Host] = {}
         """By hid, this host among them."""
+        self.others: tuple[str, ...] = ()
+        """The hids of all other hosts, in their order."""
 
     def use(self, membership: Membership, *, has_ipv6: bool = True) -> None:
         """The members as they are now. ``has_ipv6``: the system of this host lets it have IPv6 addresses.
@@ -42,6 +44,7 @@ class Partners:
         if membership is self._membership:
             return  # as in most turns
         self._membership, self.hosts = membership, membership.with_daemon
+        self.others = tuple(sorted(self.hosts.keys() - {self._hid}))
         self._by_address = {
             str(address): Member(host.hid, host.identity_key)
             for host in membership.hosts.values()
@@ -53,18 +56,13 @@ class Partners:
         """``reachable``: the hids of hosts that answer over the mesh. Until then nobody does."""
         self._reachable = reachable
 
-    @property
-    def others(self) -> Collection[str]:
-        """The hids of all other hosts."""
-        return self.hosts.keys() - {self._hid}
-
-    def reachable(self) -> set[str]:
-        """The hids of hosts that answer now."""
-        return set(self._reachable())
+    def reachable(self) -> Collection[str]:
+        """The hids of hosts that answer now; not to be changed."""
+        return self._reachable()
 
     def reachable_hosts(self) -> set[str]:
         """Those of them that are hosts of the mesh now."""
-        return self.reachable() & self.hosts.keys()
+        return self.hosts.keys() & self.reachable()
 
     def choose(self, count: int, *, first: Sequence[str] = (), but: Collection[str] = ()) -> list[str]:
         """Reachable hosts at random, none of ``but``; one of ``first`` before the others."""

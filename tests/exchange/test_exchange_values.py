@@ -102,7 +102,7 @@ def test_news_reaches_nearly_all_even_if_the_first_teller_reaches_few(
     queue: list[tuple[str, str | None, tuple[str, ...]]] = [(hids[0], None, ())]
     while queue:
         hid, source, told = queue.pop()
-        at_once, later = choose_targets(set(hids) - {hid}, told, source, rng)
+        at_once, later = choose_targets([each for each in hids if each != hid], told, source, rng)
         targets = at_once + later
         telling = [target for target in targets if hid != hids[0] or target not in blocked]
         for target in telling:
