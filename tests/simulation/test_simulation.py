@@ -80,6 +80,12 @@ def test_the_same_seed_tells_the_same_story_to_the_last_byte() -> None:
 
 
 @pytest.mark.slow
+def test_hosts_that_share_what_they_work_out_tell_the_same_story_as_hosts_that_do_not() -> None:
+    plan = replace(EIGHT, hosts=6)
+    assert simulate(plan, lose_and_regain) == simulate(replace(plan, shares=False), lose_and_regain)
+
+
+@pytest.mark.slow
 def test_delays_that_jump_all_the_time_end_no_path_and_change_nothing() -> None:
     async def story(fleet: Fleet) -> None:
         await begin(fleet)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import logging
 import os
 import random
@@ -31,6 +33,7 @@ from meshd.registry.layout import mesh_prefix
 from meshd.settings import Settings, parse_settings
 from meshd.store.memory import MemoryStore
 from simulation.echoes import EchoSocket
+from simulation.sharing import shared_values
 from simulation.tunnels import Kernel, Tunnels
 from simulation.underlay import Underlay
 from simulation.virtual_loop import VirtualLoop
@@ -41,6 +44,9 @@ T = TypeVar("T")
 PORT: Final = 51820
 KEEPALIVE_SECONDS: Final = 5.0
 """Also how often a peer that does not answer is called again (REKEY_TIMEOUT)."""
+GARBAGE_OBJECTS: Final = 200_000
+"""New objects between two looks for garbage in cycles, of which a daemon makes little. A fleet makes objects
+by the million that live on, and each look at all of them would cost as much as they did."""
 FIRST_ADDRESS: Final = int(IPv4Address("198.18.0.0"))
 
 
@@ -56,6 +62,8 @@ class Plan:
     path_mtu: bool = True
     witness_seconds: float = 60.0
     key_lifetime_days: float = 0.0
+    shares: bool = True
+    """Hosts that judge the same bytes share what comes of it (``simulation.sharing``)."""
 
     @property
     def poll_seconds(self) -> float:
@@ -337,10 +345,17 @@ def simulate(plan: Plan, story: Callable[[Fleet], Coroutine[Any, Any, T]]) -> T:
     random.seed(rng.random())
     logging.getLogger("meshd").setLevel(logging.CRITICAL)
     loop = VirtualLoop(random.Random(rng.random()))
+    thresholds = gc.get_threshold()
+    gc.set_threshold(GARBAGE_OBJECTS, *thresholds[1:])
     try:
-        with tempfile.TemporaryDirectory(prefix="simulation") as directory:
+        with (
+            tempfile.TemporaryDirectory(prefix="simulation") as directory,
+            shared_values() if plan.shares else contextlib.nullcontext(),
+        ):
             return loop.simulate(_tell(Fleet(plan, Path(directory), loop, rng), story))
     finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
         random.setstate(state)
         logging.getLogger("meshd").setLevel(level)
 
@@ -352,6 +367,7 @@ async def _tell(fleet: Fleet, story: Callable[[Fleet], Coroutine[Any, Any, T]]) 
     for host in fleet.hosts:
         fleet.join(host)
         host.start()
+    gc.freeze()
     keepalives = asyncio.get_running_loop().create_task(fleet.keep_alive())
     try:
         return await story(fleet)
