@@ -29,6 +29,7 @@ from meshd.paths.review import hear, review, wake_at
 from meshd.paths.search import PeerLook, Way
 
 SETTLE_TICK_SECONDS: Final = 0.1
+QUICK_TICK_SECONDS: Final = 0.03
 LISTEN_TICK_SECONDS: Final = 0.3
 """Likewise once it stays, until the other end is heard by it."""
 OFFERS_TURN_SECONDS: Final = 1.0
@@ -102,8 +103,10 @@ class PairEngine:
         settling = [pair for pair in self._course.pairs.values() if pair.is_due and pair.endpoint is not None]
         if not settling:
             return None
-        stay = all(pair.in_place >= pair.settled_turns for pair in settling)
-        return LISTEN_TICK_SECONDS if stay else SETTLE_TICK_SECONDS
+        moving = [pair for pair in settling if pair.in_place < pair.settled_turns]
+        if not moving:
+            return LISTEN_TICK_SECONDS
+        return QUICK_TICK_SECONDS if any(pair.is_quick for pair in moving) else SETTLE_TICK_SECONDS
 
     def wake_at(self) -> float | None:
         """When ``due`` is to be asked next; None: nothing is going on."""

@@ -27,6 +27,11 @@ MAX_PUT_OFF_SECONDS: Final = 1800.0
 REFUSED_SECONDS: Final = 3600.0
 """So long it is remembered that a host could not carry this pair: others are asked before it."""
 SETTLED_TURNS: Final = 3
+QUICK_AFTER_SECONDS: Final = 1.0
+"""An endpoint that does not stay for so long is set more often: at many packets a second the few that went by
+the new way between two turns are soon forgotten."""
+QUICK_TURNS: Final = 10
+"""Of those that are quick, for it to have settled."""
 MOVED_TURNS: Final = 20
 """Likewise where both places carry. What goes by the old one comes back by it a round trip later, and so on:
 from each packet under way both ends learn the old place anew. A turn sees one moment of that."""
@@ -74,6 +79,9 @@ class Pair(msgspec.Struct):
     is_due: bool = False
     """The kernel may have another one."""
     due_until: float = 0.0
+    quick_from: float = 0.0
+    """When it is set more often."""
+    is_quick: bool = False
     in_place: int = 0
     """Turns in a row that found it there and had nothing to set."""
     settled_turns: int = SETTLED_TURNS
@@ -193,7 +201,7 @@ class Pair(msgspec.Struct):
         """WireGuard is to send there, and is told so again while packets of the other end say otherwise."""
         self.settled_turns, self.waits_for_packets = settled_turns, waits_for_packets
         self.endpoint, self.is_due, self.due_until = endpoint, True, now + settle_seconds
-        self.in_place = 0
+        self.in_place, self.quick_from, self.is_quick = 0, now + QUICK_AFTER_SECONDS, False
 
     def confirm(self, endpoint: Endpoint | None, received_bytes: int, now: float, *, was_set: bool) -> None:
         """A turn has seen the kernel, which has received so much of the other end. ``was_set``: it had to set
@@ -210,6 +218,9 @@ class Pair(msgspec.Struct):
             self.in_place += 1
         else:
             self.in_place, self.received_bytes = 0, received_bytes
+            self.is_quick = now >= self.quick_from
+        if self.is_quick:
+            self.settled_turns = max(self.settled_turns, QUICK_TURNS)
         is_heard = not self.waits_for_packets or received_bytes > self.received_bytes
         if (self.in_place >= self.settled_turns and is_heard) or now >= self.due_until:
             self.is_due = False

@@ -31,6 +31,16 @@ class FlowWorld(RelayWorld):
             hid: Bunches(bunch_seconds) for hid in self.hosts
         }
 
+        for host in self.hosts.values():
+            self._settle(host)
+
+    def _settle(self, host: SimHost) -> None:
+        """As often as a daemon does, where others wait for the next tick."""
+        seconds = host.engine.settle_seconds
+        if seconds is not None:
+            self._turn_and_look(host)
+        self.after(seconds or self.rng.uniform(0.05, 0.1), partial(self._settle, host))
+
     def flow(self, source: str, target: str, *, per_second: float) -> None:
         """From now on, a packet at random moments."""
         self._send(self.hosts[source], self.hosts[target])

@@ -1,4 +1,4 @@
-"""Back to the direct path while packets are under way through the relay: each of them leads back there."""
+"""To another way while many packets are under way by the old one: each of them leads back there."""
 
 from __future__ import annotations
 
@@ -118,3 +118,27 @@ def test_what_leads_to_the_relay_for_longer_is_followed_and_the_relay_is_asked_t
 def test_there_is_time_enough_for_that_before_the_relay_stops() -> None:
     turn_seconds = 10.0
     assert RETURN_SECONDS + 3 * turn_seconds <= MAX_LINGER_SECONDS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(("direct", "half"), NEAR_AND_FAR)
+def test_a_lossy_path_under_much_traffic_is_left_for_good(direct: float, half: float, seed: int) -> None:
+    """What comes by it leads back there, and no relay can gather that."""
+    world = FlowWorld(3, random.Random(seed))
+    a, b, _ = sorted(world.hosts)
+    for link in world.links.values():
+        link.delay = half
+    world.links[a, b].delay = world.links[b, a].delay = direct
+    world.run(20)
+    for way in ((a, b), (b, a)):
+        world.flow(*way, per_second=1000)
+        world.links[way].loss = 0.4
+    while not all(world.hosts[one].engine.vias() for one in (a, b)):
+        world.run(0.1)
+        assert world.now < 60
+    world.run(10)
+    world.lost.clear()
+    world.run(30)
+    assert not world.lost
+    assert [world.hosts[one].switches[other] for one, other in ((a, b), (b, a))] == [1, 1]
