@@ -36,6 +36,8 @@ STOP_TIMEOUT_SECONDS: Final = 5.0
 EXCHANGE_TIMEOUT_SECONDS: Final = 10.0
 POLL_SECONDS: Final = 0.02
 MAX_ANSWER_BYTES: Final = 64 << 20
+NOBODY_LISTENS: Final = (FileNotFoundError, ConnectionRefusedError)
+"""What connecting to the socket raises then: the file of a process that is gone refuses."""
 
 _RECEIVE_BYTES: Final = 1 << 16
 _ENVIRONMENT: Final = {
@@ -74,7 +76,18 @@ class UserspaceBackend(LinuxLinks):
         self._socket_dir = socket_dir
 
     def _device_of(self, interface: str, link: Link) -> Device | None:
-        return self._device(interface) if self._answers(interface) else None
+        """One connection tells both: whether a process listens, and what it says."""
+        what = f"interface {interface}: get"
+        try:
+            try:
+                connection = self._connect(interface)
+            except NOBODY_LISTENS:
+                return None
+            with connection:
+                answer = _ask(connection, uapi.GET, what)
+        except OSError as error:
+            raise self._socket_error(interface, error) from None
+        return uapi.parse_get(answer, interface, Path(self._program).name)
 
     def create_interface(self, interface: str) -> None:
         link = self._links.link(interface)
@@ -150,10 +163,10 @@ class UserspaceBackend(LinuxLinks):
         uapi.check_answer(self._exchange(interface, request, what), what)
 
     def _answers(self, interface: str) -> bool:
-        """Whether a process listens on the socket; the file of a dead one refuses."""
+        """Whether a process listens on the socket."""
         try:
             self._connect(interface).close()
-        except (FileNotFoundError, ConnectionRefusedError):
+        except NOBODY_LISTENS:
             return False
         except OSError as error:
             raise self._socket_error(interface, error) from None
