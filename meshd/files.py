@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +26,7 @@ def is_temporary(name: str) -> bool:
 def write_file(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     """Replace ``path`` by ``data`` with permissions ``mode``. StoreError names the path and why
     (full disk, read-only file system, missing directory); the old file is then untouched."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(RANDOM_BYTES)}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.urandom(RANDOM_BYTES).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:

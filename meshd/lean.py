@@ -7,10 +7,24 @@ already stays as it is. Called while there is one thread: an import elsewhere wo
 
 from __future__ import annotations
 
+import gc
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
+from typing import Final
+
+START_THRESHOLD: Final = 10_000
+"""Containers more than were freed, until the collector looks at the new ones. Python's own is 700."""
+
+
+class _Platform(ModuleType):
+    """What uuid and ping3 take of the library's, without its patterns for systems that are none of ours."""
+
+    @staticmethod
+    def system() -> str:
+        return os.uname().sysname
 
 
 @contextmanager
@@ -40,3 +54,36 @@ def submodules_of(package: str) -> Iterator[None]:
         return
     with instead_of(package, importlib.util.module_from_spec(spec)):
         yield
+
+
+def without_other_systems() -> AbstractContextManager[None]:
+    """Who imports platform meanwhile gets the name of this system alone."""
+    return instead_of("platform", _Platform("platform"))
+
+
+def load_values() -> None:
+    """Import msgspec at the price of what it uses.
+
+    typing_extensions has two functions for msgspec that Python 3.11 has in typing, and is as large as a
+    fifth of a command.
+    """
+    load_uuid()
+    with instead_of("typing_extensions", None):
+        import msgspec  # noqa: F401
+
+
+def load_uuid() -> None:
+    """Import uuid, of which msgspec and click take a type, without what it asks about other systems."""
+    with without_other_systems():
+        import uuid  # noqa: F401
+
+
+def collect_rarely() -> None:
+    """For a program that begins: next to all that it imports stays, and nothing of it is to go."""
+    gc.set_threshold(START_THRESHOLD, *gc.get_threshold()[1:])
+
+
+def collect_what_comes() -> None:
+    """For a daemon that is loaded: what is there by now stays and is looked through no more."""
+    gc.freeze()
+    gc.set_threshold(700, *gc.get_threshold()[1:])

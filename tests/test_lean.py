@@ -75,3 +75,22 @@ with submodules_of("no_such_package"):
         print(error.name)
 """
     assert say(program).split() == ["set()", "no_such_package"]
+
+
+def test_uuid_is_whole_although_it_was_told_of_this_system_alone() -> None:
+    program = """
+import meshd.daemon, uuid, platform, sys
+known = uuid.UUID(int=uuid.uuid1().int).hex
+print(len(known), platform.system() == platform.uname().system, bool(platform.node()))
+"""
+    assert say(program) == "32 True True"
+
+
+def test_a_daemon_looks_through_what_comes_and_not_through_what_it_loaded() -> None:
+    program = """
+import gc, meshd.daemon, meshd.lean
+while_loading = gc.get_threshold()[0]
+meshd.lean.collect_what_comes()
+print(while_loading > 5000, gc.get_freeze_count() > 5000, gc.get_threshold()[0] < 1000, gc.isenabled())
+"""
+    assert say(program) == "True True True True"

@@ -6,13 +6,14 @@ nor the libraries behind it.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
 from typing import ClassVar
 
 import click
 from click.shell_completion import CompletionItem
+
+from meshd.lean import load_values
 
 
 class VerbGroup(click.Group):
@@ -32,6 +33,7 @@ class VerbGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.verbs:
             return None
+        load_values()
         module, _, attribute = self.verbs[cmd_name][0].partition(":")
         found = getattr(importlib.import_module(f"{self.package}.{module}"), attribute or "command")
         assert isinstance(found, click.Command)
@@ -43,6 +45,8 @@ class VerbGroup(click.Group):
         """As click's, and a word that is no verb is met with those that look like it."""
         word = args[0]
         if word not in self.verbs and not word.startswith("-"):
+            import difflib
+
             near = difflib.get_close_matches(word, self.verbs, n=3, cutoff=0.65)
             hint = f"is it {' or '.join(near)}?" if near else f"{ctx.command_path} --help lists them"
             ctx.fail(f"no such verb: {word!r}; {hint}")

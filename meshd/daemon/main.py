@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
@@ -19,7 +18,7 @@ from msgspec.structs import replace
 from meshd.daemon.leave import leave
 from meshd.errors import ConfigError
 from meshd.host.state import HostState
-from meshd.lean import instead_of
+from meshd.lean import collect_what_comes, instead_of
 from meshd.program import completion_script, run_program
 from meshd.settings import DEFAULT_CONFIG_PATH, FREEBSD, Settings, read_settings
 from meshd.terminal import confirm, echo
@@ -68,10 +67,14 @@ def run(config: Path) -> int:
     settings = read_settings(config)
     _refuse_shared_interface(settings)
 
-    load_daemon()(config, settings)
+    run_daemon = load_daemon()
+    collect_what_comes()
+    run_daemon(config, settings)
     if threading.active_count() > 1:
         # A request to a store that hangs holds its thread for its whole time-out, and the
         # interpreter would wait for it. Nothing is lost: publishing is repeated at the next start.
+        import logging
+
         logging.shutdown()
         os._exit(0)
     return 0

@@ -9,7 +9,10 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from ping3 import ICMP_HEADER_FORMAT, checksum, read_icmp_header
+from meshd.lean import without_other_systems
+
+with without_other_systems():
+    from ping3 import ICMP_HEADER_FORMAT, checksum, read_icmp_header
 
 ECHO_REQUEST_V4: Final = 8
 ECHO_REPLY_V4: Final = 0

@@ -22,7 +22,18 @@ BEFORE_THE_MESH = """
 import sys
 import meshd.daemon.main, meshd.host.enrollment  # as `meshd enroll` and `meshd join` do
 judging = {"meshd.registry.ledger", "meshd.plan.record", "meshd.mesh.reflexive"}
-print(*sorted(({"asyncio", "concurrent.futures", "ssl", "subprocess"} | judging) & set(sys.modules)))
+others = {"logging", "platform", "random", "secrets", "typing_extensions"}
+print(*sorted(({"asyncio", "concurrent.futures", "ssl", "subprocess"} | judging | others) & set(sys.modules)))
+"""
+TO_ADD_A_HOST = """
+import sys
+from wgctl.main import main
+try:
+    main(["--home", "/nowhere", "add-host", "tesla"])
+except SystemExit:
+    pass
+assert "wgctl.commands.add_host" in sys.modules
+print(*sorted({"difflib", "platform", "typing_extensions"} & set(sys.modules)))
 """
 NOT_FOR_A_DAEMON = (
     "botocore",  # a store on S3 alone
@@ -36,6 +47,7 @@ NOT_FOR_A_DAEMON = (
     "meshd.lab",
     "meshd.observe.page.overview",  # what renders the page: who asks for it
     "meshd.services",  # a host that has some, and each module in its own process
+    "platform",  # of which uuid takes one function
     "prometheus_client.exposition",  # serves and pushes by itself
     "prometheus_client.metrics",
     "pyroute2",  # where the kernel's WireGuard is spoken to, and of it the messages alone
@@ -76,6 +88,11 @@ def test_a_command_that_runs_no_daemon_loads_no_event_loop() -> None:
     """An operator waits for each of them; the loop and what comes with it are a fifth of such a command, and
     what judges a registry is an eighth: a host that asks for its place has none yet."""
     done = subprocess.run([sys.executable, "-c", BEFORE_THE_MESH], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
+def test_a_command_that_adds_a_host_loads_no_copy_of_typing() -> None:
+    done = subprocess.run([sys.executable, "-c", TO_ADD_A_HOST], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -60,6 +59,8 @@ def revocable_hids(ledger: Ledger) -> set[str]:
 def unknown_host(ledger: Ledger, text: str) -> str:
     """Says so, with names that are nearly that, among hosts that are granted."""
     names = [found.grant.name for found in ledger.reduction().effective.values()]
+    import difflib  # who has mistyped something
+
     near = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else "see: wgctl list"
     return f"host {text!r} is not in the registry; {hint}"
