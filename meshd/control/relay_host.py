@@ -231,6 +231,8 @@ class RelayHost:
         table = RelayTable(echoes=self._tokens[:MAX_ECHOES], bytes_per_second=self._site.bytes_per_second)
         ends, leases = self._site.ends, sorted(self._leases.by_ends.values(), key=_wanted_most)
         pairs = [_pair(lease, ends) for lease in leases if lease.ends <= ends.keys()]
+        if not pairs:
+            return table
         with contextlib.suppress(ValueError):  # all of them fit together, as good as always
             return msgspec.structs.replace(table, pairs=tuple(pairs))
         for pair in pairs:

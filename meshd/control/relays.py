@@ -127,7 +127,7 @@ class RelayKeeper:
             self._is_drained = not end
             event(log, logging.INFO, "drain_ended" if end else "drained")
             if self._world is not None:
-                self._tasks.spawn("relays", self._follow_as_host(self._world))
+                self._tasks.spawn("relays", self._follow_as_host(self._world, self._paths()))
 
     def describe(self, name: str, unix_now: float) -> PathDocument:
         """What the path to the host of that name is, and why.
@@ -185,8 +185,7 @@ class RelayKeeper:
             received = peer.stats.receive_bytes if peer is not None else 0
             was_set = host.hid in world.turn.advice.endpoints
             self._engine.confirm(host.hid, endpoint, received, now, was_set=was_set)
-        self._look()
-        await self._follow_as_host(world)
+        await self._look(world)
         return self._conditions()
 
     def path_changed(self) -> None:
@@ -243,21 +242,20 @@ class RelayKeeper:
             self._is_changed = True
         if self._is_changed and self._world is not None and self._now() >= self._look_again_at:
             self._is_changed = False
-            self._look()
-            await self._follow_as_host(self._world)
+            await self._look(self._world)
         self._carry_out(self._engine.due(self._now()))
         self._echoes.send()
         self._tell(self._host.tick())
 
-    def _look(self) -> None:
-        world = self._world
-        assert world is not None
-        looks = build_looks(world, self._paths(), self._resolved())
+    async def _look(self, world: World) -> None:
+        paths = self._paths()
+        looks = build_looks(world, paths, self._resolved())
         self._act(self._engine.look(looks, build_limits(world), self._now()))
         self._look_again_at = self._now() + LOOK_SHARE_SECONDS * len(looks)
+        await self._follow_as_host(world, paths)
 
-    async def _follow_as_host(self, world: World) -> None:
-        site = build_site(world, self._paths(), self.vias(), is_drained=self._is_drained)
+    async def _follow_as_host(self, world: World, paths: Mapping[str, PathStats]) -> None:
+        site = build_site(world, paths, self.vias(), is_drained=self._is_drained)
         self._echoes.use_tokens()
         self._tell(await self._host.follow(site))
 
