@@ -176,6 +176,7 @@ class Course:
         pair.via, pair.endpoint, pair.is_due, pair.return_to = None, None, False, None
         if pair.standing is Standing.DIRECT:
             pair.complaint = None
+            pair.return_to, pair.direct = to, to or pair.direct
         pair.note(f"not through {self.name_of(via)}: {why}", now)
         if to is None:
             return []
@@ -184,8 +185,9 @@ class Course:
 
     def lead_away(self, hid: str, pair: Pair, relay: str, now: float) -> list[Effect]:
         """Packets under way have led a pair that goes directly back to the relay that it has left, after its
-        endpoint had seemed to stay: it is set anew."""
-        place = self.direct_place(pair, self.peers[hid])
+        endpoint had seemed to stay: it is set anew. Only to where the path was seen since: the host may have
+        moved."""
+        place = pair.return_to
         seconds = self._left_at(pair, relay) + RETURN_SECONDS - now
         if place is None or seconds <= 0:
             return []

@@ -320,6 +320,7 @@ class PairEngine:
             relay = None
         if not pair.is_carried:
             if relay is None:
+                self._note_place(pair, look)
                 return []
             if not self._may_follow(pair, relay, look, now):
                 is_back = pair.standing is Standing.DIRECT and relay in pair.left
@@ -330,7 +331,14 @@ class PairEngine:
             return []
         if relay is not None:
             return self._course.carry(hid, pair, relay, Event.MOVED_TO_RELAY, now)
-        return self._course.end(hid, pair, Event.MOVED_AWAY, "its packets come by the direct path", now)
+        effects = self._course.end(hid, pair, Event.MOVED_AWAY, "its packets come by the direct path", now)
+        self._note_place(pair, look)
+        return effects
+
+    def _note_place(self, pair: Pair, look: PeerLook) -> None:
+        """Where packets of the other end come from that nobody carries."""
+        if pair.standing is Standing.DIRECT and self._course.direct_place(pair, look) == look.endpoint:
+            pair.return_to = pair.direct = look.endpoint
 
     def _may_follow(self, pair: Pair, relay: str, look: PeerLook, now: float) -> bool:
         """Packets that were under way when the pair left that relay say nothing. But where no direct path

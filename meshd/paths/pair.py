@@ -99,6 +99,7 @@ class Pair(msgspec.Struct):
     relocated_at: tuple[float, ...] = ()
     """When that was tried, within the last ten minutes."""
     return_to: Endpoint | None = None
+    """Where the direct path is well by now; once it is used, where it goes."""
     returns: Returns = msgspec.field(default_factory=Returns)
     opened_at: float = 0.0
     sent_before: int = 0

@@ -89,6 +89,7 @@ def back(end: PairEnd) -> None:
     end.engine.confirm(OTHER, place(OTHER), 0, end.now, was_set=True)
     for _ in range(3):
         end.engine.confirm(OTHER, place(OTHER), 0, end.now, was_set=False)
+    end.see(OTHER, msgspec.structs.replace(UP, sent=50, received=45), endpoint=place(OTHER))
     assert end.standing is Standing.DIRECT and not end.engine.is_settling
 
 
@@ -103,6 +104,21 @@ def test_an_endpoint_that_seemed_to_stay_is_set_anew_when_it_is_the_relays_again
     assert pin.is_due and not pin.is_relay and pin.endpoint == place(OTHER)
 
 
+def test_a_host_that_has_moved_meanwhile_is_not_looked_for_where_it_was_before() -> None:
+    """What was the direct path when the pair left it leads nowhere any more."""
+    end, moved = PairEnd(), place("99")
+    end.relayed()
+    end.see(OTHER, msgspec.structs.replace(UP, sent=40, received=35), places=(moved,))
+    (_, number), *_ = [each for each in end.engine.pairs[OTHER].meter.due(end.now) if each[0] == moved]
+    end.engine.echoed(OTHER, number, end.now)
+    end.engine.closed(NEAR, OTHER, end.now, is_return=True)
+    for _ in range(4):
+        end.engine.confirm(OTHER, moved, 0, end.now, was_set=False)
+    path = msgspec.structs.replace(UP, sent=60, received=55)
+    assert Reset(OTHER) in end.see(OTHER, path, endpoint=place(NEAR, 51822))
+    assert end.engine.pins()[OTHER].endpoint == moved
+
+
 def test_what_leads_to_the_relay_for_longer_is_followed_and_the_relay_is_asked_to_go_on() -> None:
     end = PairEnd()
     back(end)
@@ -113,6 +129,20 @@ def test_what_leads_to_the_relay_for_longer_is_followed_and_the_relay_is_asked_t
     assert RenewRelay(OTHER, NEAR) in effects
     (opening,) = end.engine.renewed(OTHER, NEAR, refusal="it carries no such pair", is_gone=True, now=end.now)
     assert isinstance(opening, OpenRelay) and opening.relay == NEAR
+
+
+@pytest.mark.parametrize("is_answered_there", [True, False])
+def test_without_echoes_a_host_that_has_moved_is_where_its_packets_came_from(is_answered_there: bool) -> None:
+    """Its port for echoes is closed: how it is reached, its own packets show."""
+    end, moved = PairEnd(), place("99")
+    end.relayed()
+    end.engine.closed(NEAR, OTHER, end.now, is_return=True)
+    path = msgspec.structs.replace(UP, sent=60, received=55)
+    if is_answered_there:
+        end.see(OTHER, path, endpoint=moved, places=(moved,))
+    assert bool(end.see(OTHER, path, endpoint=place(NEAR, 51822), places=(moved,))) is is_answered_there
+    pins = end.engine.pins()
+    assert {pin.endpoint for pin in pins.values()} == ({moved} if is_answered_there else set())
 
 
 def test_there_is_time_enough_for_that_before_the_relay_stops() -> None:
