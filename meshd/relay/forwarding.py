@@ -26,6 +26,8 @@ _DATA_HEADER: Final = bytes((DATA, 0, 0, 0))
 
 Destinations = list[SocketAddress]
 _NOWHERE: Final[Destinations] = []
+HELD: Final[Destinations] = []
+"""It is known where it goes, and that is not now. To be told by ``is``."""
 _Flow = tuple[End, Place, Link, Place]
 
 
@@ -139,7 +141,7 @@ class Forwarder:
     ) -> Destinations:
         known = [each for each in found if message.receiver in each[0].sessions] or found
         sent = [self._data(message, datagram, *each, now, is_sole=len(known) == 1) for each in known]
-        return sent[0] if len(sent) == 1 else [*dict.fromkeys(address for each in sent for address in each)]
+        return sent[0] if len(sent) == 1 else _together(sent)
 
     def _from_unknown_port(
         self, message: Message, datagram: bytes, source: SocketAddress, senders: list[End], now: float
@@ -228,11 +230,12 @@ class Forwarder:
         """``is_sole``: nobody else at that place has such a session, so the next ones need no search."""
         session = sender.sessions.get(message.receiver)
         if session is None:
-            return [
-                address
-                for link in sender.links
-                for address in self._send_or_hold(sender, link, datagram, link.partner.places(), now)
-            ]
+            return _together(
+                [
+                    self._send_or_hold(sender, link, datagram, link.partner.places(), now)
+                    for link in sender.links
+                ]
+            )
         link, there = session
         if link.is_leaving:
             return self._send_or_hold(sender, link, datagram, [there], now)
@@ -250,7 +253,7 @@ class Forwarder:
             return destinations
         for address in destinations:
             self.held.hold((datagram, address), len(datagram), now)
-        return _NOWHERE
+        return HELD if destinations else _NOWHERE
 
     def _send(self, sender: End, link: Link, size: int, places: Iterable[Place], now: float) -> Destinations:
         return [place.address for place in places if self._spend(sender, link, size, now)]
@@ -296,6 +299,13 @@ class Forwarder:
             host: buckets.get(host) or Bucket(UNKNOWN_PORTS_PER_SECOND, UNKNOWN_PORTS_BURST)
             for host in self._at_host
         }
+
+
+def _together(sent: list[Destinations]) -> Destinations:
+    """Each once."""
+    if found := [*dict.fromkeys(address for each in sent for address in each)]:
+        return found
+    return HELD if any(each is HELD for each in sent) else _NOWHERE
 
 
 def _called(senders: Iterable[End], datagram: bytes) -> list[tuple[End, Link, int]]:

@@ -14,7 +14,7 @@ import msgspec
 
 from meshd.relay.echo import REQUEST, Echoes
 from meshd.relay.ends import SocketAddress
-from meshd.relay.forwarding import Forwarder
+from meshd.relay.forwarding import HELD, Forwarder
 from meshd.relay.sockets import ANCILLARY_BYTES, Ancillary, as_train, car_bytes, from_there
 from meshd.relay.table import RelayCounts, RelayTable
 
@@ -78,6 +78,8 @@ class Passage:
                     came_in[source] = ancillary
                     for address in destinations:
                         self._send(hears, datagram, address, came_in.get(address))
+                elif destinations is HELD:
+                    came_in[source] = ancillary
                 elif datagram[:1] == _REQUEST:
                     self._answer(hears, datagram, source, ancillary, now)
 
@@ -97,7 +99,7 @@ class Passage:
         for start in range(0, len(train), size):
             datagram = train[start : start + size]
             destinations = forward(datagram, source, now)
-            if destinations:
+            if destinations or destinations is HELD:
                 self._came_in[source] = ancillary
             alone = destinations[0] if len(destinations) == 1 else None
             if alone is None or alone != to:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 
 import msgspec
@@ -101,3 +102,32 @@ def test_the_child_passes_all_of_them_on_both_ways_however_many_come(site: Site)
             )
 
     asyncio.run(scene())
+
+
+class Left(Site):
+    """Its pair leaves as the child is started."""
+
+    @property
+    def table(self) -> RelayTable:
+        return leaving(super().table)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere loopback has one address")
+def test_what_waits_leaves_from_the_address_that_its_receiver_calls() -> None:
+    """Nothing else gets in through a NAT, and WireGuard would take the other one for where its peer is."""
+    site = Left()
+    called = ("127.0.0.2", site.port)
+
+    async def scene() -> None:
+        async with running(site):
+            site.a.sendto(data(b"bbbb"), called)
+            await asyncio.to_thread(site.b.recv, 65535)
+            site.send(site.b, data(b"aaaa"))
+            _, sender = await asyncio.to_thread(site.a.recvfrom, 65535)
+            assert sender == called
+
+    try:
+        asyncio.run(scene())
+    finally:
+        site.close()
