@@ -32,6 +32,8 @@ SETTLE_TICK_SECONDS: Final = 0.1
 QUICK_TICK_SECONDS: Final = 0.03
 LISTEN_TICK_SECONDS: Final = 0.3
 """Likewise once it stays, until the other end is heard by it."""
+TIRED_TICK_SECONDS: Final = 1.0
+"""Likewise of pairs that have used up theirs."""
 OFFERS_TURN_SECONDS: Final = 1.0
 """Between two turns that all offers together have."""
 STANDS_SECONDS: Final = 3.0
@@ -103,6 +105,9 @@ class PairEngine:
         settling = [pair for pair in self._course.pairs.values() if pair.is_due and pair.endpoint is not None]
         if not settling:
             return None
+        settling = [pair for pair in settling if pair.early_turns >= 1.0]
+        if not settling:
+            return TIRED_TICK_SECONDS
         moving = [pair for pair in settling if pair.in_place < pair.settled_turns]
         if not moving:
             return LISTEN_TICK_SECONDS

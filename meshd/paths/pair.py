@@ -32,6 +32,11 @@ QUICK_AFTER_SECONDS: Final = 1.0
 the new way between two turns are soon forgotten."""
 QUICK_TURNS: Final = 10
 """Of those that are quick, for it to have settled."""
+EARLY_TURNS: Final = 2000.0
+"""Of one pair that does not settle: a minute of them at their quickest. A member that leads it elsewhere time
+and again would have them of its peer for ever."""
+EARLY_TURNS_BACK: Final = 0.2
+"""Of them a second."""
 MOVED_TURNS: Final = 20
 """Likewise where both places carry. What goes by the old one comes back by it a round trip later, and so on:
 from each packet under way both ends learn the old place anew. A turn sees one moment of that."""
@@ -82,6 +87,9 @@ class Pair(msgspec.Struct):
     quick_from: float = 0.0
     """When it is set more often."""
     is_quick: bool = False
+    early_turns: float = EARLY_TURNS
+    """So many it may have yet; and when they were counted."""
+    counted_at: float = 0.0
     in_place: int = 0
     """Turns in a row that found it there and had nothing to set."""
     settled_turns: int = SETTLED_TURNS
@@ -214,6 +222,9 @@ class Pair(msgspec.Struct):
         """
         if not self.is_due:
             return
+        back = (now - self.counted_at) * EARLY_TURNS_BACK
+        self.early_turns = max(0.0, min(self.early_turns + back, EARLY_TURNS) - 1.0)
+        self.counted_at = now
         is_there = endpoint == self.endpoint and not was_set
         if is_there:
             self.in_place += 1

@@ -8,6 +8,10 @@ import pytest
 from pair_end import DEAD, NEAR, OTHER, PairEnd, place
 from relay_world import RelayWorld
 
+from meshd.paths.course import SETTLE_SECONDS
+from meshd.paths.engine import SETTLE_TICK_SECONDS, TIRED_TICK_SECONDS
+from meshd.paths.pair import EARLY_TURNS, EARLY_TURNS_BACK
+
 
 def is_settled(world: RelayWorld, *hids: str) -> bool:
     return all(
@@ -53,3 +57,21 @@ def test_an_endpoint_is_set_until_a_packet_came_while_it_stayed() -> None:
     end.confirm(received + 100, was_set=False)
     assert not end.engine.pins()[OTHER].is_due
     assert end.engine.pins()[OTHER].endpoint == place(NEAR, 51822)
+
+
+def test_a_member_that_leads_its_pair_elsewhere_for_ever_has_few_turns_of_its_peer() -> None:
+    """And once it has stopped, the pair settles as quickly as any."""
+    end = PairEnd()
+    pair, began_at, turns = end.engine.pairs[OTHER], end.now, 0
+    while end.now < began_at + 3600.0:
+        if not pair.is_due:
+            pair.aim(place(OTHER), end.now, SETTLE_SECONDS)
+        end.now += end.engine.settle_seconds or 0.0
+        end.engine.confirm(OTHER, place(OTHER), 0, end.now, was_set=True)
+        turns += 1
+    assert turns <= EARLY_TURNS + 3600.0 * (1.0 + EARLY_TURNS_BACK)
+    assert end.engine.settle_seconds in (None, TIRED_TICK_SECONDS)
+    end.now += 600.0
+    pair.aim(place(OTHER), end.now, SETTLE_SECONDS)
+    end.engine.confirm(OTHER, place(OTHER), 0, end.now, was_set=True)
+    assert end.engine.settle_seconds == SETTLE_TICK_SECONDS
