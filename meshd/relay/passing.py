@@ -7,6 +7,7 @@ sent so: of what a datagram costs here, most is the call. Each of them is judged
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 from typing import Final
 
@@ -23,6 +24,8 @@ BATCH: Final = 64
 MAX_DATAGRAM_BYTES: Final = 65535
 MAX_CAME_IN: Final = 4096
 """Twice the places that there can be: forged ports add five a second and address."""
+_FULL: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS})
+"""There is no room for a datagram: the last one on FreeBSD, whose interfaces have short queues."""
 _REQUEST: Final = bytes((REQUEST,))
 
 
@@ -140,9 +143,10 @@ class Passage:
             if sends is None:
                 raise OSError
             sends.sendmsg((datagram,), from_there(called or []), 0, address)
-        except OSError:  # no route, a firewall, a full queue: lost, as on any way
+        except OSError as error:  # no route, a firewall, a full queue: lost, as on any way
             self._unsent += 1
-            self._came_in.pop(address, None)  # it may be that this host has that address no more
+            if error.errno not in _FULL:  # it may be that this host has that address no more
+                self._came_in.pop(address, None)
 
     def _answer(
         self,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import sys
 from collections.abc import Iterator
+from typing import cast
 
 import msgspec
 import pytest
@@ -14,6 +17,7 @@ from until import until
 
 from meshd.relay.bunches import BUNCH_SECONDS, MAX_HELD, MAX_HELD_BYTES
 from meshd.relay.forwarding import Forwarder
+from meshd.relay.passing import Passage
 from meshd.relay.table import RelayTable
 
 
@@ -131,3 +135,40 @@ def test_what_waits_leaves_from_the_address_that_its_receiver_calls() -> None:
         asyncio.run(scene())
     finally:
         site.close()
+
+
+class FullOnce:
+    """A socket of a host with two addresses: it was called at the second one, and its queue is full for one
+    datagram."""
+
+    family = socket.AF_INET
+    called = (socket.IPPROTO_IP, 8, bytes(4) + bytes((127, 0, 0, 2)) * 2)  # IP_PKTINFO
+
+    def __init__(self, *come: tuple[bytes, tuple[str, int]]) -> None:
+        self.come, self.is_full = list(come), True
+        self.sent_from: list[list[tuple[int, int, bytes]]] = []
+
+    def recvmsg(self, *_: int) -> tuple[bytes, list[tuple[int, int, bytes]], int, tuple[str, int]]:
+        if not self.come:
+            raise BlockingIOError
+        datagram, source = self.come.pop(0)
+        return datagram, [self.called], 0, source
+
+    def sendmsg(self, _: object, ancillary: list[tuple[int, int, bytes]], *__: object) -> None:
+        if self.is_full:
+            self.is_full = False
+            raise BlockingIOError(errno.EAGAIN, "")
+        self.sent_from.append(ancillary)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the words are those of Linux")
+def test_a_queue_that_is_full_for_a_moment_is_no_reason_to_leave_from_another_address() -> None:
+    """A bunch is more at once than a queue may have room for."""
+    opened = FullOnce(*[(data(B.index()), A.source)] * 3, (data(A.index()), B.source))
+    passage = Passage({socket.AF_INET: cast("socket.socket", opened)})
+    passage.use(leaving(table((A, B))))
+    passage.pass_on(cast("socket.socket", opened), 1.0)
+    passage.pass_held_on(2.0)
+    assert len(opened.sent_from) == 3
+    assert all(opened.sent_from), "from the address that was called"
+    assert passage.counts().unsent == 1
