@@ -252,7 +252,7 @@ class Forwarder:
         if not link.is_leaving:
             return destinations
         for address in destinations:
-            self.held.hold((datagram, address), len(datagram), now)
+            self.held.hold(link.tally, (datagram, address), len(datagram), now)
         return HELD if destinations else _NOWHERE
 
     def _send(self, sender: End, link: Link, size: int, places: Iterable[Place], now: float) -> Destinations:

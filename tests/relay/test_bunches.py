@@ -28,11 +28,10 @@ def site() -> Iterator[Site]:
     opened.close()
 
 
-def leaving(said: RelayTable) -> RelayTable:
-    """The first pair of it goes another way."""
-    first, *others = said.pairs
-    pairs = (msgspec.structs.replace(first, is_leaving=True), *others)
-    return msgspec.structs.replace(said, pairs=pairs)
+def leaving(said: RelayTable, count: int = 1) -> RelayTable:
+    """The first pairs of it go another way."""
+    gone = [msgspec.structs.replace(pair, is_leaving=True) for pair in said.pairs[:count]]
+    return msgspec.structs.replace(said, pairs=(*gone, *said.pairs[count:]))
 
 
 def left_by_the_first() -> Forwarder:
@@ -83,6 +82,20 @@ def test_a_full_bunch_waits_for_nothing(size: int, count: int) -> None:
         relay.forward(data(B.index(), size), A.source, 1.0)
     assert relay.held.is_full
     assert len(relay.held.release(1.0)) == count
+
+
+def test_what_another_pair_sends_makes_a_bunch_no_smaller() -> None:
+    """It is the pause between two bunches that brings a pair back."""
+    relay = left_by_the_first()
+    relay.use(leaving(table((A, C), (A, B)), 2))
+    waits = data(C.index())
+    relay.forward(waits, A.source, 1.0)
+    for _ in range(MAX_HELD):
+        relay.forward(data(B.index()), A.source, 1.0)
+    assert relay.held.is_full
+    assert {address for _, address in relay.held.release(1.0)} == {B.source}
+    assert relay.held.release(1.0) == [] and not relay.held.is_full
+    assert relay.held.release(1.0 + BUNCH_SECONDS) == [(waits, C.source)]
 
 
 @pytest.mark.slow

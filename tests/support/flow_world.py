@@ -72,7 +72,7 @@ class FlowWorld(RelayWorld):
             self._pass_on(at, source.hid, target.hid)
             return
         bunches = self._bunches[at.hid]
-        bunches.hold((source.hid, target.hid), BYTES, self.now)
+        bunches.hold(lease.ends, (source.hid, target.hid), BYTES, self.now)
         self._release(at)
         if bunches.due_at is not None:
             self.after(bunches.due_at - self.now, partial(self._release, at))
