@@ -11,6 +11,7 @@
 #   make man         writes the manual pages of contrib/man anew, from the commands and the settings
 #   make schemas     writes the JSON schemas of docs/schemas anew, from the types behind --json
 #   make bench       the measurements
+#   make bench-fleet HOSTS=400  what a simulated fleet of that size costs, and the loss of a region
 #   make bench-faults  what every fault costs in packets, into docs/faults.md (root)
 #   make bench-paths  a path that is cut, beside babeld, and what a relay carries (root, babeld)
 #   make relay-lab  all pairs of six hosts cut one after the other, under traffic (root, ten minutes)
@@ -20,7 +21,7 @@
 #   make package     what servers install, in dist/: a wheel, and a .deb for the Debian that this runs on
 #   make garage      builds the Garage that the store tests use
 
-.PHONY: all setup static check test test-long coverage demo demo-services six-hosts bench bench-faults bench-paths relay-lab mutation lab lab-kernel garage golden man schemas package clean
+.PHONY: all setup static check test test-long coverage demo demo-services six-hosts bench bench-fleet bench-faults bench-paths relay-lab mutation lab lab-kernel garage golden man schemas package clean
 
 all: check
 
@@ -57,6 +58,9 @@ six-hosts: setup
 
 bench: setup
 	.venv/bin/python -m bench.run
+
+bench-fleet: setup
+	nice -n 19 .venv/bin/python -m bench.bench_simulation $(or $(HOSTS),200)
 
 bench-faults: setup
 	.venv/bin/python -m bench.bench_faults

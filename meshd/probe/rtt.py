@@ -164,7 +164,7 @@ class PathMeter:
 
     def _given_up(self, now: float) -> list[int]:
         """Numbers of the probes that have waited too long."""
-        if self._longest_wait(now) <= LOST_MIN_SECONDS:
+        if not self._pending or self._longest_wait(now) <= LOST_MIN_SECONDS:
             return []
         limit = self.lost_after_seconds(now)
         return [s for s, probe in self._pending.items() if now - probe.sent_at > limit]
@@ -178,7 +178,7 @@ class PathMeter:
 
     def missed(self, now: float) -> int:
         """Probes in a row, sent after the newest answered one, that are lost or overdue."""
-        if self._longest_wait(now) < SUSPECT_MIN_SECONDS:
+        if not self._pending or self._longest_wait(now) < SUSPECT_MIN_SECONDS:
             return self._lost_in_a_row
         patience = self.suspect_after_seconds
         return self._lost_in_a_row + sum(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Final
 
 from meshd.lab.geography import AP_SOUTH, EU_NORTH, EU_WEST, SA_EAST, US_EAST, US_WEST, Site, delay_seconds
@@ -67,7 +66,7 @@ class Underlay:
         """Seconds there and back, or None: one of the two packets was lost."""
         if not self.is_whole(first, second):
             return None
-        seconds = 2 * _delay(self.site(first), self.site(second))
+        seconds = _ROUND_TRIPS[first % len(SITES)][second % len(SITES)]
         seconds -= math.log(1.0 - self.rng.random()) * seconds * JITTER_SHARE
         if self.losses or self.flapping:
             pair = frozenset((first, second))
@@ -80,6 +79,4 @@ class Underlay:
         return seconds
 
 
-@cache
-def _delay(here: Site, there: Site) -> float:
-    return delay_seconds(here, there)
+_ROUND_TRIPS: Final = [[2 * delay_seconds(here, there) for there in SITES] for here in SITES]
