@@ -144,7 +144,7 @@ class PathWatch:
     def listen(self, tasks: Supervisor) -> None:
         """From now on what it finds is known at once, not in the next turn."""
         tasks.repeat("paths", self._take_events)
-        tasks.repeat("paths", self._judge)
+        tasks.repeat("path conditions", self._judge)
 
     async def _take_events(self) -> None:
         found = await self._prober.events()
