@@ -26,8 +26,9 @@ from meshd.probe.events import MtuChanged, PathChanged, Paused
 from meshd.supervisor import Supervisor
 
 JUDGING_SHARE_SECONDS: Final = 0.001
-"""Times the number of peers: how long it is at least from one look at all of them to the next, where paths
-come up or die by the dozen. Each is a matter for all, and a mesh that starts would cost its square."""
+"""Times the number of peers: how long it is at least from one look at all of them, and the turn that it
+wakes, to the next, where paths come up or die by the dozen. Each is a matter for all of them, and a mesh that
+starts, or loses a region, would cost its square."""
 
 log = logging.getLogger("meshd")
 
@@ -68,6 +69,8 @@ class PathWatch:
         self._world: World | None = None
         self._reachable: set[str] | None = None
         self._is_to_judge = asyncio.Event()
+        self._wakes: set[Wake] = set()
+        """What the next look at all paths is to wake a turn for."""
 
     async def start(self, tasks: Supervisor) -> None:
         """Open the prober's sockets; a system that refuses them is the condition ``probe_failed``."""
@@ -165,9 +168,13 @@ class PathWatch:
                     self._exchange.path_up(each.hid)
 
     async def _judge(self) -> None:
-        """Something was found: what is wrong now. Several finds in a row are one look at all paths."""
+        """Something was found: what is wrong now. Several finds in a row are one look at all paths, and one
+        turn: a region that is lost is hundreds of paths within seconds."""
         await self._is_to_judge.wait()
         self._is_to_judge.clear()
+        wakes, self._wakes = self._wakes, set()
+        for wake in sorted(wakes):
+            self._queue.wake(wake)
         world = self._world
         if world is not None:
             self._board.set("paths", *self._conditions(world))
@@ -181,14 +188,14 @@ class PathWatch:
         level = logging.INFO if change.up else logging.WARNING
         event(log, level, "path_up" if change.up else "path_down", host=self._name(change.hid))
         if not change.up:
-            self._queue.wake(Wake.PATH_DOWN)
+            self._wakes.add(Wake.PATH_DOWN)
 
     def _mtu_changed(self, change: MtuChanged) -> None:
         old, new = change.old_bytes, change.new_bytes
         level = logging.WARNING if old is not None and new < old else logging.INFO
         event(log, level, "path_mtu", host=self._name(change.hid), old=old, new=new)
         self._mtus.note(change.hid, old, new, self._clock())
-        self._queue.wake(Wake.PATH_MTU)
+        self._wakes.add(Wake.PATH_MTU)
 
     def _paused(self, seconds: float) -> None:
         """This process or the machine stood still: sessions may be over, and news was missed."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -95,6 +94,7 @@ class RelayKeeper:
         self._is_changed = False
         """It is to be looked at again: a path has come up or died, or was not met for so long."""
         self._look_again_at = 0.0
+        """By the clock of the event loop: how long looks take has nothing to do with that of pairs."""
         self._stir = asyncio.Event()
         self._shown: dict[str, str] = {}
 
@@ -194,7 +194,7 @@ class RelayKeeper:
         if self._world is None or self._relays_nothing(self._world):
             return  # whoever asks has what the next turn finds
         self._is_changed = True
-        if self._now() >= self._look_again_at:
+        if self._rest_seconds() <= 0:
             self._stir.set()
 
     # --- what other hosts say
@@ -230,9 +230,9 @@ class RelayKeeper:
         idle = TICK_SECONDS if self._host.leases.by_ends else IDLE_SECONDS
         settles = self._engine.settle_seconds
         idle = idle if settles is None else settles
-        if now < self._look_again_at:
-            wake_at = min(self._look_again_at, wake_at or math.inf)
         seconds = min(idle, wake_at - now) if wake_at is not None else idle
+        if (rest := self._rest_seconds()) > 0:
+            seconds = min(seconds, rest)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stir.wait(), max(seconds, 0.01))
         self._stir.clear()
@@ -240,7 +240,7 @@ class RelayKeeper:
             self._queue.wake(Wake.RELAY)
         if look_at is not None and self._now() >= look_at:
             self._is_changed = True
-        if self._is_changed and self._world is not None and self._now() >= self._look_again_at:
+        if self._is_changed and self._world is not None and self._rest_seconds() <= 0:
             self._is_changed = False
             await self._look(self._world)
         self._carry_out(self._engine.due(self._now()))
@@ -251,8 +251,12 @@ class RelayKeeper:
         paths = self._paths()
         looks = build_looks(world, paths, self._resolved())
         self._act(self._engine.look(looks, build_limits(world), self._now()))
-        self._look_again_at = self._now() + LOOK_SHARE_SECONDS * len(looks)
+        self._look_again_at = asyncio.get_running_loop().time() + LOOK_SHARE_SECONDS * len(looks)
         await self._follow_as_host(world, paths)
+
+    def _rest_seconds(self) -> float:
+        """Until the next look between two turns."""
+        return self._look_again_at - asyncio.get_running_loop().time()
 
     async def _follow_as_host(self, world: World, paths: Mapping[str, PathStats]) -> None:
         site = build_site(world, paths, self.vias(), is_drained=self._is_drained)

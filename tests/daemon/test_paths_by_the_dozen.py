@@ -1,4 +1,5 @@
-"""A mesh that starts: paths come up by the dozen, and each is no reason to look at all of them."""
+"""A mesh that starts, a region that is lost: paths come up or die by the dozen, and each is no reason to look
+at all of them."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from meshes import SignedMesh
 from until import until
 
 from meshd.control import paths, relays
+from meshd.control.wake import Wake
 from meshd.model.path import PathStats
 from meshd.probe.events import PathChanged
 
@@ -45,5 +47,37 @@ def test_paths_that_come_up_one_by_one_are_looked_at_together_and_the_last_one_c
                     await asyncio.sleep(0)
             assert prober.looks - before < HOSTS / 2
             await until(lambda: silent not in {each.code for each in rig.conditions()})
+
+    asyncio.run(scenario())
+
+
+def test_paths_that_die_one_after_the_other_are_few_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "JUDGING_SHARE_SECONDS", 0.005)
+    mesh = SignedMesh.create()
+    for number in range(HOSTS):
+        mesh.add(f"host{number}")
+    rig = build_rig(tmp_path, mesh, mesh.hosts["host0"])
+    others = [mesh.hosts[f"host{number}"].hid for number in range(1, HOSTS)]
+
+    woken: list[Wake] = []
+    queue = rig.daemon.parts.queue
+    wake_turn = queue.wake
+
+    def wake(reason: Wake) -> None:
+        woken.append(reason)
+        wake_turn(reason)
+
+    async def scenario() -> None:
+        async with running(rig):
+            await rig.turn()
+            monkeypatch.setattr(queue, "wake", wake)
+            for hid in others:
+                rig.prober.tell(PathChanged(hid=hid, up=False))
+                for _ in range(5):
+                    await asyncio.sleep(0)
+            assert 1 <= woken.count(Wake.PATH_DOWN) < HOSTS / 4
+            await until(lambda: woken.count(Wake.PATH_DOWN) > 1)  # for those that died since
 
     asyncio.run(scenario())
