@@ -84,7 +84,7 @@ class PlaceEchoes:
                     self._echo.send(place, token, number)
 
     def _answered_hids(self) -> Iterable[str]:
-        return self._engine.pairs if self._now() < self._moved_until else self._engine.vias()
+        return self._engine.pairs if self._now() < self._moved_until else self._engine.answered_hids()
 
     def _echoed(self, token: bytes, number: int) -> None:
         for hid, known in self._token_of.items():

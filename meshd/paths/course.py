@@ -194,6 +194,22 @@ class Course:
         pair.aim(place, now, seconds)
         return [Reset(hid)]
 
+    def give_up_return(self, hid: str, pair: Pair, now: float) -> list[Effect]:
+        """The direct path is silent again soon after it was taken: nothing is set against packets of the
+        other end any more, as that one may have left the path already."""
+        if pair.standing is not Standing.DIRECT or pair.return_to is None:
+            return []
+        if not any(self.has_just_left(pair, relay, now) for relay in pair.left):
+            return []
+        if not pair.meter.fell_silent(pair.return_to, now):
+            return []
+        pair.is_due = False
+        pair.left = {
+            relay: min(until, now + LEFT_SECONDS - RETURN_SECONDS) for relay, until in pair.left.items()
+        }
+        pair.note("the direct path is silent again: its packets are followed", now)
+        return [Reset(hid)]
+
     def has_just_left(self, pair: Pair, relay: str, now: float) -> bool:
         """So lately that packets which come through it may have been under way."""
         return now < self._left_at(pair, relay) + RETURN_SECONDS

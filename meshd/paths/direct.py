@@ -19,6 +19,8 @@ IDLE_ECHO_SECONDS: Final = 5.0
 """The same where none has been answered for a minute."""
 IDLE_AFTER_SECONDS: Final = 60.0
 LOST_AFTER_SECONDS: Final = 1.5
+SILENT_SECONDS: Final = 3.5
+"""Of a place that has answered: three echoes in a row."""
 MAX_LOST_SHARE: Final = 0.05
 """Of the echoes since a place began to answer; above it the place begins anew."""
 MAX_PLACES: Final = 3
@@ -112,6 +114,13 @@ class DirectMeter:
     def answering(self) -> Collection[Endpoint]:
         """Places that answer now."""
         return [place.endpoint for place in self._places.values() if place.since is not None]
+
+    def fell_silent(self, endpoint: Endpoint, now: float) -> bool:
+        """Whether that place has answered, and does so no more."""
+        place = self._places.get(endpoint)
+        return (
+            place is not None and place.answered_at is not None and now - place.answered_at > SILENT_SECONDS
+        )
 
     def answering_since(self) -> float | None:
         """Since when the best of them does; None: none does."""

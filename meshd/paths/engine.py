@@ -81,9 +81,11 @@ class PairEngine:
 
     def echoed_hids(self) -> list[str]:
         """Hosts whose places are asked by echoes."""
-        return [
-            hid for hid, pair in self._course.pairs.items() if pair.is_carried or pair.relocation is not None
-        ]
+        return [hid for hid, pair in self._course.pairs.items() if _is_echoed(pair)]
+
+    def answered_hids(self) -> list[str]:
+        """Hosts that may ask this one's places by echoes: those that this one asks, and a little longer."""
+        return [hid for hid, pair in self._course.pairs.items() if pair.is_carried or pair.left]
 
     def hold_seconds(self, hid: str, now: float) -> float:
         """For how long the direct path of a pair has to be well, or about as short, to be used again."""
@@ -182,6 +184,7 @@ class PairEngine:
                 self._course.begin_search(hid, pair, now)
             if pair.search is not None:
                 effects += self._course.search(hid, pair, now)
+            effects += self._course.give_up_return(hid, pair, now)
             if pair.is_carried:
                 effects += tend(self._course, hid, pair, now)
             elif (place := find_new_place(pair, self._course.peers[hid], now)) is not None:
@@ -360,7 +363,7 @@ class PairEngine:
             times.append(pair.retry_at)
         if pair.is_carried:
             times.append(pair.renew_at)
-        if pair.is_carried or pair.relocation is not None:
+        if _is_echoed(pair):
             times += filter(None, (pair.meter.wake_at,))
         times += filter(None, (wake_at(pair),))
         if pair.standing is Standing.RETURNING:
@@ -371,3 +374,10 @@ class PairEngine:
         if pair.is_carried and pair.via is not None:
             return f"is reached through {self._course.name_of(pair.via)}: {pair.why}"
         return f"is reached directly: {pair.why}"
+
+
+def _is_echoed(pair: Pair) -> bool:
+    """Its direct path is measured: it is not used, or another place is about to be, or it is used again since
+    lately."""
+    has_returned = pair.standing is Standing.DIRECT and bool(pair.left)
+    return pair.is_carried or pair.relocation is not None or has_returned

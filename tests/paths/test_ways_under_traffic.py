@@ -172,3 +172,39 @@ def test_a_lossy_path_under_much_traffic_is_left_for_good(direct: float, half: f
     world.run(30)
     assert not world.lost
     assert [world.hosts[one].switches[other] for one, other in ((a, b), (b, a))] == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seconds", [0.1, 0.7, 3.0])
+@pytest.mark.parametrize(("direct", "half"), NEAR_AND_FAR)
+def test_a_path_that_dies_one_way_just_after_the_return_is_left_as_soon_as_any_other(
+    direct: float, half: float, seconds: float, seed: int
+) -> None:
+    """One end is answered still, by the way that the other end's packets take. It does not insist."""
+    world = relayed_under_traffic(seed, 100, direct, half)
+    returned_at(world)
+    world.run(seconds)
+    a, b, _ = sorted(world.hosts)
+    world.cut(a, b, one_way=True)
+    world.run(6)  # three probes a second apart, and what is under way
+    world.lost.clear()
+    world.run(60)
+    assert not world.lost
+    assert world.hosts[a].engine.vias() and world.hosts[b].engine.vias()
+
+
+def test_nothing_is_set_any_more_once_the_direct_path_is_silent_again() -> None:
+    end = PairEnd()
+    end.relayed()
+    for _ in range(14):
+        for _, number in end.engine.pairs[OTHER].meter.due(end.now):
+            end.engine.echoed(OTHER, number, end.now)
+        end.later(1.0)
+    assert end.engine.pins()[OTHER].is_due and end.engine.echoed_hids() == [OTHER]
+    assert OTHER in end.engine.answered_hids(), "the other end asks on as well"
+    assert Reset(OTHER) in end.later(4.0)
+    assert not end.engine.is_settling and end.standing is Standing.DIRECT
+    path = msgspec.structs.replace(UP, sent=60, received=55)
+    effects = end.see(OTHER, path, endpoint=place(NEAR, 51822))
+    assert RenewRelay(OTHER, NEAR) in effects and end.engine.vias() == {OTHER: NEAR}

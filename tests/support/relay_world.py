@@ -209,7 +209,7 @@ class RelayWorld:
     def _tick(self, host: SimHost) -> None:
         if not host.is_dead:
             self._follow_time(host)
-            for hid in host.engine.vias():
+            for hid in host.engine.echoed_hids():
                 for place, number in host.engine.pairs[hid].meter.due(self.now):
                     there, back = self._echo(host, place)
                     if there is not None and back is not None:
