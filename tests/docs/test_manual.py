@@ -255,6 +255,9 @@ def type_ten_commands(opened: Machines) -> None:
                 "tesla hears of it", lambda: "postgres" in tesla.do("wgctl service list"), MEETING_SECONDS
             )
         typed = machine.type(line, Reader().answer)
+        if line == "wgctl service diff" and typed.code == 0:  # "or wait: it happens by itself"
+            assert "postgres.svc.mesh" in tesla.do("cat /etc/hosts"), typed
+            continue
         assert typed.code == (5 if line == "wgctl service diff" else 0), (line, typed)
     assert {"10.17.1.5", "10.17.2.5"} & set(typed.output.split()), typed
 
