@@ -18,7 +18,7 @@ from meshd.paths.complaint import PROBE_WINDOW, Complaint, fresh_probes
 from meshd.paths.effects import AskRelay, CloseRelay, Effect, OpenRelay, Reset
 from meshd.paths.hysteresis import HOLD_SECONDS
 from meshd.paths.latency import LatencyTerms, Verdict
-from meshd.paths.pair import MOVED_TURNS, Pair
+from meshd.paths.pair import MOVED_TURNS, WATCHED_TURNS, Pair
 from meshd.paths.pair_table import Event, Standing
 from meshd.paths.search import (
     ASKED_AT_ONCE,
@@ -180,7 +180,10 @@ class Course:
         pair.note(f"not through {self.name_of(via)}: {why}", now)
         if to is None:
             return []
-        pair.aim(to, now, RETURN_SECONDS if pair.standing is Standing.DIRECT else SETTLE_SECONDS)
+        if pair.standing is Standing.DIRECT:
+            pair.aim(to, now, RETURN_SECONDS, watched_turns=WATCHED_TURNS)
+        else:
+            pair.aim(to, now, SETTLE_SECONDS)
         return [Reset(hid)]
 
     def lead_away(self, hid: str, pair: Pair, relay: str, now: float) -> list[Effect]:
@@ -191,7 +194,7 @@ class Course:
         seconds = self._left_at(pair, relay) + RETURN_SECONDS - now
         if place is None or seconds <= 0:
             return []
-        pair.aim(place, now, seconds)
+        pair.aim(place, now, seconds, watched_turns=WATCHED_TURNS)
         return [Reset(hid)]
 
     def give_up_return(self, hid: str, pair: Pair, now: float) -> list[Effect]:

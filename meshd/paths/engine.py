@@ -31,7 +31,7 @@ from meshd.paths.search import PeerLook, Way
 SETTLE_TICK_SECONDS: Final = 0.1
 QUICK_TICK_SECONDS: Final = 0.03
 LISTEN_TICK_SECONDS: Final = 0.3
-"""Likewise once it stays, until the other end is heard by it."""
+"""Likewise once it stays, until the other end is heard by it, or it has been watched for long enough."""
 TIRED_TICK_SECONDS: Final = 1.0
 """Likewise of pairs that have used up theirs."""
 OFFERS_TURN_SECONDS: Final = 1.0

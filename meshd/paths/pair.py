@@ -37,6 +37,9 @@ EARLY_TURNS: Final = 2000.0
 and again would have them of its peer for ever."""
 EARLY_TURNS_BACK: Final = 0.2
 """Of them a second."""
+WATCHED_TURNS: Final = 30
+"""Of a pair that is back on its direct path, each a little later: the last packet under way may lead one end
+to the relay when nothing comes by the direct path to lead it back, and then all go there."""
 MOVED_TURNS: Final = 20
 """Likewise where both places carry. What goes by the old one comes back by it a round trip later, and so on:
 from each packet under way both ends learn the old place anew. A turn sees one moment of that."""
@@ -93,7 +96,9 @@ class Pair(msgspec.Struct):
     in_place: int = 0
     """Turns in a row that found it there and had nothing to set."""
     settled_turns: int = SETTLED_TURNS
-    """So many of them and it has settled."""
+    """So many of them and it seems to stay."""
+    watched_turns: int = 0
+    """So many more and it has settled."""
     waits_for_packets: bool = False
     """It is not settled before a packet of the other end has come while it stayed."""
     received_bytes: int = 0
@@ -205,10 +210,12 @@ class Pair(msgspec.Struct):
         settle_seconds: float,
         *,
         settled_turns: int = SETTLED_TURNS,
+        watched_turns: int = 0,
         waits_for_packets: bool = False,
     ) -> None:
         """WireGuard is to send there, and is told so again while packets of the other end say otherwise."""
-        self.settled_turns, self.waits_for_packets = settled_turns, waits_for_packets
+        self.settled_turns, self.watched_turns = settled_turns, watched_turns
+        self.waits_for_packets = waits_for_packets
         self.endpoint, self.is_due, self.due_until = endpoint, True, now + settle_seconds
         self.in_place, self.quick_from, self.is_quick = 0, now + QUICK_AFTER_SECONDS, False
 
@@ -234,7 +241,8 @@ class Pair(msgspec.Struct):
         if self.is_quick:
             self.settled_turns = max(self.settled_turns, QUICK_TURNS)
         is_heard = not self.waits_for_packets or received_bytes > self.received_bytes
-        if (self.in_place >= self.settled_turns and is_heard) or now >= self.due_until:
+        is_settled = self.in_place >= self.settled_turns + self.watched_turns and is_heard
+        if is_settled or now >= self.due_until:
             self.is_due = False
 
     def hold_seconds(self, now: float) -> float:

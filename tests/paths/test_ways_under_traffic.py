@@ -12,6 +12,7 @@ from pair_end import NEAR, OTHER, UP, PairEnd, place
 from meshd.paths.course import RETURN_SECONDS
 from meshd.paths.effects import OpenRelay, RenewRelay, Reset
 from meshd.paths.leases import MAX_LINGER_SECONDS
+from meshd.paths.pair import SETTLED_TURNS, WATCHED_TURNS
 from meshd.paths.pair_table import Standing
 
 NEAR_AND_FAR = [(0.005, 0.01), (0.05, 0.02), (0.02, 0.1)]
@@ -112,7 +113,7 @@ def test_a_host_that_has_moved_meanwhile_is_not_looked_for_where_it_was_before()
     (_, number), *_ = [each for each in end.engine.pairs[OTHER].meter.due(end.now) if each[0] == moved]
     end.engine.echoed(OTHER, number, end.now)
     end.engine.closed(NEAR, OTHER, end.now, is_return=True)
-    for _ in range(4):
+    for _ in range(SETTLED_TURNS + WATCHED_TURNS):
         end.engine.confirm(OTHER, moved, 0, end.now, was_set=False)
     path = msgspec.structs.replace(UP, sent=60, received=55)
     assert Reset(OTHER) in end.see(OTHER, path, endpoint=place(NEAR, 51822))
@@ -208,3 +209,25 @@ def test_nothing_is_set_any_more_once_the_direct_path_is_silent_again() -> None:
     path = msgspec.structs.replace(UP, sent=60, received=55)
     effects = end.see(OTHER, path, endpoint=place(NEAR, 51822))
     assert RenewRelay(OTHER, NEAR) in effects and end.engine.vias() == {OTHER: NEAR}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("direct", "half"), NEAR_AND_FAR)
+def test_traffic_that_pauses_just_after_the_return_does_not_go_on_through_the_relay(
+    direct: float, half: float, seed: int
+) -> None:
+    """The last packet of all may have come through it, and then the next ones go there, and their answers."""
+    world = relayed_under_traffic(seed, 200, direct, half)
+    returned_at(world)
+    world.run(random.Random(seed).uniform(0.0, 0.6))
+    a, b, _ = sorted(world.hosts)
+    world.flowing.clear()
+    world.run(1.0)
+    for way in ((a, b), (b, a)):
+        world.flow(*way, per_second=200)
+    world.run(3.0)
+    passed_on = sum(world.relayed.values())
+    world.run(5.0)
+    assert sum(world.relayed.values()) == passed_on
+    assert not world.lost

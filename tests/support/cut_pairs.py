@@ -126,7 +126,11 @@ def render_cut(cost: CutCost) -> str:
     return (
         f"{_name(cost.pair):15} {cost.relay:8} {cost.gap_seconds:6.2f} s {cost.lost:5} "
         f"{cost.back_seconds:5.1f} s {cost.idle_lost:11} {beside:6} {back:4} {cost.starved:7}"
-        + "".join(f"\n  {source} to {target}: {lost}" for (source, target), lost in sorted(cost.back.items()))
+        + "".join(
+            f"\n  {when} {source} to {target}: {lost}"
+            for when, losses in (("beside", cost.beside), ("back", cost.back))
+            for (source, target), lost in sorted(losses.items())
+        )
     )
 
 

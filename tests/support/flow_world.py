@@ -6,6 +6,7 @@ packets arrive at once has nothing of that. Relays pass on as the forwarding pro
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from functools import partial
@@ -24,6 +25,8 @@ class FlowWorld(RelayWorld):
 
     def __init__(self, count: int, rng: random.Random, *, bunch_seconds: float = BUNCH_SECONDS) -> None:
         super().__init__(count, rng)
+        self.flowing: set[tuple[str, str, int]] = set()
+        self._flows = itertools.count()
         self.sent: Counter[tuple[str, str]] = Counter()
         self.lost: Counter[tuple[str, str]] = Counter()
         self.relayed: Counter[tuple[str, str]] = Counter()
@@ -42,10 +45,15 @@ class FlowWorld(RelayWorld):
         self.after(seconds or self.rng.uniform(0.05, 0.1), partial(self._settle, host))
 
     def flow(self, source: str, target: str, *, per_second: float) -> None:
-        """From now on, a packet at random moments."""
-        self._send(self.hosts[source], self.hosts[target])
-        pause = self.rng.uniform(0.5, 1.5) / per_second
-        self.after(pause, lambda: self.flow(source, target, per_second=per_second))
+        """From now on, a packet at random moments, for as long as it is in ``flowing``."""
+        flow = (source, target, next(self._flows))
+        self.flowing.add(flow)
+        self._flow(flow, per_second)
+
+    def _flow(self, flow: tuple[str, str, int], per_second: float) -> None:
+        if flow in self.flowing:
+            self._send(self.hosts[flow[0]], self.hosts[flow[1]])
+            self.after(self.rng.uniform(0.5, 1.5) / per_second, partial(self._flow, flow, per_second))
 
     def _send(self, source: SimHost, target: SimHost) -> None:
         way = source.hid, target.hid
